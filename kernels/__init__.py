@@ -1,0 +1,1 @@
+"""Fused operators behind one dispatch rule; imports nothing of the trainer."""

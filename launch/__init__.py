@@ -1,0 +1,1 @@
+"""How a run starts: recipes, local and cluster launchers, committed benchmark results."""
