@@ -1,0 +1,146 @@
+"""The baseline that a small model has to beat: an interpolated modified Kneser-Ney trigram over token ids.
+
+Source: Chen and Goodman, "An Empirical Study of Smoothing Techniques for Language Modeling",
+TR-10-98, 1998, equations 26 and 27. Everything is sorting and searching of packed int64 keys, so
+that a million tokens are fitted in about a second.
+
+The trigram sees exactly what the model sees. A sequence starts with a token that is given and never
+predicted; what stands before it is one virtual token, the same for all sequences.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Keys = npt.NDArray[np.int64]
+
+# Discounts of counts 1, 2 and 3 or more, where the counts of counts are too sparse to estimate them.
+SPARSE_DISCOUNTS = (0.5, 1.0, 1.5)
+LARGEST_VOCABULARY = 2**21 - 2  # three ids, and the virtual token, in the 63 bits of a key
+
+
+def pack(
+    first: npt.ArrayLike, second: npt.ArrayLike, third: npt.ArrayLike, vocabulary: int
+) -> Keys:
+    """Packs trigrams of ids into int64 keys [n]; `first` may be `vocabulary`, the virtual token."""
+    assert vocabulary <= LARGEST_VOCABULARY, f"{vocabulary} ids do not fit a packed key"
+    base = vocabulary + 1
+    context = np.asarray(first, np.int64) * base + np.asarray(second, np.int64)
+    return context * base + np.asarray(third, np.int64)
+
+
+def trigrams_of_rows(
+    tokens: npt.ArrayLike, labels: npt.ArrayLike, position_ids: npt.ArrayLike, vocabulary: int
+) -> Keys:
+    """Gives one key for each supervised position of packed rows [..., sequence_length].
+
+    Negative labels (padding) are left out; a document starts where its position is 0.
+    """
+    current, target, position = (np.asarray(x) for x in (tokens, labels, position_ids))
+    before = np.roll(current, 1, axis=-1)
+    before = np.where(position == 0, vocabulary, before)
+    kept = target >= 0
+    return pack(before[kept], current[kept], target[kept], vocabulary)
+
+
+def trigrams_of_sequences(sequences: Iterable[Sequence[int]], vocabulary: int) -> Keys:
+    """Gives one key for each token but the first of every document or piece, as stored."""
+    keys = [np.zeros(0, np.int64)]
+    for sequence in sequences:
+        ids = np.asarray(sequence, np.int64)
+        before = np.concatenate(([vocabulary], ids))[: max(len(ids) - 1, 0)]
+        keys.append(pack(before, ids[:-1], ids[1:], vocabulary))
+    return np.concatenate(keys)
+
+
+def discounts(counts: Keys) -> npt.NDArray[np.float64]:
+    """Estimates the discount of counts 0, 1, 2, 3 or more from the counts of counts (equation 26)."""
+    n1, n2, n3, n4 = (int(np.count_nonzero(counts == count)) for count in (1, 2, 3, 4))
+    estimated: tuple[float, float, float] = SPARSE_DISCOUNTS
+    if n1 and n2 and n3 and n4:
+        y = n1 / (n1 + 2 * n2)
+        estimated = (1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3)
+        # Outside these bounds a probability could be negative: the estimate rests on too few counts.
+        if any(not 0 <= discount <= count for count, discount in enumerate(estimated, 1)):
+            estimated = SPARSE_DISCOUNTS
+    return np.array((0.0, *estimated))
+
+
+@dataclass(frozen=True)
+class Order:
+    """One order: the discounted share of each n-gram seen, and what each context gives to backoff."""
+
+    grams: Keys  # sorted
+    shares: npt.NDArray[np.float64]
+    contexts: Keys  # sorted
+    backoffs: npt.NDArray[np.float64]
+
+    @classmethod
+    def fit(cls, grams: Keys, counts: Keys, base: int) -> Order:
+        """Fits from sorted unique n-grams; the context of an n-gram is `gram // base`."""
+        contexts, start = np.unique(grams // base, return_index=True)
+        if not len(grams):
+            return cls(grams, np.zeros(0), contexts, np.zeros(0))
+        totals = np.add.reduceat(counts, start)
+        discount = discounts(counts)[np.minimum(counts, 3)]
+        sizes = np.diff(np.append(start, len(grams)))
+        shares = (counts - discount) / np.repeat(totals, sizes)
+        return cls(grams, shares, contexts, np.add.reduceat(discount, start) / totals)
+
+    def interpolate(
+        self, grams: Keys, lower: npt.NDArray[np.float64], base: int
+    ) -> npt.NDArray[np.float64]:
+        """Gives the probabilities of `grams` from those of the next lower order (equation 27)."""
+        backoff = _look_up(self.contexts, self.backoffs, grams // base, missing=1.0)
+        return _look_up(self.grams, self.shares, grams, missing=0.0) + backoff * lower
+
+
+def _look_up(
+    keys: Keys, values: npt.NDArray[np.float64], wanted: Keys, missing: float
+) -> npt.NDArray[np.float64]:
+    if not len(keys):
+        return np.full(wanted.shape, missing)
+    place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return np.where(keys[place] == wanted, values[place], missing)
+
+
+@dataclass(frozen=True)
+class Trigram:
+    """An interpolated modified Kneser-Ney trigram; below the unigram lies the uniform distribution."""
+
+    vocabulary: int
+    orders: tuple[Order, Order, Order]  # unigram, bigram, trigram
+
+    @classmethod
+    def fit(cls, keys: Keys, vocabulary: int) -> Trigram:
+        """Fits on the keys [n] of `trigrams_of_rows` or `trigrams_of_sequences`.
+
+        The trigram counts occurrences; a lower order counts the distinct words before its n-gram.
+        """
+        base = vocabulary + 1
+        grams, counts = np.unique(keys, return_counts=True)
+        orders = [Order.fit(grams, counts, base)]
+        for modulus in (base * base, base):
+            grams, counts = np.unique(grams % modulus, return_counts=True)
+            orders.append(Order.fit(grams, counts, base))
+        third, second, first = orders
+        return cls(vocabulary, (first, second, third))
+
+    def probabilities(self, keys: Keys) -> npt.NDArray[np.float64]:
+        """Gives P(third | first, second) for packed trigrams [n]; seen or not, never zero."""
+        base = self.vocabulary + 1
+        probability = np.full(keys.shape, 1.0 / self.vocabulary)
+        for order, modulus in zip(self.orders, (base, base**2, base**3), strict=True):
+            probability = order.interpolate(keys % modulus, probability, base)
+        return probability
+
+    def nats_per_token(self, keys: Keys) -> float:
+        """Gives the mean negative log probability of packed trigrams [n], in nats."""
+        if not len(keys):
+            return math.nan
+        return float(-np.log(self.probabilities(keys)).mean())
