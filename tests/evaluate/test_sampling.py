@@ -1,0 +1,104 @@
+"""Sampling decides what a user reads: each knob must do what its name says."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from trainer.errors import RecipeError
+from trainer.evaluate.sampling import check_sampling, sample
+
+PROBABILITIES = torch.tensor([0.05, 0.4, 0.1, 0.3, 0.15])
+DRAWS = 20_000
+
+
+def draw(temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0, seed: int = 0):
+    generator = torch.Generator().manual_seed(seed)
+    logits = PROBABILITIES.log().expand(DRAWS, -1)
+    return sample(logits, temperature, top_k, top_p, generator)
+
+
+def frequencies(ids: torch.Tensor) -> torch.Tensor:
+    return torch.bincount(ids, minlength=len(PROBABILITIES)) / len(ids)
+
+
+# Five standard deviations of a frequency over DRAWS draws of a fair coin, the widest case.
+TOLERANCE = 5 * 0.5 / DRAWS**0.5
+
+
+def test_frequencies_follow_the_probabilities() -> None:
+    """Catches a biased draw, such as one that is off by one in the cumulative sum."""
+    assert (frequencies(draw()) - PROBABILITIES).abs().max() < TOLERANCE
+
+
+def test_the_frequency_check_would_see_a_wrong_temperature() -> None:
+    """Negative control of the test above."""
+    assert (frequencies(draw(temperature=0.8)) - PROBABILITIES).abs().max() > TOLERANCE
+
+
+def test_temperature_sharpens_as_the_formula_says() -> None:
+    """Catches a temperature that multiplies, or that is applied after the cut."""
+    expected = PROBABILITIES**2 / (PROBABILITIES**2).sum()
+    assert (frequencies(draw(temperature=0.5)) - expected).abs().max() < TOLERANCE
+
+
+def test_temperature_zero_takes_the_largest() -> None:
+    """Catches a division by zero, and a greedy mode that depends on the generator."""
+    assert (draw(temperature=0) == 1).all()
+
+
+@pytest.mark.parametrize(("top_k", "kept"), [(1, {1}), (3, {1, 3, 4}), (9, {0, 1, 2, 3, 4})])
+def test_top_k_keeps_the_k_largest(top_k: int, kept: set[int]) -> None:
+    """Catches a cut at the wrong rank, and a k beyond the vocabulary."""
+    assert set(draw(top_k=top_k).tolist()) == kept
+
+
+@pytest.mark.parametrize(
+    ("top_p", "kept"),
+    [
+        (0.01, {1}),
+        (0.39, {1}),
+        (0.41, {1, 3}),
+        (0.69, {1, 3}),
+        (0.84, {1, 3, 4}),
+        (0.86, {1, 2, 3, 4}),
+    ],
+)
+def test_top_p_keeps_the_smallest_set_that_reaches_p(top_p: float, kept: set[int]) -> None:
+    """Catches the classic slip: leaving out the token that crosses p, or keeping one more."""
+    assert set(draw(top_p=top_p).tolist()) == kept
+
+
+def test_top_p_counts_within_top_k() -> None:
+    """Catches top-p computed over tokens that top-k has dropped."""
+    # Of the two largest, the first holds 0.4 / 0.7 = 0.57: it alone reaches 0.5.
+    assert set(draw(top_k=2, top_p=0.5).tolist()) == {1}
+
+
+def test_the_seed_decides_the_draw() -> None:
+    """Catches hidden use of the global generator."""
+    torch.manual_seed(1)
+    first = draw(seed=3)
+    torch.manual_seed(2)
+    assert torch.equal(first, draw(seed=3))
+    assert not torch.equal(first, draw(seed=4))
+
+
+def test_impossible_tokens_are_never_drawn() -> None:
+    """Catches a draw that falls beyond the last kept token by rounding."""
+    logits = torch.full((DRAWS, 1000), -torch.inf)
+    logits[:, 500] = 0.0
+    generator = torch.Generator().manual_seed(0)
+    assert (sample(logits, 1.0, 0, 0.999, generator) == 500).all()
+
+
+@pytest.mark.parametrize(
+    ("temperature", "top_k", "top_p", "word"),
+    [(-1, 0, 1, "temperature"), (1, -1, 1, "top_k"), (1, 0, 0, "top_p"), (1, 0, 1.1, "top_p")],
+)
+def test_impossible_settings_are_named(
+    temperature: float, top_k: int, top_p: float, word: str
+) -> None:
+    """Catches nonsense settings that would sample nonsense without a word."""
+    with pytest.raises(RecipeError, match=word):
+        check_sampling(temperature, top_k, top_p)

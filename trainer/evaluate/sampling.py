@@ -1,0 +1,51 @@
+"""Choosing the next token from logits: temperature, top-k and top-p."""
+
+from __future__ import annotations
+
+import torch
+
+from trainer.errors import RecipeError
+
+
+def check_sampling(temperature: float, top_k: int, top_p: float) -> None:
+    """Raises RecipeError for a temperature, top-k or top-p that no distribution can have."""
+    if not 0 <= temperature < float("inf"):
+        raise RecipeError(f"temperature is {temperature}: give 0 (greedy) or a positive number")
+    if top_k < 0:
+        raise RecipeError(f"top_k is {top_k}: give 0 (off) or how many tokens to keep")
+    if not 0 < top_p <= 1:
+        raise RecipeError(f"top_p is {top_p}: give a share above 0 and at most 1 (off)")
+
+
+def sample(
+    logits: torch.Tensor,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    generator: torch.Generator | None = None,
+) -> torch.Tensor:
+    """Draws one id a row from logits [batch, vocabulary] in fp32; gives int64 [batch].
+
+    Temperature 0 takes the largest. Top-k (0: off) keeps the k largest; of these, top-p (1: off)
+    keeps the smallest set whose probability reaches p (Holtzman et al., "The Curious Case of Neural
+    Text Degeneration", 2019). The draw is the inverse of the cumulative distribution at one uniform
+    number a row, so it depends on nothing but the logits and the generator.
+    """
+    if temperature == 0:
+        return logits.argmax(dim=-1)
+    kept = top_k if 0 < top_k < logits.shape[-1] else logits.shape[-1]
+    ordered, ids = torch.topk(logits.float() / temperature, kept, dim=-1)  # descending
+    probability = torch.softmax(ordered, dim=-1)
+    cumulative = probability.cumsum(dim=-1)
+    if top_p < 1:
+        # A token stays while the tokens before it do not reach p yet: the first always stays.
+        probability = probability.masked_fill(cumulative - probability >= top_p, 0.0)
+        cumulative = probability.cumsum(dim=-1)
+    total = cumulative[:, -1:]
+    # Drawn where the generator lives, so that a seed means the same on every device.
+    source = logits.device if generator is None else generator.device
+    uniform = torch.rand(len(logits), 1, generator=generator, device=source).to(total) * total
+    place = torch.searchsorted(cumulative, uniform, right=True)
+    # Rounding may put the draw on the total itself: the last token with any probability takes it.
+    last = (probability > 0).sum(dim=-1, keepdim=True) - 1
+    return ids.gather(-1, torch.minimum(place, last)).squeeze(-1)
