@@ -1,0 +1,1 @@
+"""From documents to batches: corpora, shards, and an exact, elastic stream of packed sequences."""

@@ -1,0 +1,172 @@
+"""The manifest of a corpus folder: its shards, their checksums and counts, and its tokenizer."""
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from trainer.errors import DataError
+
+FORMAT = "lyceum-corpus/1"
+MANIFEST_NAME = "manifest.json"
+TOKEN_DTYPES = {"uint16": 2, "uint32": 4}
+"""Stored token types and their size in bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One tar of tokenized documents; `name` is relative to the corpus folder."""
+
+    name: str
+    bytes: int
+    sha256: str
+    index_sha256: str
+    documents: int
+    tokens: int
+
+    @property
+    def index_name(self) -> str:
+        """Name of the index file, relative to the corpus folder."""
+        return self.name.removesuffix(".tar") + ".index.npy"
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The shards of `train` or `validation` with their totals."""
+
+    documents: int
+    tokens: int
+    shards: tuple[Shard, ...]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All that must be known of a corpus before one of its documents is read."""
+
+    tokenizer_fingerprint: str
+    tokenizer_size: int
+    end_of_text: int
+    token_dtype: str
+    splits: dict[str, Split]
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+def total_split(shards: list[Shard]) -> Split:
+    """A split over these shards, with the totals added up."""
+    return Split(
+        documents=sum(shard.documents for shard in shards),
+        tokens=sum(shard.tokens for shard in shards),
+        shards=tuple(shards),
+    )
+
+
+def token_dtype_for(tokenizer_size: int) -> str:
+    """The smallest stored type that holds every id of a tokenizer of this size."""
+    return "uint16" if tokenizer_size <= 2**16 else "uint32"
+
+
+def load_manifest(folder: str | Path) -> Manifest:
+    """Read and check the manifest of a corpus folder.
+
+    Raises DataError, naming the folder, when it is missing, half-built, or of another format.
+    """
+    folder = Path(folder)
+    path = folder / MANIFEST_NAME
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(_why_missing(folder)) from None
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from None
+    except ValueError as error:
+        raise DataError(f"{path} is not JSON ({error}): build the corpus again") from None
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != FORMAT:
+        raise DataError(f"{path} has format {found!r}, this version reads {FORMAT!r}")
+    try:
+        manifest = _parse(content)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        detail = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise DataError(f"{path} is damaged ({detail}): build the corpus again") from None
+    return manifest
+
+
+def write_manifest(folder: str | Path, manifest: Manifest) -> None:
+    """Write the manifest so that it appears whole or not at all.
+
+    It is written under a temporary name, flushed to disk, then renamed.
+    """
+    content = {
+        "format": FORMAT,
+        "tokenizer": {
+            "fingerprint": manifest.tokenizer_fingerprint,
+            "size": manifest.tokenizer_size,
+            "end_of_text": manifest.end_of_text,
+        },
+        "token_dtype": manifest.token_dtype,
+        "splits": {name: asdict(split) for name, split in manifest.splits.items()},
+        "provenance": manifest.provenance,
+    }
+    path = Path(folder) / MANIFEST_NAME
+    temporary = path.with_name(f"{MANIFEST_NAME}.{os.getpid()}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(content, file, indent=1, ensure_ascii=False)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    directory = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def check_tokenizer(
+    manifest: Manifest, fingerprint: str, corpus: str | Path = "the corpus"
+) -> None:
+    """Raise DataError unless the shards were made with the tokenizer of this fingerprint.
+
+    `fingerprint` is the sha256 of tokenizer.json, in hex.
+    """
+    if manifest.tokenizer_fingerprint != fingerprint:
+        raise DataError(
+            f"{corpus} was tokenized with tokenizer {manifest.tokenizer_fingerprint[:12]}, not with"
+            f" {fingerprint[:12]}: use the corpus's own tokenizer/ folder or build the corpus again"
+        )
+
+
+def _why_missing(folder: Path) -> str:
+    partial = folder if folder.suffix == ".partial" else folder.with_name(folder.name + ".partial")
+    if partial.is_dir():
+        return f"the corpus {folder} is half-built: finish it with `lyceum corpus build`"
+    if not folder.is_dir():
+        return f"no corpus at {folder}: build one with `lyceum corpus build`"
+    return f"{folder} is not a corpus: it has no {MANIFEST_NAME}"
+
+
+def _parse(content: dict[str, Any]) -> Manifest:
+    tokenizer = content["tokenizer"]
+    if content["token_dtype"] not in TOKEN_DTYPES:
+        raise ValueError(
+            f"token_dtype {content['token_dtype']!r} is not one of {list(TOKEN_DTYPES)}"
+        )
+    return Manifest(
+        tokenizer_fingerprint=str(tokenizer["fingerprint"]),
+        tokenizer_size=int(tokenizer["size"]),
+        end_of_text=int(tokenizer["end_of_text"]),
+        token_dtype=content["token_dtype"],
+        splits={name: _parse_split(name, split) for name, split in content["splits"].items()},
+        provenance=content.get("provenance", {}),
+    )
+
+
+def _parse_split(name: str, content: dict[str, Any]) -> Split:
+    shards = [Shard(**shard) for shard in content["shards"]]
+    for shard in shards:
+        if shard.name.startswith("/") or ".." in PurePosixPath(shard.name).parts:
+            raise ValueError(f"shard name {shard.name!r} leads out of the corpus")
+    split = total_split(shards)
+    if (split.documents, split.tokens) != (content["documents"], content["tokens"]):
+        raise ValueError(f"the totals of split {name!r} are not those of its shards")
+    return split

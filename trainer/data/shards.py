@@ -1,0 +1,216 @@
+"""One shard: a WebDataset tar read by position through the index beside it, never unpacked."""
+
+import hashlib
+import json
+import os
+import tarfile
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from trainer.data.manifest import TOKEN_DTYPES, Shard
+from trainer.errors import DataError
+
+MEND = "copy it again from its source, or build the corpus again"
+READ_CHUNK_BYTES = 1 << 20
+
+
+class ShardReader:
+    """Random access to the documents of one shard.
+
+    Opening checks the sizes, the index's checksum and that index and shard can belong together;
+    the shard's own sha256 is checked once a process, before its first token is handed out
+    (`verify="size"` leaves that out). Raises DataError naming the shard when it is missing,
+    truncated, altered, or at odds with its index.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        shard: Shard,
+        token_dtype: str,
+        verify: Literal["hash", "size"] = "hash",
+    ):
+        self.shard = shard
+        self.path = Path(folder) / shard.name
+        self._dtype = np.dtype(token_dtype).newbyteorder("<")
+        self._token_bytes = TOKEN_DTYPES[token_dtype]
+        self._verified = verify == "size"
+        self._file = -1
+        self._index = self._read_index(Path(folder) / shard.index_name)
+        self._offsets = self._index[:, 0]
+        self._file = self._open()
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Stored tokens of each document, int64 [documents]."""
+        return self._index[:, 1]
+
+    def tokens(self, index: int, start: int, stop: int) -> np.ndarray:
+        """Tokens `start:stop` of document `index`, in the stored type [stop - start]."""
+        if not self._verified:
+            self._verify()
+        size = (stop - start) * self._token_bytes
+        offset = int(self._offsets[index]) + start * self._token_bytes
+        return np.frombuffer(self._read(size, offset), dtype=self._dtype)
+
+    def metadata(self, index: int) -> dict[str, Any]:
+        """What the builder wrote of document `index`: id, source, characters."""
+        if not self._verified:
+            self._verify()
+        offset, size = (int(value) for value in self._index[index, 2:])
+        try:
+            content = json.loads(self._read(size, offset))
+        except ValueError as error:
+            raise self._bad(
+                f"and its index disagree: document {index} is not JSON ({error})"
+            ) from None
+        return dict(content)
+
+    def close(self) -> None:
+        """Give the file back; a closed reader is not used again."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def __del__(self) -> None:
+        self.close()
+
+    def _read(self, size: int, offset: int) -> bytes:
+        data = os.pread(self._file, size, offset)
+        if len(data) != size:
+            raise self._bad(f"ends early, at byte {offset + len(data)}")
+        return data
+
+    def _open(self) -> int:
+        try:
+            file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise self._bad("is missing") from None
+        except OSError as error:
+            raise self._bad(f"cannot be opened ({error.strerror})") from None
+        size = os.fstat(file).st_size
+        if size != self.shard.bytes:
+            os.close(file)
+            state = "is truncated" if size < self.shard.bytes else "was altered"
+            raise self._bad(f"{state}: {size} bytes, the manifest says {self.shard.bytes}")
+        return file
+
+    def _verify(self) -> None:
+        status = os.fstat(self._file)
+        found = file_sha256(str(self.path), status.st_size, status.st_mtime_ns)
+        if found != self.shard.sha256:
+            raise self._bad(
+                f"was altered: sha256 {found[:12]}, the manifest says {self.shard.sha256[:12]}"
+            )
+        self._verified = True
+
+    def _read_index(self, path: Path) -> np.ndarray:
+        try:
+            status = path.stat()
+            found = file_sha256(str(path), status.st_size, status.st_mtime_ns)
+            if found != self.shard.index_sha256:
+                raise self._bad("has an index that was altered or belongs to another shard")
+            index = np.load(path, allow_pickle=False)
+        except FileNotFoundError:
+            raise self._bad("has lost its index") from None
+        except (OSError, ValueError) as error:
+            raise self._bad(f"has an index that cannot be read ({error})") from None
+        problem = _index_problem(index, self.shard, self._token_bytes)
+        if problem:
+            raise self._bad(f"and its index disagree: {problem}")
+        return index
+
+    def _bad(self, what: str) -> DataError:
+        return DataError(f"shard {self.path} {what}; {MEND}")
+
+
+def _index_problem(index: np.ndarray, shard: Shard, token_bytes: int) -> str | None:
+    if index.dtype != np.int64 or index.ndim != 2 or index.shape[1] != 4:
+        return f"the index holds {index.dtype} {list(index.shape)}, not int64 [documents, 4]"
+    if len(index) != shard.documents:
+        return f"the index lists {len(index)} documents, the manifest {shard.documents}"
+    if int(index[:, 1].sum()) != shard.tokens:
+        return f"the index counts {int(index[:, 1].sum())} tokens, the manifest {shard.tokens}"
+    if len(index) == 0:
+        return None
+    if int(index[:, 1].min()) < 2:
+        return f"document {int(index[:, 1].argmin())} has fewer than 2 tokens"
+    ends = np.maximum(index[:, 0] + index[:, 1] * token_bytes, index[:, 2] + index[:, 3])
+    if int(index.min()) < 0 or int(ends.max()) > shard.bytes:
+        return f"document {int(ends.argmax())} lies outside the shard's {shard.bytes} bytes"
+    return None
+
+
+@lru_cache(maxsize=1 << 18)
+def file_sha256(path: str, size: int, modified_ns: int) -> str:
+    """sha256 of a file, in hex, remembered by a process until its size or time of change differ."""
+    digest = hashlib.sha256()
+    with open(path, "rb", buffering=0) as file:
+        while chunk := file.read(READ_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def index_tar(path: str | Path, token_dtype: str) -> np.ndarray:
+    """Index the samples KEY.json + KEY.tokens of a tar.
+
+    Returns int64 [documents, 4]: offset of the token bytes, number of tokens, offset and size of
+    the json bytes.
+    Raises DataError naming the tar when a sample is incomplete.
+    """
+    token_bytes = TOKEN_DTYPES[token_dtype]
+    rows: list[tuple[int, int, int, int]] = []
+    waiting: dict[str, dict[str, tuple[int, int]]] = {}
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for member in tar:
+                folder, _, base = member.name.rpartition("/")
+                stem, _, kind = base.partition(".")
+                key = f"{folder}/{stem}"
+                sample = waiting.setdefault(key, {})
+                sample[kind] = (member.offset_data, member.size)
+                if "json" in sample and "tokens" in sample:
+                    tokens, metadata = sample["tokens"], sample["json"]
+                    if tokens[1] % token_bytes:
+                        raise DataError(
+                            f"{path}: sample {key} is not a whole number of {token_dtype} tokens"
+                        )
+                    rows.append((tokens[0], tokens[1] // token_bytes, *metadata))
+                    del waiting[key]
+                # tarfile would keep the header of every member.
+                tar.members = []  # type: ignore[attr-defined]
+    except tarfile.TarError as error:
+        raise DataError(f"{path} is not a readable tar ({error})") from None
+    if waiting:
+        raise DataError(f"{path}: sample {next(iter(waiting))} has no .json or no .tokens")
+    return np.array(rows, dtype=np.int64).reshape(-1, 4)
+
+
+def seal_shard(folder: str | Path, name: str, token_dtype: str) -> Shard:
+    """Index a finished tar, write the index beside it, and return its entry for the manifest.
+
+    The files are flushed to disk; the index appears under its name only when whole.
+    """
+    path = Path(folder) / name
+    index = index_tar(path, token_dtype)
+    index_path = Path(folder) / (name.removesuffix(".tar") + ".index.npy")
+    temporary = index_path.with_name(index_path.name + ".tmp")
+    with temporary.open("wb") as file:
+        np.save(file, index, allow_pickle=False)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(index_path)
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    status, index_status = path.stat(), index_path.stat()
+    return Shard(
+        name=name,
+        bytes=status.st_size,
+        sha256=file_sha256(str(path), status.st_size, status.st_mtime_ns),
+        index_sha256=file_sha256(str(index_path), index_status.st_size, index_status.st_mtime_ns),
+        documents=len(index),
+        tokens=int(index[:, 1].sum()),
+    )
