@@ -1,0 +1,232 @@
+"""The bare loop: what a good engineer writes in an afternoon for one device, and our yardstick.
+
+The recipe's Llama architecture (Touvron et al., arXiv:2302.13971) as a plain nn.Module, and
+torch.optim.AdamW around it: no framework, no parallelism, no checkpoints. Parameters carry the names
+of transformers' LlamaForCausalLM, so that its weights load as they are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+IGNORE = -100  # label of padding
+
+
+@dataclass(frozen=True)
+class RopeScaling:
+    """Llama-3 scaling of the rotary frequencies (Grattafiori et al., arXiv:2407.21783)."""
+
+    factor: float
+    low_frequency_factor: float
+    high_frequency_factor: float
+    original_context: int
+
+
+@dataclass(frozen=True)
+class BareConfig:
+    """The architecture, in the recipe's words; `vocab` is the number of rows of the embedding."""
+
+    layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    ffn: int
+    vocab: int
+    head_size: int
+    tied_embeddings: bool = False
+    qk_norm: bool = False
+    rope_theta: float = 10000.0
+    rope_scaling: RopeScaling | None = None
+    norm_eps: float = 1e-5
+    init_std: float = 0.02
+
+
+def rope_frequencies(config: BareConfig) -> torch.Tensor:
+    """Gives the angle a position of each rotated pair, [head_size / 2] in fp32."""
+    exponent = torch.arange(0, config.head_size, 2).float() / config.head_size
+    frequency = 1.0 / config.rope_theta**exponent
+    scaling = config.rope_scaling
+    if scaling is None:
+        return frequency
+    turns = scaling.original_context * frequency / (2 * math.pi)
+    low, high = scaling.low_frequency_factor, scaling.high_frequency_factor
+    kept = ((turns - low) / (high - low)).clamp(0, 1)
+    return kept * frequency + (1 - kept) * frequency / scaling.factor
+
+
+def rotate(x: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch.Tensor:
+    """Rotates [rows, heads, sequence, head_size]; pair i is (i, i + head_size / 2)."""
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((first * cosine - second * sine, second * cosine + first * sine), dim=-1)
+
+
+class Attention(nn.Module):
+    """Grouped-query attention with rotary positions; `mask` says who sees whom."""
+
+    def __init__(self, config: BareConfig) -> None:
+        super().__init__()
+        self.config = config
+        queries, keys = config.heads * config.head_size, config.kv_heads * config.head_size
+        self.q_proj = nn.Linear(config.hidden, queries, bias=False)
+        self.k_proj = nn.Linear(config.hidden, keys, bias=False)
+        self.v_proj = nn.Linear(config.hidden, keys, bias=False)
+        self.o_proj = nn.Linear(queries, config.hidden, bias=False)
+        self.q_norm: nn.Module = nn.Identity()
+        self.k_norm: nn.Module = nn.Identity()
+        if config.qk_norm:
+            self.q_norm = nn.RMSNorm(config.head_size, config.norm_eps)
+            self.k_norm = nn.RMSNorm(config.head_size, config.norm_eps)
+
+    def forward(
+        self, x: torch.Tensor, mask: torch.Tensor, rope: tuple[torch.Tensor, torch.Tensor]
+    ) -> torch.Tensor:
+        """Maps [rows, sequence, hidden] to the same shape."""
+        rows, sequence, _ = x.shape
+        size = self.config.head_size
+        q = self.q_norm(self.q_proj(x).view(rows, sequence, -1, size)).transpose(1, 2)
+        k = self.k_norm(self.k_proj(x).view(rows, sequence, -1, size)).transpose(1, 2)
+        v = self.v_proj(x).view(rows, sequence, -1, size).transpose(1, 2)
+        q, k = rotate(q, *rope).type_as(v), rotate(k, *rope).type_as(v)
+        grouped = self.config.kv_heads != self.config.heads
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=grouped)
+        return self.o_proj(mixed.transpose(1, 2).reshape(rows, sequence, -1))
+
+
+class FeedForward(nn.Module):
+    """SwiGLU (Shazeer, arXiv:2002.05202)."""
+
+    def __init__(self, config: BareConfig) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(config.hidden, config.ffn, bias=False)
+        self.up_proj = nn.Linear(config.hidden, config.ffn, bias=False)
+        self.down_proj = nn.Linear(config.ffn, config.hidden, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps [rows, sequence, hidden] to the same shape."""
+        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class Block(nn.Module):
+    """One pre-norm layer."""
+
+    def __init__(self, config: BareConfig) -> None:
+        super().__init__()
+        self.input_layernorm = nn.RMSNorm(config.hidden, config.norm_eps)
+        self.self_attn = Attention(config)
+        self.post_attention_layernorm = nn.RMSNorm(config.hidden, config.norm_eps)
+        self.mlp = FeedForward(config)
+
+    def forward(
+        self, x: torch.Tensor, mask: torch.Tensor, rope: tuple[torch.Tensor, torch.Tensor]
+    ) -> torch.Tensor:
+        """Maps [rows, sequence, hidden] to the same shape."""
+        x = x + self.self_attn(self.input_layernorm(x), mask, rope)
+        return x + self.mlp(self.post_attention_layernorm(x))
+
+
+class BareModel(nn.Module):
+    """The whole model: ids in, logits out."""
+
+    cosine: torch.Tensor
+    sine: torch.Tensor
+
+    def __init__(self, config: BareConfig, sequence_length: int) -> None:
+        super().__init__()
+        self.config = config
+        self.embed_tokens = nn.Embedding(config.vocab, config.hidden)
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = nn.RMSNorm(config.hidden, config.norm_eps)
+        self.lm_head = nn.Linear(config.hidden, config.vocab, bias=False)
+        angles = torch.outer(torch.arange(sequence_length).float(), rope_frequencies(config))
+        self.register_buffer("cosine", angles.cos(), persistent=False)
+        self.register_buffer("sine", angles.sin(), persistent=False)
+        for name, parameter in self.named_parameters():
+            if parameter.dim() == 2:
+                # What writes into the residual stream starts smaller, as it is summed over layers.
+                residual = name.endswith(("o_proj.weight", "down_proj.weight"))
+                std = config.init_std / (math.sqrt(2 * config.layers) if residual else 1.0)
+                nn.init.normal_(parameter, std=std)
+        if config.tied_embeddings:
+            self.lm_head.weight = self.embed_tokens.weight
+
+    def forward(self, tokens: torch.Tensor, position_ids: torch.Tensor) -> torch.Tensor:
+        """Gives logits [rows, sequence, vocabulary] for ids and positions [rows, sequence]."""
+        document = (position_ids == 0).cumsum(dim=1)
+        mask = (document[:, :, None] == document[:, None, :]).tril()[:, None]
+        rope = (self.cosine[position_ids][:, None], self.sine[position_ids][:, None])
+        x = self.embed_tokens(tokens)
+        for layer in self.layers:
+            x = layer(x, mask, rope)
+        return self.lm_head(self.norm(x))
+
+
+@dataclass(frozen=True)
+class BareTraining:
+    """What the bare loop needs to know beside the architecture; names as in the recipe."""
+
+    micro: int
+    lr: float
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = 1e-8
+    weight_decay: float = 0.1
+    decay_norms: bool = False
+    decay_embeddings: bool = False
+    clip: float = 1.0
+
+
+def bare_optimizer(model: BareModel, training: BareTraining) -> torch.optim.AdamW:
+    """Gives torch's fused AdamW with the recipe's decay groups."""
+    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+    for name, parameter in model.named_parameters():
+        embedding = name.startswith(("embed_tokens", "lm_head"))
+        norm = parameter.dim() == 1
+        decayed = (training.decay_norms or not norm) and (
+            training.decay_embeddings or not embedding
+        )
+        groups[decayed].append(parameter)
+    return torch.optim.AdamW(
+        [
+            {"params": groups[True], "weight_decay": training.weight_decay},
+            {"params": groups[False], "weight_decay": 0.0},
+        ],
+        lr=training.lr,
+        betas=training.betas,
+        eps=training.eps,
+        fused=True,
+    )
+
+
+Rows = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # tokens, labels, position_ids
+
+
+def bare_step(
+    model: BareModel, optimizer: torch.optim.AdamW, rows: Rows, training: BareTraining
+) -> float:
+    """Takes one optimizer step on rows [global batch, sequence]; gives the loss per token in nats."""
+    supervised = (rows[1] != IGNORE).sum()
+    total = torch.zeros((), device=rows[0].device)
+    optimizer.zero_grad(set_to_none=True)
+    for tokens, labels, position_ids in _micro_batches(rows, training.micro):
+        logits = model(tokens, position_ids).float()
+        loss = F.cross_entropy(
+            logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORE, reduction="sum"
+        )
+        loss = loss / supervised
+        loss.backward()
+        total += loss.detach()
+    if training.clip:
+        nn.utils.clip_grad_norm_(model.parameters(), training.clip)
+    optimizer.step()
+    return total.item()
+
+
+def _micro_batches(rows: Rows, micro: int) -> Iterator[Rows]:
+    for start in range(0, len(rows[0]), micro):
+        tokens, labels, position_ids = (part[start : start + micro] for part in rows)
+        yield tokens, labels, position_ids
