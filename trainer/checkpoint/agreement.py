@@ -1,0 +1,71 @@
+"""What ranks tell each other while they save and load: JSON values as bytes, never pickles."""
+
+import json
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+
+class Ranks:
+    """The ranks that save or load together; one process alone where nothing is initialised.
+
+    `group`: a torch.distributed group (None: the default one). A gloo group is best: over NCCL the
+    messages pass through the accelerator's memory.
+    """
+
+    def __init__(self, group: dist.ProcessGroup | None = None) -> None:
+        self._group = group
+        self._together = dist.is_available() and dist.is_initialized()
+        self.rank = dist.get_rank(group) if self._together else 0
+        self.world = dist.get_world_size(group) if self._together else 1
+        nccl = self._together and dist.get_backend(group) == "nccl"
+        self._device = torch.device("cuda", torch.cuda.current_device()) if nccl else "cpu"
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every rank's JSON value on rank 0, in the order of the ranks; [] on the others."""
+        if self.world == 1:
+            return [value]
+        message, sizes = self._pad(value)
+        received = [torch.empty_like(message) for _ in sizes] if self.rank == 0 else None
+        dist.gather(message, received, group=self._group, group_dst=0)
+        return [self._decode(m, size) for m, size in zip(received or [], sizes, strict=False)]
+
+    def all_gather(self, value: Any) -> list[Any]:
+        """Every rank's JSON value on every rank, in the order of the ranks."""
+        if self.world == 1:
+            return [value]
+        message, sizes = self._pad(value)
+        received = [torch.empty_like(message) for _ in sizes]
+        dist.all_gather(received, message, group=self._group)
+        return [self._decode(m, size) for m, size in zip(received, sizes, strict=True)]
+
+    def share(self, value: Any) -> Any:
+        """Rank 0's JSON value on every rank (what the others pass is ignored)."""
+        if self.world == 1:
+            return value
+        message, sizes = self._pad(value if self.rank == 0 else None)
+        dist.broadcast(message, group=self._group, group_src=0)
+        return self._decode(message, sizes[0])
+
+    def first_failure(self, reason: Any) -> tuple[int, Any] | None:
+        """The lowest rank that failed and why, the same answer on every rank; None: all are well.
+
+        `reason`: why this rank failed (a JSON value), None where it did not.
+        """
+        reasons = enumerate(self.all_gather(reason))
+        return next(((rank, why) for rank, why in reasons if why is not None), None)
+
+    def _pad(self, value: Any) -> tuple[torch.Tensor, list[int]]:
+        """The value as uint8 [longest message of all ranks], and every rank's true length."""
+        encoded = json.dumps(value).encode()
+        size = torch.tensor([len(encoded)], dtype=torch.int64, device=self._device)
+        sizes = [torch.empty_like(size) for _ in range(self.world)]
+        dist.all_gather(sizes, size, group=self._group)
+        lengths = [int(s.item()) for s in sizes]
+        padded = bytearray(encoded.ljust(max(lengths), b" "))
+        return torch.frombuffer(padded, dtype=torch.uint8).to(self._device), lengths
+
+    @staticmethod
+    def _decode(message: torch.Tensor, size: int) -> Any:
+        return json.loads(message[:size].cpu().numpy().tobytes())

@@ -1,0 +1,207 @@
+"""Loading a checkpoint at any layout: each rank reads the boxes it wants, whoever saved them."""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from safetensors import SafetensorError, safe_open
+
+from trainer.checkpoint.agreement import Ranks
+from trainer.checkpoint.boxes import Box, inside, intersect, slices
+from trainer.checkpoint.format import DTYPES, StoredPiece
+from trainer.checkpoint.verify import complete_manifest, hash_fault
+from trainer.errors import CheckpointError
+
+_OPEN_FILES = 64
+
+
+class CheckpointReader:
+    """A complete checkpoint folder, opened for reading; no tensor is used before its file's
+    sha256 is checked: for all files by `verify`, otherwise for each file at its first reading.
+
+    Raises CheckpointError where the folder is missing, half-written, damaged or of another format.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        self._manifest = complete_manifest(self.folder)
+        self._verified: set[str] = set()
+        self._open: OrderedDict[str, Any] = OrderedDict()
+
+    @property
+    def step(self) -> int:
+        """The step after which it was saved."""
+        return self._manifest.step
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """The recipe's model section, as it was saved."""
+        return self._manifest.model
+
+    @property
+    def counters(self) -> dict[str, Any]:
+        """The loop's counters and stream state, as they were saved."""
+        return self._manifest.counters
+
+    def keys(self) -> list[str]:
+        """The names of the global tensors, sorted."""
+        return sorted(self._manifest.tensors)
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        """The global shape of a tensor; CheckpointError where there is none of this name."""
+        return self._tensor(key).shape
+
+    def dtype(self, key: str) -> torch.dtype:
+        """The dtype in which a tensor was saved."""
+        return DTYPES[self._tensor(key).dtype]
+
+    def attachments(self) -> list[str]:
+        """The names of the small files saved with the tensors."""
+        tensor_files = {p.file for t in self._manifest.tensors.values() for p in t.pieces}
+        return sorted(set(self._manifest.files) - tensor_files)
+
+    def attachment(self, name: str) -> bytes:
+        """A small file's content, its sha256 checked; CheckpointError where it isn't there."""
+        if name not in self._manifest.files:
+            raise CheckpointError(f"checkpoint {self.folder} holds no {name}")
+        self._verify_file(name)
+        return (self.folder / name).read_bytes()
+
+    def require_model(self, model: dict[str, Any]) -> None:
+        """Raise CheckpointError naming what differs, where another model was saved."""
+        ours, theirs = dict(model), self.model
+        differing = [
+            f"{key} is {theirs.get(key)!r} there and {ours.get(key)!r} here"
+            for key in sorted(ours.keys() | theirs.keys())
+            if theirs.get(key) != ours.get(key)
+        ]
+        if differing:
+            raise CheckpointError(
+                f"checkpoint {self.folder} is of another model: {', '.join(differing)}; "
+                "change the recipe's model section or choose another checkpoint"
+            )
+
+    def verify(self, group: dist.ProcessGroup | None = None) -> None:
+        """Check the sha256 of every file, the work split over the ranks; collective over `group`.
+
+        Raises CheckpointError naming the first bad file, on all ranks alike.
+        """
+        ranks = Ranks(group)
+        files = self._manifest.files
+        faults = (
+            hash_fault(self.folder, name, files[name])
+            for name in _share(files, {n: f.bytes for n, f in files.items()}, ranks)
+        )
+        failure = ranks.first_failure(next((fault for fault in faults if fault), None))
+        if failure:
+            raise CheckpointError(f"{failure[1]}; choose another checkpoint")
+        self._verified.update(files)
+
+    def read(
+        self,
+        key: str,
+        offset: Sequence[int] | None = None,
+        shape: Sequence[int] | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> torch.Tensor:
+        """A box of a global tensor, on the CPU, assembled from whatever pieces were saved.
+
+        `offset` and `shape` in elements of the global tensor (None: all of it); `dtype` None: as
+        saved. Only the parts that the box needs are read. Raises CheckpointError: no such tensor,
+        a box that is not inside it, a damaged file.
+        """
+        stored = self._tensor(key)
+        start = tuple(offset) if offset is not None else (0,) * len(stored.shape)
+        size = tuple(shape) if shape is not None else stored.shape
+        if not inside(start, size, stored.shape):
+            raise CheckpointError(
+                f"checkpoint {self.folder}: {key} has shape {list(stored.shape)}, which does not "
+                f"cover {list(size)} at {list(start)}; is this a checkpoint of another model?"
+            )
+        wanted = torch.empty(size, dtype=dtype or DTYPES[stored.dtype])
+        for piece in stored.pieces:
+            part = intersect((start, size), (piece.offset, piece.shape))
+            if part:
+                wanted[slices(part, start)].copy_(self._read_part(piece, part, stored.dtype))
+        return wanted
+
+    def close(self) -> None:
+        """Close the files that reading left open."""
+        self._open.clear()
+
+    def _tensor(self, key: str) -> Any:
+        try:
+            return self._manifest.tensors[key]
+        except KeyError:
+            raise CheckpointError(
+                f"checkpoint {self.folder} holds no tensor {key}; is it of another model?"
+            ) from None
+
+    def _read_part(self, piece: StoredPiece, part: Box, dtype: str) -> torch.Tensor:
+        try:
+            file = self._opened(piece.file)
+            if piece.shape:
+                tensor = file.get_slice(piece.name)
+                found = tuple(tensor.get_shape())
+                values = tensor[slices(part, piece.offset)]
+            else:  # safetensors cuts no slices from a zero-dimensional tensor
+                values = file.get_tensor(piece.name)
+                found = tuple(values.shape)
+        except (SafetensorError, OSError, ValueError, IndexError) as error:
+            reason = " ".join(str(error).split())
+            raise CheckpointError(f"{self.folder / piece.file} is damaged: {reason}") from None
+        if found != piece.shape or values.dtype != DTYPES[dtype]:
+            raise CheckpointError(
+                f"{self.folder / piece.file}: {piece.name} is not what the manifest says"
+            )
+        return values
+
+    def _opened(self, name: str) -> Any:
+        if name in self._open:
+            self._open.move_to_end(name)
+            return self._open[name]
+        self._verify_file(name)
+        self._open[name] = safe_open(self.folder / name, framework="pt")
+        if len(self._open) > _OPEN_FILES:
+            self._open.popitem(last=False)
+        return self._open[name]
+
+    def _verify_file(self, name: str) -> None:
+        if name not in self._verified:
+            fault = hash_fault(self.folder, name, self._manifest.files[name])
+            if fault:
+                raise CheckpointError(f"{fault}; choose another checkpoint")
+            self._verified.add(name)
+
+
+def open_checkpoint(folder: Path, group: dist.ProcessGroup | None = None) -> CheckpointReader:
+    """Open a checkpoint and verify all of it; collective, with one outcome on all ranks.
+
+    Raises CheckpointError on every rank where any rank can't open it or finds a bad file.
+    """
+    reader, reason = None, None
+    try:
+        reader = CheckpointReader(folder)
+    except CheckpointError as error:
+        reason = str(error)
+    failure = Ranks(group).first_failure(reason)
+    if failure:
+        raise CheckpointError(failure[1])
+    assert reader is not None
+    reader.verify(group)
+    return reader
+
+
+def _share(names: Iterable[str], sizes: dict[str, int], ranks: Ranks) -> list[str]:
+    """This rank's part of the files: largest first, each to the rank with the least so far."""
+    loads = [0] * ranks.world
+    mine = []
+    for name in sorted(names, key=lambda name: (-sizes[name], name)):
+        rank = loads.index(min(loads))
+        loads[rank] += sizes[name]
+        if rank == ranks.rank:
+            mine.append(name)
+    return mine
