@@ -1,0 +1,1 @@
+"""The transformer: megatron-core's GPTModel through our ModuleSpec."""

@@ -1,0 +1,80 @@
+"""Our core attention: rotation, document boundaries, context parallelism, the generation cache."""
+
+from typing import Any
+
+import torch
+from megatron.core.tensor_parallel import gather_from_sequence_parallel_region
+from torch import Tensor
+
+import kernels
+from trainer.model.sequence import SequenceLayout
+
+
+class KeyValueCache:
+    """Keys and values of the tokens seen so far, a layer; grows by concatenation.
+
+    Belongs to one generation on one rank; keys are stored rotated.
+    """
+
+    def __init__(self) -> None:
+        self._layers: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Append [new, batch, kv_heads, head_size] and return everything so far."""
+        if layer in self._layers:
+            old_key, old_value = self._layers[layer]
+            key, value = torch.cat((old_key, key)), torch.cat((old_value, value))
+        self._layers[layer] = (key, value)
+        return key, value
+
+
+class CachedSequence(SequenceLayout):
+    """A SequenceLayout whose keys and values come from, and go to, a cache."""
+
+    cache: KeyValueCache
+
+
+class CoreAttention(torch.nn.Module):
+    """Causal attention inside documents; what megatron-core's SelfAttention calls between its linears.
+
+    `packed_seq_params` carries our SequenceLayout: megatron-core hands it through untouched, also
+    around recomputation.
+    """
+
+    def __init__(
+        self,
+        config: Any,
+        layer_number: int,
+        attn_mask_type: Any,
+        attention_type: str,
+        pg_collection: Any,
+        **_: Any,
+    ) -> None:
+        super().__init__()
+        self.layer_number = layer_number
+        self.context_group = pg_collection.cp if config.context_parallel_size > 1 else None
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Tensor | None = None,
+        packed_seq_params: SequenceLayout | None = None,
+        **_: Any,
+    ) -> Tensor:
+        """[sequence, batch, heads, head_size] -> [sequence, batch, heads * head_size]."""
+        layout = packed_seq_params
+        assert layout is not None
+        query, key = kernels.rope(query, key, *layout.rotation())
+        if isinstance(layout, CachedSequence):
+            key, value = layout.cache.extend(self.layer_number, key, value)
+        elif self.context_group is not None:
+            key, value = self._gather(key, value)
+        return kernels.attention(query, key, value, layout.mask(query.dtype))
+
+    def _gather(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        # All-gather forward, reduce-scatter backward: every rank's queries send gradients to all keys.
+        both = torch.stack((key, value), dim=1)
+        gathered = gather_from_sequence_parallel_region(both, group=self.context_group)
+        return gathered[:, 0], gathered[:, 1]

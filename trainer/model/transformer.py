@@ -1,0 +1,102 @@
+"""The language model: megatron-core's GPTModel with our layers, our loss, and our initialisation."""
+
+from typing import Any
+
+import torch
+from megatron.core import parallel_state
+from megatron.core.models.gpt import GPTModel
+from megatron.core.transformer.transformer_block import (
+    TransformerBlockSubmodules,
+    get_num_layers_to_build,
+)
+from torch import Tensor
+
+import kernels
+from trainer.model.initialize import initialize_weights
+from trainer.model.layers import RMSNorm, layer_spec
+from trainer.model.sequence import SequenceLayout
+from trainer.parallel.layout import Layout
+from trainer.parallel.megatron import transformer_config
+from trainer.recipe import Recipe
+
+
+class LanguageModel(GPTModel):
+    """One rank's model chunk: its layers, and the embedding or the output head where it has them.
+
+    Positions enter in attention (SequenceLayout), so megatron-core embeds tokens only.
+    """
+
+    def forward(  # type: ignore[override]
+        self, tokens: Tensor, layout: SequenceLayout, labels: Tensor | None = None
+    ) -> Tensor:
+        """Hidden states between stages; on the last, losses or logits.
+
+        `tokens`, `labels`: int64 [batch, sequence / context size]. With labels the last stage gives
+        nats a token, fp32 [batch, sequence]; without, logits [batch, sequence, vocab / tensor].
+        Other stages give [sequence, batch, hidden].
+        """
+        output: Tensor = super().forward(
+            tokens, None, None, labels=labels, packed_seq_params=layout
+        )
+        return output
+
+    def compute_language_model_loss(self, labels: Tensor, logits: Tensor) -> Tensor:
+        """Nats a token [batch, sequence] from labels [batch, sequence] and logits [sequence, ...]."""
+        losses = kernels.cross_entropy(logits, labels.t(), self.pg_collection.tp)
+        return losses.t()
+
+
+def build_model(recipe: Recipe, vocab: int, layout: Layout) -> list[LanguageModel]:
+    """This rank's model chunks, one a virtual pipeline stage, initialised from the recipe's seed.
+
+    The weights are the same at every layout: each follows from (seed, its global name).
+    """
+    config = transformer_config(recipe, layout)
+    virtual = config.virtual_pipeline_model_parallel_size
+    chunks = [
+        _build_chunk(config, recipe, vocab, index if virtual else None)
+        for index in range(virtual or 1)
+    ]
+    for chunk in chunks:
+        initialize_weights(chunk, recipe, layout)
+        _mark_for_norm(chunk, layout)
+    return chunks
+
+
+def _build_chunk(config: Any, recipe: Recipe, vocab: int, stage: int | None) -> LanguageModel:
+    ends = {"ignore_virtual": stage is None, "vp_stage": stage}
+    spec = TransformerBlockSubmodules(
+        layer_specs=[layer_spec(config)] * get_num_layers_to_build(config, vp_stage=stage),
+        layer_norm=RMSNorm,
+    )
+    chunk = LanguageModel(
+        config,
+        spec,
+        vocab_size=vocab,
+        max_sequence_length=recipe.sequence_length,
+        pre_process=parallel_state.is_pipeline_first_stage(**ends),
+        post_process=parallel_state.is_pipeline_last_stage(**ends),
+        share_embeddings_and_output_weights=recipe.model.tied_embeddings,
+        position_embedding_type="none",
+        vp_stage=stage,
+    )
+    for parameter in chunk.parameters():
+        # bf16 weights accumulate their micro-batches' gradients in fp32 (architecture, D10).
+        parameter.grad_dtype = torch.float32
+    return chunk
+
+
+def _mark_for_norm(chunk: LanguageModel, layout: Layout) -> None:
+    """Mark which rank counts a weight in the global gradient norm, so that each counts once.
+
+    Sharded weights count everywhere. One that tensor ranks share counts on the first of them, at
+    every pipeline stage (`model_parallel` tells DeepSpeed so); the last stage's copy of tied
+    embeddings does not count (`ds_pipe_replicated`).
+    """
+    for parameter in chunk.parameters():
+        if not getattr(parameter, "tensor_model_parallel", False):
+            parameter.model_parallel = layout.tensor.rank == 0  # type: ignore[attr-defined]
+    copied = chunk.share_embeddings_and_output_weights and not chunk.pre_process
+    if copied and chunk.post_process:
+        weight = chunk.shared_embedding_or_output_weight()
+        weight.ds_pipe_replicated = True

@@ -1,0 +1,170 @@
+"""Every touch of megatron-core's own state: versions, groups, configuration, schedules."""
+
+import importlib.metadata
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from megatron.core import parallel_state
+from megatron.core.pipeline_parallel import get_forward_backward_func
+from megatron.core.tensor_parallel import model_parallel_cuda_manual_seed
+from megatron.core.transformer.transformer_config import TransformerConfig
+
+from trainer.errors import RecipeError
+from trainer.parallel.layout import Axis, Layout
+from trainer.recipe import Recipe
+
+# It warns that an MLP of ours is not one that it knows, once a layer.
+logging.getLogger("megatron.core.transformer.transformer_layer").setLevel(logging.ERROR)
+
+TESTED_VERSIONS = ("0.16.0", "0.17.0")  # from, up to and without
+
+
+def check_version() -> None:
+    """Refuse a megatron-core outside the tested range: its private parts move between releases."""
+    version = importlib.metadata.version("megatron-core")
+    numbers = tuple(int(part) for part in version.split(".")[:2])
+    lowest, below = (tuple(int(part) for part in v.split(".")[:2]) for v in TESTED_VERSIONS)
+    if not lowest <= numbers < below:
+        raise RecipeError(
+            f"megatron-core {version} is installed; tested are {TESTED_VERSIONS[0]} up to, without, "
+            f"{TESTED_VERSIONS[1]}: install one of these"
+        )
+
+
+def form_groups(recipe: Recipe, device: torch.device) -> Layout:
+    """Form the process groups of the recipe's layout and return this rank's place in them."""
+    check_version()
+    sizes = recipe.parallel
+    if parallel_state.is_initialized():
+        parallel_state.destroy_model_parallel()
+    parallel_state.initialize_model_parallel(
+        sizes.tensor,
+        sizes.pipeline,
+        virtual_pipeline_model_parallel_size=sizes.virtual if sizes.virtual > 1 else None,
+        context_parallel_size=sizes.context,
+        create_gloo_process_groups=False,
+    )
+    model_parallel_cuda_manual_seed(recipe.seed)
+    return Layout(
+        device=device,
+        rank=dist.get_rank(),
+        world_size=dist.get_world_size(),
+        tensor=_axis(parallel_state.get_tensor_model_parallel_group()),
+        context=_axis(parallel_state.get_context_parallel_group()),
+        data=_axis(parallel_state.get_data_parallel_group()),
+        pipeline=_axis(parallel_state.get_pipeline_model_parallel_group()),
+        replicas=_axis(parallel_state.get_data_parallel_group(with_context_parallel=True)),
+        model=_axis(parallel_state.get_model_parallel_group()),
+    )
+
+
+def dissolve_groups() -> None:
+    """Forget the groups, so that another layout can be formed in this process."""
+    if parallel_state.is_initialized():
+        parallel_state.destroy_model_parallel()
+
+
+def _axis(group: dist.ProcessGroup) -> Axis:
+    return Axis(rank=dist.get_rank(group), size=dist.get_world_size(group), group=group)
+
+
+def embedding_group() -> dist.ProcessGroup | None:
+    """The first and the last stage, who hold the two copies of tied embeddings; None elsewhere."""
+    if parallel_state.is_rank_in_embedding_group():
+        group: dist.ProcessGroup = parallel_state.get_embedding_group()
+        return group
+    return None
+
+
+def transformer_config(recipe: Recipe, layout: Layout) -> TransformerConfig:
+    """megatron-core's configuration of this recipe's model.
+
+    Communication between stages follows what was measured on gloo: batched sends give a wrong
+    gradient under the interleaved schedule there, and freeing stage outputs early races with
+    overlapped sends. Initialisation is ours (trainer.model.initialize), the same at every layout.
+    """
+    model, sizes = recipe.model, recipe.parallel
+    dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
+    interleaved = sizes.virtual > 1
+    on_gloo = layout.device.type == "cpu"
+    return TransformerConfig(
+        num_layers=model.layers,
+        hidden_size=model.hidden,
+        num_attention_heads=model.heads,
+        num_query_groups=model.kv_heads or model.heads,
+        kv_channels=model.head_size,
+        ffn_hidden_size=model.ffn,
+        gated_linear_unit=True,
+        activation_func=torch.nn.functional.silu,
+        add_bias_linear=False,
+        normalization="RMSNorm",
+        layernorm_epsilon=model.norm_eps,
+        qk_layernorm=model.qk_norm,
+        attention_dropout=0.0,
+        hidden_dropout=0.0,
+        init_method=_leave_alone,
+        output_layer_init_method=_leave_alone,
+        embedding_init_method=_leave_alone,
+        params_dtype=dtype,
+        pipeline_dtype=dtype,
+        bf16=dtype == torch.bfloat16,
+        tensor_model_parallel_size=sizes.tensor,
+        pipeline_model_parallel_size=sizes.pipeline,
+        virtual_pipeline_model_parallel_size=sizes.virtual if interleaved else None,
+        context_parallel_size=sizes.context,
+        sequence_parallel=sizes.sequence,
+        overlap_p2p_comm=interleaved,
+        batch_p2p_comm=not interleaved and not on_gloo,
+        deallocate_pipeline_outputs=not on_gloo,
+        gradient_accumulation_fusion=False,
+        bias_dropout_fusion=False,
+        calculate_per_token_loss=True,
+        **_recompute(recipe.recompute),
+    )
+
+
+def _leave_alone(weight: torch.Tensor) -> torch.Tensor:
+    return weight
+
+
+def _recompute(what: str) -> dict[str, Any]:
+    if what == "none":
+        return {}
+    if what == "full":
+        return {
+            "recompute_granularity": "full",
+            "recompute_method": "uniform",
+            "recompute_num_layers": 1,
+        }
+    modules = {"attention": ["core_attn"], "mlp": ["mlp"]}[what]
+    return {"recompute_granularity": "selective", "recompute_modules": modules}
+
+
+def forward_backward(
+    forward_step: Callable[..., Any],
+    micro_batches: Callable[[], Iterator[Any]],
+    chunks: list[Any],
+    *,
+    count: int,
+    sequence_length: int,
+    micro_batch: int,
+    forward_only: bool,
+) -> list[dict[str, torch.Tensor]]:
+    """Run `count` micro-batches through megatron-core's schedule for this layout.
+
+    Returns what `forward_step`'s loss function reported a micro-batch; empty on every stage but the
+    last. `micro_batches` gives a fresh iterator for each model chunk.
+    """
+    results: list[dict[str, torch.Tensor]] = get_forward_backward_func()(
+        forward_step_func=forward_step,
+        data_iterator=[micro_batches() for _ in chunks] if len(chunks) > 1 else micro_batches(),
+        model=chunks if len(chunks) > 1 else chunks[0],
+        num_microbatches=count,
+        seq_length=sequence_length,
+        micro_batch_size=micro_batch,
+        forward_only=forward_only,
+    )
+    return results

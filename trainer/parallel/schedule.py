@@ -1,0 +1,100 @@
+"""One optimizer step's forward and backward passes, at every layout, in one way."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from trainer.parallel.layout import Layout
+from trainer.parallel.megatron import embedding_group, forward_backward
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What a global batch measured, equal on all ranks; tensors, so that reading them is a choice.
+
+    `mean`: nats a supervised token over the whole global batch; `supervised`: how many there were.
+    """
+
+    mean: Tensor
+    supervised: Tensor
+
+
+def supervised_tokens(labels: Tensor, ignore: int, layout: Layout) -> Tensor:
+    """The number of supervised tokens in the global batch, from each data rank's own `labels`."""
+    count = (labels != ignore).sum().to(device=layout.device, dtype=torch.float32)
+    dist.all_reduce(count, group=layout.data.group)
+    return count
+
+
+def run_schedule(
+    chunks: list[Any],
+    forward_step: Callable[..., Any],
+    micro_batches: Callable[[], Iterator[Any]],
+    supervised: Tensor,
+    layout: Layout,
+    *,
+    count: int,
+    sequence_length: int,
+    micro_batch: int,
+    forward_only: bool = False,
+) -> Losses:
+    """Run `count` micro-batches of this rank; with `forward_only` no gradients are made.
+
+    `forward_step` reports {"loss_sum": nats summed over its micro-batch's supervised tokens}.
+    """
+    reports = forward_backward(
+        forward_step,
+        micro_batches,
+        chunks,
+        count=count,
+        sequence_length=sequence_length,
+        micro_batch=micro_batch,
+        forward_only=forward_only,
+    )
+    total = torch.zeros((), device=layout.device)
+    for report in reports:
+        total += report["loss_sum"]
+    # Stages before the last report nothing, so a sum over the pipeline is the last stage's total.
+    dist.all_reduce(total, group=layout.replicas.group)
+    dist.all_reduce(total, group=layout.pipeline.group)
+    return Losses(mean=total / supervised.clamp(min=1), supervised=supervised)
+
+
+def finalize_gradients(chunks: list[Any], layout: Layout) -> None:
+    """Add up what backward left in parts: replicated weights over tensor ranks, tied embeddings.
+
+    A weight marked `sums_over_tensor_ranks` saw only this rank's share of the sequence (norms under
+    sequence parallelism) or of the heads (query and key norms). Tied embeddings have one copy on the
+    first stage and one on the last.
+    """
+    if layout.tensor.size > 1:
+        partial = [
+            parameter.grad
+            for chunk in chunks
+            for parameter in chunk.parameters()
+            if getattr(parameter, "sums_over_tensor_ranks", False) and parameter.grad is not None
+        ]
+        _sum_together(partial, layout.tensor.group)
+    group = embedding_group()
+    if layout.pipeline.size > 1 and group is not None:
+        for chunk in chunks:
+            if chunk.share_embeddings_and_output_weights and (
+                chunk.pre_process or chunk.post_process
+            ):
+                gradient = chunk.shared_embedding_or_output_weight().grad
+                dist.all_reduce(gradient, group=group)
+
+
+def _sum_together(gradients: list[Tensor], group: dist.ProcessGroup) -> None:
+    if not gradients:
+        return
+    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+    dist.all_reduce(flat, group=group)
+    offset = 0
+    for gradient in gradients:
+        gradient.copy_(flat[offset : offset + gradient.numel()].view_as(gradient))
+        offset += gradient.numel()

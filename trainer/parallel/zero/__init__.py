@@ -1,0 +1,57 @@
+"""The optimizer of a run: replicated here (stage 0), sharded through DeepSpeed (stages 1 to 3)."""
+
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from torch import Tensor
+from torch.nn import Parameter
+
+from trainer.parallel.layout import Layout
+from trainer.parallel.zero.outcome import StepOutcome
+from trainer.recipe import Recipe
+
+__all__ = ["Optimizer", "StepOutcome", "create_optimizer"]
+
+
+class Optimizer(Protocol):
+    """What the loop needs of an optimizer, whatever its stage."""
+
+    def accumulate(self) -> AbstractContextManager[None]:
+        """Inside: run the schedule and finalize gradients. On leaving, replicas' gradients are averaged."""
+
+    def step(self, learning_rate: float) -> StepOutcome:
+        """Clip and apply the averaged gradients, or skip on all ranks where their norm is not finite."""
+
+    def gradient(self, parameter: Parameter) -> Tensor:
+        """The averaged fp32 gradient in the parameter's full shape, between accumulate and step."""
+
+    def weight(self, parameter: Parameter) -> Tensor:
+        """The weight in its own dtype and full shape; collective over replicas."""
+
+    def state(self, parameter: Parameter) -> dict[str, Tensor]:
+        """fp32 `master`, `exp_avg`, `exp_avg_sq` in the full shape; collective over replicas."""
+
+    def load(self, parameter: Parameter, weight: Tensor, state: dict[str, Tensor] | None) -> None:
+        """Put a weight, and unless None its optimizer state, in place; the inverse of the above."""
+
+    def whole_weights(self) -> AbstractContextManager[None]:
+        """Inside, every parameter can be read outside the schedule, ZeRO-3's too."""
+
+    @property
+    def updates(self) -> int:
+        """Optimizer steps applied so far (skipped ones are not)."""
+
+    @updates.setter
+    def updates(self, count: int) -> None: ...
+
+
+def create_optimizer(chunks: list[Any], recipe: Recipe, layout: Layout) -> Optimizer:
+    """AdamW over the chunks' parameters with the recipe's ZeRO stage."""
+    if recipe.zero.stage == 0:
+        from trainer.parallel.zero.replicated import ReplicatedAdamW
+
+        return ReplicatedAdamW(chunks, recipe, layout)
+    from trainer.parallel.zero.sharded import ShardedAdamW
+
+    return ShardedAdamW(chunks, recipe, layout)
+

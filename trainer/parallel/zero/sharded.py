@@ -1,0 +1,173 @@
+"""ZeRO stages 1 to 3 through a DeepSpeed engine around megatron-core's schedule."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Module, ModuleList, Parameter
+
+from trainer.errors import RecipeError
+from trainer.parallel.layout import Layout
+from trainer.parallel.zero.deepspeed import ModelParallelUnit, deepspeed_config, quiet_deepspeed
+from trainer.parallel.zero.groups import adamw_options, parameter_groups
+from trainer.parallel.zero.outcome import StepOutcome
+from trainer.recipe import Recipe
+
+
+class _Chunks(Module):
+    """The model chunks as the one module that an engine wants; the schedule calls them itself."""
+
+    def __init__(self, chunks: list[Any]) -> None:
+        super().__init__()
+        self.chunks = ModuleList(chunks)
+
+
+class ShardedAdamW:
+    """AdamW whose masters and moments are sharded over replicas; stage 3 shards the weights too.
+
+    Gradients of all micro-batches are kept whole on a rank until the step, then reduced once: stages
+    2 and 3 promise sharded optimizer state (and weights), not sharded gradients.
+    """
+
+    def __init__(self, chunks: list[Any], recipe: Recipe, layout: Layout) -> None:
+        quiet_deepspeed()
+        import deepspeed
+
+        self._stage = recipe.zero.stage
+        self._layout = layout
+        fused = layout.device.type == "cuda" and recipe.zero.offload == "none"
+        adamw = torch.optim.AdamW(
+            parameter_groups(chunks, recipe), fused=fused, **adamw_options(recipe)
+        )
+        engine, zero, _, _ = deepspeed.initialize(
+            model=_Chunks(chunks),
+            optimizer=adamw,
+            mpu=ModelParallelUnit(layout),
+            config=deepspeed_config(recipe, layout),
+            dist_init_required=False,
+        )
+        self._engine = engine
+        self._zero = zero
+        self._updates = 0
+        self._parameters = [p for chunk in chunks for p in chunk.parameters()]
+        self._check_precision()
+        self._prepare_state()
+
+    def _partitions(self) -> list[Tensor]:
+        """This rank's flat fp32 masters, one a parameter group (stage 3: a sub-group)."""
+        if self._stage == 3:
+            return list(self._zero.fp32_partitioned_groups_flat)
+        return list(self._zero.single_partition_of_fp32_groups)
+
+    def _check_precision(self) -> None:
+        """Refuse a stage that would keep masters or gradients in less than fp32 (D10)."""
+        kept = {partition.dtype for partition in self._partitions()}
+        kept.add(self._zero.gradient_accumulation_dtype)
+        if kept != {torch.float32}:
+            raise RecipeError(
+                f"zero.stage={self._stage} keeps masters or gradients as {kept} with this DeepSpeed; "
+                "use another zero.stage"
+            )
+
+    def _prepare_state(self) -> None:
+        """Make Adam's moments now, as zeros, so that a checkpoint can be saved or loaded at once."""
+        adamw = self._zero.optimizer
+        for partition in self._partitions():
+            adamw.state[partition] = {
+                "step": self._step_tensor(),
+                "exp_avg": torch.zeros_like(partition),
+                "exp_avg_sq": torch.zeros_like(partition),
+            }
+        if self._stage != 3:
+            self._zero._lazy_init_hp_params_optimizer_state()
+
+    def _step_tensor(self) -> Tensor:
+        on_gpu = self._zero.optimizer.defaults.get("fused")
+        return torch.tensor(float(self._updates), device=self._layout.device if on_gpu else "cpu")
+
+    @contextmanager
+    def accumulate(self) -> Iterator[None]:
+        """Keep every micro-batch's gradients local, then reduce them once on leaving."""
+        with self._engine.coalesce_grad_reduction():
+            yield
+            for parameter in self._parameters:
+                assert parameter.grad is None or parameter.grad.dtype == torch.float32
+
+    def step(self, learning_rate: float) -> StepOutcome:
+        """DeepSpeed clips and applies; it skips on all ranks where the global norm is not finite."""
+        for group in self._zero.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self._engine.step()
+        skipped = bool(self._zero.overflow)
+        if not skipped:
+            self._updates += 1
+        norm = float(self._engine.get_global_grad_norm())
+        return StepOutcome(grad_norm=math.nan if skipped else norm, skipped=skipped)
+
+    def gradient(self, parameter: Parameter) -> Tensor:
+        """The averaged fp32 gradient, gathered from the replicas' partitions."""
+        from deepspeed.utils import safe_get_full_grad
+
+        gradient: Tensor = safe_get_full_grad(parameter)
+        return gradient
+
+    def weight(self, parameter: Parameter) -> Tensor:
+        """The weight; under stage 3 gathered from the masters, to which it is always equal."""
+        if self._stage != 3:
+            return parameter.detach()
+        from deepspeed.utils import safe_get_full_fp32_param
+
+        whole: Tensor = safe_get_full_fp32_param(parameter)
+        return whole.detach().to(parameter.dtype)
+
+    def state(self, parameter: Parameter) -> dict[str, Tensor]:
+        """Master and moments, gathered from the replicas' partitions."""
+        from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
+
+        return {
+            "master": safe_get_full_fp32_param(parameter).detach(),
+            "exp_avg": safe_get_full_optimizer_state(parameter, "exp_avg").detach(),
+            "exp_avg_sq": safe_get_full_optimizer_state(parameter, "exp_avg_sq").detach(),
+        }
+
+    @torch.no_grad()
+    def load(self, parameter: Parameter, weight: Tensor, state: dict[str, Tensor] | None) -> None:
+        """Scatter a weight and its state into this rank's partitions."""
+        import deepspeed
+        from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
+
+        master = weight.float() if state is None else state["master"]
+        safe_set_full_fp32_param(parameter, master.to(self._layout.device))
+        for key in ("exp_avg", "exp_avg_sq") if state is not None else ():
+            moment = state[key].to(self._layout.device)  # type: ignore[index]
+            safe_set_full_optimizer_state(parameter, moment, key)
+        if self._stage != 3:
+            parameter.copy_(weight)
+            return
+        with deepspeed.zero.GatheredParameters([parameter], modifier_rank=0):
+            parameter.copy_(weight)
+
+    @contextmanager
+    def whole_weights(self) -> Iterator[None]:
+        """Under stage 3, gather every weight for as long as the context lasts."""
+        if self._stage != 3:
+            yield
+            return
+        import deepspeed
+
+        with deepspeed.zero.GatheredParameters(self._parameters):
+            yield
+
+    @property
+    def updates(self) -> int:
+        """Optimizer steps applied so far."""
+        return self._updates
+
+    @updates.setter
+    def updates(self, count: int) -> None:
+        self._updates = count
+        for moments in self._zero.optimizer.state.values():
+            moments["step"] = self._step_tensor()
