@@ -1,0 +1,38 @@
+"""The recipe: frozen and typed, one file a section; load, override, validate."""
+
+from trainer.recipe.batch import BatchSection
+from trainer.recipe.changes import learning_changes
+from trainer.recipe.checkpoint import CheckpointSection, RecoverySection
+from trainer.recipe.corpus import CorpusSection
+from trainer.recipe.data import DataSection, MixtureSource
+from trainer.recipe.evaluate import EvaluateSection
+from trainer.recipe.load import load_recipe
+from trainer.recipe.model import ModelSection, RopeScaling
+from trainer.recipe.observe import KernelsSection, ObserveSection, ProfileSection
+from trainer.recipe.optimizer import OptimizerSection, ScheduleSection
+from trainer.recipe.parallel import ParallelSection, ZeroSection
+from trainer.recipe.recipe import Recipe
+from trainer.recipe.size import parameter_count
+
+__all__ = [
+    "BatchSection",
+    "CheckpointSection",
+    "CorpusSection",
+    "DataSection",
+    "EvaluateSection",
+    "KernelsSection",
+    "MixtureSource",
+    "ModelSection",
+    "ObserveSection",
+    "OptimizerSection",
+    "ParallelSection",
+    "ProfileSection",
+    "Recipe",
+    "RecoverySection",
+    "RopeScaling",
+    "ScheduleSection",
+    "ZeroSection",
+    "learning_changes",
+    "load_recipe",
+    "parameter_count",
+]

@@ -1,0 +1,43 @@
+"""Which differences between two recipes change what is learned."""
+
+from typing import Any
+
+from trainer.recipe.recipe import Recipe
+
+_LEARNING = (
+    *("model", "data", "corpus", "tokenizer", "seed", "batch", "optimizer"),
+    *("sequence_length", "precision", "schedule"),
+)
+_SPEED_ONLY = {"data.workers", "data.prefetch", "batch.micro", "corpus.path", "corpus.workers"}
+
+
+def learning_changes(old: Recipe, new: Recipe) -> list[tuple[str, object, object]]:
+    """The dotted keys that change what is learned, with their old and new values.
+
+    Micro-batch, workers and paths are left out: by contract they do not change the curve. A
+    schedule drawn over the run's steps changes with them, and is reported as schedule.length.
+    """
+    before, after = _learning_keys(old), _learning_keys(new)
+    names = dict.fromkeys((*before, *after))
+    return [
+        (name, before.get(name), after.get(name))
+        for name in names
+        if before.get(name) != after.get(name)
+    ]
+
+
+def _learning_keys(recipe: Recipe) -> dict[str, object]:
+    keys = _flat({name: recipe.model_dump()[name] for name in _LEARNING})
+    constant = recipe.schedule.name == "constant"
+    keys["schedule.length"] = None if constant else recipe.schedule.length or recipe.steps
+    return {name: value for name, value in keys.items() if name not in _SPEED_ONLY}
+
+
+def _flat(keys: dict[str, Any], prefix: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for name, value in keys.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat

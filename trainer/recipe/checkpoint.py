@@ -1,0 +1,21 @@
+"""`checkpoint` and `recovery`: what is kept, and when to give up."""
+
+from trainer.recipe.section import Count, Positive, Section
+
+
+class CheckpointSection(Section):
+    """When checkpoints are written and how many stay."""
+
+    every: Count = 0
+    """Steps between checkpoints; 0: only at the end and on a stop."""
+    keep: Count = 3
+    """The newest that stay; 0: all."""
+    save_final: bool = True
+    """Whether the last step is saved."""
+
+
+class RecoverySection(Section):
+    """What happens when a loss or a gradient is not finite."""
+
+    skipped_in_a_row: Positive = 5
+    """Steps skipped one after another that end the run with exit code 4."""

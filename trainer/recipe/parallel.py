@@ -1,0 +1,36 @@
+"""`parallel` and `zero`: how ranks share the work; data parallelism is what is left."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from trainer.recipe.section import Positive, Section
+
+
+class ParallelSection(Section):
+    """Sizes of the parallel axes."""
+
+    tensor: Positive = 1
+    """Ranks that share each matrix."""
+    sequence: bool = False
+    """Whether the tensor ranks also share the activations between the matrices."""
+    pipeline: Positive = 1
+    """Ranks in a row, each holding a stretch of the layers."""
+    virtual: Positive = 1
+    """Stretches of layers a pipeline rank holds; above 1, the interleaved schedule."""
+    context: Positive = 1
+    """Ranks that share each sequence."""
+
+    @property
+    def model_ranks(self) -> int:
+        """Ranks that hold and feed one replica: tensor x pipeline x context."""
+        return self.tensor * self.pipeline * self.context
+
+
+class ZeroSection(Section):
+    """DeepSpeed ZeRO: what the data-parallel ranks share instead of holding copies."""
+
+    stage: Annotated[int, Field(ge=0, le=3)] = 1
+    """0: nothing, 1: optimizer state, 2: and gradients, 3: and parameters."""
+    offload: Literal["none", "optimizer"] = "none"
+    """`optimizer` keeps the optimizer's state in host memory."""

@@ -1,0 +1,166 @@
+"""From YAML text and KEY=VALUE overrides to nested keys, and from pydantic's errors to one line."""
+
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from trainer.errors import RecipeError
+
+if TYPE_CHECKING:
+    from trainer.recipe.recipe import Recipe
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain YAML, except that 1e-3 is a number (as in YAML 1.2) and a key given twice an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping of `node`; raises a YAML error where a key stands twice."""
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            key = str(key_node.value)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} stands twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
+
+
+def parse(text: str, source: str) -> dict[str, Any]:
+    """The nested keys of a recipe's YAML; raises RecipeError naming `source`."""
+    try:
+        keys = yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise RecipeError(f"{source}: not YAML: {_yaml_problem(error)}") from error
+    if not isinstance(keys, dict):
+        raise RecipeError(f"{source}: a recipe is a mapping of keys, not {_kind(keys)}")
+    return keys
+
+
+def override(keys: dict[str, Any], text: str) -> tuple[str, ...]:
+    """Set one KEY=VALUE in `keys`, the value read as YAML; returns the key's parts."""
+    name, equals, value = text.partition("=")
+    parts = tuple(name.strip().split("."))
+    if not equals or not all(parts):
+        raise RecipeError(f"{text!r}: an override is KEY=VALUE, for example model.layers=8")
+    try:
+        parsed = yaml.load(value, Loader=_Loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise RecipeError(f"{text!r}: the value is not YAML: {_yaml_problem(error)}") from error
+    place = keys
+    for depth, part in enumerate(parts[:-1]):
+        if place.get(part) is None:
+            place[part] = {}
+        place = place[part]
+        if not isinstance(place, dict):
+            raise RecipeError(f"{text!r}: {'.'.join(parts[: depth + 1])} has no keys below it")
+    place[parts[-1]] = parsed
+    return parts
+
+
+def validated(
+    kind: "type[Recipe]",
+    keys: dict[str, Any],
+    source: str,
+    overridden: Sequence[tuple[str, ...]] = (),
+) -> "Recipe":
+    """The recipe of these nested keys.
+
+    Raises RecipeError with one line that names `source`, or the override where a key of
+    `overridden` is what is wrong.
+    """
+    try:
+        return kind.model_validate(keys)
+    except ValidationError as error:
+        # Unknown keys first: a misspelt key is also a missing one, and the spelling is the cause.
+        found = sorted(
+            error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden"
+        )
+        place = tuple(str(part) for part in found[0]["loc"])
+        shared = [min(len(place), len(parts)) for parts in overridden]
+        given = any(
+            place[:n] == parts[:n] for parts, n in zip(overridden, shared, strict=True)
+        ) and (found[0]["type"] != "missing")
+        line = _explain(kind, dict(found[0]), place)
+        raise RecipeError(f"{'command line' if given else source}: {line}") from error
+    except RecipeError as error:
+        raise RecipeError(f"{source}: {error}") from error
+
+
+_WANTED = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "tuple_type": "a list",
+    "model_type": "a section of keys",
+    "model_attributes_type": "a section of keys",
+    "dict_type": "a section of keys",
+}
+
+
+def _explain(kind: type[BaseModel], error: dict[str, Any], place: tuple[str, ...]) -> str:
+    name = ".".join(place)
+    if error["type"] == "extra_forbidden":
+        return f"unknown key {name}; {_nearest(kind, place)}"
+    if error["type"] == "missing":
+        return f"{name}: is missing; give it a value"
+    if error["type"] == "literal_error":
+        wanted = f"one of {error['ctx']['expected']}"
+    elif error["type"] in _WANTED:
+        wanted = _WANTED[error["type"]]
+    else:
+        wanted = error["msg"].replace("Input should be ", "a value ")
+    return f"{name}: {_shown(error['input'])} is not allowed; give {wanted}"
+
+
+def _nearest(kind: type[BaseModel], place: tuple[str, ...]) -> str:
+    """The key that was probably meant: one of the same section, else of any."""
+    *section, wrong = place
+    names = list(_dotted(kind))
+    prefix = "".join(f"{part}." for part in section)
+    siblings = [n for n in names if n.startswith(prefix) and "." not in n[len(prefix) :]]
+    close = difflib.get_close_matches(prefix + wrong, siblings, n=1, cutoff=0.6)
+    close = close or [n for n in names if n.rpartition(".")[2] == wrong][:1]
+    close = close or difflib.get_close_matches(".".join(place), names, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean {close[0]}?"
+    return f"allowed are {', '.join(n[len(prefix) :] for n in siblings) or ', '.join(names)}"
+
+
+def _dotted(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in kind.model_fields.items():
+        yield prefix + name
+        for section in (field.annotation, *get_args(field.annotation)):
+            if isinstance(section, type) and issubclass(section, BaseModel):
+                yield from _dotted(section, f"{prefix}{name}.")
+
+
+def _yaml_problem(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+    return f"line {mark.line + 1}, {problem}" if mark else str(problem)
+
+
+def _kind(value: object) -> str:
+    if value is None:
+        return "an empty file"
+    return {list: "a list", str: "text"}.get(type(value), type(value).__name__)
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

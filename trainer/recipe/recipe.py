@@ -1,0 +1,104 @@
+"""The recipe: everything a run depends on, in one frozen object."""
+
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import model_validator
+
+from trainer.recipe import reading, rules
+from trainer.recipe.batch import BatchSection
+from trainer.recipe.checkpoint import CheckpointSection, RecoverySection
+from trainer.recipe.corpus import CorpusSection
+from trainer.recipe.data import DataSection
+from trainer.recipe.evaluate import EvaluateSection
+from trainer.recipe.model import ModelSection
+from trainer.recipe.observe import KernelsSection, ObserveSection, ProfileSection
+from trainer.recipe.optimizer import OptimizerSection, ScheduleSection
+from trainer.recipe.parallel import ParallelSection, ZeroSection
+from trainer.recipe.section import Count, Positive, Section
+
+
+class Recipe(Section):
+    """One training stage, described completely; saved with the run as recipe.yaml."""
+
+    stage: Literal["pretrain", "sft", "preference"] = "pretrain"
+    """What is learned; only `pretrain` is built so far."""
+    run: str
+    """The run directory, relative to the working directory."""
+    seed: Count = 1234
+    """Where all randomness starts."""
+    steps: Positive
+    """Optimizer steps of the whole run."""
+    sequence_length: Positive
+    """Tokens in a packed sequence."""
+    tokenizer: str | None = None
+    """A Hugging Face tokenizer folder; none: the corpus's own."""
+    init_from: str | None = None
+    """A checkpoint whose weights the run starts from, with a fresh optimizer."""
+    resume: str = "auto"
+    """`auto` continues the run directory's newest checkpoint, `never` refuses one, or a checkpoint."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Type of weights and activations; masters, accumulation, reduction and loss are fp32."""
+    recompute: Literal["none", "full", "attention", "mlp"] = "none"
+    """Which activations are computed again in the backward pass instead of kept."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto` takes CUDA where there is one."""
+    model: ModelSection
+    """The shape of the transformer."""
+    batch: BatchSection
+    """How much is read a step."""
+    parallel: ParallelSection = ParallelSection()
+    """Sizes of the parallel axes."""
+    zero: ZeroSection = ZeroSection()
+    """What data-parallel ranks share."""
+    optimizer: OptimizerSection
+    """How weights move."""
+    schedule: ScheduleSection = ScheduleSection()
+    """The learning rate over the steps."""
+    data: DataSection = DataSection()
+    """The stream of packed sequences."""
+    corpus: CorpusSection | None = None
+    """How the recipe's own corpus is built; none: `data.mixture` names built ones."""
+    checkpoint: CheckpointSection = CheckpointSection()
+    """When checkpoints are written and how many stay."""
+    evaluate: EvaluateSection = EvaluateSection()
+    """What is measured while training."""
+    kernels: KernelsSection = KernelsSection()
+    """Which implementation of an operator runs."""
+    profile: ProfileSection = ProfileSection()
+    """When the profiler records."""
+    observe: ObserveSection = ObserveSection()
+    """Where a run's numbers go."""
+    recovery: RecoverySection = RecoverySection()
+    """When a run gives up."""
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> Self:
+        rules.check_recipe(self)
+        return self
+
+    def validate_world(self, world_size: int, device: str) -> None:
+        """Raise RecipeError unless the recipe can run on `world_size` ranks of "cpu" or "cuda"."""
+        rules.check_world(self, world_size, device)
+
+    def data_parallel(self, world_size: int) -> int:
+        """Replicas of the model that read different sequences, on `world_size` ranks."""
+        return world_size // self.parallel.model_ranks
+
+    def micro_batches(self, world_size: int) -> int:
+        """Micro-batches that each replica takes through the model a step."""
+        return self.batch.sequences // (self.data_parallel(world_size) * self.batch.micro)
+
+    def to_yaml(self) -> str:
+        """The resolved recipe, every key written out."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+    @classmethod
+    def from_yaml(cls, text: str, source: str = "recipe") -> "Recipe":
+        """Read what `to_yaml` wrote; raises RecipeError, which calls the text `source`."""
+        return reading.validated(cls, reading.parse(text, source), source)
+
+    @classmethod
+    def from_keys(cls, keys: dict[str, Any], source: str = "recipe") -> "Recipe":
+        """Build from nested keys; raises RecipeError, which calls them `source`."""
+        return reading.validated(cls, keys, source)

@@ -1,0 +1,168 @@
+"""What the sections of a recipe owe each other; each rule is one line with its mend."""
+
+from typing import TYPE_CHECKING
+
+from trainer.errors import RecipeError
+
+if TYPE_CHECKING:
+    from trainer.recipe.recipe import Recipe
+
+VOCABULARY_MULTIPLE = 128
+"""A vocabulary taken from the tokenizer is rounded up to a multiple of this."""
+
+
+def check_recipe(recipe: "Recipe") -> None:
+    """Raise RecipeError where sections contradict each other, whatever the world size."""
+    if recipe.stage != "pretrain":
+        raise RecipeError(f"stage: {recipe.stage} is not built yet; use stage: pretrain")
+    _check_heads(recipe)
+    _check_division(recipe)
+    _check_sequence(recipe)
+    _check_zero(recipe)
+    _check_schedule(recipe)
+    _check_profile(recipe)
+    _check_corpus(recipe)
+
+
+def check_world(recipe: "Recipe", world_size: int, device: str) -> None:
+    """Raise RecipeError unless `world_size` ranks of `device` ("cpu" or "cuda") fit the recipe."""
+    sizes, batch = recipe.parallel, recipe.batch
+    if world_size < 1 or world_size % sizes.model_ranks:
+        raise RecipeError(
+            f"parallel: tensor {sizes.tensor} x pipeline {sizes.pipeline} x context {sizes.context}"
+            f" = {sizes.model_ranks} ranks a replica does not divide {world_size} ranks; start a "
+            f"multiple of {sizes.model_ranks} (--nproc) or change parallel"
+        )
+    replicas = recipe.data_parallel(world_size)
+    if batch.sequences % (replicas * batch.micro):
+        raise RecipeError(
+            f"batch.sequences: {batch.sequences} is not a multiple of {replicas} data-parallel "
+            f"replicas x batch.micro {batch.micro}; try batch.sequences="
+            f"{_round_up(batch.sequences, replicas * batch.micro)}"
+        )
+    micro_batches = recipe.micro_batches(world_size)
+    if sizes.virtual > 1 and micro_batches % sizes.pipeline:
+        raise RecipeError(
+            f"parallel.virtual: the interleaved schedule needs micro-batches in multiples of "
+            f"parallel.pipeline {sizes.pipeline}, but {world_size} ranks make {micro_batches}; try "
+            f"batch.sequences={_round_up(micro_batches, sizes.pipeline) * replicas * batch.micro}"
+        )
+    if device == "cpu" and recipe.kernels.attention == "flash":
+        raise RecipeError(
+            "kernels.attention: flash needs a CUDA device; use kernels.attention=auto"
+        )
+
+
+def _check_heads(recipe: "Recipe") -> None:
+    model = recipe.model
+    if model.head_size is None:
+        _divides("model.hidden", model.hidden, "model.heads", model.heads)
+    if model.head_width % 2:
+        raise RecipeError(
+            f"model: a head of {model.head_width} cannot be rotated by pairs; make "
+            "model.hidden / model.heads (or model.head_size) even"
+        )
+    _divides("model.heads", model.heads, "model.kv_heads", model.query_groups)
+    scaling = model.rope_scaling
+    if scaling and scaling.high_frequency_factor <= scaling.low_frequency_factor:
+        raise RecipeError(
+            "model.rope_scaling: high_frequency_factor must be above low_frequency_factor"
+        )
+
+
+def _check_division(recipe: "Recipe") -> None:
+    model, sizes = recipe.model, recipe.parallel
+    if sizes.virtual > 1 and sizes.pipeline == 1:
+        raise RecipeError(
+            f"parallel.virtual: {sizes.virtual} needs parallel.pipeline above 1; "
+            "use parallel.virtual=1"
+        )
+    stretches = sizes.pipeline * sizes.virtual
+    _divides("model.layers", model.layers, "parallel.pipeline x parallel.virtual", stretches)
+    tensor = ("parallel.tensor", sizes.tensor)
+    _divides("model.heads", model.heads, *tensor)
+    _divides("model.kv_heads", model.query_groups, *tensor)
+    _divides("model.ffn", model.ffn, *tensor)
+    if model.vocab is not None:
+        _divides("model.vocab", model.vocab, *tensor)
+    elif VOCABULARY_MULTIPLE % sizes.tensor:
+        raise RecipeError(
+            f"parallel.tensor: {sizes.tensor} does not divide a vocabulary rounded up to a "
+            f"multiple of {VOCABULARY_MULTIPLE}; set model.vocab"
+        )
+
+
+def _check_sequence(recipe: "Recipe") -> None:
+    sizes, length = recipe.parallel, recipe.sequence_length
+    if sizes.context > 1:
+        # Each context rank takes two chunks, one early and one late, so that work is even.
+        _divides("sequence_length", length, "2 x parallel.context", 2 * sizes.context)
+    if not sizes.sequence:
+        return
+    if sizes.tensor == 1:
+        raise RecipeError(
+            "parallel.sequence: shares activations among tensor ranks, so it needs parallel.tensor "
+            "above 1; use parallel.sequence=false"
+        )
+    _divides(
+        "sequence_length / parallel.context",
+        length // sizes.context,
+        "parallel.tensor",
+        sizes.tensor,
+    )
+
+
+def _check_zero(recipe: "Recipe") -> None:
+    zero = recipe.zero
+    if zero.stage == 3 and recipe.model.tied_embeddings:
+        raise RecipeError(
+            "zero.stage: 3 cannot share a tied embedding; use zero.stage=2 or "
+            "model.tied_embeddings=false"
+        )
+    if zero.offload == "optimizer" and zero.stage == 0:
+        raise RecipeError("zero.offload: optimizer needs zero.stage 1, 2 or 3")
+
+
+def _check_schedule(recipe: "Recipe") -> None:
+    schedule = recipe.schedule
+    length = schedule.length or recipe.steps
+    if schedule.warmup > length:
+        raise RecipeError(
+            f"schedule.warmup: {schedule.warmup} steps do not fit in {length} steps; lower it"
+        )
+    if schedule.decay is None:
+        return
+    if schedule.name != "wsd":
+        raise RecipeError(f"schedule.decay: belongs to wsd, not {schedule.name}; leave it out")
+    if schedule.warmup + schedule.decay > length:
+        raise RecipeError(
+            f"schedule.decay: {schedule.decay} steps after {schedule.warmup} of warmup do not fit "
+            f"in {length} steps; lower one of them"
+        )
+
+
+def _check_profile(recipe: "Recipe") -> None:
+    window = recipe.profile.steps
+    if window and window[0] > window[1]:
+        raise RecipeError(f"profile.steps: first {window[0]} comes after last {window[1]}")
+
+
+def _check_corpus(recipe: "Recipe") -> None:
+    corpus = recipe.corpus
+    if corpus is None:
+        return
+    if corpus.source == "text" and not corpus.files:
+        raise RecipeError("corpus.files: source text needs paths of .txt, .md or .jsonl files")
+    if corpus.source == "embedded" and corpus.files:
+        raise RecipeError("corpus.files: belongs to source text; set corpus.source=text")
+    if corpus.source == "embedded" and not corpus.packages:
+        raise RecipeError('corpus.packages: empty; name some, for example ["stdlib"]')
+
+
+def _divides(name: str, value: int, by: str, divisor: int) -> None:
+    if value % divisor:
+        raise RecipeError(f"{name}: {value} is not a multiple of {by} ({divisor}); change one")
+
+
+def _round_up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple
