@@ -1,0 +1,38 @@
+# TORCH=cpu or cuda chooses the build of PyTorch; PYTHON is the interpreter that the environment is made of.
+TORCH ?= cpu
+PYTHON ?= python3
+
+BIN := .venv/bin
+READY := .venv/ready-$(TORCH)
+TORCH_VERSION := $(shell sed -n 's/^torch==//p' launch/constraints.txt)
+CPU_INDEX := https://download.pytorch.org/whl/cpu
+
+.PHONY: demo test check setup
+
+demo: $(READY)
+	$(BIN)/lyceum demo
+
+test: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+setup: $(READY)
+
+$(READY): pyproject.toml launch/constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Lyceum needs Python 3.11 or newer; set PYTHON=")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	rm -f .venv/ready-*
+	$(install-torch-$(TORCH))
+	$(BIN)/pip install --quiet --constraint launch/constraints.txt --editable '.[dev]'
+	touch $@
+
+# The CPU build comes from wherever pip is set up to look, else from PyTorch's own index. PyPI's
+# build of the same version would pull several GB of CUDA libraries.
+install-torch-cpu = \
+	$(BIN)/pip install --quiet 'torch==$(TORCH_VERSION)+cpu' 2>/dev/null || \
+	$(BIN)/pip install --quiet 'torch==$(TORCH_VERSION)+cpu' --extra-index-url $(CPU_INDEX)
+install-torch-cuda = $(BIN)/pip install --quiet 'torch==$(TORCH_VERSION)'
