@@ -1,0 +1,121 @@
+"""Batches for the loop, made ahead in worker processes, in the same order with any number."""
+
+import signal
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from trainer.data.batch import Batch, Parcel
+from trainer.data.stream import Stream
+from trainer.errors import LyceumError, TrainingError
+
+
+class Loader:
+    """An endless iterator over the batches of a stream, from a saved state or from the start.
+
+    `rows` are this rank's rows of each global batch. Worker w of W makes batches w, w + W, ...
+    whole, `prefetch` of them ahead; `workers=0` makes them in this process. `Batch.state` is what
+    to save to go on after that batch. An error of a worker comes out here as it was raised there,
+    at the batch that it concerns.
+    """
+
+    def __init__(
+        self,
+        stream_arguments: dict[str, Any],
+        global_batch: int,
+        rows: Sequence[int],
+        workers: int = 1,
+        prefetch: int = 2,
+        state: dict[str, Any] | None = None,
+    ):
+        stream = Stream(**stream_arguments)
+        if state is not None:
+            stream.load_state(state)
+        parcels = _Parcels(stream, global_batch, rows)
+        self._parcels: Iterator[Parcel | LyceumError]
+        if workers == 0:
+            self._parcels = iter(parcels)
+        else:
+            self._parcels = iter(
+                DataLoader(
+                    parcels,
+                    batch_size=None,
+                    num_workers=workers,
+                    prefetch_factor=prefetch,
+                    worker_init_fn=_ignore_signals,
+                )
+            )
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        try:
+            parcel = next(self._parcels)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise TrainingError(
+                f"a data worker died ({reason}): look for the out-of-memory killer in the system"
+                " log, and lower data.workers or data.prefetch"
+            ) from error
+        if isinstance(parcel, LyceumError):
+            raise parcel
+        return parcel.unpack()
+
+    def close(self) -> None:
+        """Stop the workers."""
+        self._parcels = iter(())
+
+
+class _Parcels(IterableDataset):
+    def __init__(self, stream: Stream, global_batch: int, rows: Sequence[int]):
+        self._stream = stream
+        self._global_batch = global_batch
+        self._rows = list(rows)
+
+    def __iter__(self) -> Iterator[Parcel | LyceumError]:
+        worker = get_worker_info()
+        number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
+        try:
+            self._stream.skip(number * self._global_batch)
+            while True:
+                yield self._stream.next_parcel(self._global_batch, self._rows)
+                self._stream.skip((workers - 1) * self._global_batch)
+        except LyceumError as error:
+            # Raised here, it would arrive as a stack trace of this process.
+            yield error
+
+
+def _ignore_signals(worker: int) -> None:
+    """Leave CTRL-C and the cluster's signals to the training process, which saves before it stops.
+
+    They reach the whole process group; a worker that obeyed would take the run down unsaved. It
+    ends when the loader is closed, or by itself when its parent is gone.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def validation_batches(
+    stream_arguments: dict[str, Any],
+    count: int,
+    global_batch: int,
+    rows: Sequence[int],
+    split: str = "validation",
+) -> Iterator[Batch]:
+    """The first `count` packed sequences of a split, fewer where its first epoch is shorter.
+
+    They are the same for every run and layout that shares data and packing: the seed of the run
+    plays no part. Each batch has `global_batch` sequences, of which `rows` are returned; the last
+    is filled up with rows of padding alone, so that all ranks make the same number of steps.
+    """
+    stream = Stream(**{**stream_arguments, "split": split, "seed": 0})
+    try:
+        left = count
+        while left > 0 and not stream.ends_epoch():
+            batch = stream.next(global_batch, rows, at_most=left)
+            left -= global_batch
+            yield batch
+    finally:
+        stream.close()

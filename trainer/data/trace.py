@@ -1,0 +1,154 @@
+"""Back from a batch to the documents that it was made of."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from trainer.data.source import Source
+from trainer.data.stream import Stream, corpus_folders, stream_arguments
+from trainer.errors import RecipeError
+
+FIRST_WORDS_TOKENS = 16
+
+
+@dataclass(frozen=True)
+class TraceEntry:
+    """One piece of a document in a row: it fills positions start .. start + length - 1.
+
+    `document_id` and `source` are as the corpus builder wrote them; the document is number `index`
+    of `shard`, and its tokens piece_start .. piece_start + length were inputs and labels.
+    """
+
+    row: int
+    start: int
+    length: int
+    document_id: str
+    source: str
+    shard: str
+    index: int
+    piece_start: int
+    first_tokens: tuple[int, ...]
+
+
+def trace(
+    arguments: dict[str, Any],
+    global_batch: int,
+    step: int,
+    row: int | None = None,
+    state: dict[str, Any] | None = None,
+    state_step: int = 0,
+) -> list[TraceEntry]:
+    """Which documents made the batch of `step` (from 1), or one row (from 0) of it.
+
+    Each step, a skipped one too, consumes one global batch. `state` is the stream's state after
+    `state_step`, to start from; without it the order is followed from the beginning.
+    """
+    assert state_step < step, "a trace starts before the step that it looks at"
+    stream = Stream(**arguments)
+    if state is not None:
+        stream.load_state(state)
+    entries: list[TraceEntry] = []
+    try:
+        stream.skip((step - 1 - state_step) * global_batch)
+        for number in range(global_batch):
+            source, place = stream.advance()
+            if row is not None and number != row:
+                continue
+            entries.extend(_row_entries(number, source, place))
+    finally:
+        stream.close()
+    return entries
+
+
+def _row_entries(row: int, source: Source, place: int) -> Iterator[TraceEntry]:
+    start = 0
+    for origin, tokens in zip(source.origins(place), source.read(place), strict=True):
+        yield TraceEntry(
+            row=row,
+            start=start,
+            length=len(tokens) - 1,
+            document_id=str(origin.metadata.get("id", "")),
+            source=str(origin.metadata.get("source", "")),
+            shard=str(source.folder / origin.shard),
+            index=origin.index,
+            piece_start=origin.start,
+            first_tokens=tuple(tokens[:FIRST_WORDS_TOKENS].tolist()),
+        )
+        start += len(tokens) - 1
+
+
+def consumed_rows(
+    arguments: dict[str, Any], global_batch: int, steps: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """All rows that steps 1 .. `steps` consume: (tokens, labels, position_ids), int64 each."""
+    stream = Stream(**arguments)
+    try:
+        for _ in range(steps):
+            batch = stream.next(global_batch, range(global_batch))
+            yield from zip(batch.tokens, batch.labels, batch.position_ids, strict=True)
+    finally:
+        stream.close()
+
+
+def nearest_state(run_dir: Path, step: int) -> tuple[dict[str, Any] | None, int]:
+    """The stream state of the last checkpoint before `step`, and that checkpoint's step.
+
+    (None, 0) where there is none. A damaged checkpoint is passed over: any other will do.
+    """
+    best: tuple[dict[str, Any] | None, int] = (None, 0)
+    for path in (run_dir / "checkpoints").glob("step-*/checkpoint.json"):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            saved_step, state = int(content["step"]), content["counters"]["stream"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if best[1] < saved_step < step:
+            best = (state, saved_step)
+    return best
+
+
+def trace_command(run_dir: Path, step: int, row: int | None = None) -> None:
+    """Print which documents made the batch of a step (from 1) of a run, or one row (from 0) of it.
+
+    Raises RecipeError when the run, step or row does not exist, DataError when its data is gone.
+    """
+    from trainer.data.tokenizer import load_tokenizer
+    from trainer.recipe import Recipe
+
+    run_dir = Path(run_dir)
+    try:
+        recipe = Recipe.from_yaml((run_dir / "recipe.yaml").read_text(encoding="utf-8"))
+    except OSError:
+        raise RecipeError(f"{run_dir} is not a run: it has no readable recipe.yaml") from None
+    sequences = recipe.batch.sequences
+    if not 1 <= step <= recipe.steps:
+        raise RecipeError(f"no step {step} in {run_dir}: its steps are 1 .. {recipe.steps}")
+    if row is not None and not 0 <= row < sequences:
+        raise RecipeError(f"no row {row} in a batch of {run_dir}: rows are 0 .. {sequences - 1}")
+    folders = corpus_folders(recipe)
+    state, state_step = nearest_state(run_dir, step)
+    entries = trace(stream_arguments(recipe, folders), sequences, step, row, state, state_step)
+    saved = run_dir / "tokenizer"
+    tokenizer = load_tokenizer(saved if saved.is_dir() else folders[0] / "tokenizer")
+    table = Table(title=f"{run_dir}, step {step}", title_justify="left")
+    for name in ("row", "positions", "document", "source", "shard", "tokens", "begins"):
+        table.add_column(name, justify="right" if name == "row" else "left", overflow="fold")
+    for entry in entries:
+        table.add_row(
+            str(entry.row),
+            f"{entry.start}-{entry.start + entry.length - 1}",
+            escape(entry.document_id),
+            escape(entry.source),
+            f"{entry.shard} #{entry.index}",
+            f"{entry.piece_start}-{entry.piece_start + entry.length}",
+            # A printed table has no room for line breaks, and brackets in a text are not markup.
+            escape(" ".join(tokenizer.decode(list(entry.first_tokens)).split())),
+        )
+    Console().print(table)
