@@ -50,6 +50,9 @@ class CheckpointReader:
         """The names of the global tensors, sorted."""
         return sorted(self._manifest.tensors)
 
+    def __contains__(self, key: str) -> bool:
+        return key in self._manifest.tensors
+
     def shape(self, key: str) -> tuple[int, ...]:
         """The global shape of a tensor; CheckpointError where there is none of this name."""
         return self._tensor(key).shape

@@ -77,9 +77,16 @@ def rotate(run_dir: Path, keep: int, protect: Collection[Path] = ()) -> list[Pat
         return []
     kept = {c.path.resolve() for c in good[-keep:]} | {Path(p).resolve() for p in protect}
     removed = [c.path for c in listed if c.step < good[-1].step and c.path.resolve() not in kept]
-    for path in removed:
+    return [path for path in removed if _remove(path)]
+
+
+def _remove(path: Path) -> bool:
+    try:
         remove_atomically(path)
-    return removed
+    except OSError as error:  # no reason to end a run whose checkpoints are good
+        _log.warning("%s could not be removed: %s", path, error.strerror)
+        return False
+    return True
 
 
 def _listed(path: Path, step: int) -> ListedCheckpoint:

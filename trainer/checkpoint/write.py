@@ -25,7 +25,13 @@ from trainer.checkpoint.format import (
     manifest_bytes,
     safe_name,
 )
-from trainer.checkpoint.partial import being_written, finish, partial_name, set_aside
+from trainer.checkpoint.partial import (
+    being_written,
+    finish,
+    partial_name,
+    remove_leftovers,
+    set_aside,
+)
 from trainer.checkpoint.tensor_file import sync_folder, write_bytes, write_tensors
 from trainer.checkpoint.verify import size_fault
 from trainer.errors import CheckpointError, TrainingError
@@ -76,10 +82,15 @@ def save_checkpoint(
         _publish(partial, final, manifest)
 
     with ExitStack() as held:
-        attempt(lambda: held.enter_context(being_written(partial)) if first else None)
+        attempt(lambda: _begin(partial, held) if first else None)
         parts = ranks.gather(attempt(lambda: _write_own(partial, ranks.rank, pieces)))
         attempt(lambda: complete(parts) if first else None)
     return final
+
+
+def _begin(partial: Path, held: ExitStack) -> None:
+    remove_leftovers(partial.parent)  # of an interrupted save, whose room this one may need
+    held.enter_context(being_written(partial))
 
 
 def _together(ranks: Ranks, action: Callable[[], Any], partial: Path, final: Path) -> Any:

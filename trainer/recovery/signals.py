@@ -19,6 +19,7 @@ class StopSignals:
 
     def __init__(self) -> None:
         self._requested: signal.Signals | None = None
+        self._interrupted = False
         self._before: dict[signal.Signals, Any] = {}
 
     @property
@@ -35,8 +36,9 @@ class StopSignals:
             signal.signal(number, handler)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self._requested == signal.SIGINT:
+        if number == signal.SIGINT and self._interrupted:
             raise KeyboardInterrupt
+        self._interrupted = self._interrupted or number == signal.SIGINT
         self._requested = self._requested or signal.Signals(number)
 
 

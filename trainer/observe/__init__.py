@@ -1,0 +1,36 @@
+"""Who watches a run: callbacks that the loop tells, and what they write."""
+
+from trainer.observe.callback import Callback, RunStart
+from trainer.observe.environment import write_environment
+from trainer.observe.estimate import Estimate, disk_warning, estimate
+from trainer.observe.log import RankLog
+from trainer.observe.metrics import MetricsWriter, read_metrics, truncate_metrics
+from trainer.observe.profile import Profiler
+from trainer.observe.progress import ProgressBar
+from trainer.observe.status import StatusWriter, read_status
+from trainer.observe.tensorboard import TensorBoard
+from trainer.observe.throughput import Throughput, flops_per_token, memory_gib, peak_flops
+from trainer.observe.weights_and_biases import WeightsAndBiases
+
+__all__ = [
+    "Callback",
+    "Estimate",
+    "MetricsWriter",
+    "Profiler",
+    "ProgressBar",
+    "RankLog",
+    "RunStart",
+    "StatusWriter",
+    "TensorBoard",
+    "Throughput",
+    "WeightsAndBiases",
+    "disk_warning",
+    "estimate",
+    "flops_per_token",
+    "memory_gib",
+    "peak_flops",
+    "read_metrics",
+    "read_status",
+    "truncate_metrics",
+    "write_environment",
+]

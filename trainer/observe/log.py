@@ -1,0 +1,38 @@
+"""RUN/logs/rank-N.log: what each rank has to say, one line an event."""
+
+import logging
+
+from trainer.observe.callback import Callback, RunStart
+
+
+class RankLog(Callback):
+    """Appends this rank's log messages, INFO and above, to RUN/logs/rank-N.log."""
+
+    def __init__(self) -> None:
+        self._handler: logging.Handler | None = None
+        self._level = logging.NOTSET
+
+    def on_start(self, run: RunStart) -> None:
+        """Open the file."""
+        folder = run.folder / "logs"
+        folder.mkdir(exist_ok=True)
+        self._handler = logging.FileHandler(folder / f"rank-{run.rank}.log", encoding="utf-8")
+        self._handler.setLevel(logging.INFO)
+        line = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+        self._handler.setFormatter(logging.Formatter(line))
+        logger = logging.getLogger("trainer")
+        self._level = logger.level
+        logger.addHandler(self._handler)
+        if logger.getEffectiveLevel() > logging.INFO:
+            logger.setLevel(logging.INFO)
+
+    def on_stop(self, state: str, reason: str, exit_code: int | None = None) -> None:
+        """The end of the run as the last line; close the file."""
+        if self._handler is None:
+            return
+        logger = logging.getLogger("trainer")
+        logger.info("%s: %s", state, reason)
+        logger.removeHandler(self._handler)
+        logger.setLevel(self._level)
+        self._handler.close()
+        self._handler = None

@@ -1,0 +1,100 @@
+"""metrics.jsonl: one JSON object a step."""
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from trainer.errors import TrainingError
+from trainer.observe.callback import Callback, RunStart
+
+METRICS = "metrics.jsonl"
+
+
+class MetricsWriter(Callback):
+    """Appends each step's record to RUN/metrics.jsonl, floats at full precision.
+
+    A line is one write, so that a killed run leaves at most one part of a line, the last one.
+    Values that are not finite become null: JSON has no word for them.
+    """
+
+    def __init__(self) -> None:
+        self._path = Path(METRICS)
+        self._descriptor: int | None = None
+
+    def on_start(self, run: RunStart) -> None:
+        """Open the file for appending."""
+        self._path = run.folder / METRICS
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        try:
+            self._descriptor = os.open(self._path, flags, 0o644)
+        except OSError as error:
+            raise TrainingError(f"{self._path} cannot be written: {error.strerror}") from None
+
+    def on_step(self, record: dict[str, Any]) -> None:
+        """Write the record; TrainingError where it can't be (disk full)."""
+        assert self._descriptor is not None, "on_start comes first"
+        line = json.dumps({key: _finite(value) for key, value in record.items()}).encode() + b"\n"
+        try:
+            while line:  # the rest of a write that was cut short
+                line = line[os.write(self._descriptor, line) :]
+        except OSError as error:
+            raise TrainingError(
+                f"{self._path} cannot be written: {error.strerror}; free some space and resume"
+            ) from None
+
+    def on_stop(self, state: str, reason: str, exit_code: int | None = None) -> None:
+        """Close the file."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
+    """The records of a run in order; [] without any. A last line cut short is left out."""
+    try:
+        lines = (Path(run_dir) / METRICS).read_bytes().splitlines(keepends=True)
+    except FileNotFoundError:
+        return []
+    records = (_record(line) for line in lines)
+    return [record for record in records if record is not None]
+
+
+def truncate_metrics(run_dir: Path, step: int) -> int:
+    """Remove the records after `step`, and any line cut short, all at once; how many went.
+
+    For resuming: what is written next follows without a gap or a repetition.
+    """
+    path = Path(run_dir) / METRICS
+    partial = path.with_name(f"{METRICS}.partial")
+    removed = 0
+    try:
+        source = path.open("rb")
+    except FileNotFoundError:
+        return 0
+    with source, partial.open("wb") as kept:
+        for line in source:
+            record = _record(line)
+            if record is not None and record["step"] <= step:
+                kept.write(line)
+            else:
+                removed += 1
+        kept.flush()
+        os.fsync(kept.fileno())
+    os.replace(partial, path)
+    return removed
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and isinstance(record.get("step"), int) else None
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,100 @@
+"""How fast, and how near to what the device could do."""
+
+import os
+import resource
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from trainer.recipe import ModelSection
+
+GIB = 1 << 30
+
+_PEAKS = (
+    ("GB200", 2.5e15),
+    ("B200", 2.25e15),
+    ("H200", 989e12),
+    ("H100 PCIe", 756e12),
+    ("H100 NVL", 835e12),
+    ("H100", 989e12),
+    ("A100", 312e12),
+)
+"""bf16 peaks without sparsity, FLOP/s, from NVIDIA's data sheets; the first name found counts."""
+
+
+def matrix_parameters(model: "ModelSection", vocab: int) -> int:
+    """The parameters that stand in matrix products: without norms and the input embedding.
+
+    A tied embedding counts once, as the output layer. `vocab`: rows of the output layer.
+    """
+    queries = model.heads * model.head_width
+    keys = model.query_groups * model.head_width
+    attention = 2 * model.hidden * queries + 2 * model.hidden * keys
+    return model.layers * (attention + 3 * model.hidden * model.ffn) + vocab * model.hidden
+
+
+def flops_per_token(model: "ModelSection", sequence_length: int, vocab: int) -> float:
+    """Floating-point operations of a training step per token: 6 N + 6 L H S.
+
+    N matrix parameters, L layers, H = heads x head size, S sequence length; causal attention
+    counted once (half of the full square), recomputation not counted (PaLM, appendix B, with the
+    causal half).
+    """
+    attention = 6 * model.layers * model.heads * model.head_width * sequence_length
+    return float(6 * matrix_parameters(model, vocab) + attention)
+
+
+def peak_flops(device: torch.device) -> float | None:
+    """The device's bf16 peak in FLOP/s; None where it isn't known (a CPU, an unlisted GPU)."""
+    if device.type != "cuda":
+        return None
+    return named_peak(torch.cuda.get_device_name(device))
+
+
+def named_peak(name: str) -> float | None:
+    """The bf16 peak in FLOP/s of a GPU by the name that its driver gives; None: not known."""
+    return next((peak for part, peak in _PEAKS if part in name), None)
+
+
+class Throughput:
+    """Turns a step's tokens and seconds into the rates of its record."""
+
+    def __init__(
+        self,
+        model: "ModelSection",
+        sequence_length: int,
+        vocab: int,
+        world_size: int,
+        device: torch.device,
+    ) -> None:
+        self._flops = flops_per_token(model, sequence_length, vocab)
+        self._world_size = world_size
+        self._peak = peak_flops(device)
+
+    def rates(self, tokens: int, step_seconds: float) -> dict[str, float | None]:
+        """tokens_per_second over all ranks, tflops_per_device, and mfu (None: peak not known).
+
+        `tokens`: of the global batch, without padding.
+        """
+        rate = tokens / step_seconds
+        flops = rate * self._flops / self._world_size
+        return {
+            "tokens_per_second": rate,
+            "tflops_per_device": flops / 1e12,
+            "mfu": flops / self._peak if self._peak else None,
+        }
+
+
+def memory_gib(device: torch.device) -> float:
+    """This rank's memory: the most that was allocated on a GPU, the resident set on the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / GIB
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:  # not Linux: the largest resident set so far, in KiB (in bytes on macOS)
+        largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return largest * (1 if sys.platform == "darwin" else 1024) / GIB
+    return pages * os.sysconf("SC_PAGE_SIZE") / GIB
