@@ -1,13 +1,14 @@
 """Small corpora of known documents for the tests, made as the real ones are."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import webdataset
 
-from trainer.data.manifest import Manifest, Split, total_split, write_manifest
+from trainer.data.manifest import Manifest, Shard, Split, total_split, write_manifest
 from trainer.data.shards import seal_shard
 
 END_OF_TEXT = 0
@@ -59,3 +60,39 @@ def write_corpus(
     }
     write_manifest(folder, Manifest(tokenizer, 5000, END_OF_TEXT, token_dtype, splits))
     return folder
+
+
+class NumberedDocuments:
+    """An open shard that exists only as lengths: token p of document d is `first[d] + p`.
+
+    The numbers of two documents never touch, so a token tells its document and its place in it.
+    """
+
+    def __init__(self, lengths: np.ndarray, first: int):
+        self.lengths = lengths
+        self._first = first + np.concatenate([[0], np.cumsum(lengths + 1)[:-1]]).astype(np.int64)
+
+    def tokens(self, index: int, start: int, stop: int) -> np.ndarray:
+        return np.arange(start, stop) + self._first[index]
+
+    def metadata(self, index: int) -> dict[str, Any]:
+        return {"id": str(self._first[index]), "source": "numbered"}
+
+    def close(self) -> None:
+        pass
+
+
+def numbered_corpus(
+    folder: Path, lengths: Sequence[Sequence[int]], first: int = 1_000_000
+) -> Callable[[Path, Shard, str], NumberedDocuments]:
+    """Write a manifest alone, with one shard a list of lengths; returns what opens its shards."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shards, opened = [], {}
+    for number, part in enumerate(lengths):
+        name = f"train/shard-{number:05d}.tar"
+        shards.append(Shard(name, 0, f"{first}-{number}", "", len(part), sum(part)))
+        opened[name] = NumberedDocuments(np.array(part, dtype=np.int64), first)
+        first += sum(part) + len(part) + 1
+    splits = {"train": total_split(shards)}
+    write_manifest(folder, Manifest(TOKENIZER, 2**31, END_OF_TEXT, "uint32", splits))
+    return lambda _folder, shard, _dtype: opened[shard.name]

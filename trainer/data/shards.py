@@ -81,7 +81,7 @@ class ShardReader:
     def _read(self, size: int, offset: int) -> bytes:
         data = os.pread(self._file, size, offset)
         if len(data) != size:
-            raise self._bad(f"ends early, at byte {offset + len(data)}")
+            raise self._bad(f"ends early: it has no byte {offset + len(data)}")
         return data
 
     def _open(self) -> int:
@@ -169,7 +169,7 @@ def index_tar(path: str | Path, token_dtype: str) -> np.ndarray:
             for member in tar:
                 folder, _, base = member.name.rpartition("/")
                 stem, _, kind = base.partition(".")
-                key = f"{folder}/{stem}"
+                key = f"{folder}/{stem}" if folder else stem
                 sample = waiting.setdefault(key, {})
                 sample[kind] = (member.offset_data, member.size)
                 if "json" in sample and "tokens" in sample:

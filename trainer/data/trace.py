@@ -124,7 +124,8 @@ def trace_command(run_dir: Path, step: int, row: int | None = None) -> None:
 
     run_dir = Path(run_dir)
     try:
-        recipe = Recipe.from_yaml((run_dir / "recipe.yaml").read_text(encoding="utf-8"))
+        path = run_dir / "recipe.yaml"
+        recipe = Recipe.from_yaml(path.read_text(encoding="utf-8"), str(path))
     except OSError:
         raise RecipeError(f"{run_dir} is not a run: it has no readable recipe.yaml") from None
     sequences = recipe.batch.sequences
