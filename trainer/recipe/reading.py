@@ -158,7 +158,7 @@ def _yaml_problem(error: Exception) -> str:
 def _kind(value: object) -> str:
     if value is None:
         return "an empty file"
-    return {list: "a list", str: "text"}.get(type(value), type(value).__name__)
+    return "a list" if isinstance(value, list) else f"the {type(value).__name__} {value!r}"
 
 
 def _shown(value: object) -> str:

@@ -1,0 +1,158 @@
+"""Local ranks: started together, signalled together, ended together."""
+
+import os
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from launch.failure import FAILURE_FILE, Failure, read_failure
+from launch.rank import STOPPING, ForkedRank, Rank, start_process
+from trainer.errors import ClusterError, TrainingError
+
+GRACE_SECONDS = 15.0
+"""How long the other ranks have to end by themselves after one has failed."""
+_POLL_SECONDS = 0.02
+
+
+def run_ranks(
+    worker: Callable[[], int],
+    count: int,
+    device: str,
+    command: Sequence[str] | None = None,
+    grace_seconds: float = GRACE_SECONDS,
+) -> int:
+    """Run `count` local ranks to their end; 0 where all ended well, else a failing rank's code.
+
+    device "cpu": each rank is a fork that calls `worker`. "cuda": each is a new process that runs
+    `command` (None: this command again), which finds itself a rank by its environment.
+    SIGINT, SIGTERM and SIGUSR1 are passed on to every rank. Raises the LyceumError that a rank
+    raised, TrainingError where a signal ended one, ClusterError where the port is taken.
+    """
+    port = _port()
+    again = command or [sys.executable, "-m", "trainer", *sys.argv[1:]]
+    with tempfile.TemporaryDirectory(prefix="lyceum-") as folder:
+        notes = [Path(folder) / f"rank-{rank}.json" for rank in range(count)]
+        ranks: list[Rank] = []
+        with _forwarding(ranks):
+            try:
+                for rank in range(count):
+                    environment = _environment(rank, count, port, notes[rank])
+                    forked = device == "cpu"
+                    ranks.append(
+                        ForkedRank(worker, environment)
+                        if forked
+                        else start_process(again, environment)
+                    )
+                ended = _wait(ranks, grace_seconds)
+            finally:
+                _end(ranks)
+        return _outcome(ended, notes)
+
+
+def _environment(rank: int, count: int, port: int, note: Path) -> dict[str, str]:
+    threads = max(1, (os.cpu_count() or 1) // count)
+    return {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(count),
+        "LOCAL_WORLD_SIZE": str(count),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),
+        FAILURE_FILE: str(note),
+    }
+
+
+def _port() -> int:
+    """MASTER_PORT where it is given and free, else any free port."""
+    given = os.environ.get("MASTER_PORT", "0")
+    if not given.isdecimal() or int(given) > 65535:
+        raise ClusterError(f"MASTER_PORT: {given!r} is not a port; unset it, or give 1 to 65535")
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", int(given)))
+        except OSError as error:
+            raise ClusterError(
+                f"MASTER_PORT: port {given} cannot be used ({error.strerror}); unset it to take "
+                "any free one, or choose another"
+            ) from error
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@contextmanager
+def _forwarding(ranks: list[Rank]) -> Iterator[None]:
+    """Pass signals on to the ranks; they are in groups of their own, so a terminal does not."""
+
+    def forward(number: int, _frame: FrameType | None) -> None:
+        for rank in ranks:
+            _signal(rank, number)
+
+    before: dict[signal.Signals, Any] = {}
+    try:
+        for number in STOPPING:
+            before[number] = signal.signal(number, forward)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _wait(ranks: list[Rank], grace_seconds: float) -> list[tuple[int, int]]:
+    """(rank, exit code) of all ranks in the order they ended; those that linger are left out."""
+    ended: list[tuple[int, int]] = []
+    deadline = float("inf")
+    waiting = dict(enumerate(ranks))
+    while waiting and time.monotonic() < deadline:
+        for number, rank in list(waiting.items()):
+            code = rank.poll()
+            if code is None:
+                continue
+            del waiting[number]
+            ended.append((number, code))
+            if code != 0:
+                deadline = min(deadline, time.monotonic() + grace_seconds)
+        time.sleep(_POLL_SECONDS)
+    return ended
+
+
+def _end(ranks: list[Rank]) -> None:
+    """Kill every rank that still runs, with whatever processes it started."""
+    for rank in ranks:
+        if rank.poll() is None:
+            os.killpg(rank.pid, signal.SIGKILL)
+    for rank in ranks:
+        while rank.poll() is None:
+            time.sleep(_POLL_SECONDS)
+
+
+def _signal(rank: Rank, number: int) -> None:
+    if rank.poll() is None:
+        os.kill(rank.pid, number)
+
+
+def _outcome(ended: list[tuple[int, int]], notes: list[Path]) -> int:
+    failures = [
+        Failure(rank, code, order, read_failure(notes[rank]))
+        for order, (rank, code) in enumerate(ended)
+        if code != 0
+    ]
+    if not failures:
+        return 0
+    cause = min(failures, key=lambda failure: failure.weight)
+    if cause.error is not None:
+        raise cause.error
+    if cause.exit_code < 0:
+        name = signal.Signals(-cause.exit_code).name
+        raise TrainingError(
+            f"rank {cause.rank} was ended by {name} (out of memory, or killed by someone); the "
+            "same command goes on from the last checkpoint"
+        )
+    return cause.exit_code

@@ -1,0 +1,193 @@
+"""The `lyceum` command: one function a verb, no logic; heavy imports wait for their verb."""
+
+import os
+import sys
+import traceback
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainer.command_line import Verb, parse
+from trainer.errors import DataError, LyceumError, StopRequested
+from trainer.preflight import refuse_foreign_kernels
+
+if TYPE_CHECKING:
+    from trainer.recipe import Recipe
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code; an error that a user caused is printed as one line."""
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        parsed = parse(words, _VERBS)
+        refuse_foreign_kernels()
+        run: Verb = parsed.run
+        return run(parsed)
+    except LyceumError as error:
+        if "--debug" in words:
+            traceback.print_exc()
+        _report(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader, such as `head`, has seen enough; Python's own flush at exit must not complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _report(error: LyceumError) -> None:
+    from launch.failure import leave_failure
+
+    if leave_failure(error):
+        return  # The process that started this rank reports it, once for all ranks.
+    rank = os.environ.get("RANK", "0")
+    who = "" if rank == "0" else f" (rank {rank})"
+    what = "stopped" if isinstance(error, StopRequested) else "error"
+    print(f"lyceum: {what}{who}: {' '.join(str(error).split())}", file=sys.stderr)
+
+
+def _demo(call: Namespace) -> int:
+    from trainer.demo import run_demo
+
+    run_demo(Path(call.folder))
+    return 0
+
+
+def _corpus_build(call: Namespace) -> int:
+    from trainer.data.build import build_from_recipe
+
+    build_from_recipe(_recipe(call))
+    return 0
+
+
+def _corpus_inspect(call: Namespace) -> int:
+    from trainer.data.inspect import inspect_corpus
+
+    inspect_corpus(Path(call.folder))
+    return 0
+
+
+def _corpus_verify(call: Namespace) -> int:
+    from trainer.data.verify import verify_corpus
+
+    return _verdict(verify_corpus(Path(call.folder)), call.folder)
+
+
+def _corpus_trace(call: Namespace) -> int:
+    from trainer.data.trace import trace_command
+
+    trace_command(Path(call.folder), call.step, call.row)
+    return 0
+
+
+def _train(call: Namespace) -> int:
+    recipe = _recipe(call)
+    if call.show:
+        from trainer.show import show
+
+        show(recipe, call.nproc)
+        return 0
+    from launch.local import train_ranks
+
+    return train_ranks(recipe, call.nproc, force=call.force)
+
+
+def _evaluate(call: Namespace) -> int:
+    from trainer.evaluate.command import evaluate_command
+
+    evaluate_command(Path(call.checkpoint), call.suites, _path(call.json_file))
+    return 0
+
+
+def _generate(call: Namespace) -> int:
+    from launch.local import run_local
+
+    def worker() -> int:
+        from trainer.evaluate.command import generate_command
+
+        generate_command(
+            Path(call.checkpoint),
+            prompt=call.prompt,
+            prompts_file=_path(call.prompts),
+            tokens=call.tokens,
+            temperature=call.temperature,
+            top_k=call.top_k,
+            top_p=call.top_p,
+            seed=call.seed,
+        )
+        return 0
+
+    return run_local(worker, call.nproc)
+
+
+def _checkpoint_list(call: Namespace) -> int:
+    from trainer.checkpoint.report import list_command
+
+    list_command(Path(call.folder))
+    return 0
+
+
+def _checkpoint_verify(call: Namespace) -> int:
+    from trainer.checkpoint.report import verify_command
+
+    verify_command(Path(call.checkpoint))
+    return 0
+
+
+def _checkpoint_prune(call: Namespace) -> int:
+    from trainer.checkpoint.report import prune_command
+
+    prune_command(Path(call.folder), call.keep)
+    return 0
+
+
+def _checkpoint_diff(call: Namespace) -> int:
+    from trainer.checkpoint.report import diff_command
+
+    diff_command(Path(call.checkpoint), Path(call.other))
+    return 0
+
+
+def _bench_train(call: Namespace) -> int:
+    from trainer.bench.train import bench_command
+
+    bench_command(_recipe(call), call.pairs, _path(call.json_file))
+    return 0
+
+
+_VERBS: dict[str, Verb] = {
+    "demo": _demo,
+    "corpus build": _corpus_build,
+    "corpus inspect": _corpus_inspect,
+    "corpus verify": _corpus_verify,
+    "corpus trace": _corpus_trace,
+    "train": _train,
+    "evaluate": _evaluate,
+    "generate": _generate,
+    "checkpoint ls": _checkpoint_list,
+    "checkpoint verify": _checkpoint_verify,
+    "checkpoint prune": _checkpoint_prune,
+    "checkpoint diff": _checkpoint_diff,
+    "bench train": _bench_train,
+}
+
+
+def _recipe(call: Namespace) -> "Recipe":
+    from launch.shipped import find_recipe
+    from trainer.recipe import load_recipe
+
+    return load_recipe(find_recipe(call.recipe), call.overrides)
+
+
+def _verdict(problems: list[str], folder: str) -> int:
+    for problem in problems:
+        print(problem)
+    if problems:
+        raise DataError(f"{folder}: {len(problems)} problems found; build the corpus again")
+    print(f"{folder}: every shard is as its manifest says")
+    return 0
+
+
+def _path(text: str | None) -> Path | None:
+    return Path(text) if text else None

@@ -1,0 +1,170 @@
+"""The grammar of the `lyceum` command: its verbs, their arguments and their help."""
+
+import argparse
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from trainer import __version__
+from trainer.errors import RecipeError
+
+Verb = Callable[[argparse.Namespace], int]
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaints are one line, like every other error."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise RecipeError instead of printing the usage."""
+        raise RecipeError(f"{message}; see {self.prog} --help")
+
+
+def parse(arguments: list[str], verbs: dict[str, Verb]) -> argparse.Namespace:
+    """The arguments of one call; `run` in it is the function of its verb, out of `verbs`.
+
+    Raises RecipeError with one line where they are wrong.
+    """
+    parser = _grammar(verbs)
+    # argparse takes KEY=VALUE in one place only; those behind an option are left over.
+    parsed, left = parser.parse_known_args(arguments)
+    overrides = [word for word in left if "=" in word and not word.startswith("-")]
+    if len(overrides) < len(left) or (left and not hasattr(parsed, "overrides")):
+        wrong = next(
+            word for word in left if word not in overrides or not hasattr(parsed, "overrides")
+        )
+        raise RecipeError(f"unrecognized argument {wrong!r}; see lyceum --help")
+    if left:
+        parsed.overrides = [*parsed.overrides, *overrides]
+    return parsed
+
+
+def _grammar(verbs: dict[str, Verb]) -> _Parser:
+    parser = _Parser(
+        prog="lyceum", description="Train language models, from raw text to a measured model."
+    )
+    parser.add_argument("--version", action="version", version=f"lyceum {__version__}")
+    _debug(parser, default=False)
+    add = parser.add_subparsers(metavar="VERB", required=True, parser_class=_Parser).add_parser
+
+    def verb(name: str, text: str, parent: Any = None) -> _Parser:
+        made: _Parser = (parent or add)(name.split()[-1], help=text, description=text)
+        _debug(made, default=argparse.SUPPRESS)
+        if name in verbs:
+            made.set_defaults(run=verbs[name])
+        return made
+
+    demo = verb("demo", "the whole chain on the embedded corpus, in minutes; ends with a report")
+    demo.add_argument("--run", dest="folder", default="runs/demo", metavar="DIR")
+
+    _add_corpus(verb)
+    _add_train(verb)
+    _add_reading(verb)
+    _add_checkpoint(verb)
+
+    bench = _branch(verb("bench", "the benchmarks"))
+    train = verb("bench train", "speed and memory of a recipe, against a bare PyTorch loop", bench)
+    _recipe(train)
+    train.add_argument("--pairs", type=_positive, default=5, metavar="N", help="alternating pairs")
+    train.add_argument("--json", dest="json_file", metavar="FILE", help="write the figures here")
+    return parser
+
+
+def _add_corpus(verb: Callable[..., _Parser]) -> None:
+    branch = _branch(verb("corpus", "make, look at and check corpora"))
+    _recipe(verb("corpus build", "make the shards of the recipe's corpus section", branch))
+    inspect = verb("corpus inspect", "what a corpus holds", branch)
+    inspect.add_argument("folder", metavar="DIR")
+    verify = verb("corpus verify", "check every shard against its hash", branch)
+    verify.add_argument("folder", metavar="DIR")
+    trace = verb("corpus trace", "which documents made a row of a step's batch", branch)
+    trace.add_argument("folder", metavar="RUN", help="run directory")
+    trace.add_argument("step", type=_positive, metavar="STEP", help="from 1")
+    trace.add_argument("row", type=_count, nargs="?", metavar="ROW", help="from 0; none: all rows")
+
+
+def _add_train(verb: Callable[..., _Parser]) -> None:
+    train = verb(
+        "train", "one stage of training; under torchrun it is a rank, alone it starts them"
+    )
+    _recipe(train)
+    train.add_argument("--nproc", type=_positive, metavar="N", help="local ranks to start")
+    train.add_argument("--show", action="store_true", help="print recipe and layout; train nothing")
+    train.add_argument(
+        "--force", action="store_true", help="resume although what is learned has changed"
+    )
+
+
+def _add_reading(verb: Callable[..., _Parser]) -> None:
+    evaluate = verb("evaluate", "measure a checkpoint")
+    _checkpoint(evaluate)
+    evaluate.add_argument(
+        "--suite", dest="suites", action="append", default=[], metavar="NAME", help="repeatable"
+    )
+    evaluate.add_argument("--json", dest="json_file", metavar="FILE", help="write the figures here")
+
+    generate = verb("generate", "read what a checkpoint learned")
+    _checkpoint(generate)
+    prompt = generate.add_mutually_exclusive_group(required=True)
+    prompt.add_argument("--prompt", metavar="TEXT", help="what the text begins with")
+    prompt.add_argument("--prompts", metavar="FILE", help="one prompt a line")
+    generate.add_argument("--tokens", type=_positive, default=128, metavar="N", help="at most")
+    generate.add_argument("--temperature", type=float, default=0.8, metavar="T", help="0: greedy")
+    generate.add_argument("--top-k", type=_count, default=0, metavar="K", help="0: all tokens")
+    generate.add_argument("--top-p", type=float, default=1.0, metavar="P", help="1: all tokens")
+    generate.add_argument("--seed", type=_count, default=0, metavar="S")
+    generate.add_argument("--nproc", type=_positive, metavar="N", help="local ranks to start")
+
+
+def _add_checkpoint(verb: Callable[..., _Parser]) -> None:
+    branch = _branch(verb("checkpoint", "look after checkpoints"))
+    listing = verb("checkpoint ls", "the checkpoints of a run", branch)
+    listing.add_argument("folder", metavar="RUN", help="run directory")
+    _checkpoint(verb("checkpoint verify", "check every file against its hash", branch))
+    prune = verb("checkpoint prune", "remove all but the newest checkpoints of a run", branch)
+    prune.add_argument("folder", metavar="RUN", help="run directory")
+    prune.add_argument("--keep", type=_positive, default=1, metavar="N", help="how many stay")
+    diff = verb("checkpoint diff", "how two checkpoints differ", branch)
+    diff.add_argument("checkpoint", metavar="A")
+    diff.add_argument("other", metavar="B")
+
+
+def _branch(parser: argparse.ArgumentParser) -> Any:
+    return parser.add_subparsers(metavar="VERB", required=True, parser_class=_Parser).add_parser
+
+
+def _recipe(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "recipe", metavar="RECIPE", help="YAML file, or the name of a shipped recipe"
+    )
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        default=[],
+        metavar="KEY=VALUE",
+        help="replaces a key, as in model.layers=8",
+    )
+
+
+def _checkpoint(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "checkpoint", metavar="CHECKPOINT", help="checkpoint folder or run directory"
+    )
+
+
+def _debug(parser: argparse.ArgumentParser, default: Any) -> None:
+    parser.add_argument(
+        "--debug", action="store_true", default=default, help="show the whole trace of an error"
+    )
+
+
+def _count(text: str) -> int:
+    number = int(text) if text.isdecimal() else -1
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
+    return number
+
+
+def _positive(text: str) -> int:
+    number = int(text) if text.isdecimal() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return number

@@ -1,0 +1,97 @@
+"""`lyceum train --show`: what a recipe means, without training anything."""
+
+from rich.console import Console
+from rich.table import Table
+
+from trainer.recipe import Recipe, parameter_count
+from trainer.recipe.rules import VOCABULARY_MULTIPLE
+
+SHOWN_RANKS = 64
+"""Ranks beyond these are counted, not listed."""
+
+Coordinate = dict[str, int]
+
+
+def show(recipe: Recipe, world_size: int | None = None) -> None:
+    """Print the resolved recipe, the layout and the sizes; None: the smallest world that fits.
+
+    Raises RecipeError where the recipe does not fit the world size.
+    """
+    world = world_size or recipe.parallel.model_ranks
+    recipe.validate_world(world, "cuda" if recipe.device == "auto" else recipe.device)
+    console = Console(highlight=False, markup=False)
+    console.print(recipe.to_yaml(), soft_wrap=True)
+    console.print(_layout_table(recipe, world))
+    if world > SHOWN_RANKS:
+        console.print(f"... and {world - SHOWN_RANKS} more ranks")
+    console.print(_batch_line(recipe, world), soft_wrap=True)
+    console.print(_parameter_table(recipe))
+
+
+def coordinate(recipe: Recipe, rank: int, world_size: int) -> Coordinate:
+    """Where `rank` stands on each axis.
+
+    megatron-core's order (tp-cp-ep-dp-pp): tensor varies fastest, then context, data, pipeline.
+    """
+    sizes = recipe.parallel
+    axes = {
+        "tensor": sizes.tensor,
+        "context": sizes.context,
+        "data": recipe.data_parallel(world_size),
+        "pipeline": sizes.pipeline,
+    }
+    found: Coordinate = {}
+    for name, size in axes.items():
+        rank, found[name] = divmod(rank, size)
+    return found
+
+
+def layers_of(recipe: Recipe, stage: int) -> str:
+    """The layers, from 0, that pipeline stage `stage` holds: one stretch a virtual stage."""
+    sizes = recipe.parallel
+    length = recipe.model.layers // (sizes.pipeline * sizes.virtual)
+    starts = ((turn * sizes.pipeline + stage) * length for turn in range(sizes.virtual))
+    return ", ".join(f"{start}-{start + length - 1}" for start in starts)
+
+
+def vocabulary(recipe: Recipe) -> int | None:
+    """Rows of the embedding as far as the recipe alone tells; None: only the tokenizer knows."""
+    if recipe.model.vocab is not None:
+        return recipe.model.vocab
+    if recipe.tokenizer is None and not recipe.data.mixture and recipe.corpus is not None:
+        return -(-recipe.corpus.vocab // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
+    return None
+
+
+def _layout_table(recipe: Recipe, world: int) -> Table:
+    axes = ("tensor", "context", "data", "pipeline")
+    table = Table("rank", *axes, "layers", title=f"layout of {world} ranks", title_justify="left")
+    for rank in range(min(world, SHOWN_RANKS)):
+        place = coordinate(recipe, rank, world)
+        layers = layers_of(recipe, place["pipeline"])
+        table.add_row(str(rank), *(str(place[axis]) for axis in axes), layers)
+    return table
+
+
+def _batch_line(recipe: Recipe, world: int) -> str:
+    tokens = recipe.batch.sequences * recipe.sequence_length
+    return (
+        f"a step: {recipe.batch.sequences} sequences of {recipe.sequence_length} = {tokens:,} "
+        f"tokens; each of {recipe.data_parallel(world)} replicas takes {recipe.micro_batches(world)} "
+        f"micro-batches of {recipe.batch.micro}; {recipe.steps:,} steps = "
+        f"{recipe.steps * tokens:,} tokens"
+    )
+
+
+def _parameter_table(recipe: Recipe) -> Table:
+    rows = vocabulary(recipe)
+    counts = parameter_count(recipe.model, rows or 0)
+    known = (
+        f"vocabulary {rows:,}" if rows else "without the vocabulary, which the tokenizer decides"
+    )
+    table = Table("part", "parameters", title=f"model ({known})", title_justify="left")
+    table.columns[1].justify = "right"
+    for part, count in counts.items():
+        if rows or part not in ("embedding", "head"):
+            table.add_row(part, f"{count:,}")
+    return table
