@@ -23,13 +23,6 @@ class Losses:
     supervised: Tensor
 
 
-def supervised_tokens(labels: Tensor, ignore: int, layout: Layout) -> Tensor:
-    """The number of supervised tokens in the global batch, from each data rank's own `labels`."""
-    count = (labels != ignore).sum().to(device=layout.device, dtype=torch.float32)
-    dist.all_reduce(count, group=layout.data.group)
-    return count
-
-
 def run_schedule(
     chunks: list[Any],
     forward_step: Callable[..., Any],
@@ -59,18 +52,24 @@ def run_schedule(
     for report in reports:
         total += report["loss_sum"]
     # Stages before the last report nothing, so a sum over the pipeline is the last stage's total.
-    dist.all_reduce(total, group=layout.replicas.group)
-    dist.all_reduce(total, group=layout.pipeline.group)
+    for axis in (layout.replicas, layout.pipeline):
+        if axis.size > 1:
+            dist.all_reduce(total, group=axis.group)
     return Losses(mean=total / supervised.clamp(min=1), supervised=supervised)
 
 
-def finalize_gradients(chunks: list[Any], layout: Layout) -> None:
+def finalize_gradients(chunks: list[Any], layout: Layout, losses: Losses) -> None:
     """Add up what backward left in parts: replicated weights over tensor ranks, tied embeddings.
 
     A weight marked `sums_over_tensor_ranks` saw only this rank's share of the sequence (norms under
     sequence parallelism) or of the heads (query and key norms). Tied embeddings have one copy on the
-    first stage and one on the last.
+    first stage and one on the last. A loss that is not finite makes a gradient so too: the optimizer
+    then skips the step on all ranks, which all see the one global norm.
     """
+    if not torch.isfinite(losses.mean):
+        first = next(p for chunk in chunks for p in chunk.parameters() if p.grad is not None)
+        assert first.grad is not None
+        first.grad.fill_(torch.nan)
     if layout.tensor.size > 1:
         partial = [
             parameter.grad

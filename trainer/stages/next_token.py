@@ -69,7 +69,9 @@ class NextToken:
                 ),
             )
 
-    def _loss(self, supervised: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor, dict[str, Tensor]]]:
+    def _loss(
+        self, supervised: Tensor
+    ) -> Callable[[Tensor], tuple[Tensor, Tensor, dict[str, Tensor]]]:
         # Gradients are averaged over replicas afterwards; this undoes that division.
         scale = self._layout.replicas.size / supervised.clamp(min=1)
         tokens = torch.ones((), dtype=torch.int)

@@ -34,9 +34,6 @@ class Optimizer(Protocol):
     def load(self, parameter: Parameter, weight: Tensor, state: dict[str, Tensor] | None) -> None:
         """Put a weight, and unless None its optimizer state, in place; the inverse of the above."""
 
-    def whole_weights(self) -> AbstractContextManager[None]:
-        """Inside, every parameter can be read outside the schedule, ZeRO-3's too."""
-
     @property
     def updates(self) -> int:
         """Optimizer steps applied so far (skipped ones are not)."""
@@ -54,4 +51,3 @@ def create_optimizer(chunks: list[Any], recipe: Recipe, layout: Layout) -> Optim
     from trainer.parallel.zero.sharded import ShardedAdamW
 
     return ShardedAdamW(chunks, recipe, layout)
-

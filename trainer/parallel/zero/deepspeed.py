@@ -87,18 +87,21 @@ def deepspeed_config(recipe: Recipe, layout: Layout) -> dict[str, Any]:
         "communication_data_type": "fp32",
         "steps_per_print": 10**12,
     }
-    config["train_batch_size"] = (
-        config["train_micro_batch_size_per_gpu"] * layout.replicas.size
-    )
+    config["train_batch_size"] = config["train_micro_batch_size_per_gpu"] * layout.replicas.size
     if bf16:
         config["bf16"] = {"enabled": True, "check_grad_overflow": True}
         config["data_types"] = {"grad_accum_dtype": "fp32"}
     return config
 
 
-def quiet_deepspeed() -> None:
-    """Keep DeepSpeed's start-up chatter out of the run's output; its warnings stay."""
+def prepare_deepspeed() -> None:
+    """Keep DeepSpeed's chatter out of the run's output, and its C++ build out of the start.
+
+    On the CPU it would compile a shared-memory operator that only its inference uses.
+    """
     os.environ.setdefault("DS_LOG_LEVEL", "WARNING")
+    import deepspeed
     from deepspeed.utils import logger
 
     logger.setLevel(logging.ERROR)
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False

@@ -132,11 +132,6 @@ class ReplicatedAdamW:
         device = self._layout.device if self._adamw.defaults["fused"] else "cpu"
         return torch.tensor(float(self._updates), device=device)
 
-    @contextmanager
-    def whole_weights(self) -> Iterator[None]:
-        """Nothing to do: the weights are whole."""
-        yield
-
     @property
     def updates(self) -> int:
         """Optimizer steps applied so far."""

@@ -11,7 +11,7 @@ from torch.nn import Module, ModuleList, Parameter
 
 from trainer.errors import RecipeError
 from trainer.parallel.layout import Layout
-from trainer.parallel.zero.deepspeed import ModelParallelUnit, deepspeed_config, quiet_deepspeed
+from trainer.parallel.zero.deepspeed import ModelParallelUnit, deepspeed_config, prepare_deepspeed
 from trainer.parallel.zero.groups import adamw_options, parameter_groups
 from trainer.parallel.zero.outcome import StepOutcome
 from trainer.recipe import Recipe
@@ -33,7 +33,7 @@ class ShardedAdamW:
     """
 
     def __init__(self, chunks: list[Any], recipe: Recipe, layout: Layout) -> None:
-        quiet_deepspeed()
+        prepare_deepspeed()
         import deepspeed
 
         self._stage = recipe.zero.stage
@@ -149,17 +149,6 @@ class ShardedAdamW:
             return
         with deepspeed.zero.GatheredParameters([parameter], modifier_rank=0):
             parameter.copy_(weight)
-
-    @contextmanager
-    def whole_weights(self) -> Iterator[None]:
-        """Under stage 3, gather every weight for as long as the context lasts."""
-        if self._stage != 3:
-            yield
-            return
-        import deepspeed
-
-        with deepspeed.zero.GatheredParameters(self._parameters):
-            yield
 
     @property
     def updates(self) -> int:

@@ -1,0 +1,68 @@
+"""Runs a function on several ranks: one warm server imports everything once, each rank is its fork."""
+
+import multiprocessing
+import os
+import socket
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+SECONDS = 240
+"""A case takes a few seconds; one that takes this long hangs."""
+
+_PRELOAD = ["torch", "deepspeed", "trainer.parallel.warm", "tests.parity.training"]
+
+
+def on_ranks(count: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """`function(*arguments)` on `count` ranks over gloo; what each returned, by rank."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOAD)
+    port = _free_port()
+    started = []
+    for rank in range(count):
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(
+            target=_rank, args=(sender, rank, count, port, function, arguments), daemon=True
+        )
+        process.start()
+        started.append((process, receiver))
+    try:
+        return [_answer(receiver) for _, receiver in started]
+    finally:
+        for process, _ in started:
+            process.join(1)
+            process.kill()
+
+
+def _answer(receiver: Connection) -> Any:
+    if not receiver.poll(SECONDS):
+        raise TimeoutError(f"a rank gave no answer in {SECONDS} s")
+    result, failure = receiver.recv()
+    if failure is not None:
+        raise AssertionError(failure)
+    return result
+
+
+def _rank(
+    sender: Connection,
+    rank: int,
+    count: int,
+    port: int,
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],
+) -> None:
+    environment = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in environment.items()})
+    os.environ["MASTER_ADDR"] = "127.0.0.1"
+    try:
+        sender.send((function(*arguments), None))
+    except BaseException:
+        sender.send((None, f"rank {rank} of {count}:\n{traceback.format_exc()}"))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

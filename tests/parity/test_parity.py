@@ -1,0 +1,127 @@
+"""Every layout learns what one process learns (architecture.md, invariant 1)."""
+
+from functools import cache
+from typing import Any
+
+import pytest
+
+from tests.parity.ranks import on_ranks
+from tests.parity.training import Curve, largest_gradient_difference, recipe_of, train_steps
+
+LOSS_TOLERANCE = 1e-5
+"""Nats over 5 steps at lr 1e-2; a right layout drifts by about 5e-6 from rounding alone."""
+GRADIENT_TOLERANCE = 1e-6
+"""Absolute, first step; rounding alone gives about 1e-8."""
+
+LAYOUTS: list[tuple[int, dict[str, Any]]] = [
+    (2, {"parallel__tensor": 2}),
+    (2, {"parallel__tensor": 2, "parallel__sequence": True}),
+    (2, {"parallel__tensor": 2, "parallel__sequence": True, "model__tied_embeddings": True}),
+    (2, {"parallel__pipeline": 2}),
+    (2, {"parallel__pipeline": 2, "parallel__virtual": 2}),
+    (2, {"parallel__pipeline": 2, "model__tied_embeddings": True, "zero__stage": 1}),
+    (2, {"parallel__context": 2}),
+    (2, {"parallel__context": 2, "model__tied_embeddings": True, "zero__stage": 2}),
+    (2, {}),
+    (2, {"zero__stage": 1}),
+    (2, {"zero__stage": 1, "model__tied_embeddings": True, "recompute": "full"}),
+    (2, {"zero__stage": 2}),
+    (2, {"zero__stage": 3}),
+    (2, {"zero__stage": 3, "recompute": "full"}),
+    (2, {"recompute": "attention", "zero__stage": 2}),
+    (2, {"recompute": "mlp", "parallel__pipeline": 2}),
+    (4, {"parallel__tensor": 2, "parallel__pipeline": 2, "parallel__sequence": True}),
+    (4, {"parallel__tensor": 2, "parallel__context": 2, "zero__stage": 1}),
+    (4, {"parallel__tensor": 2, "parallel__sequence": True, "parallel__context": 2}),
+    (4, {"parallel__tensor": 2, "zero__stage": 3, "recompute": "attention"}),
+    (4, {"parallel__pipeline": 4}),
+    (4, {"parallel__pipeline": 4, "model__tied_embeddings": True, "batch__micro": 1}),
+    (4, {"parallel__pipeline": 2, "parallel__virtual": 2, "zero__stage": 3, "batch__micro": 1}),
+    (4, {"parallel__pipeline": 2, "parallel__context": 2, "zero__stage": 2}),
+    (4, {"parallel__context": 4, "zero__stage": 3}),
+    (4, {"zero__stage": 2, "model__tied_embeddings": True}),
+    (
+        8,
+        {
+            **{"parallel__tensor": 2, "parallel__sequence": True, "parallel__pipeline": 2},
+            **{"parallel__virtual": 2, "zero__stage": 1, "model__tied_embeddings": True},
+        },
+    ),
+    (8, {"parallel__tensor": 2, "parallel__pipeline": 2, "zero__stage": 1}),
+    (8, {"parallel__tensor": 2, "parallel__pipeline": 4, "recompute": "full"}),
+    (
+        8,
+        {
+            **{"parallel__tensor": 2, "parallel__context": 2, "parallel__pipeline": 2},
+            **{"parallel__sequence": True},
+        },
+    ),
+    (8, {"parallel__tensor": 2, "parallel__context": 2, "zero__stage": 3}),
+    (8, {"parallel__pipeline": 4, "zero__stage": 2, "batch__micro": 1}),
+]
+
+
+def name(layout: tuple[int, dict[str, Any]]) -> str:
+    """A test id such as 4-tensor=2-stage=3."""
+    ranks, keys = layout
+    return "-".join([str(ranks), *(f"{k.split('__')[-1]}={v}" for k, v in keys.items())])
+
+
+@cache
+def one_process(tied: bool, steps: int) -> Curve:
+    """The reference curve; batch, clipping and data as everywhere."""
+    return on_ranks(1, train_steps, recipe_of(model__tied_embeddings=tied), steps)[0]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=name)
+def test_layout_learns_what_one_process_learns(layout: tuple[int, dict[str, Any]]) -> None:
+    """Catches any wrong or missing exchange between ranks, in forward, backward, norm or step."""
+    ranks, keys = layout
+    reference = one_process(keys.get("model__tied_embeddings", False), 5)
+    for curve in on_ranks(ranks, train_steps, recipe_of(**keys), 5):
+        assert curve.losses == pytest.approx(reference.losses, abs=LOSS_TOLERANCE, rel=0)
+        assert curve.norms[0] == pytest.approx(reference.norms[0], rel=1e-5)
+        difference, where = largest_gradient_difference(curve, reference)
+        assert difference < GRADIENT_TOLERANCE, where
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"parallel__tensor": 2, "parallel__sequence": True},
+        {"parallel__pipeline": 2, "model__tied_embeddings": True},
+    ],
+    ids=["sequence-parallel norms", "tied embeddings"],
+)
+def test_a_left_out_all_reduce_is_caught(keys: dict[str, Any]) -> None:
+    """The negative control: without this, tolerances could be too wide to see anything."""
+    reference = one_process(keys.get("model__tied_embeddings", False), 5)
+    curves = on_ranks(2, train_steps, recipe_of(**keys), 5, "finalize")
+    worst = max(largest_gradient_difference(curve, reference)[0] for curve in curves)
+    assert worst > 100 * GRADIENT_TOLERANCE
+
+
+@pytest.mark.parametrize("micro", [1, 2, 4])
+def test_micro_batch_does_not_change_the_curve(micro: int) -> None:
+    """Catches a loss averaged a micro-batch: labels are spread unevenly (invariant 5)."""
+    curve = on_ranks(1, train_steps, recipe_of(batch__micro=micro), 5)[0]
+    assert curve.losses == pytest.approx(one_process(False, 5).losses, abs=1e-5, rel=0)
+
+
+def test_twenty_steps_stay_close() -> None:
+    """Catches state that goes wrong slowly: moments, masters, schedules."""
+    keys = {"parallel__tensor": 2, "parallel__pipeline": 2, "zero__stage": 1}
+    curve = on_ranks(8, train_steps, recipe_of(**keys), 20)[0]
+    assert curve.losses == pytest.approx(one_process(False, 20).losses, abs=1e-3, rel=0)
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_bf16_weights_keep_fp32_gradients_at_every_stage(stage: int) -> None:
+    """Catches accumulation or reduction in bf16: eight micro-batches against one (D10)."""
+    keys = {"precision": "bf16", "zero__stage": stage, "optimizer__lr": 1e-4}
+    many = on_ranks(2, train_steps, recipe_of(batch__micro=1, **keys), 1)[0]
+    few = on_ranks(2, train_steps, recipe_of(batch__micro=4, **keys), 1)[0]
+    fp32 = on_ranks(1, train_steps, recipe_of(optimizer__lr=1e-4), 1)[0]
+    # Weights and activations of bf16 are 2^-9 off; four sums in bf16 would double that difference.
+    assert many.losses == pytest.approx(fp32.losses, abs=5e-3)
+    assert many.norms == pytest.approx(few.norms, rel=2e-3)

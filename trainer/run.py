@@ -1,0 +1,185 @@
+"""A run in progress: what the loop holds from one step to the next, and its larger verbs."""
+
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from trainer.checkpoint import rotate, save_checkpoint
+from trainer.checkpoint.state import training_pieces
+from trainer.data.batch import Batch
+from trainer.data.loader import validation_batches
+from trainer.data.stream import stream_arguments
+from trainer.data.tokenizer import Tokenizer
+from trainer.evaluate.generate import Generator, Sampling, Vocabulary
+from trainer.parallel.layout import Layout
+from trainer.parallel.schedule import Losses, finalize_gradients
+from trainer.parallel.zero import Optimizer, StepOutcome
+from trainer.recipe import Recipe
+from trainer.stages import pretrain
+from trainer.stages.learning_rate import learning_rate
+from trainer.stages.next_token import NextToken, supervised_in
+
+
+@dataclass
+class Counters:
+    """How far a run is; saved with every checkpoint as JSON.
+
+    `step`: attempted optimizer steps; `updates`: applied ones; `tokens` (without padding) and
+    `supervised_tokens`: cumulative over all ranks; `guard`: skipped steps; `stream`: the data
+    stream's position after the last step (None: at the beginning).
+    """
+
+    step: int = 0
+    updates: int = 0
+    tokens: int = 0
+    supervised_tokens: int = 0
+    guard: dict[str, int] = field(default_factory=lambda: {"skipped": 0, "in_a_row": 0})
+    stream: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What all ranks know of a step before it is made: global token counts, and who wants to stop."""
+
+    tokens: int
+    supervised: Tensor
+    stop: bool
+
+
+class Run:
+    """Model, optimizer, data and counters of one run on this rank."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        layout: Layout,
+        folders: list[Path],
+        tokenizer: Tokenizer,
+        chunks: list[Any],
+        optimizer: Optimizer,
+        counters: Counters,
+    ) -> None:
+        self.recipe = recipe
+        self.layout = layout
+        self.folders = folders
+        self.tokenizer = tokenizer
+        self.chunks = chunks
+        self.optimizer = optimizer
+        self.counters = counters
+        self.folder = Path(recipe.run)
+        self._saved_step = counters.step
+        self._passes = NextToken(chunks, recipe, layout)
+        self._stream = pretrain.open_stream(recipe, folders, layout, counters.stream)
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps attempted so far."""
+        return self.counters.step
+
+    @property
+    def saved(self) -> bool:
+        """Whether a checkpoint (or the beginning) holds exactly this state."""
+        return self._saved_step == self.step
+
+    def next_batch(self) -> Batch:
+        """This rank's rows of the next global batch."""
+        return next(self._stream)
+
+    def count(self, batch: Batch, stop: bool) -> Counts:
+        """Add up the batch's tokens and the wishes to stop, in one exchange among all ranks."""
+        own = [pretrain.tokens_in(batch), supervised_in(batch), int(stop)]
+        sums = torch.tensor(own, dtype=torch.float64, device=self.layout.device)
+        dist.all_reduce(sums)
+        # Every rank of a replica read the same rows.
+        copies = self.layout.world_size // self.layout.data.size
+        tokens, supervised, stops = sums.tolist()
+        device_count = torch.tensor(supervised / copies, device=self.layout.device)
+        return Counts(int(tokens) // copies, device_count.float(), stops > 0)
+
+    def forward_backward(self, batch: Batch, counts: Counts) -> Losses:
+        """All micro-batches forward and backward; gradients end up averaged over the replicas."""
+        with self.optimizer.accumulate():
+            losses = self._passes.run(batch, counts.supervised)
+            finalize_gradients(self.chunks, self.layout, losses)
+        return losses
+
+    def update(self) -> tuple[StepOutcome, float]:
+        """Apply the gradients at this step's learning rate, which is returned too."""
+        rate = learning_rate(self.recipe, self.step + 1)
+        return self.optimizer.step(rate), rate
+
+    def advance(self, batch: Batch, counts: Counts) -> None:
+        """Count the step and its batch as done."""
+        self.counters.step += 1
+        self.counters.updates = self.optimizer.updates
+        self.counters.tokens += counts.tokens
+        self.counters.supervised_tokens += int(counts.supervised)
+        self.counters.stream = batch.state
+
+    def validate(self) -> dict[str, float]:
+        """Nats a token over the recipe's validation sequences, the same at every layout."""
+        recipe, layout = self.recipe, self.layout
+        # Whole micro-batches for every rank, in the multiples that an interleaved pipeline takes.
+        together = layout.data.size * recipe.batch.micro * layout.pipeline.size
+        share = together // layout.data.size
+        rows = range(layout.data.rank * share, (layout.data.rank + 1) * share)
+        total = torch.zeros((), dtype=torch.float64)
+        tokens = 0.0
+        batches = validation_batches(
+            stream_arguments(recipe, self.folders), recipe.evaluate.sequences, together, rows
+        )
+        for chunk in self.chunks:
+            chunk.eval()
+        with torch.no_grad():
+            for batch in batches:
+                counts = self.count(batch, stop=False)
+                losses = self._passes.run(batch, counts.supervised, forward_only=True)
+                total += losses.mean.double().cpu() * float(counts.supervised)
+                tokens += float(counts.supervised)
+        for chunk in self.chunks:
+            chunk.train()
+        return {"loss": float(total) / max(tokens, 1.0)}
+
+    def sample(self) -> list[tuple[str, str]]:
+        """Texts that go on from the recipe's prompts, drawn from (seed, step)."""
+        section, tokenizer = self.recipe.evaluate, self.tokenizer
+        sampling = Sampling(
+            section.sample_tokens,
+            section.temperature,
+            section.top_k,
+            section.top_p,
+            seed=self.recipe.seed + self.step,
+        )
+        vocabulary = Vocabulary(tokenizer.size, tokenizer.end_of_text)
+        write = Generator(self.chunks, self.recipe, self.layout, vocabulary)
+        written = write([tokenizer.encode(prompt) for prompt in section.prompts], sampling)
+        texts = [tokenizer.decode(tokens) for tokens in written]
+        return list(zip(section.prompts, texts, strict=True))
+
+    def save(self) -> tuple[Path, float]:
+        """Write a checkpoint and let old ones go; its folder, and the seconds it took."""
+        started = time.perf_counter()
+        attachments = {"recipe.yaml": self.recipe.to_yaml().encode()}
+        for name, content in self.tokenizer.files.items():
+            attachments[f"tokenizer/{name}"] = content
+        path = save_checkpoint(
+            self.folder / "checkpoints",
+            self.step,
+            training_pieces(self.chunks, self.optimizer, self.layout),
+            model=self.recipe.model.model_dump(mode="json"),
+            counters=asdict(self.counters),
+            attachments=attachments,
+        )
+        self._saved_step = self.step
+        if self.layout.reports:
+            rotate(self.folder, self.recipe.checkpoint.keep)
+        return path, time.perf_counter() - started
+
+    def close(self) -> None:
+        """Stop the data workers."""
+        self._stream.close()

@@ -1,0 +1,162 @@
+"""Bringing a run to its first step: directory, corpus, model, optimizer, and where it left off."""
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import trainer.errors
+from trainer.checkpoint import latest_checkpoint, open_checkpoint, resolve_checkpoint
+from trainer.checkpoint.agreement import Ranks
+from trainer.checkpoint.state import restore_training, restore_weights
+from trainer.data.manifest import check_tokenizer, load_manifest
+from trainer.data.stream import corpus_folders
+from trainer.data.tokenizer import Tokenizer, load_tokenizer
+from trainer.errors import LyceumError, RecipeError
+from trainer.model.transformer import build_model
+from trainer.parallel.layout import Layout, create_layout, leave
+from trainer.parallel.zero import create_optimizer
+from trainer.recipe import Recipe, learning_changes
+from trainer.recovery import RunLock
+from trainer.run import Counters, Run
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+VOCABULARY_MULTIPLE = 128
+
+
+@contextmanager
+def open_run(recipe: Recipe, force: bool) -> Iterator[Run]:
+    """Everything that the loop needs, at the step where the run left off; one writer a directory.
+
+    Raises RecipeError (the recipe, the layout, a directory in use, a resume that would change what
+    is learned without `force`), DataError, CheckpointError, ClusterError: on all ranks alike.
+    """
+    layout = create_layout(recipe)
+    ranks = Ranks()
+    try:
+        with ExitStack() as held:
+            folder = Path(recipe.run)
+            on_first_rank(ranks, lambda: held.enter_context(RunLock(folder)) and None)
+            found = on_first_rank(ranks, lambda: [str(path) for path in corpus_folders(recipe)])
+            folders = [Path(path) for path in found]
+            tokenizer = _tokenizer(recipe, folders)
+            recipe = _resolve(recipe, tokenizer, layout)
+            checkpoint = on_first_rank(ranks, lambda: _resume_from(recipe, force))
+            run = _build(recipe, folders, tokenizer, layout, checkpoint)
+            if layout.reports:
+                _write_recipe(recipe)
+            held.callback(run.close)
+            yield run
+    finally:
+        leave()
+
+
+def on_first_rank(ranks: Ranks, action: Callable[[], _T]) -> _T:
+    """Rank 0's JSON-able result on every rank; an error it raises is raised on every rank."""
+    result, failure = None, None
+    if ranks.rank == 0:
+        try:
+            result = action()
+        except LyceumError as error:
+            failure = [type(error).__name__, str(error)]
+    answer = ranks.share([result, failure])
+    if answer[1] is not None:
+        name, line = answer[1]
+        raise getattr(trainer.errors, name)(line)
+    shared: _T = answer[0]
+    return shared
+
+
+def _tokenizer(recipe: Recipe, folders: list[Path]) -> Tokenizer:
+    """The run's tokenizer; every corpus must have been made with it."""
+    tokenizer = load_tokenizer(recipe.tokenizer or folders[0] / "tokenizer")
+    for folder in folders:
+        check_tokenizer(load_manifest(folder), tokenizer.fingerprint, folder)
+    return tokenizer
+
+
+def _resolve(recipe: Recipe, tokenizer: Tokenizer, layout: Layout) -> Recipe:
+    """The recipe with its vocabulary filled in."""
+    vocab = recipe.model.vocab
+    if vocab is None:
+        vocab = -(-tokenizer.size // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
+    if vocab < tokenizer.size:
+        raise RecipeError(
+            f"model.vocab: {vocab} has no row for some of the tokenizer's {tokenizer.size} tokens; "
+            f"set it to {tokenizer.size} or more, or leave it out"
+        )
+    keys = recipe.model_dump(mode="json")
+    keys["model"]["vocab"] = vocab
+    resolved = Recipe.from_keys(keys)
+    resolved.validate_world(layout.world_size, layout.device.type)
+    return resolved
+
+
+def _resume_from(recipe: Recipe, force: bool) -> str | None:
+    """The checkpoint to go on from, if any; refuses to mix two runs in one directory."""
+    folder = Path(recipe.run)
+    newest = latest_checkpoint(folder)
+    if recipe.resume == "never":
+        if newest is not None:
+            raise RecipeError(
+                f"run {folder} already holds {newest.name} and resume is never; choose another run, "
+                "or resume=auto to go on from it"
+            )
+        return None
+    start = newest if recipe.resume == "auto" else resolve_checkpoint(Path(recipe.resume))
+    if start is None:
+        return None
+    saved = start / "recipe.yaml"
+    if saved.exists():
+        old = Recipe.from_yaml(saved.read_text(encoding="utf-8"), str(saved))
+        _check_changes(learning_changes(old, recipe), folder, force)
+    return str(start)
+
+
+def _check_changes(changes: list[tuple[str, object, object]], folder: Path, force: bool) -> None:
+    if not changes:
+        return
+    listed = ", ".join(f"{key} {old!r} -> {new!r}" for key, old, new in changes)
+    if not force:
+        raise RecipeError(
+            f"run {folder}: resuming would change what is learned: {listed}; undo it, choose "
+            "another run, or pass --force"
+        )
+    _log.warning("resuming with a changed recipe (--force): %s", listed)
+
+
+def _build(
+    recipe: Recipe,
+    folders: list[Path],
+    tokenizer: Tokenizer,
+    layout: Layout,
+    checkpoint: str | None,
+) -> Run:
+    assert recipe.model.vocab is not None
+    chunks = build_model(recipe, recipe.model.vocab, layout)
+    optimizer = create_optimizer(chunks, recipe, layout)
+    counters = Counters()
+    if checkpoint is not None:
+        reader = open_checkpoint(Path(checkpoint))
+        reader.require_model(recipe.model.model_dump(mode="json"))
+        counters = Counters(**reader.counters)
+        optimizer.updates = counters.updates
+        restore_training(reader, chunks, optimizer, layout)
+        _log.info("resuming from %s", checkpoint)
+    elif recipe.init_from is not None:
+        source = resolve_checkpoint(Path(recipe.init_from))
+        restore_weights(open_checkpoint(source), chunks, optimizer, layout)
+        _log.info("starting from the weights of %s", source)
+    return Run(recipe, layout, folders, tokenizer, chunks, optimizer, counters)
+
+
+def _write_recipe(recipe: Recipe) -> None:
+    """The resolved recipe, in the run directory; replaced whole or not at all."""
+    path = Path(recipe.run) / "recipe.yaml"
+    partial = path.with_suffix(".yaml.partial")
+    partial.write_text(recipe.to_yaml(), encoding="utf-8")
+    os.replace(partial, path)

@@ -1,0 +1,159 @@
+"""What a run tells the world: each step's record, and the callbacks that carry it away."""
+
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from trainer.errors import LyceumError, StopRequested
+from trainer.observe import (
+    Callback,
+    MetricsWriter,
+    Profiler,
+    ProgressBar,
+    RankLog,
+    RunStart,
+    StatusWriter,
+    TensorBoard,
+    Throughput,
+    WeightsAndBiases,
+    disk_warning,
+    estimate,
+    memory_gib,
+    truncate_metrics,
+    write_environment,
+)
+from trainer.parallel.schedule import Losses
+from trainer.parallel.zero import StepOutcome
+from trainer.run import Counts, Run
+
+
+class Watch:
+    """A context around the loop that measures steps and tells the callbacks.
+
+    Rank 0 keeps metrics, status, progress and the like; every rank its own log and profile.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._record: dict[str, Any] = {}
+        self._started = 0.0
+        vocab = run.recipe.model.vocab
+        assert vocab is not None
+        self._throughput = Throughput(
+            run.recipe.model,
+            run.recipe.sequence_length,
+            vocab,
+            run.layout.world_size,
+            run.layout.device,
+        )
+        self._callbacks = _callbacks(run)
+
+    def __enter__(self) -> "Watch":
+        run = self._run
+        if run.layout.reports:
+            truncate_metrics(run.folder, run.step)
+            write_environment(run.folder)
+            _print_estimate(run)
+        start = RunStart(
+            run.folder,
+            run.recipe,
+            run.step + 1,
+            run.layout.rank,
+            run.layout.world_size,
+            run.layout.device,
+        )
+        dist.barrier()
+        for callback in self._callbacks:
+            callback.on_start(start)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        state, reason, code = "done", f"step {self._run.step} of {self._run.recipe.steps}", 0
+        if isinstance(error, StopRequested):
+            state, reason, code = "stopped", str(error), error.exit_code
+        elif isinstance(error, LyceumError):
+            state, reason, code = "failed", str(error), error.exit_code
+        elif error is not None:
+            state, reason, code = "failed", f"{type(error).__name__}: {error}", 1
+        for callback in self._callbacks:
+            callback.on_stop(state, reason, code)
+
+    def begin_step(self) -> None:
+        """The clock of a step starts before its data is asked for."""
+        self._started = time.perf_counter()
+
+    def end_step(self, losses: Losses, counts: Counts, outcome: StepOutcome, rate: float) -> None:
+        """The step is made: read its numbers, in the words of the contract."""
+        run = self._run
+        skipped = outcome.skipped
+        loss = None if skipped else losses.mean.item()
+        memory = torch.tensor(memory_gib(run.layout.device), device=run.layout.device)
+        dist.all_reduce(memory, op=dist.ReduceOp.MAX)
+        seconds = time.perf_counter() - self._started
+        self._record = {
+            "step": run.step,
+            "loss": loss,
+            "grad_norm": None if skipped else outcome.grad_norm,
+            "lr": rate,
+            "tokens": run.counters.tokens,
+            "supervised_tokens": run.counters.supervised_tokens,
+            "step_seconds": seconds,
+            **self._throughput.rates(counts.tokens, seconds),
+            "memory_gib": memory.item(),
+            "skipped": skipped,
+        }
+
+    def evaluated(self, values: dict[str, float]) -> None:
+        """A measurement after this step, by name."""
+        named = {f"eval/{name}": value for name, value in values.items()}
+        self._record |= named
+        for callback in self._callbacks:
+            callback.on_evaluate(self._run.step, named)
+
+    def log(self) -> None:
+        """Tell everyone this step's record."""
+        for callback in self._callbacks:
+            callback.on_step(self._record)
+
+    def sampled(self, samples: list[tuple[str, str]]) -> None:
+        """Texts after this step: prompts and what followed."""
+        for prompt, text in samples:
+            for callback in self._callbacks:
+                callback.on_sample(self._run.step, prompt, text)
+
+    def saved(self, path: Path, seconds: float) -> None:
+        """A checkpoint is complete."""
+        for callback in self._callbacks:
+            callback.on_checkpoint(self._run.step, path, seconds)
+
+
+def _callbacks(run: Run) -> list[Callback]:
+    recipe = run.recipe
+    callbacks: list[Callback] = [RankLog()]
+    if recipe.profile.steps is not None:
+        callbacks.append(Profiler(*recipe.profile.steps))
+    if run.layout.reports:
+        callbacks += [MetricsWriter(), StatusWriter(), ProgressBar()]
+        if recipe.observe.tensorboard:
+            callbacks.append(TensorBoard())
+        if recipe.observe.wandb is not None:
+            callbacks.append(WeightsAndBiases(recipe.observe.wandb))
+    return callbacks
+
+
+def _print_estimate(run: Run) -> None:
+    vocab = run.recipe.model.vocab
+    assert vocab is not None
+    needed = estimate(run.recipe, run.layout.world_size, vocab)
+    warning = disk_warning(needed, run.folder)
+    for line in [*needed.lines(), *([f"warning: {warning}"] if warning else [])]:
+        print(line, flush=True)
