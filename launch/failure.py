@@ -1,12 +1,13 @@
-"""How a rank tells the process that started it why it failed, so that one line is shown for all."""
+"""How a rank tells the process that started it why it failed: one error is shown for all."""
 
 import json
 import os
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
 import trainer.errors
-from trainer.errors import LyceumError
+from trainer.errors import LyceumError, StopRequested
 
 FAILURE_FILE = "LYCEUM_FAILURE_FILE"
 """Environment variable: where this rank leaves its error instead of printing it."""
@@ -23,6 +24,8 @@ class Failure:
     """0 for the rank that ended first, and so on."""
     error: LyceumError | None
     """What a user caused; None where it was anything else."""
+    trace: str
+    """The stack trace of the error, where there was one."""
 
     @property
     def weight(self) -> tuple[int, int]:
@@ -32,29 +35,33 @@ class Failure:
         over closed connections. A stop explains nothing where another rank failed.
         """
         if self.error is not None:
-            stopped = isinstance(self.error, trainer.errors.StopRequested)
-            return (3, self.rank) if stopped else (0, self.rank)
+            return (3 if isinstance(self.error, StopRequested) else 0, self.rank)
         return (1 if self.exit_code < 0 else 2, self.order)
 
 
-def leave_failure(error: LyceumError) -> bool:
-    """Write `error` where the starting process looks for it; False where nobody asked for that."""
+def leave_failure(error: BaseException) -> bool:
+    """Write `error` where the starting process looks for it; False where nobody does."""
     path = os.environ.get(FAILURE_FILE)
     if path is None:
         return False
+    trace = "".join(traceback.format_exception(error))
+    note = {"kind": type(error).__name__, "line": str(error), "trace": trace}
     try:
-        Path(path).write_text(json.dumps([type(error).__name__, str(error)]), encoding="utf-8")
+        Path(path).write_text(json.dumps(note), encoding="utf-8")
     except OSError:
         return False  # The disk is full or the starter is gone: print it after all.
     return True
 
 
-def read_failure(path: Path) -> LyceumError | None:
-    """What `leave_failure` wrote at `path`; None where nothing whole is there."""
+def read_failure(path: Path, rank: int, exit_code: int, order: int) -> Failure:
+    """How `rank` ended, with what `leave_failure` wrote at `path`, if anything."""
     try:
-        name, line = json.loads(path.read_text(encoding="utf-8"))
+        note = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return None
-    kind = getattr(trainer.errors, name, LyceumError)
-    error: LyceumError = kind(line)
-    return error
+        return Failure(rank, exit_code, order, error=None, trace="")
+    kind = getattr(trainer.errors, note["kind"], None)
+    error = None
+    if isinstance(kind, type) and issubclass(kind, LyceumError):
+        error = kind(note["line"])
+        error.add_note(f"on rank {rank}:\n{note['trace']}")
+    return Failure(rank, exit_code, order, error, note["trace"])

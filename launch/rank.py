@@ -87,8 +87,9 @@ def _become_rank(
         code = 130
     except SystemExit as request:
         code = request.code if isinstance(request.code, int) else 1
-    except BaseException:
-        print(f"rank {os.environ.get('RANK')}:\n{traceback.format_exc()}", file=sys.stderr)
+    except BaseException as error:
+        if not leave_failure(error):
+            traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from launch.failure import FAILURE_FILE, Failure, read_failure
+from launch.failure import FAILURE_FILE, read_failure
 from launch.rank import STOPPING, ForkedRank, Rank, start_process
 from trainer.errors import ClusterError, TrainingError
 
@@ -140,7 +140,7 @@ def _signal(rank: Rank, number: int) -> None:
 
 def _outcome(ended: list[tuple[int, int]], notes: list[Path]) -> int:
     failures = [
-        Failure(rank, code, order, read_failure(notes[rank]))
+        read_failure(notes[rank], rank, code, order)
         for order, (rank, code) in enumerate(ended)
         if code != 0
     ]
@@ -155,4 +155,6 @@ def _outcome(ended: list[tuple[int, int]], notes: list[Path]) -> int:
             f"rank {cause.rank} was ended by {name} (out of memory, or killed by someone); the "
             "same command goes on from the last checkpoint"
         )
+    if cause.trace:
+        print(f"rank {cause.rank}:\n{cause.trace}", file=sys.stderr)
     return cause.exit_code

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command and return its exit code; an error that a user caused is printed as one line."""
+    """Run one command and return its exit code; what a user caused is shown as one line."""
     words = sys.argv[1:] if arguments is None else arguments
     try:
         parsed = parse(words, _VERBS)
@@ -30,10 +30,25 @@ def main(arguments: list[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return 130
+    except Exception as error:
+        from launch.failure import leave_failure
+
+        if not (_reader_has_left(error) or leave_failure(error)):
+            raise
+        return 1
+
+
+def _reader_has_left(error: Exception) -> bool:
+    """Whether `error` is only that whoever reads our output, such as `head`, has seen enough."""
+    if not isinstance(error, BrokenPipeError):
+        return False
+    try:
+        sys.stdout.flush()
     except BrokenPipeError:
-        # The reader, such as `head`, has seen enough; Python's own flush at exit must not complain.
+        # Python's own flush at exit must not complain again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return True
+    return False
 
 
 def _report(error: LyceumError) -> None:

@@ -75,9 +75,10 @@ def _layout_table(recipe: Recipe, world: int) -> Table:
 
 def _batch_line(recipe: Recipe, world: int) -> str:
     tokens = recipe.batch.sequences * recipe.sequence_length
+    replicas, micro_batches = recipe.data_parallel(world), recipe.micro_batches(world)
     return (
         f"a step: {recipe.batch.sequences} sequences of {recipe.sequence_length} = {tokens:,} "
-        f"tokens; each of {recipe.data_parallel(world)} replicas takes {recipe.micro_batches(world)} "
+        f"tokens; each of {replicas} replicas takes {micro_batches} "
         f"micro-batches of {recipe.batch.micro}; {recipe.steps:,} steps = "
         f"{recipe.steps * tokens:,} tokens"
     )

@@ -36,7 +36,7 @@ class Recipe(Section):
     init_from: str | None = None
     """A checkpoint whose weights the run starts from, with a fresh optimizer."""
     resume: str = "auto"
-    """`auto`: the run directory's newest checkpoint; `never`: there may be none; or a checkpoint."""
+    """`auto`: from the run's newest checkpoint; `never`: there may be none; or a checkpoint."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Type of weights and activations; masters, accumulation, reduction and loss are fp32."""
     recompute: Literal["none", "full", "attention", "mlp"] = "none"
