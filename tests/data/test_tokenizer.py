@@ -1,0 +1,118 @@
+"""The tokenizer: exact round trips, the same bytes each time, and the Hugging Face format."""
+
+import json
+from pathlib import Path
+
+import pytest
+import tokenizers
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainer.data.tokenizer import END_OF_TEXT, load_tokenizer, train_tokenizer
+from trainer.errors import DataError, RecipeError
+
+TEXTS = [
+    "shutil.copytree(src, dst, symlinks=False)\n\nRecursively copy a directory tree.",
+    "    Indented code:\n\n        >>> copytree('a', 'b')\n        'b'",
+    "Grüße, 世界 🙂 naïve — résumé",
+] * 20
+TRAINED = train_tokenizer(TEXTS, 340)
+
+
+@given(st.text())
+def test_every_unicode_text_comes_back_exactly(text: str) -> None:
+    """Would catch normalization, a prefix space, or a character without a token."""
+    ids = TRAINED.encode(text)
+    assert TRAINED.decode(ids) == text
+    assert all(0 <= token < TRAINED.size for token in ids)
+
+
+@given(st.lists(st.sampled_from([END_OF_TEXT, "<|", "|>", " ", "a", "\n"]), max_size=8))
+def test_no_text_can_forge_the_end_of_a_document(pieces: list[str]) -> None:
+    """Would catch a text that spells the special token and is cut in two by it."""
+    text = "".join(pieces)
+    ids = TRAINED.encode(text)
+    assert TRAINED.end_of_text not in ids
+    assert TRAINED.decode(ids) == text
+
+
+def test_training_twice_gives_the_same_bytes() -> None:
+    """Would catch merges whose order depends on hashing or threads."""
+    assert train_tokenizer(iter(TEXTS), 340).files == TRAINED.files
+
+
+def test_training_learns_and_keeps_to_the_size() -> None:
+    """The negative control of the round trips: bytes alone would pass them."""
+    assert TRAINED.size == 340 and TRAINED.end_of_text == 0
+    assert len(TRAINED.encode(TEXTS[0])) < len(TEXTS[0]) / 2
+
+
+def test_saved_and_loaded_it_is_the_same_and_transformers_agrees(tmp_path: Path) -> None:
+    """Would catch a folder that Hugging Face tools cannot read or read differently."""
+    TRAINED.save(tmp_path)
+    again = load_tokenizer(tmp_path)
+    assert again.files == TRAINED.files and again.fingerprint == TRAINED.fingerprint
+    again.save(tmp_path / "copy")
+    assert load_tokenizer(tmp_path / "copy").fingerprint == TRAINED.fingerprint
+
+    from transformers import AutoTokenizer
+
+    theirs = AutoTokenizer.from_pretrained(tmp_path)
+    samples = [*TEXTS[:3], "", " x", "  two  spaces ", "don't , stop .", "\x00\u200d\ufeff"]
+    for text in samples:
+        assert theirs.encode(text, add_special_tokens=False) == TRAINED.encode(text)
+        assert theirs.decode(TRAINED.encode(text)) == text
+    assert (theirs.eos_token, theirs.eos_token_id) == (END_OF_TEXT, TRAINED.end_of_text)
+
+
+def test_a_batch_is_encoded_as_each_text_alone() -> None:
+    """Would catch padding or truncation in the batch."""
+    assert TRAINED.encode_batch(TEXTS[:3]) == [TRAINED.encode(text) for text in TEXTS[:3]]
+
+
+def test_a_foreign_tokenizer_adds_truncates_and_pads_nothing(tmp_path: Path) -> None:
+    """Would catch a begin token, a cut at 4 tokens, or padding of the folder's own setting."""
+    foreign = tokenizers.Tokenizer.from_str(
+        train_tokenizer(TEXTS, 300).files["tokenizer.json"].decode()
+    )
+    foreign.add_special_tokens(["<s>", "</s>"])
+    foreign.post_processor = tokenizers.processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", foreign.token_to_id("<s>"))]
+    )
+    foreign.enable_truncation(4)
+    foreign.enable_padding(length=64)
+    foreign.save(str(tmp_path / "tokenizer.json"))
+    config = {"eos_token": {"content": "</s>", "lstrip": False}}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    tokenizer = load_tokenizer(tmp_path)
+    ids = tokenizer.encode(TEXTS[0])
+    assert tokenizer.decode(ids) == TEXTS[0]
+    assert tokenizer.end_of_text == foreign.token_to_id("</s>") == tokenizer.size - 1
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, "no tokenizer.json"),
+        ({"tokenizer.json": "{"}, "is not a tokenizer"),
+        ({"tokenizer_config.json": "["}, "is damaged"),
+        ({"tokenizer_config.json": '{"eos_token": "<end>"}'}, "no token '<end>'"),
+    ],
+)
+def test_a_bad_tokenizer_folder_is_one_line(
+    tmp_path: Path, files: dict[str, str], message: str
+) -> None:
+    """Would catch a stack trace of the library, or a tokenizer without an end of document."""
+    if files:
+        TRAINED.save(tmp_path)
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    with pytest.raises(DataError, match=message) as caught:
+        load_tokenizer(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_vocabulary_too_small_for_the_bytes_is_refused() -> None:
+    """Would catch a tokenizer that loses characters in silence."""
+    with pytest.raises(RecipeError, match="at least 257"):
+        train_tokenizer(TEXTS, 256)

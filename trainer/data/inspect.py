@@ -1,0 +1,99 @@
+"""Show what a corpus holds: its splits, its sources, what was dropped, and a few documents."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Table
+
+from trainer.data.manifest import Manifest, Split, load_manifest
+from trainer.data.shards import ShardReader
+from trainer.data.tokenizer import Tokenizer, load_tokenizer
+
+SHOWN_CHARACTERS = 600
+MANY_SHARDS = 64
+
+
+def inspect_corpus(folder: str | Path, documents: int = 2) -> Group:
+    """A report to print with rich; `documents` texts are shown. Raises DataError for a bad
+    corpus.
+    """
+    folder = Path(folder)
+    manifest = load_manifest(folder)
+    tokenizer = load_tokenizer(folder / "tokenizer")
+    parts: list[RenderableType] = [_overview(folder, manifest), _splits(folder, manifest)]
+    summary = manifest.provenance.get("documents")
+    if isinstance(summary, dict):
+        parts.append(_sources(summary))
+    parts.extend(_samples(folder, manifest, tokenizer, documents))
+    return Group(*parts)
+
+
+def _overview(folder: Path, manifest: Manifest) -> Table:
+    table = Table.grid(padding=(0, 2))
+    settings = manifest.provenance.get("settings", {})
+    size = sum(shard.bytes for split in manifest.splits.values() for shard in split.shards)
+    lines = {
+        "corpus": str(folder),
+        "source": str(settings.get("source", "unknown")),
+        "tokenizer": f"{manifest.tokenizer_size} tokens, {manifest.tokenizer_fingerprint[:12]}",
+        "stored as": f"{manifest.token_dtype}, {size / 2**20:.1f} MiB",
+        "built by": str(manifest.provenance.get("builder", "unknown")),
+    }
+    for name, value in lines.items():
+        table.add_row(f"[bold]{name}", escape(value))
+    return table
+
+
+def _splits(folder: Path, manifest: Manifest) -> Table:
+    table = Table("split", title="splits")
+    for column in ("shards", "documents", "tokens", "tokens a document: median", "90%", "longest"):
+        table.add_column(column, justify="right")
+    for name, split in manifest.splits.items():
+        counts = [f"{len(split.shards):,}", f"{split.documents:,}", f"{split.tokens:,}"]
+        table.add_row(name, *counts, *_lengths(folder, split, manifest))
+    return table
+
+
+def _lengths(folder: Path, split: Split, manifest: Manifest) -> list[str]:
+    """Quantiles over at most the first MANY_SHARDS shards: the documents are in hashed order."""
+    lengths = []
+    for shard in split.shards[:MANY_SHARDS]:
+        reader = ShardReader(folder, shard, manifest.token_dtype, verify="size")
+        lengths.append(reader.lengths)
+        reader.close()
+    if not lengths:
+        return ["-"] * 3
+    return [f"{value:,.0f}" for value in np.quantile(np.concatenate(lengths), [0.5, 0.9, 1.0])]
+
+
+def _sources(summary: dict[str, Any]) -> Table:
+    table = Table("source", title="documents")
+    for column in ("files", "read", "kept"):
+        table.add_column(column, justify="right")
+    for name, read in summary.get("documents_read", {}).items():
+        files, kept = summary["files"].get(name, 0), summary["kept"].get(name, 0)
+        table.add_row(name, f"{files:,}", f"{read:,}", f"{kept:,}")
+    for rule, count in summary.get("dropped", {}).items():
+        table.add_row(f"[dim]dropped: {rule}", "", "", f"[dim]{count:,}")
+    return table
+
+
+def _samples(
+    folder: Path, manifest: Manifest, tokenizer: Tokenizer, documents: int
+) -> list[RenderableType]:
+    panels: list[RenderableType] = []
+    for shard in manifest.splits["train"].shards[:1]:
+        reader = ShardReader(folder, shard, manifest.token_dtype)
+        for index in range(min(documents, shard.documents)):
+            length = int(reader.lengths[index])
+            text = tokenizer.decode(reader.tokens(index, 1, length - 1).tolist())
+            if len(text) > SHOWN_CHARACTERS:
+                text = text[:SHOWN_CHARACTERS] + " ..."
+            title = f"{reader.metadata(index)['id']} ({length:,} tokens)"
+            panels.append(Panel(escape(text), title=escape(title), title_align="left"))
+        reader.close()
+    return panels

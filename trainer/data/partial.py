@@ -1,0 +1,113 @@
+"""The folder of a build under way, CORPUS.partial: who may work in it, and whether it can be
+continued.
+"""
+
+import fcntl
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from trainer.data.manifest import MANIFEST_NAME, Manifest, load_manifest
+from trainer.data.staging import DOCUMENTS, LEDGER, write_whole
+from trainer.errors import DataError
+
+log = logging.getLogger(__name__)
+
+STATE = "build.json"
+
+
+@contextmanager
+def build_lock(out: Path) -> Iterator[None]:
+    """Hold the lock of the corpus `out`; a second process waits here. A killed process loses it."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    file = os.open(out.parent / f".{out.name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info("another process builds %s: waiting for it", out)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)
+
+
+def is_taken(out: Path) -> bool:
+    """Whether something stands where the corpus is to go; an empty folder does not count."""
+    return out.exists() and (not out.is_dir() or any(out.iterdir()))
+
+
+def existing_corpus(out: Path, settings: dict[str, Any], inputs: dict[str, Any]) -> Manifest:
+    """The corpus that is already at `out`.
+
+    Raises DataError when it was built with other settings, or when `out` is no corpus. Other
+    versions of the sources are only a warning: the corpus is whole, and it was asked for by its
+    path.
+    """
+    if not out.is_dir() or not (out / MANIFEST_NAME).is_file():
+        raise DataError(f"{out} exists and is not a corpus: name another folder as corpus.path")
+    manifest = load_manifest(out)
+    built_with = manifest.provenance.get("settings")
+    if not isinstance(built_with, dict):
+        raise DataError(f"{out} does not say how it was built: name another folder as corpus.path")
+    for name, value in settings.items():
+        if built_with.get(name) != value:
+            raise DataError(
+                f"{out} was built with {name} {built_with.get(name)!r}, the recipe says {value!r}:"
+                " name another folder as corpus.path, or remove this one to build it anew"
+            )
+    if manifest.provenance.get("inputs") != inputs:
+        log.warning("%s was built from other versions of its sources; remove it to renew it", out)
+    return manifest
+
+
+def open_partial(
+    out: Path, key: str, settings: dict[str, Any], inputs: dict[str, Any]
+) -> tuple[Path, bool]:
+    """The folder to build `out` in, and whether it holds the beginning of this very build.
+
+    What another build left there is removed; what no build left is not touched: DataError.
+    """
+    partial = out.with_name(out.name + ".partial")
+    if partial.is_dir():
+        content = [path for path in partial.iterdir() if path.suffix != ".tmp"]
+        if content and _is_this_build(partial, key, settings, inputs):
+            return partial, True
+        if content and not any((partial / name).is_file() for name in (STATE, MANIFEST_NAME)):
+            raise DataError(f"{partial} is not a half-built corpus: remove it to build {out}")
+        shutil.rmtree(partial)
+    partial.mkdir(parents=True)
+    write_whole(partial / STATE, json.dumps({"key": key}).encode())
+    return partial, False
+
+
+def publish(partial: Path, out: Path) -> None:
+    """Remove what only the build needed and give the finished folder its name.
+
+    The manifest is there already, so that a build killed among these lines has only this left to
+    do.
+    """
+    for leftover in (*partial.glob("*.tmp"), *(partial / x for x in (DOCUMENTS, LEDGER, STATE))):
+        leftover.unlink(missing_ok=True)
+    partial.rename(out)
+    directory = os.open(out.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _is_this_build(
+    partial: Path, key: str, settings: dict[str, Any], inputs: dict[str, Any]
+) -> bool:
+    if (partial / STATE).is_file():
+        return bool(json.loads((partial / STATE).read_bytes()) == {"key": key})
+    if not (partial / MANIFEST_NAME).is_file():
+        return False
+    provenance = load_manifest(partial).provenance
+    return provenance.get("settings") == settings and provenance.get("inputs") == inputs
