@@ -1,8 +1,8 @@
 """The bare loop: what a good engineer writes in an afternoon for one device, and our yardstick.
 
 The recipe's Llama architecture (Touvron et al., arXiv:2302.13971) as a plain nn.Module, and
-torch.optim.AdamW around it: no framework, no parallelism, no checkpoints. Parameters carry the names
-of transformers' LlamaForCausalLM, so that its weights load as they are.
+torch.optim.AdamW around it: no framework, no parallelism, no checkpoints. Parameters carry the
+names of transformers' LlamaForCausalLM, so that its weights load as they are.
 """
 
 from __future__ import annotations
@@ -208,7 +208,7 @@ Rows = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # tokens, labels, positi
 def bare_step(
     model: BareModel, optimizer: torch.optim.AdamW, rows: Rows, training: BareTraining
 ) -> float:
-    """Takes one optimizer step on rows [global batch, sequence]; gives the loss per token in nats."""
+    """Takes one optimizer step on rows [global batch, sequence]; gives the loss, nats a token."""
     supervised = (rows[1] != IGNORE).sum()
     total = torch.zeros((), device=rows[0].device)
     optimizer.zero_grad(set_to_none=True)

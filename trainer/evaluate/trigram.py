@@ -1,4 +1,4 @@
-"""The baseline that a small model has to beat: an interpolated modified Kneser-Ney trigram over token ids.
+"""The baseline that a small model has to beat: an interpolated modified Kneser-Ney trigram.
 
 Source: Chen and Goodman, "An Empirical Study of Smoothing Techniques for Language Modeling",
 TR-10-98, 1998, equations 26 and 27. Everything is sorting and searching of packed int64 keys, so
@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 Keys = npt.NDArray[np.int64]
 
-# Discounts of counts 1, 2 and 3 or more, where the counts of counts are too sparse to estimate them.
+# Discounts of counts 1, 2 and 3 or more, where counts of counts are too sparse to estimate them.
 SPARSE_DISCOUNTS = (0.5, 1.0, 1.5)
 LARGEST_VOCABULARY = 2**21 - 2  # three ids, and the virtual token, in the 63 bits of a key
 
@@ -59,13 +59,13 @@ def trigrams_of_sequences(sequences: Iterable[Sequence[int]], vocabulary: int) -
 
 
 def discounts(counts: Keys) -> npt.NDArray[np.float64]:
-    """Estimates the discount of counts 0, 1, 2, 3 or more from the counts of counts (equation 26)."""
+    """Estimates the discounts of counts 0, 1, 2, 3 or more from the counts of counts (eq. 26)."""
     n1, n2, n3, n4 = (int(np.count_nonzero(counts == count)) for count in (1, 2, 3, 4))
     estimated: tuple[float, float, float] = SPARSE_DISCOUNTS
     if n1 and n2 and n3 and n4:
         y = n1 / (n1 + 2 * n2)
         estimated = (1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3)
-        # Outside these bounds a probability could be negative: the estimate rests on too few counts.
+        # Outside these bounds a probability could be negative: too few counts to estimate from.
         if any(not 0 <= discount <= count for count, discount in enumerate(estimated, 1)):
             estimated = SPARSE_DISCOUNTS
     return np.array((0.0, *estimated))
@@ -73,7 +73,7 @@ def discounts(counts: Keys) -> npt.NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Order:
-    """One order: the discounted share of each n-gram seen, and what each context gives to backoff."""
+    """One order: the discounted share of each n-gram seen, and what each context leaves below."""
 
     grams: Keys  # sorted
     shares: npt.NDArray[np.float64]
@@ -111,7 +111,7 @@ def _look_up(
 
 @dataclass(frozen=True)
 class Trigram:
-    """An interpolated modified Kneser-Ney trigram; below the unigram lies the uniform distribution."""
+    """An interpolated modified Kneser-Ney trigram; below the unigram lies the uniform one."""
 
     vocabulary: int
     orders: tuple[Order, Order, Order]  # unigram, bigram, trigram

@@ -1,0 +1,69 @@
+"""What a model writes follows from its weights, the prompt and the seed: never from the layout."""
+
+from typing import Any
+
+import pytest
+
+from tests.evaluate.writing import END, PROMPTS, SIZE, explore, write
+from tests.parity.ranks import on_ranks
+
+LAYOUTS: list[dict[str, Any]] = [
+    {"tensor": 4},
+    {"pipeline": 4},
+    {"tensor": 2, "pipeline": 2},
+    {"pipeline": 2, "virtual": 2},
+    {"tensor": 2, "sequence": True},
+    {"context": 2},
+    {"context": 2, "tensor": 2, "sequence": True},
+]
+
+
+@pytest.fixture(scope="module")
+def texts() -> dict[str, Any]:
+    explored: dict[str, Any] = on_ranks(1, explore)[0]
+    return explored
+
+
+def test_every_layout_writes_the_same() -> None:
+    """Catches a cache, a gathered slice or a draw that depends on how ranks share the work."""
+    expected = on_ranks(1, write, [{}])[0][0]
+    for rank, texts in enumerate(on_ranks(4, write, LAYOUTS)):
+        for layout, text in zip(LAYOUTS, texts, strict=True):
+            assert text == expected, f"rank {rank} at {layout}"
+
+
+def test_the_cache_changes_nothing(texts: dict[str, Any]) -> None:
+    """Catches keys cached at wrong positions, and padding that other tokens see."""
+    assert texts["no cache"] == texts["together"]
+    assert texts["no cache, padded"] == texts["together"]
+
+
+def test_a_prompt_does_not_depend_on_its_neighbours(texts: dict[str, Any]) -> None:
+    """Catches attention to the padding that brings prompts to one length."""
+    assert texts["alone"] == texts["together"]
+
+
+def test_the_seed_decides_the_text(texts: dict[str, Any]) -> None:
+    """Catches draws from a global generator; greedy text is the negative control."""
+    assert texts["sampled"] == texts["sampled again"] != texts["together"]
+
+
+def test_only_tokens_are_written(texts: dict[str, Any]) -> None:
+    """Catches ids of the rows that only round the vocabulary up: no tokenizer could decode them."""
+    for rows in (texts["together"], texts["sampled"]):
+        assert all(END < token < SIZE for row in rows for token in row)
+
+
+def test_a_text_stops_at_the_end_of_its_document(texts: dict[str, Any]) -> None:
+    """Catches text that runs on into another document, and an end that is kept."""
+    # 800 draws from nearly uniform weights over 120 tokens: the end comes up in some rows, not all.
+    ended = [row for row in texts["many"] if len(row) < 20]
+    assert 0 < len(ended) < len(texts["many"])
+    assert all(END not in row for row in texts["many"])
+
+
+def test_a_text_stops_at_the_longest_sequence(texts: dict[str, Any]) -> None:
+    """Catches positions that the model was never trained on."""
+    longest = max(len(prompt) for prompt in PROMPTS)
+    assert all(1 + longest + len(row) <= 16 for row in texts["short"])
+    assert texts["too long"].startswith("RecipeError") and "shorten the prompt" in texts["too long"]

@@ -1,0 +1,76 @@
+"""A tiny random model that writes, on as many ranks as are there."""
+
+from typing import Any
+
+from trainer.evaluate.generate import Generator, Sampling, Vocabulary
+from trainer.model.transformer import build_model
+from trainer.parallel.layout import create_layout
+from trainer.parallel.megatron import dissolve_groups
+from trainer.recipe import Recipe
+
+ROWS, SIZE, END = 128, 120, 0
+PROMPTS = [[5, 6, 7], [], [9, 8, 7, 6, 5, 4, 3]]
+GREEDY = Sampling(tokens=12, temperature=0.0)
+NEARLY_UNIFORM = Sampling(tokens=20, temperature=5.0)
+SAMPLED = Sampling(tokens=12, temperature=0.8, top_k=20, top_p=0.9, seed=3)
+
+
+def recipe_of(sequence_length: int = 64, **parallel: Any) -> Recipe:
+    """Weights large enough that the most likely token is no near tie."""
+    return Recipe.from_keys(
+        {
+            "run": "unused",
+            "device": "cpu",
+            "steps": 1,
+            "sequence_length": sequence_length,
+            "model": {
+                **{"layers": 4, "hidden": 64, "heads": 4, "kv_heads": 4, "ffn": 128},
+                **{"vocab": ROWS, "init_std": 0.2},
+            },
+            "batch": {"sequences": 16},
+            "optimizer": {"lr": 1e-3},
+            "data": {"mixture": [{"corpus": "unused"}]},
+            "parallel": parallel,
+        }
+    )
+
+
+def write(layouts: list[dict[str, Any]]) -> list[tuple[list[list[int]], list[list[int]]]]:
+    """What this rank is told was written, greedily and sampled, at each layout in turn."""
+    texts = []
+    for parallel in layouts:
+        generator = generator_of(recipe_of(**parallel))
+        texts.append((generator(PROMPTS, GREEDY), generator(PROMPTS, SAMPLED)))
+        dissolve_groups()
+    return texts
+
+
+def generator_of(recipe: Recipe) -> Generator:
+    """The generator of the recipe's random model at the recipe's layout."""
+    layout = create_layout(recipe)
+    chunks = build_model(recipe, ROWS, layout)
+    return Generator(chunks, recipe, layout, Vocabulary(SIZE, END))
+
+
+def explore() -> dict[str, Any]:
+    """On one rank: the same texts in several ways, by name."""
+    texts: dict[str, Any] = {}
+    generator = generator_of(recipe_of())
+    texts["together"] = generator(PROMPTS, GREEDY)
+    texts["alone"] = [generator([prompt], GREEDY)[0] for prompt in PROMPTS]
+    texts["sampled"] = generator(PROMPTS, SAMPLED)
+    texts["sampled again"] = generator(PROMPTS, SAMPLED)
+    texts["many"] = generator([[token] for token in range(1, 41)], NEARLY_UNIFORM)
+    generator._use_cache = False
+    texts["no cache"] = generator(PROMPTS, GREEDY)
+    generator._multiple = 8
+    texts["no cache, padded"] = generator(PROMPTS, GREEDY)
+    dissolve_groups()
+    short = generator_of(recipe_of(sequence_length=16))
+    texts["short"] = short(PROMPTS, GREEDY)
+    try:
+        short([[1] * 15], GREEDY)
+    except Exception as error:
+        texts["too long"] = f"{type(error).__name__}: {error}"
+    dissolve_groups()
+    return texts

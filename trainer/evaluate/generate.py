@@ -1,0 +1,213 @@
+"""Writing on from prompts, at any layout: the training schedule, one token a pass."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from trainer.errors import RecipeError
+from trainer.evaluate.sampling import check_sampling, sample
+from trainer.model.attention import CachedSequence, KeyValueCache
+from trainer.model.sequence import SequenceLayout, context_slice, rope_frequencies
+from trainer.parallel.layout import Layout
+from trainer.parallel.megatron import forward_backward
+from trainer.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to write on: at most `tokens` more; temperature 0 is greedy, top-k 0 and top-p 1 off."""
+
+    tokens: int = 64
+    temperature: float = 0.8
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Which of the model's rows are tokens (the first `size`), and which token ends a document."""
+
+    size: int
+    end_of_text: int
+
+
+class _MicroBatch:
+    """Rows that go through the model together, left-padded to one length, with their cache.
+
+    A padding token stands at position 0: a document of its own, which no other token sees.
+    """
+
+    def __init__(self, prompts: Sequence[Sequence[int]], length: int, device: torch.device) -> None:
+        tokens, positions = [], []
+        for prompt in prompts:
+            padding = [0] * (length - len(prompt))
+            tokens.append([*padding, *prompt])
+            positions.append([*padding, *range(len(prompt))])
+        self.tokens = torch.tensor(tokens, dtype=torch.int64, device=device)  # [rows, length]
+        self.positions = torch.tensor(positions, dtype=torch.int64, device=device)
+        self.cache = KeyValueCache()
+        self.cached = 0
+
+    def append(self, tokens: Tensor) -> None:
+        """Add one token [rows] to each row."""
+        self.tokens = torch.cat((self.tokens, tokens[:, None]), dim=1)
+        self.positions = torch.cat((self.positions, self.positions[:, -1:] + 1), dim=1)
+
+
+class Generator:
+    """A model that writes. Collective: every rank constructs and calls it, all with the same prompts.
+
+    With sequence or context parallelism a rank holds a share of the sequence, to which a cache of
+    single tokens does not fit: the whole text is then run again for every token.
+    """
+
+    def __init__(
+        self, chunks: list[Any], recipe: Recipe, layout: Layout, vocabulary: Vocabulary
+    ) -> None:
+        self._chunks = chunks
+        self._layout = layout
+        self._vocabulary = vocabulary
+        self._longest = recipe.sequence_length
+        self._frequencies = rope_frequencies(recipe).to(layout.device)
+        sizes = recipe.parallel
+        self._use_cache = not sizes.sequence and sizes.context == 1
+        # What a sequence's length must be a multiple of: its chunks over the context ranks, and
+        # each rank's part over the tensor ranks.
+        chunked = 2 * sizes.context if sizes.context > 1 else 1
+        self._multiple = chunked * (sizes.tensor if sizes.sequence else 1)
+        # The interleaved schedule takes micro-batches in multiples of the pipeline's stages.
+        self._together = layout.pipeline.size if len(chunks) > 1 else 1
+
+    @torch.no_grad()
+    def __call__(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[int]]:
+        """Gives the new tokens of each prompt, up to and without the end of its document.
+
+        A prompt is what comes after the start of a document, and may be empty. A text ends at the
+        end of its document, after `sampling.tokens`, or at the model's sequence length. Raises
+        RecipeError for a prompt that leaves no room, and for impossible sampling.
+        """
+        check_sampling(sampling.temperature, sampling.top_k, sampling.top_p)
+        self._check(prompts)
+        if not prompts or sampling.tokens <= 0:
+            return [[] for _ in prompts]
+        for chunk in self._chunks:
+            chunk.eval()
+        written = self._write(prompts, sampling)
+        for chunk in self._chunks:
+            chunk.train()
+        return [self._until_end(row) for row in written.tolist()]
+
+    def _check(self, prompts: Sequence[Sequence[int]]) -> None:
+        longest = max((len(prompt) for prompt in prompts), default=0)
+        if longest + 2 > self._longest:
+            raise RecipeError(
+                f"a prompt has {longest} tokens, and this model reads {self._longest - 1} and the "
+                "start of a document at most; shorten the prompt"
+            )
+
+    def _write(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> Tensor:
+        """New tokens [prompts, count], whatever follows an end of text in a row included."""
+        batches = self._micro_batches(prompts)
+        rows = len(prompts)
+        generator = torch.Generator().manual_seed(sampling.seed)
+        longest_prompt = max(len(prompt) for prompt in prompts) + 1
+        written: list[Tensor] = []
+        ended = torch.zeros(rows, dtype=torch.bool, device=self._layout.device)
+        while True:
+            logits = self._last_logits(batches)
+            chosen = self._choose(logits, rows, sampling, generator)
+            written.append(chosen)
+            ended |= chosen == self._vocabulary.end_of_text
+            full = longest_prompt + len(written) >= self._longest
+            if len(written) == sampling.tokens or full or bool(ended.all()):
+                return torch.stack(written, dim=1)
+            padded = torch.nn.functional.pad(
+                chosen, (0, len(batches) * len(batches[0].tokens) - rows)
+            )
+            for batch, tokens in zip(batches, padded.chunk(len(batches)), strict=True):
+                batch.append(tokens)
+
+    def _micro_batches(self, prompts: Sequence[Sequence[int]]) -> list[_MicroBatch]:
+        started = [[self._vocabulary.end_of_text, *prompt] for prompt in prompts]
+        rows = -(-len(started) // self._together)
+        started += [started[0]] * (rows * self._together - len(started))
+        length = max(len(prompt) for prompt in started)
+        parts = [started[first : first + rows] for first in range(0, len(started), rows)]
+        return [_MicroBatch(part, length, self._layout.device) for part in parts]
+
+    def _last_logits(self, batches: list[_MicroBatch]) -> Tensor | None:
+        """Logits after the last token, fp32 [rows, vocabulary], where this rank has them."""
+        passes = [self._pass(batch) for batch in batches]
+        reports = forward_backward(
+            self._forward_step,
+            lambda: iter(passes),
+            self._chunks,
+            count=len(passes),
+            sequence_length=passes[0][1].queries.shape[0] * self._layout.context.size,
+            micro_batch=len(batches[0].tokens),
+            forward_only=True,
+        )
+        if not reports:
+            return None
+        return torch.cat([report["logits"] for report in reports])
+
+    def _pass(self, batch: _MicroBatch) -> tuple[Tensor, SequenceLayout]:
+        """The tokens that this rank feeds, and how they lie in their sequences."""
+        if self._use_cache:
+            total = batch.tokens.shape[1]
+            places = torch.arange(total, device=batch.tokens.device)
+            layout = CachedSequence(
+                batch.positions, places[batch.cached :], places, self._frequencies
+            )
+            layout.cache = batch.cache
+            tokens = batch.tokens[:, batch.cached :]
+            batch.cached = total
+            return tokens, layout
+        padding = (-batch.tokens.shape[1] % self._multiple, 0)
+        tokens = torch.nn.functional.pad(batch.tokens, padding)
+        positions = torch.nn.functional.pad(batch.positions, padding)
+        context = self._layout.context
+        share = context_slice(tokens.shape[1], context.rank, context.size).to(tokens.device)
+        whole = SequenceLayout.whole(positions, self._frequencies, context.rank, context.size)
+        return tokens[:, share], whole
+
+    def _forward_step(
+        self, passes: Iterator[tuple[Tensor, SequenceLayout]], chunk: Any
+    ) -> tuple[Tensor, Any]:
+        tokens, layout = next(passes)
+        return chunk(tokens, layout), self._report
+
+    def _report(self, output: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """What the schedule asks of a loss; here it only hands out the last token's logits."""
+        last = output[:, -1].float().contiguous()  # [rows, vocabulary / tensor]
+        tensor = self._layout.tensor
+        if tensor.size > 1:
+            parts = [torch.empty_like(last) for _ in range(tensor.size)]
+            dist.all_gather(parts, last, group=tensor.group)
+            last = torch.cat(parts, dim=-1)
+        return last.new_zeros(()), torch.ones((), dtype=torch.int), {"logits": last}
+
+    def _choose(
+        self, logits: Tensor | None, rows: int, sampling: Sampling, generator: torch.Generator
+    ) -> Tensor:
+        """The next token of each row, int64 [rows]: one rank draws, all learn of it."""
+        layout = self._layout
+        # The first rank of the last stage; of the context ranks the first holds the last token.
+        chooser = layout.world_size - layout.world_size // layout.pipeline.size
+        chosen = torch.zeros(rows, dtype=torch.int64, device=layout.device)
+        if layout.rank == chooser:
+            assert logits is not None
+            known = logits[:rows, : self._vocabulary.size]
+            settings = sampling.temperature, sampling.top_k, sampling.top_p
+            chosen = sample(known, *settings, generator).contiguous()
+        dist.broadcast(chosen, src=chooser)
+        return chosen
+
+    def _until_end(self, row: list[int]) -> list[int]:
+        end = self._vocabulary.end_of_text
+        return row[: row.index(end)] if end in row else row
