@@ -107,4 +107,7 @@ def _print(console: Console | None, what: Table | str) -> None:
 
 
 def _size(size: int) -> str:
-    return f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.2f} MiB"
+    for unit, power in (("GiB", 30), ("MiB", 20)):
+        if size >= 1 << power:
+            return f"{size / (1 << power):.2f} {unit}"
+    return f"{size / 1024:.2f} KiB"

@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from math import prod
@@ -124,30 +125,34 @@ def _describe(error: Exception) -> tuple[str, str]:
 
 def _write_own(partial: Path, rank: int, pieces: Iterable[Piece]) -> dict[str, Any]:
     """Write this rank's pieces; what rank 0 must know of them, as JSON values."""
-    files: dict[str, Any] = {}
-    stored: list[tuple[str, str, list[int], dict[str, Any]]] = []
+    written: dict[str, Any] = {"files": {}, "pieces": []}
     remaining = iter(pieces)
     try:
         for number, batch in enumerate(_batches(remaining)):
             file = f"rank-{rank:05d}" + (f"-{number:05d}" if number else "") + ".safetensors"
-            names = [_name(piece) for piece in batch]
-            if len(set(names)) < len(names):
-                twice = next(name for name in names if names.count(name) > 1)
-                raise CheckpointError(f"tensor {twice} was given twice")
-            tensors = [(n, p.tensor) for n, p in zip(names, batch, strict=True)]
-            files[file] = vars(write_tensors(partial / file, tensors))
-            for name, piece in zip(names, batch, strict=True):
-                box = {"file": file, "name": name, "offset": piece.offset}
-                box["shape"] = list(piece.tensor.shape)
-                dtype = _DTYPE_NAMES[piece.tensor.dtype]
-                stored.append((piece.key, dtype, list(piece.global_shape), box))
+            written["files"][file] = vars(_write_batch(partial / file, batch))
+            written["pieces"] += [_box(file, piece) for piece in batch]
+            batch.clear()  # its memory, before the next one fills
     except Exception:
         with suppress(Exception):  # if taking a piece is collective, the other ranks still wait
             for _ in remaining:
                 pass
         raise
     sync_folder(partial)
-    return {"files": files, "pieces": stored}
+    return written
+
+
+def _write_batch(path: Path, batch: list[Piece]) -> StoredFile:
+    name, times = Counter(map(_name, batch)).most_common(1)[0]
+    if times > 1:
+        raise CheckpointError(f"tensor {name}: its pieces overlap")
+    return write_tensors(path, [(_name(piece), piece.tensor) for piece in batch])
+
+
+def _box(file: str, piece: Piece) -> list[Any]:
+    box = {"file": file, "name": _name(piece), "offset": list(piece.offset)}
+    dtype = _DTYPE_NAMES[piece.tensor.dtype]
+    return [piece.key, dtype, list(piece.global_shape), box | {"shape": list(piece.tensor.shape)}]
 
 
 def _batches(pieces: Iterator[Piece]) -> Iterator[list[Piece]]:

@@ -1,0 +1,124 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.checkpoint.saving import save
+from trainer.checkpoint import latest_checkpoint, list_checkpoints, resolve_checkpoint, rotate
+from trainer.errors import CheckpointError
+
+
+def steps(run: Path) -> list[int]:
+    return [c.step for c in list_checkpoints(run)]
+
+
+def damage(path: Path) -> None:
+    (path / "checkpoint.json").unlink()
+
+
+def test_the_newest_stay(tmp_path: Path) -> None:
+    """Would catch a rotation in the order of names or times instead of steps."""
+    for step in (300, 5, 20, 100_000_000):
+        save(tmp_path, step)
+    removed = rotate(tmp_path, keep=2)
+    assert steps(tmp_path) == [300, 100_000_000]
+    assert [path.name for path in removed] == ["step-00000005", "step-00000020"]
+
+
+def test_keep_zero_keeps_all(tmp_path: Path) -> None:
+    """Would catch "keep all" taken as "keep none"."""
+    for step in (1, 2, 3):
+        save(tmp_path, step)
+    assert rotate(tmp_path, keep=0) == []
+    assert steps(tmp_path) == [1, 2, 3]
+
+
+def test_protected_checkpoints_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would catch a protection that fails for a path written another way."""
+    for step in (1, 2, 3):
+        save(tmp_path, step)
+    monkeypatch.chdir(tmp_path)
+    rotate(tmp_path, keep=1, protect=[Path("checkpoints/step-00000001")])
+    assert steps(tmp_path) == [1, 3]
+
+
+def test_damaged_ones_do_not_count_and_the_newest_good_one_stays(tmp_path: Path) -> None:
+    """Would catch a rotation that keeps a broken checkpoint and removes the last good one."""
+    for step in (1, 2, 3, 4):
+        save(tmp_path, step)
+    damage(tmp_path / "checkpoints" / "step-00000002")
+    damage(tmp_path / "checkpoints" / "step-00000004")
+    rotate(tmp_path, keep=1)
+    assert steps(tmp_path) == [3, 4]
+    assert latest_checkpoint(tmp_path) == tmp_path / "checkpoints" / "step-00000003"
+
+
+def test_without_a_good_one_nothing_is_removed(tmp_path: Path) -> None:
+    """Would catch a rotation that takes away the evidence."""
+    for step in (1, 2):
+        damage(save(tmp_path, step))
+    assert rotate(tmp_path, keep=1) == []
+    assert steps(tmp_path) == [1, 2]
+    assert latest_checkpoint(tmp_path) is None
+
+
+def test_a_removal_cut_short_leaves_no_half_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would catch a checkpoint that loses files under its own name when the process dies."""
+    save(tmp_path, 1)
+    save(tmp_path, 2)
+
+    def die(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as dying:
+        dying.setattr(shutil, "rmtree", die)
+        with pytest.raises(KeyboardInterrupt):
+            rotate(tmp_path, keep=1)
+    assert steps(tmp_path) == [2]
+    rotate(tmp_path, keep=1)
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step-00000002"]
+
+
+def test_a_checkpoint_that_cannot_be_removed_ends_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would catch training that dies because an old folder is read-only."""
+    save(tmp_path, 1)
+    save(tmp_path, 2)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as readonly:
+        readonly.setattr("os.rename", refuse)
+        assert rotate(tmp_path, keep=1) == []
+    assert steps(tmp_path) == [1, 2]
+
+
+def test_names_that_are_no_checkpoints_are_left_alone(tmp_path: Path) -> None:
+    """Would catch a rotation that removes a user's own copy."""
+    path = save(tmp_path, 1)
+    for name in ("best", "step-1", "step-00000001-copy"):
+        shutil.copytree(path, path.with_name(name))
+    save(tmp_path, 2)
+    rotate(tmp_path, keep=1)
+    names = sorted(p.name for p in (tmp_path / "checkpoints").iterdir())
+    assert names == ["best", "step-00000001-copy", "step-00000002", "step-1"]
+
+
+def test_what_a_user_names_is_resolved(tmp_path: Path) -> None:
+    """Would catch commands that take only one of a run and a checkpoint."""
+    with pytest.raises(CheckpointError, match="is not complete"):
+        resolve_checkpoint(tmp_path)
+    with pytest.raises(CheckpointError, match="does not exist"):
+        resolve_checkpoint(tmp_path / "nowhere")
+    first, second = save(tmp_path, 1), save(tmp_path, 2)
+    assert resolve_checkpoint(tmp_path) == second
+    assert resolve_checkpoint(first) == first
+    assert list_checkpoints(tmp_path / "nowhere") == []
+    damage(first)
+    damage(second)
+    with pytest.raises(CheckpointError, match="has no complete checkpoint"):
+        resolve_checkpoint(tmp_path)
