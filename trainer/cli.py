@@ -3,6 +3,7 @@
 import os
 import sys
 import traceback
+import warnings
 from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code; what a user caused is shown as one line."""
     words = sys.argv[1:] if arguments is None else arguments
+    if "--debug" not in words:
+        _silence_dependencies()
     try:
         parsed = parse(words, _VERBS)
         refuse_foreign_kernels()
@@ -36,6 +39,12 @@ def main(arguments: list[str] | None = None) -> int:
         if not (_reader_has_left(error) or leave_failure(error)):
             raise
         return 1
+
+
+def _silence_dependencies() -> None:
+    """Hide warnings raised inside dependencies: they speak to their callers, not to our users."""
+    noisy = ("torch", "deepspeed", "megatron", "transformers", "triton")
+    warnings.filterwarnings("ignore", module=rf"({'|'.join(noisy)})(\.|$)")
 
 
 def _reader_has_left(error: Exception) -> bool:

@@ -6,7 +6,7 @@ from trainer.recipe.recipe import Recipe
 
 _LEARNING = (
     *("model", "data", "corpus", "tokenizer", "seed", "batch", "optimizer"),
-    *("sequence_length", "precision", "schedule"),
+    *("sequence_length", "precision"),
 )
 _SPEED_ONLY = {"data.workers", "data.prefetch", "batch.micro", "corpus.path", "corpus.workers"}
 
@@ -14,8 +14,8 @@ _SPEED_ONLY = {"data.workers", "data.prefetch", "batch.micro", "corpus.path", "c
 def learning_changes(old: Recipe, new: Recipe) -> list[tuple[str, object, object]]:
     """The dotted keys that change what is learned, with their old and new values.
 
-    Micro-batch, workers and paths are left out: by contract they do not change the curve. A
-    schedule drawn over the run's steps changes with them, and is reported as schedule.length.
+    Micro-batch, workers and paths are left out: by contract they do not change the curve. The
+    schedule may change too: a run is prolonged by more steps.
     """
     before, after = _learning_keys(old), _learning_keys(new)
     names = dict.fromkeys((*before, *after))
@@ -28,8 +28,6 @@ def learning_changes(old: Recipe, new: Recipe) -> list[tuple[str, object, object
 
 def _learning_keys(recipe: Recipe) -> dict[str, object]:
     keys = _flat({name: recipe.model_dump()[name] for name in _LEARNING})
-    constant = recipe.schedule.name == "constant"
-    keys["schedule.length"] = None if constant else recipe.schedule.length or recipe.steps
     return {name: value for name, value in keys.items() if name not in _SPEED_ONLY}
 
 

@@ -30,11 +30,22 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
-    list("-+.0123456789"),
-)
+class _Dumper(yaml.SafeDumper):
+    """Plain YAML that quotes the text "1e-3", which `_Loader` would read as a number."""
+
+
+for _kind_of_yaml in (_Loader, _Dumper):
+    _kind_of_yaml.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
+        list("-+.0123456789"),
+    )
+
+
+def written(keys: dict[str, Any]) -> str:
+    """YAML that `parse` reads back as the same keys, in their order."""
+    text: str = yaml.dump(keys, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return text
 
 
 def parse(text: str, source: str) -> dict[str, Any]:
@@ -88,10 +99,7 @@ def validated(
             error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden"
         )
         place = tuple(str(part) for part in found[0]["loc"])
-        shared = [min(len(place), len(parts)) for parts in overridden]
-        given = any(
-            place[:n] == parts[:n] for parts, n in zip(overridden, shared, strict=True)
-        ) and (found[0]["type"] != "missing")
+        given = any(all(a == b for a, b in zip(place, parts, strict=False)) for parts in overridden)
         line = _explain(kind, dict(found[0]), place)
         raise RecipeError(f"{'command line' if given else source}: {line}") from error
     except RecipeError as error:

@@ -2,7 +2,6 @@
 
 from typing import Any, Literal, Self
 
-import yaml
 from pydantic import model_validator
 
 from trainer.recipe import reading, rules
@@ -91,7 +90,7 @@ class Recipe(Section):
 
     def to_yaml(self) -> str:
         """The resolved recipe, every key written out."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        return reading.written(self.model_dump(mode="json"))
 
     @classmethod
     def from_yaml(cls, text: str, source: str = "recipe") -> "Recipe":

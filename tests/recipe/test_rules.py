@@ -1,0 +1,171 @@
+"""What the sections of a recipe owe each other and the world size."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.recipe.recipes import changed
+from trainer.errors import RecipeError
+from trainer.recipe import parameter_count
+
+
+@pytest.mark.parametrize(
+    ("overrides", "names"),
+    [
+        (["stage=sft"], ["stage", "not built yet"]),
+        (["model.heads=3"], ["model.hidden", "model.heads"]),
+        (["model.hidden=60", "model.heads=4"], ["even"]),
+        (["model.heads=8", "model.kv_heads=3"], ["model.heads", "model.kv_heads"]),
+        (["parallel.pipeline=3"], ["model.layers", "parallel.pipeline"]),
+        (["parallel.pipeline=2", "parallel.virtual=4"], ["model.layers", "parallel.virtual"]),
+        (["parallel.virtual=2"], ["parallel.virtual", "parallel.pipeline"]),
+        (["parallel.tensor=3"], ["model.heads", "parallel.tensor"]),
+        (["parallel.tensor=4"], ["model.kv_heads", "parallel.tensor"]),
+        (["parallel.tensor=2", "model.ffn=127"], ["model.ffn", "parallel.tensor"]),
+        (["parallel.tensor=2", "model.vocab=127"], ["model.vocab", "parallel.tensor"]),
+        (
+            [
+                "parallel.tensor=3",
+                "model.hidden=96",
+                "model.heads=6",
+                "model.kv_heads=3",
+                "model.ffn=129",
+                "model.vocab=null",
+            ],
+            ["parallel.tensor", "model.vocab"],
+        ),
+        (["parallel.sequence=true"], ["parallel.sequence", "parallel.tensor"]),
+        (
+            ["parallel.tensor=2", "parallel.sequence=true", "sequence_length=31"],
+            ["sequence_length", "parallel.tensor"],
+        ),
+        (["parallel.context=2", "sequence_length=30"], ["sequence_length", "parallel.context"]),
+        (["zero.stage=3", "model.tied_embeddings=true"], ["zero.stage", "tied_embeddings"]),
+        (["zero.stage=0", "zero.offload=optimizer"], ["zero.offload", "zero.stage"]),
+        (["schedule.warmup=21"], ["schedule.warmup", "20 steps"]),
+        (["schedule.decay=5"], ["schedule.decay", "wsd"]),
+        (
+            ["schedule.name=wsd", "schedule.warmup=11", "schedule.decay=10"],
+            ["schedule.decay", "20 steps"],
+        ),
+        (["profile.steps=[5,3]"], ["profile.steps"]),
+        (["corpus.source=text"], ["corpus.files"]),
+        (["corpus.files=[a.txt]"], ["corpus.files", "corpus.source=text"]),
+        (["corpus.packages=[]"], ["corpus.packages"]),
+        (
+            ["model.rope_scaling.factor=8", "model.rope_scaling.high_frequency_factor=1"],
+            ["model.rope_scaling"],
+        ),
+    ],
+)
+def test_contradiction_is_refused_in_one_line(
+    tmp_path: Path, overrides: list[str], names: list[str]
+) -> None:
+    """Catches an impossible recipe that fails only inside a run, after its start."""
+    with pytest.raises(RecipeError) as caught:
+        changed(tmp_path, *overrides)
+    line = str(caught.value)
+    assert "\n" not in line
+    for name in names:
+        assert name in line
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["parallel.tensor=2", "parallel.sequence=true", "parallel.pipeline=2"],
+        ["parallel.pipeline=2", "parallel.virtual=2"],
+        ["parallel.context=4", "parallel.tensor=2"],
+        ["zero.stage=3", "parallel.pipeline=2"],
+        ["model.head_size=10", "model.hidden=65"],
+        ["schedule.name=wsd", "schedule.warmup=10", "schedule.decay=10"],
+        ["schedule.warmup=30", "schedule.length=40"],
+    ],
+)
+def test_possible_layout_is_accepted(tmp_path: Path, overrides: list[str]) -> None:
+    """Negative control: catches rules that refuse what can be trained."""
+    recipe = changed(tmp_path, *overrides)
+    recipe.validate_world(8, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "world", "names"),
+    [
+        (["parallel.tensor=2", "parallel.pipeline=2"], 6, ["6 ranks", "multiple of 4"]),
+        ([], 0, ["0 ranks"]),
+        ([], 3, ["batch.sequences=9"]),
+        (["batch.micro=4"], 4, ["batch.sequences=16"]),
+        (
+            ["parallel.pipeline=4", "parallel.virtual=1", "batch.micro=3"],
+            4,
+            ["batch.sequences=9"],
+        ),
+        (
+            ["parallel.pipeline=2", "parallel.virtual=2", "batch.sequences=6"],
+            4,
+            ["interleaved", "batch.sequences=8"],
+        ),
+    ],
+)
+def test_world_that_does_not_fit_is_refused_with_the_mend(
+    tmp_path: Path, overrides: list[str], world: int, names: list[str]
+) -> None:
+    """Catches a world size that leaves ranks idle or batches uneven."""
+    recipe = changed(tmp_path, *overrides)
+    with pytest.raises(RecipeError) as caught:
+        recipe.validate_world(world, "cpu")
+    for name in names:
+        assert name in str(caught.value)
+
+
+def test_proposed_batch_is_accepted(tmp_path: Path) -> None:
+    """Catches a mend that leads to the next error."""
+    overrides = ["parallel.pipeline=2", "parallel.virtual=2", "batch.micro=2"]
+    recipe = changed(tmp_path, *overrides, "batch.sequences=12")
+    with pytest.raises(RecipeError) as caught:
+        recipe.validate_world(4, "cpu")
+    proposed = str(caught.value).rpartition(" ")[2]
+    changed(tmp_path, *overrides, proposed).validate_world(4, "cpu")
+
+
+def test_flash_attention_needs_cuda(tmp_path: Path) -> None:
+    """Catches a kernel chosen that the device cannot run."""
+    recipe = changed(tmp_path, "kernels.attention=flash")
+    recipe.validate_world(1, "cuda")
+    with pytest.raises(RecipeError, match="flash"):
+        recipe.validate_world(1, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "world", "replicas", "micro_batches"),
+    [
+        ([], 1, 1, 8),
+        ([], 4, 4, 2),
+        (["parallel.tensor=2", "parallel.pipeline=2"], 8, 2, 4),
+        (["parallel.context=2", "batch.micro=2"], 4, 2, 2),
+    ],
+)
+def test_batch_arithmetic(
+    tmp_path: Path, overrides: list[str], world: int, replicas: int, micro_batches: int
+) -> None:
+    """Catches a step that reads more or fewer sequences than the recipe says."""
+    recipe = changed(tmp_path, *overrides)
+    assert recipe.data_parallel(world) == replicas
+    assert recipe.micro_batches(world) == micro_batches
+    assert replicas * micro_batches * recipe.batch.micro == recipe.batch.sequences
+
+
+@pytest.mark.parametrize("overrides", [[], ["model.tied_embeddings=true"], ["model.qk_norm=true"]])
+def test_parameter_count_equals_that_of_a_model_built_apart(
+    tmp_path: Path, overrides: list[str]
+) -> None:
+    """Catches a forgotten matrix: the same shapes, added up one by one."""
+    model = changed(tmp_path, *overrides, "model.head_size=24").model
+    shapes = [(128, 64), (64,)]
+    for _ in range(4):
+        shapes += [(4 * 24, 64), (2 * 24, 64), (2 * 24, 64), (64, 4 * 24)]
+        shapes += [(128, 64), (128, 64), (64, 128), (64,), (64,)]
+        shapes += [(24,), (24,)] if model.qk_norm else []
+    shapes += [] if model.tied_embeddings else [(128, 64)]
+    expected = sum(shape[0] * (shape[1] if len(shape) == 2 else 1) for shape in shapes)
+    assert parameter_count(model, 128)["total"] == expected
