@@ -2,7 +2,6 @@
 
 import os
 import tarfile
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,7 @@ def corpus(tmp_path: Path) -> Path:
 
 def open_only_shard(corpus: Path, **changes) -> ShardReader:
     manifest = load_manifest(corpus)
-    shard = replace(manifest.splits["train"].shards[0], **changes)
+    shard = manifest.splits["train"].shards[0]._replace(**changes)
     return ShardReader(corpus, shard, manifest.token_dtype)
 
 

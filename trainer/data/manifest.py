@@ -2,9 +2,10 @@
 
 import json
 import os
-from dataclasses import asdict, dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import Any
+from dataclasses import dataclass, field
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from trainer.errors import DataError
 
@@ -14,9 +15,11 @@ TOKEN_DTYPES = {"uint16": 2, "uint32": 4}
 """Stored token types and their size in bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """One tar of tokenized documents; `name` is relative to the corpus folder."""
+class Shard(NamedTuple):
+    """One tar of tokenized documents; `name` is relative to the corpus folder.
+
+    A tuple, because a corpus of billions of documents has 100,000 of them and resume waits for all.
+    """
 
     name: str
     bytes: int
@@ -105,13 +108,15 @@ def write_manifest(folder: str | Path, manifest: Manifest) -> None:
             "end_of_text": manifest.end_of_text,
         },
         "token_dtype": manifest.token_dtype,
-        "splits": {name: asdict(split) for name, split in manifest.splits.items()},
+        "splits": {name: _split_content(split) for name, split in manifest.splits.items()},
         "provenance": manifest.provenance,
     }
     path = Path(folder) / MANIFEST_NAME
     temporary = path.with_name(f"{MANIFEST_NAME}.{os.getpid()}.tmp")
     with temporary.open("w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1, ensure_ascii=False)
+        # Indented for a reader while it is short; that costs seconds at 100,000 shards.
+        shards = sum(len(split.shards) for split in manifest.splits.values())
+        file.write(json.dumps(content, indent=1 if shards < 1000 else None, ensure_ascii=False))
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
@@ -145,6 +150,11 @@ def _why_missing(folder: Path) -> str:
     return f"{folder} is not a corpus: it has no {MANIFEST_NAME}"
 
 
+def _split_content(split: Split) -> dict[str, Any]:
+    shards = [shard._asdict() for shard in split.shards]
+    return {"documents": split.documents, "tokens": split.tokens, "shards": shards}
+
+
 def _parse(content: dict[str, Any]) -> Manifest:
     tokenizer = content["tokenizer"]
     if content["token_dtype"] not in TOKEN_DTYPES:
@@ -162,9 +172,10 @@ def _parse(content: dict[str, Any]) -> Manifest:
 
 
 def _parse_split(name: str, content: dict[str, Any]) -> Split:
-    shards = [Shard(**shard) for shard in content["shards"]]
+    read_shard = itemgetter(*Shard._fields)
+    shards = [Shard._make(read_shard(shard)) for shard in content["shards"]]
     for shard in shards:
-        if shard.name.startswith("/") or ".." in PurePosixPath(shard.name).parts:
+        if ".." in shard.name or shard.name.startswith("/"):
             raise ValueError(f"shard name {shard.name!r} leads out of the corpus")
     split = total_split(shards)
     if (split.documents, split.tokens) != (content["documents"], content["tokens"]):

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.data.batch import Batch, Parcel, Rows
-from trainer.data.manifest import check_tokenizer, load_manifest
+from trainer.data.manifest import load_manifest
 from trainer.data.order import Mixture
 from trainer.data.shards import ShardReader
 from trainer.data.source import OpenShard, Rule, Source
@@ -42,7 +42,11 @@ class Stream:
         first = load_manifest(sources[0][0])
         for number, (folder, _) in enumerate(sources):
             manifest = load_manifest(folder) if number else first
-            check_tokenizer(manifest, first.tokenizer_fingerprint, folder)
+            if manifest.tokenizer_fingerprint != first.tokenizer_fingerprint:
+                raise DataError(
+                    f"corpora {sources[0][0]} and {folder} were made with different tokenizers:"
+                    " build them again with the same one"
+                )
             self._sources.append(Source(Path(folder), manifest, split, number, rule, open_shard))
         self._end_of_text = first.end_of_text
         self._corpora = [source.fingerprint() for source in self._sources]

@@ -1,0 +1,63 @@
+"""Resuming deep in an epoch of billions of documents is fast and takes no memory for them."""
+
+import time
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+
+from tests.data.corpora import NumberedDocuments
+from trainer.data.manifest import Manifest, Shard, total_split, write_manifest
+from trainer.data.stream import Stream
+
+SHARDS, DOCUMENTS, TOKENS = 100_000, 20_000, 10_000_000
+
+
+def write_billions(folder: Path) -> None:
+    """A manifest of 100,000 shards of 20,000 documents: 2 billion documents, 1e12 tokens."""
+    shards = [
+        Shard(f"train/shard-{n:05d}.tar", 10**8, f"{n:064x}", f"{n:064x}", DOCUMENTS, TOKENS)
+        for n in range(SHARDS)
+    ]
+    split = total_split(shards)
+    assert split.documents == 2 * 10**9
+    write_manifest(folder, Manifest("a" * 64, 2**31, 0, "uint32", {"train": split}))
+
+
+def open_imagined(_folder: Path, shard: Shard, _dtype: str) -> NumberedDocuments:
+    """Documents of about 500 tokens whose lengths follow from the shard's number."""
+    number = int(shard.sha256, 16)
+    lengths = np.random.default_rng(number).lognormal(np.log(500) - 0.5, 1.0, DOCUMENTS)
+    return NumberedDocuments(np.maximum(lengths, 2).astype(np.int64), first=0)
+
+
+def test_first_batch_deep_in_billions_of_documents_is_fast_and_memory_flat(tmp_path: Path) -> None:
+    """Catches resume by replay, and anything kept a document instead of a shard."""
+    write_billions(tmp_path)
+    arguments = {"sources": [(str(tmp_path), 1.0)], "sequence_length": 4096, "block_shards": 4}
+    stream = Stream(**arguments, open_shard=open_imagined)
+    state = stream.state()
+    state["sequences"] = state["sources"][0]["taken"] = 3 * 10**8
+    state["sources"][0].update(epoch=1, block=17_000, sequence=5_000)
+
+    # Wall time would count other programs; the work is this thread's alone.
+    begin = time.thread_time()
+    stream = Stream(**arguments, open_shard=open_imagined)
+    stream.load_state(state)
+    first = stream.next(64, range(8))
+    seconds = time.thread_time() - begin
+    assert first.first_sequence == 3 * 10**8
+    assert seconds < 1, f"first batch after {seconds:.2f} s"
+
+    tracemalloc.start()
+    peaks, state = [], first.state
+    for block in range(17_001, 17_006):
+        tracemalloc.reset_peak()
+        while state["sources"][0]["block"] < block:
+            state = stream.next(512, range(2)).state
+        peaks.append(tracemalloc.get_traced_memory()[1])
+    tracemalloc.stop()
+    # The first block was planned before the measurement began; blocks differ by a percent or so.
+    assert max(peaks[1:]) < 1.1 * min(peaks[1:]), f"peak bytes by block: {peaks}"
+    # 80,000 documents a block, some 100 bytes each while planned; 2 billion would take 200 GB.
+    assert max(peaks) < 32 * 2**20
