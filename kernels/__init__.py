@@ -1,4 +1,4 @@
-"""The operators that decide the speed of training, one file a family; imports nothing of the trainer."""
+"""The operators that decide the speed of training, one file a family; imports no trainer."""
 
 from kernels.attention import attention
 from kernels.cross_entropy import cross_entropy

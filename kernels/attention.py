@@ -12,8 +12,8 @@ def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor
     it may not, in the query's dtype. Returns [sequence_q, batch, heads * head_size].
     """
     sequence, batch, heads, head_size = query.shape
-    batch_first = [tensor.permute(1, 2, 0, 3) for tensor in (query, key, value)]
+    query, key, value = (tensor.permute(1, 2, 0, 3) for tensor in (query, key, value))
     output = torch.nn.functional.scaled_dot_product_attention(
-        *batch_first, attn_mask=mask, enable_gqa=key.shape[2] != heads
+        query, key, value, attn_mask=mask, enable_gqa=key.shape[1] != heads
     )
     return output.permute(2, 0, 1, 3).reshape(sequence, batch, heads * head_size)

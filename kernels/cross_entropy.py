@@ -1,4 +1,4 @@
-"""Cross entropy over a vocabulary that tensor-parallel ranks share (Shoeybi et al. 2019, sec. 3)."""
+"""Cross entropy over a vocabulary that tensor-parallel ranks share (Shoeybi et al. 2019)."""
 
 from typing import Any
 
@@ -9,9 +9,7 @@ from torch import Tensor
 IGNORE = -100
 
 
-def cross_entropy(
-    logits: Tensor, labels: Tensor, group: dist.ProcessGroup | None = None
-) -> Tensor:
+def cross_entropy(logits: Tensor, labels: Tensor, group: dist.ProcessGroup | None = None) -> Tensor:
     """Negative log-likelihood of each label, in nats; 0 where the label is IGNORE.
 
     `logits`: [..., vocab / group size], fp32 or bf16, this rank's slice of the vocabulary (rank r

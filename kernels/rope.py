@@ -1,4 +1,4 @@
-"""Rotary position embedding (Su et al. 2021), half layout: channel i turns with i + head_size / 2."""
+"""Rotary position embedding (Su et al. 2021), half layout: channel i turns with i + size / 2."""
 
 import torch
 from torch import Tensor

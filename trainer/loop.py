@@ -56,6 +56,6 @@ def stop(run: Run, watch: Watch, signal: str | None) -> None:
     if not run.saved:
         watch.saved(*run.save())
     raise StopRequested(
-        f"run {run.folder} stopped after step {run.step} on {signal or 'a signal to another rank'}; "
-        "the same command goes on from there"
+        f"run {run.folder} stopped after step {run.step} on {signal or 'another rank'}; the same "
+        "command goes on from there"
     )

@@ -44,7 +44,7 @@ class Counters:
 
 @dataclass(frozen=True)
 class Counts:
-    """What all ranks know of a step before it is made: global token counts, and who wants to stop."""
+    """What all ranks know of a step before it is made: global token counts, and any stop."""
 
     tokens: int
     supervised: Tensor

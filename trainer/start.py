@@ -103,8 +103,8 @@ def _resume_from(recipe: Recipe, force: bool) -> str | None:
     if recipe.resume == "never":
         if newest is not None:
             raise RecipeError(
-                f"run {folder} already holds {newest.name} and resume is never; choose another run, "
-                "or resume=auto to go on from it"
+                f"run {folder} already holds {newest.name} and resume is never; choose another "
+                "run, or resume=auto to go on from it"
             )
         return None
     start = newest if recipe.resume == "auto" else resolve_checkpoint(Path(recipe.resume))

@@ -1,4 +1,4 @@
-"""Runs a function on several ranks: one warm server imports everything once, each rank is its fork."""
+"""Runs a function on several ranks: one warm server imports all once, ranks are its forks."""
 
 import multiprocessing
 import os
@@ -7,6 +7,11 @@ import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
+
+
+class Died(Exception):
+    """A rank ended without an answer."""
+
 
 SECONDS = 240
 """A case takes a few seconds; one that takes this long hangs."""
@@ -26,6 +31,7 @@ def on_ranks(count: int, function: Callable[..., Any], *arguments: Any) -> list[
             target=_rank, args=(sender, rank, count, port, function, arguments), daemon=True
         )
         process.start()
+        sender.close()
         started.append((process, receiver))
     try:
         return [_answer(receiver) for _, receiver in started]
@@ -38,7 +44,10 @@ def on_ranks(count: int, function: Callable[..., Any], *arguments: Any) -> list[
 def _answer(receiver: Connection) -> Any:
     if not receiver.poll(SECONDS):
         raise TimeoutError(f"a rank gave no answer in {SECONDS} s")
-    result, failure = receiver.recv()
+    try:
+        result, failure = receiver.recv()
+    except EOFError:
+        raise Died("a rank ended without an answer") from None
     if failure is not None:
         raise AssertionError(failure)
     return result

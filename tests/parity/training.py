@@ -36,7 +36,7 @@ class Curve:
 
 
 def recipe_of(**keys: Any) -> Recipe:
-    """The tiny model of the invariants: 4 layers, hidden 64, vocabulary 128; dotted keys override."""
+    """The tiny model of the invariants: 4 layers, hidden 64, vocabulary 128; keys override."""
     tree: dict[str, Any] = {
         "run": "unused",
         "device": "cpu",

@@ -39,12 +39,11 @@ def restore_training(
     reader: CheckpointReader, chunks: list[Any], optimizer: Optimizer, layout: Layout
 ) -> None:
     """Put weights, masters and moments of a checkpoint in place, at whatever layout this is."""
+    saved = set(reader.keys())
     for logical in logical_parameters(chunks, layout):
         weight = _read(reader, f"model/{logical.name}", logical)
         master = f"optimizer/master/{logical.name}"
-        state = {
-            "master": _read(reader, master, logical) if master in reader.keys() else weight.float()
-        }
+        state = {"master": _read(reader, master, logical) if master in saved else weight.float()}
         state |= {key: _read(reader, f"optimizer/{key}/{logical.name}", logical) for key in MOMENTS}
         optimizer.load(logical.parameter, weight, state)
 
@@ -65,8 +64,8 @@ def load_weights(reader: CheckpointReader, chunks: list[Any], layout: Layout) ->
 
 
 def _best_weight(reader: CheckpointReader, logical: Logical) -> Tensor:
-    master = f"optimizer/master/{logical.name}"
-    return _read(reader, master if master in reader.keys() else f"model/{logical.name}", logical)
+    master, saved = f"optimizer/master/{logical.name}", set(reader.keys())
+    return _read(reader, master if master in saved else f"model/{logical.name}", logical)
 
 
 def _read(reader: CheckpointReader, key: str, logical: Logical) -> Tensor:

@@ -35,7 +35,7 @@ class CachedSequence(SequenceLayout):
 
 
 class CoreAttention(torch.nn.Module):
-    """Causal attention inside documents; what megatron-core's SelfAttention calls between its linears.
+    """Causal attention inside documents, between the linears of megatron-core's SelfAttention.
 
     `packed_seq_params` carries our SequenceLayout: megatron-core hands it through untouched, also
     around recomputation.
@@ -74,7 +74,7 @@ class CoreAttention(torch.nn.Module):
         return kernels.attention(query, key, value, layout.mask(query.dtype))
 
     def _gather(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        # All-gather forward, reduce-scatter backward: every rank's queries send gradients to all keys.
+        # All-gather forward, reduce-scatter backward: all queries send gradients to all keys.
         both = torch.stack((key, value), dim=1)
         gathered = gather_from_sequence_parallel_region(both, group=self.context_group)
         return gathered[:, 0], gathered[:, 1]

@@ -18,8 +18,9 @@ _BLOCK_ROWS = 1024
 def initialize_weights(chunk: Any, recipe: Recipe, layout: Layout) -> None:
     """Fill norms with 1 and matrices with normal numbers of deviation `init_std`, in place.
 
-    The two projections back into the residual stream get init_std / sqrt(2 * layers) (GPT-2's rule).
-    Rows are drawn in blocks, each from its own generator, so a rank draws little more than it holds.
+    The two projections back into the residual stream get init_std / sqrt(2 * layers) (GPT-2's
+    rule). Rows are drawn in blocks, each from its own generator, so a rank draws little more than
+    it holds.
     """
     residual = 1.0 / math.sqrt(2.0 * recipe.model.layers)
     for logical in logical_parameters([chunk], layout):

@@ -1,7 +1,7 @@
 """The global tensors behind this rank's parameters: names, shapes, and which boxes it holds.
 
-A checkpoint, an export and a comparison of two layouts all speak of the same global tensors; this is
-the one place that knows how a rank's parameters are cut from them.
+A checkpoint, an export and a comparison of two layouts all speak of the same global tensors; this
+is the one place that knows how a rank's parameters are cut from them.
 """
 
 from collections.abc import Iterator
@@ -35,13 +35,13 @@ class Box:
         return tuple(shape)
 
     def of(self, parameter: Tensor) -> Tensor:
-        """The part of `parameter` (or of a gradient or moment of its shape) that is this box; a view."""
+        """The part of `parameter`, or of a tensor of its shape, that is this box; a view."""
         return parameter.narrow(self.axis, self.rows.start, self.rows.stop - self.rows.start)
 
 
 @dataclass(frozen=True)
 class Logical:
-    """A parameter with its boxes. `primary`: whether this rank writes it, among those who hold it."""
+    """A parameter with its boxes. `primary`: this rank writes it, of those who hold it."""
 
     name: str
     parameter: torch.nn.Parameter
@@ -52,9 +52,9 @@ class Logical:
 def logical_parameters(chunks: list[Any], layout: Layout) -> Iterator[Logical]:
     """Each parameter of this rank's chunks, in order, with its place in the global tensors.
 
-    Of the ranks that hold the same data, one is primary: tensor rank 0 for weights that tensor ranks
-    share, the first stage for tied embeddings, and in turn among data replicas, which shares out the
-    work of writing.
+    Of the ranks that hold the same data, one is primary: tensor rank 0 for weights that tensor
+    ranks share, the first stage for tied embeddings, and in turn among data replicas, which shares
+    out the work of writing.
     """
     turn = 0
     for chunk in chunks:

@@ -1,4 +1,4 @@
-"""How tokens lie in a micro-batch: documents, positions, this rank's share, and what may be seen."""
+"""How tokens lie in a micro-batch: documents, positions, this rank's share, what may be seen."""
 
 from dataclasses import dataclass, field
 
@@ -67,7 +67,7 @@ class SequenceLayout:
         return cls(position_ids, queries, torch.cat(shares).to(device), frequencies)
 
     def rotation(self) -> tuple[Tensor, Tensor]:
-        """cos and sin of this rank's tokens, fp32 [sequence / context size, batch, 1, head_size]."""
+        """Cos and sin of this rank's tokens, fp32 [sequence / context, batch, 1, head_size]."""
         if "rotation" not in self._cache:
             positions = self.position_ids[:, self.queries].t().float()
             angles = positions[..., None] * self.frequencies.to(positions.device)

@@ -1,4 +1,4 @@
-"""The language model: megatron-core's GPTModel with our layers, our loss, and our initialisation."""
+"""The language model: megatron-core's GPTModel with our layers, loss, and initialisation."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ class LanguageModel(GPTModel):
     Positions enter in attention (SequenceLayout), so megatron-core embeds tokens only.
     """
 
-    def forward(  # type: ignore[override]
+    def forward(
         self, tokens: Tensor, layout: SequenceLayout, labels: Tensor | None = None
     ) -> Tensor:
         """Hidden states between stages; on the last, losses or logits.
@@ -41,7 +41,7 @@ class LanguageModel(GPTModel):
         return output
 
     def compute_language_model_loss(self, labels: Tensor, logits: Tensor) -> Tensor:
-        """Nats a token [batch, sequence] from labels [batch, sequence] and logits [sequence, ...]."""
+        """Nats a token, [batch, sequence] like the labels; logits [sequence, batch, vocab]."""
         losses = kernels.cross_entropy(logits, labels.t(), self.pg_collection.tp)
         return losses.t()
 
@@ -95,7 +95,7 @@ def _mark_for_norm(chunk: LanguageModel, layout: Layout) -> None:
     """
     for parameter in chunk.parameters():
         if not getattr(parameter, "tensor_model_parallel", False):
-            parameter.model_parallel = layout.tensor.rank == 0  # type: ignore[attr-defined]
+            parameter.model_parallel = layout.tensor.rank == 0
     copied = chunk.share_embeddings_and_output_weights and not chunk.pre_process
     if copied and chunk.post_process:
         weight = chunk.shared_embedding_or_output_weight()

@@ -1,8 +1,8 @@
 """megatron-core on the CPU: the one place that gives its CUDA calls a CPU meaning.
 
-megatron-core asks CUDA for the current device in some sixty places, keeps CUDA generator states, and
-its pipeline schedules allocate on "cuda". On the CPU each of these has a plain meaning; nothing about
-parallelism or the mathematics changes.
+megatron-core asks CUDA for the current device in some sixty places, keeps CUDA generator states,
+and its pipeline schedules allocate on "cuda". On the CPU each of these has a plain meaning; nothing
+about parallelism or the mathematics changes.
 """
 
 import logging
@@ -37,8 +37,8 @@ def use_cpu() -> None:
     """Give megatron-core and DeepSpeed a CPU to run on; call before either is imported."""
     os.environ["DS_ACCELERATOR"] = "cpu"
     torch.cuda.current_device = lambda: torch.device("cpu")  # type: ignore[assignment,return-value]
-    torch.cuda.synchronize = lambda *_, **__: None  # type: ignore[assignment]
-    torch.Tensor.cuda = lambda self, *_, **__: self  # type: ignore[assignment,method-assign]
+    torch.cuda.synchronize = lambda *_, **__: None
+    torch.Tensor.cuda = lambda self, *_, **__: self  # type: ignore[method-assign]
 
     from megatron.core.models.common.embeddings import rope_utils
     from megatron.core.pipeline_parallel import schedules

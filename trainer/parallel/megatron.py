@@ -29,8 +29,8 @@ def check_version() -> None:
     lowest, below = (tuple(int(part) for part in v.split(".")[:2]) for v in TESTED_VERSIONS)
     if not lowest <= numbers < below:
         raise RecipeError(
-            f"megatron-core {version} is installed; tested are {TESTED_VERSIONS[0]} up to, without, "
-            f"{TESTED_VERSIONS[1]}: install one of these"
+            f"megatron-core {version} is installed; tested is {TESTED_VERSIONS[0]} and later, "
+            f"below {TESTED_VERSIONS[1]}: install one of these"
         )
 
 

@@ -62,9 +62,9 @@ def finalize_gradients(chunks: list[Any], layout: Layout, losses: Losses) -> Non
     """Add up what backward left in parts: replicated weights over tensor ranks, tied embeddings.
 
     A weight marked `sums_over_tensor_ranks` saw only this rank's share of the sequence (norms under
-    sequence parallelism) or of the heads (query and key norms). Tied embeddings have one copy on the
-    first stage and one on the last. A loss that is not finite makes a gradient so too: the optimizer
-    then skips the step on all ranks, which all see the one global norm.
+    sequence parallelism) or of the heads (query and key norms). Tied embeddings have one copy on
+    the first stage and one on the last. A loss that is not finite makes a gradient so too: the
+    optimizer then skips the step on all ranks, which all see the one global norm.
     """
     if not torch.isfinite(losses.mean):
         first = next(p for chunk in chunks for p in chunk.parameters() if p.grad is not None)

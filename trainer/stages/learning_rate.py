@@ -8,9 +8,9 @@ from trainer.recipe import Recipe
 def learning_rate(recipe: Recipe, step: int) -> float:
     """The rate used by optimizer step `step` (from 1).
 
-    Linear warmup to optimizer.lr, then: `cosine` down to floor * lr at schedule.length (Loshchilov &
-    Hutter 2017); `wsd` constant, then linear down to floor * lr over the last `decay` steps (Hu et
-    al. 2024); `constant` stays. Steps beyond the length keep the last rate.
+    Linear warmup to optimizer.lr, then: `cosine` down to floor * lr at schedule.length (Loshchilov
+    & Hutter 2017); `wsd` constant, then linear down to floor * lr over the last `decay` steps (Hu
+    et al. 2024); `constant` stays. Steps beyond the length keep the last rate.
     """
     section, peak = recipe.schedule, recipe.optimizer.lr
     if step <= section.warmup:

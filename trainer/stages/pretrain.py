@@ -28,7 +28,7 @@ def rows_of(recipe: Recipe, layout: Layout) -> range:
 def open_stream(
     recipe: Recipe, folders: list[Path], layout: Layout, state: dict[str, Any] | None
 ) -> Loader:
-    """Global batches' rows for this rank, from the saved stream `state` on (None: the beginning)."""
+    """This rank's rows of the global batches, from the saved `state` on (None: the beginning)."""
     return Loader(
         stream_arguments(recipe, folders),
         global_batch=recipe.batch.sequences,

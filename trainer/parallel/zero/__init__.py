@@ -17,10 +17,10 @@ class Optimizer(Protocol):
     """What the loop needs of an optimizer, whatever its stage."""
 
     def accumulate(self) -> AbstractContextManager[None]:
-        """Inside: run the schedule and finalize gradients. On leaving, replicas' gradients are averaged."""
+        """Inside: run the schedule, finalize gradients; replicas average them on leaving."""
 
     def step(self, learning_rate: float) -> StepOutcome:
-        """Clip and apply the averaged gradients, or skip on all ranks where their norm is not finite."""
+        """Clip and apply the gradients, or skip on all ranks: their norm is not finite."""
 
     def gradient(self, parameter: Parameter) -> Tensor:
         """The averaged fp32 gradient in the parameter's full shape, between accumulate and step."""

@@ -59,8 +59,8 @@ def deepspeed_config(recipe: Recipe, layout: Layout) -> dict[str, Any]:
 
     bf16 weights: gradients arrive in fp32 (the parameters' grad_dtype) and must stay so through
     buckets, reduction and partitions, which needs fp32 communication and no contiguous bf16 bucket.
-    DeepSpeed runs bf16 stage 1 in another optimizer, which knows no coalesced reduction; its stage 2
-    code shards the same state, so stage 1 runs as stage 2 there.
+    DeepSpeed runs bf16 stage 1 in another optimizer, which knows no coalesced reduction; its stage
+    2 code shards the same state, so stage 1 runs as stage 2 there.
     """
     bf16 = recipe.precision == "bf16"
     stage = 2 if bf16 and recipe.zero.stage == 1 else recipe.zero.stage
@@ -100,6 +100,7 @@ def prepare_deepspeed() -> None:
     On the CPU it would compile a shared-memory operator that only its inference uses.
     """
     os.environ.setdefault("DS_LOG_LEVEL", "WARNING")
+    os.environ.setdefault("LOCAL_RANK", "0")  # it refuses to start without, alone too
     import deepspeed
     from deepspeed.utils import logger
 

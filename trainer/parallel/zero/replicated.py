@@ -69,7 +69,7 @@ class ReplicatedAdamW:
 
     def _global_norm(self) -> float:
         counted = [p.grad for p in self._parameters if _counts(p) and p.grad is not None]
-        norms = torch._foreach_norm(counted) if counted else []
+        norms = list(torch._foreach_norm(counted)) if counted else []
         square = torch.stack(norms).square().sum() if norms else torch.zeros(())
         square = square.to(self._layout.device)
         if self._layout.model.size > 1:

@@ -28,8 +28,8 @@ class _Chunks(Module):
 class ShardedAdamW:
     """AdamW whose masters and moments are sharded over replicas; stage 3 shards the weights too.
 
-    Gradients of all micro-batches are kept whole on a rank until the step, then reduced once: stages
-    2 and 3 promise sharded optimizer state (and weights), not sharded gradients.
+    Gradients of all micro-batches are kept whole on a rank until the step, then reduced once:
+    stages 2 and 3 promise sharded optimizer state (and weights), not sharded gradients.
     """
 
     def __init__(self, chunks: list[Any], recipe: Recipe, layout: Layout) -> None:
@@ -68,12 +68,12 @@ class ShardedAdamW:
         kept.add(self._zero.gradient_accumulation_dtype)
         if kept != {torch.float32}:
             raise RecipeError(
-                f"zero.stage={self._stage} keeps masters or gradients as {kept} with this DeepSpeed; "
-                "use another zero.stage"
+                f"zero.stage={self._stage} keeps masters or gradients as {kept} with this "
+                "DeepSpeed; use another zero.stage"
             )
 
     def _prepare_state(self) -> None:
-        """Make Adam's moments now, as zeros, so that a checkpoint can be saved or loaded at once."""
+        """Make Adam's moments now, as zeros, so that a checkpoint can be saved or loaded."""
         adamw = self._zero.optimizer
         for partition in self._partitions():
             adamw.state[partition] = {
@@ -97,7 +97,7 @@ class ShardedAdamW:
                 assert parameter.grad is None or parameter.grad.dtype == torch.float32
 
     def step(self, learning_rate: float) -> StepOutcome:
-        """DeepSpeed clips and applies; it skips on all ranks where the global norm is not finite."""
+        """DeepSpeed clips and applies; it skips on all ranks where the norm is not finite."""
         for group in self._zero.optimizer.param_groups:
             group["lr"] = learning_rate
         self._engine.step()
