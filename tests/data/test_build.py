@@ -332,12 +332,13 @@ def test_the_cache_folder_follows_settings_texts_and_tokenizer(
 
 
 def test_a_recipe_gets_its_corpus_once(
-    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     """Would catch a second build, or a recipe without a corpus that fails with a stack trace."""
     monkeypatch.setenv("LYCEUM_CACHE", str(tmp_path / "cache"))
     recipe = Recipe.model_construct(corpus=section(texts), tokenizer=None)
     folder = build_from_recipe(recipe, progress=False)
+    assert capsys.readouterr().out.startswith(f"{folder}: train ")
     before = {path: path.stat().st_ino for path in folder.rglob("*")}
     assert ensure_corpus(recipe, progress=False) == folder
     assert {path: path.stat().st_ino for path in folder.rglob("*")} == before

@@ -227,10 +227,16 @@ def test_bad_text_is_one_line_with_its_place(
 
 @pytest.mark.parametrize(
     ("pattern", "message"),
-    [("none*.txt", "names no file"), (".", "is a folder"), ("a.pdf", r"is not one of \.txt")],
+    [
+        ("none*.txt", "names no file"),
+        (".", "is a folder"),
+        ("a.pdf", r"is not one of \.txt"),
+        ("b*", "leads to no file"),
+    ],
 )
 def test_files_that_cannot_be_read_are_named(tmp_path: Path, pattern: str, message: str) -> None:
     """Would catch a pattern that matches nothing and is passed over."""
     (tmp_path / "a.pdf").write_text("x")
+    (tmp_path / "b.txt").symlink_to(tmp_path / "gone.txt")
     with pytest.raises(DataError, match=message):
         text_files([str(tmp_path / pattern)])

@@ -40,23 +40,26 @@ TOKENIZER_CHARACTERS = 200_000_000
 
 
 def build_from_recipe(recipe: Recipe, progress: bool = True) -> Path:
-    """Build the corpus of a recipe's `corpus` section where it is not there yet; returns its
-    folder.
+    """ensure_corpus, and a line on standard output that says what there is and where."""
+    folder = ensure_corpus(recipe, progress)
+    counts = [
+        f"{name} {split.documents:,} documents, {split.tokens:,} tokens, {len(split.shards)} shards"
+        for name, split in load_manifest(folder).splits.items()
+    ]
+    print(f"{folder}: {'; '.join(counts)}")
+    return folder
 
-    Raises RecipeError when the recipe has no such section, and what build_corpus raises.
+
+def ensure_corpus(recipe: Recipe, progress: bool = True) -> Path:
+    """The folder of the recipe's own corpus, built if absent; of several processes one builds.
+
+    Raises RecipeError when the recipe has no `corpus` section, and what build_corpus raises.
     """
     if recipe.corpus is None:
         raise RecipeError("the recipe has no corpus section: add `corpus:` to say what to build")
     folder = corpus_folder(recipe.corpus, recipe.tokenizer)
     build_corpus(recipe.corpus, recipe.tokenizer, folder, progress)
     return folder
-
-
-def ensure_corpus(recipe: Recipe, progress: bool = True) -> Path:
-    """The folder of the recipe's own corpus, built first if absent; of several processes one
-    builds.
-    """
-    return build_from_recipe(recipe, progress)
 
 
 def corpus_folder(section: CorpusSection, tokenizer: str | None = None) -> Path:

@@ -109,6 +109,8 @@ def text_files(patterns: Sequence[str]) -> list[Path]:
                         f" {path}/**/*.txt"
                     )
                 continue
+            if not path.is_file():
+                raise DataError(f"corpus.files: {path} leads to no file: mend or remove it")
             if path.suffix not in TEXT_SUFFIXES:
                 raise DataError(
                     f"corpus.files: {path} is not one of {', '.join(TEXT_SUFFIXES)}: convert it or"
