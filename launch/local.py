@@ -31,7 +31,7 @@ def run_local(worker: Callable[[], int], nproc: int | None, device: str = "auto"
         return worker()
     chosen = _device(device)
     if chosen == "cpu":
-        _import_once()
+        import launch.warm  # noqa: F401
     return run_ranks(worker, nproc, chosen)
 
 
@@ -45,14 +45,3 @@ def _device(wanted: str) -> str:
     from trainer.parallel.layout import choose_device
 
     return choose_device(wanted).type
-
-
-def _import_once() -> None:
-    """Import what every rank needs before they fork: eight ranks start in 5 s instead of 24."""
-    from trainer.parallel.cpu import use_cpu
-
-    use_cpu()
-    from trainer.parallel.zero.deepspeed import prepare_deepspeed
-
-    prepare_deepspeed()
-    import trainer.loop  # noqa: F401

@@ -1,0 +1,260 @@
+"""Local ranks start, end and fail together; no model needed."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from launch.local import run_local
+from launch.ranks import run_ranks
+from trainer.errors import ClusterError, DataError, StopRequested, TrainingError
+
+NAMES = (
+    *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"),
+    *("MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS"),
+)
+
+
+def recorder(folder: Path) -> Callable[[], int]:
+    """A worker that writes down what it finds in its environment."""
+
+    def worker() -> int:
+        found = {name: os.environ.get(name) for name in NAMES}
+        (folder / f"{found['RANK']}.json").write_text(json.dumps(found))
+        return 0
+
+    return worker
+
+
+def recorded(folder: Path) -> list[dict[str, str]]:
+    """What the recorders wrote, by rank."""
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+
+
+def running(pid: int) -> bool:
+    """Whether the process is there and not a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Return when `condition` holds; a test that waits in vain fails."""
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        os.sched_yield()
+
+
+def endless(folder: Path) -> Callable[[], int]:
+    """A worker that says that it is there, then waits for a signal."""
+
+    def worker() -> int:
+        (folder / f"{os.environ['RANK']}.json").write_text(str(os.getpid()))
+        while True:
+            signal.pause()
+
+    return worker
+
+
+def test_each_rank_finds_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches ranks that take each other's number, or meet at different addresses."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.delenv("MASTER_PORT", raising=False)
+    assert run_ranks(recorder(tmp_path), 3, "cpu") == 0
+    found = recorded(tmp_path)
+    assert [(f["RANK"], f["LOCAL_RANK"]) for f in found] == [(str(n), str(n)) for n in range(3)]
+    assert {(f["WORLD_SIZE"], f["LOCAL_WORLD_SIZE"]) for f in found} == {("3", "3")}
+    assert {f["OMP_NUM_THREADS"] for f in found} == {str(max(1, (os.cpu_count() or 1) // 3))}
+    assert len({(f["MASTER_ADDR"], f["MASTER_PORT"]) for f in found}) == 1
+    assert "RANK" not in os.environ
+
+
+def test_given_threads_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a person's choice overwritten."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    run_ranks(recorder(tmp_path), 1, "cpu")
+    assert recorded(tmp_path)[0]["OMP_NUM_THREADS"] == "7"
+
+
+def test_port_in_use_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches ranks that join somebody else's rendezvous, or wait for it in vain."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        monkeypatch.setenv("MASTER_PORT", port)
+        with pytest.raises(ClusterError, match=f"port {port}"):
+            run_ranks(recorder(tmp_path), 2, "cpu")
+    assert recorded(tmp_path) == []
+    assert run_ranks(recorder(tmp_path), 2, "cpu") == 0
+    assert {f["MASTER_PORT"] for f in recorded(tmp_path)} == {port}
+
+
+@pytest.mark.parametrize("port", ["many", "-1", "70000"])
+def test_impossible_port_is_refused(port: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a stack trace for a mistyped MASTER_PORT."""
+    monkeypatch.setenv("MASTER_PORT", port)
+    with pytest.raises(ClusterError, match=port):
+        run_ranks(lambda: 0, 1, "cpu")
+
+
+def test_error_of_one_rank_is_raised_once_and_ends_the_others(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Catches a run that hangs, or that reports a consequence instead of the cause."""
+    waiting = endless(tmp_path)
+
+    def worker() -> int:
+        if os.environ["RANK"] == "0":
+            raise RuntimeError("connection closed by peer")
+        if os.environ["RANK"] == "2":
+            raise DataError("shard train/shard-00001.tar is truncated")
+        return waiting()
+
+    with pytest.raises(DataError) as caught:
+        run_ranks(worker, 4, "cpu", grace_seconds=0.2)
+    assert str(caught.value) == "shard train/shard-00001.tar is truncated"
+    assert capfd.readouterr().err == ""
+    assert not any(running(int(path.read_text())) for path in tmp_path.glob("*.json"))
+
+
+def test_same_error_on_all_ranks_is_one_error() -> None:
+    """Catches eight copies of one line."""
+
+    def worker() -> int:
+        raise DataError(f"the corpus is empty (rank {os.environ['RANK']})")
+
+    with pytest.raises(DataError, match="rank 0"):
+        run_ranks(worker, 3, "cpu")
+
+
+def test_bug_of_one_rank_shows_its_trace_alone(capfd: pytest.CaptureFixture[str]) -> None:
+    """Catches a stack trace lost with the rank, and traces of all ranks mixed up."""
+
+    def worker() -> int:
+        raise ValueError(f"a bug on {os.environ['RANK']}")
+
+    assert run_ranks(worker, 3, "cpu") == 1
+    shown = capfd.readouterr().err
+    assert shown.count("Traceback") == 1
+    assert "a bug on" in shown
+
+
+def test_exit_code_of_the_first_failing_rank_is_returned() -> None:
+    """Catches a failure that looks like success."""
+    assert run_ranks(lambda: 4 * (os.environ["RANK"] == "1"), 2, "cpu", grace_seconds=0.2) == 4
+
+
+def test_rank_killed_is_named(tmp_path: Path) -> None:
+    """Catches a run that waits for a rank that the kernel has ended."""
+    waiting = endless(tmp_path)
+
+    def worker() -> int:
+        if os.environ["RANK"] == "1":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return waiting()
+
+    with pytest.raises(TrainingError, match="rank 1 was ended by SIGKILL"):
+        run_ranks(worker, 2, "cpu", grace_seconds=0.2)
+
+
+def test_stop_of_all_ranks_is_a_stop_and_a_failure_beside_it_a_failure() -> None:
+    """Catches exit code 75 for a run that cannot be resumed so."""
+
+    def stopping() -> int:
+        raise StopRequested("stopped after step 3")
+
+    with pytest.raises(StopRequested):
+        run_ranks(stopping, 2, "cpu")
+    assert run_ranks(lambda: 1 if os.environ["RANK"] == "1" else stopping(), 2, "cpu") == 1
+
+
+def test_alone_or_as_a_rank_the_worker_runs_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches ranks that start ranks under torchrun, and a fork where none is needed."""
+    here = os.getpid()
+    assert run_local(lambda: int(os.getpid() != here), None) == 0
+    assert run_local(lambda: int(os.getpid() != here), 1) == 0
+    monkeypatch.setenv("RANK", "0")
+    assert run_local(lambda: int(os.getpid() != here), 4) == 0
+
+
+STARTER = """
+import os, signal, sys
+from pathlib import Path
+from launch.ranks import run_ranks
+from trainer.errors import StopRequested
+
+def worker():
+    note = Path(sys.argv[1]) / f"{os.environ['RANK']}.json"
+    def stop(number, frame):
+        note.with_suffix(".signal").write_text(signal.Signals(number).name)
+        raise StopRequested("stopped")
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, stop)
+    note.with_suffix(".partial").write_text(str(os.getpid()))
+    note.with_suffix(".partial").rename(note)
+    while True:
+        signal.pause()
+
+if __name__ == "__main__":
+    try:
+        sys.exit(run_ranks(worker, 2, "cpu"))
+    except StopRequested as stop:
+        sys.exit(stop.exit_code)
+"""
+
+
+def started(folder: Path) -> tuple[subprocess.Popen[bytes], list[int]]:
+    """A process that started two waiting ranks, and their process ids."""
+    starter = subprocess.Popen([sys.executable, "-c", STARTER, str(folder)], process_group=0)
+    wait_for(lambda: len(list(folder.glob("*.json"))) == 2)
+    return starter, [int(path.read_text()) for path in folder.glob("*.json")]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_signal_reaches_every_rank_once(tmp_path: Path, number: signal.Signals) -> None:
+    """Catches a Ctrl-C that ends the starter and leaves ranks behind, or that arrives twice."""
+    starter, ranks = started(tmp_path)
+    # As a terminal does it: to the whole group of the starter.
+    os.killpg(starter.pid, number)
+    assert starter.wait(timeout=20) == 75
+    assert [path.read_text() for path in tmp_path.glob("*.signal")] == [number.name] * 2
+    assert not any(running(pid) for pid in ranks)
+
+
+def test_ranks_end_with_a_starter_that_is_killed(tmp_path: Path) -> None:
+    """Catches orphans that hold the run's lock after kill -9."""
+    starter, ranks = started(tmp_path)
+    starter.kill()
+    starter.wait()
+    wait_for(lambda: not any(running(pid) for pid in ranks))
+
+
+PROCESS_RANK = """
+import os, sys
+from pathlib import Path
+from launch.failure import leave_failure
+from trainer.errors import DataError
+
+if os.environ["RANK"] == "1" and sys.argv[1] == "fail":
+    leave_failure(DataError("no such shard"))
+    sys.exit(3)
+"""
+
+
+def test_ranks_in_processes_of_their_own_report_alike() -> None:
+    """Catches a CUDA launch whose errors come out otherwise than those of forked ranks."""
+    command = [sys.executable, "-c", PROCESS_RANK]
+    assert run_ranks(lambda: 1, 2, "cuda", command=[*command, "pass"]) == 0
+    with pytest.raises(DataError) as caught:
+        run_ranks(lambda: 1, 2, "cuda", command=[*command, "fail"])
+    assert str(caught.value) == "no such shard"
