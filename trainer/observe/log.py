@@ -5,6 +5,13 @@ import logging
 from trainer.observe.callback import Callback, RunStart
 
 
+class _QuietFile(logging.FileHandler):
+    """A log file that a full disk silences: logging would print a stack trace a line."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
+        """Drop the line."""
+
+
 class RankLog(Callback):
     """Appends this rank's log messages, INFO and above, to RUN/logs/rank-N.log."""
 
@@ -16,7 +23,7 @@ class RankLog(Callback):
         """Open the file."""
         folder = run.folder / "logs"
         folder.mkdir(exist_ok=True)
-        self._handler = logging.FileHandler(folder / f"rank-{run.rank}.log", encoding="utf-8")
+        self._handler = _QuietFile(folder / f"rank-{run.rank}.log", encoding="utf-8")
         self._handler.setLevel(logging.INFO)
         line = "%(asctime)s %(levelname)s %(name)s: %(message)s"
         self._handler.setFormatter(logging.Formatter(line))

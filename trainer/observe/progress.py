@@ -72,7 +72,8 @@ class ProgressBar(Callback):
 
     def on_stop(self, state: str, reason: str, exit_code: int | None = None) -> None:
         """Take the bar away; a line where the run did not end by itself."""
-        self._bar.stop()
+        if self._console.is_terminal:
+            self._bar.stop()
         if state != "done":
             self._say(f"{state}: {reason}")
 

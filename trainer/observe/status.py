@@ -1,6 +1,7 @@
 """status.json: the authority on how a run stands, where an exit code can be lost."""
 
 import json
+import logging
 import os
 import socket
 import time
@@ -10,6 +11,8 @@ from typing import Any
 
 from trainer.errors import StopRequested, TrainingError
 from trainer.observe.callback import Callback, RunStart
+
+_log = logging.getLogger(__name__)
 
 STATUS = "status.json"
 
@@ -21,7 +24,8 @@ class StatusWriter(Callback):
     """Keeps RUN/status.json true: always a whole file, at most a second behind while running.
 
     Keys: state (running, done, stopped, failed), step, exit_code and reason (null while running),
-    pid, host, updated (UTC). A killed run stays "running": its pid tells that it is gone.
+    pid, host, updated (UTC). A killed run stays "running": its pid tells that it is gone. A status
+    that can't be written (disk full) is logged, and hides no other failure.
     """
 
     def __init__(self) -> None:
@@ -54,7 +58,10 @@ class StatusWriter(Callback):
             "host": socket.gethostname(),
             "updated": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        write_json(self._folder / STATUS, status)
+        try:
+            write_json(self._folder / STATUS, status)
+        except TrainingError as error:
+            _log.warning("%s", error)
         self._written = time.monotonic()
 
 
@@ -77,4 +84,5 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
         partial.write_text(json.dumps(content, indent=2) + "\n")
         os.replace(partial, path)
     except OSError as error:
+        partial.unlink(missing_ok=True)
         raise TrainingError(f"{path} cannot be written: {error.strerror}") from None

@@ -1,9 +1,10 @@
 """RUN/tensorboard: the records as curves, the samples as text."""
 
 import math
+from contextlib import suppress
 from typing import Any
 
-from trainer.errors import RecipeError
+from trainer.errors import RecipeError, TrainingError
 from trainer.observe.callback import Callback, RunStart
 
 
@@ -28,8 +29,12 @@ class TensorBoard(Callback):
 
     def on_step(self, record: dict[str, Any]) -> None:
         """A point for every number of the record."""
-        for name, value in numbers(record).items():
-            self._writer.add_scalar(name if "/" in name else f"train/{name}", value, record["step"])
+        try:
+            for name, value in numbers(record).items():
+                named = name if "/" in name else f"train/{name}"
+                self._writer.add_scalar(named, value, record["step"])
+        except OSError as error:  # raised here by the writer's thread
+            raise TrainingError(f"tensorboard/ cannot be written: {error.strerror}") from None
 
     def on_sample(self, step: int, prompt: str, text: str) -> None:
         """The sample as text (in Markdown, a quotation as code)."""
@@ -39,7 +44,8 @@ class TensorBoard(Callback):
     def on_stop(self, state: str, reason: str, exit_code: int | None = None) -> None:
         """Close the event file."""
         if self._writer is not None:
-            self._writer.close()
+            with suppress(OSError):  # a full disk has been reported already
+                self._writer.close()
 
 
 def numbers(record: dict[str, Any]) -> dict[str, float]:

@@ -1,0 +1,107 @@
+import json
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.observe.starting import start
+from trainer.errors import TrainingError
+from trainer.observe import MetricsWriter, read_metrics, truncate_metrics
+
+
+def write(folder: Path, steps: range) -> None:
+    metrics = MetricsWriter()
+    metrics.on_start(start(folder, steps.start))
+    for step in steps:
+        metrics.on_step({"step": step, "loss": 1 / step})
+    metrics.on_stop("done", "")
+
+
+@settings(max_examples=50, deadline=None)
+@given(loss=st.floats(allow_nan=False, allow_infinity=False))
+def test_floats_come_back_exactly(loss: float, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Would catch a rounded loss, with which no resume could be shown to be exact."""
+    folder = tmp_path_factory.mktemp("run")
+    metrics = MetricsWriter()
+    metrics.on_start(start(folder))
+    metrics.on_step({"step": 1, "loss": loss})
+    assert read_metrics(folder) == [{"step": 1, "loss": loss}]
+
+
+def test_values_that_json_has_no_word_for_are_null(tmp_path: Path) -> None:
+    """Would catch a line that other JSON readers refuse."""
+    metrics = MetricsWriter()
+    metrics.on_start(start(tmp_path))
+    metrics.on_step({"step": 1, "loss": None, "grad_norm": float("inf"), "skipped": True})
+    (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(line) == {"step": 1, "loss": None, "grad_norm": None, "skipped": True}
+
+
+def test_a_line_is_one_write_that_is_there_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would catch buffering: a killed run would lose steps, or leave parts of many."""
+    metrics = MetricsWriter()
+    writes: list[bytes] = []
+    metrics.on_start(start(tmp_path))
+    original = os.write
+
+    def noted(descriptor: int, line: bytes) -> int:
+        writes.append(line)
+        return original(descriptor, line)
+
+    monkeypatch.setattr(os, "write", noted)
+    for step in (1, 2):
+        metrics.on_step({"step": step, "loss": 0.5})
+        assert len(read_metrics(tmp_path)) == step
+    assert [line.endswith(b"}\n") for line in writes] == [True, True]
+
+
+def test_resuming_leaves_no_gap_and_no_repetition(tmp_path: Path) -> None:
+    """Would catch steps that stand twice in the curve after a resume."""
+    write(tmp_path, range(1, 8))
+    assert truncate_metrics(tmp_path, 4) == 3
+    write(tmp_path, range(5, 11))
+    assert [record["step"] for record in read_metrics(tmp_path)] == list(range(1, 11))
+
+
+def test_a_line_cut_by_a_kill_is_removed(tmp_path: Path) -> None:
+    """Would catch the next record glued to the half of the last one."""
+    write(tmp_path, range(1, 4))
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(path.read_bytes()[:-5])
+    assert [record["step"] for record in read_metrics(tmp_path)] == [1, 2]
+    assert truncate_metrics(tmp_path, 3) == 1
+    write(tmp_path, range(3, 5))
+    assert [record["step"] for record in read_metrics(tmp_path)] == [1, 2, 3, 4]
+
+
+def test_truncation_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would catch a curve lost because the process died while it was shortened."""
+    write(tmp_path, range(1, 6))
+    before = (tmp_path / "metrics.jsonl").read_bytes()
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", die)
+    with pytest.raises(KeyboardInterrupt):
+        truncate_metrics(tmp_path, 2)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_new_run_has_nothing_to_truncate(tmp_path: Path) -> None:
+    """Would catch a first start that fails for want of a file."""
+    assert truncate_metrics(tmp_path, 0) == 0
+    assert read_metrics(tmp_path) == []
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    """Would catch a stack trace, or a run whose curve ends without a word."""
+    metrics = MetricsWriter()
+    (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
+    metrics.on_start(start(tmp_path))
+    with pytest.raises(TrainingError, match="No space left on device"):
+        metrics.on_step({"step": 1})

@@ -1,0 +1,66 @@
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.observe.starting import start
+from trainer.observe import StatusWriter, read_status
+
+
+@pytest.mark.parametrize(("state", "code"), [("done", 0), ("stopped", 75), ("failed", 4)])
+def test_the_end_is_told_with_its_exit_code(tmp_path: Path, state: str, code: int) -> None:
+    """Would catch a status from which a scheduler resumes a run that has failed."""
+    status = StatusWriter()
+    status.on_start(start(tmp_path, first_step=5))
+    running = read_status(tmp_path)
+    assert running is not None
+    assert (running["state"], running["step"], running["exit_code"]) == ("running", 4, None)
+    assert running["pid"] == os.getpid()
+    status.on_step({"step": 5})
+    status.on_stop(state, "because")
+    ended = read_status(tmp_path)
+    assert ended is not None
+    assert (ended["state"], ended["step"]) == (state, 5)
+    assert (ended["exit_code"], ended["reason"]) == (code, "because")
+    assert [path.name for path in tmp_path.iterdir()] == ["status.json"]
+
+
+def test_the_given_exit_code_counts(tmp_path: Path) -> None:
+    """Would catch bad data reported as failed training."""
+    status = StatusWriter()
+    status.on_start(start(tmp_path))
+    status.on_stop("failed", "a shard is missing", 3)
+    assert json.loads((tmp_path / "status.json").read_text())["exit_code"] == 3
+
+
+def test_steps_are_not_written_more_than_once_a_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would catch a file system hammered by a small model's steps."""
+    clock = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    status = StatusWriter()
+    status.on_start(start(tmp_path))
+    seen = []
+    for step in range(1, 7):
+        clock[0] += 0.4
+        status.on_step({"step": step})
+        seen.append((read_status(tmp_path) or {})["step"])
+    assert seen == [0, 0, 3, 3, 3, 6]
+
+
+def test_a_status_that_cannot_be_written_hides_no_other_failure(tmp_path: Path) -> None:
+    """Would catch "status.json cannot be written" reported in the place of the full disk."""
+    status = StatusWriter()
+    status.on_start(start(tmp_path))
+    (tmp_path / "status.json.partial").symlink_to("/dev/full")
+    status.on_stop("failed", "disk full")
+    assert (read_status(tmp_path) or {})["state"] == "running"
+
+
+def test_a_run_that_never_started_has_no_status(tmp_path: Path) -> None:
+    """Would catch an error where a question was asked."""
+    assert read_status(tmp_path) is None
+    (tmp_path / "status.json").write_text("[]")
+    assert read_status(tmp_path) is None

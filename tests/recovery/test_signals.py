@@ -1,0 +1,59 @@
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.checkpoint.ranks import run_ranks
+from trainer.recovery import StopSignals, agree
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_asks_for_a_stop_and_kills_nothing(number: signal.Signals) -> None:
+    """Would catch a run that dies on a cluster's warning instead of saving."""
+    with StopSignals() as signals:
+        assert signals.requested is None
+        os.kill(os.getpid(), number)
+        assert signals.requested == number.name
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_interrupt_ends_at_once(first: signal.Signals) -> None:
+    """Would catch a person who cannot get out of a save that hangs."""
+    with pytest.raises(KeyboardInterrupt), StopSignals():
+        os.kill(os.getpid(), first)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert first == signal.SIGTERM  # the first interrupt of its kind only asks
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_the_first_signal_is_the_reason() -> None:
+    """Would catch a status that names the wrong cause."""
+    with StopSignals() as signals:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert signals.requested == "SIGUSR1"
+
+
+def test_the_handlers_before_come_back() -> None:
+    """Would catch a shell that no longer reacts to CTRL-C after training."""
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(ZeroDivisionError), StopSignals():
+        assert signal.getsignal(signal.SIGINT) != before
+        raise ZeroDivisionError
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_one_rank_that_wants_to_stop_stops_all(tmp_path: Path) -> None:
+    """Would catch ranks that part ways because a signal reached only one of them."""
+
+    def wishes(rank: int) -> list[bool]:
+        return [agree(rank == 2), agree(False), agree(True)]
+
+    assert run_ranks(3, wishes, tmp_path) == [[True, False, True]] * 3
+
+
+def test_one_process_agrees_with_itself() -> None:
+    """Would catch a run without torch.distributed that cannot stop."""
+    assert (agree(True), agree(False)) == (True, False)
