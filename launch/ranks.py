@@ -40,17 +40,15 @@ def run_ranks(
     with tempfile.TemporaryDirectory(prefix="lyceum-") as folder:
         notes = [Path(folder) / f"rank-{rank}.json" for rank in range(count)]
         ranks: list[Rank] = []
-        with _forwarding(ranks):
+        with _collecting_signals() as signals:
             try:
                 for rank in range(count):
                     environment = _environment(rank, count, port, notes[rank])
-                    forked = device == "cpu"
-                    ranks.append(
-                        ForkedRank(worker, environment)
-                        if forked
-                        else start_process(again, environment)
-                    )
-                ended = _wait(ranks, grace_seconds)
+                    if device == "cpu":
+                        ranks.append(ForkedRank(worker, environment))
+                    else:
+                        ranks.append(start_process(again, environment))
+                ended = _wait(ranks, signals, grace_seconds)
             finally:
                 _end(ranks)
         return _outcome(ended, notes)
@@ -88,32 +86,42 @@ def _port() -> int:
 
 
 @contextmanager
-def _forwarding(ranks: list[Rank]) -> Iterator[None]:
-    """Pass signals on to the ranks; they are in groups of their own, so a terminal does not."""
+def _collecting_signals() -> Iterator[list[int]]:
+    """A list that grows by each signal that asks for a stop.
 
-    def forward(number: int, _frame: FrameType | None) -> None:
-        for rank in ranks:
-            _signal(rank, number)
+    The ranks are in groups of their own, so a terminal's Ctrl-C reaches them only as it is passed
+    on. That is left to `_wait`: a handler may interrupt the start of a rank, or a look at it.
+    """
+    received: list[int] = []
+
+    def receive(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
 
     before: dict[signal.Signals, Any] = {}
     try:
         for number in STOPPING:
-            before[number] = signal.signal(number, forward)
-        yield
+            before[number] = signal.signal(number, receive)
+        yield received
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def _wait(ranks: list[Rank], grace_seconds: float) -> list[tuple[int, int]]:
-    """(rank, exit code) of all ranks in the order they ended; those that linger are left out."""
+def _wait(ranks: list[Rank], signals: list[int], grace_seconds: float) -> list[tuple[int, int]]:
+    """(rank, exit code) of all ranks in the order they ended; those that linger are left out.
+
+    Passes `signals` on as they arrive.
+    """
     ended: list[tuple[int, int]] = []
     deadline = float("inf")
     waiting = dict(enumerate(ranks))
     while waiting and time.monotonic() < deadline:
+        received = [signals.pop(0) for _ in range(len(signals))]
         for number, rank in list(waiting.items()):
             code = rank.poll()
             if code is None:
+                for each in received:
+                    os.kill(rank.pid, each)
                 continue
             del waiting[number]
             ended.append((number, code))
@@ -131,11 +139,6 @@ def _end(ranks: list[Rank]) -> None:
     for rank in ranks:
         while rank.poll() is None:
             time.sleep(_POLL_SECONDS)
-
-
-def _signal(rank: Rank, number: int) -> None:
-    if rank.poll() is None:
-        os.kill(rank.pid, number)
 
 
 def _outcome(ended: list[tuple[int, int]], notes: list[Path]) -> int:
