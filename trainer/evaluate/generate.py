@@ -60,7 +60,7 @@ class _MicroBatch:
 
 
 class Generator:
-    """A model that writes. Collective: every rank constructs and calls it, all with the same prompts.
+    """A model that writes. Collective: every rank constructs and calls it, with the same prompts.
 
     With sequence or context parallelism a rank holds a share of the sequence, to which a cache of
     single tokens does not fit: the whole text is then run again for every token.

@@ -1,0 +1,117 @@
+"""`lyceum evaluate` and `lyceum generate`: measure a checkpoint, and read what it writes."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from trainer.data.manifest import check_tokenizer, load_manifest
+from trainer.data.stream import corpus_folders
+from trainer.errors import RecipeError
+from trainer.evaluate.generate import Generator, Sampling, Vocabulary
+from trainer.evaluate.opened import OpenedModel, open_model
+from trainer.evaluate.perplexity import Perplexity, validation_bytes, validation_loss
+from trainer.evaluate.sampling import check_sampling
+
+Figures = dict[str, float]
+
+
+def evaluate_command(checkpoint: Path, suites: list[str], json_file: Path | None) -> None:
+    """Print the figures of the named suites (none: all), and write them to `json_file` if given.
+
+    Collective over the ranks that it is started on. Raises RecipeError for an unknown suite,
+    CheckpointError and DataError for a checkpoint or a corpus that is missing or damaged.
+    """
+    chosen = suites or sorted(SUITES)
+    for suite in chosen:
+        if suite not in SUITES:
+            raise RecipeError(f"no suite {suite!r}; known are: {', '.join(sorted(SUITES))}")
+    with open_model(checkpoint, _world_size()) as model:
+        results = {suite: SUITES[suite](model) for suite in chosen}
+        if not model.layout.reports:
+            return
+        _print_results(model, results)
+        if json_file is not None:
+            report = {"checkpoint": str(model.folder), "step": model.step, "suites": results}
+            _write(json_file, json.dumps(report, indent=2) + "\n")
+
+
+def generate_command(
+    checkpoint: Path,
+    prompt: str | None,
+    prompts_file: Path | None,
+    tokens: int,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    seed: int,
+) -> None:
+    """Print each prompt with what the model writes after it; prompts: the one, or a file's lines.
+
+    Collective over the ranks that it is started on. Raises RecipeError for impossible sampling, an
+    unreadable file or a prompt that is too long, CheckpointError for a checkpoint that is missing
+    or damaged.
+    """
+    check_sampling(temperature, top_k, top_p)
+    prompts = [prompt or ""] if prompts_file is None else _prompts(prompts_file)
+    with open_model(checkpoint, _world_size()) as model:
+        tokenizer = model.tokenizer
+        vocabulary = Vocabulary(tokenizer.size, tokenizer.end_of_text)
+        write = Generator(model.chunks, model.recipe, model.layout, vocabulary)
+        sampling = Sampling(tokens, temperature, top_k, top_p, seed)
+        written = write([tokenizer.encode(prompt) for prompt in prompts], sampling)
+        if model.layout.reports:
+            texts = [tokenizer.decode(ids) for ids in written]
+            print("\n\n".join(begin + text for begin, text in zip(prompts, texts, strict=True)))
+
+
+def perplexity(model: OpenedModel) -> Figures:
+    """The loss over the validation sequences of the run's own corpora."""
+    folders = corpus_folders(model.recipe)
+    for folder in folders:
+        check_tokenizer(load_manifest(folder), model.tokenizer.fingerprint, folder)
+    loss = validation_loss(model.chunks, model.recipe, model.layout, folders)
+    text_bytes = validation_bytes(model.recipe, folders, model.tokenizer)
+    return dataclasses.asdict(Perplexity.of(loss, text_bytes))
+
+
+SUITES: dict[str, Callable[[OpenedModel], Figures]] = {"perplexity": perplexity}
+
+
+def _print_results(model: OpenedModel, results: dict[str, Figures]) -> None:
+    table = Table(title=f"{model.folder}, step {model.step}", title_justify="left")
+    table.add_column("suite")
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    for suite, figures in results.items():
+        for name, value in figures.items():
+            shown = f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
+            table.add_row(suite, name.replace("_", " "), shown)
+    Console().print(table)
+
+
+def _prompts(file: Path) -> list[str]:
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise RecipeError(f"{file}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{file}: not UTF-8 text (byte {error.start})") from error
+    if not lines:
+        raise RecipeError(f"{file}: holds no prompt; write one a line")
+    return lines
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RecipeError(f"{file}: cannot be written: {error.strerror}") from error
+
+
+def _world_size() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))

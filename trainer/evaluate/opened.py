@@ -1,0 +1,89 @@
+"""A checkpoint opened for reading from: its model, at whatever layout these ranks can form."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainer.checkpoint import CheckpointReader, open_checkpoint, resolve_checkpoint
+from trainer.checkpoint.state import load_weights
+from trainer.data.tokenizer import Tokenizer
+from trainer.errors import CheckpointError, RecipeError
+from trainer.model.transformer import build_model
+from trainer.parallel.layout import Layout, create_layout, leave
+from trainer.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    """A trained model with all that belongs to it; `folder` and `step` are the checkpoint's."""
+
+    folder: Path
+    step: int
+    recipe: Recipe
+    layout: Layout
+    chunks: list[Any]
+    tokenizer: Tokenizer
+
+
+@contextmanager
+def open_model(checkpoint: Path, world_size: int) -> Iterator[OpenedModel]:
+    """Open a checkpoint folder, or a run's newest good checkpoint, on `world_size` ranks.
+
+    Collective. Raises CheckpointError for a checkpoint that is missing or damaged, RecipeError
+    where its model does not fit the ranks.
+    """
+    folder = resolve_checkpoint(checkpoint)
+    recipe = reading_recipe(_saved_recipe(CheckpointReader(folder)), world_size)
+    layout = create_layout(recipe)
+    try:
+        reader = open_checkpoint(folder)
+        assert recipe.model.vocab is not None, "a saved recipe is resolved"
+        chunks = build_model(recipe, recipe.model.vocab, layout)
+        load_weights(reader, chunks, layout)
+        tokenizer = _saved_tokenizer(reader)
+        yield OpenedModel(folder, reader.step, recipe, layout, chunks, tokenizer)
+    finally:
+        leave()
+
+
+def reading_recipe(recipe: Recipe, world_size: int) -> Recipe:
+    """The recipe with what only training needs taken out, and a layout for `world_size` ranks.
+
+    The ranks share out each matrix where its sizes allow it, and the layers beyond that. Raises
+    RecipeError where no such layout fits.
+    """
+    keys = recipe.model_dump(mode="json")
+    keys |= {"zero": {"stage": 0}, "recompute": "none", "init_from": None, "device": "auto"}
+    keys["batch"] = {"sequences": recipe.batch.micro, "micro": recipe.batch.micro}
+    keys["kernels"] = {}
+    for tensor in range(world_size, 0, -1):
+        if world_size % tensor:
+            continue
+        keys["parallel"] = {"tensor": tensor, "pipeline": world_size // tensor}
+        try:
+            fitting = Recipe.from_keys(keys)
+            fitting.validate_world(world_size, "cuda")
+        except RecipeError:
+            continue
+        return fitting
+    model = recipe.model
+    raise RecipeError(
+        f"{world_size} ranks cannot share out {model.layers} layers of {model.heads} heads "
+        f"({model.kv_heads or model.heads} key/value heads); start another number (--nproc)"
+    )
+
+
+def _saved_recipe(reader: CheckpointReader) -> Recipe:
+    source = reader.folder / "recipe.yaml"
+    return Recipe.from_yaml(reader.attachment("recipe.yaml").decode(), str(source))
+
+
+def _saved_tokenizer(reader: CheckpointReader) -> Tokenizer:
+    prefix = "tokenizer/"
+    names = [name for name in reader.attachments() if name.startswith(prefix)]
+    files = {name.removeprefix(prefix): reader.attachment(name) for name in names}
+    if "tokenizer.json" not in files:
+        raise CheckpointError(f"checkpoint {reader.folder} holds no tokenizer")
+    return Tokenizer(files, str(reader.folder / "tokenizer"))
