@@ -1,7 +1,5 @@
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,31 +9,31 @@ import pytest
 from trainer.errors import RecipeError
 from trainer.recovery import RunLock
 
-# Takes the lock, forks a child that outlives it as a data worker would, and waits.
-HOLDER = """
-import os, signal, sys
-from pathlib import Path
-from trainer.recovery.lock import RunLock
-with RunLock(Path(sys.argv[1])):
-    child = os.fork()
-    if child:
-        print(child, flush=True)
-    signal.pause()
-"""
+
+def hold(run: Path, report: int) -> None:
+    """Take the lock, fork a child that outlives it as a data worker would, and wait."""
+    with RunLock(run):
+        child = os.fork()
+        if child:
+            os.write(report, str(child).encode())
+        signal.pause()
 
 
 @contextmanager
-def held(run: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """Another process that holds the lock, and the child which it forked."""
-    command = [sys.executable, "-c", HOLDER, str(run)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
-        assert holder.stdout is not None
-        child = int(holder.stdout.readline())
+def held(run: Path) -> Iterator[int]:
+    """Another process that holds the lock; its child is ended at the end."""
+    ready, report = os.pipe()
+    holder = os.fork()
+    if holder == 0:
         try:
-            yield holder, child
+            hold(run, report)
         finally:
-            os.kill(child, signal.SIGKILL)
-            holder.kill()
+            os._exit(1)
+    child = int(os.read(ready, 20))
+    try:
+        yield holder
+    finally:
+        os.kill(child, signal.SIGKILL)
 
 
 def test_a_second_writer_is_told_who_holds_the_run_and_a_dead_one_holds_nothing(
@@ -45,11 +43,11 @@ def test_a_second_writer_is_told_who_holds_the_run_and_a_dead_one_holds_nothing(
     by a forked data worker for as long as it lives.
     """
     run = tmp_path / "run"
-    with held(run) as (holder, _):
-        with pytest.raises(RecipeError, match=f"is being written by process {holder.pid} on "):
+    with held(run) as holder:
+        with pytest.raises(RecipeError, match=f"is being written by process {holder} on "):
             RunLock(run).__enter__()
-        holder.kill()
-        holder.wait()
+        os.kill(holder, signal.SIGKILL)
+        os.waitpid(holder, 0)
         with RunLock(run):
             assert str(os.getpid()) in (run / ".lock").read_text()
 

@@ -30,18 +30,15 @@ class ListedCheckpoint:
 
 def list_checkpoints(run_dir: Path) -> list[ListedCheckpoint]:
     """The checkpoints of a run by step, damaged ones with their problem; no temporary folders."""
-    folder = Path(run_dir) / "checkpoints"
-    if not folder.is_dir():
-        return []
-    named = ((FOLDER_NAME.fullmatch(path.name), path) for path in folder.iterdir())
-    steps = sorted((int(match[1]), path) for match, path in named if match)
-    return [_listed(path, step) for step, path in steps]
+    return [_listed(path, step) for step, path in _by_step(run_dir)]
 
 
 def latest_checkpoint(run_dir: Path) -> Path | None:
     """The newest good checkpoint of a run (complete, all sizes right), None without one."""
-    good = [c.path for c in list_checkpoints(run_dir) if c.problem is None]
-    return good[-1] if good else None
+    for _, path in reversed(_by_step(run_dir)):
+        if _problem(path) is None:
+            return path
+    return None
 
 
 def resolve_checkpoint(path: Path) -> Path:
@@ -89,12 +86,24 @@ def _remove(path: Path) -> bool:
     return True
 
 
-def _listed(path: Path, step: int) -> ListedCheckpoint:
-    problem = None
+def _by_step(run_dir: Path) -> list[tuple[int, Path]]:
+    folder = Path(run_dir) / "checkpoints"
+    if not folder.is_dir():
+        return []
+    named = ((FOLDER_NAME.fullmatch(path.name), path) for path in folder.iterdir())
+    return sorted((int(match[1]), path) for match, path in named if match)
+
+
+def _problem(path: Path) -> str | None:
     try:
         complete_manifest(path)
     except CheckpointError as error:
-        problem = str(error)
+        return str(error)
+    return None
+
+
+def _listed(path: Path, step: int) -> ListedCheckpoint:
     files = [file.stat() for file in path.rglob("*") if file.is_file()]
     saved = max((file.st_mtime for file in files), default=path.stat().st_mtime)
-    return ListedCheckpoint(path, step, sum(file.st_size for file in files), saved, problem)
+    size = sum(file.st_size for file in files)
+    return ListedCheckpoint(path, step, size, saved, _problem(path))
