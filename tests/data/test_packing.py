@@ -96,8 +96,8 @@ def test_a_plan_follows_from_seed_and_place() -> None:
     """Catches randomness from elsewhere, and an epoch that repeats the order of the last."""
     lengths = [realistic_lengths(200)]
 
-    def documents(seed: int, epoch: int) -> list[int]:
-        return plan_block(lengths, 4096, "best_fit", seed, (0, epoch, 0)).document.tolist()
+    def documents(seed: int, epoch: int) -> list[list[int]]:
+        return plan_block(lengths, 4096, "best_fit", seed, (0, epoch, 0)).table.tolist()
 
     assert documents(1, 0) == documents(1, 0)
     assert documents(1, 0) != documents(2, 0)

@@ -72,7 +72,7 @@ def test_one_altered_byte_is_found_before_the_first_token(corpus: Path) -> None:
     """Catches a bit that flipped on disk; the size alone says nothing."""
     reader = open_only_shard(corpus)
     assert reader.tokens(0, 0, 2).tolist() == DOCUMENTS[0], "the check passes an intact shard"
-    offset = int(reader._offsets[4])
+    offset = reader._offsets[4]
     path = corpus / "train/shard-00000.tar"
     with path.open("r+b") as file:
         file.seek(offset + 100)

@@ -12,27 +12,26 @@ from trainer.data.order import Purpose, permutation
 class Plan:
     """The rows of a block, in the order in which they are used.
 
-    Row r is made of pieces `row_starts[r]:row_starts[r + 1]`. Piece i takes `length[i]` positions
-    from position `start[i]` of document `document[i]` of the block's shard number `shard[i]`: its
-    inputs are tokens start .. start + length - 1, its labels the tokens one further.
+    `table` holds (shard, document, start, length) of each piece, int32 [pieces, 4]: the piece takes
+    `length` positions from position `start` of a document of the block's shard number `shard`; its
+    inputs are tokens start .. start + length - 1, its labels the tokens one further. Row r is made
+    of pieces `row_starts[r]:row_starts[r + 1]`; int64 [rows + 1].
     """
 
-    shard: np.ndarray  # int32 [pieces]
-    document: np.ndarray  # int32 [pieces]
-    start: np.ndarray  # int32 [pieces]
-    length: np.ndarray  # int32 [pieces]
-    row_starts: np.ndarray  # int64 [rows + 1]
+    table: np.ndarray
+    row_starts: np.ndarray
 
     @property
     def rows(self) -> int:
         """Number of packed sequences in the block."""
         return len(self.row_starts) - 1
 
-    def pieces(self, row: int) -> list[tuple[int, int, int, int]]:
-        """The (shard, document, start, length) of each piece of a row, in order."""
-        part = slice(int(self.row_starts[row]), int(self.row_starts[row + 1]))
-        columns = (self.shard, self.document, self.start, self.length)
-        return list(zip(*(column[part].tolist() for column in columns), strict=True))
+    def pieces(self, row: int) -> list[list[int]]:
+        """The [shard, document, start, length] of each piece of a row, in order."""
+        pieces: list[list[int]] = self.table[
+            self.row_starts[row] : self.row_starts[row + 1]
+        ].tolist()
+        return pieces
 
 
 def plan_block(
@@ -48,42 +47,31 @@ def plan_block(
     `packing` is "best_fit", or "none" for one piece a row. `place` (source, epoch, block) and
     `seed` determine the shuffle. Every position of every document is in exactly one piece.
     """
-    shard, document, start, length = _split_documents(lengths, sequence_length)
-    shuffled = permutation(len(length), seed, Purpose.DOCUMENTS, *place)
-    sizes = length[shuffled]
+    table = _split_documents(lengths, sequence_length)
+    shuffled = permutation(len(table), seed, Purpose.DOCUMENTS, *place)
+    sizes = table[shuffled, 3]
     rows = np.arange(len(sizes)) if packing == "none" else _pack(sizes, sequence_length)
     count = int(rows.max()) + 1 if len(rows) else 0
     rows = permutation(count, seed, Purpose.ROWS, *place)[rows]
-    order = shuffled[np.argsort(rows, kind="stable")]
-    return Plan(
-        shard=shard[order],
-        document=document[order],
-        start=start[order],
-        length=length[order],
-        row_starts=np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=count))]),
-    )
+    row_starts = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=count))])
+    return Plan(table[shuffled[np.argsort(rows, kind="stable")]], row_starts)
 
 
-def _split_documents(
-    lengths: Sequence[np.ndarray], sequence_length: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Cut documents longer than a row: (shard, document, start, length) of each piece, int32."""
+def _split_documents(lengths: Sequence[np.ndarray], sequence_length: int) -> np.ndarray:
+    """Cut documents longer than a row: the pieces in the form of `Plan.table`."""
     # A document of n tokens has n - 1 positions: its last token is a label only.
     positions = np.concatenate([np.asarray(part, dtype=np.int64) for part in lengths]) - 1
     cuts = -(-positions // sequence_length)
     piece_document = np.repeat(np.arange(len(positions)), cuts)
     start = np.arange(len(piece_document)) - np.repeat(np.cumsum(cuts) - cuts, cuts)
     start *= sequence_length
-    length = np.minimum(positions[piece_document] - start, sequence_length)
     counts = [len(part) for part in lengths]
-    shard = np.repeat(np.arange(len(counts)), counts)
-    document = np.concatenate([np.arange(count) for count in counts])
-    return (
-        shard[piece_document].astype(np.int32),
-        document[piece_document].astype(np.int32),
-        start.astype(np.int32),
-        length.astype(np.int32),
-    )
+    table = np.empty((len(piece_document), 4), dtype=np.int32)
+    table[:, 0] = np.repeat(np.arange(len(counts)), counts)[piece_document]
+    table[:, 1] = np.concatenate([np.arange(count) for count in counts])[piece_document]
+    table[:, 2] = start
+    table[:, 3] = np.minimum(positions[piece_document] - start, sequence_length)
+    return table
 
 
 def _pack(sizes: np.ndarray, capacity: int) -> np.ndarray:

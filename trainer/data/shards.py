@@ -14,7 +14,7 @@ from trainer.data.manifest import TOKEN_DTYPES, Shard
 from trainer.errors import DataError
 
 MEND = "copy it again from its source, or build the corpus again"
-READ_CHUNK_BYTES = 1 << 20
+READ_CHUNK_BYTES = 1 << 17
 
 
 class ShardReader:
@@ -40,7 +40,8 @@ class ShardReader:
         self._verified = verify == "size"
         self._file = -1
         self._index = self._read_index(Path(folder) / shard.index_name)
-        self._offsets = self._index[:, 0]
+        # Its items are plain integers, read several times faster than numpy's.
+        self._offsets = np.ascontiguousarray(self._index[:, 0]).data
         self._file = self._open()
 
     @property
@@ -53,7 +54,7 @@ class ShardReader:
         if not self._verified:
             self._verify()
         size = (stop - start) * self._token_bytes
-        offset = int(self._offsets[index]) + start * self._token_bytes
+        offset = self._offsets[index] + start * self._token_bytes
         return np.frombuffer(self._read(size, offset), dtype=self._dtype)
 
     def metadata(self, index: int) -> dict[str, Any]:
