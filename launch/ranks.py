@@ -14,7 +14,7 @@ from typing import Any
 
 from launch.failure import FAILURE_FILE, read_failure
 from launch.rank import STOPPING, ForkedRank, Rank, start_process
-from trainer.errors import ClusterError, TrainingError
+from trainer.errors import ClusterError, StopRequested, TrainingError
 
 GRACE_SECONDS = 15.0
 """How long the other ranks have to end by themselves after one has failed."""
@@ -51,7 +51,7 @@ def run_ranks(
                 ended = _wait(ranks, signals, grace_seconds)
             finally:
                 _end(ranks)
-        return _outcome(ended, notes)
+        return _outcome(ended, notes, signals)
 
 
 def _environment(rank: int, count: int, port: int, note: Path) -> dict[str, str]:
@@ -113,10 +113,10 @@ def _wait(ranks: list[Rank], signals: list[int], grace_seconds: float) -> list[t
     Passes `signals` on as they arrive.
     """
     ended: list[tuple[int, int]] = []
-    deadline = float("inf")
+    deadline, passed = float("inf"), 0
     waiting = dict(enumerate(ranks))
     while waiting and time.monotonic() < deadline:
-        received = [signals.pop(0) for _ in range(len(signals))]
+        received, passed = signals[passed:], len(signals)
         for number, rank in list(waiting.items()):
             code = rank.poll()
             if code is None:
@@ -141,7 +141,7 @@ def _end(ranks: list[Rank]) -> None:
             time.sleep(_POLL_SECONDS)
 
 
-def _outcome(ended: list[tuple[int, int]], notes: list[Path]) -> int:
+def _outcome(ended: list[tuple[int, int]], notes: list[Path], signals: list[int]) -> int:
     failures = [
         read_failure(notes[rank], rank, code, order)
         for order, (rank, code) in enumerate(ended)
@@ -154,6 +154,8 @@ def _outcome(ended: list[tuple[int, int]], notes: list[Path]) -> int:
         raise cause.error
     if cause.exit_code < 0:
         name = signal.Signals(-cause.exit_code).name
+        if -cause.exit_code in signals:
+            raise StopRequested(f"{name} came before the first step; the same command starts again")
         raise TrainingError(
             f"rank {cause.rank} was ended by {name} (out of memory, or killed by someone); the "
             "same command goes on from the last checkpoint"

@@ -213,9 +213,9 @@ if __name__ == "__main__":
 """
 
 
-def started(folder: Path) -> tuple[subprocess.Popen[bytes], list[int]]:
+def started(folder: Path, program: str = STARTER) -> tuple[subprocess.Popen[bytes], list[int]]:
     """A process that started two waiting ranks, and their process ids."""
-    starter = subprocess.Popen([sys.executable, "-c", STARTER, str(folder)], process_group=0)
+    starter = subprocess.Popen([sys.executable, "-c", program, str(folder)], process_group=0)
     wait_for(lambda: len(list(folder.glob("*.json"))) == 2)
     return starter, [int(path.read_text()) for path in folder.glob("*.json")]
 
@@ -228,6 +228,15 @@ def test_signal_reaches_every_rank_once(tmp_path: Path, number: signal.Signals) 
     os.killpg(starter.pid, number)
     assert starter.wait(timeout=20) == 75
     assert [path.read_text() for path in tmp_path.glob("*.signal")] == [number.name] * 2
+    assert not any(running(pid) for pid in ranks)
+
+
+def test_stop_before_training_begins_is_a_stop(tmp_path: Path) -> None:
+    """Catches a SIGTERM during the imports reported as a rank that ran out of memory."""
+    program = STARTER.replace("signal.signal(number, stop)", "pass")
+    starter, ranks = started(tmp_path, program)
+    starter.terminate()
+    assert starter.wait(timeout=20) == 75
     assert not any(running(pid) for pid in ranks)
 
 
