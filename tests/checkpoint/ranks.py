@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import traceback
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -43,7 +44,13 @@ def _child(
     world: int, rank: int, function: Callable[[int], Any], store: Path, result: Path
 ) -> None:
     try:
-        dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
+        dist.init_process_group(
+            "gloo",
+            init_method=f"file://{store}",
+            rank=rank,
+            world_size=world,
+            timeout=timedelta(seconds=60),  # a deadlock fails its test
+        )
         outcome = {"value": function(rank)}
         dist.barrier()
     except BaseException:
