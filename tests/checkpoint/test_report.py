@@ -89,9 +89,10 @@ def test_runs_are_listed_with_what_is_wrong(tmp_path: Path, console: Console) ->
     save(tmp_path, 1)
     (save(tmp_path, 2) / "recipe.yaml").unlink()
     list_command(tmp_path, console)
-    _, good, damaged = (line.strip() for line in printed(console).splitlines())
+    _, good, damaged, problem = (line.strip() for line in printed(console).splitlines())
     assert good.startswith("step-00000001") and good.endswith("complete")
-    assert damaged.startswith("step-00000002") and "recipe.yaml is missing" in damaged
+    assert damaged.startswith("step-00000002") and damaged.endswith("damaged")
+    assert "recipe.yaml is missing" in problem
     with pytest.raises(CheckpointError, match="does not exist"):
         list_command(tmp_path / "nowhere", console)
 

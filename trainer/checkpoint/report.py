@@ -24,14 +24,17 @@ def list_command(run: Path, console: Console | None = None) -> None:
     table = Table("checkpoint", "size", "saved", "state", box=None, pad_edge=False)
     for c in listed:
         saved = datetime.fromtimestamp(c.saved_seconds).strftime("%Y-%m-%d %H:%M:%S")
-        table.add_row(c.path.name, _size(c.bytes), saved, Text(c.problem or "complete"))
+        table.add_row(c.path.name, _size(c.bytes), saved, "damaged" if c.problem else "complete")
     _print(console, table if listed else f"run {run} has no checkpoints")
+    for c in listed:
+        if c.problem:
+            _print(console, c.problem)
 
 
 def verify_command(path: Path, console: Console | None = None) -> None:
     """Read all of a checkpoint (or of a run's newest good one) and print whether it is whole.
 
-    Raises CheckpointError naming the first fault, after printing all of them.
+    Raises CheckpointError naming the first fault, after printing all of several.
     """
     path = Path(path)
     folder = resolve_checkpoint(path) if (path / "checkpoints").is_dir() else path
@@ -39,7 +42,7 @@ def verify_command(path: Path, console: Console | None = None) -> None:
     if not faults:
         _print(console, f"checkpoint {folder} is complete and unaltered")
         return
-    for fault in faults:
+    for fault in faults if len(faults) > 1 else ():
         _print(console, fault)
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     raise CheckpointError(f"{faults[0]}{more}; do not use checkpoint {folder}")
@@ -79,7 +82,8 @@ def diff_command(a: Path, b: Path, console: Console | None = None) -> None:
             _print(console, f"{title} {key}: {one} and {other}")
     for line in difference.recipe:
         _print(console, f"recipe {line}")
-    _print(console, _tensors(difference.largest))
+    if any(difference.largest.values()):
+        _print(console, _tensors(difference.largest))
 
 
 def _tensors(largest: dict[str, float]) -> Table:
