@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code; what a user caused is shown as one line."""
     words = sys.argv[1:] if arguments is None else arguments
+    # OpenMP threads that spin while they wait slow a busy machine down tenfold; read on import.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if "--debug" not in words:
         _silence_dependencies()
     try:
@@ -86,9 +88,11 @@ def _corpus_build(call: Namespace) -> int:
 
 
 def _corpus_inspect(call: Namespace) -> int:
+    from rich import print
+
     from trainer.data.inspect import inspect_corpus
 
-    inspect_corpus(Path(call.folder))
+    print(inspect_corpus(Path(call.folder)))
     return 0
 
 

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import pickle
 import socket
 import traceback
 from collections.abc import Callable
@@ -45,7 +46,7 @@ def _answer(receiver: Connection) -> Any:
     if not receiver.poll(SECONDS):
         raise TimeoutError(f"a rank gave no answer in {SECONDS} s")
     try:
-        result, failure = receiver.recv()
+        result, failure = pickle.loads(receiver.recv_bytes())
     except EOFError:
         raise Died("a rank ended without an answer") from None
     if failure is not None:
@@ -65,9 +66,10 @@ def _rank(
     os.environ.update({name: str(value) for name, value in environment.items()})
     os.environ["MASTER_ADDR"] = "127.0.0.1"
     try:
-        sender.send((function(*arguments), None))
+        # Pickled here: the pipe's own pickler would share tensors with a process about to end.
+        sender.send_bytes(pickle.dumps((function(*arguments), None)))
     except BaseException:
-        sender.send((None, f"rank {rank} of {count}:\n{traceback.format_exc()}"))
+        sender.send_bytes(pickle.dumps((None, f"rank {rank}:\n{traceback.format_exc()}")))
 
 
 def _free_port() -> int:

@@ -110,9 +110,12 @@ def test_micro_batch_does_not_change_the_curve(micro: int) -> None:
 
 def test_twenty_steps_stay_close() -> None:
     """Catches state that goes wrong slowly: moments, masters, schedules."""
-    keys = {"parallel__tensor": 2, "parallel__pipeline": 2, "zero__stage": 1}
+    # At lr 1e-2 this random data makes the curve rise, and rounding grows in it like anything else.
+    keys: dict[str, Any] = {"optimizer__lr": 3e-3}
+    alone = on_ranks(1, train_steps, recipe_of(**keys), 20)[0]
+    keys |= {"parallel__tensor": 2, "parallel__pipeline": 2, "zero__stage": 1}
     curve = on_ranks(8, train_steps, recipe_of(**keys), 20)[0]
-    assert curve.losses == pytest.approx(one_process(False, 20).losses, abs=1e-3, rel=0)
+    assert curve.losses == pytest.approx(alone.losses, abs=1e-3, rel=0)
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])

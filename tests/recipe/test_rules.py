@@ -42,7 +42,6 @@ from trainer.recipe import parameter_count
         (["parallel.context=2", "sequence_length=30"], ["sequence_length", "parallel.context"]),
         (["zero.stage=3", "model.tied_embeddings=true"], ["zero.stage", "tied_embeddings"]),
         (["zero.stage=0", "zero.offload=optimizer"], ["zero.offload", "zero.stage"]),
-        (["schedule.warmup=21"], ["schedule.warmup", "20 steps"]),
         (["schedule.decay=5"], ["schedule.decay", "wsd"]),
         (
             ["schedule.name=wsd", "schedule.warmup=11", "schedule.decay=10"],

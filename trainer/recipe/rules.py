@@ -47,6 +47,11 @@ def check_world(recipe: "Recipe", world_size: int, device: str) -> None:
             f"parallel.pipeline {sizes.pipeline}, but {world_size} ranks make {micro_batches}; try "
             f"batch.sequences={_round_up(micro_batches, sizes.pipeline) * replicas * batch.micro}"
         )
+    if device == "cpu" and recipe.zero.offload != "none":
+        raise RecipeError(
+            "zero.offload: moves optimizer state from a GPU's memory to the machine's, where on "
+            "device=cpu it is already; use zero.offload=none"
+        )
     if device == "cpu" and recipe.kernels.attention == "flash":
         raise RecipeError(
             "kernels.attention: flash needs a CUDA device; use kernels.attention=auto"
@@ -126,10 +131,6 @@ def _check_zero(recipe: "Recipe") -> None:
 def _check_schedule(recipe: "Recipe") -> None:
     schedule = recipe.schedule
     length = schedule.length or recipe.steps
-    if schedule.warmup > length:
-        raise RecipeError(
-            f"schedule.warmup: {schedule.warmup} steps do not fit in {length} steps; lower it"
-        )
     if schedule.decay is None:
         return
     if schedule.name != "wsd":
