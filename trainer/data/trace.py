@@ -109,7 +109,7 @@ def nearest_state(run_dir: Path, step: int) -> tuple[dict[str, Any] | None, int]
             saved_step, state = int(content["step"]), content["counters"]["stream"]
         except (OSError, ValueError, KeyError, TypeError):
             continue
-        if best[1] < saved_step < step:
+        if isinstance(state, dict) and best[1] < saved_step < step:
             best = (state, saved_step)
     return best
 
