@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 # From the top of the house to its ground; a module may import what stands in its own row or below.
 FLOORS = [
     {"trainer.cli", "trainer.__main__", "trainer.command_line"},
-    {"trainer.demo", "trainer.bench", "trainer.parallel.warm", "launch", "trainer.show"},
+    {"trainer.demo", "trainer.bench", "launch", "trainer.show"},
     {"trainer.loop", "trainer.watch", "trainer.run", "trainer.start"},
     {"trainer.stages"},
     {"trainer.evaluate"},

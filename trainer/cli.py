@@ -1,5 +1,6 @@
 """The `lyceum` command: one function a verb, no logic; heavy imports wait for their verb."""
 
+import logging
 import os
 import sys
 import traceback
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code; what a user caused is shown as one line."""
     words = sys.argv[1:] if arguments is None else arguments
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("trainer").setLevel(logging.INFO)
     # OpenMP threads that spin while they wait slow a busy machine down tenfold; read on import.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if "--debug" not in words:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import trainer.errors
 from trainer.checkpoint import latest_checkpoint, open_checkpoint, resolve_checkpoint
@@ -19,13 +19,14 @@ from trainer.model.transformer import build_model
 from trainer.parallel.layout import Layout, create_layout, leave
 from trainer.parallel.zero import create_optimizer
 from trainer.recipe import Recipe, learning_changes
+from trainer.recipe.rules import VOCABULARY_MULTIPLE
 from trainer.recovery import RunLock
 from trainer.run import Counters, Run
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
-VOCABULARY_MULTIPLE = 128
+_STREAM_KEYS = ("data.", "corpus.", "tokenizer", "sequence_length", "seed")
 
 
 @contextmanager
@@ -36,6 +37,8 @@ def open_run(recipe: Recipe, force: bool) -> Iterator[Run]:
     is learned without `force`), DataError, CheckpointError, ClusterError: on all ranks alike.
     """
     layout = create_layout(recipe)
+    # Every rank writes its own log; on the screen one speaks for all.
+    logging.getLogger("trainer").propagate = layout.reports
     ranks = Ranks()
     try:
         with ExitStack() as held:
@@ -45,8 +48,8 @@ def open_run(recipe: Recipe, force: bool) -> Iterator[Run]:
             folders = [Path(path) for path in found]
             tokenizer = _tokenizer(recipe, folders)
             recipe = _resolve(recipe, tokenizer, layout)
-            checkpoint = on_first_rank(ranks, lambda: _resume_from(recipe, force))
-            run = _build(recipe, folders, tokenizer, layout, checkpoint)
+            point = on_first_rank(ranks, lambda: _resume_from(recipe, force))
+            run = _build(recipe, folders, tokenizer, layout, point)
             if layout.reports:
                 _write_recipe(recipe)
             held.callback(run.close)
@@ -96,8 +99,11 @@ def _resolve(recipe: Recipe, tokenizer: Tokenizer, layout: Layout) -> Recipe:
     return resolved
 
 
-def _resume_from(recipe: Recipe, force: bool) -> str | None:
-    """The checkpoint to go on from, if any; refuses to mix two runs in one directory."""
+def _resume_from(recipe: Recipe, force: bool) -> dict[str, Any] | None:
+    """The `checkpoint` to go on from, if any, and whether its place in the stream is `kept`.
+
+    Refuses to mix two runs in one directory, and unasked changes of what is learned.
+    """
     folder = Path(recipe.run)
     newest = latest_checkpoint(folder)
     if recipe.resume == "never":
@@ -111,10 +117,13 @@ def _resume_from(recipe: Recipe, force: bool) -> str | None:
     if start is None:
         return None
     saved = start / "recipe.yaml"
+    changes = []
     if saved.exists():
         old = Recipe.from_yaml(saved.read_text(encoding="utf-8"), str(saved))
-        _check_changes(learning_changes(old, recipe), folder, force)
-    return str(start)
+        changes = learning_changes(old, recipe)
+        _check_changes(changes, folder, force)
+    kept = not any(key.startswith(_STREAM_KEYS) for key, _, _ in changes)
+    return {"checkpoint": str(start), "kept": kept}
 
 
 def _check_changes(changes: list[tuple[str, object, object]], folder: Path, force: bool) -> None:
@@ -134,19 +143,21 @@ def _build(
     folders: list[Path],
     tokenizer: Tokenizer,
     layout: Layout,
-    checkpoint: str | None,
+    point: dict[str, Any] | None,
 ) -> Run:
     assert recipe.model.vocab is not None
     chunks = build_model(recipe, recipe.model.vocab, layout)
     optimizer = create_optimizer(chunks, recipe, layout)
     counters = Counters()
-    if checkpoint is not None:
-        reader = open_checkpoint(Path(checkpoint))
+    if point is not None:
+        reader = open_checkpoint(Path(point["checkpoint"]))
         reader.require_model(recipe.model.model_dump(mode="json"))
         counters = Counters(**reader.counters)
+        if not point["kept"]:
+            counters.stream = None  # other data: from its beginning
         optimizer.updates = counters.updates
         restore_training(reader, chunks, optimizer, layout)
-        _log.info("resuming from %s", checkpoint)
+        _log.info("resuming from %s", reader.folder)
     elif recipe.init_from is not None:
         source = resolve_checkpoint(Path(recipe.init_from))
         restore_weights(open_checkpoint(source), chunks, optimizer, layout)

@@ -17,7 +17,7 @@ class Died(Exception):
 SECONDS = 240
 """A case takes a few seconds; one that takes this long hangs."""
 
-_PRELOAD = ["torch", "deepspeed", "trainer.parallel.warm", "tests.parity.training"]
+_PRELOAD = ["torch", "deepspeed", "launch.warm", "tests.parity.training"]
 
 
 def on_ranks(count: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:

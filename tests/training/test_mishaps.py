@@ -80,7 +80,7 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path, corpus: Path) 
     )
     kind, line = error_of(2, other)
     assert kind == "CheckpointError"
-    assert "another model" in line and "hidden" in line
+    assert "another model" in line and "[384, 64] there and [384, 32] here" in line
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path, corpus: Path) -> None:
@@ -107,8 +107,8 @@ def test_a_shard_altered_under_a_run_is_found(tmp_path: Path, corpus: Path) -> N
         content = bytearray(shard.read_bytes())
         content[600] ^= 1
         shard.write_bytes(content)
-    keys = {"data__mixture": [{"corpus": str(copy)}], "corpus": None}
-    kind, line = error_of(1, recipe_of(tmp_path / "second", corpus, **keys))
+    mixture = [{"corpus": str(copy)}]
+    kind, line = error_of(1, recipe_of(tmp_path / "second", corpus, data__mixture=mixture))
     assert kind == "DataError"
     assert "shard-0000" in line
 

@@ -147,9 +147,12 @@ def trace_command(run_dir: Path, step: int, row: int | None = None) -> None:
             f"{entry.start}-{entry.start + entry.length - 1}",
             escape(entry.document_id),
             escape(entry.source),
-            f"{entry.shard} #{entry.index}",
+            f"{'/'.join(Path(entry.shard).parts[-2:])} #{entry.index}",
             f"{entry.piece_start}-{entry.piece_start + entry.length}",
             # A printed table has no room for line breaks, and brackets in a text are not markup.
             escape(" ".join(tokenizer.decode(list(entry.first_tokens)).split())),
         )
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=200)  # A file or a pipe has no edge to fold at.
+    console.print(table)
