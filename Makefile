@@ -5,7 +5,6 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready-$(TORCH)
 TORCH_VERSION := $(shell sed -n 's/^torch==//p' launch/constraints.txt)
-CPU_INDEX := https://download.pytorch.org/whl/cpu
 
 .PHONY: demo test check setup
 
@@ -30,9 +29,9 @@ $(READY): pyproject.toml launch/constraints.txt
 	$(BIN)/pip install --quiet --constraint launch/constraints.txt --editable '.[dev]'
 	touch $@
 
-# The CPU build comes from wherever pip is set up to look, else from PyTorch's own index. PyPI's
-# build of the same version would pull several GB of CUDA libraries.
+# The CPU build comes from wherever pip is set up to look (PIP_FIND_LINKS, PIP_EXTRA_INDEX_URL). Where
+# it isn't found, the plain version is taken: on Linux that is the CUDA build, several GB larger.
 install-torch-cpu = \
 	$(BIN)/pip install --quiet 'torch==$(TORCH_VERSION)+cpu' 2>/dev/null || \
-	$(BIN)/pip install --quiet 'torch==$(TORCH_VERSION)+cpu' --extra-index-url $(CPU_INDEX)
+	$(BIN)/pip install --quiet 'torch==$(TORCH_VERSION)'
 install-torch-cuda = $(BIN)/pip install --quiet 'torch==$(TORCH_VERSION)'

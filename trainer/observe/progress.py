@@ -71,11 +71,9 @@ class ProgressBar(Callback):
         self._say(f"step {step}: saved {path} in {seconds:.1f} s")
 
     def on_stop(self, state: str, reason: str, exit_code: int | None = None) -> None:
-        """Take the bar away; a line where the run did not end by itself."""
+        """Take the bar away; why a run ended early is said by the command."""
         if self._console.is_terminal:
             self._bar.stop()
-        if state != "done":
-            self._say(f"{state}: {reason}")
 
     def _say(self, line: str) -> None:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
