@@ -178,6 +178,7 @@ class BareTraining:
     decay_norms: bool = False
     decay_embeddings: bool = False
     clip: float = 1.0
+    bf16: bool = False
 
 
 def bare_optimizer(model: BareModel, training: BareTraining) -> torch.optim.AdamW:
@@ -213,9 +214,10 @@ def bare_step(
     total = torch.zeros((), device=rows[0].device)
     optimizer.zero_grad(set_to_none=True)
     for tokens, labels, position_ids in _micro_batches(rows, training.micro):
-        logits = model(tokens, position_ids).float()
+        with torch.autocast(tokens.device.type, torch.bfloat16, enabled=training.bf16):
+            logits = model(tokens, position_ids)
         loss = F.cross_entropy(
-            logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORE, reduction="sum"
+            logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORE, reduction="sum"
         )
         loss = loss / supervised
         loss.backward()

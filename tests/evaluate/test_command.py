@@ -1,0 +1,104 @@
+"""`lyceum evaluate` and `lyceum generate` on a run that was really trained."""
+
+import contextlib
+import io
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.parity.ranks import on_ranks
+from tests.training.runs import recipe_of, train_here, write_text
+from trainer.data.manifest import load_manifest
+from trainer.data.shards import ShardReader
+from trainer.data.tokenizer import load_tokenizer
+from trainer.errors import CheckpointError, RecipeError
+from trainer.evaluate.command import evaluate_command, generate_command
+from trainer.observe import read_metrics
+
+SAMPLING: dict[str, Any] = {
+    **{"tokens": 8, "temperature": 0.0, "top_k": 0, "top_p": 1.0, "seed": 0},
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Trained at a layout that one reading process cannot have."""
+    folder = tmp_path_factory.mktemp("run")
+    write_text(folder)
+    keys = {"parallel__tensor": 2, "parallel__sequence": True, "zero__stage": 1}
+    recipe = recipe_of(folder / "run", folder, evaluate__every=8, **keys)
+    assert on_ranks(2, train_here, recipe) == [None, None]
+    return folder / "run"
+
+
+def figures(run: Path, file: Path) -> dict[str, float]:
+    evaluate_command(run, ["perplexity"], file)
+    return json.loads(file.read_text())["suites"]["perplexity"] if file.exists() else {}
+
+
+def printed(run: Path, prompts: Path) -> str:
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        generate_command(run, None, prompts, **SAMPLING)
+    return output.getvalue()
+
+
+def test_evaluation_gives_the_loss_of_the_run(run: Path, tmp_path: Path) -> None:
+    """Catches other text, other weights or another mean than the training run's own validation."""
+    alone = on_ranks(1, figures, run, tmp_path / "alone.json")[0]
+    together = on_ranks(2, figures, run, tmp_path / "together.json")[0]
+    trained = read_metrics(run)[-1]["eval/loss"]
+    # Rounding alone: the same sum in another order.
+    assert alone["nats"] == pytest.approx(trained, abs=1e-5)
+    assert together["nats"] == pytest.approx(trained, abs=1e-5)
+    assert alone["perplexity"] == pytest.approx(math.exp(trained), rel=1e-4)
+
+
+def test_bits_are_counted_against_the_bytes_of_the_documents(run: Path, tmp_path: Path) -> None:
+    """Catches bytes of padding, of the end of text, or of tokens that nothing predicts."""
+    corpus = run.parent / "shards"
+    manifest, tokenizer = load_manifest(corpus), load_tokenizer(corpus / "tokenizer")
+    expected = 0
+    for shard in manifest.splits["validation"].shards:
+        reader = ShardReader(corpus, shard, manifest.token_dtype)
+        for index, length in enumerate(reader.lengths.tolist()):
+            text = tokenizer.decode(reader.tokens(index, 1, length - 1).tolist())
+            expected += len(text.encode())
+    found = on_ranks(1, figures, run, tmp_path / "alone.json")[0]
+    assert found["bytes"] == expected
+    bits = found["nats"] * found["tokens"] / math.log(2)
+    assert found["bits_per_byte"] == pytest.approx(bits / expected)
+
+
+def test_a_text_is_printed_after_its_prompt(run: Path, tmp_path: Path) -> None:
+    """Catches lost prompts, and every rank printing its own copy."""
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("the model\nreads\n")
+    alone = on_ranks(1, printed, run, prompts)[0]
+    first, second = alone.split("\n\n")
+    assert first.startswith("the model") and second.startswith("reads")
+    assert on_ranks(2, printed, run, prompts) == [alone, ""]
+
+
+def test_mistakes_are_named_before_anything_is_loaded(run: Path, tmp_path: Path) -> None:
+    """Catches a typing error that costs a minute of loading, or ends in a stack trace."""
+    with pytest.raises(RecipeError, match="no suite 'truth'; known are: perplexity"):
+        evaluate_command(run, ["truth"], None)
+    with pytest.raises(RecipeError, match="temperature"):
+        generate_command(run, "", None, **{**SAMPLING, "temperature": -1.0})
+    with pytest.raises(RecipeError, match="cannot be read"):
+        generate_command(run, None, tmp_path / "absent.txt", **SAMPLING)
+    (tmp_path / "bytes.txt").write_bytes(b"caf\xe9")
+    with pytest.raises(RecipeError, match=r"not UTF-8 text \(byte 3\)"):
+        generate_command(run, None, tmp_path / "bytes.txt", **SAMPLING)
+    with pytest.raises(CheckpointError, match="does not exist"):
+        generate_command(tmp_path / "absent", "", None, **SAMPLING)
+
+
+def test_more_ranks_than_the_model_can_use_are_refused(run: Path, tmp_path: Path) -> None:
+    """Catches ranks that would idle, or a matrix cut unevenly."""
+    with pytest.raises(AssertionError, match="3 ranks cannot share out 4 layers of 4 heads"):
+        on_ranks(3, figures, run, tmp_path / "three.json")
