@@ -1,6 +1,8 @@
 """What a run tells the world: each step's record, and the callbacks that carry it away."""
 
 import time
+from datetime import timedelta
+from math import ceil
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,6 +24,7 @@ from trainer.observe import (
     WeightsAndBiases,
     disk_warning,
     estimate,
+    matrix_rate,
     memory_gib,
     truncate_metrics,
     write_environment,
@@ -54,10 +57,11 @@ class Watch:
 
     def __enter__(self) -> "Watch":
         run = self._run
+        rate = _common_rate(run)
         if run.layout.reports:
             truncate_metrics(run.folder, run.step)
             write_environment(run.folder)
-            _print_estimate(run)
+            _print_estimate(run, rate)
         start = RunStart(
             run.folder,
             run.recipe,
@@ -150,10 +154,24 @@ def _callbacks(run: Run) -> list[Callback]:
     return callbacks
 
 
-def _print_estimate(run: Run) -> None:
+def _common_rate(run: Run) -> float:
+    """FLOP/s of all ranks together in a matrix product, measured on all of them at once."""
+    dtype = torch.bfloat16 if run.recipe.precision == "bf16" else torch.float32
+    dist.barrier()
+    rate = torch.tensor(matrix_rate(run.layout.device, dtype), device=run.layout.device)
+    dist.all_reduce(rate)
+    return rate.item()
+
+
+def _print_estimate(run: Run, rate: float) -> None:
     vocab = run.recipe.model.vocab
     assert vocab is not None
     needed = estimate(run.recipe, run.layout.world_size, vocab)
     warning = disk_warning(needed, run.folder)
-    for line in [*needed.lines(), *([f"warning: {warning}"] if warning else [])]:
+    left = needed.seconds(rate, 1.0 - run.step / run.recipe.steps)
+    time_line = (
+        f"time: at least {timedelta(seconds=ceil(left))}, if all of it ran like a matrix product "
+        f"does here ({rate / 1e9:,.0f} GFLOP/s over all ranks)"
+    )
+    for line in [*needed.lines(), time_line, *([f"warning: {warning}"] if warning else [])]:
         print(line, flush=True)

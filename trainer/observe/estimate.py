@@ -4,7 +4,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer.observe.throughput import GIB
+from trainer.observe.throughput import GIB, flops_per_token
 from trainer.recipe import Recipe, parameter_count
 
 _MASTER, _MOMENTS, _GRADIENT = 4, 8, 4  # bytes a parameter: all fp32, whatever the precision
@@ -14,7 +14,8 @@ _MASTER, _MOMENTS, _GRADIENT = 4, 8, 4  # bytes a parameter: all fp32, whatever 
 class Estimate:
     """What a run needs. Memory is of the rank that needs most; disk is of all ranks together.
 
-    `checkpoints`: how many the disk holds at once, the one being written included.
+    `checkpoints`: how many the disk holds at once, the one being written included. `flops`: of the
+    whole run, all ranks together.
     """
 
     parameters: int
@@ -25,6 +26,7 @@ class Estimate:
     checkpoint_gib: float
     checkpoints: int
     tokens: int
+    flops: float
 
     @property
     def memory_gib_per_rank(self) -> float:
@@ -36,6 +38,10 @@ class Estimate:
     def disk_gib(self) -> float:
         """All checkpoints that the disk holds at once."""
         return self.checkpoint_gib * self.checkpoints
+
+    def seconds(self, rate: float, share: float = 1.0) -> float:
+        """The least time that `share` of the run takes at `rate` FLOP/s over all ranks."""
+        return self.flops * share / rate
 
     def lines(self) -> list[str]:
         """The estimate in words, for printing."""
@@ -70,6 +76,7 @@ def estimate(recipe: Recipe, world_size: int, vocab: int) -> Estimate:
     saved = recipe.checkpoint.keep
     if saved == 0:
         saved = max(1, recipe.steps // recipe.checkpoint.every) if recipe.checkpoint.every else 1
+    tokens = recipe.steps * recipe.batch.sequences * recipe.sequence_length
     return Estimate(
         parameters=count["total"],
         weights_gib=held * weight / (shards if stage == 3 else 1) / GIB,
@@ -78,7 +85,8 @@ def estimate(recipe: Recipe, world_size: int, vocab: int) -> Estimate:
         activations_gib=_activation_bytes(recipe, vocab) / GIB,
         checkpoint_gib=count["total"] * (weight + (0 if own_masters else _MASTER) + _MOMENTS) / GIB,
         checkpoints=saved + 1,
-        tokens=recipe.steps * recipe.batch.sequences * recipe.sequence_length,
+        tokens=tokens,
+        flops=tokens * flops_per_token(recipe.model, recipe.sequence_length, vocab),
     )
 
 

@@ -3,6 +3,7 @@
 import os
 import resource
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,19 @@ def peak_flops(device: torch.device) -> float | None:
 def named_peak(name: str) -> float | None:
     """The bf16 peak in FLOP/s of a GPU by the name that its driver gives; None: not known."""
     return next((peak for part, peak in _PEAKS if part in name), None)
+
+
+def matrix_rate(device: torch.device, dtype: torch.dtype, size: int = 512) -> float:
+    """FLOP/s of a size^3 matrix product here and now: the best of five, after one to warm up."""
+    left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    seconds = []
+    for _ in range(6):
+        started = time.perf_counter()
+        left @ right
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - started)
+    return 2 * size**3 / min(seconds[1:])
 
 
 class Throughput:

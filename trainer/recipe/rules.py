@@ -22,6 +22,7 @@ def check_recipe(recipe: "Recipe") -> None:
     _check_schedule(recipe)
     _check_profile(recipe)
     _check_corpus(recipe)
+    _check_kernels(recipe)
 
 
 def check_world(recipe: "Recipe", world_size: int, device: str) -> None:
@@ -51,10 +52,6 @@ def check_world(recipe: "Recipe", world_size: int, device: str) -> None:
         raise RecipeError(
             "zero.offload: moves optimizer state from a GPU's memory to the machine's, where on "
             "device=cpu it is already; use zero.offload=none"
-        )
-    if device == "cpu" and recipe.kernels.attention == "flash":
-        raise RecipeError(
-            "kernels.attention: flash needs a CUDA device; use kernels.attention=auto"
         )
 
 
@@ -158,6 +155,14 @@ def _check_corpus(recipe: "Recipe") -> None:
         raise RecipeError("corpus.files: belongs to source text; set corpus.source=text")
     if corpus.source == "embedded" and not corpus.packages:
         raise RecipeError('corpus.packages: empty; name some, for example ["stdlib"]')
+
+
+def _check_kernels(recipe: "Recipe") -> None:
+    attention = recipe.kernels.attention
+    if attention not in ("auto", "sdpa"):
+        raise RecipeError(
+            f"kernels.attention: {attention} is not built yet; use kernels.attention=auto"
+        )
 
 
 def _divides(name: str, value: int, by: str, divisor: int) -> None:

@@ -93,8 +93,14 @@ class ShardedAdamW:
         """Keep every micro-batch's gradients local, then reduce them once on leaving."""
         with self._engine.coalesce_grad_reduction():
             yield
-            for parameter in self._parameters:
-                assert parameter.grad is None or parameter.grad.dtype == torch.float32
+            kept = {p.grad.dtype for p in self._parameters if p.grad is not None}
+        reduced = {gradient.dtype for group in self._averaged() for gradient in group}
+        assert kept | reduced == {torch.float32}, "gradients in less than fp32 (D10)"
+
+    def _averaged(self) -> list[list[Tensor]]:
+        """This rank's parts of the averaged gradients, a parameter group (stage 3: sub-group)."""
+        groups = self._zero.averaged_gradients.values()
+        return [list(group) for group in groups if group is not None]
 
     def step(self, learning_rate: float) -> StepOutcome:
         """DeepSpeed clips and applies; it skips on all ranks where the norm is not finite."""
