@@ -21,7 +21,7 @@ FLOORS = [
     {"trainer.recipe", "trainer.errors", "trainer.preflight", "trainer"},
 ]
 OBSERVE = "trainer.observe"
-WATCHERS = {"trainer.loop", "trainer.watch"}
+WATCHERS = {"trainer.loop", "trainer.watch", "launch.benchmarks.plot_run"}
 
 
 def sources(*packages: str) -> Iterator[tuple[str, Path]]:

@@ -1,0 +1,48 @@
+"""Draws the loss curves of runs: python -m launch.benchmarks.plot_run PICTURE RUN..."""
+
+import sys
+from pathlib import Path
+
+from trainer.observe import read_metrics
+
+
+def plot_runs(picture: Path, runs: list[Path]) -> None:
+    """Write `picture` (.svg or .png): training and validation loss over tokens, a run a colour."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8, 4))
+    for run in runs:
+        records = [record for record in read_metrics(run) if record["loss"] is not None]
+        tokens = [record["tokens"] for record in records]
+        (line,) = axes.plot(
+            tokens, _smooth([record["loss"] for record in records]), lw=1, label=f"{run.name}"
+        )
+        measured = [record for record in records if "eval/loss" in record]
+        axes.plot(
+            [record["tokens"] for record in measured],
+            [record["eval/loss"] for record in measured],
+            "o",
+            color=line.get_color(),
+            label=f"{run.name}, validation",
+        )
+    axes.set(xlabel="tokens read", ylabel="loss, nats a token")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    figure.tight_layout()
+    figure.savefig(picture)
+
+
+def _smooth(losses: list[float], weight: float = 0.95) -> list[float]:
+    """Exponential moving average, its start corrected."""
+    smooth, average = [], 0.0
+    for step, loss in enumerate(losses, start=1):
+        average = weight * average + (1 - weight) * loss
+        smooth.append(average / (1 - weight**step))
+    return smooth
+
+
+if __name__ == "__main__":
+    plot_runs(Path(sys.argv[1]), [Path(run) for run in sys.argv[2:]])
