@@ -82,6 +82,8 @@ def create_layout(recipe: Recipe) -> Layout:
 
         use_cpu()
     else:
+        # megatron-core overlaps communication with products only where one queue keeps their order.
+        os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")
         torch.cuda.set_device(device)
     recipe.validate_world(int(os.environ.get("WORLD_SIZE", "1")), device.type)
     _join(device)
