@@ -7,6 +7,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 IGNORE = -100
+"""The label of a token that is not supervised, such as padding."""
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, group: dist.ProcessGroup | None = None) -> Tensor:

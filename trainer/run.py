@@ -12,17 +12,16 @@ from torch import Tensor
 from trainer.checkpoint import rotate, save_checkpoint
 from trainer.checkpoint.state import training_pieces
 from trainer.data.batch import Batch
-from trainer.data.loader import validation_batches
-from trainer.data.stream import stream_arguments
 from trainer.data.tokenizer import Tokenizer
 from trainer.evaluate.generate import Generator, Sampling, Vocabulary
+from trainer.evaluate.perplexity import validation_loss
+from trainer.model.next_token import NextToken, supervised_in
 from trainer.parallel.layout import Layout
 from trainer.parallel.schedule import Losses, finalize_gradients
 from trainer.parallel.zero import Optimizer, StepOutcome
 from trainer.recipe import Recipe
 from trainer.stages import pretrain
 from trainer.stages.learning_rate import learning_rate
-from trainer.stages.next_token import NextToken, supervised_in
 
 
 @dataclass
@@ -123,27 +122,7 @@ class Run:
 
     def validate(self) -> dict[str, float]:
         """Nats a token over the recipe's validation sequences, the same at every layout."""
-        recipe, layout = self.recipe, self.layout
-        # Whole micro-batches for every rank, in the multiples that an interleaved pipeline takes.
-        together = layout.data.size * recipe.batch.micro * layout.pipeline.size
-        share = together // layout.data.size
-        rows = range(layout.data.rank * share, (layout.data.rank + 1) * share)
-        total = torch.zeros((), dtype=torch.float64)
-        tokens = 0.0
-        batches = validation_batches(
-            stream_arguments(recipe, self.folders), recipe.evaluate.sequences, together, rows
-        )
-        for chunk in self.chunks:
-            chunk.eval()
-        with torch.no_grad():
-            for batch in batches:
-                counts = self.count(batch, stop=False)
-                losses = self._passes.run(batch, counts.supervised, forward_only=True)
-                total += losses.mean.double().cpu() * float(counts.supervised)
-                tokens += float(counts.supervised)
-        for chunk in self.chunks:
-            chunk.train()
-        return {"loss": float(total) / max(tokens, 1.0)}
+        return {"loss": validation_loss(self.chunks, self.recipe, self.layout, self.folders).nats}
 
     def sample(self) -> list[tuple[str, str]]:
         """Texts that go on from the recipe's prompts, drawn from (seed, step)."""

@@ -13,7 +13,7 @@ from trainer.parallel.layout import create_layout, leave
 from trainer.parallel.schedule import finalize_gradients
 from trainer.parallel.zero import create_optimizer
 from trainer.recipe import Recipe
-from trainer.stages.next_token import NextToken
+from trainer.model.next_token import NextToken
 
 VOCAB, SEQUENCE, SEQUENCES = 128, 32, 8
 

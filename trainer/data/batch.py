@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import get_worker_info
 
-IGNORE = -100
-"""The label of padding; every other position is supervised."""
+from kernels.cross_entropy import IGNORE
 
 
 @dataclass(frozen=True)

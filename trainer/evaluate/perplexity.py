@@ -1,22 +1,20 @@
 """How well a model predicts held-out text: nats a token, perplexity, and bits a byte."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
 
-from trainer.data.batch import IGNORE, Batch
+from trainer.data.batch import IGNORE
 from trainer.data.loader import validation_batches
 from trainer.data.stream import stream_arguments
 from trainer.data.tokenizer import Tokenizer
-from trainer.model.sequence import SequenceLayout, context_slice, rope_frequencies
+from trainer.model.next_token import NextToken, supervised_in
 from trainer.parallel.layout import Layout
-from trainer.parallel.schedule import run_schedule
 from trainer.recipe import Recipe
 
 
@@ -40,6 +38,7 @@ def validation_loss(
     # Whole micro-batches for every rank, in the multiples that an interleaved pipeline takes.
     share = recipe.batch.micro * layout.pipeline.size
     rows = range(layout.data.rank * share, (layout.data.rank + 1) * share)
+    passes = NextToken(chunks, recipe, layout)
     total, tokens = 0.0, 0
     training = [chunk.training for chunk in chunks]
     for chunk in chunks:
@@ -50,53 +49,14 @@ def validation_loss(
         layout.data.size * share,
         rows,
     ):
-        supervised = (batch.labels != IGNORE).sum().to(device=layout.device, dtype=torch.float64)
+        supervised = torch.tensor(float(supervised_in(batch)), device=layout.device).double()
         dist.all_reduce(supervised, group=layout.data.group)
-        total += _mean_loss(chunks, recipe, layout, batch, supervised) * float(supervised)
+        losses = passes.run(batch, supervised.float(), forward_only=True)
+        total += float(losses.mean) * float(supervised)
         tokens += int(supervised)
     for chunk, before in zip(chunks, training, strict=True):
         chunk.train(before)
     return ValidationLoss(total / max(tokens, 1), tokens)
-
-
-def _mean_loss(
-    chunks: list[Any], recipe: Recipe, layout: Layout, batch: Batch, supervised: Tensor
-) -> float:
-    context, micro = layout.context, recipe.batch.micro
-    frequencies = rope_frequencies(recipe).to(layout.device)
-    length = batch.tokens.shape[1]
-    places = context_slice(length, context.rank, context.size).to(layout.device)
-    tensors = [batch.tokens, batch.labels, batch.position_ids]
-    tokens, labels, positions = (tensor.to(layout.device) for tensor in tensors)
-    parts = []
-    for first in range(0, len(tokens), micro):
-        rows = slice(first, first + micro)
-        whole = SequenceLayout.whole(positions[rows], frequencies, context.rank, context.size)
-        parts.append((tokens[rows][:, places], labels[rows][:, places], whole))
-    losses = run_schedule(
-        chunks,
-        _forward_step,
-        lambda: iter(parts),
-        supervised.float(),
-        layout,
-        count=len(parts),
-        sequence_length=length,
-        micro_batch=micro,
-        forward_only=True,
-    )
-    return float(losses.mean)
-
-
-def _forward_step(
-    parts: Iterator[tuple[Tensor, Tensor, SequenceLayout]], chunk: Any
-) -> tuple[Tensor, Any]:
-    tokens, labels, layout = next(parts)
-    return chunk(tokens, layout, labels), _report
-
-
-def _report(losses: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    total = losses.sum()
-    return total, torch.ones((), dtype=torch.int), {"loss_sum": total}
 
 
 def validation_bytes(recipe: Recipe, folders: Sequence[Path], tokenizer: Tokenizer) -> int:

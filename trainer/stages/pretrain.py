@@ -7,9 +7,9 @@ from trainer.data.batch import Batch
 from trainer.data.build import ensure_corpus
 from trainer.data.loader import Loader
 from trainer.data.stream import stream_arguments
+from trainer.model.next_token import supervised_in
 from trainer.parallel.layout import Layout
 from trainer.recipe import Recipe
-from trainer.stages.next_token import supervised_in
 
 
 def corpus_folders(recipe: Recipe, progress: bool) -> list[Path]:
