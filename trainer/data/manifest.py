@@ -1,7 +1,10 @@
 """The manifest of a corpus folder: its shards, their checksums and counts, and its tokenizer."""
 
+import gc
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
@@ -76,6 +79,26 @@ def load_manifest(folder: str | Path) -> Manifest:
     """
     folder = Path(folder)
     path = folder / MANIFEST_NAME
+    with _without_collector():
+        return _load(folder, path)
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Put off garbage collection, which a process full of objects would start at every few shards.
+
+    A large manifest makes a million objects, none of them garbage.
+    """
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _load(folder: Path, path: Path) -> Manifest:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
