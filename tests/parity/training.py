@@ -8,12 +8,12 @@ import torch
 
 from trainer.data.batch import IGNORE, Batch
 from trainer.model.logical import logical_parameters
+from trainer.model.next_token import NextToken
 from trainer.model.transformer import build_model
 from trainer.parallel.layout import create_layout, leave
 from trainer.parallel.schedule import finalize_gradients
 from trainer.parallel.zero import create_optimizer
 from trainer.recipe import Recipe
-from trainer.model.next_token import NextToken
 
 VOCAB, SEQUENCE, SEQUENCES = 128, 32, 8
 

@@ -134,7 +134,6 @@ def test_an_attention_back_end_that_is_not_built_is_refused(tmp_path: Path, back
         changed(tmp_path, f"kernels.attention={backend}")
 
 
-
 @pytest.mark.parametrize(
     ("overrides", "world", "replicas", "micro_batches"),
     [
