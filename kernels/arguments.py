@@ -1,0 +1,52 @@
+"""Checks of what callers pass: one line that names the argument and what is allowed.
+
+Every public function checks before it launches or computes anything, whatever implementation runs.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+FLOATS = (torch.float32, torch.bfloat16)
+"""The dtypes that every family takes."""
+
+
+def check(condition: bool, message: str) -> None:
+    """Raise ValueError(message) unless the condition holds."""
+    if not condition:
+        raise ValueError(message)
+
+
+def check_dtype(name: str, tensor: Tensor, allowed: Sequence[torch.dtype] = FLOATS) -> None:
+    """Raise ValueError unless the tensor's dtype is one of those allowed."""
+    if tensor.dtype not in allowed:
+        names = " or ".join(_name(dtype) for dtype in allowed)
+        raise ValueError(f"{name}: dtype {_name(tensor.dtype)} is not supported; use {names}")
+
+
+def check_device(name: str, tensor: Tensor, like_name: str, like: Tensor) -> None:
+    """Raise ValueError unless both tensors are on one device."""
+    if tensor.device != like.device:
+        raise ValueError(
+            f"{name}: is on {tensor.device}, but {like_name} on {like.device}; move one"
+        )
+
+
+def check_shape(name: str, tensor: Tensor, shape: Sequence[int], words: str) -> None:
+    """Raise ValueError unless the tensor has the shape, which `words` describe: "[hidden]"."""
+    if tuple(tensor.shape) != tuple(shape):
+        raise ValueError(f"{name}: shape {list(tensor.shape)} should be {words} = {list(shape)}")
+
+
+def check_last_stride(name: str, tensor: Tensor) -> None:
+    """Raise ValueError unless neighbours in the last dimension lie side by side in memory."""
+    if tensor.shape[-1] > 1 and tensor.stride(-1) != 1:
+        raise ValueError(
+            f"{name}: stride {tensor.stride(-1)} in the last dimension should be 1; "
+            "call contiguous()"
+        )
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,84 @@
+"""Triton's interpreter, mended: our kernels on CPU tensors, beside compiled ones in one process.
+
+Five things are wrong with it as shipped (Triton 3.6 and 3.7): fp32 becomes bf16 by cutting off
+bits, not by rounding; `tl.dot` multiplies the bit patterns of bf16 operands; a function compiled
+with `triton.jit` cannot be called by an interpreted one; what it patches in `triton.language` for
+such a call stays patched, so that nothing compiles afterwards; and Triton 3.6 asks numpy 2.4 for a
+conversion that it no longer makes.
+"""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import triton
+import triton.language as tl
+from triton.runtime import interpreter as shipped
+from triton.runtime.jit import JITFunction
+
+
+def interpreted(kernel: Any) -> Any:
+    """The same kernel, run by numpy on CPU tensors: `interpreted(kernel)[grid](...)`."""
+    _mend()
+    return _interpreted(kernel.fn)
+
+
+@cache
+def _interpreted(function: Any) -> Any:
+    return shipped.InterpretedFunction(function)
+
+
+@cache
+def _mend() -> None:
+    multiply = shipped.InterpreterBuilder.create_dot
+
+    def dot(self: Any, a: Any, b: Any, d: Any, precision: Any, imprecise: Any) -> Any:
+        return multiply(self, _widened(a), _widened(b), d, precision, imprecise)
+
+    shipped.InterpreterBuilder.create_dot = dot
+    convert = shipped.InterpreterBuilder.cast_impl
+
+    def cast(self: Any, source: Any, kind: Any) -> Any:
+        source = _widened(source)
+        if kind.scalar != tl.bfloat16:
+            return convert(self, source, kind)
+        return shipped.TensorHandle(_rounded(source.data.astype(np.float32)), tl.bfloat16)
+
+    shipped.InterpreterBuilder.cast_impl = cast
+    JITFunction.__call__ = _call_from_interpreted
+    if _version(triton) < (3, 7) and _version(np) >= (2, 4):
+        patch = shipped._patch_lang_tensor
+
+        def with_index(tensor: Any, scope: Any) -> None:
+            patch(tensor, scope)
+            scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
+
+        shipped._patch_lang_tensor = with_index
+
+
+def _call_from_interpreted(function: Any, *arguments: Any, **options: Any) -> Any:
+    scope = shipped._patch_lang(function.fn)
+    try:
+        return interpreted(function).rewrite()(*arguments, **options)
+    finally:
+        scope.restore()
+
+
+def _widened(handle: Any) -> Any:
+    """A bf16 block, which numpy holds as 16-bit patterns, as fp32."""
+    if handle.dtype.scalar != tl.bfloat16:
+        return handle
+    bits = handle.data.astype(np.uint32) << 16
+    return shipped.TensorHandle(bits.view(np.float32), tl.float32)
+
+
+def _rounded(values: Any) -> Any:
+    """Fp32 as the bit patterns of bf16, to the nearest and of two nearest to the even one."""
+    bits = values.view(np.uint32)
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+    return np.where(np.isnan(values), (bits >> 16) | 0x40, rounded).astype(np.uint16)
+
+
+def _version(module: Any) -> tuple[int, int]:
+    major, minor = module.__version__.split(".")[:2]
+    return int(major), int(minor)
