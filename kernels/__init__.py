@@ -1,9 +1,18 @@
-"""The operators that decide the speed of training, one file a family; imports no trainer."""
+"""The operators that decide the speed of training, one file or folder a family; no trainer."""
 
 from kernels.attention import attention
 from kernels.cross_entropy import cross_entropy
-from kernels.rms_norm import rms_norm
+from kernels.norm import add_layer_norm, add_rms_norm, layer_norm, rms_norm
 from kernels.rope import rope
 from kernels.swiglu import swiglu
 
-__all__ = ["attention", "cross_entropy", "rms_norm", "rope", "swiglu"]
+__all__ = [
+    "add_layer_norm",
+    "add_rms_norm",
+    "attention",
+    "cross_entropy",
+    "layer_norm",
+    "rms_norm",
+    "rope",
+    "swiglu",
+]
