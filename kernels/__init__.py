@@ -2,15 +2,16 @@
 
 from kernels.attention import attention
 from kernels.cross_entropy import cross_entropy
+from kernels.glu import geglu, swiglu
 from kernels.norm import add_layer_norm, add_rms_norm, layer_norm, rms_norm
 from kernels.rope import rope
-from kernels.swiglu import swiglu
 
 __all__ = [
     "add_layer_norm",
     "add_rms_norm",
     "attention",
     "cross_entropy",
+    "geglu",
     "layer_norm",
     "rms_norm",
     "rope",
