@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,6 +11,9 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn import Parameter
 
+from kernels.adamw import adamw_step
+from kernels.grad_norm import clip_coefficient, grad_square_sum
+from kernels.tensor_list import TensorPlans
 from trainer.parallel.layout import Layout
 from trainer.parallel.zero.groups import adamw_options, parameter_groups
 from trainer.parallel.zero.outcome import StepOutcome
@@ -18,26 +22,34 @@ from trainer.recipe import Recipe
 _BUCKET_ELEMENTS = 25_000_000  # gradients summed in one all-reduce: 100 MB in fp32
 
 
+@dataclass
+class _State:
+    """A parameter's fp32 master, which is the parameter itself where that is fp32, and moments."""
+
+    master: Tensor
+    exp_avg: Tensor
+    exp_avg_sq: Tensor
+
+    @classmethod
+    def of(cls, parameter: Parameter) -> "_State":
+        own = parameter.dtype == torch.float32
+        master = parameter if own else parameter.detach().float()
+        zeros = torch.zeros_like(master, requires_grad=False)
+        return cls(master, zeros, zeros.clone())
+
+
 class ReplicatedAdamW:
     """AdamW with fp32 masters (the weights themselves, where they are fp32) on every replica."""
 
     def __init__(self, chunks: list[Any], recipe: Recipe, layout: Layout) -> None:
         self._layout = layout
         self._clip = recipe.optimizer.clip
-        groups = parameter_groups(chunks, recipe)
-        self._parameters: list[Parameter] = [p for group in groups for p in group["params"]]
-        self._masters = {p: self._master_of(p) for p in self._parameters}
-        for group in groups:
-            group["params"] = [self._masters[p] for p in group["params"]]
-        fused = layout.device.type == "cuda"
-        self._adamw = torch.optim.AdamW(groups, fused=fused, **adamw_options(recipe))
+        self._options = adamw_options(recipe)
+        self._groups = parameter_groups(chunks, recipe)
+        self._parameters: list[Parameter] = [p for group in self._groups for p in group["params"]]
+        self._states = {p: _State.of(p) for p in self._parameters}
+        self._plans = TensorPlans()
         self._updates = 0
-
-    @staticmethod
-    def _master_of(parameter: Parameter) -> Tensor:
-        if parameter.dtype == torch.float32:
-            return parameter
-        return parameter.detach().float().requires_grad_()
 
     @contextmanager
     def accumulate(self) -> Iterator[None]:
@@ -60,38 +72,45 @@ class ReplicatedAdamW:
     def step(self, learning_rate: float) -> StepOutcome:
         """Clip by the global norm and apply; a non-finite norm, which all ranks see, skips."""
         norm = self._global_norm()
-        skipped = not math.isfinite(norm)
+        # The step is launched before anybody waits for the norm: the device knows whether to skip.
+        self._apply(learning_rate, norm)
+        found = norm.item()
+        skipped = not math.isfinite(found)
         if not skipped:
-            self._apply(learning_rate, norm)
+            self._updates += 1
         for parameter in self._parameters:
             parameter.grad = None
-        return StepOutcome(grad_norm=norm, skipped=skipped)
+        return StepOutcome(grad_norm=found, skipped=skipped)
 
-    def _global_norm(self) -> float:
+    def _global_norm(self) -> Tensor:
         counted = [p.grad for p in self._parameters if _counts(p) and p.grad is not None]
-        norms = list(torch._foreach_norm(counted)) if counted else []
-        square = torch.stack(norms).square().sum() if norms else torch.zeros(())
-        square = square.to(self._layout.device)
+        square = torch.zeros((), dtype=torch.float64, device=self._layout.device)
+        if counted:
+            square = grad_square_sum(counted, plans=self._plans)
         if self._layout.model.size > 1:
             dist.all_reduce(square, group=self._layout.model.group)
-        return math.sqrt(square.item())
+        return square.sqrt()
 
-    def _apply(self, learning_rate: float, norm: float) -> None:
-        gradients = [p.grad for p in self._parameters if p.grad is not None]
-        if 0 < self._clip < norm:
-            torch._foreach_mul_(gradients, self._clip / (norm + 1e-6))
-        for parameter, master in self._masters.items():
-            if master is not parameter:
-                master.grad = parameter.grad
-        for group in self._adamw.param_groups:
-            group["lr"] = learning_rate
-        self._adamw.step()
-        self._updates += 1
-        copies = [(p, m) for p, m in self._masters.items() if m is not p]
-        if copies:
-            torch._foreach_copy_([p.data for p, _ in copies], [m.data for _, m in copies])
-            for _, master in copies:
-                master.grad = None
+    def _apply(self, learning_rate: float, norm: Tensor) -> None:
+        factor = clip_coefficient(norm, self._clip)
+        skip = norm.isfinite().logical_not().float()
+        for group in self._groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            states = [self._states[p] for p in parameters]
+            own_masters = all(p.dtype == torch.float32 for p in parameters)
+            adamw_step(
+                parameters,
+                [p.grad for p in parameters],
+                [state.exp_avg for state in states],
+                [state.exp_avg_sq for state in states],
+                masters=None if own_masters else [state.master for state in states],
+                **self._options | {"lr": learning_rate},
+                weight_decay=group["weight_decay"],
+                step=self._updates + 1,
+                clip_coefficient=factor,
+                skip=skip,
+                plans=self._plans,
+            )
 
     def gradient(self, parameter: Parameter) -> Tensor:
         """The averaged gradient, fp32."""
@@ -104,33 +123,22 @@ class ReplicatedAdamW:
 
     def state(self, parameter: Parameter) -> dict[str, Tensor]:
         """Master and moments; zero moments before the first step."""
-        master = self._masters[parameter]
-        moments = self._adamw.state.get(master, {})
-        zeros = torch.zeros_like(master)
+        state = self._states[parameter]
         return {
-            "master": master.detach(),
-            "exp_avg": moments.get("exp_avg", zeros),
-            "exp_avg_sq": moments.get("exp_avg_sq", zeros),
+            "master": state.master.detach(),
+            "exp_avg": state.exp_avg,
+            "exp_avg_sq": state.exp_avg_sq,
         }
 
     @torch.no_grad()
     def load(self, parameter: Parameter, weight: Tensor, state: dict[str, Tensor] | None) -> None:
         """Copy the weight in; with `state`, the master and moments too."""
         parameter.copy_(weight)
-        master = self._masters[parameter]
-        if state is None:
-            master.copy_(weight)
-            return
-        master.copy_(state["master"])
-        self._adamw.state[master] = {
-            "step": self._step_tensor(),
-            "exp_avg": state["exp_avg"].to(master.device).clone(),
-            "exp_avg_sq": state["exp_avg_sq"].to(master.device).clone(),
-        }
-
-    def _step_tensor(self) -> Tensor:
-        device = self._layout.device if self._adamw.defaults["fused"] else "cpu"
-        return torch.tensor(float(self._updates), device=device)
+        own = self._states[parameter]
+        own.master.copy_(weight if state is None else state["master"])
+        if state is not None:
+            own.exp_avg.copy_(state["exp_avg"])
+            own.exp_avg_sq.copy_(state["exp_avg_sq"])
 
     @property
     def updates(self) -> int:
@@ -140,8 +148,6 @@ class ReplicatedAdamW:
     @updates.setter
     def updates(self, count: int) -> None:
         self._updates = count
-        for moments in self._adamw.state.values():
-            moments["step"] = self._step_tensor()
 
 
 def _counts(parameter: Parameter) -> bool:

@@ -11,6 +11,7 @@ from torch.nn import Module, ModuleList, Parameter
 
 from trainer.errors import RecipeError
 from trainer.parallel.layout import Layout
+from trainer.parallel.zero.adamw import FusedAdamW
 from trainer.parallel.zero.deepspeed import ModelParallelUnit, deepspeed_config, prepare_deepspeed
 from trainer.parallel.zero.groups import adamw_options, parameter_groups
 from trainer.parallel.zero.outcome import StepOutcome
@@ -38,10 +39,7 @@ class ShardedAdamW:
 
         self._stage = recipe.zero.stage
         self._layout = layout
-        fused = layout.device.type == "cuda" and recipe.zero.offload == "none"
-        adamw = torch.optim.AdamW(
-            parameter_groups(chunks, recipe), fused=fused, **adamw_options(recipe)
-        )
+        adamw = FusedAdamW(parameter_groups(chunks, recipe), **adamw_options(recipe))
         engine, zero, _, _ = deepspeed.initialize(
             model=_Chunks(chunks),
             optimizer=adamw,
@@ -85,8 +83,7 @@ class ShardedAdamW:
             self._zero._lazy_init_hp_params_optimizer_state()
 
     def _step_tensor(self) -> Tensor:
-        on_gpu = self._zero.optimizer.defaults.get("fused")
-        return torch.tensor(float(self._updates), device=self._layout.device if on_gpu else "cpu")
+        return torch.tensor(float(self._updates))
 
     @contextmanager
     def accumulate(self) -> Iterator[None]:

@@ -1,0 +1,117 @@
+"""Many tensors in one launch: their addresses in a table on the device, their elements in chunks.
+
+A program takes one chunk. Whose it is says `Chunks`, which depends on sizes alone and is made once;
+the addresses are gathered at every call, inside the operator, since gradients are new tensors each
+step: 8 bytes a tensor over the bus, without waiting for the device.
+"""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from kernels.arguments import check, check_device, check_shape
+
+CHUNK = 8192
+"""Elements a program works through; a multiple of every block."""
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """How the elements of some tensors are cut up; tensors on the device.
+
+    `owner`: int32 [chunks], the index of each chunk's tensor; `first`: int64 [tensors], the number
+    of each tensor's first chunk; `sizes`: int64 [tensors], in elements.
+    """
+
+    owner: Tensor
+    first: Tensor
+    sizes: Tensor
+
+    @classmethod
+    def of(cls, sizes: Sequence[int], device: torch.device) -> "Chunks":
+        """The chunks of tensors of these sizes."""
+        counted = [-(-size // CHUNK) for size in sizes]
+        counts = torch.tensor(counted, dtype=torch.int64)
+        numbers = torch.arange(len(sizes), dtype=torch.int32)
+        owner = numbers.repeat_interleave(counts, output_size=sum(counted))
+        first = counts.cumsum(0) - counts
+        lengths = torch.tensor(sizes, dtype=torch.int64)
+        return cls(*(_sent(table, device) for table in (owner, first, lengths)))
+
+
+class TensorPlan:
+    """What a launch needs to know of lists whose i-th tensors have one shape, all on one device.
+
+    Depends on shapes, strides and dtypes, not on where tensors are. Raises ValueError where lists
+    do not fit together.
+    """
+
+    def __init__(self, lists: Mapping[str, Sequence[Tensor]]) -> None:
+        _check_lists(lists)
+        by_dtypes: dict[tuple[torch.dtype, ...], list[int]] = {}
+        for index, beside in enumerate(zip(*lists.values(), strict=True)):
+            by_dtypes.setdefault(tuple(x.dtype for x in beside), []).append(index)
+        first = next(iter(lists.values()))
+        self.buckets = [
+            (indices, Chunks.of([first[i].numel() for i in indices], first[0].device))
+            for indices in by_dtypes.values()
+        ]
+        """Those of equal dtypes go into one launch: their indices, and their chunks."""
+
+
+class TensorPlans:
+    """The plans of a caller's lists, made once and kept from step to step."""
+
+    def __init__(self) -> None:
+        self._plans: dict[Hashable, TensorPlan] = {}
+
+    def of(
+        self, lists: Mapping[str, Sequence[Tensor]], check_dtypes: Callable[[], None]
+    ) -> TensorPlan:
+        """The plan of these lists; `check_dtypes` is called before one is made."""
+        key = tuple(
+            (name, *((x.shape, x.stride(), x.dtype, x.device) for x in tensors))
+            for name, tensors in lists.items()
+        )
+        if key not in self._plans:
+            plan = TensorPlan(lists)
+            check_dtypes()
+            self._plans[key] = plan
+        return self._plans[key]
+
+
+def _check_lists(lists: Mapping[str, Sequence[Tensor]]) -> None:
+    like_name, like = next(iter(lists.items()))
+    for name, tensors in lists.items():
+        check(
+            len(tensors) == len(like),
+            f"{name}: has {len(tensors)} tensors, but {like_name} {len(like)}",
+        )
+        for index, tensor in enumerate(tensors):
+            label = f"{name}[{index}]"
+            check_device(label, tensor, f"{like_name}[0]", like[0])
+            check_shape(label, tensor, like[index].shape, f"the shape of {like_name}[{index}]")
+
+
+def addresses(lists: Sequence[Sequence[Tensor]]) -> Tensor:
+    """int64 [lists, tensors] on the tensors' device: where each one's first element lies."""
+    table = torch.tensor([[x.data_ptr() for x in tensors] for tensors in lists])
+    return _sent(table, lists[0][0].device)
+
+
+def _sent(table: Tensor, device: torch.device) -> Tensor:
+    # The pinned copy is new each time: the allocator keeps it until the device has read it.
+    return table.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else table
+
+
+@triton.jit
+def locate(owner, first, sizes, CHUNK: tl.constexpr):
+    """This program's tensor, its chunk's first element there, and how many elements follow."""
+    chunk = tl.program_id(0)
+    tensor = tl.load(owner + chunk)
+    start = (chunk - tl.load(first + tensor)) * CHUNK
+    return tensor, start, tl.load(sizes + tensor) - start

@@ -1,0 +1,57 @@
+"""Our fused AdamW as the torch optimizer that DeepSpeed asks for."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kernels.adamw import adamw_step
+from kernels.tensor_list import TensorPlans
+
+
+class FusedAdamW(torch.optim.Optimizer):
+    """torch.optim.AdamW's groups, options and state, with one launch a group.
+
+    A parameter's `step` is a CPU tensor: it is read at every step, which must not wait for a GPU.
+    """
+
+    def __init__(
+        self, params: Iterable[Any], lr: float, betas: tuple[float, float], eps: float
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": 0.0})
+        self._plans = TensorPlans()
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Apply the gradients; parameters without one are left alone."""
+        assert closure is None
+        for group in self.param_groups:
+            by_step: dict[int, list[Tensor]] = {}
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    by_step.setdefault(self._advance(parameter), []).append(parameter)
+            for step, parameters in by_step.items():
+                states = [self.state[p] for p in parameters]
+                adamw_step(
+                    parameters,
+                    [p.grad for p in parameters if p.grad is not None],
+                    [state["exp_avg"] for state in states],
+                    [state["exp_avg_sq"] for state in states],
+                    lr=group["lr"],
+                    betas=group["betas"],
+                    eps=group["eps"],
+                    weight_decay=group["weight_decay"],
+                    step=step,
+                    plans=self._plans,
+                )
+
+    def _advance(self, parameter: Tensor) -> int:
+        """The number of the parameter's update that is due, from 1."""
+        state = self.state[parameter]
+        if not state:
+            state["step"] = torch.tensor(0.0)
+            state["exp_avg"] = torch.zeros_like(parameter)
+            state["exp_avg_sq"] = torch.zeros_like(parameter)
+        state["step"] += 1
+        return int(state["step"].item())
