@@ -1,5 +1,6 @@
 """Bringing a run to its first step: directory, corpus, model, optimizer, and where it left off."""
 
+import json
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import trainer.errors
+from kernels.attention import CHOICES
 from trainer.checkpoint import latest_checkpoint, open_checkpoint, resolve_checkpoint
 from trainer.checkpoint.agreement import Ranks
 from trainer.checkpoint.state import restore_training, restore_weights
@@ -15,6 +17,7 @@ from trainer.data.manifest import check_tokenizer, load_manifest
 from trainer.data.stream import corpus_folders
 from trainer.data.tokenizer import Tokenizer, load_tokenizer
 from trainer.errors import LyceumError, RecipeError
+from trainer.model.backend import choose_backend, read_choices
 from trainer.model.transformer import build_model
 from trainer.parallel.layout import Layout, create_layout, leave
 from trainer.parallel.zero import create_optimizer
@@ -49,9 +52,10 @@ def open_run(recipe: Recipe, force: bool) -> Iterator[Run]:
             tokenizer = _tokenizer(recipe, folders)
             recipe = _resolve(recipe, tokenizer, layout)
             point = on_first_rank(ranks, lambda: _resume_from(recipe, force))
+            _choose_kernels(recipe, layout, ranks)
             run = _build(recipe, folders, tokenizer, layout, point)
             if layout.reports:
-                _write_recipe(recipe)
+                _replace(Path(recipe.run) / "recipe.yaml", recipe.to_yaml())
             held.callback(run.close)
             yield run
     finally:
@@ -97,6 +101,25 @@ def _resolve(recipe: Recipe, tokenizer: Tokenizer, layout: Layout) -> Recipe:
     resolved = Recipe.from_keys(keys)
     resolved.validate_world(layout.world_size, layout.device.type)
     return resolved
+
+
+def _choose_kernels(recipe: Recipe, layout: Layout, ranks: Ranks) -> None:
+    """What `kernels.attention: auto` runs on GPUs: measured by one rank, in RUN/kernels.json.
+
+    A resumed run finds it there: another choice would round otherwise.
+    """
+    if recipe.kernels.attention != "auto" or layout.device.type != "cuda":
+        return
+    path = Path(recipe.run) / "kernels.json"
+
+    def measured() -> dict[str, str]:
+        known = read_choices(path)
+        chosen = choose_backend(recipe, layout, known)
+        if chosen != known:
+            _replace(path, json.dumps({"attention": chosen}, indent=2) + "\n")
+        return chosen
+
+    CHOICES.restore(on_first_rank(ranks, measured))
 
 
 def _resume_from(recipe: Recipe, force: bool) -> dict[str, Any] | None:
@@ -165,9 +188,8 @@ def _build(
     return Run(recipe, layout, folders, tokenizer, chunks, optimizer, counters)
 
 
-def _write_recipe(recipe: Recipe) -> None:
-    """The resolved recipe, in the run directory; replaced whole or not at all."""
-    path = Path(recipe.run) / "recipe.yaml"
-    partial = path.with_suffix(".yaml.partial")
-    partial.write_text(recipe.to_yaml(), encoding="utf-8")
+def _replace(path: Path, text: str) -> None:
+    """Write the file whole or not at all."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)

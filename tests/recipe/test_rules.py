@@ -127,11 +127,47 @@ def test_proposed_batch_is_accepted(tmp_path: Path) -> None:
     changed(tmp_path, *overrides, proposed).validate_world(4, "cpu")
 
 
-@pytest.mark.parametrize("backend", ["flash", "triton", "reference"])
-def test_an_attention_back_end_that_is_not_built_is_refused(tmp_path: Path, backend: str) -> None:
-    """Catches a setting that is taken and then ignored."""
-    with pytest.raises(RecipeError, match=f"{backend} is not built yet"):
-        changed(tmp_path, f"kernels.attention={backend}")
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["kernels.attention=flash"], "flash needs the package flash-attn"),
+        (["kernels.attention=triton", "model.head_size=12"], "steps of 8, and these have 12"),
+        (["kernels.attention=triton", "model.head_size=264"], "8 to 256 .* these have 264"),
+        (["kernels.attention=xformers"], "kernels.attention"),
+        (["kernels.loss=fast"], "kernels.loss"),
+    ],
+)
+def test_an_implementation_that_cannot_is_refused(
+    tmp_path: Path, overrides: list[str], message: str
+) -> None:
+    """Catches a run that starts, and fails or falls back where the operator is first called."""
+    with pytest.raises(RecipeError, match=message):
+        changed(tmp_path, *overrides)
+
+
+def test_flash_attention_says_what_it_wants(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a run that ends in flash-attn's own words."""
+    found = object()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: found)
+    flash = ["kernels.attention=flash", "precision=bf16"]
+    changed(tmp_path, *flash)
+    with pytest.raises(RecipeError, match="flash takes bf16 only, and precision is fp32"):
+        changed(tmp_path, "kernels.attention=flash")
+    with pytest.raises(RecipeError, match="flash knows whole sequences only"):
+        changed(tmp_path, *flash, "parallel.context=2")
+
+
+def test_attention_that_rounds_otherwise_each_time_is_asked_for(tmp_path: Path) -> None:
+    """Catches a resume on a GPU that is not bitwise, though nobody gave that up."""
+    recipe = changed(tmp_path, "kernels.attention=sdpa")
+    recipe.validate_world(1, "cpu")
+    with pytest.raises(RecipeError, match=r"sdpa is not bitwise .* kernels.deterministic=false"):
+        recipe.validate_world(1, "cuda")
+    changed(tmp_path, "kernels.attention=sdpa", "kernels.deterministic=false").validate_world(
+        1, "cuda"
+    )
 
 
 @pytest.mark.parametrize(

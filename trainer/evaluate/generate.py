@@ -148,7 +148,7 @@ class Generator:
             lambda: iter(passes),
             self._chunks,
             count=len(passes),
-            sequence_length=passes[0][1].queries.shape[0] * self._layout.context.size,
+            sequence_length=passes[0][1].length * self._layout.context.size,
             micro_batch=len(batches[0].tokens),
             forward_only=True,
         )
@@ -161,9 +161,7 @@ class Generator:
         if self._use_cache:
             total = batch.tokens.shape[1]
             places = torch.arange(total, device=batch.tokens.device)
-            layout = CachedSequence(
-                batch.positions, places[batch.cached :], places, self._frequencies
-            )
+            layout = CachedSequence(batch.positions, places[batch.cached :], self._frequencies)
             layout.cache = batch.cache
             tokens = batch.tokens[:, batch.cached :]
             batch.cached = total

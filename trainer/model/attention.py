@@ -7,7 +7,7 @@ from megatron.core.tensor_parallel import gather_from_sequence_parallel_region
 from torch import Tensor
 
 import kernels
-from trainer.model.sequence import SequenceLayout
+from trainer.model.sequence import SequenceLayout, natural_order
 
 
 class KeyValueCache:
@@ -35,7 +35,7 @@ class CachedSequence(SequenceLayout):
 
 
 class CoreAttention(torch.nn.Module):
-    """Causal attention inside documents, between the linears of megatron-core's SelfAttention.
+    """Causal attention inside documents, between the linears of SelfAttention.
 
     `packed_seq_params` carries our SequenceLayout: megatron-core hands it through untouched, also
     around recomputation.
@@ -48,11 +48,15 @@ class CoreAttention(torch.nn.Module):
         attn_mask_type: Any,
         attention_type: str,
         pg_collection: Any,
+        backend: str,
+        deterministic: bool,
         **_: Any,
     ) -> None:
         super().__init__()
         self.layer_number = layer_number
         self.context_group = pg_collection.cp if config.context_parallel_size > 1 else None
+        self.backend = backend
+        self.deterministic = deterministic
 
     def forward(
         self,
@@ -63,18 +67,32 @@ class CoreAttention(torch.nn.Module):
         packed_seq_params: SequenceLayout | None = None,
         **_: Any,
     ) -> Tensor:
-        """[sequence, batch, heads, head_size] -> [sequence, batch, heads * head_size]."""
+        """[sequence, batch, heads, head_size] -> [sequence, batch, heads * head_size].
+
+        The query may come with its heads in groups, [.., kv_heads, heads / kv_heads, head_size].
+        """
         layout = packed_seq_params
         assert layout is not None
-        query, key = kernels.rope(query, key, *layout.rotation())
+        query, key = kernels.rope(query, key, *layout.rotation)
         if isinstance(layout, CachedSequence):
             key, value = layout.cache.extend(self.layer_number, key, value)
         elif self.context_group is not None:
             key, value = self._gather(key, value)
-        return kernels.attention(query, key, value, layout.mask(query.dtype))
+        # A back end that trains whole sequences need not know how to go on from a cache.
+        generating = isinstance(layout, CachedSequence)
+        return kernels.attention(
+            query,
+            key,
+            value,
+            layout.visible,
+            backend="auto" if generating else self.backend,
+            deterministic=self.deterministic,
+        )
 
     def _gather(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         # All-gather forward, reduce-scatter backward: all queries send gradients to all keys.
+        assert self.context_group is not None
         both = torch.stack((key, value), dim=1)
         gathered = gather_from_sequence_parallel_region(both, group=self.context_group)
-        return gathered[:, 0], gathered[:, 1]
+        natural = natural_order(gathered, self.context_group.size())
+        return natural[:, 0], natural[:, 1]

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 from megatron.core.fusions.fused_bias_dropout import get_bias_dropout_add
-from megatron.core.tensor_parallel import ColumnParallelLinear, RowParallelLinear
+from megatron.core.tensor_parallel import ColumnParallelLinear, RowParallelLinear, checkpoint
 from megatron.core.transformer.attention import SelfAttention, SelfAttentionSubmodules
 from megatron.core.transformer.enums import AttnMaskType
 from megatron.core.transformer.identity_op import IdentityOp
@@ -16,6 +16,8 @@ from torch import Tensor
 
 import kernels
 from trainer.model.attention import CoreAttention
+from trainer.model.sequence import SequenceLayout
+from trainer.recipe.observe import KernelsSection
 
 
 class RMSNorm(torch.nn.Module):
@@ -30,8 +32,13 @@ class RMSNorm(torch.nn.Module):
         # Under sequence parallelism each rank normalises its share of the sequence only.
         self.weight.sums_over_tensor_ranks = config.sequence_parallel  # type: ignore[attr-defined]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[..., hidden] -> [..., hidden]."""
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Any:
+        """[..., hidden] -> [..., hidden]; with `residual`, (norm of the sum, the sum).
+
+        One method for both, as ZeRO-3 gives a rank the whole weight only in here.
+        """
+        if residual is not None:
+            return kernels.add_rms_norm(x, residual, self.weight, self.eps)
         return kernels.rms_norm(x, self.weight, self.eps)
 
 
@@ -55,15 +62,63 @@ class SwiGLU(MLP):
         return output, None
 
 
-def layer_spec(config: TransformerConfig) -> ModuleSpec:
+class Attention(SelfAttention):
+    """megatron-core's linears around our core attention, which reads their output in place."""
+
+    def forward(
+        self, hidden_states: Tensor, packed_seq_params: SequenceLayout, **_: Any
+    ) -> tuple[Tensor, None]:
+        """[sequence, batch, hidden] -> ([sequence, batch, hidden], no bias)."""
+        projected, _bias = self.linear_qkv(hidden_states)
+        heads, groups = self.num_attention_heads_per_partition, self.num_query_groups_per_partition
+        grouped = projected.unflatten(-1, (groups, -1, self.hidden_size_per_attention_head))
+        # A group's query heads, then its key and its value: views, as kernels take any strides.
+        query, key, value = grouped.split([heads // groups, 1, 1], dim=-2)
+        query, key = self.q_layernorm(query), self.k_layernorm(key).squeeze(-2)
+        arguments = query, key, value.squeeze(-2)
+        if self.checkpoint_core_attention and self.training:
+            attended = self._checkpointed_attention_forward(
+                *arguments, None, packed_seq_params=packed_seq_params
+            )
+        else:
+            attended = self.core_attention(*arguments, packed_seq_params=packed_seq_params)
+        output, _bias = self.linear_proj(attended)
+        return output, None
+
+
+class Layer(TransformerLayer):
+    """One pre-norm block, with the residual add before the second norm fused into it."""
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        packed_seq_params: SequenceLayout | None = None,
+        **_: Any,
+    ) -> tuple[Tensor, None]:
+        """[sequence, batch, hidden] -> ([sequence, batch, hidden], no context)."""
+        normalised = self.input_layernorm(hidden_states)
+        attended, _bias = self.self_attention(normalised, packed_seq_params=packed_seq_params)
+        normalised, residual = self.pre_mlp_layernorm(attended, hidden_states)
+        if self.recompute_mlp and self.training:
+            output, _bias = checkpoint(self.mlp, False, normalised)
+        else:
+            output, _bias = self.mlp(normalised)
+        return residual + output, None
+
+
+def layer_spec(config: TransformerConfig, kernels: KernelsSection) -> ModuleSpec:
     """One transformer layer: pre-norm, grouped-query attention, SwiGLU, no biases."""
     head_norm = HeadNorm if config.qk_layernorm else IdentityOp
+    core_attention = ModuleSpec(
+        module=CoreAttention,
+        params={"backend": kernels.attention, "deterministic": kernels.deterministic},
+    )
     attention = ModuleSpec(
-        module=SelfAttention,
+        module=Attention,
         params={"attn_mask_type": AttnMaskType.causal},
         submodules=SelfAttentionSubmodules(
             linear_qkv=ColumnParallelLinear,
-            core_attention=CoreAttention,
+            core_attention=core_attention,
             linear_proj=RowParallelLinear,
             q_layernorm=head_norm,
             k_layernorm=head_norm,
@@ -75,7 +130,7 @@ def layer_spec(config: TransformerConfig) -> ModuleSpec:
         submodules=MLPSubmodules(linear_fc1=ColumnParallelLinear, linear_fc2=RowParallelLinear),
     )
     return ModuleSpec(
-        module=TransformerLayer,
+        module=Layer,
         submodules=TransformerLayerSubmodules(
             input_layernorm=RMSNorm,
             self_attention=attention,

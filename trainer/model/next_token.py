@@ -41,8 +41,10 @@ class NextToken:
 
         `supervised`: how many tokens of the *global* batch have a label.
         """
-        micro_batches = list(self._split(batch))
-        step = partial(_forward_step, self._loss(supervised))
+        # Gradients are averaged over replicas afterwards; this undoes that division.
+        scale = self._layout.replicas.size / supervised.clamp(min=1)
+        micro_batches = list(self._split(batch, scale))
+        step = partial(_forward_step, _loss(scale))
         return run_schedule(
             self._chunks,
             step,
@@ -55,39 +57,33 @@ class NextToken:
             forward_only=forward_only,
         )
 
-    def _split(self, batch: Batch) -> Iterator[MicroBatch]:
+    def _split(self, batch: Batch, scale: Tensor) -> Iterator[MicroBatch]:
         device, context = self._layout.device, self._layout.context
         tensors = [batch.tokens, batch.labels, batch.position_ids]
         tokens, labels, positions = (t.to(device, non_blocking=True) for t in tensors)
         for start in range(0, tokens.shape[0], self._micro):
             rows = slice(start, start + self._micro)
-            yield MicroBatch(
-                tokens[rows][:, self._places],
-                labels[rows][:, self._places],
-                SequenceLayout.whole(
-                    positions[rows], self._frequencies, context.rank, context.size
-                ),
+            layout = SequenceLayout.whole(
+                positions[rows], self._frequencies, context.rank, context.size
             )
+            layout.expected_gradient = scale
+            yield MicroBatch(tokens[rows][:, self._places], labels[rows][:, self._places], layout)
 
-    def _loss(
-        self, supervised: Tensor
-    ) -> Callable[[Tensor], tuple[Tensor, Tensor, dict[str, Tensor]]]:
-        # Gradients are averaged over replicas afterwards; this undoes that division.
-        scale = self._layout.replicas.size / supervised.clamp(min=1)
-        tokens = torch.ones((), dtype=torch.int)
 
-        def loss(losses: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-            total = losses.sum()
-            return total * scale, tokens, {"loss_sum": total.detach()}
+def _loss(scale: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor, dict[str, Tensor]]]:
+    tokens = torch.ones((), dtype=torch.int)
 
-        return loss
+    def loss(total: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        return total * scale, tokens, {"loss_sum": total.detach()}
+
+    return loss
 
 
 def _forward_step(
     loss: Callable[..., Any], micro_batches: Iterator[MicroBatch], chunk: Any
 ) -> tuple[Tensor, Callable[..., Any]]:
     micro = next(micro_batches)
-    return chunk(micro.tokens, micro.layout, micro.labels), loss
+    return chunk(micro.tokens, micro.layout, micro.labels, reduction="sum"), loss
 
 
 def supervised_in(batch: Batch) -> int:

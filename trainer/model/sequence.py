@@ -1,10 +1,12 @@
 """How tokens lie in a micro-batch: documents, positions, this rank's share, what may be seen."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
+import kernels
 from trainer.recipe import Recipe
 
 
@@ -19,24 +21,21 @@ def context_slice(sequence_length: int, rank: int, size: int) -> Tensor:
     return torch.cat((chunks[rank], chunks[2 * size - 1 - rank]))
 
 
-def rope_frequencies(recipe: Recipe) -> Tensor:
-    """Angle a position, in radians, of each channel pair; fp32 [head_size / 2].
+def natural_order(gathered: Tensor, size: int) -> Tensor:
+    """What `size` context ranks gathered, [sequence, ...], in the order of the sequence."""
+    if size == 1:
+        return gathered
+    chunks = gathered.chunk(2 * size)
+    early = [chunks[2 * rank] for rank in range(size)]
+    late = [chunks[2 * rank + 1] for rank in reversed(range(size))]
+    return torch.cat(early + late)
 
-    Base frequencies after Su et al. 2021; with `rope_scaling`, long wavelengths are stretched as
-    Llama 3.1 does it: all of `factor` beyond the original context, none below it, smooth between.
-    """
+
+def rope_frequencies(recipe: Recipe) -> Tensor:
+    """Angle a position, in radians, of each channel pair; fp32 [head_size / 2]."""
     model = recipe.model
-    head_size = model.head_size or model.hidden // model.heads
-    exponents = torch.arange(0, head_size, 2, dtype=torch.float32) / head_size
-    frequencies = 1.0 / model.rope_theta**exponents
-    scaling = model.rope_scaling
-    if scaling is None:
-        return frequencies
-    wavelengths = 2 * torch.pi / frequencies
-    turns = scaling.original_context / wavelengths
-    low, high = scaling.low_frequency_factor, scaling.high_frequency_factor
-    keep = ((turns - low) / (high - low)).clamp(0.0, 1.0)
-    return frequencies * keep + frequencies / scaling.factor * (1.0 - keep)
+    scaling = model.rope_scaling.model_dump() if model.rope_scaling else {}
+    return kernels.rope_frequencies(model.head_width, model.rope_theta, **scaling)
 
 
 @dataclass
@@ -44,49 +43,41 @@ class SequenceLayout:
     """The documents of one micro-batch, as attention needs them; made once, read by every layer.
 
     `position_ids`: int64 [batch, sequence], the *whole* sequence on every rank; a document begins
-    where it is 0. `queries`: the places this rank holds, [sequence / context size]; `keys`: the
-    places of the gathered keys, in the order in which gathering gives them, [sequence]. While
-    generating, `position_ids` covers the cache too, and `queries` are its last places.
+    where it is 0. `queries`: the places this rank holds, [sequence / context size], rising; none:
+    all. While generating, `position_ids` covers the cache too, and `queries` are its last places.
     """
 
     position_ids: Tensor
-    queries: Tensor
-    keys: Tensor
+    queries: Tensor | None
     frequencies: Tensor
+    expected_gradient: Tensor | None = None
+    """What the sum of the losses is multiplied by before the backward pass, where it is known."""
     qkv_format: str = "sbhd"  # megatron-core asks this of whatever describes packed sequences
-    _cache: dict[str, tuple[Tensor, ...]] = field(default_factory=dict)
 
     @classmethod
     def whole(
         cls, position_ids: Tensor, frequencies: Tensor, context_rank: int = 0, context_size: int = 1
     ) -> "SequenceLayout":
         """The layout of a training micro-batch on context rank `context_rank`."""
-        length, device = position_ids.shape[1], position_ids.device
-        shares = [context_slice(length, rank, context_size) for rank in range(context_size)]
-        queries = shares[context_rank].to(device)
-        return cls(position_ids, queries, torch.cat(shares).to(device), frequencies)
+        if context_size == 1:
+            return cls(position_ids, None, frequencies)
+        queries = context_slice(position_ids.shape[1], context_rank, context_size)
+        return cls(position_ids, queries.to(position_ids.device), frequencies)
 
+    @property
+    def length(self) -> int:
+        """Tokens that this rank holds of each sequence."""
+        return self.position_ids.shape[1] if self.queries is None else len(self.queries)
+
+    @cached_property
     def rotation(self) -> tuple[Tensor, Tensor]:
-        """Cos and sin of this rank's tokens, fp32 [sequence / context, batch, 1, head_size]."""
-        if "rotation" not in self._cache:
-            positions = self.position_ids[:, self.queries].t().float()
-            angles = positions[..., None] * self.frequencies.to(positions.device)
-            angles = torch.cat((angles, angles), dim=-1).unsqueeze(2)
-            self._cache["rotation"] = (angles.cos(), angles.sin())
-        cos, sin = self._cache["rotation"]
-        return cos, sin
+        """Cos and sin of this rank's tokens, fp32 [batch, sequence / context, head_size / 2]."""
+        positions = self.position_ids
+        if self.queries is not None:
+            positions = positions[:, self.queries]
+        return kernels.rope_table(positions, self.frequencies.to(positions.device))
 
-    def mask(self, dtype: torch.dtype) -> Tensor:
-        """0 where a query may look, -inf elsewhere: [batch, 1, queries, keys].
-
-        A token sees itself and what came before it in its own document.
-        """
-        name = f"mask {dtype}"
-        if name not in self._cache:
-            documents = (self.position_ids == 0).cumsum(dim=1)
-            same = documents[:, self.queries, None] == documents[:, None, self.keys]
-            before = self.queries[:, None] >= self.keys[None, :]
-            visible = (same & before).unsqueeze(1)
-            mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
-            self._cache[name] = (mask.masked_fill_(~visible, float("-inf")),)
-        return self._cache[name][0]
+    @cached_property
+    def visible(self) -> kernels.Visible:
+        """A token sees itself and what came before it in its own document."""
+        return kernels.Visible.documents(self.position_ids, self.queries)

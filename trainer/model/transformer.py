@@ -1,49 +1,55 @@
 """The language model: megatron-core's GPTModel with our layers, loss, and initialisation."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from megatron.core import parallel_state
-from megatron.core.models.gpt import GPTModel
 from megatron.core.transformer.transformer_block import (
     TransformerBlockSubmodules,
     get_num_layers_to_build,
 )
 from torch import Tensor
 
-import kernels
 from trainer.model.initialize import initialize_weights
 from trainer.model.layers import RMSNorm, layer_spec
+from trainer.model.output import Targets, use_targets
 from trainer.model.sequence import SequenceLayout
 from trainer.parallel.layout import Layout
-from trainer.parallel.megatron import transformer_config
+from trainer.parallel.megatron import HiddenStatesModel, transformer_config
 from trainer.recipe import Recipe
 
 
-class LanguageModel(GPTModel):
+class LanguageModel(HiddenStatesModel):
     """One rank's model chunk: its layers, and the embedding or the output head where it has them.
 
     Positions enter in attention (SequenceLayout), so megatron-core embeds tokens only.
     """
 
     def forward(
-        self, tokens: Tensor, layout: SequenceLayout, labels: Tensor | None = None
+        self,
+        tokens: Tensor,
+        layout: SequenceLayout,
+        labels: Tensor | None = None,
+        *,
+        reduction: Literal["none", "sum"] = "none",
     ) -> Tensor:
         """Hidden states between stages; on the last, losses or logits.
 
         `tokens`, `labels`: int64 [batch, sequence / context size]. With labels the last stage gives
-        nats a token, fp32 [batch, sequence]; without, logits [batch, sequence, vocab / tensor].
-        Other stages give [sequence, batch, hidden].
+        nats a token, fp32 [batch, sequence], or with `reduction` "sum" their sum, []; without,
+        logits [batch, sequence, vocab / tensor]. Other stages give [sequence, batch, hidden].
         """
-        output: Tensor = super().forward(
-            tokens, None, None, labels=labels, packed_seq_params=layout
-        )
-        return output
-
-    def compute_language_model_loss(self, labels: Tensor, logits: Tensor) -> Tensor:
-        """Nats a token, [batch, sequence] like the labels; logits [sequence, batch, vocab]."""
-        losses = kernels.cross_entropy(logits, labels.t(), self.pg_collection.tp)
-        return losses.t()
+        hidden = self.hidden_states(tokens, layout)
+        if not self.post_process:
+            return hidden
+        targets = None
+        if labels is not None:
+            targets = Targets(labels, reduction, layout.expected_gradient)
+        weight = None
+        if self.share_embeddings_and_output_weights:
+            weight = self.shared_embedding_or_output_weight()
+        output: Tensor = self.output_layer(hidden, weight=weight, targets=targets)[0]
+        return output if output.dim() == 0 else output.transpose(0, 1)
 
 
 def build_model(recipe: Recipe, vocab: int, layout: Layout) -> list[LanguageModel]:
@@ -66,7 +72,8 @@ def build_model(recipe: Recipe, vocab: int, layout: Layout) -> list[LanguageMode
 def _build_chunk(config: Any, recipe: Recipe, vocab: int, stage: int | None) -> LanguageModel:
     ends = {"ignore_virtual": stage is None, "vp_stage": stage}
     spec = TransformerBlockSubmodules(
-        layer_specs=[layer_spec(config)] * get_num_layers_to_build(config, vp_stage=stage),
+        layer_specs=[layer_spec(config, recipe.kernels)]
+        * get_num_layers_to_build(config, vp_stage=stage),
         layer_norm=RMSNorm,
     )
     chunk = LanguageModel(
@@ -80,6 +87,8 @@ def _build_chunk(config: Any, recipe: Recipe, vocab: int, stage: int | None) -> 
         position_embedding_type="none",
         vp_stage=stage,
     )
+    if chunk.post_process:
+        use_targets(chunk.output_layer, recipe.kernels.loss)
     for parameter in chunk.parameters():
         # bf16 weights accumulate their micro-batches' gradients in fp32 (architecture, D10).
         parameter.grad_dtype = torch.float32

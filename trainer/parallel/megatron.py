@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from megatron.core import parallel_state
+from megatron.core.models.gpt import GPTModel
 from megatron.core.pipeline_parallel import get_forward_backward_func
 from megatron.core.tensor_parallel import model_parallel_cuda_manual_seed
 from megatron.core.transformer.transformer_config import TransformerConfig
@@ -141,6 +142,23 @@ def _recompute(what: str) -> dict[str, Any]:
         }
     modules = {"attention": ["core_attn"], "mlp": ["mlp"]}[what]
     return {"recompute_granularity": "selective", "recompute_modules": modules}
+
+
+class HiddenStatesModel(GPTModel):
+    """GPTModel up to its last hidden states: what becomes of them is its subclass's business."""
+
+    def hidden_states(self, tokens: torch.Tensor, packed_seq_params: Any) -> torch.Tensor:
+        """[sequence, batch, hidden], under sequence parallelism this rank's share of it.
+
+        `packed_seq_params` reaches every layer untouched.
+        """
+        hidden: torch.Tensor = super().forward(
+            tokens, None, None, packed_seq_params=packed_seq_params
+        )
+        return hidden
+
+    def _postprocess(self, hidden_states: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+        return hidden_states
 
 
 def forward_backward(

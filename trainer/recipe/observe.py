@@ -27,4 +27,11 @@ class KernelsSection(Section):
     """Which implementation of an operator runs."""
 
     attention: Literal["auto", "reference", "sdpa", "triton", "flash"] = "auto"
-    """`auto` takes the fastest one that the device has."""
+    """`auto`: on a GPU the one measured fastest for the model's shapes, on the CPU sdpa; `flash`
+    needs the package flash-attn."""
+    deterministic: bool = True
+    """Whether attention's backward pass may not use atomics; without it, a resumed run is not
+    bitwise the same."""
+    loss: Literal["auto", "fused", "logits"] = "auto"
+    """`fused`: the output projection and the loss a chunk of tokens at a time, without the logits
+    of all; `logits`: with them; `auto`: fused from 16,384 ids a rank on."""

@@ -1,5 +1,6 @@
 """What the sections of a recipe owe each other; each rule is one line with its mend."""
 
+import importlib.util
 from typing import TYPE_CHECKING
 
 from trainer.errors import RecipeError
@@ -47,6 +48,12 @@ def check_world(recipe: "Recipe", world_size: int, device: str) -> None:
             f"parallel.virtual: the interleaved schedule needs micro-batches in multiples of "
             f"parallel.pipeline {sizes.pipeline}, but {world_size} ranks make {micro_batches}; try "
             f"batch.sequences={_round_up(micro_batches, sizes.pipeline) * replicas * batch.micro}"
+        )
+    kernels = recipe.kernels
+    if device == "cuda" and kernels.attention == "sdpa" and kernels.deterministic:
+        raise RecipeError(
+            "kernels.attention: sdpa is not bitwise repeatable on a GPU; use "
+            "kernels.attention=auto or kernels.deterministic=false"
         )
     if device == "cpu" and recipe.zero.offload != "none":
         raise RecipeError(
@@ -158,11 +165,29 @@ def _check_corpus(recipe: "Recipe") -> None:
 
 
 def _check_kernels(recipe: "Recipe") -> None:
-    attention = recipe.kernels.attention
-    if attention not in ("auto", "sdpa"):
+    """What the implementations asked for by name can do; `auto` takes one that can."""
+    attention, size = recipe.kernels.attention, recipe.model.head_width
+    if attention == "triton" and (size % 8 or size > 256):
         raise RecipeError(
-            f"kernels.attention: {attention} is not built yet; use kernels.attention=auto"
+            f"kernels.attention: triton takes heads of 8 to 256 channels in steps of 8, and these "
+            f"have {size}; use kernels.attention=auto"
         )
+    if attention == "flash":
+        if importlib.util.find_spec("flash_attn") is None:
+            raise RecipeError(
+                "kernels.attention: flash needs the package flash-attn, which is not installed; "
+                "install it or use kernels.attention=auto"
+            )
+        if recipe.parallel.context > 1:
+            raise RecipeError(
+                "kernels.attention: flash knows whole sequences only, and parallel.context shares "
+                "them out; use kernels.attention=auto"
+            )
+        if recipe.precision != "bf16":
+            raise RecipeError(
+                f"kernels.attention: flash takes bf16 only, and precision is {recipe.precision}; "
+                "use precision=bf16 or kernels.attention=auto"
+            )
 
 
 def _divides(name: str, value: int, by: str, divisor: int) -> None:

@@ -1,0 +1,224 @@
+"""Which keys each query sees, as intervals: memory grows with the sequence, not with its square."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from kernels.arguments import check
+
+Kind = Literal["full", "causal", "documents", "intervals"]
+
+
+@dataclass(frozen=True, eq=False)
+class Visible:
+    """Query q sees the keys low[q] <= k <= high[q]; key k is seen by first[k] <= q <= last[k].
+
+    `low`, `high`: int32 [batch, queries], in 0..keys and -1..keys-1, neither ever falling with q;
+    where high < low the query sees nothing. `first`, `last`: int32 [batch, keys], the same relation
+    from the keys' side; they never fall either. `kind` and `window` are known by construction, so
+    that choosing a back end never waits for the device. Make one by a constructor below, once a
+    micro-batch; every layer reads it.
+    """
+
+    low: Tensor
+    high: Tensor
+    first: Tensor
+    last: Tensor
+    kind: Kind
+    window: int | None = None
+    """Keys that a query sees at most, itself included; none: all that it may."""
+    may_see_nothing: bool = False
+    """Whether some query might see no key; its output is 0 and its lse -inf."""
+    _begins: Tensor | None = None
+    _made: dict[str, Tensor] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def causal(
+        cls,
+        batch: int,
+        queries: int,
+        keys: int | None = None,
+        window: int | None = None,
+        device: torch.device | str = "cpu",
+    ) -> "Visible":
+        """A token sees itself and those before it; the queries are the last of the `keys` places.
+
+        `window`: how many tokens it sees at most, itself included. With more queries than keys, the
+        first queries see nothing.
+        """
+        keys = queries if keys is None else keys
+        _check_sizes(batch, queries, keys, window)
+        place = torch.arange(keys - queries, keys, device=device)
+        low = place.new_zeros(queries)
+        if window is not None:
+            low = (place - window + 1).clamp(min=0)
+        empty = queries > keys
+        return cls._shared(batch, low, place.clamp(min=-1), keys, "causal", window, empty)
+
+    @classmethod
+    def full(
+        cls, batch: int, queries: int, keys: int, device: torch.device | str = "cpu"
+    ) -> "Visible":
+        """Every query sees every key."""
+        _check_sizes(batch, queries, keys, None)
+        low = torch.zeros(queries, dtype=torch.int64, device=device)
+        return cls._shared(batch, low, low + (keys - 1), keys, "full", None, keys == 0)
+
+    @classmethod
+    def documents(
+        cls, position_ids: Tensor, queries: Tensor | None = None, window: int | None = None
+    ) -> "Visible":
+        """A token sees itself and those before it in its own document.
+
+        `position_ids`: int [batch, sequence]; a document begins where it is 0. Keys are the whole
+        sequence in its natural order. `queries`: int [n], rising: the places that the queries hold,
+        as a context-parallel rank's share or generation's last places; none: all.
+        """
+        check(
+            position_ids.dim() == 2 and not position_ids.is_floating_point(),
+            f"position_ids: shape {list(position_ids.shape)} should be integers [batch, sequence]",
+        )
+        _check_window(window)
+        keys = position_ids.shape[1]
+        place = torch.arange(keys, device=position_ids.device)
+        begins = torch.where(position_ids == 0, place, 0)
+        begins = begins.cummax(dim=1).values if keys else begins
+        if queries is None:
+            return cls._of_documents(begins, place, keys, window)
+        check(
+            queries.dim() == 1 and not queries.is_floating_point(),
+            f"queries: shape {list(queries.shape)} should be integers [queries]",
+        )
+        check(
+            queries.device == position_ids.device,
+            f"queries: is on {queries.device}, but position_ids on {position_ids.device}; move one",
+        )
+        if queries.device.type == "cpu" and len(queries) > 0:  # elsewhere it would be a wait
+            low, high = int(queries.min()), int(queries.max())
+            check(
+                low >= 0 and high < keys, f"queries: places {low}..{high} are not in 0..{keys - 1}"
+            )
+            check(bool((queries.diff() >= 0).all()), "queries: places must be in rising order")
+        return cls._of_documents(begins[:, queries], queries, keys, window, whole=False)
+
+    @classmethod
+    def from_cu_seqlens(
+        cls, cu_seqlens: Tensor, length: int, window: int | None = None
+    ) -> "Visible":
+        """Documents by their boundaries, FlashAttention's convention; a batch of 1.
+
+        `cu_seqlens`: int [documents + 1], rising from 0; `length`: tokens in all. What lies beyond
+        the last boundary, as padding, is one more document.
+        """
+        check(
+            cu_seqlens.dim() == 1 and len(cu_seqlens) > 0 and not cu_seqlens.is_floating_point(),
+            f"cu_seqlens: shape {list(cu_seqlens.shape)} should be integers [documents + 1]",
+        )
+        _check_sizes(1, length, length, window)
+        place = torch.arange(length, device=cu_seqlens.device)
+        bounds = cu_seqlens.long()
+        begins = bounds[torch.searchsorted(bounds, place, right=True) - 1]
+        return cls._of_documents(begins[None], place, length, window)
+
+    @classmethod
+    def _of_documents(
+        cls, begins: Tensor, place: Tensor, keys: int, window: int | None, whole: bool = True
+    ) -> "Visible":
+        low = begins if window is None else torch.maximum(begins, place - window + 1)
+        high = place.expand_as(low)
+        sides = _sides(low, high, keys)
+        if whole:
+            return cls(*sides, kind="documents", window=window, _begins=begins)
+        return cls(*sides, kind="intervals", window=window)
+
+    @classmethod
+    def _shared(
+        cls,
+        batch: int,
+        low: Tensor,
+        high: Tensor,
+        keys: int,
+        kind: Kind,
+        window: int | None,
+        may_see_nothing: bool,
+    ) -> "Visible":
+        """All sequences alike: one row, which the batch shares."""
+        low, high, first, last = (
+            side.expand(batch, -1) for side in _sides(low[None], high[None], keys)
+        )
+        return cls(low, high, first, last, kind, window, may_see_nothing)
+
+    @property
+    def batch(self) -> int:
+        """Sequences."""
+        return self.low.shape[0]
+
+    @property
+    def queries(self) -> int:
+        """Queries a sequence."""
+        return self.low.shape[1]
+
+    @property
+    def keys(self) -> int:
+        """Keys a sequence."""
+        return self.first.shape[1]
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether it is the plain lower triangle, which other libraries have a flag for."""
+        return self.kind == "causal" and self.window is None and self.queries == self.keys
+
+    def dense(self) -> Tensor:
+        """True where a query sees a key: bool [batch, queries, keys]."""
+        key = torch.arange(self.keys, device=self.low.device)
+        return (self.low[..., None] <= key) & (key <= self.high[..., None])
+
+    def mask(self, dtype: torch.dtype) -> Tensor:
+        """0 where a query sees a key, -inf elsewhere: [batch, 1, queries, keys]; made once."""
+        name = f"mask {dtype}"
+        if name not in self._made:
+            hidden = ~self.dense()[:, None]
+            mask = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device)
+            self._made[name] = mask.masked_fill_(hidden, float("-inf"))
+        return self._made[name]
+
+    def sees_something(self) -> Tensor:
+        """Whether each query sees any key: bool [batch, queries]."""
+        return self.low <= self.high
+
+    def cu_seqlens(self) -> tuple[Tensor, int]:
+        """(int32 [documents + 1], the longest document), over the batch's sequences end to end.
+
+        For kind "documents" only. Waits for the device the first time.
+        """
+        assert self._begins is not None, "only whole packed sequences have boundaries"
+        if "cu_seqlens" not in self._made:
+            place = torch.arange(self.keys, device=self.low.device)
+            begins = (self._begins == place).flatten().nonzero().flatten()
+            ends = begins.new_full((1,), self.batch * self.keys)
+            bounds = torch.cat((begins, ends)).int()
+            self._made["cu_seqlens"] = bounds
+            self._made["longest"] = bounds.diff().max().cpu()
+        return self._made["cu_seqlens"], int(self._made["longest"])
+
+
+def _sides(low: Tensor, high: Tensor, keys: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(low, high, first, last) in int32 from int64 [batch, queries]."""
+    low, high = low.contiguous(), high.contiguous()
+    key = torch.arange(keys, device=low.device).expand(low.shape[0], keys).contiguous()
+    first = torch.searchsorted(high, key, out_int32=True)
+    last = torch.searchsorted(low, key, right=True, out_int32=True) - 1
+    return low.int(), high.int(), first, last
+
+
+def _check_sizes(batch: int, queries: int, keys: int, window: int | None) -> None:
+    for name, size in (("batch", batch), ("queries", queries), ("keys", keys)):
+        check(size >= 0, f"{name}: {size} is negative")
+    check(max(queries, keys) < 2**31, f"keys: {keys} and {queries} queries must be below 2^31")
+    _check_window(window)
+
+
+def _check_window(window: int | None) -> None:
+    check(window is None or window > 0, f"window: {window} tokens; it must be positive or left out")
