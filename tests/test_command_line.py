@@ -1,6 +1,7 @@
 """The `lyceum` command as a person meets it."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -73,7 +74,7 @@ def test_help_and_show_do_not_import_torch(words: list[str]) -> None:
         *(["demo"], ["corpus"], ["corpus", "build"], ["corpus", "inspect"], ["corpus", "verify"]),
         *(["corpus", "trace"], ["train"], ["evaluate"], ["generate"], ["checkpoint"]),
         *(["checkpoint", "ls"], ["checkpoint", "verify"], ["checkpoint", "prune"]),
-        *(["checkpoint", "diff"], ["bench"], ["bench", "train"]),
+        *(["checkpoint", "diff"], ["bench"], ["bench", "train"], ["bench", "kernels"]),
     ],
     ids=" ".join,
 )
@@ -201,6 +202,20 @@ def test_foreign_kernels_module_in_front_of_ours_is_refused(tmp_path: Path) -> N
     (tmp_path / "kernels").mkdir()
     (tmp_path / "kernels" / "__init__.py").touch()
     _assert_refused(tmp_path, str(tmp_path))
+
+
+def test_an_unknown_kernel_implementation_is_refused() -> None:
+    """Catches a misspelt LYCEUM_KERNELS that is taken for none, or ends in a stack trace."""
+    answer = subprocess.run(
+        [sys.executable, "-m", "trainer", "train", "tiny", "--show"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "LYCEUM_KERNELS": "cuda"},
+    )
+    assert answer.returncode == 2
+    assert answer.stderr.count("\n") == 1
+    assert "LYCEUM_KERNELS: 'cuda' is unknown; use reference, triton" in answer.stderr
 
 
 def _assert_refused(front: Path, part: str) -> None:

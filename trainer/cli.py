@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.command_line import Verb, parse
-from trainer.errors import DataError, LyceumError, StopRequested
-from trainer.preflight import refuse_foreign_kernels
+from trainer.errors import DataError, LyceumError, RecipeError, StopRequested
+from trainer.preflight import refuse_foreign_kernels, refuse_unknown_kernels
 
 if TYPE_CHECKING:
     from trainer.recipe import Recipe
@@ -29,6 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         parsed = parse(words, _VERBS)
         refuse_foreign_kernels()
+        refuse_unknown_kernels()
         run: Verb = parsed.run
         return run(parsed)
     except LyceumError as error:
@@ -187,6 +188,27 @@ def _bench_train(call: Namespace) -> int:
     return 0
 
 
+def _bench_kernels(call: Namespace) -> int:
+    from kernels.bench.command import kernels_command
+    from kernels.bench.errors import BenchError, GateFailed
+
+    try:
+        kernels_command(
+            call.family,
+            sizes=call.sizes,
+            compile_only=call.compile_only,
+            write=call.write,
+            tune=call.tune,
+            json_file=_path(call.json_file),
+            plots=_path(call.plots),
+        )
+    except BenchError as error:
+        raise RecipeError(str(error)) from error
+    except GateFailed as error:
+        raise LyceumError(str(error)) from error
+    return 0
+
+
 _VERBS: dict[str, Verb] = {
     "demo": _demo,
     "corpus build": _corpus_build,
@@ -201,6 +223,7 @@ _VERBS: dict[str, Verb] = {
     "checkpoint prune": _checkpoint_prune,
     "checkpoint diff": _checkpoint_diff,
     "bench train": _bench_train,
+    "bench kernels": _bench_kernels,
 }
 
 

@@ -60,11 +60,7 @@ def _grammar(verbs: dict[str, Verb]) -> _Parser:
     _add_reading(verb)
     _add_checkpoint(verb)
 
-    bench = _branch(verb("bench", "the benchmarks"))
-    train = verb("bench train", "speed and memory of a recipe, against a bare PyTorch loop", bench)
-    _recipe(train)
-    train.add_argument("--pairs", type=_positive, default=5, metavar="N", help="alternating pairs")
-    train.add_argument("--json", dest="json_file", metavar="FILE", help="write the figures here")
+    _add_bench(verb)
     return parser
 
 
@@ -125,6 +121,37 @@ def _add_checkpoint(verb: Callable[..., _Parser]) -> None:
     diff = verb("checkpoint diff", "how two checkpoints differ", branch)
     diff.add_argument("checkpoint", metavar="A")
     diff.add_argument("other", metavar="B")
+
+
+def _add_bench(verb: Callable[..., _Parser]) -> None:
+    branch = _branch(verb("bench", "the benchmarks"))
+    train = verb("bench train", "speed and memory of a recipe, against a bare PyTorch loop", branch)
+    _recipe(train)
+    train.add_argument("--pairs", type=_positive, default=5, metavar="N", help="alternating pairs")
+    train.add_argument("--json", dest="json_file", metavar="FILE", help="write the figures here")
+
+    kernels = verb("bench kernels", "our kernels, beside others' and the hardware's limits", branch)
+    kernels.add_argument("family", nargs="?", metavar="FAMILY", help="as rms_norm; none: all")
+    kernels.add_argument(
+        "--sizes",
+        choices=("sweep", "model"),
+        default="sweep",
+        help="a range of widths, or an 8B Llama's shapes",
+    )
+    mode = kernels.add_mutually_exclusive_group()
+    mode.add_argument(
+        "--compile-only",
+        action="store_true",
+        help="compile for sm_80, sm_90 and sm_100, and check the machine code; needs no GPU",
+    )
+    mode.add_argument(
+        "--tune", action="store_true", help="measure tile sizes and rewrite this GPU's table"
+    )
+    kernels.add_argument(
+        "--write", action="store_true", help="with --compile-only: renew the checked-in readings"
+    )
+    kernels.add_argument("--json", dest="json_file", metavar="FILE", help="write the figures here")
+    kernels.add_argument("--plots", metavar="DIR", help="draw a picture of each family there")
 
 
 def _branch(parser: argparse.ArgumentParser) -> Any:

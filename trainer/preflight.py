@@ -2,9 +2,19 @@
 
 import importlib.metadata
 import importlib.util
+import os
 from pathlib import Path
 
-from trainer.errors import ClusterError
+from trainer.errors import ClusterError, RecipeError
+
+
+def refuse_unknown_kernels() -> None:
+    """Raise RecipeError unless LYCEUM_KERNELS, where it is set, names an implementation."""
+    chosen = os.environ.get("LYCEUM_KERNELS", "")
+    if chosen not in ("", "reference", "triton"):
+        raise RecipeError(
+            f"LYCEUM_KERNELS: {chosen!r} is unknown; use reference, triton, or leave it out"
+        )
 
 
 def refuse_foreign_kernels() -> None:

@@ -1,0 +1,1 @@
+"""Kernel benchmarks: what is measured (one file a family), the measuring, the tables and plots."""

@@ -1,0 +1,60 @@
+"""What the GPU can do at best, and the least time that a case can take under that."""
+
+from dataclasses import dataclass
+
+import torch
+
+from kernels.bench.case import BenchCase
+from kernels.bench.measure import Call, Clock, measure
+
+_COPIED_BYTES = 2**30
+_SIDE = 8192
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """Rates of the memory (bytes read + bytes written) and of the tensor cores in bf16."""
+
+    bytes_per_second: float
+    flops_per_second: float
+    source: str
+
+    def floor_seconds(self, case: BenchCase) -> float:
+        """The least time that the case's traffic and work allow; they may overlap fully."""
+        return max(case.traffic / self.bytes_per_second, case.work / self.flops_per_second)
+
+    def best_rate(self, case: BenchCase) -> float:
+        """The ceiling of what the case is rated by: FLOP/s where it has work, else bytes/s."""
+        return self.flops_per_second if case.work else self.bytes_per_second
+
+
+H200 = Ceilings(
+    bytes_per_second=4.3e12,
+    flops_per_second=790e12,
+    source="measured on one NVIDIA H200: device copy, and bf16 8192^3 product on random data "
+    "(datasheet: 4.8 TB/s and 989 TFLOP/s)",
+)
+"""For floors on a machine without a GPU."""
+
+
+def measure_ceilings(device: torch.device, clock: Clock) -> Ceilings:
+    """Copy one GiB, and multiply bf16 matrices of random numbers (zeros would clock higher)."""
+    copied = measure(_copy(device), clock)
+    multiplied = measure(_multiply(device), clock, enough=0.5)
+    return Ceilings(
+        bytes_per_second=2 * _COPIED_BYTES / copied.median_seconds,
+        flops_per_second=2 * _SIDE**3 / multiplied.median_seconds,
+        source="measured in this run: copy of 1 GiB, and bf16 8192^3 product on random data",
+    )
+
+
+def _copy(device: torch.device) -> Call:
+    source = torch.empty(_COPIED_BYTES, dtype=torch.int8, device=device).random_()
+    target = torch.empty_like(source)
+    return lambda: target.copy_(source)
+
+
+def _multiply(device: torch.device) -> Call:
+    left, right = (torch.randn(_SIDE, _SIDE, dtype=torch.bfloat16, device=device) for _ in range(2))
+    product = torch.empty_like(left)
+    return lambda: torch.mm(left, right, out=product)

@@ -1,0 +1,110 @@
+"""SwiGLU and GeGLU: inner widths 4096 to 28672, 8192 rows, bf16."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from kernels import geglu, swiglu
+from kernels.bench.case import BenchCase, CompileCase, Implementations, Sizes, TuneCase
+from kernels.bench.peers import backward_of, compiled, liger
+from kernels.glu import ACTIVATIONS, Activation, _launch_backward, _launch_forward, reference
+
+ROWS = 8192
+WIDTHS = (4096, 8192, 14336, 28672)
+MODEL_WIDTHS = (14336,)
+
+Unit = Callable[[Tensor], Tensor]
+
+
+def bench_cases(sizes: Sizes) -> Iterator[BenchCase]:
+    """Forward reads both halves and writes one; backward reads three and writes two."""
+    for width in WIDTHS if sizes == "sweep" else MODEL_WIDTHS:
+        half = ROWS * width * 2
+        size = f"{ROWS} x {width} bf16"
+        for name, units in (("swiglu", _swiglu_units), ("geglu", _geglu_units)):
+            forward, backward = partial(_forward, units, width), partial(_backward, units, width)
+            yield BenchCase(f"{name} forward", size, width, 3 * half, 0, forward)
+            yield BenchCase(f"{name} backward", size, width, 5 * half, 0, backward)
+
+
+def compile_cases() -> Iterator[CompileCase]:
+    """Every activation, at the inner width of a Llama-3 8B and of a small model."""
+    for activation in ACTIVATIONS:
+        for width in (256, 14336):
+            name = f"{activation} {width} bf16"
+            run = partial(_compile_forward, activation, width)
+            yield CompileCase(f"forward {name}", run)
+            run = partial(_compile_backward, activation, width)
+            yield CompileCase(f"backward {name}", run)
+
+
+def tune_cases() -> Iterator[TuneCase]:
+    """Columns and warps a program; one shape serves all wide rows."""
+    for width in (256, 14336):
+        shapes = [
+            {"ROWS": rows, "BLOCK": block, "num_warps": warps}
+            for rows in (1, 2, 4, 8)
+            for block in ((256,) if width == 256 else (512, 1024, 2048, 4096))
+            for warps in (4, 8)
+            if 4 <= rows * block // (32 * warps) <= 32
+        ]
+        yield TuneCase("glu.forward", width, shapes, partial(_tuned_forward, width))
+        yield TuneCase("glu.backward", width, shapes, partial(_tuned_backward, width))
+
+
+def _tensor(width: int, device: torch.device) -> Tensor:
+    return torch.randn(ROWS, width, dtype=torch.bfloat16, device=device)
+
+
+def _swiglu_units() -> dict[str, Unit]:
+    units: dict[str, Unit] = {
+        "lyceum": swiglu,
+        "eager": reference,
+        "compile": compiled(reference),
+    }
+    if (ops := liger()) is not None:
+        units["liger"] = lambda gate_up: ops.LigerFusedGateUpSiLUMulFunction.apply(gate_up)
+    return units
+
+
+def _geglu_units() -> dict[str, Unit]:
+    tanh = partial(reference, activation="gelu_tanh")
+    units: dict[str, Unit] = {"lyceum": geglu, "eager": tanh, "compile": compiled(tanh)}
+    if (ops := liger()) is not None:
+        units["liger"] = lambda gate_up: ops.LigerGELUMulFunction.apply(*gate_up.chunk(2, dim=-1))
+    return units
+
+
+def _forward(
+    units: Callable[[], dict[str, Unit]], width: int, device: torch.device
+) -> Implementations:
+    gate_up = _tensor(2 * width, device)
+    return {name: partial(unit, gate_up) for name, unit in units().items()}
+
+
+def _backward(
+    units: Callable[[], dict[str, Unit]], width: int, device: torch.device
+) -> Implementations:
+    gate_up, dy = _tensor(2 * width, device).requires_grad_(), _tensor(width, device)
+    return {name: backward_of(unit(gate_up), dy, gate_up) for name, unit in units().items()}
+
+
+def _compile_forward(activation: Activation, width: int) -> object:
+    return _launch_forward(_tensor(2 * width, torch.device("meta")), activation)
+
+
+def _compile_backward(activation: Activation, width: int) -> object:
+    meta = torch.device("meta")
+    return _launch_backward(_tensor(width, meta), _tensor(2 * width, meta), activation)
+
+
+def _tuned_forward(width: int, device: torch.device) -> Callable[[], object]:
+    gate_up = _tensor(2 * width, device)
+    return lambda: _launch_forward(gate_up, "silu")
+
+
+def _tuned_backward(width: int, device: torch.device) -> Callable[[], object]:
+    gate_up, dy = _tensor(2 * width, device), _tensor(width, device)
+    return lambda: _launch_backward(dy, gate_up, "silu")

@@ -1,0 +1,97 @@
+"""Choosing tile sizes by measuring them on this machine's GPU, and keeping them in the table."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from triton.compiler.errors import CompilationError
+from triton.runtime.errors import OutOfResources, PTXASError
+
+from kernels import tiles
+from kernels.bench.case import TuneCase
+from kernels.bench.families import load
+from kernels.bench.measure import Clock, measure
+from kernels.bench.table import time_text
+
+Rows = list[dict[str, int]]
+
+_UNFIT = (CompilationError, OutOfResources, PTXASError, torch.OutOfMemoryError)
+
+
+def tune_family(family: str, device: torch.device, clock: Clock, run: str) -> None:
+    """Measure every candidate of the family and rewrite its chip's rows; `run` is their source."""
+    best: dict[str, Rows] = {}
+    for case in load(family).tune_cases():
+        chosen = fastest(case, device, clock)
+        if chosen is None:
+            print(f"{case.kernel} at {case.width}: no candidate runs; the table stays as it is")
+            continue
+        constants, seconds = chosen
+        print(f"{case.kernel} at {case.width}: {time_text(seconds)} with {constants}")
+        best.setdefault(case.kernel, []).append({"up_to": case.width, **constants})
+    for name in dict.fromkeys(kernel.partition(".")[0] for kernel in best):
+        own = {kernel: rows for kernel, rows in best.items() if kernel.partition(".")[0] == name}
+        rewrite(tiles.FOLDER / f"{name}.json", tiles.chip(device), own, run)
+
+
+def fastest(
+    case: TuneCase, device: torch.device, clock: Clock
+) -> tuple[dict[str, int], float] | None:
+    """The candidate of the best median, and that; none where not one fits the chip."""
+    function = case.prepare(device)
+    found: list[tuple[float, dict[str, int]]] = []
+    for constants in case.candidates:
+        with tiles.trying(case.kernel, constants):
+            try:
+                median = measure(function, clock, warm_up=0.02, enough=0.1).median_seconds
+            except _UNFIT:
+                continue
+        found.append((median, dict(constants)))
+    if not found:
+        return None
+    seconds, constants = min(found, key=lambda pair: pair[0])
+    return constants, seconds
+
+
+def rewrite(path: Path, chip: str, best: dict[str, Rows], run: str) -> None:
+    """Put the rows into the file as the chip's; rows of other widths and chips stay.
+
+    `best`: the rows of each kernel, named as in `tiles.tile`. The source becomes one line a chip.
+    """
+    table = json.loads(path.read_text(encoding="utf-8"))
+    for kernel, rows in best.items():
+        by_chip: dict[str, Rows] = table["kernels"][kernel.partition(".")[2]]
+        merged = {row["up_to"]: row for row in [*tiles._rows(kernel, chip), *rows]}
+        by_chip[chip] = [merged[width] for width in sorted(merged)]
+    source = table["source"]
+    if isinstance(source, str):
+        source = {"others": source}
+    names = ", ".join(kernel.partition(".")[2] for kernel in best)
+    source[chip] = f"{names}: measured on {run}"
+    path.write_text(_text(source, table["kernels"]), encoding="utf-8")
+    tiles.table.cache_clear()
+    tiles._tile.cache_clear()
+
+
+def _text(source: dict[str, str], by_kernel: dict[str, dict[str, Rows]]) -> str:
+    """The file as people read it: a row a line."""
+    sources = [f"{json.dumps(chip)}: {json.dumps(text)}" for chip, text in source.items()]
+    kernels = []
+    for kernel, by_chip in by_kernel.items():
+        chips = [
+            f"{json.dumps(chip)}: {_block('[]', 6, [json.dumps(row) for row in rows])}"
+            for chip, rows in by_chip.items()
+        ]
+        kernels.append(f"{json.dumps(kernel)}: {_block('{}', 4, chips)}")
+    parts = [
+        f'"source": {_block("{}", 2, sources)}',
+        f'"kernels": {_block("{}", 2, kernels)}',
+    ]
+    return _block("{}", 0, parts) + "\n"
+
+
+def _block(brackets: str, indent: int, lines: Sequence[str]) -> str:
+    """A JSON object or array with a line for each member."""
+    inside = ",\n".join(" " * (indent + 2) + line for line in lines)
+    return f"{brackets[0]}\n{inside}\n{' ' * indent}{brackets[1]}"

@@ -1,0 +1,105 @@
+"""Every compile case of every family, compiled for every chip."""
+
+import multiprocessing
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+
+from kernels.bench.case import CompileCase
+from kernels.bench.families import load
+from kernels.gate.driver import CHIPS, compile_launches
+from kernels.gate.read import Reading, ToolMissing, read
+
+_WORKERS = 8
+
+
+@dataclass(frozen=True)
+class Row:
+    """One kernel of one case on one chip, and what is asked of it."""
+
+    family: str
+    case: str
+    kernel: str
+    """Its function's name; "#2" and so on where a case launches it again."""
+    chip: str
+    hot: bool
+    products: bool
+    vector_bits: int
+    reading: Reading
+
+    @property
+    def name(self) -> str:
+        """As messages call it."""
+        return f"{self.family}, {self.case}, {self.kernel}, {self.chip}"
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A case that does not compile."""
+
+    name: str
+    reason: str
+
+
+Outcome = Row | Broken
+
+
+def collect(families: Sequence[str], chips: Sequence[str] = CHIPS) -> list[Outcome]:
+    """Compile everything that the families name, in processes of their own; in a fixed order."""
+    work = [
+        (family, index, chip)
+        for family in families
+        for index in range(len(list(load(family).compile_cases())))
+        for chip in chips
+    ]
+    workers = max(1, min(_WORKERS, os.cpu_count() or 1, len(work)))
+    # spawn: a forked process inherits threads' locks and, on a GPU machine, a CUDA context.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, _one_thread) as pool:
+        outcomes = pool.map(_compile_numbered, *zip(*work, strict=True)) if work else []
+        return [outcome for part in outcomes for outcome in part]
+
+
+def compile_case(family: str, case: CompileCase, chip: str) -> list[Outcome]:
+    """The rows of one case, in the order of its launches."""
+    try:
+        launches = compile_launches(case.run, chip)
+        readings = [(kernel, read(built)) for kernel, built in launches]
+    except ToolMissing:
+        raise
+    except Exception as error:
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        reason = f"{type(error).__name__}: {lines[-1].strip() if lines else ''}"
+        return [Broken(f"{family}, {case.name}, {chip}", reason)]
+    rows: list[Outcome] = []
+    for kernel, reading in _numbered(readings):
+        rows.append(
+            Row(
+                *(family, case.name, kernel, chip),
+                hot=case.hot,
+                products=case.products,
+                vector_bits=case.vector_bits,
+                reading=reading,
+            )
+        )
+    if not rows:
+        return [Broken(f"{family}, {case.name}, {chip}", "launches no kernel")]
+    return rows
+
+
+def _numbered(readings: Iterable[tuple[str, Reading]]) -> Iterable[tuple[str, Reading]]:
+    seen: dict[str, int] = {}
+    for kernel, reading in readings:
+        seen[kernel] = seen.get(kernel, 0) + 1
+        yield kernel if seen[kernel] == 1 else f"{kernel} #{seen[kernel]}", reading
+
+
+def _compile_numbered(family: str, index: int, chip: str) -> list[Outcome]:
+    return compile_case(family, list(load(family).compile_cases())[index], chip)
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
