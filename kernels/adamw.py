@@ -10,13 +10,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-import triton
-import triton.language as tl
 from torch import Tensor
 
 from kernels.arguments import check, check_device, check_dtype
 from kernels.dispatch import use_triton
 from kernels.grad_norm import TYPES
+from kernels.language import tl, triton
 from kernels.launch import launch
 from kernels.tensor_list import CHUNK, Chunks, TensorPlans, addresses, locate
 from kernels.tiles import tile

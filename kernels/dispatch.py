@@ -4,6 +4,8 @@ import os
 
 from torch import Tensor
 
+from kernels.language import AVAILABLE
+
 MODES = ("", "reference", "triton")
 
 MODE = os.environ.get("LYCEUM_KERNELS", "")
@@ -14,7 +16,15 @@ if MODE not in MODES:
 
 
 def use_triton(tensor: Tensor) -> bool:
-    """Whether an operator on `tensor` runs its Triton kernel; on the CPU, in the interpreter."""
+    """Whether an operator on `tensor` runs its Triton kernel; on the CPU, in the interpreter.
+
+    Raises ValueError where LYCEUM_KERNELS wants Triton and there is none.
+    """
+    if MODE == "triton" and not AVAILABLE:
+        raise ValueError(
+            "LYCEUM_KERNELS: triton needs the package triton, which is not installed here (it "
+            "exists for Linux); use reference, or leave it out"
+        )
     if MODE:
         return MODE == "triton"
-    return tensor.is_cuda
+    return tensor.is_cuda and AVAILABLE

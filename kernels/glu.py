@@ -7,12 +7,11 @@ and writes two, recomputing the activation. Every byte is moved once.
 from typing import Any, Literal
 
 import torch
-import triton
-import triton.language as tl
 from torch import Tensor
 
 from kernels.arguments import check, check_dtype
 from kernels.dispatch import use_triton
+from kernels.language import tl, triton
 from kernels.launch import launch
 from kernels.rows import rows_of
 from kernels.tiles import tile

@@ -9,12 +9,11 @@ the device. Infinities and NaN anywhere make the norm infinite or NaN, and so do
 from collections.abc import Sequence
 
 import torch
-import triton
-import triton.language as tl
 from torch import Tensor
 
 from kernels.arguments import check, check_dtype
 from kernels.dispatch import use_triton
+from kernels.language import tl, triton
 from kernels.launch import launch
 from kernels.tensor_list import CHUNK, Chunks, TensorPlans, addresses, locate
 from kernels.tiles import tile

@@ -9,8 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kernels.interpreter import interpreted
-
 Compile = Callable[[Any, tuple[Any, ...], dict[str, Any]], None]
 
 _compile: ContextVar[Compile | None] = ContextVar("compile", default=None)
@@ -30,6 +28,8 @@ def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any
         return
     first: Tensor = arguments[0]
     if not first.is_cuda:
+        from kernels.interpreter import interpreted
+
         interpreted(kernel)[grid](*arguments, **constants)
     elif first.device.index == torch.cuda.current_device():
         kernel[grid](*arguments, **constants)

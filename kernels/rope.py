@@ -11,12 +11,11 @@ position 1,000,000 however good its sine. The table's angles are fp64.
 from typing import Any
 
 import torch
-import triton
-import triton.language as tl
 from torch import Tensor
 
 from kernels.arguments import check, check_device, check_dtype, check_last_stride, check_shape
 from kernels.dispatch import use_triton
+from kernels.language import tl, triton
 from kernels.launch import launch
 from kernels.tiles import tile
 

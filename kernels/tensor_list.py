@@ -9,11 +9,10 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-import triton
-import triton.language as tl
 from torch import Tensor
 
 from kernels.arguments import check, check_device, check_shape
+from kernels.language import tl, triton
 
 CHUNK = 8192
 """Elements a program works through; a multiple of every block."""

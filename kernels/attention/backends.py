@@ -10,6 +10,7 @@ from torch import Tensor
 from kernels.attention.operator import triton_attention
 from kernels.attention.reference import reference
 from kernels.attention.visible import Visible
+from kernels.language import AVAILABLE
 
 Backend = Literal["flash", "triton", "sdpa", "reference"]
 
@@ -39,6 +40,8 @@ def why_not(
 ) -> str:
     """Why the back end cannot run this call, as "it takes ..."; empty where it can."""
     head_size = query.shape[3]
+    if backend == "triton" and not AVAILABLE:
+        return "the package triton is not installed"
     if backend == "triton" and (head_size % 8 != 0 or head_size > 256):
         return f"it takes heads of 8 to 256 channels in steps of 8, not {head_size}"
     if backend == "flash":

@@ -7,12 +7,12 @@ memory atomically (five in all, in any order). The table of tiles says which one
 """
 
 import torch
-import triton
 from torch import Tensor
 
 from kernels.attention.forward import LOG2_E, kernel_name, width
 from kernels.attention.key_gradient import _key_gradient
 from kernels.attention.query_gradient import _delta, _query_gradient
+from kernels.language import triton
 from kernels.launch import launch
 from kernels.tiles import tile
 

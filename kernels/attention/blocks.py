@@ -1,7 +1,6 @@
 """What the forward and the backward kernels share: reading blocks, and which of them to visit."""
 
-import triton
-import triton.language as tl
+from kernels.language import tl, triton
 
 
 @triton.jit

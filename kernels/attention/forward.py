@@ -7,11 +7,10 @@ sees whole, nearly all of a long sequence, are visited without any mask arithmet
 import math
 
 import torch
-import triton
-import triton.language as tl
 from torch import Tensor
 
 from kernels.attention.blocks import at, load_rows, store_rows, visited, visits
+from kernels.language import tl, triton
 from kernels.launch import launch
 from kernels.tiles import tile
 

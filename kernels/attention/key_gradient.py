@@ -1,9 +1,7 @@
 """The kernel of the keys' and values' gradients; it can sum the queries' atomically too."""
 
-import triton
-import triton.language as tl
-
 from kernels.attention.blocks import at, load_rows, store_rows, visited, visits
+from kernels.language import tl, triton
 
 
 @triton.jit

@@ -1,9 +1,7 @@
 """The kernel of the queries' gradient, and delta, which the keys' gradients need too."""
 
-import triton
-import triton.language as tl
-
 from kernels.attention.blocks import at, load_rows, store_rows, visited, visits
+from kernels.language import tl, triton
 
 
 @triton.jit

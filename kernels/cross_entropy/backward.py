@@ -1,11 +1,10 @@
 """The backward kernel of cross entropy, the one that corrects a gradient made early; launchers."""
 
-import triton
-import triton.language as tl
 from torch import Tensor
 
 from kernels.cross_entropy.row import LN_2, LOG2_E, constants, label_of, load, row_of, store
 from kernels.cross_entropy.terms import Terms, slice_of
+from kernels.language import tl, triton
 from kernels.launch import launch
 from kernels.tiles import processors, tile
 

@@ -1,13 +1,12 @@
 """The forward kernel of cross entropy without tensor parallelism, and its launcher."""
 
 import torch
-import triton
-import triton.language as tl
 from torch import Tensor
 
 from kernels.cross_entropy.backward import write_gradient
 from kernels.cross_entropy.row import LN_2, constants, label_of, read_row, row_of
 from kernels.cross_entropy.terms import Terms
+from kernels.language import tl, triton
 from kernels.launch import launch
 
 

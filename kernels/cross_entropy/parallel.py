@@ -5,13 +5,12 @@ ranks, and every rank computes the same from them, to the last bit.
 """
 
 import torch
-import triton
-import triton.language as tl
 from torch import Tensor
 
 from kernels.cross_entropy.forward import loss_of
 from kernels.cross_entropy.row import LOG2_E, constants, label_of, read_row, row_of
 from kernels.cross_entropy.terms import Terms, gather, slice_of
+from kernels.language import tl, triton
 from kernels.launch import launch
 from kernels.tiles import tile
 

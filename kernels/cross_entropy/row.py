@@ -2,10 +2,9 @@
 
 from typing import Any
 
-import triton
-import triton.language as tl
 from torch import Tensor
 
+from kernels.language import tl, triton
 from kernels.tiles import tile
 
 LOG2_E = tl.constexpr(1.4426950408889634)

@@ -5,10 +5,9 @@ deviation, the last mean for LayerNorm only; dweight = sum over rows of dy * x_h
 """
 
 import torch
-import triton
-import triton.language as tl
 from torch import Tensor
 
+from kernels.language import tl, triton
 from kernels.launch import launch
 from kernels.norm.forward import _factor
 from kernels.tiles import processors, tile

@@ -1,10 +1,9 @@
 """The forward kernel of the norms and its launcher."""
 
 import torch
-import triton
-import triton.language as tl
 from torch import Tensor
 
+from kernels.language import tl, triton
 from kernels.launch import launch
 from kernels.tiles import tile
 

@@ -62,3 +62,43 @@ def test_operators_ask_the_rule(mode: str, launches: int, monkeypatch: pytest.Mo
     with compiling(lambda kernel, arguments, constants: found.append(kernel)):
         rms_norm(torch.randn(2, 8), torch.ones(8))
     assert len(found) == launches
+
+
+def test_references_need_no_triton() -> None:
+    """Catches a machine without Triton, such as a Mac, that cannot even import the operators."""
+    program = """
+import sys
+
+
+class Hidden:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "triton":
+            raise ModuleNotFoundError("hidden", name="triton")
+
+
+sys.meta_path.insert(0, Hidden())
+import torch
+import kernels
+import kernels.dispatch
+
+x = torch.randn(3, 8, requires_grad=True)
+kernels.rms_norm(kernels.swiglu(x), torch.ones(4)).sum().backward()
+qkv = torch.randn(4, 1, 2, 8)
+visible = kernels.Visible.causal(1, 4)
+kernels.attention(qkv, qkv, qkv, visible)
+kernels.cross_entropy(x, torch.zeros(3, dtype=torch.int64), reduction="sum").backward()
+try:
+    kernels.attention(qkv, qkv, qkv, visible, backend="triton")
+except ValueError as error:
+    print(error)
+kernels.dispatch.MODE = "triton"
+try:
+    kernels.swiglu(x)
+except ValueError as error:
+    print(error)
+"""
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr
+    explicit, forced = answer.stdout.splitlines()
+    assert explicit.startswith("backend: triton cannot run this: the package triton is not inst")
+    assert forced.startswith("LYCEUM_KERNELS: triton needs the package triton")
