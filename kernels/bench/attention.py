@@ -58,7 +58,7 @@ def compile_cases() -> Iterator[CompileCase]:
     yield CompileCase("backward with lse 128 bf16", with_lse_128, products=True)
     for name, run in _LAUNCHES.items():
         compile_one = partial(_compile, run, 128, torch.float32)
-        yield CompileCase(f"{name} 128 fp32", compile_one, hot=False)  # for checks, not training
+        yield CompileCase(f"{name} 128 fp32", compile_one)
 
 
 def tune_cases() -> Iterator[TuneCase]:
