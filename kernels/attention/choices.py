@@ -16,6 +16,9 @@ Timer = Callable[[Callable[[], object]], float]
 
 CANDIDATES: tuple[Backend, ...] = ("flash", "triton", "sdpa")
 
+MASK_BYTES = 2**30
+"""A dense mask larger than this keeps SDPA out of the choice; it would be kept for every layer."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -62,17 +65,25 @@ class Choices:
         gradient is asked for or a single token is generated (SDPA then, where it needs no mask of
         queries x keys or that is a single row; else Triton).
         """
+        traced = _traced(query)
         possible = [
-            name for name in CANDIDATES if not why_not(name, query, key, visible, deterministic)
+            name
+            for name in CANDIDATES
+            if not why_not(name, query, key, visible, deterministic)
+            and not (name == "sdpa" and _mask_bytes(query, visible) > MASK_BYTES)
+            # Its boundaries would have to be read on the host.
+            and not (name == "flash" and traced and visible.kind == "documents")
         ]
+        if not possible:
+            return "reference"
         shapes = shape_class(query, key, visible, deterministic)
         chosen = self._chosen.get(shapes)
         if chosen in possible:
             return chosen
-        if _traced(query):
+        if traced:
             return _first(("triton", "sdpa"), possible)
         if not torch.is_grad_enabled() or visible.queries == 1:
-            maskless = visible.is_causal or visible.kind == "full" or visible.queries == 1
+            maskless = _mask_bytes(query, visible) == 0 or visible.queries == 1
             return _first(("sdpa", "triton") if maskless else ("triton", "sdpa"), possible)
         if 0 in (*query.shape, *key.shape):
             return _first(("triton", "sdpa"), possible)
@@ -137,6 +148,13 @@ def _power_of_2(size: int) -> int:
     while power < size:
         power *= 2
     return power
+
+
+def _mask_bytes(query: Tensor, visible: Visible) -> int:
+    """What SDPA's mask of queries x keys would take; 0 where it needs none."""
+    if visible.is_causal or visible.kind == "full":
+        return 0
+    return visible.batch * visible.queries * visible.keys * query.element_size()
 
 
 def _traced(query: Tensor) -> bool:

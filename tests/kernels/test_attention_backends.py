@@ -328,6 +328,23 @@ def test_nothing_is_measured_without_need() -> None:
     assert choices.exported() == {}
 
 
+def test_what_would_not_fit_or_wait_is_not_chosen(
+    flash: Flash, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a mask that fills the memory, a traced call that waits, and a choice among none."""
+    visible = Visible.documents(POSITIONS)
+    tensors = drawn(visible, torch.bfloat16)[:2]
+    choices = Choices(Stopwatch(2.0, 3.0))
+    # A mask of 2 x 9 x 9 in two bytes.
+    module = import_module("kernels.attention.choices")
+    monkeypatch.setattr(module, "MASK_BYTES", 2 * 9 * 9 * 2 - 1)
+    assert choices.choose(*tensors, visible, False) == "flash", "of flash and triton"
+    with FakeTensorMode():
+        assert choices.choose(*drawn(visible, torch.bfloat16)[:2], visible, False) == "triton"
+    odd = [tensor[..., :12] for tensor in tensors]
+    assert choices.choose(*odd, visible, False) == "reference"
+
+
 # --- Arguments ---------------------------------------------------------------------------------
 
 
