@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from kernels.dispatch import MODES
 from trainer import __version__
 from trainer.cli import main
+from trainer.preflight import refuse_unknown_kernels
 
 ROOT = Path(__file__).parents[1]
 RECIPE = """\
@@ -216,6 +218,15 @@ def test_an_unknown_kernel_implementation_is_refused() -> None:
     assert answer.returncode == 2
     assert answer.stderr.count("\n") == 1
     assert "LYCEUM_KERNELS: 'cuda' is unknown; use reference, triton" in answer.stderr
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_kernel_implementation_is_known_before_torch(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a mode that kernels.dispatch takes and the command, without torch, refuses."""
+    monkeypatch.setenv("LYCEUM_KERNELS", mode)
+    refuse_unknown_kernels()
 
 
 def _assert_refused(front: Path, part: str) -> None:
