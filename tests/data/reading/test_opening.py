@@ -1,0 +1,151 @@
+"""Packed files: damage, bombs, and files that are not what their name says."""
+
+import gzip
+import io
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from tests.data.reading.samples import PACKERS, lines, options, peak_mib, read, write
+from trainer.data.reading.files import list_files
+from trainer.data.reading.opening import FREE_EXPANSION, check_expansion
+from trainer.data.reading.quarantine import Quarantine
+from trainer.data.reading.read import read_file
+from trainer.data.reading.record import ReadOptions
+from trainer.errors import DataError
+from trainer.recipe.curation import Limits
+
+RANDOM = random.Random(0)
+CONTENT = lines(*({"text": RANDOM.randbytes(2000).hex()} for _ in range(500)))
+
+
+def checked_zstd(content: bytes) -> bytes:
+    return zstandard.ZstdCompressor(write_checksum=True).compress(content)
+
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "cut in the middle": lambda packed: packed[: len(packed) // 2],
+    "cut by a byte": lambda packed: packed[:-1],
+    "cut in the header": lambda packed: packed[:5],
+    "a bit flipped": lambda packed: packed[:9000] + bytes([packed[9000] ^ 1]) + packed[9001:],
+    "the second member cut": lambda packed: packed + packed[:-4],
+    "something behind": lambda packed: packed + b"something else",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("packing", [".gz", ".zst"])
+def test_a_damaged_or_cut_file_is_an_error(tmp_path: Path, packing: str, damage: str) -> None:
+    """Would catch half a file taken for a whole one: zstandard's reader takes a cut for the end."""
+    packed = DAMAGE[damage]({".gz": gzip.compress, ".zst": checked_zstd}[packing](CONTENT))
+    path = write(tmp_path / f"x.jsonl{packing}", packed)
+    with pytest.raises(DataError, match=rf"x\.jsonl{packing}: damaged or cut short near byte \d+"):
+        read(path)
+
+
+@pytest.mark.parametrize("packing", [".gz", ".zst"])
+def test_the_records_before_the_damage_are_given_first(tmp_path: Path, packing: str) -> None:
+    """Would catch a file held whole before its first record is given."""
+    packed = PACKERS[packing](CONTENT)
+    path = write(tmp_path / f"x.jsonl{packing}", packed[: len(packed) // 2])
+    documents = read_file(list_files([str(path)])[0], ReadOptions(), Quarantine())
+    seen = 0
+    with pytest.raises(DataError):
+        for _ in documents:
+            seen += 1
+    assert seen > 100
+
+
+@pytest.mark.parametrize("packing", [".gz", ".zst"])
+def test_a_file_of_many_members_is_read_to_its_end(tmp_path: Path, packing: str) -> None:
+    """Would catch reading that stops behind the first member, as crawls' files have thousands."""
+    member = PACKERS[packing](CONTENT)
+    documents, _ = read(write(tmp_path / f"x.jsonl{packing}", member * 3))
+    assert len(documents) == 1500
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("x.jsonl.gz", CONTENT, "is not gzip, which its name says, but something else"),
+        ("x.jsonl.zst", gzip.compress(CONTENT), "is not zstd, which its name says, but gzip"),
+        ("x.jsonl", gzip.compress(CONTENT), "is gzip, which its name does not say"),
+        ("x.txt", zstandard.compress(CONTENT), "is zstd, which its name does not say"),
+        ("x.json", b"PK\3\4" + CONTENT, "is zip, which its name does not say"),
+        ("x.jsonl.gz", gzip.compress(gzip.compress(CONTENT)), "holds gzip inside its compression"),
+        ("x.jsonl.gz", gzip.compress(b"PK\3\4..."), "holds zip inside its compression"),
+    ],
+)
+def test_a_file_that_is_not_what_its_name_says_is_named(
+    tmp_path: Path, name: str, content: bytes, told: str
+) -> None:
+    """Would catch packed bytes read as text, or a bomb inside a bomb."""
+    with pytest.raises(DataError, match=rf"{name}: {told}"):
+        read(write(tmp_path / name, content))
+
+
+def bomb(packing: str, size: int, line: bytes) -> bytes:
+    """A packed file that unpacks to `size` bytes of one line again and again, made in pieces."""
+    target = io.BytesIO()
+    piece = line * (2**20 // len(line))
+    if packing == ".gz":
+        with gzip.GzipFile(fileobj=target, mode="wb") as packer:
+            for _ in range(size // len(piece)):
+                packer.write(piece)
+    else:
+        with zstandard.ZstdCompressor().stream_writer(target, closefd=False) as writer:
+            for _ in range(size // len(piece)):
+                writer.write(piece)
+    return target.getvalue()
+
+
+@pytest.mark.parametrize(
+    "line", [b"\0", b'{"text": "' + b"a" * 4080 + b'"}\n'], ids=["zeros", "records"]
+)
+@pytest.mark.parametrize("packing", [".gz", ".zst"])
+def test_a_bomb_is_refused_in_little_memory(tmp_path: Path, packing: str, line: bytes) -> None:
+    """Would catch a file that is unpacked whole, or read to its end, before anyone counts."""
+    path = write(tmp_path / f"x.jsonl{packing}", bomb(packing, 300 * 2**20, line))
+    peak, told = peak_mib(path, "record_mib=8, expansion=10")
+    assert "x.jsonl" in told and "as a zip bomb does" in told
+    assert "corpus.limits.expansion" in told
+    # A record of 8 MiB, once more where it is joined, and slack; unpacked there are 300 MiB, and
+    # the first 64 MiB are free.
+    assert peak < 48
+
+
+def test_what_may_expand_is_read(tmp_path: Path) -> None:
+    """Negative control: the same file passes under a limit that allows it."""
+    path = write(
+        tmp_path / "x.jsonl.gz", bomb(".gz", 80 * 2**20, b'{"text": "' + b"a" * 4080 + b'"}\n')
+    )
+    documents, _ = read(path, options(expansion=1000))
+    assert len(documents) > 10_000
+    with pytest.raises(DataError, match="zip bomb"):
+        read(path, options(expansion=1))
+
+
+def test_the_bound_is_the_expansion_beyond_64_mib(tmp_path: Path) -> None:
+    """Would catch small files refused, or a bound off by a factor."""
+    (file,) = list_files([str(write(tmp_path / "x.jsonl.gz", b"x" * 1000))])
+    bound = 200 * 1000 + FREE_EXPANSION
+    check_expansion(file, 0, bound, Limits())
+    with pytest.raises(DataError, match=f"1000 bytes unpack to more than {bound}"):
+        check_expansion(file, 0, bound + 1, Limits())
+
+
+def test_a_file_that_changed_or_went_since_it_was_listed_is_an_error(tmp_path: Path) -> None:
+    """Would catch a corpus whose fingerprint tells of other bytes than those that were read."""
+    path = write(tmp_path / "x.jsonl", CONTENT)
+    (file,) = list_files([str(path)])
+    status = path.stat()
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    with pytest.raises(DataError, match=r"x\.jsonl: has changed since the build began"):
+        list(read_file(file, ReadOptions(), Quarantine()))
+    path.unlink()
+    with pytest.raises(DataError, match=r"x\.jsonl: cannot be read: No such file"):
+        list(read_file(file, ReadOptions(), Quarantine()))

@@ -1,0 +1,257 @@
+"""Web pages, alone and in crawls' archives."""
+
+import gzip
+import io
+import time
+import zlib
+from pathlib import Path
+
+import pytest
+from warcio.statusandheaders import StatusAndHeaders
+from warcio.warcwriter import WARCWriter
+
+from tests.data.reading.samples import PACKERS, options, peak_mib, read, write
+from trainer.data.reading import html
+from trainer.data.reading.html import decode_page
+from trainer.errors import DataError
+
+PROSE = "The heron stood in the shallow water and waited for a fish. " * 6
+PAGE = (
+    f"<html><head><title>Heron</title></head><body><nav><a href='/'>Home</a></nav><article>"
+    f"<h1>Heron</h1><p>{PROSE}</p><p>{PROSE}</p></article><footer>Cookies</footer></body></html>"
+)
+
+
+def archive(*records: tuple[str, str, bytes, list[tuple[str, str]]], packed: bool = False) -> bytes:
+    """A WARC file written by warcio: kind, address, body, headers of the answer."""
+    target = io.BytesIO()
+    writer = WARCWriter(target, gzip=packed)
+    for number, (kind, address, body, fields) in enumerate(records):
+        answer = StatusAndHeaders("200 OK", fields, protocol="HTTP/1.1") if fields else None
+        record = writer.create_warc_record(
+            address,
+            kind,
+            payload=io.BytesIO(body),
+            http_headers=answer,
+            warc_headers_dict={
+                "WARC-Record-ID": f"<urn:uuid:{number}>",
+                "WARC-Date": "2024-05-01T00:00:00Z",
+            },
+        )
+        writer.write_record(record)
+    return target.getvalue()
+
+
+HTML = [("Content-Type", "text/html; charset=UTF-8")]
+RESPONSE = ("response", "http://bird.example/heron", PAGE.encode(), HTML)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_page_gives_its_prose_with_address_and_date(tmp_path: Path, packed: bool) -> None:
+    """Would catch menus and notices kept, or records lost between gzip's members."""
+    name = "x.warc.gz" if packed else "x.warc"
+    content = archive(
+        ("warcinfo", "x.warc", b"software: test\r\n", []),
+        ("request", "http://bird.example/", b"", [("Host", "bird.example")]),
+        RESPONSE,
+        ("response", "http://bird.example/x.png", b"\x89PNG", [("Content-Type", "image/png")]),
+        ("metadata", "http://bird.example/", b"x: y\r\n", []),
+        RESPONSE,
+        packed=packed,
+    )
+    documents, quarantine = read(write(tmp_path / name, content))
+    assert [document.id for document in documents] == ["<urn:uuid:2>", "<urn:uuid:5>"]
+    first = documents[0]
+    assert PROSE.strip() in first.text
+    assert "Home" not in first.text and "Cookies" not in first.text and "<" not in first.text
+    assert first.metadata == {"url": "http://bird.example/heron", "date": "2024-05-01T00:00:00Z"}
+    # The second page is word for word the first: what one process has seen changes nothing.
+    assert documents[1].text == first.text
+    assert quarantine.tally.records == 2
+    assert quarantine.tally.passed_over == {
+        "WARC record: warcinfo": 1,
+        "WARC record: request": 1,
+        "WARC record: metadata": 1,
+        "not a web page": 1,
+    }
+
+
+def test_texts_of_a_wet_file_are_taken_as_they_are(tmp_path: Path) -> None:
+    """Would catch plain text sent through a parser of HTML."""
+    content = archive(("conversion", "http://bird.example/", "1 < 2, é".encode(), []))
+    documents, _ = read(write(tmp_path / "x.warc.zst", PACKERS[".zst"](content)))
+    assert [document.text for document in documents] == ["1 < 2, é"]
+
+
+def chunked(body: bytes) -> bytes:
+    pieces = [body[at : at + 100] for at in range(0, len(body), 100)]
+    return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+
+
+def deflated(body: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-15)
+    return packer.compress(body) + packer.flush()
+
+
+@pytest.mark.parametrize(
+    ("body", "fields"),
+    [
+        (gzip.compress(PAGE.encode()), [("Content-Encoding", "gzip")]),
+        (zlib.compress(PAGE.encode()), [("Content-Encoding", "deflate")]),
+        (deflated(PAGE.encode()), [("Content-Encoding", "deflate")]),
+        (chunked(PAGE.encode()), [("Transfer-Encoding", "chunked")]),
+        (
+            chunked(gzip.compress(PAGE.encode())),
+            [("Transfer-Encoding", "chunked"), ("Content-Encoding", "gzip")],
+        ),
+        # Crawlers that unpack and keep the header.
+        (PAGE.encode(), [("Content-Encoding", "gzip")]),
+        (PAGE.encode(), [("Content-Encoding", "br")]),
+        (PAGE.encode(), [("Transfer-Encoding", "chunked")]),
+    ],
+)
+def test_an_answer_is_unpacked_whether_or_not_it_is_packed(
+    tmp_path: Path, body: bytes, fields: list[tuple[str, str]]
+) -> None:
+    """Would catch pages lost to an encoding that their header tells, rightly or wrongly."""
+    content = archive(("response", "http://bird.example/", body, HTML + fields))
+    documents, _ = read(write(tmp_path / "x.warc", content))
+    assert [PROSE.strip() in document.text for document in documents] == [True]
+
+
+@pytest.mark.parametrize(
+    ("body", "fields", "reason"),
+    [
+        (b"x" * (2**20 + 1), [], "too large"),
+        (gzip.compress(b" " * 2**24), [("Content-Encoding", "gzip")], "not unpacked"),
+        (b"\x01\x02", [("Content-Encoding", "br")], "not unpacked"),
+    ],
+)
+def test_a_record_beyond_the_limit_is_set_aside(
+    tmp_path: Path, body: bytes, fields: list[tuple[str, str]], reason: str
+) -> None:
+    """Would catch a giant member, or a bomb inside an answer, and what follows it being lost."""
+    content = archive(("response", "http://bird.example/", body, HTML + fields), RESPONSE)
+    documents, quarantine = read(write(tmp_path / "x.warc", content), options(record_mib=1))
+    assert len(documents) == 1
+    assert [(row["record"], row["reason"]) for row in quarantine.rows] == [(1, reason)]
+    assert (quarantine.tally.records, quarantine.tally.malformed) == (2, 1)
+
+
+def test_a_giant_member_is_skipped_in_little_memory(tmp_path: Path) -> None:
+    """Would catch a member held before its size is judged."""
+    head = b"WARC/1.0\r\nWARC-Type: response\r\nContent-Length: %d\r\n\r\n"
+    size = 60 * 2**20
+    path = write(tmp_path / "x.warc", [head % size, *[b"x" * 2**20] * 60, b"\r\n\r\n"])
+    # The parser's own imports are not what is measured: trafilatura is loaded by a first, tiny one.
+    tiny = write(tmp_path / "y.warc", head % 0)
+    base, _ = peak_mib(tiny, "record_mib=1")
+    peak, told = peak_mib(path, "record_mib=1")
+    assert told == "0 1"
+    # A MiB at a time, and slack.
+    assert peak - base < 16
+
+
+WHOLE = archive(RESPONSE, RESPONSE)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (WHOLE[:-200], "x.warc record 2: the file is cut short there"),
+        (WHOLE[: len(WHOLE) // 2 + 100], "x.warc record 2: damaged or cut short"),
+        (WHOLE.replace(b"Content-Length: ", b"Content-Length: -", 1), "'-.*' is no length"),
+        (WHOLE + b"<html>no record</html>\r\n\r\n", "record 3: no WARC record begins there"),
+        (b"W" * 100_000, "record 1: damaged or cut short"),
+        (b"WARC/1.0\r\n" + b"a: b\r\n" * 10_000, "record 1: damaged or cut short"),
+    ],
+)
+def test_a_damaged_archive_is_an_error(tmp_path: Path, content: bytes, told: str) -> None:
+    """Would catch the records behind the damage lost in silence, as warcio loses them."""
+    with pytest.raises(DataError, match=told):
+        read(write(tmp_path / "x.warc", content))
+
+
+@pytest.mark.parametrize("address", ["../../etc/passwd", "/etc/passwd", "file:///etc/passwd"])
+def test_an_address_is_never_a_path(
+    tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would catch a member that reads or writes where its address points."""
+    monkeypatch.chdir(tmp_path)
+    content = archive(("response", address, PAGE.encode(), HTML))
+    (document,), _ = read(write(tmp_path / "x.warc", content))
+    assert document.metadata["url"] == address
+    assert [path.name for path in tmp_path.iterdir()] == ["x.warc"]
+
+
+def test_answers_without_success_are_passed_over(tmp_path: Path) -> None:
+    """Would catch thousands of "404 not found" pages read as prose."""
+    content = archive(RESPONSE).replace(b"200 OK", b"404 NO")
+    documents, quarantine = read(write(tmp_path / "x.warc", content))
+    assert (documents, quarantine.tally.passed_over["answer without success"]) == ([], 1)
+
+
+@pytest.mark.parametrize("packing", PACKERS)
+def test_a_page_in_a_file_gives_its_prose(tmp_path: Path, packing: str) -> None:
+    """Would catch .html read as plain text."""
+    path = write(tmp_path / f"x.html{packing}", PACKERS[packing](PAGE.encode()))
+    (document,), _ = read(path)
+    assert document.id == str(path) and PROSE.strip() in document.text
+    assert "<p>" not in document.text
+
+
+def test_a_page_without_prose_is_passed_over_not_malformed(tmp_path: Path) -> None:
+    """Would catch empty pages filling the quarantine until the build stops."""
+    documents, quarantine = read(write(tmp_path / "x.htm", b"<html><body></body></html>"))
+    assert (documents, quarantine.tally.malformed) == ([], 0)
+    assert quarantine.tally.passed_over == {"page without prose": 1}
+    assert quarantine.tally.empty_files == 0
+
+
+@pytest.mark.parametrize(
+    ("raw", "charset"),
+    [
+        ("<p>é</p>".encode(), "latin-1"),
+        ("<p>é</p>".encode("latin-1"), "ISO-8859-1"),
+        (b'<meta charset="windows-1252"><p>\xe9</p>', None),
+        (b'<meta http-equiv=x content="text/html; charset=latin1"><p>\xe9</p>', "no-such-charset"),
+        ("<p>é</p>".encode("utf-16"), None),
+        ("<p>é</p>".encode("utf-8-sig"), None),
+    ],
+)
+def test_a_page_is_decoded_as_it_says(raw: bytes, charset: str | None) -> None:
+    """Would catch mojibake, or a wrong header believed against the bytes."""
+    page = decode_page(raw, charset)
+    assert page is not None and page.endswith("<p>é</p>") and not page.startswith("\ufeff")
+
+
+@pytest.mark.parametrize("charset", ["hex", "zlib", "rot13", "undefined", "\0", "idna"])
+def test_a_declared_charset_runs_no_codec_that_is_none(charset: str) -> None:
+    """Would catch a page that has itself unpacked by naming Python's zlib codec."""
+    raw = zlib.compress(b"x" * 1000)
+    page = decode_page(raw, charset)
+    assert page is None or "xxx" not in page
+
+
+def hang(page: str) -> str | None:
+    if "hang" in page:
+        time.sleep(60)
+    if "die" in page:
+        raise SystemExit(1)
+    return page or None
+
+
+def test_a_page_on_which_the_parser_hangs_or_dies_costs_itself_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would catch a build that stands still, or falls, over one page."""
+    monkeypatch.setattr(html, "extract", hang)
+    monkeypatch.setattr(html, "EXTRACTION_SECONDS", 1)
+    address = "http://bird.example/"
+    pages = [("response", address, body, HTML) for body in (b"one", b"hang", b"die", b"two")]
+    documents, quarantine = read(write(tmp_path / "x.warc", archive(*pages)))
+    assert [document.text for document in documents] == ["one", "two"]
+    assert [(row["record"], row["detail"]) for row in quarantine.rows] == [
+        (2, "its text was not extracted within 1 seconds"),
+        (3, "the parser died of it"),
+    ]

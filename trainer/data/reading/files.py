@@ -1,0 +1,154 @@
+"""Which files a corpus is read from: paths and globs, here or on other machines."""
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from trainer.data.reading.remote import filesystem, named_errors, scheme_of
+from trainer.data.reading.unicode import unicode_fault
+from trainer.errors import DataError
+
+COMPRESSIONS = (".gz", ".zst")
+KINDS = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".parquet": "parquet",
+    ".txt": "text",
+    ".md": "text",
+    ".html": "html",
+    ".htm": "html",
+    ".warc": "warc",
+}
+UNKNOWN_BYTES = -1
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class InputFile:
+    """A file to be read.
+
+    `bytes` is its size as stored, -1 where a web server does not tell. `version` changes when its
+    content does: size and time of change here, size and ETag (else Last-Modified) elsewhere; empty
+    where a server tells neither.
+    """
+
+    path: str
+    bytes: int
+    version: str
+
+
+def kind_of(path: str) -> tuple[str, str]:
+    """The kind ("jsonl", "json", "parquet", "text", "html", "warc") and the compression (".gz",
+    ".zst" or "") that a name tells.
+
+    Raises DataError for any other name.
+    """
+    name = urlsplit(path).path if scheme_of(path) in ("http", "https") else path
+    stem, suffix = os.path.splitext(name.lower())
+    compression = suffix if suffix in COMPRESSIONS else ""
+    if compression:
+        suffix = os.path.splitext(stem)[1]
+    if suffix not in KINDS:
+        raise DataError(
+            f"corpus.files: {path} is not one of {', '.join(KINDS)}, each also with"
+            f" {' or '.join(COMPRESSIONS)}: convert it or leave it out"
+        )
+    if compression and KINDS[suffix] == "parquet":
+        raise DataError(
+            f"corpus.files: {path}: Parquet is compressed inside and read by jumps: unpack it to"
+            " .parquet"
+        )
+    return KINDS[suffix], compression
+
+
+def list_files(patterns: Sequence[str], anonymous: bool = False) -> list[InputFile]:
+    """The files that paths and globs name (local, s3://, https://, http://), sorted, each once.
+
+    `anonymous` reads S3 without credentials. Raises DataError for a pattern that names nothing, a
+    folder, a kind of file that is not read, and for a place that cannot be reached or refuses.
+    """
+    found: dict[str, InputFile] = {}
+    for pattern in patterns:
+        matches = list(_remote(pattern, anonymous) if scheme_of(pattern) else _local(pattern))
+        if not matches:
+            raise DataError(f"corpus.files: {pattern} names no file: mend the path or the glob")
+        for file in matches:
+            kind_of(file.path)
+            if unicode_fault(file.path):
+                raise DataError(f"corpus.files: {file.path!r}: its name is not Unicode: rename it")
+            # One file under two names (a link, ./) is one file.
+            identity = file.path if scheme_of(file.path) else os.path.realpath(file.path)
+            known = found.get(identity, file)
+            found[identity] = min(file, known, key=lambda one: (len(one.path), one.path))
+    return sorted(found.values())
+
+
+def local_version(status: os.stat_result) -> str:
+    """What identifies the content of a local file cheaply."""
+    return f"{status.st_size}-{status.st_mtime_ns}"
+
+
+def _local(pattern: str) -> Iterator[InputFile]:
+    expanded = os.path.expanduser(pattern)
+    named = os.path.lexists(expanded)
+    for path in [expanded] if named else glob.iglob(expanded, recursive=True):
+        if os.path.isdir(path):
+            if named:
+                raise _folder(path)
+            continue
+        try:
+            status = os.stat(path)
+        except OSError as error:
+            raise DataError(
+                f"corpus.files: {path} cannot be read ({error.strerror}): mend or remove it"
+            ) from None
+        yield InputFile(path, status.st_size, local_version(status))
+
+
+def _remote(pattern: str, anonymous: bool) -> Iterator[InputFile]:
+    files = filesystem(pattern, anonymous)
+    s3 = scheme_of(pattern) == "s3"
+    # In a web address, a question mark begins the query.
+    is_glob = any(sign in pattern for sign in ("*?[" if s3 else "*"))
+    with named_errors(pattern):
+        if not is_glob:
+            found = {pattern: files.info(pattern)}
+        elif s3:
+            listed = files.glob(pattern, detail=True)
+            found = {f"s3://{name}": told for name, told in listed.items()}
+        else:
+            # The page's listing knows names only; each file is asked for its size and version.
+            found = {name: files.info(name) for name in _linked(files, pattern)}
+    for path, told in found.items():
+        if told.get("type") == "directory":
+            if not is_glob:
+                raise _folder(path)
+            continue
+        size = told.get("size")
+        size = UNKNOWN_BYTES if size is None else int(size)
+        tag = told.get("ETag") or told.get("Last-Modified") or told.get("LastModified") or ""
+        yield InputFile(path, size, f"{size}-{tag}" if tag else "")
+
+
+def _linked(files: Any, pattern: str) -> list[str]:
+    """The files a web server's own listing links to. Raises DataError where it lists nothing."""
+    try:
+        names = sorted(name for name in files.glob(pattern) if not name.endswith("/"))
+    except FileNotFoundError:
+        names = []
+    if not names:
+        raise DataError(
+            f"corpus.files: {pattern} names no file: a glob over http works only where the server"
+            " lists the folder; give each file's address"
+        )
+    return names
+
+
+def _folder(path: str) -> DataError:
+    return DataError(
+        f"corpus.files: {path} is a folder: give files, or a glob such as"
+        f" {path.rstrip('/')}/**/*.jsonl"
+    )

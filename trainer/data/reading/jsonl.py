@@ -1,0 +1,53 @@
+"""JSONL: a document a line."""
+
+import hashlib
+from collections.abc import Iterator
+
+from trainer.data.reading.files import InputFile
+from trainer.data.reading.opening import PlainStream, open_plain
+from trainer.data.reading.quarantine import PREVIEW_BYTES, Oversize, Place, Quarantine
+from trainer.data.reading.record import RawDocument, ReadOptions, read_record
+from trainer.data.reading.unicode import BYTE_ORDER_MARK, refuse_wide_unicode
+
+MIB = 2**20
+
+
+def read_jsonl(
+    file: InputFile, options: ReadOptions, quarantine: Quarantine
+) -> Iterator[RawDocument]:
+    """The documents of a .jsonl or .ndjson file; memory: one record.
+
+    A line that holds no good record is set aside under its number, blank ones are passed over.
+    Raises DataError for UTF-16 and as `open_plain` does.
+    """
+    limit = options.record_bytes
+    with open_plain(file, options.limits, options.anonymous) as stream:
+        refuse_wide_unicode(file.path, stream.peek(MIB))
+        offset = len(stream.read(3)) if stream.peek(3).startswith(BYTE_ORDER_MARK) else 0
+        number = 0
+        while line := stream.readline(limit + 1):
+            number += 1
+            place = Place(file.path, "line", number)
+            if len(line) > limit and line[-1:] != b"\n":
+                oversize = skip_line(line, stream)
+                read_record(oversize, place, offset, options, quarantine)
+                offset += oversize.size
+                continue
+            if not line.isspace():
+                document = read_record(line, place, offset, options, quarantine)
+                if document is not None:
+                    yield document
+            offset += len(line)
+
+
+def skip_line(start: bytes, stream: PlainStream) -> Oversize:
+    """Read to the end of a line that began with `start`, holding no more of it."""
+    digest, size = hashlib.sha256(start), len(start)
+    preview = start[:PREVIEW_BYTES]
+    del start
+    while piece := stream.readline(MIB):
+        digest.update(piece)
+        size += len(piece)
+        if piece.endswith(b"\n"):
+            break
+    return Oversize(size, digest.hexdigest(), preview)

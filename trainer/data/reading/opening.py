@@ -1,0 +1,178 @@
+"""One input file as a stream of plain bytes: opened, checked against its name, unpacked within
+limits.
+"""
+
+import gzip
+import io
+import os
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO, TypeAlias, cast
+
+from trainer.data.reading.files import UNKNOWN_BYTES, InputFile, kind_of, local_version
+from trainer.data.reading.remote import named_errors, open_remote, scheme_of
+from trainer.errors import DataError
+from trainer.recipe.curation import Limits
+
+MIB = 2**20
+CHUNK = MIB // 4
+FREE_EXPANSION = 64 * MIB
+MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"PAR1\x15": "Parquet", b"PK\3\4": "zip"}
+MAGIC_BYTES = max(len(magic) for magic in MAGIC)
+PlainStream: TypeAlias = "io.BufferedReader[Any]"
+EXPECTED = {".gz": "gzip", ".zst": "zstd", "": None}
+
+
+@contextmanager
+def open_plain(file: InputFile, limits: Limits, anonymous: bool) -> Iterator[PlainStream]:
+    """The file's bytes, unpacked, as a buffered stream; memory: a few chunks of 256 KiB.
+
+    Raises DataError, on opening or while it is read, for a file that is gone, changed since it was
+    listed, compressed otherwise than its name says, damaged or cut short, or that becomes larger
+    than `limits.expansion` allows. Half a file is never taken for a whole one.
+    """
+    compression = kind_of(file.path)[1]
+    with open_raw(file, anonymous) as stored:
+        counted = Counted(file, stored)
+        packed = io.BufferedReader(counted, CHUNK)
+        _check_magic(file.path, packed.peek(MAGIC_BYTES), EXPECTED[compression])
+        if not compression or not packed.peek(1):
+            yield packed
+            return
+        plain = io.BufferedReader(Unpacked(file, counted, packed, compression, limits), CHUNK)
+        _check_magic(file.path, plain.peek(MAGIC_BYTES), None, inside=True)
+        yield plain
+
+
+@contextmanager
+def open_raw(file: InputFile, anonymous: bool, seekable: bool = False) -> Iterator[BinaryIO]:
+    """The file's bytes as stored. Raises DataError where it is gone, changed or refused."""
+    if scheme_of(file.path):
+        with open_remote(file.path, anonymous, seekable) as remote:
+            yield remote
+        return
+    try:
+        local = open(file.path, "rb", buffering=0)  # noqa: SIM115 (closed below, outside the try)
+    except OSError as error:
+        raise DataError(f"{file.path}: cannot be read: {error.strerror or error}") from None
+    with local:
+        if file.version and local_version(os.fstat(local.fileno())) != file.version:
+            raise DataError(f"{file.path}: has changed since the build began: start it anew")
+        yield cast(BinaryIO, local)
+
+
+class Counted(io.RawIOBase):
+    """The stored bytes, counted; `offset` is how many were read."""
+
+    def __init__(self, file: InputFile, stored: BinaryIO) -> None:
+        super().__init__()
+        self.offset = 0
+        self._file, self._stored = file, stored
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill the buffer. Raises DataError where the connection, the disk or the length fails."""
+        if scheme_of(self._file.path) is None:
+            try:
+                count = cast(io.RawIOBase, self._stored).readinto(buffer) or 0
+            except OSError as error:
+                raise DataError(
+                    f"{self._file.path}: reading failed at byte {self.offset}: {error.strerror}"
+                ) from None
+        else:
+            with named_errors(self._file.path):
+                count = self._fill(buffer)
+        self.offset += count
+        if count == 0 and len(buffer) and self._file.bytes not in (UNKNOWN_BYTES, self.offset):
+            raise DataError(
+                f"{self._file.path}: ends after {self.offset} bytes, {self._file.bytes} were"
+                " listed: it was cut short or changed; start the build anew"
+            )
+        return count
+
+    def _fill(self, buffer: Any) -> int:
+        """A connection gives what has arrived; go on until the buffer is full or the end is."""
+        count = 0
+        while count < len(buffer) and (data := self._stored.read(len(buffer) - count)):
+            buffer[count : count + len(data)] = data
+            count += len(data)
+        return count
+
+
+class Unpacked(io.RawIOBase):
+    """The bytes of a .gz or .zst file of any number of members, never more than a chunk at once."""
+
+    def __init__(
+        self,
+        file: InputFile,
+        counted: Counted,
+        packed: PlainStream,
+        compression: str,
+        limits: Limits,
+    ) -> None:
+        super().__init__()
+        self._file, self._counted, self._limits = file, counted, limits
+        self._unpacked = 0
+        self._stream = _unpacker(packed, compression)
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill the buffer. Raises DataError for damage, a cut end, and a bomb."""
+        try:
+            data = self._stream.read(min(len(buffer), CHUNK))
+        except (EOFError, OSError, zlib.error) as error:
+            told = " ".join(str(error).split())
+            raise DataError(
+                f"{self._file.path}: damaged or cut short near byte {self._counted.offset} of the"
+                f" compressed file ({told}): fetch it again, or leave it out"
+            ) from None
+        self._unpacked += len(data)
+        check_expansion(self._file, self._counted.offset, self._unpacked, self._limits)
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def check_expansion(file: InputFile, read: int, unpacked: int, limits: Limits) -> None:
+    """Raise DataError if a file has become larger than it may; `read` stands for its size where
+    that is not known.
+    """
+    stored = read if file.bytes == UNKNOWN_BYTES else file.bytes
+    bound = limits.expansion * stored + FREE_EXPANSION
+    if unpacked > bound:
+        raise DataError(
+            f"{file.path}: {stored} bytes unpack to more than {bound}, as a zip bomb does: leave it"
+            " out, or raise corpus.limits.expansion"
+        )
+
+
+def _unpacker(packed: PlainStream, compression: str) -> Any:
+    if compression == ".gz":
+        return gzip.GzipFile(fileobj=packed)
+    try:
+        import pyarrow
+    except ImportError:
+        raise DataError("reading .zst needs pyarrow: install the extra lyceum[data]") from None
+    # Not zstandard's stream_reader: it takes a cut end for the end, which is data loss unseen.
+    return pyarrow.CompressedInputStream(pyarrow.PythonFile(packed, "r"), "zstd")
+
+
+def _check_magic(path: str, start: bytes, expected: str | None, inside: bool = False) -> None:
+    """Raise DataError unless a file's first bytes are those of the compression it is named for."""
+    found = next((name for magic, name in MAGIC.items() if start.startswith(magic)), None)
+    if not start or found == expected:
+        return
+    if inside:
+        raise DataError(f"{path}: holds {found} inside its compression: unpack it once")
+    if expected is None:
+        raise DataError(f"{path}: is {found}, which its name does not say: name it for what it is")
+    raise DataError(
+        f"{path}: is not {expected}, which its name says, but {found or 'something else'}: name it"
+        " for what it is"
+    )

@@ -1,0 +1,41 @@
+"""Read an input file of any kind."""
+
+from collections.abc import Callable, Iterator
+
+from trainer.data.reading.array import read_array
+from trainer.data.reading.files import InputFile, kind_of
+from trainer.data.reading.html import read_html
+from trainer.data.reading.jsonl import read_jsonl
+from trainer.data.reading.parquet import read_parquet
+from trainer.data.reading.quarantine import Quarantine
+from trainer.data.reading.record import RawDocument, ReadOptions
+from trainer.data.reading.text import read_text
+from trainer.data.reading.warc import read_warc
+
+Reader = Callable[[InputFile, ReadOptions, Quarantine], Iterator[RawDocument]]
+READERS: dict[str, Reader] = {
+    "jsonl": read_jsonl,
+    "json": read_array,
+    "parquet": read_parquet,
+    "text": read_text,
+    "html": read_html,
+    "warc": read_warc,
+}
+
+
+def read_file(
+    file: InputFile, options: ReadOptions, quarantine: Quarantine
+) -> Iterator[RawDocument]:
+    """The documents of one file, in its order, as a stream.
+
+    Bad records are set aside and reading goes on; an empty file is counted, with a warning. Raises
+    DataError where a file as a whole cannot be trusted: absent, refused, changed, damaged, cut
+    short, a zip bomb, named for what it is not, or without the text column. What was yielded before
+    the error must then not be used as if it were the file.
+    """
+    tally = quarantine.tally
+    before = (tally.records, tally.passed_over.total())
+    yield from READERS[kind_of(file.path)[0]](file, options, quarantine)
+    tally.files += 1
+    if (tally.records, tally.passed_over.total()) == before:
+        quarantine.empty_file(file.path)

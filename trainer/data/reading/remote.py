@@ -1,0 +1,117 @@
+"""Files on other machines, through fsspec: s3://, https:// and http://."""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO, cast
+
+from trainer.errors import DataError
+
+SCHEMES = ("s3", "https", "http")
+CONNECT_SECONDS = 10
+S3_LOGIN = (
+    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE with a profile in"
+    " ~/.aws/credentials; for a public bucket read anonymously"
+)
+
+
+def scheme_of(path: str) -> str | None:
+    """The part before "://", in lower case; None for a local path."""
+    scheme, separator, _ = path.partition("://")
+    return scheme.lower() if separator else None
+
+
+def filesystem(path: str, anonymous: bool) -> Any:
+    """The fsspec file system of a remote path.
+
+    For S3, botocore finds credentials and AWS_ENDPOINT_URL as every AWS tool does. Raises
+    DataError for a scheme that is not read, or a missing package.
+    """
+    scheme = scheme_of(path)
+    if scheme not in SCHEMES:
+        known = ", ".join(f"{name}://" for name in SCHEMES)
+        raise DataError(f"{path}: {scheme}:// is not read; use a local path, {known}")
+    try:
+        import fsspec
+
+        if scheme == "s3":
+            config = {"connect_timeout": CONNECT_SECONDS, "retries": {"max_attempts": 2}}
+            return fsspec.filesystem(
+                "s3", anon=anonymous, config_kwargs=config, use_listings_cache=False
+            )
+        import aiohttp
+
+        # No deadline for a whole file, but for a connection and a silent server. What a server
+        # declares as its own encoding stays as it is: .gz is unpacked here, within the limits.
+        timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS, sock_read=60)
+        client = {"timeout": timeout, "auto_decompress": False}
+        headers = {"Accept-Encoding": "identity"}
+        return fsspec.filesystem("http", client_kwargs=client, headers=headers)
+    except ImportError as error:
+        raise DataError(
+            f"{path}: reading {scheme}:// needs {error.name}: install the extra lyceum[data]"
+        ) from None
+
+
+def open_remote(path: str, anonymous: bool, seekable: bool) -> BinaryIO:
+    """Open a remote file: as one stream, or `seekable` with ranged reads.
+
+    Raises DataError as `named_errors` does.
+    """
+    with named_errors(path):
+        files = filesystem(path, anonymous)
+        if seekable or scheme_of(path) == "s3":
+            return cast(BinaryIO, files.open(path, "rb"))
+        # Block size 0 is fsspec's word for one request, read as it comes.
+        return cast(BinaryIO, files.open(path, "rb", block_size=0))
+
+
+@contextmanager
+def named_errors(path: str) -> Iterator[None]:
+    """Turn what can go wrong with a remote path into a DataError that says what to do."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:
+        if _is_error_of_place(error):
+            raise _named(path, error) from None
+        raise
+
+
+def _is_error_of_place(error: Exception) -> bool:
+    """Whether the network, the server or the credentials failed, rather than our own code."""
+    packages = ("botocore", "aiobotocore", "aiohttp", "s3fs", "fsspec")
+    own = type(error).__module__.partition(".")[0]
+    return own in packages or isinstance(error, OSError | TimeoutError)
+
+
+def _named(path: str, error: Exception) -> DataError:
+    if scheme_of(path) != "s3":
+        # fsspec calls whatever happens over http a missing file.
+        while isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception):
+            error = error.__cause__
+    kind, told = type(error).__name__, " ".join(str(error).split()) or type(error).__name__
+    status = getattr(error, "status", None)
+    s3 = scheme_of(path) == "s3"
+    if kind in ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"):
+        return DataError(f"{path}: no S3 credentials found ({told}): {S3_LOGIN}")
+    if isinstance(error, PermissionError) or status in (401, 403):
+        mend = S3_LOGIN if s3 else "check that the address can be read without logging in"
+        return DataError(f"{path}: access refused ({told}): {mend}")
+    if isinstance(error, FileNotFoundError) or status == 404:
+        place = "no such bucket or file" if s3 else "no such file"
+        return DataError(f"{path}: {place}: mend the path")
+    unreachable = ("ConnectorError", "DNSError", "EndpointConnectionError", "ConnectTimeoutError")
+    if kind.endswith(unreachable) or _is_unreachable(error):
+        endpoint = " and AWS_ENDPOINT_URL" if s3 else ""
+        return DataError(
+            f"{path}: the host cannot be reached ({told}): check the address{endpoint} and the"
+            " network"
+        )
+    return DataError(f"{path}: reading failed ({kind}: {told}): run the build again")
+
+
+def _is_unreachable(error: Exception) -> bool:
+    numbers = (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT)
+    return isinstance(error, OSError) and error.errno in numbers
