@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import webdataset
 
-from trainer.data import build, partial, staging, writer
+from trainer.data import build, partial, writer
 from trainer.data.build import build_corpus, build_from_recipe, corpus_folder, ensure_corpus
+from trainer.data.curate import finish, record, shuffle, sketches
 from trainer.data.inspect import inspect_corpus
 from trainer.data.manifest import Manifest, load_manifest
 from trainer.data.shards import ShardReader
@@ -49,6 +50,7 @@ def section(texts: Path, **changes: object) -> CorpusSection:
         "shard_tokens": 500,
         "minimum_characters": 10,
         "workers": 1,
+        "rules": None,
     }
     return CorpusSection(**{**settings, **changes})  # type: ignore[arg-type]
 
@@ -58,7 +60,8 @@ def make(section: CorpusSection, out: Path) -> Manifest:
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    files = (path for path in folder.rglob("*") if path.is_file())
+    """Every file but the one that holds measured times."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != "timings.json")
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
@@ -139,12 +142,16 @@ def stop_at_call(function: Callable, number: int) -> Callable:
 @pytest.mark.parametrize(
     ("module", "name", "number"),
     [
-        (staging, "write_whole", 1),
-        (build, "train_tokenizer", 1),
+        (record, "write_whole", 1),
+        (record, "write_whole", 2),
+        (sketches, "save_array", 2),
+        (shuffle, "save_array", 1),
+        (finish, "train_tokenizer", 1),
         (writer, "_write_shard", 1),
         (writer, "seal_shard", 3),
         (writer, "_write_shard", 4),
-        (build, "write_manifest", 1),
+        (finish, "write_manifest", 1),
+        (finish, "write_whole", 4),
         (build, "publish", 1),
         (partial.Path, "unlink", 1),
         (partial.Path, "unlink", 3),
@@ -215,7 +222,7 @@ def test_what_another_build_left_is_not_mixed_into_this_one(texts: Path, tmp_pat
     """Would catch shards of other settings or of an older text that end up in the corpus."""
     for changed in (section(texts, seed=9), section(texts)):
         with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-            patch.setattr(build, "write_manifest", stop_at_call(build.write_manifest, 1))
+            patch.setattr(finish, "write_manifest", stop_at_call(finish.write_manifest, 1))
             make(changed, tmp_path / "corpus")
     with texts.open("a") as file:
         file.write(json.dumps({"id": "late", "text": "A text that was added late."}) + "\n")
@@ -229,8 +236,8 @@ def test_two_builds_of_one_corpus_make_it_once(
 ) -> None:
     """Would catch two builders in one folder; a flock is of the opening, so threads will do."""
     stages: list[int] = []
-    original = build._stage
-    monkeypatch.setattr(build, "_stage", lambda *given: (stages.append(1), original(*given))[1])
+    original = build._run
+    monkeypatch.setattr(build, "_run", lambda *given: (stages.append(1), original(*given))[1])
     results: list[Manifest] = []
     threads = [
         threading.Thread(target=lambda: results.append(make(section(texts), tmp_path / "corpus")))
@@ -352,11 +359,14 @@ def test_the_embedded_corpus_says_where_it_came_from(tmp_path: Path) -> None:
 
     settings = CorpusSection(packages=("topics",), vocab=300, workers=1)  # type: ignore[call-arg]
     manifest = build_corpus(settings, None, tmp_path / "corpus", progress=False)
-    inputs, documents = manifest.provenance["inputs"], manifest.provenance["documents"]
+    inputs = manifest.provenance["inputs"]
     assert inputs["packages"] == {"topics": sys.version.split()[0]}
-    assert set(inputs["libraries"]) == {"rensa", "tokenizers", "webdataset"}
-    read, kept = documents["documents_read"]["topics"], documents["kept"]["topics"]
-    assert read == kept + sum(documents["dropped"].values())
-    assert manifest.splits["train"].documents + manifest.splits["validation"].documents == kept
+    assert {"datatrove", "rensa", "tokenizers", "webdataset"} <= set(inputs["libraries"])
+    curation = json.loads((tmp_path / "corpus" / "curation.json").read_bytes())
+    (topics,) = curation["sources"].values()
+    dropped = sum(control["dropped"] for control in curation["controls"])
+    assert topics["read"] == topics["kept"] + dropped and dropped > 0
+    documents = sum(split.documents for split in manifest.splits.values())
+    assert documents == topics["kept"] == curation["funnel"][-1]["documents"]
     console = Console(record=True, width=120, quiet=True)
     console.print(inspect_corpus(tmp_path / "corpus"))

@@ -1,47 +1,51 @@
-"""Build a corpus: read, drop, deduplicate, train the tokenizer, write shards; stop anywhere,
-continue.
-"""
+"""Build a corpus: read, judge, deduplicate, tokenize, write shards; stop anywhere, continue."""
 
 import logging
 import os
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
-
-from trainer import __version__
-from trainer.data.docstrings import read_docstrings
-from trainer.data.documents import Document, Ledger, read_text_files, text_files
-from trainer.data.duplicates import remove_duplicates
-from trainer.data.manifest import (
-    MANIFEST_NAME,
-    Manifest,
-    load_manifest,
-    token_dtype_for,
-    write_manifest,
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
 )
-from trainer.data.packages import resolve_packages, source_files
-from trainer.data.partial import build_lock, existing_corpus, is_taken, open_partial, publish
-from trainer.data.provenance import corpus_inputs, corpus_key, corpus_settings
-from trainer.data.staging import StagedDocuments, stage_documents, staged_summary
-from trainer.data.tokenizer import MAIN_FILE, Tokenizer, load_tokenizer, train_tokenizer
-from trainer.data.writer import write_split
+
+from trainer.data.curate.plan import (
+    DOCSTRING_TASK_BYTES,
+    MOST_TASKS,
+    RANGE_BYTES,
+    Plan,
+    cut,
+    text_bytes,
+    write_tasks,
+)
+from trainer.data.manifest import Manifest, load_manifest
+from trainer.data.partial import (
+    build_lock,
+    existing_corpus,
+    is_taken,
+    is_whole,
+    open_partial,
+    publish,
+)
+from trainer.data.provenance import corpus_inputs, corpus_key, corpus_settings, input_files
+from trainer.data.tokenizer import load_tokenizer
 from trainer.errors import DataError, RecipeError
 from trainer.recipe import CorpusSection, Recipe
 
 log = logging.getLogger(__name__)
 
-TOKENIZER = "tokenizer"
-SPLITS = ("train", "validation")
-TOKENIZER_CHARACTERS = 200_000_000
-"""The tokenizer is trained on the first training documents that hold this much text."""
+Place = Literal["local", "slurm"]
 
 
-def build_from_recipe(recipe: Recipe, progress: bool = True) -> Path:
+def build_from_recipe(recipe: Recipe, progress: bool = True, on: Place = "local") -> Path:
     """ensure_corpus, and a line on standard output that says what there is and where."""
-    folder = ensure_corpus(recipe, progress)
+    folder = ensure_corpus(recipe, progress, on)
     counts = [
         f"{name} {split.documents:,} documents, {split.tokens:,} tokens, {len(split.shards)} shards"
         for name, split in load_manifest(folder).splits.items()
@@ -50,7 +54,7 @@ def build_from_recipe(recipe: Recipe, progress: bool = True) -> Path:
     return folder
 
 
-def ensure_corpus(recipe: Recipe, progress: bool = True) -> Path:
+def ensure_corpus(recipe: Recipe, progress: bool = True, on: Place = "local") -> Path:
     """The folder of the recipe's own corpus, built if absent; of several processes one builds.
 
     Raises RecipeError when the recipe has no `corpus` section, and what build_corpus raises.
@@ -58,7 +62,7 @@ def ensure_corpus(recipe: Recipe, progress: bool = True) -> Path:
     if recipe.corpus is None:
         raise RecipeError("the recipe has no corpus section: add `corpus:` to say what to build")
     folder = corpus_folder(recipe.corpus, recipe.tokenizer)
-    build_corpus(recipe.corpus, recipe.tokenizer, folder, progress)
+    build_corpus(recipe.corpus, recipe.tokenizer, folder, progress, on)
     return folder
 
 
@@ -75,31 +79,56 @@ def corpus_folder(section: CorpusSection, tokenizer: str | None = None) -> Path:
 
 
 def build_corpus(
-    section: CorpusSection, tokenizer: str | None, out: str | Path, progress: bool = True
+    section: CorpusSection,
+    tokenizer: str | None,
+    out: str | Path,
+    progress: bool = True,
+    on: Place = "local",
 ) -> Manifest:
     """Build the corpus into `out`, under a lock, by way of `out`.partial; a stopped build
     continues.
 
-    `tokenizer` is a Hugging Face folder, or None to train one of `section.vocab` tokens. A corpus
-    that is already at `out` is returned as it is. Raises DataError, and leaves what is there
-    intact, when `out` holds something else, when the sources are bad or empty, or when the disk
-    refuses.
+    `tokenizer` is a Hugging Face folder, or None to train one of `section.vocab` tokens. `on` says
+    where its tasks run: in processes of this machine, or as jobs of a SLURM cluster, which must see
+    `out` under the same path. A corpus that is already at `out` is returned as it is. Raises
+    DataError, and leaves what is there intact, when `out` holds something else, when the sources
+    are bad or empty, or when the disk refuses; ClusterError when the cluster does.
     """
-    out = Path(out)
-    given = load_tokenizer(tokenizer) if tokenizer else None
-    settings = corpus_settings(section, given.fingerprint if given else None)
-    inputs = corpus_inputs(section)
+    if on == "slurm" and section.slurm is None:
+        raise RecipeError(
+            "corpus.slurm: says what to ask of the cluster, and is absent; at least name a"
+            " partition: corpus.slurm.partition=NAME"
+        )
+    out = Path(out).absolute()
+    fingerprint = load_tokenizer(tokenizer).fingerprint if tokenizer else None
+    settings = corpus_settings(section, fingerprint)
+    files = input_files(section)
+    inputs = corpus_inputs(section, files)
     try:
         with build_lock(out):
             if is_taken(out):
                 return existing_corpus(out, settings, inputs)
-            key = corpus_key(section, settings["tokenizer"])
+            key = corpus_key(section, fingerprint, files)
             partial, continued = open_partial(out, key, settings, inputs)
             log.info("%s the corpus %s", "continuing" if continued else "building", out)
-            if not (partial / MANIFEST_NAME).is_file():
-                with _progress(progress) as bar:
-                    manifest = _fill(partial, section, given, settings, inputs, bar)
-                write_manifest(partial, manifest)
+            if not is_whole(partial):
+                embedded = section.source == "embedded"
+                size = DOCSTRING_TASK_BYTES if embedded else section.task_mib << 20
+                tasks = cut(files, size)
+                write_tasks(partial, tasks)
+                amount = text_bytes(files)
+                plan = Plan(
+                    folder=str(partial),
+                    out=str(out),
+                    section=section,
+                    tokenizer=str(Path(tokenizer).absolute()) if tokenizer else None,
+                    tasks=len(tasks),
+                    buckets=1 if embedded else min(-(-amount // size), MOST_TASKS) or 1,
+                    ranges=-(-amount // RANGE_BYTES) or 1,
+                    settings=settings,
+                    inputs=inputs,
+                )
+                _run(plan, on, progress)
             publish(partial, out)
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
@@ -110,90 +139,18 @@ def build_corpus(
     return load_manifest(out)
 
 
-def _fill(
-    partial: Path,
-    section: CorpusSection,
-    given: Tokenizer | None,
-    settings: dict[str, Any],
-    inputs: dict[str, Any],
-    bar: Progress,
-) -> Manifest:
-    summary = staged_summary(partial) or _stage(partial, section, bar)
-    documents = StagedDocuments(partial, section.seed, section.validation)
-    tokenizer = _tokenizer(partial, section, given, documents, bar)
-    task = bar.add_task("shards", total=sum(documents.count(split) for split in SPLITS))
+def _run(plan: Plan, on: Place, progress: bool) -> None:
+    from trainer.data.curate.execute import run_locally, run_on_slurm
 
-    def advance(count: int) -> None:
-        bar.advance(task, count)
+    with _progress(progress) as bar:
+        tasks: dict[str, TaskID] = {}
 
-    splits = {
-        split: write_split(partial, split, documents, tokenizer, section.shard_tokens, advance)
-        for split in SPLITS
-    }
-    return Manifest(
-        tokenizer_fingerprint=tokenizer.fingerprint,
-        tokenizer_size=tokenizer.size,
-        end_of_text=tokenizer.end_of_text,
-        token_dtype=token_dtype_for(tokenizer.size),
-        splits=splits,
-        provenance={
-            "builder": f"lyceum {__version__}",
-            "settings": settings,
-            "inputs": inputs,
-            "documents": summary,
-        },
-    )
+        def advance(stage: str, ended: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=total)
+            bar.update(tasks[stage], completed=ended)
 
-
-def _stage(partial: Path, section: CorpusSection, bar: Progress) -> dict[str, Any]:
-    ledger = Ledger()
-    documents: Iterator[Document]
-    if section.source == "embedded":
-        files = source_files(resolve_packages(section.packages))
-        task = bar.add_task("docstrings", total=sum(file.bytes for file in files))
-        documents = read_docstrings(
-            files,
-            section.minimum_characters,
-            section.workers,
-            ledger,
-            lambda size: bar.advance(task, size),
-        )
-    else:
-        paths = text_files(section.files)
-        task = bar.add_task("texts", total=sum(path.stat().st_size for path in paths))
-        documents = read_text_files(
-            paths, section.minimum_characters, ledger, lambda size: bar.advance(task, size)
-        )
-    if section.near_duplicates is not None:
-        documents = remove_duplicates(documents, section.near_duplicates, section.seed, ledger)
-    return stage_documents(partial, documents, ledger)
-
-
-def _tokenizer(
-    partial: Path,
-    section: CorpusSection,
-    given: Tokenizer | None,
-    documents: StagedDocuments,
-    bar: Progress,
-) -> Tokenizer:
-    folder = partial / TOKENIZER
-    if (folder / MAIN_FILE).is_file():
-        return load_tokenizer(folder)
-    task = bar.add_task("tokenizer", total=1)
-    # Validation documents stay unseen by everything that is fitted.
-    tokenizer = given or train_tokenizer(_beginning(documents.read("train")), section.vocab)
-    tokenizer.save(folder)
-    bar.advance(task)
-    return tokenizer
-
-
-def _beginning(records: Iterator[dict[str, str]]) -> Iterator[str]:
-    characters = 0
-    for record in records:
-        yield record["text"]
-        characters += len(record["text"])
-        if characters >= TOKENIZER_CHARACTERS:
-            return
+        (run_locally if on == "local" else run_on_slurm)(plan, advance)
 
 
 def _progress(shown: bool) -> Progress:

@@ -2,78 +2,93 @@
 
 import ast
 import gc
-import multiprocessing
-import os
-import signal
 import warnings
-from collections.abc import Callable, Iterator
-from multiprocessing.connection import Connection
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from trainer.data.documents import Document, Ledger, is_unicode
+from trainer.data.curate.rule import Finding
+from trainer.data.curate.staged import Staged
 from trainer.data.packages import TOPICS, SourceFile
 from trainer.errors import DataError
 
-CHUNK_BYTES = 400_000
+if TYPE_CHECKING:
+    from trainer.data.curate.record import Record
+
 LONGEST_DEFAULT = 40
 LONGEST_SIGNATURE = 400
+RULE = "read"
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Described = ast.Module | ast.ClassDef | Function
 
 
-def read_docstrings(
-    files: list[SourceFile],
-    minimum_characters: int,
-    workers: int | None,
-    ledger: Ledger,
-    advance: Callable[[int], None] = lambda size: None,
-) -> Iterator[Document]:
-    """The documents of these files in their order, whatever the number of `workers` (None: every
-    core).
+def read_docstrings(files: Iterable[SourceFile], record: "Record") -> Iterator[Staged]:
+    """The docstrings of these files in their order, each under its qualified name and signature.
 
-    `advance` is told the bytes of source read. Files that are not UTF-8 or do not parse are skipped
-    and counted; of a name defined twice the first is kept.
+    Files that are not UTF-8 or do not parse are left out, and of a name defined twice the first is
+    kept; `record` has a row for each. Raises DataError for a file that cannot be read.
     """
-    seen: set[str] = set()
-    for size, documents, found in _parse_all(_chunks(files), minimum_characters, workers):
-        ledger.absorb(found)
-        for document in documents:
-            if document.id in seen:
-                ledger.drop("repeated name", id=document.id)
-                continue
-            seen.add(document.id)
-            yield document
-        advance(size)
+    for file in files:
+        record.count("sources files", file.package)
+        with _without_collector():
+            documents = list(_parse_file(file, record))
+        yield from documents
 
 
-def parse_file(file: SourceFile, minimum_characters: int, ledger: Ledger) -> list[Document]:
-    """The documents of one file."""
-    ledger.files[file.package] += 1
+def _parse_file(file: SourceFile, record: "Record") -> Iterator[Staged]:
     try:
         with open(file.path, "rb") as opened:
             data = opened.read()
         data.decode("utf-8")
     except UnicodeDecodeError:
-        ledger.drop("file not UTF-8", id=file.module)
-        return []
+        _leave_out(record, file, file.module, "file not UTF-8", "")
+        return
     except OSError as error:
         raise DataError(f"cannot read {file.path}: {error.strerror or error}") from None
     try:
-        tree = ast.parse(data)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = ast.parse(data)
         found = _topics(tree) if file.package == TOPICS else list(_docstrings(tree, file.module))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        ledger.drop("file with a syntax error", id=file.module)
-        return []
-    documents = []
+        _leave_out(record, file, file.module, "file with a syntax error", "")
+        return
+    seen: set[str] = set()
     for name, heading, body in found:
-        ledger.read[file.package] += 1
-        if len(body) < max(minimum_characters, 1):
-            ledger.drop("too short", id=name, characters=len(body))
-        elif not is_unicode(heading + body):
-            ledger.drop("not Unicode", id=name)
+        if name in seen:
+            _leave_out(record, file, name, "repeated name", body)
+        elif not _is_unicode(heading + body):
+            _leave_out(record, file, name, "not Unicode", body)
         else:
-            documents.append(Document(name, file.package, heading + body, len(heading)))
-    return documents
+            seen.add(name)
+            yield Staged(name, file.package, heading, body, file.package)
+
+
+def _leave_out(record: "Record", file: SourceFile, name: str, reason: str, text: str) -> None:
+    shown = name.encode("utf-8", "replace").decode()
+    record.found(shown, file.package, RULE, "dropped", Finding(reason), text)
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether the text can be written as UTF-8; a lone surrogate cannot."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """A syntax tree has no cycles, and the collector's walks over it take a third of the time."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def _docstrings(tree: ast.Module, module: str) -> Iterator[tuple[str, str, str]]:
@@ -149,87 +164,3 @@ def _topics(tree: ast.Module) -> list[tuple[str, str, str]]:
                 (f"pydoc_data.topics.{label}", "", text.strip()) for label, text in topics.items()
             ]
     return []
-
-
-Chunk = list[SourceFile]
-Parsed = tuple[int, list[Document], Ledger]
-
-
-def _chunks(files: list[SourceFile]) -> list[Chunk]:
-    chunks: list[Chunk] = []
-    size = CHUNK_BYTES
-    for file in files:
-        if size >= CHUNK_BYTES:
-            chunks.append([])
-            size = 0
-        chunks[-1].append(file)
-        size += file.bytes
-    return chunks
-
-
-def _parse_chunk(chunk: Chunk, minimum_characters: int) -> Parsed:
-    ledger = Ledger()
-    documents = []
-    # A syntax tree has no cycles, and the collector's walks over it take a third of the time.
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            for file in chunk:
-                documents.extend(parse_file(file, minimum_characters, ledger))
-    finally:
-        if collecting:
-            gc.enable()
-    return sum(file.bytes for file in chunk), documents, ledger
-
-
-def _parse_all(
-    chunks: list[Chunk], minimum_characters: int, workers: int | None
-) -> Iterator[Parsed]:
-    count = min(workers or len(os.sched_getaffinity(0)), len(chunks))
-    if count <= 1:
-        for chunk in chunks:
-            yield _parse_chunk(chunk, minimum_characters)
-        return
-    # Worker w has chunks w, w + count, ... and a pipe of its own: results come in order, and a
-    # worker whose parent was killed fails at its next send, where a pool's would wait for ever.
-    context = multiprocessing.get_context("spawn")
-    pipes = []
-    processes = []
-    try:
-        for worker in range(count):
-            receiving, sending = context.Pipe(duplex=False)
-            process = context.Process(
-                target=_work,
-                args=(chunks[worker::count], minimum_characters, sending),
-                daemon=True,
-            )
-            process.start()
-            sending.close()
-            pipes.append(receiving)
-            processes.append(process)
-        for index in range(len(chunks)):
-            try:
-                parsed = pipes[index % count].recv()
-            except EOFError:
-                raise DataError("a process that reads docstrings died: run it again") from None
-            if isinstance(parsed, DataError):
-                raise parsed
-            yield parsed
-    finally:
-        for process in processes:
-            process.terminate()
-            process.join()
-
-
-def _work(chunks: list[Chunk], minimum_characters: int, sending: Connection) -> None:
-    # CTRL-C reaches the whole terminal; the parent decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        for chunk in chunks:
-            sending.send(_parse_chunk(chunk, minimum_characters))
-    except DataError as error:
-        sending.send(error)
-    except BrokenPipeError:
-        return

@@ -13,12 +13,29 @@ from pathlib import Path
 from typing import Any
 
 from trainer.data.manifest import MANIFEST_NAME, Manifest, load_manifest
-from trainer.data.staging import DOCUMENTS, LEDGER, write_whole
+from trainer.data.writing import write_whole
 from trainer.errors import DataError
 
 log = logging.getLogger(__name__)
 
 STATE = "build.json"
+CARD = "DATA_CARD.md"
+SCAFFOLD = (
+    "staged",
+    "sketches",
+    "matches",
+    "removed",
+    "clean",
+    "counts",
+    "sealed",
+    "failed",
+    "logs",
+    "tasks.json",
+    "split.json",
+    "jobs.json",
+    STATE,
+)
+"""What only the build itself needs."""
 
 
 @contextmanager
@@ -86,14 +103,27 @@ def open_partial(
     return partial, False
 
 
+def is_whole(partial: Path) -> bool:
+    """Whether the last stage has ended: the card is written behind everything else."""
+    return (partial / MANIFEST_NAME).is_file() and (partial / CARD).is_file()
+
+
 def publish(partial: Path, out: Path) -> None:
     """Remove what only the build needed and give the finished folder its name.
 
     The manifest is there already, so that a build killed among these lines has only this left to
     do.
     """
-    for leftover in (*partial.glob("*.tmp"), *(partial / x for x in (DOCUMENTS, LEDGER, STATE))):
-        leftover.unlink(missing_ok=True)
+    for leftover in (*partial.rglob("*.tmp"), *(partial / name for name in SCAFFOLD)):
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
+        else:
+            leftover.unlink(missing_ok=True)
+    quarantine = partial / "quarantine"
+    if quarantine.is_dir() and not any(quarantine.iterdir()):
+        quarantine.rmdir()
+    if out.is_dir():
+        out.rmdir()
     partial.rename(out)
     directory = os.open(out.parent, os.O_RDONLY)
     try:

@@ -6,11 +6,14 @@ from pathlib import Path
 import numpy as np
 
 from trainer.data.manifest import MANIFEST_NAME, Manifest, Shard, load_manifest
+from trainer.data.remote.place import local_folder
 from trainer.data.shards import index_tar
 from trainer.data.tokenizer import load_tokenizer
 from trainer.errors import DataError
 
 TOKENIZER = "tokenizer"
+MADE_FROM_OTHERS = ("DATA_CARD.md", "timings.json")
+"""Files of a corpus that are for readers: nothing is decided by them."""
 CHUNK_BYTES = 1 << 20
 
 
@@ -19,12 +22,13 @@ def verify_corpus(folder: str | Path) -> list[str]:
 
     Raises DataError when there is no manifest to check against.
     """
-    folder = Path(folder)
+    folder = local_folder(folder)
     manifest = load_manifest(folder)
     problems = _tokenizer_problems(folder, manifest)
     for split in manifest.splits.values():
         for shard in split.shards:
             problems.extend(_shard_problems(folder, shard, manifest))
+    problems.extend(_trail_problems(folder, manifest))
     return problems + _extra_files(folder, manifest)
 
 
@@ -93,8 +97,20 @@ def _content_problems(path: Path, index_path: Path, shard: Shard, manifest: Mani
     return problems
 
 
+def _trail_problems(folder: Path, manifest: Manifest) -> list[str]:
+    """What is wrong with the files that tell what became of the documents."""
+    problems = []
+    for name, digest in manifest.provenance.get("files", {}).items():
+        path = folder / name
+        if not path.is_file():
+            problems.append(f"{name}: missing")
+        elif _sha256(path) != digest:
+            problems.append(f"{name}: altered: its sha256 is not the manifest's")
+    return problems
+
+
 def _extra_files(folder: Path, manifest: Manifest) -> list[str]:
-    expected = {MANIFEST_NAME}
+    expected = {MANIFEST_NAME, *MADE_FROM_OTHERS, *manifest.provenance.get("files", {})}
     for split in manifest.splits.values():
         for shard in split.shards:
             expected |= {shard.name, shard.index_name}

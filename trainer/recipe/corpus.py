@@ -4,7 +4,27 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from trainer.recipe.curation import CurationRules, Limits
 from trainer.recipe.section import Count, Names, Positive, Section
+
+
+class SlurmSection(Section):
+    """What a build asks of a cluster: `lyceum corpus build RECIPE --on slurm`."""
+
+    partition: str
+    """Where the jobs go."""
+    time: str = "24:00:00"
+    """Time limit of a task."""
+    memory_gib: Positive = 4
+    """Memory of a task."""
+    cpus: Positive = 1
+    """Cores of a task; the tokenizer uses them all."""
+    tasks_at_once: Positive | None = None
+    """Most tasks of a stage that run at the same time; none: as many as fit."""
+    setup: str | None = None
+    """Shell line that prepares a job's environment; none: this environment is activated."""
+    arguments: dict[str, str] = Field(default_factory=dict)
+    """Further options of sbatch, by their long names."""
 
 
 class CorpusSection(Section):
@@ -13,9 +33,16 @@ class CorpusSection(Section):
     source: Literal["embedded", "text"] = "embedded"
     """`embedded`: docstrings of this machine's Python packages; `text`: the files below."""
     files: Names = ()
-    """source text: paths or globs of .txt, .md and .jsonl files."""
+    """source text: paths, globs, s3:// and https:// addresses of .jsonl, .json, .parquet, .txt,
+    .md, .html and .warc files, plain or with .gz or .zst."""
     packages: Names = ("stdlib",)
     """source embedded: "stdlib", "topics", "all", or names of installed packages."""
+    text_key: str = "text"
+    """source text: the field or column that holds the text."""
+    id_key: str = "id"
+    """source text: the field or column that names a document; absent: file and line do."""
+    anonymous: bool = False
+    """Read s3:// without credentials."""
     path: str | None = None
     """Where the shards go; none: the cache, under the fingerprint of this section."""
     vocab: Annotated[int, Field(ge=257)] = 4096
@@ -26,9 +53,19 @@ class CorpusSection(Section):
     """Tokens after which a shard is closed."""
     minimum_characters: Count = 200
     """Shorter documents are left out."""
+    exact_duplicates: bool = True
+    """Drop a document whose text, white space aside, is that of an earlier one."""
     near_duplicates: Annotated[float, Field(gt=0.0, le=1.0)] | None = 0.8
     """Jaccard similarity above which the later of two documents is dropped; none: all are kept."""
+    rules: CurationRules | None = CurationRules()
+    """What a document must pass; none: every document passes."""
+    limits: Limits = Limits()
+    """What a build refuses to swallow."""
     workers: Positive | None = None
-    """Processes that read documents; none: one a core."""
+    """Local processes; none: one a core."""
+    task_mib: Positive = 256
+    """Input of one task; a larger file is one task all the same."""
+    slurm: SlurmSection | None = None
+    """What `--on slurm` asks of the cluster."""
     seed: Count = 0
-    """Decides the hash functions that near-duplicates are found by."""
+    """Decides the hash functions that near-duplicates are found by, and the documents' order."""

@@ -1,0 +1,97 @@
+"""Demographic balance: how often a corpus speaks of each group, for the data card."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from trainer.data.curate.vocabulary import listed
+
+DOCUMENTS = "documents"
+
+_WORD = re.compile(r"\w+")
+
+
+def count_groups(text: str) -> Counter[str]:
+    """Mentions of each group, as `axis/group`, and 1 for the document as `axis/group/documents`
+    where there are any; counters of many texts add up.
+
+    Words are counted, not people: "he" in a proverb counts. Words of several senses count only
+    before a word for people ("black people", "older women").
+    """
+    groups = _words()
+    words = _WORD.findall(text.lower())
+    counts = Counter([groups[word] for word in words if word in groups])
+    if not _openers().isdisjoint(words):
+        for match in _phrases().finditer(text):
+            counts[_adjectives()[match[1].lower()]] += 1
+    counts.update([f"{group}/{DOCUMENTS}" for group in counts])
+    return counts
+
+
+def balance_report(total: Mapping[str, int], documents: int) -> list[dict[str, Any]]:
+    """Rows of what count_groups counted over `documents` texts, by axis, the commonest group first.
+
+    Each has axis, group, mentions, share (of the axis's mentions), ratio (to the axis's commonest
+    group), documents, and document_share (of all). A group that is never mentioned has its row.
+    """
+    rows = []
+    groups = {name: total.get(name, 0) for name in all_groups()}
+    for axis in dict.fromkeys(name.partition("/")[0] for name in groups):
+        ranked = sorted(
+            ((count, name) for name, count in groups.items() if name.startswith(f"{axis}/")),
+            key=lambda entry: (-entry[0], entry[1]),
+        )
+        mentions, most = sum(count for count, _ in ranked), ranked[0][0]
+        for count, name in ranked:
+            within = total.get(f"{name}/{DOCUMENTS}", 0)
+            rows.append(
+                {
+                    "axis": axis,
+                    "group": name.partition("/")[2],
+                    "mentions": count,
+                    "share": count / mentions if mentions else 0.0,
+                    "ratio": count / most if most else 0.0,
+                    "documents": within,
+                    "document_share": within / documents if documents else 0.0,
+                }
+            )
+    return rows
+
+
+def all_groups() -> list[str]:
+    """Every `axis/group`, in the order of the lists."""
+    return list(dict.fromkeys([*_words().values(), *_adjectives().values()]))
+
+
+@cache
+def _words() -> dict[str, str]:
+    return _grouped("groups")
+
+
+@cache
+def _adjectives() -> dict[str, str]:
+    return _grouped("group_phrases")
+
+
+@cache
+def _openers() -> frozenset[str]:
+    """The first words of the phrases: texts without one need not be searched for them."""
+    return frozenset(word.partition("-")[0] for word in _adjectives())
+
+
+@cache
+def _phrases() -> re.Pattern[str]:
+    adjectives, people = "|".join(_adjectives()), "|".join(listed("people"))
+    # The next word is only looked at: it may be counted, or be followed, itself.
+    return re.compile(rf"\b({adjectives})(?=\s+(?:{people})\b)", re.IGNORECASE)
+
+
+def _grouped(name: str) -> dict[str, str]:
+    """Word to axis/group of a list of such lines."""
+    found: dict[str, str] = {}
+    for line in listed(name):
+        axis, group, *words = line.split()
+        found |= dict.fromkeys(words, f"{axis}/{group}")
+    return found

@@ -1,0 +1,127 @@
+"""The texts of evaluation sets: JSONL, JSON, Parquet or plain text, as other people's files are."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from trainer.errors import DataError, RecipeError
+from trainer.recipe.curation import EvaluationSet
+
+SUFFIXES = (".jsonl", ".json", ".parquet", ".txt")
+
+
+def read_examples(wanted: EvaluationSet) -> Iterator[list[str]]:
+    """The texts of each example: those of its `keys`, or every string in it, however nested.
+
+    A key may lead into an object with dots (question.stem). Raises RecipeError for a file that
+    cannot be read or a key that no example has, DataError for a bad or an empty file.
+    """
+    where = f"corpus.rules.decontaminate.sets: {wanted.name}"
+    path = Path(wanted.file).expanduser()
+    if path.suffix not in SUFFIXES:
+        raise RecipeError(
+            f"{where}: {path} is not one of {', '.join(SUFFIXES)}; convert it or rename it"
+        )
+    examples, met, seen = 0, set[str](), dict[str, None]()
+    try:
+        for record in _READERS[path.suffix](path):
+            examples += 1
+            if not wanted.keys:
+                yield list(_strings(record))
+                continue
+            found = {key: _at(record, key.split(".")) for key in wanted.keys}
+            met.update(key for key, values in found.items() if values)
+            seen.update(dict.fromkeys(record if isinstance(record, dict) else ()))
+            yield [text for values in found.values() for text in _strings(values)]
+    except OSError as error:
+        raise RecipeError(
+            f"{where}: cannot read {path}: {error.strerror or error}; mend the path"
+        ) from None
+    if not examples:
+        raise DataError(f"{where}: {path} holds no example; give the file that does")
+    missing = [key for key in wanted.keys if key not in met]
+    if missing:
+        raise RecipeError(
+            f"{where}: no example of {path} has the key {missing[0]!r}; it has"
+            f" {', '.join(map(repr, seen)) or 'no keys at all'}"
+        )
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for part in value.values():
+            yield from _strings(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _strings(part)
+
+
+def _at(value: Any, path: list[str]) -> list[Any]:
+    """What stands where the path leads, through every element of the lists on its way."""
+    if isinstance(value, list):
+        return [found for part in value for found in _at(part, path)]
+    if not path:
+        return [value]
+    if isinstance(value, dict) and path[0] in value:
+        return _at(value[path[0]], path[1:])
+    return []
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError:
+                raise DataError(
+                    f"{path} line {number} is not UTF-8; convert the file to UTF-8"
+                ) from None
+            if text.strip():
+                yield number, text
+
+
+def _text(path: Path) -> Iterator[Any]:
+    for _, line in _lines(path):
+        yield line
+
+
+def _jsonl(path: Path) -> Iterator[Any]:
+    for number, line in _lines(path):
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{path} line {number} is not JSON: {error}; mend it") from None
+        yield record
+
+
+def _json(path: Path) -> Iterator[Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not JSON: {error}; mend it") from None
+    if isinstance(content, dict):
+        # An object around the list of examples, as in {"version": 1, "data": [...]}.
+        lists = [value for value in content.values() if isinstance(value, list)]
+        content = lists[0] if len(lists) == 1 else [content]
+    yield from content if isinstance(content, list) else [content]
+
+
+def _parquet(path: Path) -> Iterator[Any]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    # pyarrow's own message for an absent file runs over several words of C++.
+    path.open("rb").close()
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=1024):
+                yield from batch.to_pylist()
+    except pa.ArrowException as error:
+        first = str(error).partition("\n")[0]
+        raise DataError(f"{path} is not Parquet: {first}; give the whole file") from None
+
+
+_READERS = {".jsonl": _jsonl, ".json": _json, ".parquet": _parquet, ".txt": _text}

@@ -1,0 +1,186 @@
+"""The passages of evaluation sets as hashes, and the search for them in a text."""
+
+import hashlib
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from trainer.data.curate.evaluation_sets import read_examples
+from trainer.errors import RecipeError
+from trainer.recipe.curation import DecontaminateRule
+
+SHORTEST = 8
+"""Examples of fewer words are too short to guard: their words occur by chance."""
+FILTER_PLACES = 8
+"""Places of the first, inexact look-up for each passage."""
+WORDS_REMEMBERED = 200_000
+MULTIPLIER = np.array([0x9E3779B97F4A7C15], dtype=np.uint64)
+
+# A letter of Chinese or Japanese counts as a word, since nothing parts the words there.
+_WORD = re.compile(
+    r"[^\W_\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]+|[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]"
+)
+
+
+class Guard:
+    """The passages of all sets as 64-bit hashes: 28 to 36 bytes of memory a passage, and three
+    times as much while they are read.
+
+    Two different passages share a hash with a probability near 2^-64, so a trillion words against
+    ten million passages meet one such pair about every second time.
+    """
+
+    def __init__(self, section: DecontaminateRule):
+        names = [wanted.name for wanted in section.sets]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise RecipeError(
+                f"corpus.rules.decontaminate.sets: the name {twice!r} stands twice; rename one"
+            )
+        self._names = names
+        self._words = section.words
+        self._shortest = min(SHORTEST, section.words)
+        self._hash = _WordHashes()
+        self.rows: list[dict[str, Any]] = []
+        found: dict[int, list[tuple[np.ndarray, int]]] = {}
+        openings: list[np.ndarray] = []
+        for owner, wanted in enumerate(section.sets):
+            examples = passages = too_short = 0
+            for texts in read_examples(wanted):
+                sizes = [self._collect(text, owner, found, openings) for text in texts]
+                examples += 1
+                passages += sum(sizes)
+                too_short += not any(sizes)
+            self.rows.append(
+                {
+                    "set": wanted.name,
+                    "file": wanted.file,
+                    "examples": examples,
+                    "passages": passages,
+                    "too_short": too_short,
+                }
+            )
+        self._tables = {length: _Table(parts) for length, parts in sorted(found.items())}
+        self._openings = _Openings(openings)
+
+    def passages(self, text: str) -> Counter[str]:
+        """How many runs of words in the text are passages of each set."""
+        counts: Counter[str] = Counter()
+        hashes = self._hashes(text)
+        # Nearly every document ends here: no passage begins as any of its runs of words does.
+        places = self._openings.places_in(opened(hashes, self._shortest))
+        if not len(places):
+            return counts
+        for length, runs in rolled(hashes, places, list(self._tables)):
+            for owner in self._tables[length].owners(runs):
+                counts[self._names[owner]] += 1
+        return counts
+
+    def _collect(
+        self,
+        text: str,
+        owner: int,
+        found: dict[int, list[tuple[np.ndarray, int]]],
+        openings: list[np.ndarray],
+    ) -> int:
+        """Add the passages of a text to `found`, by length, and how they open; returns how many."""
+        hashes = self._hashes(text)
+        length = min(len(hashes), self._words)
+        if length < self._shortest:
+            return 0
+        places = np.arange(len(hashes) - length + 1)
+        ((_, runs),) = rolled(hashes, places, [length])
+        found.setdefault(length, []).append((runs, owner))
+        openings.append(opened(hashes, self._shortest)[: len(runs)])
+        return len(runs)
+
+    def _hashes(self, text: str) -> np.ndarray:
+        words = words_of(text)
+        return np.fromiter(map(self._hash.__getitem__, words), np.uint64, len(words))
+
+
+class _Table:
+    """Hashes of passages of one length, sorted, with the number of the set that each is from."""
+
+    def __init__(self, parts: list[tuple[np.ndarray, int]]):
+        hashes = np.concatenate([runs for runs, _ in parts])
+        owners = np.repeat([owner for _, owner in parts], [len(runs) for runs, _ in parts])
+        pairs = np.unique(np.stack([hashes, owners.astype(np.uint64)], axis=1), axis=0)
+        self._sorted = np.ascontiguousarray(pairs[:, 0])
+        self._owners = pairs[:, 1].astype(np.int32)
+
+    def owners(self, runs: np.ndarray) -> Iterator[int]:
+        """The set of each run that is a passage, once for each set that has it."""
+        first = np.searchsorted(self._sorted, runs, side="left")
+        last = np.searchsorted(self._sorted, runs, side="right")
+        for start, stop in zip(first[last > first], last[last > first], strict=True):
+            yield from self._owners[start:stop].tolist()
+
+
+class _Openings:
+    """How passages begin: a first, inexact look-up, and a search for the few that it lets by."""
+
+    def __init__(self, parts: list[np.ndarray]):
+        self._sorted = np.unique(np.concatenate([np.zeros(0, dtype=np.uint64), *parts]))
+        places = 1 << max(16, (len(self._sorted) * FILTER_PLACES - 1).bit_length())
+        self._mask = np.uint64(places - 1)
+        self._filter = np.zeros(places, dtype=bool)
+        self._filter[self._sorted & self._mask] = True
+
+    def places_in(self, runs: np.ndarray) -> np.ndarray:
+        """The places in `runs` of those that begin a passage."""
+        places = np.flatnonzero(self._filter[runs & self._mask])
+        if not len(places):
+            return places
+        likely = runs[places]
+        # A hash above all others is compared with the last.
+        found = np.searchsorted(self._sorted, likely).clip(max=len(self._sorted) - 1)
+        return places[self._sorted[found] == likely]
+
+
+class _WordHashes(dict[str, int]):
+    """The 64-bit hash of a word, the same in every process; bounded in size."""
+
+    def __missing__(self, word: str) -> int:
+        if len(self) >= WORDS_REMEMBERED:
+            self.clear()
+        digest = hashlib.blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        self[word] = value = int.from_bytes(digest, "big")
+        return value
+
+
+def words_of(text: str) -> list[str]:
+    """The words that are compared: lower case, without punctuation, whatever their Unicode form."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text)
+    return _WORD.findall(text.lower())
+
+
+def rolled(
+    hashes: np.ndarray, places: np.ndarray, lengths: list[int]
+) -> Iterator[tuple[int, np.ndarray]]:
+    """(length, a hash of the run of so many words at each place), for ascending lengths; a run
+    that would pass the end is left out. uint64 [runs].
+
+    A polynomial in MULTIPLIER modulo 2^64, so that a longer run's hash follows from a shorter's.
+    """
+    runs = np.zeros(len(places), dtype=np.uint64)
+    for length in range(1, lengths[-1] + 1):
+        within = places + length <= len(hashes)
+        places, runs = places[within], runs[within]
+        runs = runs * MULTIPLIER + hashes[places + (length - 1)]
+        if length in lengths:
+            yield length, runs
+
+
+def opened(hashes: np.ndarray, shortest: int) -> np.ndarray:
+    """What `rolled` gives for the largest power of two up to `shortest`, in fewer steps."""
+    runs, length, factor = hashes, 1, MULTIPLIER
+    while length * 2 <= shortest:
+        runs = runs[:-length] * factor + runs[length:]
+        length, factor = length * 2, factor * factor
+    return runs

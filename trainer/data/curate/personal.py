@@ -1,0 +1,200 @@
+"""Personal data: addresses of e-mail, public IP addresses, telephone and payment card numbers."""
+
+import ipaddress
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from trainer.data.curate.phones import Span, phone_numbers
+from trainer.data.curate.rule import Finding, Outcome, dropped
+from trainer.recipe.curation import PersonalRule
+
+# Letters of scripts that put spaces between words: in Chinese or Japanese text an address may
+# stand between two characters, and must not swallow them.
+_LETTERS = "A-Za-z\u00c0-\u024f\u0370-\u03ff\u0400-\u04ff"
+_EMAIL = re.compile(
+    rf"(?<![{_LETTERS}0-9.+%_-])(?P<name>[{_LETTERS}0-9_](?:[{_LETTERS}0-9.+%_'-]{{0,62}}"
+    rf"[{_LETTERS}0-9+_-])?)@(?:[{_LETTERS}0-9](?:[{_LETTERS}0-9-]{{0,61}}[{_LETTERS}0-9])?\.)"
+    rf"{{1,8}}(?P<top>[{_LETTERS}]{{2,24}}|xn--[a-z0-9-]{{2,59}})(?![{_LETTERS}0-9(_-]|\.?\[)"
+)
+# What follows a dot in file names (icon@2x.png) and after the matrix product (a@b.shape).
+_NO_DOMAIN = re.compile(
+    "bmp|conj|css|csv|dot|dtype|flatten|gif|gz|html|ico|imag|inv|jpeg|jpg|js|json|log|max|mean|min"
+    "|mp|png|real|reshape|shape|size|sort|std|sum|svg|tar|tgz|transpose|txt|values|view|webp|whl"
+    "|xml|ya?ml",
+    re.IGNORECASE,
+)
+_SERVICES = frozenset(("git", "hg", "svn"))
+"""Users of a code host, whom nobody writes to: git@github.com:owner/name.git."""
+_MESSAGE_ID = re.compile(r"[0-9]{8,}[0-9.]*\.[0-9.]{8,}")
+_IN_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{1,20}://[^\s/@]{0,100}\Z")
+
+_IPV4 = re.compile(
+    r"(?<![\w.])(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)\.){3}(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+    r"(?!\w|\.\w|[-+][a-z])",
+    re.ASCII,
+)
+_DOTTED = re.compile(r"[0-9]\.[0-9]{1,3}\.[0-9]")
+_VERSION_BEFORE = re.compile(
+    r"(?:(?<![a-z])(?:v|ver|version|versions|release|releases|revision|rev|build|firmware|driver"
+    r"|since|section|sections|sec|chapter|clause|paragraph|figure|table|appendix|rule|item|oid"
+    r"|ecma)\.?\s*[:=]?\s*[\"'(]?|\u00a7\s*|[a-z]/|[<>]\s*|[=<>~!]=\s*)\Z",
+    re.IGNORECASE,
+)
+_NETWORK_NEAR = re.compile(
+    r"(?<!\[)\b(?:ip|ipv4|address|addresses|addr|host|hosts|server|dns|ping|subnet|gateway|client"
+    r"|proxy|router|firewall|login|logged|connect|connected|connection|nameserver|resolver|remote"
+    r"|peer|port|traceroute|whois|https?|ssh|from)\b",
+    re.IGNORECASE,
+)
+_NETWORK_CHARACTERS = 40
+_VERSION_LIKE = 32
+"""Dotted numbers all below this may be a version or a section: they need a word of networks."""
+
+# Global unicast is 2000::/3, so slices such as 1::2, and times, are not even looked at.
+_IPV6 = re.compile(r"(?<![\w:.])[23][0-9A-Fa-f]{3}:[0-9A-Fa-f:]{2,34}(?![\w:])")
+
+_CARD = re.compile(
+    r"(?<![\w.+/-])(?:[2-6]\d{12,18}|[2-6]\d{3}([ -])\d[\d -]{7,16}\d)(?![\w]|[-.]\d)", re.ASCII
+)
+_CARD_GROUPS = {(4, 4, 4, 4), (4, 6, 5), (4, 6, 4), (4, 4, 4, 4, 3), (4, 3, 3, 3), (4, 4, 4, 1)}
+_ISSUERS = re.compile(
+    r"""4(?:\d{12}|\d{15}|\d{18})                                      # Visa
+    | (?:5[1-5]\d\d|222[1-9]|22[3-9]\d|2[3-6]\d\d|27[01]\d|2720)\d{12} # Mastercard
+    | 3[47]\d{13}                                                      # American Express
+    | (?:6011|64[4-9]\d|65\d\d)\d{12}(?:\d{3})?                        # Discover
+    | (?:30[0-5]\d|3[689]\d\d)\d{10}                                   # Diners Club
+    | 35(?:2[89]|[3-8]\d)\d{12}(?:\d{3})?                              # JCB
+    | 62\d{14}(?:\d{3})?                                               # UnionPay
+    | (?:5018|5020|5038|5893|6304|6759|676[1-3])\d{9,15}               # Maestro""",
+    re.VERBOSE | re.ASCII,
+)
+
+
+@dataclass(frozen=True)
+class Personal:
+    """Redacts personal data, or drops the documents that hold it.
+
+    What is redacted becomes `[email]`, `[ip]`, `[phone]` or `[card]`: ordinary text that every
+    tokenizer knows, that says what stood there, and that no rule finds again. A finding counts the
+    data of one kind and never holds any.
+    """
+
+    section: PersonalRule
+    name: str = "personal"
+
+    def __call__(self, text: str, document: str) -> Outcome:
+        """Judge one text."""
+        section = self.section
+        treatments: dict[str, str] = {kind: getattr(section, kind) for kind in KINDS}
+        spans = personal_data(text)
+        if section.drop_above is not None and len(spans) > section.drop_above:
+            return dropped("personal data", len(spans), section.drop_above)
+        forbidden = Counter(kind for kind, _ in spans if treatments[kind] == "drop")
+        if forbidden:
+            return Outcome(None, tuple(Finding(*found, 0) for found in forbidden.items()))
+        counts: Counter[str] = Counter()
+        # What stood against a datum may be one itself once a placeholder has parted them.
+        while redacted := [found for found in spans if treatments[found[0]] == "redact"]:
+            counts.update(kind for kind, _ in redacted)
+            text = _replaced(text, redacted)
+            spans = personal_data(text)
+        return Outcome(text, tuple(Finding(*found) for found in counts.items()))
+
+
+def personal_data(text: str) -> list[tuple[str, Span]]:
+    """(kind, (start, end)) of all that is found, a kind at a time; no two overlap."""
+    found: list[tuple[str, Span]] = []
+    taken = bytearray(len(text))
+    for kind, find in KINDS.items():
+        for start, end in sorted(find(text)):
+            if not any(taken[start:end]):
+                taken[start:end] = b"\1" * (end - start)
+                found.append((kind, (start, end)))
+    return found
+
+
+def _replaced(text: str, found: list[tuple[str, Span]]) -> str:
+    parts, last = [], 0
+    for kind, (start, end) in sorted(found, key=lambda entry: entry[1]):
+        parts += [text[last:start], f"[{kind}]"]
+        last = end
+    return "".join([*parts, text[last:]])
+
+
+def _emails(text: str) -> Iterator[Span]:
+    if "@" not in text:
+        return
+    for match in _EMAIL.finditer(text):
+        if match["name"].lower() in _SERVICES or _NO_DOMAIN.fullmatch(match["top"]):
+            continue
+        if _MESSAGE_ID.fullmatch(match["name"]):
+            continue
+        # user@host in a URL names an account; with a further @ behind it, it is a password that
+        # is an address (ftp://anonymous:me@home.org@host/).
+        before = text[max(0, match.start() - 120) : match.start()]
+        if _IN_URL.search(before) and text[match.end() : match.end() + 1] != "@":
+            continue
+        yield match.span()
+
+
+def _ip_addresses(text: str) -> Iterator[Span]:
+    if _DOTTED.search(text):
+        for match in _IPV4.finditer(text):
+            address = ipaddress.IPv4Address(match.group())
+            public = address.is_global and not address.is_multicast
+            if public and _is_address(text, match.span(), address.packed):
+                yield match.span()
+    if ":" in text:
+        for match in _IPV6.finditer(text):
+            groups = [group for group in match.group().split(":") if group]
+            try:
+                public = ipaddress.IPv6Address(match.group()).is_global
+            except ValueError:
+                continue
+            # x[2000::3] is a slice.
+            if public and (len(groups) > 2 or re.search("[a-fA-F]", match.group())):
+                yield match.span()
+
+
+def _is_address(text: str, span: Span, octets: bytes) -> bool:
+    """Whether four dotted numbers are an address, and not a version or a section."""
+    start, end = span
+    before = text[max(0, start - _NETWORK_CHARACTERS) : start]
+    if _VERSION_BEFORE.search(before):
+        return False
+    if max(octets) >= _VERSION_LIKE:
+        return True
+    around = before + text[end : end + _NETWORK_CHARACTERS]
+    return _NETWORK_NEAR.search(around) is not None
+
+
+def _cards(text: str) -> Iterator[Span]:
+    for match in _CARD.finditer(text):
+        written = match.group()
+        if match[1]:
+            groups = written.split(match[1])
+            if tuple(map(len, groups)) not in _CARD_GROUPS or not all(map(str.isdigit, groups)):
+                continue
+            written = "".join(groups)
+        if _ISSUERS.fullmatch(written) and _passes_luhn(written):
+            yield match.span()
+
+
+def _passes_luhn(digits: str) -> bool:
+    """The checksum of payment cards. Source: ISO/IEC 7812-1, annex B."""
+    total = 0
+    for place, digit in enumerate(reversed(digits)):
+        value = int(digit) << place % 2
+        total += value - 9 if value > 9 else value
+    return total % 10 == 0
+
+
+KINDS: dict[str, Callable[[str], Iterator[Span]]] = {
+    "email": _emails,
+    "card": _cards,
+    "ip": _ip_addresses,
+    "phone": phone_numbers,
+}
+"""In the order in which a stretch of text is claimed."""

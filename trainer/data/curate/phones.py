@@ -1,0 +1,104 @@
+"""Telephone numbers in running text: written internationally, or as the US, the UK or Germany do.
+
+Every shape asks for the grouping or the word before it that numbers of another kind lack: dates,
+ISBNs, versions and long ids are no telephone numbers.
+"""
+
+import re
+from collections.abc import Iterator
+
+Span = tuple[int, int]
+
+LONGEST = 15
+"""Digits of the longest international number. Source: ITU-T E.164."""
+SHORTEST = 8
+CONTEXT_CHARACTERS = 30
+
+_LENGTHS = {"1": (11, 11), "7": (11, 11), "33": (11, 11), "44": (11, 12), "49": (9, 14)}
+"""Digits, country code included, where a country's numbers are of nearly one length."""
+
+_COUNTRY = re.compile(
+    "1|7|2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]"
+    "|(?:2[1-69]|3[578]|42|50|59|6[789]|8[0578]|9[679])[0-9]"
+)
+
+_INTERNATIONAL = re.compile(r"(?<![\w)\].+])\+[1-9][0-9 ().\-/\u2010-\u2013\u00a0]{6,24}[0-9]")
+_GROUP = re.compile(r"[0-9]+")
+
+_NATIONAL = re.compile(
+    r"""(?<![\w+$#=]) (?<![\w)][./:-]) (?<![\w)]) (?:
+      (?:\+?1[-. ])? \([2-9][0-9]{2}\)[ ]?[2-9][0-9]{2}[-. ][0-9]{4}    # US: (212) 555-1234
+    | (?:1[-.])? [2-9][0-9]{2}(?P<us>[-.])[2-9][0-9]{2}(?P=us)[0-9]{4}  # US: 212-555-1234
+    | \(?020\)?[ ][0-9]{4}[ ][0-9]{4}                                   # UK: London
+    | \(?01(?:1[0-9]|[0-9]1)\)?[ ][0-9]{3}[ ][0-9]{4}                   # UK: large towns
+    | \(?01[0-9]{3}\)?[ ][0-9]{6}                                       # UK: elsewhere
+    | 07[0-9]{3}[ ](?:[0-9]{6}|[0-9]{3}[ ][0-9]{3})                     # UK: mobile
+    | 0(?:800|808|3[0-9]{2})[ ][0-9]{3}[ ][0-9]{4}                      # UK: free or one rate
+    | \(0[1-9][0-9]{1,4}\)[ ]?[0-9]{4,8}(?:-[0-9]{1,4})?                # Germany: (0221) 123456
+    | 0[1-9][0-9]{1,4}[ ]?/[ ]?[0-9]{4,8}(?:-[0-9]{1,4})?               # Germany: 030/1234567
+    | 01[5-7][0-9]{1,2}[ -/][0-9]{7,8}                                  # Germany: mobile
+    ) (?![\w]|[-.,/:][0-9])""",
+    re.VERBOSE | re.ASCII,
+)
+# A word for a telephone makes numbers of other shapes telephone numbers; not our own "[phone]".
+_INTRODUCED = re.compile(
+    r"""(?<![\w\[]) (?:
+      (?:tele)?phone(?:\ (?:no\.?|number))? | tel(?:efon)?\.? | (?:tele)?fax | mobile(?:\ number)?
+    | mobil | handy | cell(?:phone)? | whatsapp | hotline | helpline
+    | (?:call|ring|text|dial)(?:\ (?:us|me|him|her|them))?\ (?:at|on)
+    ) \s{0,2} (?:is\s)? [:=]? \s{0,2} \Z""",
+    re.VERBOSE | re.IGNORECASE | re.ASCII,
+)
+_RUN = re.compile(r"[0-9][0-9 ()./-]{5,}[0-9]")
+_AFTER = re.compile(r"\w|[,.-][0-9]")
+_DATE = re.compile(r"(?:19|20)[0-9]{2}[-./ ][0-9]{1,2}[-./ ][0-9]{1,2}(?![0-9])")
+_DECIMAL = re.compile(r"[0-9]+\.[0-9]+")
+
+
+def phone_numbers(text: str) -> Iterator[Span]:
+    """Where telephone numbers stand, perhaps one place twice."""
+    if "+" in text:
+        for match in _INTERNATIONAL.finditer(text):
+            end = _international_end(match.group())
+            if end:
+                yield match.start(), match.start() + end
+    for run in _RUN.finditer(text):
+        start = run.start()
+        while start and text[start - 1] in "+(":
+            start -= 1
+        # The two characters behind are for what the pattern must not be followed by.
+        for match in _NATIONAL.finditer(text, start, run.end() + 2):
+            yield match.span()
+        if _is_introduced_number(text, start, run):
+            yield start, run.end()
+
+
+def _is_introduced_number(text: str, start: int, run: re.Match[str]) -> bool:
+    digits = sum(map(str.isdigit, run.group()))
+    return (
+        7 <= digits <= LONGEST
+        and not _DATE.match(run.group())
+        and not _DECIMAL.fullmatch(run.group())
+        and not _AFTER.match(text, run.end())
+        and _INTRODUCED.search(text[max(0, start - CONTEXT_CHARACTERS) : start]) is not None
+    )
+
+
+def _international_end(run: str) -> int:
+    """How many characters of `run`, which begins with +, are a telephone number; 0: none are."""
+    groups = list(_GROUP.finditer(run))
+    digits = "".join(group.group() for group in groups)
+    country = _COUNTRY.match(digits)
+    if country is None or _DECIMAL.fullmatch(run[1:]):
+        return 0
+    shortest, longest = _LENGTHS.get(country.group(), (SHORTEST, LONGEST))
+    total, single, end = 0, 0, 0
+    for group in groups:
+        total += len(group.group())
+        if total > longest:
+            break
+        # A row of signed small numbers is no telephone number.
+        single += len(group.group()) == 1
+        if total >= shortest and single <= 2:
+            end = group.end()
+    return end

@@ -1,0 +1,131 @@
+"""The plan of a build: its folder, its settings, and how its input is cut into tasks."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from trainer.data.curate.record import Record
+from trainer.data.curate.staged import Staged
+from trainer.data.docstrings import read_docstrings
+from trainer.data.packages import SourceFile
+from trainer.data.reading.files import InputFile
+from trainer.data.reading.quarantine import Quarantine
+from trainer.data.reading.read import read_file
+from trainer.data.reading.record import ReadOptions
+from trainer.data.writing import write_whole
+from trainer.recipe import CorpusSection
+
+TASKS = "tasks.json"
+MOST_TASKS = 4096
+"""However large the input: the shuffle has tasks x buckets pieces, each read by itself."""
+DOCSTRING_TASK_BYTES = 8 << 20
+"""Source code is parsed for the little text that it holds, so its tasks are smaller."""
+RANGE_BYTES = 2 << 30
+"""Input whose documents (of 2 kB) have bands of about 300 MB: one matching task."""
+EXPANSION = 4
+"""How many times larger compressed text is taken to become, when buckets are counted."""
+COMPRESSED = (".gz", ".zst", ".parquet")
+QUARANTINE = "quarantine"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A build under way in `folder`. It travels to every task of every stage, so it is small."""
+
+    folder: str
+    out: str
+    section: CorpusSection
+    tokenizer: str | None
+    tasks: int
+    buckets: int
+    ranges: int
+    settings: dict[str, Any]
+    inputs: dict[str, Any]
+
+    @property
+    def deduplicates(self) -> bool:
+        """Whether duplicates are looked for at all."""
+        return self.section.exact_duplicates or self.section.near_duplicates is not None
+
+    @property
+    def validation_keys(self) -> int:
+        """Documents with a key below this are held out, unless the corpus is tiny."""
+        return int(min(self.section.validation, 0.999) * 2**64)
+
+    @property
+    def validation_buckets(self) -> int:
+        """Ranges of keys that the held-out documents are cut into."""
+        return max(1, round(self.buckets * self.section.validation))
+
+    @cached_property
+    def _inputs_by_task(self) -> list[list[dict[str, Any]]]:
+        return list(json.loads((Path(self.folder) / TASKS).read_bytes()))
+
+    def read(self, rank: int, record: Record) -> Iterator[Staged]:
+        """The documents of a task's input; what is set aside is counted in the task's record."""
+        entries = self._inputs_by_task[rank]
+        if self.section.source == "embedded":
+            files = [SourceFile(**entry) for entry in entries]
+            yield from read_docstrings(files, record)
+            return
+        yield from self._read_files([InputFile(**entry) for entry in entries], rank, record)
+
+    def _read_files(self, files: list[InputFile], rank: int, record: Record) -> Iterator[Staged]:
+        section = self.section
+        path = Path(self.folder) / QUARANTINE / f"part-{rank:05d}.jsonl"
+        options = ReadOptions(
+            section.text_key, section.id_key, section.limits, anonymous=section.anonymous
+        )
+        with Quarantine(path) as quarantine:
+            for file in files:
+                record.count("sources files", "text")
+                for raw in read_file(file, options, quarantine):
+                    yield Staged(raw.id, raw.source, "", raw.text, "text")
+        record.facts = {"tally": quarantine.tally.summary(), "set aside": quarantine.rows}
+        _audit_quarantine(path, record)
+
+
+def _audit_quarantine(path: Path, record: Record) -> None:
+    """A row of the audit for each record that was set aside."""
+    if path.stat().st_size == 0:
+        path.unlink()
+        return
+    with path.open("rb") as file:
+        for line in file:
+            aside = json.loads(line)
+            number = next((aside[unit] for unit in ("line", "row", "record") if unit in aside), "")
+            name = f"{aside['file']}:{number}" if number else aside["file"]
+            about = ("read", aside["reason"], "quarantined", aside["detail"], None, None)
+            record.row(name, aside["file"], *about, aside["sha256"], aside["bytes"])
+
+
+def cut(files: list[Any], task_bytes: int) -> list[list[Any]]:
+    """Consecutive files together up to `task_bytes` (more where that makes too many tasks)."""
+    total = sum(max(file.bytes, 0) for file in files)
+    task_bytes = max(task_bytes, -(-total // MOST_TASKS))
+    tasks: list[list[Any]] = []
+    size = 0
+    for file in files:
+        if not tasks or size + max(file.bytes, 0) > task_bytes:
+            tasks.append([])
+            size = 0
+        tasks[-1].append(file)
+        size += max(file.bytes, 0)
+    return tasks
+
+
+def write_tasks(folder: Path, tasks: list[list[Any]]) -> None:
+    """Leave each task's files where the task finds them."""
+    content = [[asdict(file) for file in files] for files in tasks]
+    write_whole(folder / TASKS, json.dumps(content).encode())
+
+
+def text_bytes(files: list[Any]) -> int:
+    """About how much text the files hold; a size that a server does not tell counts as none."""
+    return sum(
+        max(file.bytes, 0) * (EXPANSION if str(file.path).endswith(COMPRESSED) else 1)
+        for file in files
+    )

@@ -1,0 +1,148 @@
+"""What one task of a build leaves behind: its counts, and a row for each document that a rule
+dropped or changed.
+"""
+
+import hashlib
+import json
+import os
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+from trainer.data.curate.rule import Finding
+from trainer.data.writing import write_whole
+
+AUDIT = "audit"
+COUNTS = "counts"
+ROWS_AT_ONCE = 4096
+LENGTH_BINS = 32
+COLUMNS = (
+    "document",
+    "source",
+    "rule",
+    "reason",
+    "action",
+    "value",
+    "threshold",
+    "kept",
+    "sha256",
+    "bytes",
+)
+"""Columns of the audit: strings, but for `bytes` of the text before the rule (int64)."""
+
+
+class Record:
+    """Counts and audit of one task, shared by the steps of its pipeline."""
+
+    def __init__(self, folder: str, stage: str):
+        self._folder, self._stage = Path(folder), stage
+        self._rows: list[tuple[Any, ...]] = []
+        self._writer: Any = None
+        self._path = self._temporary = Path()
+        self.begin(0)
+
+    def begin(self, rank: int) -> None:
+        """Start anew for a task; what an earlier, stopped attempt left is written over."""
+        self._rank = rank
+        self.funnel: dict[str, list[int]] = {}
+        self.controls: Counter[tuple[str, str, str, str]] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self.counts: dict[str, Counter[str]] = {}
+        self.facts: dict[str, Any] = {}
+        self._rows, self._writer = [], None
+
+    def passed(self, step: str, size: int) -> None:
+        """Count a document of `size` bytes that comes out of a step."""
+        count = self.funnel.setdefault(step, [0, 0])
+        count[0] += 1
+        count[1] += size
+
+    def opened(self, step: str) -> None:
+        """A step that takes part, whatever comes out of it."""
+        self.funnel.setdefault(step, [0, 0])
+
+    def add(self, group: str, counts: Counter[str]) -> None:
+        """Add to a group of counts that is summed over all tasks."""
+        self.counts.setdefault(group, Counter()).update(counts)
+
+    def count(self, group: str, name: str) -> None:
+        """Count one in a group of counts."""
+        self.counts.setdefault(group, Counter())[name] += 1
+
+    def length(self, group: str, characters: int) -> None:
+        """Count a length in its bin: bin b holds 2^b .. 2^(b+1) - 1 characters."""
+        self.count(group, str(min(max(characters.bit_length() - 1, 0), LENGTH_BINS - 1)))
+
+    def found(
+        self,
+        document: str,
+        source: str,
+        rule: str,
+        action: str,
+        finding: Finding,
+        text: str,
+        kept: str | None = None,
+    ) -> None:
+        """A row of the audit: `action` is dropped, changed or added; `text` as it was before."""
+        threshold = _shown(finding.threshold)
+        self.controls[(rule, finding.reason, threshold or "", action)] += 1
+        data = text.encode("utf-8", "surrogatepass")
+        digest = hashlib.sha256(data).hexdigest()
+        value = _shown(finding.value)
+        row = (document, source, rule, finding.reason, action, value, threshold, kept, digest)
+        self.row(*row, len(data))
+
+    def row(self, *row: Any) -> None:
+        """A row of the audit as it stands."""
+        self._rows.append(row)
+        if len(self._rows) >= ROWS_AT_ONCE:
+            self._flush()
+
+    def finish(self) -> None:
+        """Put the audit and then the counts on disk, each whole or not at all."""
+        self._flush()
+        if self._writer is not None:
+            self._writer.close()
+            self._temporary.replace(self._path)
+        content = {
+            "funnel": self.funnel,
+            "controls": [[*key, count] for key, count in sorted(self.controls.items())],
+            "seconds": dict(self.seconds),
+            "counts": {group: dict(counts) for group, counts in self.counts.items()},
+            "facts": self.facts,
+        }
+        folder = self._folder / COUNTS
+        folder.mkdir(exist_ok=True)
+        path = folder / f"{self._stage}-{self._rank:05d}.json"
+        write_whole(path, json.dumps(content, ensure_ascii=False).encode())
+
+    def _flush(self) -> None:
+        if not self._rows:
+            return
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        kinds = {name: pa.int64() if name == "bytes" else pa.string() for name in COLUMNS}
+        schema = pa.schema(list(kinds.items()))
+        if self._writer is None:
+            folder = self._folder / AUDIT
+            folder.mkdir(exist_ok=True)
+            self._path = folder / f"part-{self._stage}-{self._rank:05d}.parquet"
+            self._temporary = self._path.with_name(f"{self._path.name}.{os.getpid()}.tmp")
+            self._writer = pq.ParquetWriter(self._temporary, schema, compression="zstd")
+        columns = zip(*self._rows, strict=True)
+        arrays = [
+            pa.array(column, kind) for column, kind in zip(columns, kinds.values(), strict=True)
+        ]
+        self._writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+        self._rows = []
+
+
+def read_counts(folder: Path, stage: str) -> list[dict[str, Any]]:
+    """What the tasks of a stage counted, in their order."""
+    paths = sorted((folder / COUNTS).glob(f"{stage}-*.json"))
+    return [json.loads(path.read_bytes()) for path in paths]
+
+
+def _shown(value: float | str | None) -> str | None:
+    return f"{value:.4g}" if isinstance(value, float) else None if value is None else str(value)

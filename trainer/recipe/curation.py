@@ -1,0 +1,236 @@
+"""`corpus.rules`: what a document must pass on its way into the corpus, and every threshold."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from trainer.recipe.section import Count, FrozenSequence, Names, Positive, Section, Share
+
+NonNegative = Annotated[float, Field(ge=0.0)]
+Treatment = Literal["redact", "drop", "keep"]
+
+
+class NormalizeRule(Section):
+    """Text as Unicode means it."""
+
+    unicode: Literal["NFC", "NFKC", "none"] = "NFC"
+    """The normal form of characters."""
+    mend_mojibake: bool = True
+    """Mend text that was decoded with the wrong encoding (ftfy), and remove control characters."""
+
+
+class LanguageRule(Section):
+    """The languages that are kept, told by py3langid's model, which is part of its package."""
+
+    keep: Names = ("en",)
+    """ISO 639-1 codes."""
+    score: Share = 0.5
+    """Least probability of the language found."""
+
+
+class GopherRepetition(Section):
+    """Text that repeats itself; each key is the largest share allowed.
+
+    Source: Rae et al., "Scaling Language Models", 2021, table A1.
+    """
+
+    duplicate_lines: Share = 0.3
+    """Of the lines."""
+    duplicate_paragraphs: Share = 0.3
+    """Of the paragraphs."""
+    duplicate_line_characters: Share = 0.2
+    """Of the characters, in lines seen before."""
+    duplicate_paragraph_characters: Share = 0.2
+    """Of the characters, in paragraphs seen before."""
+    top_2_gram: Share = 0.2
+    """Of the characters, in the commonest pair of words."""
+    top_3_gram: Share = 0.18
+    """Of the characters, in the commonest three words."""
+    top_4_gram: Share = 0.16
+    """Of the characters, in the commonest four words."""
+    duplicate_5_grams: Share = 0.15
+    """Of the characters, in five words seen before."""
+    duplicate_6_grams: Share = 0.14
+    """Of the characters, in six words seen before."""
+    duplicate_7_grams: Share = 0.13
+    """Of the characters, in seven words seen before."""
+    duplicate_8_grams: Share = 0.12
+    """Of the characters, in eight words seen before."""
+    duplicate_9_grams: Share = 0.11
+    """Of the characters, in nine words seen before."""
+    duplicate_10_grams: Share = 0.1
+    """Of the characters, in ten words seen before."""
+
+
+class GopherQuality(Section):
+    """Text that does not read like prose. Source: Rae et al., 2021, section A1.1."""
+
+    minimum_words: Count = 50
+    """Fewest words."""
+    maximum_words: Positive = 100_000
+    """Most words."""
+    minimum_word_length: NonNegative = 3.0
+    """Least mean length of a word, in characters."""
+    maximum_word_length: NonNegative = 10.0
+    """Greatest mean length of a word, in characters."""
+    symbols_a_word: NonNegative = 0.1
+    """Most `#` or ellipses a word."""
+    bullet_lines: Share = 0.9
+    """Largest share of lines that begin with a bullet."""
+    ellipsis_lines: Share = 0.3
+    """Largest share of lines that end in an ellipsis."""
+    alphabetic_words: Share = 0.8
+    """Least share of words with a letter in them."""
+    stop_words: Count = 2
+    """Fewest of `the be to of and that have with` that must occur."""
+
+
+class C4Quality(Section):
+    """Boilerplate of web pages; lines are removed, and pages that have too little left.
+
+    Source: Raffel et al., "Exploring the Limits of Transfer Learning", 2020, section 2.2; without
+    the rule on terminal punctuation, as in FineWeb.
+    """
+
+    terminal_punctuation: bool = False
+    """Remove lines that do not end like a sentence."""
+    minimum_sentences: Count = 5
+    """Fewest sentences left; 0: any number."""
+    minimum_words_a_line: Count = 3
+    """Remove shorter lines; 0: none."""
+    maximum_word_length: Positive = 1000
+    """Remove lines with a longer word."""
+    lorem_ipsum: bool = True
+    """Drop documents with this filler."""
+    javascript: bool = True
+    """Remove lines that mention JavaScript."""
+    curly_bracket: bool = True
+    """Drop documents with a curly bracket: code."""
+    policy: bool = True
+    """Remove lines about cookies, terms of use and privacy policies."""
+    citations: bool = True
+    """Remove citation marks such as [1] and [edit]."""
+
+
+class FineWebQuality(Section):
+    """Lists and fragments. Source: Penedo et al., "The FineWeb Datasets", 2024, section 3.6."""
+
+    punctuated_lines: Share = 0.12
+    """Least share of lines that end in punctuation."""
+    short_lines: Share = 0.67
+    """Largest share of short lines."""
+    short_line_characters: Positive = 30
+    """What counts as short."""
+    duplicate_line_characters: Share = 0.01
+    """Largest share of characters in lines seen before."""
+    newlines_a_word: NonNegative = 0.3
+    """Most line breaks a word."""
+
+
+class QualityRules(Section):
+    """The published heuristics of text quality; each may be left out (null)."""
+
+    gopher_repetition: GopherRepetition | None = GopherRepetition()
+    """Text that repeats itself."""
+    gopher_quality: GopherQuality | None = GopherQuality()
+    """Text that does not read like prose."""
+    c4: C4Quality | None = C4Quality()
+    """Boilerplate of web pages."""
+    fineweb: FineWebQuality | None = FineWebQuality()
+    """Lists and fragments."""
+
+
+class PersonalRule(Section):
+    """Personal data: what is done with each kind."""
+
+    email: Treatment = "redact"
+    """Addresses of e-mail."""
+    ip: Treatment = "redact"
+    """Public IPv4 and IPv6 addresses."""
+    phone: Treatment = "redact"
+    """Telephone numbers."""
+    card: Treatment = "redact"
+    """Payment card numbers whose checksum is right."""
+    drop_above: Positive | None = None
+    """Drop a document with more than so many finds, whatever their kind; none: never."""
+
+
+class ToxicityRule(Section):
+    """Slurs, and toxic words in hostile company."""
+
+    slurs: Count = 0
+    """Most slurs in a document that neither quotes nor discusses them."""
+    discussed_slurs: Count = 5
+    """Most slurs in one that does: that speaks of language, history, law or abuse around them."""
+    toxic_words_a_thousand: NonNegative = 10.0
+    """Most toxic words in a thousand words."""
+    hostile_words: Count = 2
+    """Most toxic words that are aimed at somebody: beside "you", a group or a threat."""
+    words: str | None = None
+    """A file of further words: a line each, `slur` or `toxic`, a tab, the word."""
+
+
+class BalanceRule(Section):
+    """Demographic balance: reported, and mended where asked."""
+
+    counterfactual: Share = 0.0
+    """Share of the documents with gendered terms that get a copy with the terms swapped."""
+    replace: bool = False
+    """The copy takes the place of the document, instead of standing beside it."""
+
+
+class EvaluationSet(Section):
+    """A named evaluation set that the corpus must not contain."""
+
+    name: str
+    """How the audit calls it."""
+    file: str
+    """JSONL, JSON, Parquet or text (a line an example)."""
+    keys: Names = ()
+    """The fields that are compared; none: every text field."""
+
+
+class DecontaminateRule(Section):
+    """Documents that hold a passage of an evaluation set."""
+
+    sets: Annotated[tuple[EvaluationSet, ...], FrozenSequence] = ()
+    """The sets; none: the rule does nothing."""
+    words: Positive = 13
+    """Length of the passages compared, in words. Source: Brown et al., 2020, appendix C."""
+    matches: Positive = 1
+    """Passages in common at which a document is dropped."""
+
+
+class CurationRules(Section):
+    """The rules in the order in which they are applied; each may be left out (null).
+
+    Duplicates, which concern the whole corpus, are removed between `quality` and `personal`.
+    """
+
+    normalize: NormalizeRule | None = NormalizeRule()
+    """Text as Unicode means it."""
+    language: LanguageRule | None = LanguageRule()
+    """Languages that are kept."""
+    quality: QualityRules | None = QualityRules()
+    """Published heuristics."""
+    personal: PersonalRule | None = PersonalRule()
+    """Personal data."""
+    toxicity: ToxicityRule | None = ToxicityRule()
+    """Slurs and toxic words."""
+    balance: BalanceRule | None = BalanceRule()
+    """Demographic balance."""
+    decontaminate: DecontaminateRule | None = DecontaminateRule()
+    """Evaluation sets kept out."""
+
+
+class Limits(Section):
+    """What a build refuses to swallow."""
+
+    malformed: Share = 0.1
+    """Share of the records that may be malformed (they are set aside in quarantine); more stops
+    the build."""
+    record_mib: Positive = 64
+    """Largest record (a line, a Parquet cell, a file of text, a WARC member); larger ones are set
+    aside."""
+    expansion: Positive = 200
+    """Most bytes that a compressed file may become for each of its own, beyond its first 64 MiB."""
