@@ -9,7 +9,13 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
+from trainer.data.card import write_card
+from trainer.data.curation import audit_size, load_curation
+from trainer.data.curation_tables import curation_tables
+from trainer.data.funnel_plots import plots_command
 from trainer.data.manifest import Manifest, Split, load_manifest
+from trainer.data.packing import packing_summary
+from trainer.data.remote.place import local_folder
 from trainer.data.shards import ShardReader
 from trainer.data.tokenizer import Tokenizer, load_tokenizer
 
@@ -17,19 +23,34 @@ SHOWN_CHARACTERS = 600
 MANY_SHARDS = 64
 
 
-def inspect_corpus(folder: str | Path, documents: int = 2) -> Group:
-    """A report to print with rich; `documents` texts are shown. Raises DataError for a bad
-    corpus.
+def inspect_corpus(folder: str | Path, documents: int = 2, sequence_length: int = 4096) -> Group:
+    """A report to print with rich; `documents` texts are shown, and what packing them into
+    sequences of `sequence_length` tokens gives. Raises DataError for a bad corpus.
     """
-    folder = Path(folder)
+    folder = local_folder(folder)
     manifest = load_manifest(folder)
     tokenizer = load_tokenizer(folder / "tokenizer")
     parts: list[RenderableType] = [_overview(folder, manifest), _splits(folder, manifest)]
+    parts.extend(_packing(folder, manifest, sequence_length))
     summary = manifest.provenance.get("documents")
     if isinstance(summary, dict):
         parts.append(_sources(summary))
+    curation = load_curation(folder)
+    if curation is not None:
+        parts.extend(curation_tables(curation, *audit_size(folder)))
     parts.extend(_samples(folder, manifest, tokenizer, documents))
     return Group(*parts)
+
+
+def write_extras(folder: Path, plots: Path | None, card: Path | None) -> None:
+    """Write the plots into a folder and the data card into a file, each where it is asked for.
+
+    Raises RecipeError where there is nothing to draw, DataError for a bad corpus.
+    """
+    if plots is not None:
+        plots_command(folder, plots)
+    if card is not None:
+        print(write_card(folder, card))
 
 
 def _overview(folder: Path, manifest: Manifest) -> Table:
@@ -60,14 +81,38 @@ def _splits(folder: Path, manifest: Manifest) -> Table:
 
 def _lengths(folder: Path, split: Split, manifest: Manifest) -> list[str]:
     """Quantiles over at most the first MANY_SHARDS shards: the documents are in hashed order."""
+    lengths = _stored_lengths(folder, split, manifest)
+    if not lengths:
+        return ["-"] * 3
+    return [f"{value:,.0f}" for value in np.quantile(np.concatenate(lengths), [0.5, 0.9, 1.0])]
+
+
+def _stored_lengths(folder: Path, split: Split, manifest: Manifest) -> list[np.ndarray]:
+    """Tokens of each document of the first MANY_SHARDS shards, an array a shard."""
     lengths = []
     for shard in split.shards[:MANY_SHARDS]:
         reader = ShardReader(folder, shard, manifest.token_dtype, verify="size")
         lengths.append(reader.lengths)
         reader.close()
+    return lengths
+
+
+def _packing(folder: Path, manifest: Manifest, sequence_length: int) -> list[RenderableType]:
+    lengths = _stored_lengths(folder, manifest.splits["train"], manifest)
     if not lengths:
-        return ["-"] * 3
-    return [f"{value:,.0f}" for value in np.quantile(np.concatenate(lengths), [0.5, 0.9, 1.0])]
+        return []
+    table = Table("packing", title=f"train, sequences of {sequence_length:,} tokens")
+    for column in ("sequences", "padding", "documents split"):
+        table.add_column(column, justify="right")
+    for packing in ("best_fit", "none"):
+        found = packing_summary(lengths, sequence_length, packing)
+        table.add_row(
+            packing,
+            f"{found.sequences:,}",
+            f"{found.padding_share:.2%}",
+            f"{found.split_documents:,}",
+        )
+    return [table]
 
 
 def _sources(summary: dict[str, Any]) -> Table:

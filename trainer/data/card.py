@@ -1,0 +1,283 @@
+"""The data card of a corpus: what it is, what was done to it, and what to beware of (Markdown)."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from trainer.data.curation import Curation, audit_size, load_curation, lost
+from trainer.data.funnel_plots import write_plots
+from trainer.data.manifest import Manifest, load_manifest
+from trainer.errors import DataError
+
+__all__ = ["CARD_NAME", "data_card", "write_card", "write_plots"]
+
+CARD_NAME = "DATA_CARD.md"
+PLOTS = "plots"
+LANGUAGES_SHOWN = 15
+PLACES_SHOWN = 5
+NOT_APPLIED = {
+    "normalize": "text was not normalised",
+    "language": "languages were not told apart",
+    "quality": "no heuristic of quality was applied",
+    "personal": "personal data was not looked for",
+    "toxicity": "slurs and toxic words were not looked for",
+    "balance": "demographic balance was not measured",
+    "decontaminate": "evaluation sets were not kept out",
+}
+LIMITS = {
+    "language": "Languages are told by a statistical model, which errs on short and mixed text.",
+    "quality": "Heuristics of quality judge form and not truth: a false statement in good prose"
+    " passes, and good text in an unusual form (code, verse, tables) may have been dropped.",
+    "personal": "Personal data is found by its pattern: names, postal addresses and what is written"
+    " out in words are not found.",
+    "toxicity": "Toxicity is judged by lists of words and their company: hostility without such"
+    " words passes, and quoted words may have cost a document its place.",
+    "balance": "Balance counts mentions of words, not persons, and knows the terms of its lists"
+    " alone.",
+    "decontaminate": "Contamination is found word for word: a paraphrase or translation of an"
+    " evaluation set passes.",
+}
+NEAR_DUPLICATES = (
+    "Near-duplicates are found by an estimate of their similarity (standard error 0.035 at 0.8)"
+    " among candidates: some pairs above the threshold stay."
+)
+LICENCE = (
+    "As given by the sources: every document stays under the licence of where it came from, which"
+    " its `id` and `source` name; the corpus adds none and grants none."
+)
+
+
+def write_card(folder: str | Path, path: str | Path | None = None) -> Path:
+    """Write the data card of a corpus to `path` (none: DATA_CARD.md in its folder); returns where.
+
+    Corpora that were made without curation get the card of what is known of them. Raises DataError
+    for a bad corpus, or when the file cannot be written.
+    """
+    folder = Path(folder)
+    path = folder / CARD_NAME if path is None else Path(path)
+    text = data_card(folder, path.parent)
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error.strerror or error}") from None
+    return path
+
+
+def data_card(folder: str | Path, beside: Path | None = None) -> str:
+    """The card as Markdown, to stand in the folder `beside`: only in the corpus's own folder does
+    it show the pictures in its plots/. Raises DataError for a bad corpus.
+    """
+    folder = Path(folder)
+    manifest, curation = load_manifest(folder), load_curation(folder)
+    lines = ["# Data card", ""]
+    lines += _what(manifest)
+    lines += ["## Licence", "", LICENCE, ""]
+    if curation is not None:
+        lines += _funnel(curation)
+        if beside is not None and beside.resolve() == folder.resolve():
+            lines += _pictures(folder)
+        lines += _controls(curation)
+        lines += _languages(curation)
+        lines += _balance(curation)
+        lines += _malformed(curation)
+    lines += _sources(manifest, curation)
+    lines += _limits(manifest, curation)
+    lines += _trail(folder)
+    lines += _reproduce(manifest)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _what(manifest: Manifest) -> list[str]:
+    rows = [
+        (name, f"{split.documents:,}", f"{split.tokens:,}", f"{len(split.shards):,}")
+        for name, split in manifest.splits.items()
+    ]
+    return [
+        "Documents of text, stored as tokens in WebDataset shards."
+        f" Tokenizer: {manifest.tokenizer_size:,} tokens, sha256"
+        f" `{manifest.tokenizer_fingerprint[:16]}`, stored as {manifest.token_dtype}.",
+        "",
+        *_table(("split", "documents", "tokens", "shards"), rows),
+    ]
+
+
+def _funnel(curation: Curation) -> list[str]:
+    if not curation.funnel:
+        return []
+    rows = [
+        (step.name, f"{step.documents:,}", f"{step.bytes:,}", step.shown_tokens, share)
+        for step, share in zip(curation.funnel, lost(curation.funnel), strict=True)
+    ]
+    return [
+        "## What each step left",
+        "",
+        *_table(("step", "documents", "bytes", "tokens", "change in documents"), rows),
+        "~: estimated from the bytes, by the bytes a token of the finished corpus.",
+        "",
+    ]
+
+
+def _pictures(folder: Path) -> list[str]:
+    found = [
+        f"![{name}]({PLOTS}/{name}.png)"
+        for name in ("funnel", "lengths", "languages")
+        if (folder / PLOTS / f"{name}.png").is_file()
+    ]
+    return [*found, ""] if found else []
+
+
+def _controls(curation: Curation) -> list[str]:
+    if not curation.controls:
+        return []
+    ranked = sorted(curation.controls, key=lambda control: (control.rule, -control.dropped))
+    rows = [(c.rule, c.reason, c.threshold, f"{c.dropped:,}", f"{c.changed:,}") for c in ranked]
+    return [
+        "## Controls",
+        "",
+        "Each reason for which a document was dropped or changed, and the threshold that it broke.",
+        "",
+        *_table(("control", "reason", "threshold", "dropped", "changed"), rows),
+    ]
+
+
+def _languages(curation: Curation) -> list[str]:
+    if not curation.languages:
+        return []
+    rows = [(name, f"{count:,}") for name, count in curation.top_languages(LANGUAGES_SHOWN)]
+    return ["## Languages found", "", *_table(("language", "documents"), rows)]
+
+
+def _balance(curation: Curation) -> list[str]:
+    if not curation.balance:
+        return []
+    rows = [
+        (
+            row.get("axis", ""),
+            row.get("group", ""),
+            _number(row.get("mentions")),
+            f"{row['share']:.1%}" if isinstance(row.get("share"), float | int) else "-",
+        )
+        for row in curation.balance
+    ]
+    return [
+        "## Demographic balance",
+        "",
+        "Mentions of each group's terms in the documents kept, and the share within its axis.",
+        "",
+        *_table(("axis", "group", "mentions", "share"), rows),
+    ]
+
+
+def _malformed(curation: Curation) -> list[str]:
+    count = curation.malformed.get("malformed", 0)
+    if not count:
+        return []
+    places = [
+        f"- {_cell(place.get('file', ''))}"
+        + (f" line {place['line']}" if place.get("line") else "")
+        + f": {_cell(place.get('reason', ''))}"
+        for place in list(curation.malformed.get("first", ()))[:PLACES_SHOWN]
+    ]
+    total = _number(curation.malformed.get("records"))
+    return [
+        "## Set aside",
+        "",
+        f"{count:,} of {total} records were malformed and set aside; the first:",
+        "",
+        *places,
+        "",
+    ]
+
+
+def _sources(manifest: Manifest, curation: Curation | None) -> list[str]:
+    rows: list[tuple[str, ...]] = []
+    if curation is not None:
+        for name, row in curation.sources.items():
+            rows.append((name, *(_number(row.get(key)) for key in ("files", "read", "kept"))))
+    else:
+        summary = manifest.provenance.get("documents", {})
+        for name, read in summary.get("documents_read", {}).items():
+            counts = (summary.get(key, {}).get(name, 0) for key in ("files", "kept"))
+            files, kept = (_number(count) for count in counts)
+            rows.append((name, files, _number(read), kept))
+    if not rows:
+        return []
+    return ["## Sources", "", *_table(("source", "files", "documents read", "kept"), rows)]
+
+
+def _limits(manifest: Manifest, curation: Curation | None) -> list[str]:
+    rules: Mapping[str, Any] = (curation.rules if curation else None) or {}
+    settings = manifest.provenance.get("settings", {})
+    applied = [rule for rule in NOT_APPLIED if _applied(rule, rules)]
+    absent = [text for rule, text in NOT_APPLIED.items() if rule not in applied]
+    lines = [f"- {LIMITS[rule]}" for rule in applied if rule in LIMITS]
+    if settings.get("near_duplicates") is not None or rules.get("duplicates"):
+        lines.append(f"- {NEAR_DUPLICATES}")
+    else:
+        absent.append("near-duplicates were not looked for")
+    if absent:
+        lines.append(f"- Not done: {'; '.join(absent)}.")
+    lines.append("- Nothing here was read by a person, and no statement was checked for its truth.")
+    return ["## Known limits", "", *lines, ""]
+
+
+def _applied(rule: str, rules: Mapping[str, Any]) -> bool:
+    """Whether a rule stood in the recipe and had anything to do."""
+    settings = rules.get(rule)
+    if rule == "decontaminate" and isinstance(settings, Mapping):
+        return bool(settings.get("sets"))
+    return bool(settings)
+
+
+def _trail(folder: Path) -> list[str]:
+    rows, files = audit_size(folder)
+    if not files:
+        return []
+    return [
+        "## Trail",
+        "",
+        f"`audit/` has {rows:,} rows in {files:,} Parquet files: for every document dropped,"
+        " changed, added or set aside, the rule, the value that tripped it and a sha256 of the"
+        " text.",
+        "",
+    ]
+
+
+def _reproduce(manifest: Manifest) -> list[str]:
+    provenance = manifest.provenance
+    about = {key: provenance[key] for key in ("settings", "inputs") if key in provenance}
+    return [
+        "## How to make it again",
+        "",
+        f"Built by {_cell(provenance.get('builder', 'an unknown builder'))}, with"
+        " `lyceum corpus build RECIPE` and these settings in the recipe's `corpus` section, from"
+        " these inputs:",
+        "",
+        "~~~~json",
+        json.dumps(about, indent=1, ensure_ascii=False, sort_keys=True),
+        "~~~~",
+        "",
+    ]
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Iterator[str]:
+    yield "| " + " | ".join(columns) + " |"
+    yield "|" + "---|" * len(columns)
+    for row in rows:
+        yield "| " + " | ".join(_cell(value) for value in row) + " |"
+    yield ""
+
+
+def _cell(value: Any) -> str:
+    """A value on one line that cannot end its cell, or be taken for HTML or a link."""
+    text = " ".join(str(value).split())
+    for character in "\\`*_[]|":
+        text = text.replace(character, f"\\{character}")
+    return text.replace("&", "&amp;").replace("<", "&lt;")
+
+
+def _number(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else "-"

@@ -1,0 +1,205 @@
+"""What a build left of its curation (curation.json, audit/), read back; any part may be absent."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from trainer.errors import DataError
+
+CURATION_NAME = "curation.json"
+TIMINGS_NAME = "timings.json"
+AUDIT_NAME = "audit"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What came out of one step: documents, bytes of text, and tokens (None where unknown).
+
+    Tokens are counted only where `exact`; elsewhere they follow from the bytes by the final
+    corpus's bytes a token.
+    """
+
+    name: str
+    documents: int
+    bytes: int
+    tokens: int | None
+    exact: bool
+
+    @property
+    def shown_tokens(self) -> str:
+        """The tokens, with ~ before an estimate."""
+        if self.tokens is None:
+            return "-"
+        return f"{self.tokens:,}" if self.exact else f"~{self.tokens:,}"
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """CPU seconds that a step took over documents and bytes of text that came into it."""
+
+    seconds: float
+    documents: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """What one reason of one rule did, and the threshold that it was held to."""
+
+    rule: str
+    reason: str
+    threshold: str
+    dropped: int
+    changed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """Documents by length: bin i holds edges[i - 1] .. edges[i] - 1 characters."""
+
+    edges: tuple[int, ...] = ()
+    read: tuple[int, ...] = ()
+    kept: tuple[int, ...] = ()
+
+    def filled(self) -> list[tuple[str, int, int]]:
+        """(label, read, kept) of the bins from the first to the last that holds a document."""
+        bins = [
+            (_bin_label(self.edges, place), read, kept)
+            for place, (_, read, kept) in enumerate(
+                zip(self.edges, self.read, self.kept, strict=False)
+            )
+        ]
+        used = [place for place, (_, read, kept) in enumerate(bins) if read or kept]
+        return bins[used[0] : used[-1] + 1] if used else []
+
+
+@dataclass(frozen=True)
+class Curation:
+    """The steps, controls and counts of a build, in the builder's order."""
+
+    funnel: tuple[Step, ...] = ()
+    controls: tuple[Control, ...] = ()
+    languages: Mapping[str, int] = field(default_factory=dict)
+    lengths: Lengths = field(default_factory=Lengths)
+    balance: tuple[Mapping[str, Any], ...] = ()
+    malformed: Mapping[str, Any] = field(default_factory=dict)
+    timings: Mapping[str, Timing] = field(default_factory=dict)
+    sources: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    rules: Mapping[str, Any] | None = None
+
+    def top_controls(self, most: int) -> list[Control]:
+        """The controls that did most, those that drop before those that only change."""
+        active = [control for control in self.controls if control.dropped or control.changed]
+        return sorted(active, key=lambda c: (-c.dropped, -c.changed, c.rule, c.reason))[:most]
+
+    def top_languages(self, most: int) -> list[tuple[str, int]]:
+        """The commonest languages, and one line for all others."""
+        ranked = sorted(self.languages.items(), key=lambda pair: (-pair[1], pair[0]))
+        rest = sum(count for _, count in ranked[most:])
+        return ranked[:most] + ([("others", rest)] if rest else [])
+
+
+def load_curation(folder: str | Path) -> Curation | None:
+    """The curation of a corpus folder, or None for a corpus that was made without.
+
+    Raises DataError naming the file when it is damaged.
+    """
+    path = Path(folder) / CURATION_NAME
+    content = _read(path)
+    if content is None:
+        return None
+    timings = _read(Path(folder) / TIMINGS_NAME) or {}
+    try:
+        return _parse(content, timings)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        detail = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise DataError(f"{path} is damaged ({detail}): build the corpus again") from None
+
+
+def lost(steps: Sequence[Step]) -> list[str]:
+    """The share of the documents that each step took away or added, as text."""
+    shares = ["-"] if steps else []
+    for before, after in pairwise(steps):
+        if before.documents == 0 or before.documents == after.documents:
+            shares.append("-")
+        else:
+            shares.append(f"{after.documents / before.documents - 1:+.1%}")
+    return shares
+
+
+def audit_size(folder: str | Path) -> tuple[int, int]:
+    """Rows and files of the audit; (0, 0) where there is none.
+
+    Raises DataError naming a file that is not Parquet.
+    """
+    paths = sorted((Path(folder) / AUDIT_NAME).glob("*.parquet"))
+    rows = 0
+    for path in paths:
+        import pyarrow
+        import pyarrow.parquet
+
+        try:
+            rows += pyarrow.parquet.read_metadata(path).num_rows
+        except (OSError, pyarrow.ArrowException) as error:
+            reason = " ".join(str(error).split())
+            raise DataError(f"{path} cannot be read ({reason}): build the corpus again") from None
+    return rows, len(paths)
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from None
+    except ValueError as error:
+        raise DataError(f"{path} is not JSON ({error}): build the corpus again") from None
+
+
+def _parse(content: dict[str, Any], timings: dict[str, Any]) -> Curation:
+    lengths = content.get("lengths") or {}
+    return Curation(
+        funnel=tuple(
+            Step(
+                name=str(step["step"]),
+                documents=int(step["documents"]),
+                bytes=int(step["bytes"]),
+                tokens=None if step.get("tokens") is None else int(step["tokens"]),
+                exact=bool(step.get("exact", False)),
+            )
+            for step in content.get("funnel") or ()
+        ),
+        controls=tuple(
+            Control(
+                rule=str(control["rule"]),
+                reason=str(control["reason"]),
+                threshold=str(control.get("threshold", "")),
+                dropped=int(control.get("dropped", 0)),
+                changed=int(control.get("changed", 0)),
+            )
+            for control in content.get("controls") or ()
+        ),
+        languages={
+            str(name): int(count) for name, count in (content.get("languages") or {}).items()
+        },
+        lengths=Lengths(
+            *(tuple(int(n) for n in lengths.get(part) or ()) for part in ("edges", "read", "kept"))
+        ),
+        balance=tuple(dict(row) for row in content.get("balance") or ()),
+        malformed=dict(content.get("malformed") or {}),
+        timings={
+            str(step): Timing(float(row["seconds"]), int(row["documents"]), int(row["bytes"]))
+            for step, row in timings.items()
+        },
+        sources={str(name): dict(row) for name, row in (content.get("sources") or {}).items()},
+        rules=content.get("rules"),
+    )
+
+
+def _bin_label(edges: Sequence[int], place: int) -> str:
+    low, high = edges[place - 1] if place else 0, edges[place] - 1
+    return f"{low:,}" if low == high else f"{low:,}-{high:,}"
