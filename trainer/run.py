@@ -1,5 +1,6 @@
 """A run in progress: what the loop holds from one step to the next, and its larger verbs."""
 
+import logging
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,6 +13,9 @@ from torch import Tensor
 from trainer.checkpoint import rotate, save_checkpoint
 from trainer.checkpoint.state import training_pieces
 from trainer.data.batch import Batch
+from trainer.data.mixture import stages_of_recipe
+from trainer.data.remote.place import Place
+from trainer.data.shares import changes_of_shares, realised_shares
 from trainer.data.tokenizer import Tokenizer
 from trainer.evaluate.generate import Generator, Sampling, Vocabulary
 from trainer.evaluate.perplexity import validation_loss
@@ -22,6 +26,8 @@ from trainer.parallel.zero import Optimizer, StepOutcome
 from trainer.recipe import Recipe
 from trainer.stages import pretrain
 from trainer.stages.learning_rate import learning_rate
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -57,7 +63,7 @@ class Run:
         self,
         recipe: Recipe,
         layout: Layout,
-        folders: list[Path],
+        folders: list[Place],
         tokenizer: Tokenizer,
         chunks: list[Any],
         optimizer: Optimizer,
@@ -74,6 +80,8 @@ class Run:
         self._saved_step = counters.step
         self._passes = NextToken(chunks, recipe, layout)
         self._stream = pretrain.open_stream(recipe, folders, layout, counters.stream)
+        self._stages = stages_of_recipe(recipe)
+        self._names = recipe.data.names() or ("corpus",)
 
     @property
     def step(self) -> int:
@@ -118,7 +126,15 @@ class Run:
         self.counters.updates = self.optimizer.updates
         self.counters.tokens += counts.tokens
         self.counters.supervised_tokens += int(counts.supervised)
+        before = self.counters.stream
+        for line in changes_of_shares(self._stages, self._names, before, batch.state):
+            _log.info("after step %d: %s", self.step, line)
         self.counters.stream = batch.state
+
+    def mixture_shares(self) -> dict[str, float]:
+        """`mixture/NAME`: what each source gave of all sequences so far; {} where it is one."""
+        assert self.counters.stream is not None, "a step has been made"
+        return realised_shares(self.counters.stream, self._names)
 
     def validate(self) -> dict[str, float]:
         """Nats a token over the recipe's validation sequences, the same at every layout."""

@@ -13,9 +13,10 @@ Coordinate = dict[str, int]
 
 
 def show(recipe: Recipe, world_size: int | None = None) -> None:
-    """Print the resolved recipe, the layout and the sizes; None: the smallest world that fits.
+    """Print the resolved recipe, the layout, the sizes and what the mixture will give.
 
-    Raises RecipeError where the recipe does not fit the world size.
+    `world_size` None: the smallest world that fits. Raises RecipeError where the recipe does
+    not fit the world size.
     """
     world = world_size or recipe.parallel.model_ranks
     recipe.validate_world(world, "cuda" if recipe.device == "auto" else recipe.device)
@@ -26,6 +27,13 @@ def show(recipe: Recipe, world_size: int | None = None) -> None:
         console.print(f"... and {world - SHOWN_RANKS} more ranks")
     console.print(_batch_line(recipe, world), soft_wrap=True)
     console.print(_parameter_table(recipe))
+    if recipe.data.mixture:
+        from trainer.data.forecast import mixture_report
+
+        table, lines = mixture_report(recipe)
+        console.print(table)
+        for line in lines:
+            console.print(line, soft_wrap=True)
 
 
 def coordinate(recipe: Recipe, rank: int, world_size: int) -> Coordinate:

@@ -114,6 +114,7 @@ class Watch:
             **self._throughput.rates(counts.tokens, seconds),
             "memory_gib": memory.item(),
             "skipped": skipped,
+            **run.mixture_shares(),
         }
 
     def evaluated(self, values: dict[str, float]) -> None:

@@ -37,7 +37,8 @@ def resume_deep(folder: Path) -> tuple[int, float, list[int]]:
     arguments = {"sources": [(str(folder), 1.0)], "sequence_length": 4096, "block_shards": 4}
     stream = Stream(**arguments, open_shard=open_imagined)
     state = stream.state()
-    state["sequences"] = state["sources"][0]["taken"] = 3 * 10**8
+    state["sequences"] = 3 * 10**8
+    state["sources"][0].update(taken=3 * 10**8, since=3 * 10**8)
     state["sources"][0].update(epoch=1, block=17_000, sequence=5_000)
     del stream
 

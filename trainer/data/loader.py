@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from trainer.data.batch import Batch, Parcel
 from trainer.data.stream import Stream
-from trainer.errors import LyceumError, TrainingError
+from trainer.errors import DataError, LyceumError, TrainingError
 
 
 class Loader:
@@ -17,7 +17,8 @@ class Loader:
     `rows` are this rank's rows of each global batch. Worker w of W makes batches w, w + W, ...
     whole, `prefetch` of them ahead; `workers=0` makes them in this process. `Batch.state` is what
     to save to go on after that batch. An error of a worker comes out here as it was raised there,
-    at the batch that it concerns.
+    at the batch that it concerns. `sequences` is how many the whole run will want: DataError at
+    once where its data surely ends before.
     """
 
     def __init__(
@@ -28,8 +29,15 @@ class Loader:
         workers: int = 1,
         prefetch: int = 2,
         state: dict[str, Any] | None = None,
+        sequences: int = 0,
     ):
         stream = Stream(**stream_arguments)
+        most = stream.most_sequences()
+        if most is not None and most < sequences:
+            raise DataError(
+                f"the run wants {sequences} sequences, and its corpora have at most {most} as often"
+                " as their epochs allow: raise data.mixture's epochs, add a corpus, or lower steps"
+            )
         if state is not None:
             stream.load_state(state)
         parcels = _Parcels(stream, global_batch, rows)
@@ -106,11 +114,13 @@ def validation_batches(
 ) -> Iterator[Batch]:
     """The first `count` packed sequences of a split, fewer where its first epoch is shorter.
 
-    They are the same for every run and layout that shares data and packing: the seed of the run
-    plays no part. Each batch has `global_batch` sequences, of which `rows` are returned; the last
-    is filled up with rows of padding alone, so that all ranks make the same number of steps.
+    They are the same for every run and layout that shares data and packing, and throughout a run:
+    its seed, its curriculum and how often a source may be read play no part. Each batch has
+    `global_batch` sequences, of which `rows` are returned; the last is filled up with rows of
+    padding alone, so that all ranks make the same number of steps.
     """
-    stream = Stream(**{**stream_arguments, "split": split, "seed": 0})
+    unlike_training = {"split": split, "seed": 0, "epochs": None, "curriculum": ()}
+    stream = Stream(**{**stream_arguments, **unlike_training})
     try:
         left = count
         while left > 0 and not stream.ends_epoch():

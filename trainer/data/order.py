@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from enum import IntEnum
 from fractions import Fraction
+from heapq import heapify, heappop, heappush
 
 import numpy as np
 
@@ -39,10 +40,16 @@ class Mixture:
     The chairman assignment of Tijdeman (Discrete Mathematics 32, 1980): after n sequences a source
     of share w has given between n w - 1 and n w + 1 of them, exclusive, however many sources there
     are. Taking the source that is furthest behind does not keep this bound. All arithmetic is on
-    whole numbers, so that no rounding decides an order. Raises RecipeError for a bad weight.
+    whole numbers, so that no rounding decides an order.
+
+    `taken` is what each source has given so far, and determines what comes. A source may give its
+    next sequence from a certain turn on and must have given it by a certain later one; of those
+    that may, the one whose deadline is nearest does, the first of equals. Both turns change only
+    when the source gives, so a choice costs the logarithm of the number of sources. Raises
+    RecipeError for a bad weight.
     """
 
-    def __init__(self, weights: Sequence[float]):
+    def __init__(self, weights: Sequence[float], taken: Sequence[int] | None = None):
         for weight in weights:
             if not (math.isfinite(weight) and weight > 0):
                 raise RecipeError(
@@ -57,19 +64,32 @@ class Mixture:
         self._slack = max(2 * len(shares) - 2, 1)
         common = math.lcm(*self._weights)
         self._intervals = [common // weight for weight in self._weights]
+        self.taken = list(taken) if taken is not None else [0] * len(shares)
+        self._turn = sum(self.taken) + 1
+        self._waiting = [(self._first_turn(source), source) for source in range(len(shares))]
+        heapify(self._waiting)
+        self._ready: list[tuple[int, int]] = []
 
-    def choose(self, taken: Sequence[int]) -> int:
-        """The source of the next sequence, when source i has given taken[i] so far."""
-        if len(taken) == 1:
-            return 0
-        after = sum(taken) + 1
-        best, best_deadline = -1, 0
-        for source, weight in enumerate(self._weights):
-            behind = weight * after - taken[source] * self._total
-            if behind * self._slack < self._total:
-                continue
-            deadline = ((taken[source] + 1) * self._slack - 1) * self._intervals[source]
-            if best < 0 or deadline < best_deadline:
-                best, best_deadline = source, deadline
-        assert best >= 0, "some source is always behind by its slack"
-        return best
+    def peek(self) -> int:
+        """The source of the next sequence."""
+        waiting, ready, slack = self._waiting, self._ready, self._slack
+        while waiting and waiting[0][0] <= self._turn:
+            source = heappop(waiting)[1]
+            deadline = ((self.taken[source] + 1) * slack - 1) * self._intervals[source]
+            heappush(ready, (deadline, source))
+        assert ready, "some source is always behind by its slack"
+        return ready[0][1]
+
+    def take(self) -> int:
+        """The source of the next sequence, which is thereby given."""
+        source = self.peek()
+        heappop(self._ready)
+        self.taken[source] += 1
+        self._turn += 1
+        heappush(self._waiting, (self._first_turn(source), source))
+        return source
+
+    def _first_turn(self, source: int) -> int:
+        """The first turn, from 1, at which the source is behind its share by 1 / slack or more."""
+        behind = (self.taken[source] * self._slack + 1) * self._total
+        return -(-behind // (self._slack * self._weights[source]))

@@ -1,9 +1,8 @@
 """One corpus of the mixture: where the stream stands in it, and the block that is open."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from trainer.data.manifest import Manifest, Shard
 from trainer.data.order import shard_order
 from trainer.data.packing import Plan, plan_block
+from trainer.data.remote.place import Place
 from trainer.errors import DataError
 
 
@@ -31,7 +31,19 @@ class Documents(Protocol):
         """Give back what is open."""
 
 
-OpenShard = Callable[[Path, Shard, str], Documents]
+OpenShard = Callable[[Any, Shard, str], Documents]
+"""Opens a shard of a corpus, given the corpus's place and the stored type of its tokens."""
+
+
+class ReadsAhead(Protocol):
+    """Who wants to know early which shards will be opened."""
+
+    @property
+    def blocks_ahead(self) -> int:
+        """How many blocks after the present one it wants to know."""
+
+    def expect(self, present: Sequence[Shard], later: Sequence[Shard]) -> None:
+        """The shards that are opened next, and those of the blocks after."""
 
 
 @dataclass(frozen=True)
@@ -65,22 +77,28 @@ class Source:
 
     def __init__(
         self,
-        folder: Path,
+        folder: Place,
         manifest: Manifest,
         split: str,
         number: int,
         rule: Rule,
         open_shard: OpenShard,
+        ahead: ReadsAhead | None = None,
     ):
         if split not in manifest.splits or manifest.splits[split].documents == 0:
             raise DataError(
                 f"corpus {folder} has no documents in its {split} split: add text to it"
             )
+        if not any(map(_positions, manifest.splits[split].shards)):
+            raise DataError(
+                f"corpus {folder} has no document of two tokens in its {split} split: add text"
+            )
         self.folder = folder
         self.shards = manifest.splits[split].shards
         self.token_dtype = manifest.token_dtype
         self.epoch = self.block = self.sequence = 0
-        self._number, self._rule, self._open_shard = number, rule, open_shard
+        self._number, self._rule = number, rule
+        self._open_shard, self._ahead = open_shard, ahead
         self._order: tuple[int, np.ndarray] | None = None
         self._planned: tuple[int, int] | None = None
         self._plan: Plan
@@ -114,9 +132,25 @@ class Source:
 
     def ends_epoch(self) -> bool:
         """Whether the next sequence belongs to another epoch than the first one left unread."""
-        if self.block + 1 < self.blocks:
+        if self.sequence < self._open_block().rows:
             return False
-        return self.sequence >= self._open_block().rows
+        later = self._shards_of_epoch(self.epoch)[(self.block + 1) * self._rule.block_shards :]
+        return not any(_positions(self.shards[shard]) for shard in later)
+
+    def has_given(self, epochs: int) -> bool:
+        """Whether the next sequence belongs to epoch number `epochs`, from 0, or a later one."""
+        if self.epoch + 1 < epochs:
+            return False
+        return self.epoch >= epochs or self.ends_epoch()
+
+    def most_rows(self) -> int:
+        """A number of sequences that no epoch exceeds, from the manifest alone."""
+        positions = sum(map(_positions, self.shards))
+        pieces = positions // self._rule.sequence_length + sum(s.documents for s in self.shards)
+        if self._rule.packing == "none":
+            return pieces
+        # Two rows of a block hold more than one could, or best fit would have made them one.
+        return min(pieces, 2 * positions // self._rule.sequence_length + self.blocks)
 
     def read(self, row: int) -> list[np.ndarray]:
         """The tokens of each piece of a row of the open block: n positions and one label more."""
@@ -143,9 +177,9 @@ class Source:
         if self._planned == (self.epoch, self.block):
             return self._plan
         self.close()
-        order = self._shards_of_epoch()
-        first = self.block * self._rule.block_shards
-        self._shards = [self.shards[i] for i in order[first : first + self._rule.block_shards]]
+        self._shards = self._shards_of_block(self.epoch, self.block)
+        if self._ahead is not None:
+            self._ahead.expect(self._shards, self._later_shards(self._ahead.blocks_ahead))
         for shard in self._shards:
             self._readers.append(self._open_shard(self.folder, shard, self.token_dtype))
         self._plan = plan_block(
@@ -158,8 +192,26 @@ class Source:
         self._planned = (self.epoch, self.block)
         return self._plan
 
-    def _shards_of_epoch(self) -> np.ndarray:
-        if self._order is None or self._order[0] != self.epoch:
-            order = shard_order(len(self.shards), self._rule.seed, self._number, self.epoch)
-            self._order = (self.epoch, order)
-        return self._order[1]
+    def _shards_of_block(self, epoch: int, block: int) -> list[Shard]:
+        first = block * self._rule.block_shards
+        order = self._shards_of_epoch(epoch)[first : first + self._rule.block_shards]
+        return [self.shards[number] for number in order]
+
+    def _later_shards(self, blocks: int) -> list[Shard]:
+        """The shards of the blocks after the present one, in the order in which they are read."""
+        later = range(self.block + 1, self.block + 1 + blocks)
+        places = [(self.epoch + number // self.blocks, number % self.blocks) for number in later]
+        return [shard for place in places for shard in self._shards_of_block(*place)]
+
+    def _shards_of_epoch(self, epoch: int) -> np.ndarray:
+        if self._order is not None and self._order[0] == epoch:
+            return self._order[1]
+        order = shard_order(len(self.shards), self._rule.seed, self._number, epoch)
+        if epoch == self.epoch:
+            self._order = (epoch, order)
+        return order
+
+
+def _positions(shard: Shard) -> int:
+    """Positions that the documents of a shard fill; the last token of each is a label only."""
+    return shard.tokens - shard.documents

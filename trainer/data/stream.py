@@ -5,22 +5,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.data.batch import Batch, Parcel, Rows
-from trainer.data.manifest import load_manifest
-from trainer.data.order import Mixture
+from trainer.data.manifest import MANIFEST_NAME, load_manifest
+from trainer.data.mixture import Counts, Turns, stages_of
+from trainer.data.remote.place import Place, place
+from trainer.data.remote.reader import shards_of
 from trainer.data.shards import ShardReader
 from trainer.data.source import OpenShard, Rule, Source
 from trainer.errors import DataError
+from trainer.recipe.data import RemoteSection
 
 if TYPE_CHECKING:
     from trainer.recipe import Recipe
 
 
 class Stream:
-    """An endless stream of packed sequences, the same for every world size and number of workers.
+    """A stream of packed sequences, the same for every world size and number of workers.
 
     `sources` are (corpus folder, weight) pairs; what sequence n is follows from the arguments
-    alone. Raises DataError for a corpus that is missing or empty, and for two corpora made with
-    different tokenizers; RecipeError for a bad weight. `open_shard` is there for tests.
+    alone. `epochs` says how often each source may be read (None: for ever); one that was is left
+    out from there on. `curriculum` has (first sequence, weight of each source) of the stages at
+    which the weights change. Raises DataError for a corpus that is missing or empty, and for two
+    corpora made with different tokenizers, and where the sources have all been read as often as
+    they may; RecipeError for a bad weight. `remote` has the fields of the recipe's `data.remote`.
+    `open_shard` is there for tests.
     """
 
     def __init__(
@@ -31,62 +38,88 @@ class Stream:
         seed: int = 0,
         block_shards: int = 8,
         packing: str = "best_fit",
+        epochs: Sequence[int | None] | None = None,
+        curriculum: Sequence[tuple[int, Sequence[float]]] = (),
+        remote: dict[str, Any] | None = None,
         open_shard: OpenShard = ShardReader,
     ):
         assert sources, "a stream needs a source"
+        assert epochs is None or len(epochs) == len(sources), "a cap or None for every source"
         self._sequence_length = sequence_length
         rule = Rule(sequence_length, seed, block_shards, packing)
-        self._mixture = Mixture([weight for _, weight in sources])
+        self._turns = Turns(stages_of([weight for _, weight in sources], curriculum))
+        self._epochs = list(epochs) if epochs is not None else [None] * len(sources)
         self._sources: list[Source] = []
-        self._taken = [0] * len(sources)
-        first = load_manifest(sources[0][0])
-        for number, (folder, _) in enumerate(sources):
-            manifest = load_manifest(folder) if number else first
+        places, distant = [place(folder) for folder, _ in sources], RemoteSection(**(remote or {}))
+        manifests = [load_manifest(folder, distant) for folder in places]
+        first = manifests[0]
+        self._remote = shards_of(places, manifests, split, block_shards, distant)
+        for number, (folder, manifest) in enumerate(zip(places, manifests, strict=True)):
             if manifest.tokenizer_fingerprint != first.tokenizer_fingerprint:
                 raise DataError(
                     f"corpora {sources[0][0]} and {folder} were made with different tokenizers:"
                     " build them again with the same one"
                 )
-            self._sources.append(Source(Path(folder), manifest, split, number, rule, open_shard))
+            ahead = self._remote.get(number)
+            opener = ahead.open if ahead and open_shard is ShardReader else open_shard
+            self._sources.append(Source(folder, manifest, split, number, rule, opener, ahead))
         self._end_of_text = first.end_of_text
         self._corpora = [source.fingerprint() for source in self._sources]
 
     @property
     def sequences(self) -> int:
         """Sequences consumed so far, over all sources."""
-        return sum(self._taken)
+        return self._turns.sequences
+
+    def most_sequences(self) -> int | None:
+        """A number of sequences that the data surely does not exceed; None: there is no end."""
+        bounds = [
+            None if epochs is None else epochs * source.most_rows()
+            for source, epochs in zip(self._sources, self._epochs, strict=True)
+        ]
+        known = [bound for bound in bounds if bound is not None]
+        return sum(known) if len(known) == len(bounds) else None
 
     def state(self) -> dict[str, Any]:
-        """Where the stream stands: JSON-able, a few integers a source."""
+        """Where the stream stands: JSON-able, a few integers a source.
+
+        `border` is where the present counting of shares, by `weight`, began, and `since` what a
+        source has given from there on; `ended` is the sequence from which it is left out, or None.
+        """
+        counts = self._turns.counts()
+        assert counts.weights is not None
         return {
             "sequences": self.sequences,
+            "border": counts.border,
             "sources": [
                 {
-                    "corpus": corpus,
-                    "taken": taken,
+                    "corpus": self._corpora[number],
+                    "weight": counts.weights[number],
+                    "taken": counts.taken[number],
+                    "since": counts.since[number],
+                    "ended": counts.ended[number],
                     "epoch": source.epoch,
                     "block": source.block,
                     "sequence": source.sequence,
                 }
-                for corpus, taken, source in zip(
-                    self._corpora, self._taken, self._sources, strict=True
-                )
+                for number, source in enumerate(self._sources)
             ],
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go to a saved position, in O(1): at most one block a source is planned again.
 
-        Raises DataError when the state is damaged or belongs to other corpora.
+        Other weights or epochs than the saved ones hold from here on. Raises DataError when the
+        state is damaged or belongs to other corpora.
         """
         try:
+            corpora = [saved["corpus"] for saved in state["sources"]]
             positions = [
-                [int(saved[key]) for key in ("taken", "epoch", "block", "sequence")]
+                tuple(int(saved[key]) for key in ("epoch", "block", "sequence"))
                 for saved in state["sources"]
             ]
-            corpora = [saved["corpus"] for saved in state["sources"]]
-            sequences = int(state["sequences"])
-        except (KeyError, TypeError, ValueError):
+            sequences, counts = int(state["sequences"]), Counts.of_state(state)
+        except (AttributeError, KeyError, TypeError, ValueError):
             raise DataError("the saved position in the data is damaged") from None
         if corpora != self._corpora:
             folders = ", ".join(str(source.folder) for source in self._sources)
@@ -94,12 +127,22 @@ class Stream:
                 f"the saved position is in other data than {folders}: the corpus was rebuilt or the"
                 " mixture changed since; bring the data back, or start with init_from"
             )
-        counts = [position[0] for position in positions]
-        if sum(counts) != sequences or min(min(position) for position in positions) < 0:
+        least = min(min(position) for position in positions)
+        if sum(counts.taken) != sequences or min(counts.taken) < 0 or least < 0:
             raise DataError("the saved position in the data is damaged: its counts do not add up")
-        self._taken = counts
-        for source, (_, epoch, block, sequence) in zip(self._sources, positions, strict=True):
-            source.epoch, source.block, source.sequence = epoch, block, sequence
+        for source, position in zip(self._sources, positions, strict=True):
+            source.epoch, source.block, source.sequence = position
+        self._turns.load(self._with_present_ends(counts))
+
+    def _with_present_ends(self, counts: Counts) -> Counts:
+        """The counts without the ends of sources that may be read more often by now."""
+        ended = [
+            end if epochs is not None and source.epoch + 1 >= epochs else None
+            for end, source, epochs in zip(counts.ended, self._sources, self._epochs, strict=True)
+        ]
+        if ended == counts.ended:
+            return counts
+        return Counts(sum(counts.taken), counts.taken, [0] * len(ended), ended)
 
     def next(self, global_batch: int, rows: Sequence[int], at_most: int | None = None) -> Batch:
         """Consume `global_batch` sequences and return those numbered `rows` among them, in order.
@@ -113,7 +156,7 @@ class Stream:
     def next_parcel(
         self, global_batch: int, rows: Sequence[int], at_most: int | None = None
     ) -> Parcel:
-        """What `next` does, left in one tensor for the way out of a worker."""
+        """What `next` does, left small for the way out of a worker."""
         places = {row: place for place, row in enumerate(rows)}
         assert len(places) == len(rows), "a row is asked for once"
         first_sequence = self.sequences
@@ -133,10 +176,11 @@ class Stream:
 
     def advance(self) -> tuple[Source, int]:
         """Step over one sequence; returns its source and its row in the block open there."""
-        number = self._mixture.choose(self._taken)
-        source = self._sources[number]
+        number = self._turns.take()
+        source, epochs = self._sources[number], self._epochs[number]
         row = source.advance()
-        self._taken[number] += 1
+        if epochs is not None and source.has_given(epochs):
+            self._turns.end(number)
         return source, row
 
     def skip(self, sequences: int) -> None:
@@ -146,21 +190,38 @@ class Stream:
 
     def ends_epoch(self) -> bool:
         """Whether the source of the next sequence has given all of its current epoch."""
-        return self._sources[self._mixture.choose(self._taken)].ends_epoch()
+        return self._sources[self._turns.peek()].ends_epoch()
 
     def close(self) -> None:
-        """Close the files of the open blocks."""
+        """Close the files of the open blocks, and fetch no more of them."""
         for source in self._sources:
             source.close()
+        for shards in self._remote.values():
+            shards.close()
 
 
-def corpus_folders(recipe: "Recipe") -> list[Path]:
-    """The corpora that a recipe trains on, one a source; its own one is built if need be."""
+def corpus_folders(recipe: "Recipe") -> list[Place]:
+    """Where the corpora that a recipe trains on lie, one a source; its own is built if need be.
+
+    Raises DataError naming the entry of the mixture whose corpus is not there.
+    """
     if recipe.data.mixture:
-        return [Path(part.corpus) for part in recipe.data.mixture]
+        for number, part in enumerate(recipe.data.mixture):
+            _check_there(f"data.mixture.{number}.corpus", part.corpus)
+        return [place(part.corpus) for part in recipe.data.mixture]
     from trainer.data.build import ensure_corpus
 
     return [ensure_corpus(recipe)]
+
+
+def _check_there(key: str, corpus: str) -> None:
+    """DataError where a local folder holds no corpus; a distant one shows when it is opened."""
+    try:
+        found = place(corpus)
+        if isinstance(found, Path) and not (found / MANIFEST_NAME).exists():
+            load_manifest(found)
+    except DataError as error:
+        raise DataError(f"{key}: {error}") from None
 
 
 def stream_arguments(recipe: "Recipe", folders: Sequence[str | Path]) -> dict[str, Any]:
@@ -178,4 +239,10 @@ def stream_arguments(recipe: "Recipe", folders: Sequence[str | Path]) -> dict[st
         "seed": recipe.seed,
         "block_shards": recipe.data.block_shards,
         "packing": recipe.data.packing,
+        "epochs": [part.epochs for part in recipe.data.mixture] or [None],
+        "curriculum": [
+            [first, list(changed)]
+            for first, changed in recipe.data.stage_weights(recipe.batch.sequences)
+        ],
+        "remote": recipe.data.remote.model_dump(mode="json"),
     }

@@ -28,7 +28,11 @@ def learning_changes(old: Recipe, new: Recipe) -> list[tuple[str, object, object
 
 def _learning_keys(recipe: Recipe) -> dict[str, object]:
     keys = _flat({name: recipe.model_dump()[name] for name in _LEARNING})
-    return {name: value for name, value in keys.items() if name not in _SPEED_ONLY}
+    return {
+        name: value
+        for name, value in keys.items()
+        if name not in _SPEED_ONLY and not name.startswith("data.remote.")
+    }
 
 
 def _flat(keys: dict[str, Any], prefix: str = "") -> dict[str, object]:

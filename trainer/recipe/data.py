@@ -1,5 +1,6 @@
 """`data`: which corpora are read, and how they become batches."""
 
+from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -11,9 +12,43 @@ class MixtureSource(Section):
     """One corpus of the mixture."""
 
     corpus: str
-    """The corpus folder."""
+    """The corpus folder, or its s3://, https:// or http:// URL."""
+    name: str | None = None
+    """What metrics and curriculum call it; none: the folder's own name, with -2, -3, ... where
+    that is taken."""
     weight: Annotated[float, Field(gt=0.0)] = 1.0
-    """Its share of the sequences, relative to the other sources."""
+    """Its share of the packed sequences, relative to the other sources: 3 and 1 are 75% and 25%.
+    Where there are several and all weights are below 1, they are shares and must sum to 1."""
+    epochs: Positive | None = None
+    """How often it may be read, in whole epochs; after that the others share what it had. None: as
+    often as the run lasts."""
+
+
+class CurriculumStage(Section):
+    """Other weights of the mixture from a step of the run on."""
+
+    after_step: Count
+    """Steps made before these weights hold; 0: from the beginning."""
+    weights: dict[str, Annotated[float, Field(ge=0.0)]]
+    """The weight of every source by its name, as in `mixture`; 0 leaves it out of this stage."""
+
+
+class RemoteSection(Section):
+    """How corpora behind s3://, https:// and http:// are fetched; changes when, never what."""
+
+    cache: str | None = None
+    """Folder that keeps fetched shards, on a disk of the node; none: LYCEUM_CACHE/shards, or
+    ~/.cache/lyceum/shards. All processes of a node share it."""
+    cache_gib: Annotated[float, Field(gt=0.0)] = 64.0
+    """What that folder may take up; the shards used longest ago go first."""
+    read_ahead: Count = 1
+    """Blocks fetched while the present one is read, fewer where the cache has no room for them."""
+    attempts: Positive = 8
+    """Failures in a row after which a transfer is given up."""
+    timeout_seconds: Annotated[float, Field(gt=0.0)] = 60.0
+    """How long a server may be silent, or slower than 1 KiB a second."""
+    anonymous: bool = False
+    """Ask S3 without credentials: for public buckets."""
 
 
 class DataSection(Section):
@@ -21,6 +56,9 @@ class DataSection(Section):
 
     mixture: Annotated[tuple[MixtureSource, ...], FrozenSequence] = ()
     """Corpora to read; empty: the one of the recipe's own `corpus` section."""
+    curriculum: Annotated[tuple[CurriculumStage, ...], FrozenSequence] = ()
+    """Stages with other weights, in ascending order of `after_step`, each until the next begins;
+    the mixture's own weights hold before the first. Validation always uses the mixture's own."""
     packing: Literal["best_fit", "none"] = "best_fit"
     """How documents fill a sequence: several by best fit, or one a sequence."""
     block_shards: Positive = 8
@@ -29,3 +67,29 @@ class DataSection(Section):
     """Processes a rank that assemble batches; 0: the training process does."""
     prefetch: Positive = 2
     """Batches each worker keeps ready."""
+    remote: RemoteSection = RemoteSection()
+    """How remote corpora are fetched and kept."""
+
+    def names(self) -> tuple[str, ...]:
+        """The name of each source of the mixture, all different."""
+        taken = {source.name for source in self.mixture if source.name is not None}
+        names = []
+        for source in self.mixture:
+            name = source.name
+            if name is None:
+                name = plain = PurePosixPath(source.corpus.partition("?")[0]).name or source.corpus
+                number = 1
+                while name in taken:
+                    number += 1
+                    name = f"{plain}-{number}"
+                taken.add(name)
+            names.append(name)
+        return tuple(names)
+
+    def stage_weights(self, sequences_a_step: int) -> list[tuple[int, tuple[float, ...]]]:
+        """The stages of the curriculum: first sequence, from 0, and the weight of each source."""
+        names = self.names()
+        return [
+            (stage.after_step * sequences_a_step, tuple(stage.weights[name] for name in names))
+            for stage in self.curriculum
+        ]

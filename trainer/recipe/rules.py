@@ -4,6 +4,7 @@ import importlib.util
 from typing import TYPE_CHECKING
 
 from trainer.errors import RecipeError
+from trainer.recipe.mixture import check_mixture
 
 if TYPE_CHECKING:
     from trainer.recipe.recipe import Recipe
@@ -23,6 +24,7 @@ def check_recipe(recipe: "Recipe") -> None:
     _check_schedule(recipe)
     _check_profile(recipe)
     _check_corpus(recipe)
+    check_mixture(recipe.data)
     _check_kernels(recipe)
 
 

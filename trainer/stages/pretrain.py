@@ -1,21 +1,21 @@
 """Pre-training: the packed stream of documents, every token of which is a label."""
 
-from pathlib import Path
 from typing import Any
 
 from trainer.data.batch import Batch
 from trainer.data.build import ensure_corpus
 from trainer.data.loader import Loader
+from trainer.data.remote.place import Place, place
 from trainer.data.stream import stream_arguments
 from trainer.model.next_token import supervised_in
 from trainer.parallel.layout import Layout
 from trainer.recipe import Recipe
 
 
-def corpus_folders(recipe: Recipe, progress: bool) -> list[Path]:
+def corpus_folders(recipe: Recipe, progress: bool) -> list[Place]:
     """The folders of the recipe's mixture; its own corpus, built first where it is missing."""
     if recipe.data.mixture:
-        return [Path(source.corpus) for source in recipe.data.mixture]
+        return [place(source.corpus) for source in recipe.data.mixture]
     return [ensure_corpus(recipe, progress=progress)]
 
 
@@ -26,7 +26,7 @@ def rows_of(recipe: Recipe, layout: Layout) -> range:
 
 
 def open_stream(
-    recipe: Recipe, folders: list[Path], layout: Layout, state: dict[str, Any] | None
+    recipe: Recipe, folders: list[Place], layout: Layout, state: dict[str, Any] | None
 ) -> Loader:
     """This rank's rows of the global batches, from the saved `state` on (None: the beginning)."""
     return Loader(
@@ -36,6 +36,7 @@ def open_stream(
         workers=recipe.data.workers,
         prefetch=recipe.data.prefetch,
         state=state,
+        sequences=recipe.steps * recipe.batch.sequences,
     )
 
 

@@ -1,0 +1,193 @@
+"""Whose turn it is in a mixture: through stages of other weights, and as sources come to an end."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from trainer.data.order import Mixture
+from trainer.errors import DataError, RecipeError
+
+if TYPE_CHECKING:
+    from trainer.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Weights, one a source, that hold from the stream's sequence `first` (from 0) on.
+
+    A source of weight 0 is left out of the stage.
+    """
+
+    first: int
+    weights: tuple[float, ...]
+
+    def shares(self, ended: Sequence[bool]) -> list[float]:
+        """Each source's declared share of the sequences, without the sources that have ended."""
+        kept = [0.0 if over else w for w, over in zip(self.weights, ended, strict=True)]
+        total = math.fsum(kept)
+        return [weight / total if total else 0.0 for weight in kept]
+
+
+def stages_of(
+    weights: Sequence[float], curriculum: Sequence[tuple[int, Sequence[float]]] = ()
+) -> list[Stage]:
+    """The stages of a mixture: its own weights, then those of the curriculum, (first, weights).
+
+    Raises RecipeError for weights that are no shares, or stages that do not follow each other.
+    """
+    Mixture(weights)
+    stages = [Stage(0, tuple(weights))]
+    for first, changed in curriculum:
+        assert len(changed) == len(weights), "a stage weighs every source"
+        if not all(math.isfinite(weight) and weight >= 0 for weight in changed) or not any(changed):
+            raise RecipeError(
+                f"data.curriculum has weights {list(changed)}: give numbers of 0 or more, and one"
+                " above 0"
+            )
+        if first < 0 or (len(stages) > 1 and first <= stages[-1].first):
+            raise RecipeError(
+                f"data.curriculum has a stage at sequence {first} after one at {stages[-1].first}:"
+                " put the stages in ascending order"
+            )
+        stages.append(Stage(first, tuple(changed)))
+    return stages[1:] if len(stages) > 1 and stages[1].first == 0 else stages
+
+
+def stages_of_recipe(recipe: "Recipe") -> list[Stage]:
+    """The stages of a recipe's mixture; its own corpus is a mixture of one."""
+    weights = [source.weight for source in recipe.data.mixture] or [1.0]
+    return stages_of(weights, recipe.data.stage_weights(recipe.batch.sequences))
+
+
+def stage_at(stages: Sequence[Stage], sequence: int) -> int:
+    """The number of the stage that the stream's sequence `sequence` belongs to."""
+    return max(number for number, stage in enumerate(stages) if stage.first <= sequence)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How far a mixture is. Lists have an entry a source.
+
+    `taken`: sequences given in all; `since`: those from sequence `border` on, where the counting
+    that keeps the shares began, by `weights` (None: not known, taken to be as they are now).
+    `ended`: the sequence from which a source is left out, or None.
+    """
+
+    border: int
+    taken: list[int]
+    since: list[int]
+    ended: list[int | None]
+    weights: Sequence[float] | None = None
+
+    @classmethod
+    def of_state(cls, state: dict[str, Any]) -> "Counts":
+        """Those in a stream's saved state; KeyError, TypeError, ... where it is damaged.
+
+        A state from before there were stages and ends has counted from the beginning.
+        """
+        sources = state["sources"]
+        ends = [saved.get("ended") for saved in sources]
+        weights = [saved.get("weight") for saved in sources]
+        return cls(
+            border=int(state.get("border", 0)),
+            taken=[int(saved["taken"]) for saved in sources],
+            since=[int(saved.get("since", saved["taken"])) for saved in sources],
+            ended=[None if end is None else int(end) for end in ends],
+            weights=None if None in weights else [float(weight) for weight in weights],
+        )
+
+
+class Turns:
+    """Which source gives each next sequence.
+
+    Where a stage begins or a source ends, the counting that keeps the shares begins anew among the
+    sources that are left. So what comes follows from the counts since that `border`, and from
+    which sources have ended.
+    """
+
+    def __init__(self, stages: Sequence[Stage]):
+        self._stages = stages
+        sources = len(stages[0].weights)
+        self.sequences = 0
+        self.taken = [0] * sources
+        self.ended: list[int | None] = [None] * sources
+        self._begin(0, [0] * sources)
+
+    def counts(self) -> Counts:
+        """What to save."""
+        since = [0] * len(self.taken)
+        for source, count in zip(self._active, self._mixture.taken, strict=True):
+            since[source] = count
+        weights = self._stage.weights
+        return Counts(self._border, list(self.taken), since, list(self.ended), weights)
+
+    def load(self, counts: Counts) -> None:
+        """Go on from saved counts; DataError where they do not add up."""
+        since, taken, sequences = counts.since, counts.taken, sum(counts.taken)
+        given = all(0 <= new <= all_ for new, all_ in zip(since, taken, strict=True))
+        if not given or counts.border < 0 or sum(since) != sequences - counts.border:
+            raise DataError("the saved position in the data is damaged: its counts do not add up")
+        self.sequences, self.taken, self.ended = sequences, list(taken), list(counts.ended)
+        self._begin(counts.border, since)
+        # Counts made by other weights would have the sources catch up on what they were never due.
+        if counts.weights is not None and tuple(counts.weights) != self._stage.weights:
+            self._begin(sequences, [0] * len(taken))
+
+    def peek(self) -> int:
+        """The source of the next sequence; DataError where every source has ended."""
+        if not self._active:
+            raise DataError(self._why_over())
+        return self._active[self._mixture.peek()]
+
+    def take(self) -> int:
+        """The source of the next sequence, which is thereby given."""
+        source = self.peek()
+        self._mixture.take()
+        self.taken[source] += 1
+        self.sequences += 1
+        if self.sequences >= self._until:
+            self._begin(self.sequences, [0] * len(self.taken))
+        return source
+
+    def end(self, source: int) -> None:
+        """Leave a source out from the next sequence on."""
+        self.ended[source] = self.sequences
+        self._begin(self.sequences, [0] * len(self.taken))
+
+    def _begin(self, border: int, since: Sequence[int]) -> None:
+        """Count from `border` on, by the weights that hold at the next sequence."""
+        number = stage_at(self._stages, self.sequences)
+        self._stage = stage = self._stages[number]
+        later = self._stages[number + 1 : number + 2]
+        self._until: float = later[0].first if later else math.inf
+        self._active = [
+            source
+            for source, weight in enumerate(stage.weights)
+            if weight > 0 and self.ended[source] is None
+        ]
+        # A saved border may lie before the stage, or know of other ends, where these were changed.
+        if border < stage.first or any(
+            count for source, count in enumerate(since) if source not in self._active
+        ):
+            border, since = self.sequences, [0] * len(since)
+        self._border = border
+        self._mixture = Mixture(
+            [stage.weights[source] for source in self._active],
+            [since[source] for source in self._active],
+        )
+
+    def _why_over(self) -> str:
+        stage = self._stage
+        waiting = any(over is None for over in self.ended)
+        mend = (
+            "give a corpus that is left some weight in this stage of data.curriculum, raise epochs,"
+            if waiting
+            else "raise data.mixture's epochs, add a corpus,"
+        )
+        where = f" since the stage at sequence {stage.first}" if waiting else ""
+        return (
+            f"the data ends at sequence {self.sequences}: every corpus{where} has been read as"
+            f" often as its epochs allow; {mend} or lower steps to {self.sequences} /"
+            " batch.sequences, rounded down"
+        )
