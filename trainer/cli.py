@@ -87,16 +87,32 @@ def _demo(call: Namespace) -> int:
 def _corpus_build(call: Namespace) -> int:
     from trainer.data.build import build_from_recipe
 
-    build_from_recipe(_recipe(call))
+    build_from_recipe(_recipe(call), on=call.on)
     return 0
 
 
 def _corpus_inspect(call: Namespace) -> int:
     from rich import print
 
-    from trainer.data.inspect import inspect_corpus
+    from trainer.data.inspect import inspect_corpus, write_extras
 
-    print(inspect_corpus(Path(call.folder)))
+    folder = Path(call.folder)
+    print(inspect_corpus(folder, sequence_length=call.sequence_length))
+    write_extras(folder, _path(call.plots), _path(call.card))
+    return 0
+
+
+def _corpus_find(call: Namespace) -> int:
+    from trainer.data.find import find_command
+
+    find_command(Path(call.folder), call.passage, call.exact, call.limit, _path(call.json_file))
+    return 0
+
+
+def _corpus_scale(call: Namespace) -> int:
+    from trainer.data.scale import scale_command
+
+    scale_command(call.text_bytes, call.document_bytes, call.token_bytes)
     return 0
 
 
@@ -188,6 +204,13 @@ def _bench_train(call: Namespace) -> int:
     return 0
 
 
+def _bench_curation(call: Namespace) -> int:
+    from trainer.bench.curation import curation_command
+
+    curation_command(call.documents, _path(call.json_file))
+    return 0
+
+
 def _bench_kernels(call: Namespace) -> int:
     from kernels.bench.command import kernels_command
     from kernels.bench.errors import BenchError, GateFailed
@@ -209,11 +232,27 @@ def _bench_kernels(call: Namespace) -> int:
     return 0
 
 
+def _bench_data(call: Namespace) -> int:
+    from trainer.bench.data.command import bench_command
+
+    bench_command(
+        call.tokens,
+        call.sequence_length,
+        json_file=_path(call.json_file),
+        plots=_path(call.plots),
+        tokenizer=_path(call.tokenizer),
+        repeats=call.repeats,
+    )
+    return 0
+
+
 _VERBS: dict[str, Verb] = {
     "demo": _demo,
     "corpus build": _corpus_build,
     "corpus inspect": _corpus_inspect,
     "corpus verify": _corpus_verify,
+    "corpus find": _corpus_find,
+    "corpus scale": _corpus_scale,
     "corpus trace": _corpus_trace,
     "train": _train,
     "evaluate": _evaluate,
@@ -223,7 +262,9 @@ _VERBS: dict[str, Verb] = {
     "checkpoint prune": _checkpoint_prune,
     "checkpoint diff": _checkpoint_diff,
     "bench train": _bench_train,
+    "bench curation": _bench_curation,
     "bench kernels": _bench_kernels,
+    "bench data": _bench_data,
 }
 
 

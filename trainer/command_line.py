@@ -66,11 +66,49 @@ def _grammar(verbs: dict[str, Verb]) -> _Parser:
 
 def _add_corpus(verb: Callable[..., _Parser]) -> None:
     branch = _branch(verb("corpus", "make, look at and check corpora"))
-    _recipe(verb("corpus build", "make the shards of the recipe's corpus section", branch))
+    build = verb("corpus build", "make the shards of the recipe's corpus section", branch)
+    _recipe(build)
+    build.add_argument(
+        "--on",
+        choices=("local", "slurm"),
+        default="local",
+        help="where its tasks run; slurm needs the recipe's corpus.slurm",
+    )
     inspect = verb("corpus inspect", "what a corpus holds", branch)
     inspect.add_argument("folder", metavar="DIR")
+    inspect.add_argument("--plots", metavar="FOLDER", help="draw funnel, lengths and languages")
+    inspect.add_argument("--card", metavar="FILE", help="write the data card (Markdown) here")
+    inspect.add_argument(
+        "--sequence-length",
+        type=_positive,
+        default=4096,
+        metavar="N",
+        help="tokens a sequence that packing is shown for",
+    )
     verify = verb("corpus verify", "check every shard against its hash", branch)
     verify.add_argument("folder", metavar="DIR")
+    find = verb("corpus find", "which documents of a corpus hold a passage", branch)
+    find.add_argument("folder", metavar="DIR")
+    find.add_argument("passage", metavar="TEXT", help="white space and case do not count")
+    find.add_argument("--exact", action="store_true", help="compare byte for byte")
+    find.add_argument("--limit", type=_positive, default=20, metavar="N", help="documents at most")
+    find.add_argument("--json", dest="json_file", metavar="FILE", help="write what is found here")
+    scale = verb("corpus scale", "what a corpus of so much text needs", branch)
+    scale.add_argument(
+        "--bytes",
+        dest="text_bytes",
+        type=_bytes,
+        nargs="+",
+        default=[1e12, 1e14],
+        metavar="B",
+        help="of text, as 1e12",
+    )
+    scale.add_argument(
+        "--document-bytes", type=_bytes, metavar="B", help="text a document; none: as docstrings"
+    )
+    scale.add_argument(
+        "--token-bytes", type=_bytes, metavar="B", help="text a token; none: as docstrings"
+    )
     trace = verb("corpus trace", "which documents made a row of a step's batch", branch)
     trace.add_argument("folder", metavar="RUN", help="run directory")
     trace.add_argument("step", type=_positive, metavar="STEP", help="from 1")
@@ -153,6 +191,22 @@ def _add_bench(verb: Callable[..., _Parser]) -> None:
     kernels.add_argument("--json", dest="json_file", metavar="FILE", help="write the figures here")
     kernels.add_argument("--plots", metavar="DIR", help="draw a picture of each family there")
 
+    data = verb("bench data", "speed of the data, beside the usual ways to read it", branch)
+    data.add_argument(
+        "--tokens", type=_positive, default=100_000_000, metavar="N", help="made once, then kept"
+    )
+    data.add_argument("--sequence-length", type=_positive, default=4096, metavar="N", help="tokens")
+    data.add_argument("--tokenizer", metavar="FOLDER", help="none: one is trained")
+    data.add_argument("--repeats", type=_positive, default=3, metavar="N", help="of each figure")
+    data.add_argument("--json", dest="json_file", metavar="FILE", help="write the figures here")
+    data.add_argument("--plots", metavar="DIR", help="draw the figures there")
+
+    curation = verb("bench curation", "planted documents: precision, recall, cost a rule", branch)
+    curation.add_argument(
+        "--documents", type=_positive, default=240, metavar="N", help="clean ones to plant among"
+    )
+    curation.add_argument("--json", dest="json_file", metavar="FILE", help="write the figures here")
+
 
 def _branch(parser: argparse.ArgumentParser) -> Any:
     return parser.add_subparsers(metavar="VERB", required=True, parser_class=_Parser).add_parser
@@ -187,6 +241,16 @@ def _count(text: str) -> int:
     number = int(text) if text.isdecimal() else -1
     if number < 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
+    return number
+
+
+def _bytes(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 1 <= number < 1e21:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of bytes, as 1e12")
     return number
 
 

@@ -1,0 +1,216 @@
+"""`lyceum bench curation`: planted documents through the real chain, precision and recall a rule,
+and what each rule costs.
+"""
+
+import json
+import logging
+import tempfile
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from trainer.bench.planted import PASSAGE, Planted, plant
+from trainer.data.build import build_corpus
+from trainer.data.curate.record import Record
+from trainer.data.curate.rule import Rule
+from trainer.data.curate.sketches import sketch
+from trainer.data.curate.stages import text_rules
+from trainer.data.docstrings import read_docstrings
+from trainer.data.packages import resolve_packages, source_files
+from trainer.errors import RecipeError
+from trainer.recipe import CorpusSection
+
+log = logging.getLogger(__name__)
+
+SEED = 17
+LEAST_CHARACTERS = 900
+MOST_CHARACTERS = 4000
+FAMILIES = {
+    "minimum length": "quality",
+    "gopher repetition": "quality",
+    "gopher quality": "quality",
+    "c4": "quality",
+    "fineweb": "quality",
+}
+"""Rules that judge one thing together: boilerplate may fall to any of them."""
+ALIKE = 0.4
+
+
+@dataclass(frozen=True)
+class Score:
+    """How a control did: of `planted` documents it caught `caught`, and acted on `acted` in all."""
+
+    rule: str
+    planted: int
+    caught: int
+    acted: int
+
+    @property
+    def recall(self) -> float | None:
+        """Share of the planted ones that were caught; None without any."""
+        return self.caught / self.planted if self.planted else None
+
+    @property
+    def precision(self) -> float | None:
+        """Share of what it acted on that was planted for it; None where it did not act."""
+        return self.caught / self.acted if self.acted else None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What became of the planted documents, what each rule cost, and what went otherwise."""
+
+    documents: int
+    scores: list[Score]
+    timings: dict[str, dict[str, float]]
+    otherwise: list[dict[str, str]]
+    """Documents that a rule missed, or acted on without cause: id, kind, expected, found."""
+
+
+def curation_command(documents: int, json_file: Path | None) -> None:
+    """Run the trial, print its tables, and write them as JSON where asked."""
+    with tempfile.TemporaryDirectory(prefix="lyceum-curation-") as folder:
+        trial = run_trial(Path(folder), documents)
+    print_trial(Console(), trial)
+    if json_file is not None:
+        content = asdict(trial) | {
+            "scores": [
+                asdict(score) | {"precision": score.precision, "recall": score.recall}
+                for score in trial.scores
+            ]
+        }
+        json_file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def run_trial(folder: Path, documents: int) -> Trial:
+    """Plant bad documents among `documents` clean ones, build with the default rules, and look.
+
+    Clean documents are docstrings of this machine's packages that the default rules pass, so that
+    it is the planted ones, and those that only look bad, which tell. Raises RecipeError where there
+    are too few of them.
+    """
+    planted = plant(clean_documents(documents), SEED)
+    lines = [json.dumps({"id": one.id, "text": one.text}) for one in planted]
+    (folder / "planted.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (folder / "evaluation.txt").write_text(PASSAGE + "\n", encoding="utf-8")
+    section = CorpusSection.model_validate(
+        {
+            "source": "text",
+            "files": [str(folder / "planted.jsonl")],
+            "vocab": 300,
+            "rules": {
+                "decontaminate": {
+                    "sets": [{"name": "planted", "file": str(folder / "evaluation.txt")}]
+                }
+            },
+        }
+    )
+    build_corpus(section, None, folder / "corpus", progress=False)
+    return judge(planted, folder / "corpus")
+
+
+def clean_documents(count: int) -> list[str]:
+    """`count` docstrings that are long, unlike each other, and pass every default rule."""
+    import numpy as np
+
+    rules = text_rules(CorpusSection())
+    packages = resolve_packages(["stdlib", "numpy", "torch", "transformers"])
+    found: list[str] = []
+    sketches = np.empty((0, 128), np.uint32)
+    for document in read_docstrings(source_files(packages), Record("", "read")):
+        text = document.text
+        if not LEAST_CHARACTERS <= len(text) <= MOST_CHARACTERS:
+            continue
+        passed = _through(rules, text)
+        # What the rules made of it is clean when they leave it as it is from then on.
+        if passed is None or len(passed) < LEAST_CHARACTERS or _through(rules, passed) != passed:
+            continue
+        text = passed
+        row = sketch([text], SEED)
+        if len(sketches) and float((sketches == row).mean(axis=1).max()) > ALIKE:
+            continue
+        sketches = np.concatenate([sketches, row])
+        found.append(text)
+        if len(found) == count:
+            return found
+    raise RecipeError(
+        f"only {len(found)} of {count} clean documents are among the docstrings of"
+        f" {', '.join(packages)}: ask for fewer (--documents)"
+    )
+
+
+def _through(rules: list[Rule], text: str) -> str | None:
+    for rule in rules:
+        outcome = rule(text, "")
+        if outcome.text is None:
+            return None
+        text = outcome.text
+    return text
+
+
+def judge(planted: list[Planted], corpus: Path) -> Trial:
+    """Hold the audit of a build against what was planted."""
+    import pyarrow.parquet as pq
+
+    rows = pq.read_table(corpus / "audit", columns=["document", "rule"]).to_pylist()
+    acted: dict[str, set[str]] = {}
+    for row in rows:
+        rule = FAMILIES.get(row["rule"], row["rule"])
+        acted.setdefault(row["document"], set()).add(rule)
+    total, caught, all_acted = Counter[str](), Counter[str](), Counter[str]()
+    otherwise = []
+    for one in planted:
+        found = acted.get(one.id, set())
+        if one.rule is not None:
+            total[one.rule] += 1
+            caught[one.rule] += one.rule in found
+        all_acted.update(found)
+        if found != ({one.rule} if one.rule is not None else set()):
+            expected = one.rule or "passes"
+            told = {"expected": expected, "found": ", ".join(sorted(found)) or "passed"}
+            otherwise.append({"document": one.id, "kind": one.kind, **told})
+    scores = [
+        Score(rule, total[rule], caught[rule], all_acted[rule])
+        for rule in sorted({*total, *all_acted})
+    ]
+    timings = json.loads((corpus / "timings.json").read_bytes())
+    return Trial(len(planted), scores, timings, otherwise)
+
+
+def print_trial(console: Console, trial: Trial) -> None:
+    """Both tables, and every document that met another fate than it should."""
+    table = Table(title=f"{trial.documents:,} documents, planted and clean", title_justify="left")
+    for name in ("control", "planted", "caught", "acted on", "precision", "recall"):
+        table.add_column(name, justify="left" if name == "control" else "right")
+    for score in trial.scores:
+        counts = [str(value) for value in (score.planted, score.caught, score.acted)]
+        table.add_row(score.rule, *counts, _share(score.precision), _share(score.recall))
+    console.print(table)
+    for one in trial.otherwise:
+        console.print(
+            f"{one['document']} ({one['kind']}): expected {one['expected']}, found {one['found']}",
+            markup=False,
+        )
+    if not trial.otherwise:
+        console.print("every planted document was caught by its rule, and no other was touched")
+    console.print(_costs(trial.timings))
+
+
+def _costs(timings: dict[str, dict[str, Any]]) -> Table:
+    table = Table(title="cost of the rules, one core", title_justify="left")
+    for name in ("rule", "documents/s", "MB/s"):
+        table.add_column(name, justify="left" if name == "rule" else "right")
+    for rule, cost in timings.items():
+        seconds = max(cost["seconds"], 1e-9)
+        table.add_row(
+            rule, f"{cost['documents'] / seconds:,.0f}", f"{cost['bytes'] / seconds / 1e6:,.1f}"
+        )
+    return table
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
