@@ -25,7 +25,7 @@ from trainer.data.curate.quality import quality_rules
 from trainer.data.curate.quality_filters import DUPLICATE_N_GRAMS, TOP_N_GRAMS, filter_of
 from trainer.data.curate.quality_measures import MEASURES
 from trainer.data.curate.rule import Finding, Rule
-from trainer.data.curate.splitting import learn_common_words
+from trainer.data.curate.splitting import UNLEARNABLE, learn_common_words
 from trainer.recipe.curation import (
     C4Quality,
     FineWebQuality,
@@ -48,7 +48,21 @@ PROSE = (
     "They had bread, a letter from the harbour, and news of a war that was over by then. "
     "The dog was to be hers, they said, for company and to keep the gulls from the hens."
 )
-PIECES = [*PROSE.split(), "the", "...", "…", "-", "•", "#", "\n", "\n\n", ". ", "{", "IS_ALPHA"]
+PIECES = [
+    *PROSE.split(),
+    "the",
+    "...",
+    "…",
+    "-",
+    "•",
+    "#",
+    "NORM",
+    "\n",
+    "\n\n",
+    ". ",
+    "{",
+    "IS_ALPHA",
+]
 PIECES += [
     "lorem ipsum",
     "javascript",
@@ -63,6 +77,7 @@ TEXTS = st.one_of(
     st.lists(st.sampled_from(PIECES), max_size=120).map(" ".join),
     st.lists(st.sampled_from(PIECES), max_size=4).map(lambda parts: " ".join(parts) * 12),
 )
+ANY_TEXT = st.one_of(TEXTS, st.text(st.characters(exclude_categories=())))
 SHARES = st.sampled_from([0.0, 0.02, 0.1, 0.5, 1.0])
 NUMBERS = st.sampled_from([0.0, 0.1, 2.0, 3.5, 9.0])
 COUNTS = st.sampled_from([0, 1, 3, 20])
@@ -146,12 +161,14 @@ def test_the_recipes_defaults_decide_as_datatroves(text: str) -> None:
             assert outcome.text == document.text
 
 
-@given(ANY_SECTION, TEXTS)
+@given(ANY_SECTION, ANY_TEXT)
 @settings(max_examples=1500, deadline=None)
 @example(FineWebQuality(punctuated_lines=0.0, short_lines=1.0), "IS_ALPHA")
 @example(GopherQuality(minimum_words=0), "!!!")
 @example(GopherQuality(minimum_words=0), "")
 @example(GopherRepetition(), "a\ud800")
+@example(GopherQuality(minimum_words=0), "a\ud800")
+@example(C4Quality(), "It is a\ud800 b.")
 @example(C4Quality(minimum_words_a_line=0), "\n\n a b. [1] \n\n")
 @example(C4Quality(minimum_sentences=0), "x")
 def test_any_text_is_judged_and_the_value_breaks_the_threshold(section: Any, text: str) -> None:
@@ -368,7 +385,10 @@ def test_long_runs_of_letters_are_split_as_ever() -> None:
 def _untouched() -> Any:
     from datatrove.utils.word_tokenizers import SpaCyTokenizer
 
-    return SpaCyTokenizer("en")
+    splitter = SpaCyTokenizer("en")
+    # spaCy takes this word the first time in a process, and fails on it from then on.
+    splitter.word_tokenize(UNLEARNABLE)
+    return splitter
 
 
 @given(st.lists(TEXTS, max_size=5))
@@ -391,12 +411,14 @@ def test_the_splitter_stops_learning(monkeypatch: pytest.MonkeyPatch) -> None:
 
     learn_common_words()
     splitter = load_word_tokenizer("eng")
-    known = len(splitter.tokenizer.vocab.strings)
+    strings = splitter.tokenizer.vocab.strings
+    before = len(strings)
     splitter.word_tokenize("onewordthatisnew")
-    assert len(splitter.tokenizer.vocab.strings) == known + 1, "negative control: it does learn"
+    known = len(strings)
+    assert known > before, "negative control: it does learn"
     monkeypatch.setattr(splitting, "WORDS_LEARNED", known)
     splitter.word_tokenize(" ".join(f"word{number}thatisnew" for number in range(1000)))
-    assert len(splitter.tokenizer.vocab.strings) == known + 1
+    assert len(strings) == known
 
 
 def test_rules_travel_to_another_process() -> None:

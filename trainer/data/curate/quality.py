@@ -117,10 +117,10 @@ def _filtered(section: Any, text: str, judged: Any = None) -> Outcome | None:
     """How datatrove's filter drops a text, with what it measured; None where it does not."""
     from datatrove.data import Document
 
-    if isinstance(section, GopherQuality) and not section.minimum_words and not has_words(text):
-        # With no least number of words, datatrove would take the mean length of none.
-        return dropped(NO_WORDS, 0, None)
     try:
+        if isinstance(section, GopherQuality) and not section.minimum_words and not has_words(text):
+            # With no least number of words, datatrove would take the mean length of none.
+            return dropped(NO_WORDS, 0, None)
         result = filter_of(section).filter(judged or Document(text=text, id=""))
     except ZeroDivisionError:
         return dropped(NO_WORDS, 0, None)
