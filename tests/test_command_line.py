@@ -74,6 +74,7 @@ def test_help_and_show_do_not_import_torch(words: list[str]) -> None:
     "words",
     [
         *(["demo"], ["corpus"], ["corpus", "build"], ["corpus", "inspect"], ["corpus", "verify"]),
+        *(["corpus", "find"], ["corpus", "scale"], ["bench", "data"], ["bench", "curation"]),
         *(["corpus", "trace"], ["train"], ["evaluate"], ["generate"], ["checkpoint"]),
         *(["checkpoint", "ls"], ["checkpoint", "verify"], ["checkpoint", "prune"]),
         *(["checkpoint", "diff"], ["bench"], ["bench", "train"], ["bench", "kernels"]),

@@ -15,8 +15,8 @@ from trainer.data.verify import verify_corpus
 from trainer.errors import DataError
 from trainer.recipe import CorpusSection
 
-SHARD = "train/shard-00001.tar"
-INDEX = "train/shard-00001.index.npy"
+SHARD = "train/shard-00000-00001.tar"
+INDEX = "train/shard-00000-00001.index.npy"
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,11 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines = [json.dumps({"text": f"number {n} " + f"word{n} " * 30}) for n in range(60)]
     (folder / "texts.jsonl").write_text("\n".join(lines))
     section = CorpusSection(
-        source="text", files=(str(folder / "texts.jsonl"),), vocab=300, shard_tokens=500
+        source="text",
+        files=(str(folder / "texts.jsonl"),),
+        vocab=300,
+        shard_tokens=500,
+        rules=None,
     )  # type: ignore[call-arg]
     build_corpus(section, None, folder / "corpus", progress=False)
     return folder / "corpus"

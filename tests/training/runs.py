@@ -48,6 +48,8 @@ def recipe_of(run: Path, corpus: Path, **keys: Any) -> Recipe:
             "validation": 0.1,
             "minimum_characters": 1,
             "near_duplicates": None,
+            "exact_duplicates": False,
+            "rules": None,
             "shard_tokens": 4000,
             "workers": 1,
         },

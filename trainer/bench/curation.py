@@ -6,6 +6,7 @@ import json
 import logging
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ from trainer.recipe import CorpusSection
 log = logging.getLogger(__name__)
 
 SEED = 17
-LEAST_CHARACTERS = 900
+PACKAGES = ("stdlib", "torch")
+LEAST_CHARACTERS = 350
 MOST_CHARACTERS = 4000
 FAMILIES = {
     "minimum length": "quality",
@@ -37,7 +39,11 @@ FAMILIES = {
     "fineweb": "quality",
 }
 """Rules that judge one thing together: boilerplate may fall to any of them."""
+WITH_A_MARGIN = {"quality": {"gopher_quality": {"alphabetic_words": 0.88, "minimum_words": 60}}}
+"""A sentence more must not make a clean document a bad one."""
+TIDYING = {"normalize", "quality"}
 ALIKE = 0.4
+"""Estimated similarity above which two documents are not both taken as clean ones."""
 
 
 @dataclass(frozen=True)
@@ -113,15 +119,14 @@ def run_trial(folder: Path, documents: int) -> Trial:
     return judge(planted, folder / "corpus")
 
 
-def clean_documents(count: int) -> list[str]:
-    """`count` docstrings that are long, unlike each other, and pass every default rule."""
+def clean_documents(count: int, packages: Sequence[str] = PACKAGES) -> list[str]:
+    """`count` docstrings that are long, unlike each other, and pass every default rule easily."""
     import numpy as np
 
-    rules = text_rules(CorpusSection())
-    packages = resolve_packages(["stdlib", "numpy", "torch", "transformers"])
+    rules = text_rules(CorpusSection.model_validate({"rules": WITH_A_MARGIN}))
     found: list[str] = []
     sketches = np.empty((0, 128), np.uint32)
-    for document in read_docstrings(source_files(packages), Record("", "read")):
+    for document in read_docstrings(source_files(resolve_packages(packages)), Record("", "read")):
         text = document.text
         if not LEAST_CHARACTERS <= len(text) <= MOST_CHARACTERS:
             continue
@@ -156,11 +161,13 @@ def judge(planted: list[Planted], corpus: Path) -> Trial:
     """Hold the audit of a build against what was planted."""
     import pyarrow.parquet as pq
 
-    rows = pq.read_table(corpus / "audit", columns=["document", "rule"]).to_pylist()
+    rows = pq.read_table(corpus / "audit", columns=["document", "rule", "action"]).to_pylist()
     acted: dict[str, set[str]] = {}
     for row in rows:
         rule = FAMILIES.get(row["rule"], row["rule"])
-        acted.setdefault(row["document"], set()).add(rule)
+        # Normalization and C4 tidy lines of good documents too.
+        if row["action"] == "dropped" or rule not in TIDYING:
+            acted.setdefault(row["document"], set()).add(rule)
     total, caught, all_acted = Counter[str](), Counter[str](), Counter[str]()
     otherwise = []
     for one in planted:

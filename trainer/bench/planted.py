@@ -46,12 +46,23 @@ FOREIGN = {
         "In de avond zat iedereen samen in de warme keuken en vertelde verhalen.",
     ),
 }
-BOILERPLATE = (
-    "Home\nAbout us\nContact\nLogin\nRegister\nCart (0)\nSearch\nNews\nBlog\nCareers\nHelp\n",
-    "We use cookies to improve your experience. By using this site you accept our cookie policy.\n",
-    "Lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eiusmod tempor incididunt.\n",
-    "Click here to subscribe to our newsletter and get 10% off your first order today!\n",
-    "* 1.2\n* 3.4\n* 5.6\n- 7.8\n- 9.0\n# 1 # 2 # 3 # 4\n",
+ENGLISH = (
+    "The old fisherman went down to the harbour every morning before the sun came up.",
+    "His wife had packed a loaf of bread and a bottle of water for him, as she always did.",
+    "The weather was so bad that autumn that hardly any boat could leave the bay.",
+    "The children of the village waited on the shore and counted the waves.",
+    "Nobody knew for certain when the great ships would be back again.",
+    "In the evening they all sat together in the warm kitchen and told each other stories.",
+)
+REPEATED = (
+    "Read more about our company and the people who work with us.\n"
+    "Sign up for the newsletter that we send to all of our friends.\n",
+    "This page uses cookies so that we can make your visit to it better.\n"
+    "By going on you agree to the terms of use and to the privacy policy.\n",
+)
+MIXED_IN = (
+    "Lorem ipsum dolor sit amet, consectetur adipiscing elit.",
+    "function show(page) { return document.getElementById(page); }",
 )
 PERSONAL = {
     "email": "Write to {name}.{number}@mail-service.com for the whole account of it.",
@@ -134,8 +145,9 @@ def _copies(originals: list[str], dice: random.Random) -> Iterator[tuple[str, st
                 words[place] = "altogether"
             yield " ".join(words), "duplicates", "near copy"
         else:
+            others = originals[number - 1].split()
             for place in dice.sample(range(len(words)), len(words) // 4):
-                words[place] = dice.choice(("altogether", "thereby", "the", "indeed", "of"))
+                words[place] = dice.choice(others)
             yield " ".join(words), None, "rewritten copy"
 
 
@@ -148,8 +160,15 @@ def _foreign(count: int, dice: random.Random) -> Iterator[tuple[str, str | None,
 
 def _boilerplate(count: int, dice: random.Random) -> Iterator[tuple[str, str | None, str]]:
     for number in range(count):
-        piece = BOILERPLATE[number % len(BOILERPLATE)]
-        yield piece * dice.randint(5, 40), "quality", "boilerplate"
+        sentences = dice.sample(ENGLISH, 5)
+        if number % 3 == 0:
+            text = REPEATED[number // 3 % 2] * dice.randint(5, 40)
+        elif number % 3 == 1:
+            text = "\n".join([*sentences, MIXED_IN[number // 3 % 2]])
+        else:
+            # A menu: the words of the story, one a line.
+            text = "\n".join(" ".join(sentences).split())
+        yield text, "quality", "boilerplate"
 
 
 def _inserted(
@@ -158,12 +177,12 @@ def _inserted(
     rule: str | None,
     dice: random.Random,
 ) -> Iterator[tuple[str, str | None, str]]:
-    """Each text with a sentence of its own behind one of its paragraphs."""
+    """Each text with a sentence of its own behind one of its lines."""
     for text in texts:
         inserted, kind = sentence()
-        paragraphs = text.split("\n\n")
-        paragraphs.insert(dice.randint(1, len(paragraphs)), inserted)
-        yield "\n\n".join(paragraphs), rule, kind
+        lines = text.split("\n")
+        lines.insert(dice.randint(1, len(lines)), inserted)
+        yield "\n".join(lines), rule, kind
 
 
 def _personal(dice: random.Random) -> Callable[[], tuple[str, str]]:
@@ -174,7 +193,7 @@ def _personal(dice: random.Random) -> Callable[[], tuple[str, str]]:
         number = next(numbers)
         kind = kinds[number % len(kinds)]
         name = dice.choice(("maria", "j.smith", "o_nwosu", "li-wei"))
-        return PERSONAL[kind].format(name=name, number=number % 200 + 10), kind
+        return PERSONAL[kind].format(name=name, number=number % 200 + 40), kind
 
     return sentence
 

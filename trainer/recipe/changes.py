@@ -8,7 +8,11 @@ _LEARNING = (
     *("model", "data", "corpus", "tokenizer", "seed", "batch", "optimizer"),
     *("sequence_length", "precision"),
 )
-_SPEED_ONLY = {"data.workers", "data.prefetch", "batch.micro", "corpus.path", "corpus.workers"}
+_SPEED_ONLY = {
+    *("data.workers", "data.prefetch", "batch.micro"),
+    *("corpus.path", "corpus.workers", "corpus.anonymous"),
+}
+_PLACES_ONLY = ("data.remote.", "corpus.slurm")
 
 
 def learning_changes(old: Recipe, new: Recipe) -> list[tuple[str, object, object]]:
@@ -31,7 +35,7 @@ def _learning_keys(recipe: Recipe) -> dict[str, object]:
     return {
         name: value
         for name, value in keys.items()
-        if name not in _SPEED_ONLY and not name.startswith("data.remote.")
+        if name not in _SPEED_ONLY and not name.startswith(_PLACES_ONLY)
     }
 
 
