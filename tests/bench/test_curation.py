@@ -81,7 +81,7 @@ def test_a_miss_and_a_false_alarm_are_counted(tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
     rows = [("a", "personal", "changed"), ("c", "personal", "changed"), ("d", "c4", "changed")]
-    columns = dict(zip(("document", "rule", "action"), map(list, zip(*rows)), strict=True))
+    columns = dict(zip(("document", "rule", "action"), map(list, zip(*rows, strict=True)), strict=True))
     (tmp_path / "audit").mkdir()
     pq.write_table(pa.table(columns), tmp_path / "audit" / "part.parquet")
     (tmp_path / "timings.json").write_text("{}")

@@ -209,7 +209,7 @@ def test_a_killed_process_leaves_finished_shards_that_are_not_written_again(
     done = subprocess.run(command, cwd=root, capture_output=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     assert not out.exists()
-    finished = {path: path.stat().st_ino for path in tmp_path.glob("killed.partial/train/*.tar")}
+    finished = {path: path.stat().st_ino for path in tmp_path.glob("killed.partial/*/*.tar")}
     assert len(finished) == 4
     make(section(texts), out)
     now = {tmp_path / "killed.partial" / path.relative_to(out): path for path in out.rglob("*.tar")}

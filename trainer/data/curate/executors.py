@@ -1,26 +1,40 @@
-"""datatrove's executors, without the account that they give of themselves on the terminal."""
+"""datatrove's executors: its tasks and their marks, without the account it gives of itself."""
 
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from copy import deepcopy
 
+import multiprocess
 from datatrove.executor import LocalPipelineExecutor, SlurmPipelineExecutor
 from loguru import logger
 
 
 class LocalExecutor(LocalPipelineExecutor):
-    """A pool of processes on this machine; its log goes to files only."""
+    """A pool of processes on this machine; its log goes to files only.
 
-    def run(self) -> Any:
-        """Run what has not ended yet."""
+    datatrove's own `run` starts a manager process, which lives on for ever when its parent is
+    killed, and holds the parent's output open. A pool's processes end with their parent.
+    """
+
+    def run(self) -> None:
+        """Run the tasks that have not ended yet."""
+        ranks = self.get_incomplete_ranks(range(self.tasks))
+        if not ranks:
+            return
+        if self.workers == 1:
+            for rank in ranks:
+                deepcopy(self).run_task(rank)
+            return
+        with multiprocess.get_context(self.start_method).Pool(self.workers) as pool:
+            for _ in pool.imap_unordered(self.run_task, ranks):
+                pass
+
+    def run_task(self, rank: int) -> None:
+        """Run one task; in a pool, this is another process."""
         with _quietly():
-            return super().run()
-
-    def _launch_run_for_rank(self, *arguments: Any, **keywords: Any) -> Any:
-        with _quietly():  # In a worker this is another process.
-            return super()._launch_run_for_rank(*arguments, **keywords)
+            self._run_for_rank(rank)
 
 
 class SlurmExecutor(SlurmPipelineExecutor):
