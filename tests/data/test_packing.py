@@ -1,13 +1,22 @@
 """Packing neither loses nor repeats a position, wastes little, and is fast."""
 
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.data.packing import Plan, best_fit_decreasing, plan_block
+from trainer.data.packing import (
+    PackingSummary,
+    Plan,
+    best_fit_decreasing,
+    packing_summary,
+    plan_block,
+)
+from trainer.recipe.corpus import CorpusSection
+from trainer.recipe.data import DataSection
 
 LENGTHS = st.lists(st.lists(st.integers(2, 70), max_size=30), min_size=1, max_size=4)
 
@@ -73,14 +82,78 @@ def test_bulk_packing_is_best_fit_decreasing(sizes: list[int], capacity: int) ->
     assert sorted((capacity - used).astype(int).tolist()) == plainly_best_fit(ordered, capacity)
 
 
-@pytest.mark.parametrize("documents", [1000, 20000])
-def test_padding_is_under_two_percent(documents: int) -> None:
-    """Catches a packer that wastes the accelerator's time."""
-    lengths = realistic_lengths(documents)
-    planned = plan([lengths.tolist()], 4096)
-    assert 1 - (lengths - 1).sum() / (planned.rows * 4096) < 0.02
-    alone = plan([lengths.tolist()], 4096, "none")
-    assert 1 - (lengths - 1).sum() / (alone.rows * 4096) > 0.5, "the figure measures packing"
+def drawn_lengths(kind: str, tokens: int) -> np.ndarray:
+    """Lengths of documents as texts of a kind have them, `tokens` in all."""
+    generator = np.random.default_rng(3)
+    count = tokens // 50
+    if kind == "chat":
+        # Short questions and answers, and long conversations.
+        short = generator.normal(150, 40, count)
+        long = generator.normal(1800, 500, count)
+        lengths = np.where(generator.random(count) < 0.7, short, long)
+    else:
+        median, spread = {"web": (400, 1.2), "code": (700, 1.6), "docstrings": (110, 0.9)}[kind]
+        lengths = generator.lognormal(np.log(median), spread, count)
+    lengths = np.clip(lengths, 2, None).astype(np.int64)
+    return lengths[: int(np.searchsorted(np.cumsum(lengths), tokens)) + 1]
+
+
+def summary(lengths: np.ndarray, packing: str = "best_fit") -> PackingSummary:
+    """Of shards and blocks as the recipe makes them by default."""
+    shard_tokens = CorpusSection.model_fields["shard_tokens"].default
+    borders = np.searchsorted(
+        np.cumsum(lengths), np.arange(shard_tokens, lengths.sum(), shard_tokens)
+    )
+    block_shards = DataSection.model_fields["block_shards"].default
+    return packing_summary(np.split(lengths, borders), 4096, packing, block_shards)
+
+
+@pytest.mark.parametrize("kind", ["web", "code", "docstrings", "chat"])
+def test_padding_is_under_two_percent(kind: str) -> None:
+    """Would catch a packer that wastes the accelerator's time, at the recipe's own block size."""
+    lengths = drawn_lengths(kind, 20_000_000)
+    packed, alone = summary(lengths), summary(lengths, "none")
+    assert packed.padding_share < 0.02
+    assert alone.padding_share > 0.3, "the figure measures packing"
+    positions = int((lengths - 1).sum())
+    for found in (packed, alone):
+        assert found.padding_share == pytest.approx(1 - positions / (found.sequences * 4096))
+        assert found.split_documents == np.count_nonzero(lengths - 1 > 4096)
+
+
+def test_a_block_smaller_than_a_row_is_mostly_padding() -> None:
+    """Would catch a share of padding that leaves the last row of a block out."""
+    found = packing_summary([np.array([11]), np.array([21])], 100, "best_fit", 1)
+    assert found == PackingSummary(2, pytest.approx(0.85), 0)
+    assert packing_summary([], 100, "best_fit") == PackingSummary(0, 0.0, 0)
+
+
+@given(LENGTHS, st.integers(1, 64), st.sampled_from(["best_fit", "none"]))
+@settings(max_examples=80, deadline=None)
+def test_only_documents_longer_than_a_sequence_are_split(
+    lengths: list[list[int]], sequence_length: int, packing: str
+) -> None:
+    """Would catch a document cut to fill a row, and a count of pieces in place of documents."""
+    planned = plan(lengths, sequence_length, packing)
+    pieces: dict[tuple[int, int], int] = {}
+    for shard, document, _, _ in planned.table.tolist():
+        pieces[shard, document] = pieces.get((shard, document), 0) + 1
+    for (shard, document), count in pieces.items():
+        assert count == -(-(lengths[shard][document] - 1) // sequence_length)
+    assert planned.split_documents == sum(count > 1 for count in pieces.values())
+
+
+def test_a_plan_takes_no_more_memory_a_document_than_it_says() -> None:
+    """Would catch a planner whose memory is not what its docstring promises."""
+    lengths = [part for part in np.array_split(drawn_lengths("web", 60_000_000), 8)]
+    documents = sum(len(part) for part in lengths)
+    plan_block(lengths, 4096, "best_fit", 0, (0, 0, 0))
+    tracemalloc.start()
+    planned = plan_block(lengths, 4096, "best_fit", 0, (0, 0, 0))
+    kept, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert planned.rows > 10_000
+    assert kept / documents < 20 and peak / documents < 100
 
 
 def test_ten_million_tokens_are_planned_well_within_a_second() -> None:

@@ -23,6 +23,7 @@ from trainer.bench.bare import (
     bare_step,
 )
 from trainer.data.loader import Loader
+from trainer.data.remote.place import Place
 from trainer.data.stream import corpus_folders, stream_arguments
 from trainer.data.tokenizer import load_tokenizer
 from trainer.loop import train
@@ -143,15 +144,16 @@ def _short(recipe: Recipe, run: Path) -> Recipe:
     return Recipe.from_keys(keys)
 
 
-def _vocabulary(recipe: Recipe, folders: list[Path]) -> int:
+def _vocabulary(recipe: Recipe, folders: list[Place]) -> int:
     if recipe.model.vocab is not None:
         return recipe.model.vocab
-    size = load_tokenizer(recipe.tokenizer or folders[0] / "tokenizer").size
+    folder = recipe.tokenizer or folders[0] / "tokenizer"
+    size = load_tokenizer(folder, recipe.data.remote).size
     return -(-size // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
 
 
 def _batches(
-    recipe: Recipe, folders: list[Path], device: torch.device
+    recipe: Recipe, folders: list[Place], device: torch.device
 ) -> Generator[Rows, None, None]:
     loader = Loader(
         stream_arguments(recipe, folders),

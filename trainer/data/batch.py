@@ -1,13 +1,11 @@
 """A batch of packed rows: tokens, labels, and positions that restart at each document."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import get_worker_info
 
 from kernels.cross_entropy import IGNORE
 
@@ -30,48 +28,70 @@ class Batch:
 
 @dataclass(frozen=True)
 class Parcel:
-    """A batch as one tensor, int64 [3, rows, sequence_length], to cross between processes once."""
+    """A batch in the fewest bytes, to cross between processes once.
 
-    rows: torch.Tensor
+    `tokens` [rows, sequence_length] are in the stored type. Each row is cut into segments: its
+    pieces, then its padding if there is some. `lengths` are those of all segments in order, int64
+    [segments], and `closing` is the label of each one's last position, int64 [segments], IGNORE for
+    padding. Any other label is the token one further.
+    """
+
+    tokens: np.ndarray
+    lengths: np.ndarray
+    closing: np.ndarray
     first_sequence: int
     state: dict[str, Any]
 
     def unpack(self) -> Batch:
-        """The batch, sharing the parcel's memory."""
-        tokens, labels, position_ids = self.rows
-        return Batch(tokens, labels, position_ids, self.first_sequence, self.state)
+        """The batch."""
+        rows, sequence_length = self.tokens.shape
+        whole = torch.empty(3, rows, sequence_length, dtype=torch.int64)
+        tokens, labels, positions = whole.numpy().reshape(3, -1)
+        tokens[:] = self.tokens.reshape(-1)
+        labels[:-1] = tokens[1:]
+        ends = np.cumsum(self.lengths)
+        labels[ends - 1] = self.closing
+        for padding in np.flatnonzero(self.closing == IGNORE).tolist():
+            labels[ends[padding] - self.lengths[padding] : ends[padding]] = IGNORE
+        ascending = np.arange(sequence_length)
+        if len(ends):
+            runs = [ascending[:length] for length in self.lengths.tolist()]
+            np.concatenate(runs, out=positions)
+        return Batch(whole[0], whole[1], whole[2], self.first_sequence, self.state)
 
 
 class Rows:
-    """Rows being filled; each must be, with no pieces where it is all padding."""
+    """Rows being filled; a row that never is holds padding alone."""
 
     def __init__(self, count: int, sequence_length: int, end_of_text: int):
-        shape = (3, count, sequence_length)
-        if get_worker_info() is None:
-            self._tensor = torch.empty(shape, dtype=torch.int64)
-        else:
-            # Filled where the training process will read it, instead of copied there later.
-            storage = torch.UntypedStorage._new_shared(8 * math.prod(shape))
-            self._tensor = torch.empty(0, dtype=torch.int64).set_(storage).view(shape)
-        self._tokens, self._labels, self._positions = self._tensor.numpy()
-        self._ascending = np.arange(sequence_length)
-        self._end_of_text = end_of_text
+        self._sequence_length = sequence_length
+        # Of the smallest type: what it is joined with decides on the type of the whole.
+        self._padding = np.full(sequence_length, end_of_text, dtype=np.min_scalar_type(end_of_text))
+        self._rows: list[Sequence[np.ndarray]] = [()] * count
 
     def fill(self, row: int, pieces: Sequence[np.ndarray]) -> None:
         """Lay pieces (the tokens of n positions and the label after the last, [n + 1]) in a row."""
-        tokens, labels, positions = self._tokens[row], self._labels[row], self._positions[row]
-        place = 0
-        for piece in pieces:
-            length = len(piece) - 1
-            stop = place + length
-            tokens[place:stop] = piece[:-1]
-            labels[place:stop] = piece[1:]
-            positions[place:stop] = self._ascending[:length]
-            place = stop
-        tokens[place:] = self._end_of_text
-        labels[place:] = IGNORE
-        positions[place:] = self._ascending[: len(positions) - place]
+        self._rows[row] = pieces
 
     def parcel(self, first_sequence: int, state: dict[str, Any]) -> Parcel:
         """The filled rows."""
-        return Parcel(self._tensor, first_sequence, state)
+        segments, lengths, closing = [self._padding[:0]], [], []
+        for pieces in self._rows:
+            left = self._sequence_length
+            for piece in pieces:
+                length = len(piece) - 1
+                segments.append(piece[:-1])
+                lengths.append(length)
+                closing.append(piece[-1])
+                left -= length
+            if left:
+                segments.append(self._padding[:left])
+                lengths.append(left)
+                closing.append(IGNORE)
+        return Parcel(
+            np.concatenate(segments).reshape(len(self._rows), self._sequence_length),
+            np.array(lengths, dtype=np.int64),
+            np.array(closing, dtype=np.int64),
+            first_sequence,
+            state,
+        )

@@ -4,17 +4,35 @@ import hashlib
 import json
 import os
 import tarfile
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from trainer.data.manifest import TOKEN_DTYPES, Shard
+from trainer.data.remote.place import place
+from trainer.data.tar import plain_members
 from trainer.errors import DataError
 
 MEND = "copy it again from its source, or build the corpus again"
 READ_CHUNK_BYTES = 1 << 17
+
+
+class Files(Protocol):
+    """Where a shard and its index lie when not in the corpus folder; held until closed."""
+
+    @property
+    def data(self) -> Path:
+        """The tar."""
+
+    @property
+    def index(self) -> Path:
+        """The index file."""
+
+    def close(self) -> None:
+        """Let go of both."""
 
 
 class ShardReader:
@@ -22,8 +40,8 @@ class ShardReader:
 
     Opening checks the sizes, the index's checksum and that index and shard can belong together;
     the shard's own sha256 is checked once a process, before its first token is handed out
-    (`verify="size"` leaves that out). Raises DataError naming the shard when it is missing,
-    truncated, altered, or at odds with its index.
+    (`verify="size"` leaves that out). `files` are copies of both, which the reader closes. Raises
+    DataError naming the shard when it is missing, truncated, altered, or at odds with its index.
     """
 
     def __init__(
@@ -32,14 +50,17 @@ class ShardReader:
         shard: Shard,
         token_dtype: str,
         verify: Literal["hash", "size"] = "hash",
+        files: Files | None = None,
     ):
         self.shard = shard
-        self.path = Path(folder) / shard.name
+        self.path = place(folder) / shard.name
+        self._files = files
+        self._data = files.data if files else Path(folder) / shard.name
         self._dtype = np.dtype(token_dtype).newbyteorder("<")
         self._token_bytes = TOKEN_DTYPES[token_dtype]
         self._verified = verify == "size"
         self._file = -1
-        self._index = self._read_index(Path(folder) / shard.index_name)
+        self._index = self._read_index(files.index if files else Path(folder) / shard.index_name)
         # Its items are plain integers, read several times faster than numpy's.
         self._offsets = np.ascontiguousarray(self._index[:, 0]).data
         self._file = self._open()
@@ -75,6 +96,8 @@ class ShardReader:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+        if self._files is not None:
+            self._files.close()
 
     def __del__(self) -> None:
         self.close()
@@ -87,7 +110,7 @@ class ShardReader:
 
     def _open(self) -> int:
         try:
-            file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            file = os.open(self._data, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             raise self._bad("is missing") from None
         except OSError as error:
@@ -101,7 +124,7 @@ class ShardReader:
 
     def _verify(self) -> None:
         status = os.fstat(self._file)
-        found = file_sha256(str(self.path), status.st_size, status.st_mtime_ns)
+        found = file_sha256(str(self._data), status.st_size, status.st_mtime_ns)
         if found != self.shard.sha256:
             raise self._bad(
                 f"was altered: sha256 {found[:12]}, the manifest says {self.shard.sha256[:12]}"
@@ -165,29 +188,49 @@ def index_tar(path: str | Path, token_dtype: str) -> np.ndarray:
     token_bytes = TOKEN_DTYPES[token_dtype]
     rows: list[tuple[int, int, int, int]] = []
     waiting: dict[str, dict[str, tuple[int, int]]] = {}
+    for name, offset, size in plain_members(path) or _members(path):
+        folder, _, base = name.rpartition("/")
+        stem, _, kind = base.partition(".")
+        key = f"{folder}/{stem}" if folder else stem
+        sample = waiting.setdefault(key, {})
+        sample[kind] = (offset, size)
+        if "json" in sample and "tokens" in sample:
+            tokens, metadata = sample["tokens"], sample["json"]
+            if tokens[1] % token_bytes:
+                raise DataError(
+                    f"{path}: sample {key} is not a whole number of {token_dtype} tokens"
+                )
+            rows.append((tokens[0], tokens[1] // token_bytes, *metadata))
+            del waiting[key]
+    if waiting:
+        raise DataError(f"{path}: sample {next(iter(waiting))} has no .json or no .tokens")
+    return np.array(rows, dtype=np.int64).reshape(-1, 4)
+
+
+def _members(path: str | Path) -> Iterator[tuple[str, int, int]]:
+    """Name, offset and size of the content of each member of any tar."""
     try:
         with tarfile.open(path, "r:") as tar:
             for member in tar:
-                folder, _, base = member.name.rpartition("/")
-                stem, _, kind = base.partition(".")
-                key = f"{folder}/{stem}" if folder else stem
-                sample = waiting.setdefault(key, {})
-                sample[kind] = (member.offset_data, member.size)
-                if "json" in sample and "tokens" in sample:
-                    tokens, metadata = sample["tokens"], sample["json"]
-                    if tokens[1] % token_bytes:
-                        raise DataError(
-                            f"{path}: sample {key} is not a whole number of {token_dtype} tokens"
-                        )
-                    rows.append((tokens[0], tokens[1] // token_bytes, *metadata))
-                    del waiting[key]
+                _refuse_place(path, member)
+                yield member.name, member.offset_data, member.size
                 # tarfile would keep the header of every member.
                 tar.members = []  # type: ignore[attr-defined]
     except tarfile.TarError as error:
         raise DataError(f"{path} is not a readable tar ({error})") from None
-    if waiting:
-        raise DataError(f"{path}: sample {next(iter(waiting))} has no .json or no .tokens")
-    return np.array(rows, dtype=np.int64).reshape(-1, 4)
+
+
+def _refuse_place(path: str | Path, member: tarfile.TarInfo) -> None:
+    """Raise DataError for a member that would leave the folder it is unpacked into.
+
+    We never unpack one, but whoever is given the shard may.
+    """
+    parts = member.name.split("/")
+    if member.name.startswith("/") or ".." in parts or not member.isfile():
+        raise DataError(
+            f"{path}: member {member.name!r} is no plain file below the shard's own folder: the tar"
+            " is not one of ours, or was made to harm; build the corpus again"
+        )
 
 
 def seal_shard(folder: str | Path, name: str, token_dtype: str) -> Shard:

@@ -1,0 +1,157 @@
+"""What was measured as a table, as JSON and as a picture."""
+
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from trainer.bench.data.corpus import Workload
+from trainer.bench.data.measure import Figure
+from trainer.errors import RecipeError
+
+PACKAGES = ("torch", "numpy", "webdataset", "datasets", "pyarrow", "tokenizers")
+
+
+@dataclass(frozen=True)
+class Report:
+    """All figures of one run: of batches in tokens, of text in bytes."""
+
+    workload: Workload
+    padding_share: float
+    split_documents: int
+    batches: list[Figure]
+    text: list[Figure]
+    text_documents: int
+
+    @property
+    def share_of_bare(self) -> dict[str, float]:
+        """Our tokenization as a share of the bare tokenizer's speed, by CPU and by wall time."""
+        ours, bare = self.text
+        return {
+            "cpu": ours.per_cpu_second / bare.per_cpu_second,
+            "wall": ours.per_wall_second / bare.per_wall_second,
+        }
+
+
+def tables(report: Report) -> list[Table]:
+    """One of batches, one of text."""
+    work = report.workload
+    title = (
+        f"{work.tokens / 1e6:.1f}M tokens in {work.documents:,} documents; {work.rows} rows of"
+        f" {work.sequence_length}; million tokens a second (median of"
+        f" {len(report.batches[0].cpu_seconds)})"
+    )
+    batches = Table("", "a CPU-second", "a second", "spread", title=title, title_justify="left")
+    for figure in report.batches:
+        batches.add_row(*_cells(figure, 1e6))
+    title = f"tokenization of {report.text_documents:,} documents, MB of text a second"
+    text = Table(
+        "",
+        "a CPU-second",
+        "a second",
+        "spread",
+        "documents a second",
+        title=title,
+        title_justify="left",
+    )
+    for figure in report.text:
+        rate = report.text_documents * figure.per_wall_second / figure.amount
+        text.add_row(*_cells(figure, 1e6), f"{rate:,.0f}")
+    return [batches, text]
+
+
+def _cells(figure: Figure, unit: float) -> tuple[str, ...]:
+    return (
+        figure.name,
+        f"{figure.per_cpu_second / unit:.1f}",
+        f"{figure.per_wall_second / unit:.1f}",
+        f"{figure.spread:.0%}",
+    )
+
+
+def write_json(report: Report, path: Path, command: str) -> None:
+    """All figures with hardware and versions. Raises RecipeError where it cannot be written."""
+    content = {
+        "command": command,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "hardware": {
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+            "load_average": os.getloadavg(),
+        },
+        "versions": {"python": platform.python_version(), **_versions()},
+        "workload": {**asdict(report.workload), "folder": "the benchmark's corpus"},
+        "padding_share": report.padding_share,
+        "split_documents": report.split_documents,
+        "tokens": [_content(figure) for figure in report.batches],
+        "text_bytes": [_content(figure) for figure in report.text],
+        "text_documents": report.text_documents,
+        "tokenization_share_of_bare": report.share_of_bare,
+    }
+    try:
+        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def _content(figure: Figure) -> dict[str, Any]:
+    rates = {"per_cpu_second": figure.per_cpu_second, "per_wall_second": figure.per_wall_second}
+    return {**asdict(figure), **rates, "spread": figure.spread}
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def draw(report: Report, folder: Path) -> list[Path]:
+    """Write data.png and data.svg: a bar a contestant. Raises RecipeError where it cannot."""
+    from matplotlib.figure import Figure as Picture
+
+    panels: Sequence[tuple[str, list[Figure]]] = (
+        ("million tokens a CPU-second", report.batches),
+        ("MB of text a CPU-second", report.text),
+    )
+    picture = Picture(figsize=(8, 6.5), layout="constrained")
+    ratios = [len(figures) for _, figures in panels]
+    for panel, (unit, figures) in zip(
+        picture.subplots(2, 1, height_ratios=ratios), panels, strict=True
+    ):
+        names = [figure.name for figure in figures]
+        values = [figure.per_cpu_second / 1e6 for figure in figures]
+        colours = ["C0" if name.startswith("lyceum") else "C7" for name in names]
+        bars = panel.barh(names, values, color=colours)
+        panel.bar_label(bars, fmt="%.1f", padding=3)
+        panel.set_xlabel(unit)
+        panel.invert_yaxis()
+        panel.margins(x=0.1)
+    paths = [folder / "data.png", folder / "data.svg"]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in paths:
+            picture.savefig(path, dpi=150)
+    except OSError as error:
+        raise RecipeError(f"{folder}: cannot be written: {error.strerror}") from error
+    return paths
