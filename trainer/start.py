@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import trainer.errors
 from kernels.attention import CHOICES
@@ -14,6 +14,7 @@ from trainer.checkpoint import latest_checkpoint, open_checkpoint, resolve_check
 from trainer.checkpoint.agreement import Ranks
 from trainer.checkpoint.state import restore_training, restore_weights
 from trainer.data.manifest import check_tokenizer, load_manifest
+from trainer.data.remote.place import Place, place
 from trainer.data.stream import corpus_folders
 from trainer.data.tokenizer import Tokenizer, load_tokenizer
 from trainer.errors import LyceumError, RecipeError
@@ -48,7 +49,7 @@ def open_run(recipe: Recipe, force: bool) -> Iterator[Run]:
             folder = Path(recipe.run)
             on_first_rank(ranks, lambda: held.enter_context(RunLock(folder)) and None)
             found = on_first_rank(ranks, lambda: [str(path) for path in corpus_folders(recipe)])
-            folders = [Path(path) for path in found]
+            folders = [place(path) for path in found]
             tokenizer = _tokenizer(recipe, folders)
             recipe = _resolve(recipe, tokenizer, layout)
             point = on_first_rank(ranks, lambda: _resume_from(recipe, force))
@@ -78,11 +79,12 @@ def on_first_rank(ranks: Ranks, action: Callable[[], _T]) -> _T:
     return shared
 
 
-def _tokenizer(recipe: Recipe, folders: list[Path]) -> Tokenizer:
+def _tokenizer(recipe: Recipe, folders: list[Place]) -> Tokenizer:
     """The run's tokenizer; every corpus must have been made with it."""
-    tokenizer = load_tokenizer(recipe.tokenizer or folders[0] / "tokenizer")
+    remote = recipe.data.remote
+    tokenizer = load_tokenizer(recipe.tokenizer or folders[0] / "tokenizer", remote)
     for folder in folders:
-        check_tokenizer(load_manifest(folder), tokenizer.fingerprint, folder)
+        check_tokenizer(load_manifest(folder, remote), tokenizer.fingerprint, folder)
     return tokenizer
 
 
@@ -145,8 +147,21 @@ def _resume_from(recipe: Recipe, force: bool) -> dict[str, Any] | None:
         old = Recipe.from_yaml(saved.read_text(encoding="utf-8"), str(saved))
         changes = learning_changes(old, recipe)
         _check_changes(changes, folder, force)
-    kept = not any(key.startswith(_STREAM_KEYS) for key, _, _ in changes)
+    kept = not any(
+        key.startswith(_STREAM_KEYS) and not _keeps_place(key, before, after)
+        for key, before, after in changes
+    )
     return {"checkpoint": str(start), "kept": kept}
+
+
+def _keeps_place(key: str, before: object, after: object) -> bool:
+    """Whether the place in the stream stays good: other weights or caps of the same corpora."""
+    if key == "data.curriculum":
+        return True
+    if key != "data.mixture":
+        return False
+    corpora = [[source["corpus"] for source in cast(Any, mixture)] for mixture in (before, after)]
+    return corpora[0] == corpora[1]
 
 
 def _check_changes(changes: list[tuple[str, object, object]], folder: Path, force: bool) -> None:
@@ -163,7 +178,7 @@ def _check_changes(changes: list[tuple[str, object, object]], folder: Path, forc
 
 def _build(
     recipe: Recipe,
-    folders: list[Path],
+    folders: list[Place],
     tokenizer: Tokenizer,
     layout: Layout,
     point: dict[str, Any] | None,

@@ -6,11 +6,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from trainer.data.remote.place import Place, Url, place
 from trainer.errors import DataError
+from trainer.recipe.data import RemoteSection
 
 FORMAT = "lyceum-corpus/1"
 MANIFEST_NAME = "manifest.json"
@@ -72,15 +75,23 @@ def token_dtype_for(tokenizer_size: int) -> str:
     return "uint16" if tokenizer_size <= 2**16 else "uint32"
 
 
-def load_manifest(folder: str | Path) -> Manifest:
-    """Read and check the manifest of a corpus folder.
+def load_manifest(folder: str | Path, remote: RemoteSection | None = None) -> Manifest:
+    """Read and check the manifest of a corpus folder, or of a corpus at a URL.
 
-    Raises DataError, naming the folder, when it is missing, half-built, or of another format.
+    A process reads that of a URL once, fetched as `remote` says. Raises DataError, naming the
+    folder, when it is missing, half-built, of another format, or cannot be fetched.
     """
-    folder = Path(folder)
-    path = folder / MANIFEST_NAME
+    where = place(folder)
+    if isinstance(where, Url):
+        return _load_remote(where, remote or RemoteSection())
     with _without_collector():
-        return _load(folder, path)
+        return _load(where)
+
+
+@lru_cache(maxsize=64)
+def _load_remote(folder: Url, remote: RemoteSection) -> Manifest:
+    with _without_collector():
+        return _load(folder, remote)
 
 
 @contextmanager
@@ -98,11 +109,16 @@ def _without_collector() -> Iterator[None]:
             gc.enable()
 
 
-def _load(folder: Path, path: Path) -> Manifest:
+def _load(folder: Place, remote: RemoteSection | None = None) -> Manifest:
+    path: Place | str = folder / MANIFEST_NAME
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(path, Url):
+            content = json.loads(_fetched(path, remote or RemoteSection()))
+            path = path.shown
+        else:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise DataError(_why_missing(folder)) from None
+        raise DataError(_why_missing(Path(folder))) from None
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from None
     except ValueError as error:
@@ -116,6 +132,12 @@ def _load(folder: Path, path: Path) -> Manifest:
         detail = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise DataError(f"{path} is damaged ({detail}): build the corpus again") from None
     return manifest
+
+
+def _fetched(url: Url, remote: RemoteSection) -> bytes:
+    from trainer.data.remote.transfer import Attempts, read_whole
+
+    return read_whole(url, Attempts(remote))
 
 
 def write_manifest(folder: str | Path, manifest: Manifest) -> None:

@@ -6,13 +6,16 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import tokenizers
 
+from trainer.data.remote.place import Url, place
 from trainer.errors import DataError, RecipeError
+from trainer.recipe.data import RemoteSection
 
 END_OF_TEXT = "<|endoftext|>"
 SMALLEST_VOCABULARY = 257
@@ -82,13 +85,16 @@ class Tokenizer:
         return dict(self._files)
 
 
-def load_tokenizer(folder: str | Path) -> Tokenizer:
+def load_tokenizer(folder: str | Path, remote: RemoteSection | None = None) -> Tokenizer:
     """Read a Hugging Face tokenizer folder; only `tokenizers` is imported, not transformers.
 
-    Raises DataError when tokenizer.json is missing or damaged, or when no token ends a document.
+    One at a URL is fetched as `remote` says. Raises DataError when tokenizer.json is missing or
+    damaged, when no token ends a document, or when it cannot be fetched.
     """
-    folder = Path(folder)
-    files = {}
+    where = place(folder)
+    if isinstance(where, Url):
+        return Tokenizer(_fetch(where, remote or RemoteSection()), where.shown)
+    folder, files = where, {}
     try:
         for name in (MAIN_FILE, CONFIG_FILE, *OTHER_FILES):
             if (folder / name).is_file():
@@ -100,6 +106,18 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
             f"no {MAIN_FILE} in {folder}: give the folder of a Hugging Face tokenizer that has one"
         )
     return Tokenizer(files, str(folder))
+
+
+def _fetch(folder: Url, remote: RemoteSection) -> dict[str, bytes]:
+    from trainer.data.remote.storage import Absent
+    from trainer.data.remote.transfer import Attempts, read_whole
+
+    attempts = Attempts(remote)
+    files = {MAIN_FILE: read_whole(folder / MAIN_FILE, attempts)}
+    for name in (CONFIG_FILE, *OTHER_FILES):
+        with suppress(Absent):
+            files[name] = read_whole(folder / name, attempts)
+    return files
 
 
 def train_tokenizer(texts: Iterable[str], vocab: int) -> Tokenizer:

@@ -137,7 +137,8 @@ def trace_command(run_dir: Path, step: int, row: int | None = None) -> None:
     state, state_step = nearest_state(run_dir, step)
     entries = trace(stream_arguments(recipe, folders), sequences, step, row, state, state_step)
     saved = run_dir / "tokenizer"
-    tokenizer = load_tokenizer(saved if saved.is_dir() else folders[0] / "tokenizer")
+    own = saved if saved.is_dir() else folders[0] / "tokenizer"
+    tokenizer = load_tokenizer(own, recipe.data.remote)
     table = Table(title=f"{run_dir}, step {step}", title_justify="left")
     for name in ("row", "positions", "document", "source", "shard", "tokens", "begins"):
         table.add_column(name, justify="right" if name == "row" else "left", overflow="fold")

@@ -73,7 +73,8 @@ def perplexity(model: OpenedModel) -> Figures:
     """The loss over the validation sequences of the run's own corpora."""
     folders = corpus_folders(model.recipe)
     for folder in folders:
-        check_tokenizer(load_manifest(folder), model.tokenizer.fingerprint, folder)
+        manifest = load_manifest(folder, model.recipe.data.remote)
+        check_tokenizer(manifest, model.tokenizer.fingerprint, folder)
     loss = validation_loss(model.chunks, model.recipe, model.layout, folders)
     text_bytes = validation_bytes(model.recipe, folders, model.tokenizer)
     return dataclasses.asdict(Perplexity.of(loss, text_bytes))

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ import torch.distributed as dist
 
 from trainer.data.batch import IGNORE
 from trainer.data.loader import validation_batches
+from trainer.data.remote.place import Place
 from trainer.data.stream import stream_arguments
 from trainer.data.tokenizer import Tokenizer
 from trainer.model.next_token import NextToken, supervised_in
@@ -28,7 +28,7 @@ class ValidationLoss:
 
 @torch.no_grad()
 def validation_loss(
-    chunks: list[Any], recipe: Recipe, layout: Layout, folders: Sequence[Path]
+    chunks: list[Any], recipe: Recipe, layout: Layout, folders: Sequence[Place]
 ) -> ValidationLoss:
     """The loss over the recipe's first `evaluate.sequences` validation sequences.
 
@@ -59,7 +59,7 @@ def validation_loss(
     return ValidationLoss(total / max(tokens, 1), tokens)
 
 
-def validation_bytes(recipe: Recipe, folders: Sequence[Path], tokenizer: Tokenizer) -> int:
+def validation_bytes(recipe: Recipe, folders: Sequence[Place], tokenizer: Tokenizer) -> int:
     """UTF-8 bytes of the text that `validation_loss` predicts; an end of text has none.
 
     A character that is cut between two pieces of a long document counts as U+FFFD, 3 bytes, twice.
