@@ -204,9 +204,9 @@ def test_blocks_and_caches_are_bounded_by_what_there_is() -> None:
 @pytest.mark.parametrize("near", [0.8, None])
 def test_signatures_are_those_on_disk(tmp_path: Path, near: float | None) -> None:
     """Would catch a band, the exact digest or the document's number left out."""
-    sketches = Sketches(0, near)
+    sketches = Sketches(tmp_path, 0, 0, near)
     sketches.add([f"words of document {number} and others" for number in range(500)])
-    sketches.save(tmp_path, 0)
+    sketches.save()
     files = list(array_path(tmp_path, 0, "digests").parent.glob("*.npy"))
     real = sum(path.stat().st_size for path in files) - 128 * len(files)
     assert signature_bytes(500, near) == real

@@ -26,9 +26,10 @@ def removed(
 ) -> dict[tuple[int, int], tuple[tuple[int, int], bool]]:
     """(task, document) of each removed document: the one kept in its place, and whether exactly."""
     for rank, texts in enumerate(tasks):
-        sketches = Sketches(0, near)
-        sketches.add(texts)
-        sketches.save(folder, rank)
+        sketches = Sketches(folder, rank, 0, near)
+        for start in range(0, len(texts), 100):
+            sketches.add(texts[start : start + 100])
+        sketches.save()
     for part in range(ranges):
         match_range(folder, len(tasks), part, ranges, exact, near)
     decide(folder, len(tasks), ranges)

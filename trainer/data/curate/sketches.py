@@ -5,50 +5,79 @@ rensa's.
 """
 
 import hashlib
+import os
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 
-from trainer.data.curate.staged import load_array, save_array
+from trainer.data.curate.staged import growing_array, load_array, save_array
 
 PERMUTATIONS = 128
 SHINGLE_WORDS = 3
 WORD = re.compile(r"\w+|[^\w\s]")
 SKETCHES = "sketches"
+ROWS_AT_ONCE = 1 << 14
 EXACT = 0
 """Number of the band that holds digests; the bands of the sketch follow."""
 
 
 class Sketches:
-    """The digests and sketches of one task's documents, in their order; 528 bytes a document."""
+    """The digests and sketches of one task's documents, in their order.
 
-    def __init__(self, seed: int, near: float | None):
-        self._seed, self._near = seed, near
-        self._digests: list[bytes] = []
-        self._rows: list[np.ndarray] = []
+    528 bytes a document go to disk; in memory are 16 while they come, and 40 while a band is
+    sorted.
+    """
+
+    def __init__(self, folder: Path, rank: int, seed: int, near: float | None):
+        self._folder, self._rank, self._seed, self._near = folder, rank, seed, near
+        self._digests = bytearray()
+        self._raw = array_path(folder, rank, "sketches").with_suffix(f".{os.getpid()}.tmp")
+        self._raw.parent.mkdir(parents=True, exist_ok=True)
+        self._rows = self._raw.open("wb")
 
     def add(self, texts: list[str]) -> None:
         """The next documents' texts; a few hundred at once are fastest."""
         for text in texts:
-            self._digests.append(hashlib.sha256(" ".join(text.split()).encode()).digest()[:16])
+            self._digests += hashlib.sha256(" ".join(text.split()).encode()).digest()[:16]
         if self._near is not None and texts:
-            self._rows.append(sketch(texts, self._seed))
+            self._rows.write(sketch(texts, self._seed).tobytes())
 
-    def save(self, folder: Path, rank: int) -> None:
+    def save(self) -> None:
         """Write digests, sketches, and the bands: each band's hashes sorted, with the documents."""
-        count = len(self._digests)
-        digests = np.frombuffer(b"".join(self._digests), dtype="<u8").reshape(count, 2)
-        bands = [digests[:, 0]]
+        self._rows.close()
+        digests = np.frombuffer(self._digests, dtype="<u8").reshape(-1, 2)
+        count = len(digests)
+        save_array(self._path("digests"), digests)
+        bands = 1
         if self._near is not None:
-            rows = np.concatenate([np.empty((0, PERMUTATIONS), np.uint32), *self._rows])
-            save_array(array_path(folder, rank, "sketches"), rows)
-            bands += band_hashes(rows, band_count(self._near))
-        hashes = np.stack(bands)
-        order = np.argsort(hashes, axis=1, kind="stable")
-        save_array(array_path(folder, rank, "digests"), digests)
-        save_array(array_path(folder, rank, "hashes"), np.take_along_axis(hashes, order, axis=1))
-        save_array(array_path(folder, rank, "documents"), order.astype(np.uint32))
+            bands += band_count(self._near)
+            shape = (count, PERMUTATIONS)
+            into = growing_array(self._path("sketches"), "<u4", shape)
+            with into as file, self._raw.open("rb") as rows:
+                shutil.copyfileobj(rows, file)
+        with (
+            growing_array(self._path("hashes"), "<u8", (bands, count)) as hashes,
+            growing_array(self._path("documents"), "<u4", (bands, count)) as documents,
+        ):
+            for band in range(bands):
+                of_band = digests[:, 0] if band == EXACT else self._hashes(band - 1, bands - 1)
+                order = np.argsort(of_band, kind="stable")
+                hashes.write(of_band[order].tobytes())
+                documents.write(order.astype("<u4").tobytes())
+        self._raw.unlink()
+
+    def _hashes(self, band: int, bands: int) -> np.ndarray:
+        """The hash of each document in one band, uint64 [documents]; read from disk in parts."""
+        parts = [np.empty(0, np.uint64)]
+        with self._raw.open("rb") as file:
+            while len(rows := np.fromfile(file, "<u4", ROWS_AT_ONCE * PERMUTATIONS)):
+                parts.append(band_hash(rows.reshape(-1, PERMUTATIONS), band, bands))
+        return np.concatenate(parts)
+
+    def _path(self, name: str) -> Path:
+        return array_path(self._folder, self._rank, name)
 
 
 def array_path(folder: Path, rank: int, name: str) -> Path:
@@ -76,20 +105,18 @@ def sketch(texts: list[str], seed: int) -> np.ndarray:
     return np.array(matrix.to_rows(), dtype=np.uint32).reshape(len(texts), PERMUTATIONS)
 
 
-def band_hashes(rows: np.ndarray, bands: int) -> list[np.ndarray]:
-    """One hash a band and document, uint64 [documents] each, of the band's share of a sketch."""
+def band_hash(rows: np.ndarray, band: int, bands: int) -> np.ndarray:
+    """One hash a document, uint64 [documents], of the share of its sketch that `band` has.
+
+    `rows` are sketches, uint32 [documents, 128]. A random odd multiplier a place: two different
+    shares have one hash in about 1 of 2^63 pairs.
+    """
     width = PERMUTATIONS // bands
-    generator = np.random.PCG64(0)
-    hashes = []
-    for band in range(bands):
-        # A random odd multiplier a place: two different bands of sketches share a hash once in
-        # about 2^63 pairs.
-        factors = generator.random_raw(width) | np.uint64(1)
-        part = rows[:, band * width : (band + 1) * width].astype(np.uint64)
-        mixed = (part * factors).sum(axis=1, dtype=np.uint64)
-        mixed ^= mixed >> np.uint64(29)
-        hashes.append(mixed * np.uint64(0xBF58476D1CE4E5B9))
-    return hashes
+    factors = np.random.PCG64(0).random_raw(PERMUTATIONS) | np.uint64(1)
+    place = slice(band * width, (band + 1) * width)
+    mixed = (rows[:, place].astype(np.uint64) * factors[place]).sum(axis=1, dtype=np.uint64)
+    mixed ^= mixed >> np.uint64(29)
+    return np.asarray(mixed * np.uint64(0xBF58476D1CE4E5B9))
 
 
 def band_count(threshold: float) -> int:

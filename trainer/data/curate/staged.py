@@ -2,9 +2,11 @@
 
 import json
 import os
+from array import array
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -40,7 +42,7 @@ class LineWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
         self._file = self._temporary.open("wb")
-        self.offsets = [0]
+        self.offsets = array("q", [0])
 
     def write(self, line: bytes) -> None:
         """Append a line."""
@@ -52,7 +54,7 @@ class LineWriter:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
-        save_array(offsets_path(self._path), np.array(self.offsets, dtype=np.int64))
+        save_array(offsets_path(self._path), np.frombuffer(self.offsets, dtype=np.int64))
         self._temporary.replace(self._path)
 
 
@@ -62,6 +64,23 @@ def save_array(path: Path, array: np.ndarray) -> None:
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     with temporary.open("wb") as file:
         np.save(file, array, allow_pickle=False)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+@contextmanager
+def growing_array(path: Path, dtype: str, shape: tuple[int, ...]) -> Iterator[BinaryIO]:
+    """A file to write an array of this type and shape into piece by piece, in order.
+
+    load_array reads it; it appears whole or not at all.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
+        about = {"descr": dtype, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, about)
+        yield file
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)

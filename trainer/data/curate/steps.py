@@ -1,8 +1,10 @@
 """The steps of a build as datatrove runs them: each takes documents and yields those that pass."""
 
+import heapq
 import json
 import signal
 import time
+from array import array
 from collections.abc import Iterator
 from multiprocessing import parent_process
 from pathlib import Path
@@ -125,7 +127,7 @@ class Stage(Step):
         """Consume the documents; yields none."""
         assert data is not None, "there are documents to stage"
         section = self.plan.section
-        sketches = Sketches(section.seed, section.near_duplicates)
+        sketches = Sketches(self.folder, rank, section.seed, section.near_duplicates)
         writer = LineWriter(self.folder / STAGED / f"{rank:05d}.jsonl")
         waiting: list[str] = []
         for document in data:
@@ -136,7 +138,7 @@ class Stage(Step):
         self._sketch(sketches, waiting)
         writer.close()
         if self.plan.deduplicates:
-            sketches.save(self.folder, rank)
+            sketches.save()
         self.record.finish()
         yield from ()
 
@@ -242,7 +244,7 @@ class Sort(Step):
         """Consume the documents; yields none."""
         assert data is not None, "there are documents to sort"
         unsorted = self.folder / STAGED / f"{rank:05d}.unsorted.jsonl"
-        writer, keys = LineWriter(unsorted), []
+        writer, keys = LineWriter(unsorted), array("Q")
         rules = self.plan.section.rules
         balance = rules is not None and rules.balance is not None
         for document in data:
@@ -254,12 +256,12 @@ class Sort(Step):
             if balance:
                 self.record.add("balance", count_groups(staged.text))
         writer.close()
-        array = np.array(keys, dtype=np.uint64)
-        write_sorted(self.folder, rank, unsorted, array)
+        sorted_by = np.frombuffer(keys, dtype=np.uint64)
+        write_sorted(self.folder, rank, unsorted, sorted_by)
         self.record.facts = {
             "documents": len(keys),
-            "validation": int(np.count_nonzero(array < np.uint64(self.plan.validation_keys))),
-            "smallest": sorted(keys)[:2],
+            "validation": int(np.count_nonzero(sorted_by < self.plan.validation_keys)),
+            "smallest": heapq.nsmallest(2, keys),
             "largest": max(keys, default=0),
         }
         self.record.finish()
