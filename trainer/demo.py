@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 RANKS = 2
 REPEATED_STEPS = 5
-PROMPTS = ("os.path.join(path", "numpy.mean(a, axis=None)\n\n")
+PROMPTS = ("os.path.join(path", "torch.mean(input, dim)\n\n")
 SAMPLING: dict[str, Any] = {"tokens": 60, "temperature": 0.7, "top_p": 0.9, "seed": 1}
 
 

@@ -81,7 +81,8 @@ def test_a_miss_and_a_false_alarm_are_counted(tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
     rows = [("a", "personal", "changed"), ("c", "personal", "changed"), ("d", "c4", "changed")]
-    columns = dict(zip(("document", "rule", "action"), map(list, zip(*rows, strict=True)), strict=True))
+    names = ("document", "rule", "action")
+    columns = {name: [row[place] for row in rows] for place, name in enumerate(names)}
     (tmp_path / "audit").mkdir()
     pq.write_table(pa.table(columns), tmp_path / "audit" / "part.parquet")
     (tmp_path / "timings.json").write_text("{}")
