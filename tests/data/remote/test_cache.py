@@ -70,6 +70,25 @@ def present(server: WebServer, remote: RemoteSection) -> set[int]:
     return {number for number in range(6) if (objects / wanted(server, number).sha256).exists()}
 
 
+def test_a_file_that_comes_between_looking_and_fetching_is_not_fetched_again(
+    server: WebServer, remote: RemoteSection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would catch the race of two processes, of which one looks just before the other is done."""
+    fetch(server, remote, 0).close()
+    look = Cache._find
+    missed: list[str] = []
+
+    def look_too_early(cache: Cache, sha256: str) -> Kept | None:
+        if missed:
+            return look(cache, sha256)
+        missed.append(sha256)
+        return None
+
+    monkeypatch.setattr(Cache, "_find", look_too_early)
+    fetch(server, remote, 0).close()
+    assert missed and server.count("shard-0.tar") == 1
+
+
 def test_a_file_is_fetched_once(server: WebServer, remote: RemoteSection) -> None:
     """Would catch a cache that does not find what it holds."""
     for _ in range(3):
