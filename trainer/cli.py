@@ -2,6 +2,7 @@
 
 import logging
 import os
+import select
 import sys
 import traceback
 import warnings
@@ -58,12 +59,17 @@ def _reader_has_left(error: Exception) -> bool:
     if not isinstance(error, BrokenPipeError):
         return False
     try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Python's own flush at exit must not complain again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
+        standard_output = sys.stdout.fileno()
+    except (OSError, ValueError):
+        return False
+    # Not by flushing: what could not be written may have left the buffer all the same.
+    pipe = select.poll()
+    pipe.register(standard_output, 0)
+    if not any(event & select.POLLERR for _, event in pipe.poll(0)):
+        return False
+    # Python's own flush at exit must not complain again.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), standard_output)
+    return True
 
 
 def _report(error: LyceumError) -> None:
@@ -97,8 +103,9 @@ def _corpus_inspect(call: Namespace) -> int:
     from trainer.data.inspect import inspect_corpus, write_extras
 
     folder = Path(call.folder)
-    print(inspect_corpus(folder, sequence_length=call.sequence_length))
+    # Files first: whoever reads the rest, such as `head`, may leave early.
     write_extras(folder, _path(call.plots), _path(call.card))
+    print(inspect_corpus(folder, sequence_length=call.sequence_length))
     return 0
 
 

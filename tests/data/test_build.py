@@ -17,6 +17,7 @@ import webdataset
 from trainer.data import build, partial, writer
 from trainer.data.build import build_corpus, build_from_recipe, corpus_folder, ensure_corpus
 from trainer.data.curate import finish, record, shuffle, sketches
+from trainer.data.curation import load_curation
 from trainer.data.inspect import inspect_corpus
 from trainer.data.manifest import Manifest, load_manifest
 from trainer.data.shards import ShardReader
@@ -89,6 +90,13 @@ def test_every_document_is_in_one_split_and_comes_back_exactly(texts: Path, tmp_
     assert 0.1 < len(validation) / DOCUMENTS < 0.3
     assert len(manifest.splits["train"].shards) > 3
     assert verify_corpus(tmp_path / "corpus") == []
+    curation = load_curation(tmp_path / "corpus")
+    assert curation is not None
+    lengths = curation.lengths
+    for label, read, kept in lengths.filled():
+        low, _, high = label.replace(",", "").partition("-")
+        within = [text for text in originals.values() if int(low) <= len(text) <= int(high or low)]
+        assert read == kept == len(within), label
 
 
 def test_the_split_of_a_document_does_not_depend_on_the_others(texts: Path, tmp_path: Path) -> None:

@@ -70,8 +70,8 @@ class Record:
         self.counts.setdefault(group, Counter())[name] += 1
 
     def length(self, group: str, characters: int) -> None:
-        """Count a length in its bin: bin b holds 2^b .. 2^(b+1) - 1 characters."""
-        self.count(group, str(min(max(characters.bit_length() - 1, 0), LENGTH_BINS - 1)))
+        """Count a length in its bin: bin b holds 2^(b-1) .. 2^b - 1 characters, bin 0 none."""
+        self.count(group, str(min(characters.bit_length(), LENGTH_BINS - 1)))
 
     def found(
         self,
