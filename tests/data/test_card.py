@@ -210,3 +210,14 @@ def test_a_card_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot write plots"):
         write_plots(folder, tmp_path / "file")
+
+
+def test_every_threshold_is_told_though_it_removed_nothing() -> None:
+    """Would catch a card that is silent about the controls that no document met."""
+    from trainer.data.card import _thresholds
+
+    rules = {"quality": {"fineweb": {"short_lines": 0.67}, "c4": None}, "language": None}
+    told = "\n".join(_thresholds(rules))
+    assert "| quality | fineweb.short\\_lines | 0.67 |" in told
+    assert "| quality | c4 | off |" in told and "| language |  | off |" in told
+    assert _thresholds({}) == []

@@ -140,7 +140,25 @@ def _controls(curation: Curation) -> list[str]:
         "Each reason for which a document was dropped or changed, and the threshold that it broke.",
         "",
         *_table(("control", "reason", "threshold", "dropped", "changed"), rows),
+        *_thresholds(curation.rules or {}),
     ]
+
+
+def _thresholds(rules: Mapping[str, Any]) -> list[str]:
+    """Every setting of every rule, those that removed nothing included."""
+    rows = [(rule, *setting) for rule, settings in rules.items() for setting in _flat(settings)]
+    if not rows:
+        return []
+    intro = "Every rule with its settings, whether it removed anything or not:"
+    return ["", intro, "", *_table(("rule", "setting", "value"), rows)]
+
+
+def _flat(settings: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    if not isinstance(settings, Mapping):
+        yield prefix, "off" if settings is None else str(settings)
+        return
+    for name, value in settings.items():
+        yield from _flat(value, f"{prefix}.{name}" if prefix else name)
 
 
 def _languages(curation: Curation) -> list[str]:
