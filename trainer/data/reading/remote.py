@@ -11,7 +11,7 @@ SCHEMES = ("s3", "https", "http")
 CONNECT_SECONDS = 10
 S3_LOGIN = (
     "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE with a profile in"
-    " ~/.aws/credentials; for a public bucket read anonymously"
+    " ~/.aws/credentials; for a public bucket set corpus.anonymous=true"
 )
 
 
