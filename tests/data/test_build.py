@@ -152,7 +152,8 @@ def stop_at_call(function: Callable, number: int) -> Callable:
     [
         (record, "write_whole", 1),
         (record, "write_whole", 2),
-        (sketches, "save_array", 2),
+        (sketches, "save_array", 1),
+        (sketches, "growing_array", 2),
         (shuffle, "save_array", 1),
         (finish, "train_tokenizer", 1),
         (writer, "_write_shard", 1),

@@ -1,12 +1,11 @@
 """The embedded corpus: docstrings read with `ast`, one document each; no module is imported."""
 
 import ast
-import gc
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from trainer.data.collector import without_collector
 from trainer.data.curate.rule import Finding
 from trainer.data.curate.staged import Staged
 from trainer.data.packages import TOPICS, SourceFile
@@ -31,7 +30,7 @@ def read_docstrings(files: Iterable[SourceFile], record: "Record") -> Iterator[S
     """
     for file in files:
         record.count("sources files", file.package)
-        with _without_collector():
+        with without_collector():
             documents = list(_parse_file(file, record))
         yield from documents
 
@@ -77,18 +76,6 @@ def _is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-@contextmanager
-def _without_collector() -> Iterator[None]:
-    """A syntax tree has no cycles, and the collector's walks over it take a third of the time."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
 
 
 def _docstrings(tree: ast.Module, module: str) -> Iterator[tuple[str, str, str]]:

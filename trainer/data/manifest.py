@@ -1,16 +1,14 @@
 """The manifest of a corpus folder: its shards, their checksums and counts, and its tokenizer."""
 
-import gc
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from trainer.data.collector import without_collector
 from trainer.data.remote.place import Place, Url, place
 from trainer.errors import DataError
 from trainer.recipe.data import RemoteSection
@@ -84,29 +82,14 @@ def load_manifest(folder: str | Path, remote: RemoteSection | None = None) -> Ma
     where = place(folder)
     if isinstance(where, Url):
         return _load_remote(where, remote or RemoteSection())
-    with _without_collector():
+    with without_collector():
         return _load(where)
 
 
 @lru_cache(maxsize=64)
 def _load_remote(folder: Url, remote: RemoteSection) -> Manifest:
-    with _without_collector():
+    with without_collector():
         return _load(folder, remote)
-
-
-@contextmanager
-def _without_collector() -> Iterator[None]:
-    """Put off garbage collection, which a process full of objects would start at every few shards.
-
-    A large manifest makes a million objects, none of them garbage.
-    """
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
 
 
 def _load(folder: Place, remote: RemoteSection | None = None) -> Manifest:

@@ -2,15 +2,20 @@
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from trainer import __version__
+from trainer.data.curate.account import (
+    curation_of,
+    drops_of,
+    funnel_of,
+    tally_of,
+    timings_of,
+)
 from trainer.data.curate.plan import QUARANTINE, Plan
-from trainer.data.curate.record import AUDIT, LENGTH_BINS, read_counts
+from trainer.data.curate.record import AUDIT, read_counts
 from trainer.data.curate.shuffle import KEYS, bucket_borders, merge_range
 from trainer.data.manifest import (
     MANIFEST_NAME,
@@ -20,7 +25,6 @@ from trainer.data.manifest import (
     total_split,
     write_manifest,
 )
-from trainer.data.reading.quarantine import Tally
 from trainer.data.tokenizer import MAIN_FILE, Tokenizer, load_tokenizer, train_tokenizer
 from trainer.data.writer import Record, write_shards
 from trainer.data.writing import write_whole
@@ -37,16 +41,16 @@ PLACES_KEPT = 20
 def judge_input(plan: Plan, rank: int) -> None:
     """Raise DataError where too much of the input is malformed, or nothing is left of it."""
     counts = read_counts(Path(plan.folder), "read")
-    _tally(counts).check(plan.section.limits.malformed)
+    tally_of(counts).check(plan.section.limits.malformed)
     _refuse_empty(plan, counts)
 
 
 def _refuse_empty(plan: Plan, counts: list[dict[str, Any]]) -> None:
-    funnel = _funnel(counts)
+    funnel = funnel_of(counts)
     if funnel and funnel[-1]["documents"]:
         return
     read = funnel[0]["documents"] if funnel else 0
-    dropped = _dropped(counts)
+    dropped = drops_of(counts)
     rules = ", ".join(f"{rule} ({reason}): {count}" for (rule, reason), count in dropped[:8])
     what = f"dropped by {rules}" if rules else "the input has no text"
     raise DataError(
@@ -139,8 +143,8 @@ def finish(plan: Plan, rank: int) -> None:
             )
             for split in SPLITS
         }
-        curation = _curation(plan, splits["train"].tokens + splits["validation"].tokens)
-        write_whole(folder / TIMINGS, json.dumps(_timings(plan, curation)).encode())
+        curation = curation_of(plan, splits["train"].tokens + splits["validation"].tokens)
+        write_whole(folder / TIMINGS, json.dumps(timings_of(plan, curation)).encode())
         write_whole(folder / CURATION, json.dumps(curation, indent=1, ensure_ascii=False).encode())
         tokenizer = _tokenizer(folder)
         manifest = Manifest(
@@ -168,135 +172,3 @@ def _trail(folder: Path) -> dict[str, str]:
         with path.open("rb") as file:
             found[str(path.relative_to(folder))] = hashlib.file_digest(file, "sha256").hexdigest()
     return found
-
-
-def _curation(plan: Plan, tokens: int) -> dict[str, Any]:
-    folder = Path(plan.folder)
-    reading, cleaning = read_counts(folder, "read"), read_counts(folder, "clean")
-    counts = reading + cleaning
-    funnel = [*_funnel(reading), *_funnel(cleaning)]
-    documents = sum(count["facts"]["documents"] for count in cleaning)
-    last = funnel[-1]["bytes"]
-    for step in funnel:
-        step["tokens"] = round(step["bytes"] * tokens / last) if last else 0
-        step["exact"] = False
-    funnel.append(
-        {"step": "tokenized", "documents": documents, "bytes": last, "tokens": tokens}
-        | {"exact": True}
-    )
-    lengths = {name: _summed(counts, f"lengths {name}") for name in ("read", "kept")}
-    return {
-        "funnel": funnel,
-        "controls": _controls(counts),
-        "languages": dict(_summed(counts, "languages").most_common()),
-        "lengths": {
-            "edges": [2**place for place in range(LENGTH_BINS)],
-            **{
-                name: [bins[str(place)] for place in range(LENGTH_BINS)]
-                for name, bins in lengths.items()
-            },
-        },
-        "balance": _balance(_summed(counts, "balance"), documents),
-        "malformed": _malformed(reading),
-        "sources": _sources(counts),
-        "rules": plan.settings["rules"],
-    }
-
-
-def _timings(plan: Plan, curation: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """CPU-seconds of each rule, with the documents and bytes that came to it.
-
-    A file of its own: all others are the same for the same input.
-    """
-    folder = Path(plan.folder)
-    seconds = _sum(
-        count["seconds"] for stage in ("read", "clean") for count in read_counts(folder, stage)
-    )
-    came = {after["step"]: before for before, after in pairwise(curation["funnel"])}
-    return {
-        rule: {
-            "seconds": spent,
-            "documents": came[rule]["documents"],
-            "bytes": came[rule]["bytes"],
-        }
-        for rule, spent in seconds.items()
-        if rule in came
-    }
-
-
-def _balance(counts: Counter[str], documents: int) -> list[dict[str, Any]]:
-    if not counts:
-        return []
-    from trainer.data.curate.balance import balance_report
-
-    return balance_report(counts, documents)
-
-
-def _funnel(counts: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Documents and bytes that came out of each step, over all tasks."""
-    totals: dict[str, list[int]] = {}
-    for count in counts:
-        for step, (documents, size) in count["funnel"].items():
-            total = totals.setdefault(step, [0, 0])
-            total[0] += documents
-            total[1] += size
-    return [
-        {"step": step, "documents": documents, "bytes": size}
-        for step, (documents, size) in totals.items()
-    ]
-
-
-def _controls(counts: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    totals: dict[tuple[str, str, str], Counter[str]] = {}
-    for count in counts:
-        for rule, reason, threshold, action, number in count["controls"]:
-            totals.setdefault((rule, reason, threshold), Counter())[action] += number
-    return [
-        {
-            "rule": rule,
-            "reason": reason,
-            "threshold": threshold,
-            "dropped": actions["dropped"],
-            "changed": actions["changed"] + actions["added"],
-        }
-        for (rule, reason, threshold), actions in totals.items()
-    ]
-
-
-def _dropped(counts: list[dict[str, Any]]) -> list[tuple[tuple[str, str], int]]:
-    total: Counter[tuple[str, str]] = Counter()
-    for control in _controls(counts):
-        total[(control["rule"], control["reason"])] += control["dropped"]
-    return [(key, number) for key, number in total.most_common() if number]
-
-
-def _tally(counts: list[dict[str, Any]]) -> Tally:
-    total = Tally()
-    for count in counts:
-        if "tally" in count["facts"]:
-            total.absorb(Tally.from_summary(count["facts"]["tally"]))
-    return total
-
-
-def _malformed(counts: list[dict[str, Any]]) -> dict[str, Any]:
-    rows = [row for count in counts for row in count["facts"].get("set aside", [])]
-    return {**_tally(counts).summary(), "first": rows[:PLACES_KEPT]}
-
-
-def _sources(counts: list[dict[str, Any]]) -> dict[str, dict[str, int]]:
-    files, read, kept = (_summed(counts, f"sources {name}") for name in ("files", "read", "kept"))
-    return {
-        name: {"files": files[name], "read": read[name], "kept": kept[name]}
-        for name in sorted({*files, *read})
-    }
-
-
-def _summed(counts: list[dict[str, Any]], group: str) -> Counter[str]:
-    return _sum(count["counts"].get(group, {}) for count in counts)
-
-
-def _sum(parts: Iterable[dict[str, Any]]) -> Counter[str]:
-    total: Counter[str] = Counter()
-    for part in parts:
-        total.update(part)
-    return total

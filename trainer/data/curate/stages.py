@@ -26,7 +26,8 @@ def stages(plan: Plan) -> list[StageOfBuild]:
     """What is to be done, in order. Each task leaves its files whole or not at all, so that a
     stopped build goes on with the tasks that had not ended.
     """
-    from trainer.data.curate.steps import Call, Decide, Match, Read, Sort, Stage, Unique
+    from trainer.data.curate.duplicate_steps import Decide, Match, Unique
+    from trainer.data.curate.steps import Call, Read, Sort, Stage
 
     def record(stage: str) -> Record:
         return Record(plan.folder, stage)

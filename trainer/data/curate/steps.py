@@ -1,47 +1,33 @@
 """The steps of a build as datatrove runs them: each takes documents and yields those that pass."""
 
 import heapq
-import json
-import signal
 import time
 from array import array
-from collections.abc import Iterator
-from multiprocessing import parent_process
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from datatrove.data import Document
-from datatrove.pipeline.base import PipelineStep
 
 from trainer.data.curate.balance import count_groups
-from trainer.data.curate.duplicates import decide, load_removed, match_range
+from trainer.data.curate.duplicate_steps import DUPLICATES
 from trainer.data.curate.plan import Plan
 from trainer.data.curate.record import Record
-from trainer.data.curate.rule import Finding, Rule
+from trainer.data.curate.rule import Rule
 from trainer.data.curate.shuffle import document_key, write_sorted
 from trainer.data.curate.sketches import Sketches
-from trainer.data.curate.staged import LineWriter, Staged, read_staged, staged_at
-from trainer.data.writing import write_whole
+from trainer.data.curate.staged import LineWriter
+from trainer.data.curate.step import (
+    STAGED,
+    Documents,
+    Step,
+    leave_signals_to_the_parent,
+    reported,
+    to_document,
+    to_staged,
+)
 from trainer.errors import DataError, LyceumError
 
-Documents = Iterator[Document]
-
-STAGED = "staged"
-FAILED = "failed"
 SKETCHED_AT_ONCE = 512
-DUPLICATES = "duplicates"
-
-
-class Step(PipelineStep):
-    """What all steps share: the plan of the build, and the record of the task."""
-
-    type = "build"
-
-    def __init__(self, plan: Plan, record: Record):
-        super().__init__()
-        self.plan, self.record = plan, record
-        self.folder = Path(plan.folder)
 
 
 class Read(Step):
@@ -51,16 +37,16 @@ class Read(Step):
 
     def run(self, data: Documents | None, rank: int = 0, world_size: int = 1) -> Documents:
         """Yield the documents in the order of the input."""
-        _leave_signals_to_the_parent()
+        leave_signals_to_the_parent()
         self.record.begin(rank)
         self.record.opened(self.name)
-        with _reported(self.folder, f"read-{rank:05d}"):
+        with reported(self.folder, f"read-{rank:05d}"):
             for staged in self.plan.read(rank, self.record):
                 size = len(staged.text.encode())
                 self.record.passed(self.name, size)
                 self.record.length("lengths read", len(staged.text))
                 self.record.count("sources read", staged.group)
-                yield _document(staged, size)
+                yield to_document(staged, size)
 
 
 class Judge(Step):
@@ -131,7 +117,7 @@ class Stage(Step):
         writer = LineWriter(self.folder / STAGED / f"{rank:05d}.jsonl")
         waiting: list[str] = []
         for document in data:
-            writer.write(_staged(document).line())
+            writer.write(to_staged(document).line())
             waiting.append(document.text)
             if len(waiting) == SKETCHED_AT_ONCE:
                 self._sketch(sketches, waiting)
@@ -150,91 +136,6 @@ class Stage(Step):
         waiting.clear()
 
 
-class Match(Step):
-    """Finds the pairs of duplicates in one range of hashes."""
-
-    name = "match"
-
-    def run(self, data: Documents | None, rank: int = 0, world_size: int = 1) -> Documents:
-        """Leave the pairs on disk; yields nothing."""
-        _leave_signals_to_the_parent()
-        section = self.plan.section
-        with _reported(self.folder, f"match-{rank:05d}"):
-            match_range(
-                self.folder,
-                self.plan.tasks,
-                rank,
-                world_size,
-                section.exact_duplicates,
-                section.near_duplicates,
-            )
-        yield from ()
-
-
-class Decide(Step):
-    """Decides which duplicates go."""
-
-    name = "decide"
-
-    def run(self, data: Documents | None, rank: int = 0, world_size: int = 1) -> Documents:
-        """Leave the removals of every task on disk; yields nothing."""
-        _leave_signals_to_the_parent()
-        with _reported(self.folder, "decide-00000"):
-            decide(self.folder, self.plan.tasks, self.plan.ranges)
-        yield from ()
-
-
-class Unique(Step):
-    """Reads a task's staged documents again, without the duplicates."""
-
-    name = DUPLICATES
-
-    def run(self, data: Documents | None, rank: int = 0, world_size: int = 1) -> Documents:
-        """Yield the documents that stay, in their order."""
-        _leave_signals_to_the_parent()
-        self.record.begin(rank)
-        with _reported(self.folder, f"clean-{rank:05d}"):
-            removed = {int(entry["number"]): entry for entry in load_removed(self.folder, rank)}
-            kept = self._names_of_kept(removed)
-            if self.plan.deduplicates:
-                self.record.opened(self.name)
-            staged = read_staged(self.folder / STAGED / f"{rank:05d}.jsonl")
-            for number, document in enumerate(staged):
-                entry = removed.get(number)
-                if entry is not None:
-                    self._drop(document, entry, kept)
-                    continue
-                size = len(document.text.encode())
-                if self.plan.deduplicates:
-                    self.record.passed(self.name, size)
-                yield _document(document, size)
-
-    def _names_of_kept(self, removed: dict[int, Any]) -> dict[tuple[int, int], str]:
-        wanted: dict[int, list[int]] = {}
-        for entry in removed.values():
-            wanted.setdefault(int(entry["kept_task"]), []).append(int(entry["kept"]))
-        return {
-            (task, number): staged.id
-            for task, numbers in wanted.items()
-            for number, staged in staged_at(
-                self.folder / STAGED / f"{task:05d}.jsonl", sorted(set(numbers))
-            ).items()
-        }
-
-    def _drop(self, document: Staged, entry: Any, kept: dict[tuple[int, int], str]) -> None:
-        exact = bool(entry["exact"])
-        near = self.plan.section.near_duplicates
-        finding = Finding(
-            "duplicate" if exact else "near duplicate",
-            float(entry["similarity"]),
-            None if exact else near,
-        )
-        place = (int(entry["kept_task"]), int(entry["kept"]))
-        self.record.found(
-            document.id, document.source, self.name, "dropped", finding, document.text, kept[place]
-        )
-
-
 class Sort(Step):
     """Writes what passed every rule, sorted by key, and what the split is decided by."""
 
@@ -248,7 +149,7 @@ class Sort(Step):
         rules = self.plan.section.rules
         balance = rules is not None and rules.balance is not None
         for document in data:
-            staged = _staged(document)
+            staged = to_staged(document)
             writer.write(staged.line())
             keys.append(document_key(self.plan.section.seed, staged.whole))
             self.record.length("lengths kept", len(staged.text))
@@ -277,55 +178,12 @@ class Call(Step):
 
     def run(self, data: Documents | None, rank: int = 0, world_size: int = 1) -> Documents:
         """Call it; yields nothing."""
-        _leave_signals_to_the_parent()
-        with _reported(self.folder, f"{self.name}-{rank:05d}"):
+        leave_signals_to_the_parent()
+        with reported(self.folder, f"{self.name}-{rank:05d}"):
             self.function(self.plan, rank)
         yield from ()
-
-
-class _reported:  # noqa: N801
-    """Leaves a user's error where the process that waits for the cluster finds it."""
-
-    def __init__(self, folder: Path, name: str):
-        self._path = folder / FAILED / f"{name}.json"
-
-    def __enter__(self) -> None:
-        self._path.unlink(missing_ok=True)
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, LyceumError):
-            self._path.parent.mkdir(exist_ok=True)
-            content = {"error": type(error).__name__, "message": str(error)}
-            write_whole(self._path, json.dumps(content).encode())
-
-
-def _document(staged: Staged, size: int) -> Document:
-    about = {
-        "source": staged.source,
-        "heading": staged.heading,
-        "group": staged.group,
-        "bytes": size,
-    }
-    return Document(text=staged.text, id=staged.id, metadata=about)
-
-
-def _staged(document: Document) -> Staged:
-    about = document.metadata
-    return Staged(document.id, about["source"], about["heading"], document.text, about["group"])
 
 
 def _beside(document: Document, text: str) -> Document:
     about = {**document.metadata, "bytes": len(text.encode())}
     return Document(text=text, id=f"{document.id}#counterfactual", metadata=about)
-
-
-def _leave_signals_to_the_parent() -> None:
-    """CTRL-C reaches the whole terminal; in a worker, the parent decides what it means."""
-    if parent_process() is not None or _in_pool():
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _in_pool() -> bool:
-    import multiprocess
-
-    return bool(multiprocess.parent_process() is not None)

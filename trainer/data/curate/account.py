@@ -1,0 +1,154 @@
+"""What a build did to its documents, added up over all tasks: curation.json and timings.json."""
+
+from collections import Counter
+from collections.abc import Iterable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from trainer.data.curate.plan import Plan
+from trainer.data.curate.record import LENGTH_BINS, read_counts
+from trainer.data.reading.quarantine import Tally
+
+PLACES_KEPT = 20
+
+Counts = list[dict[str, Any]]
+"""What each task left, see Record."""
+
+
+def curation_of(plan: Plan, tokens: int) -> dict[str, Any]:
+    """The content of curation.json; `tokens` are those of the finished corpus.
+
+    Before the last step tokens are estimated from the bytes, which `exact` tells.
+    """
+    folder = Path(plan.folder)
+    reading, cleaning = read_counts(folder, "read"), read_counts(folder, "clean")
+    counts = reading + cleaning
+    funnel = [*funnel_of(reading), *funnel_of(cleaning)]
+    documents = sum(count["facts"]["documents"] for count in cleaning)
+    last = funnel[-1]["bytes"]
+    for step in funnel:
+        step["tokens"] = round(step["bytes"] * tokens / last) if last else 0
+        step["exact"] = False
+    funnel.append(
+        {"step": "tokenized", "documents": documents, "bytes": last, "tokens": tokens}
+        | {"exact": True}
+    )
+    lengths = {name: _summed(counts, f"lengths {name}") for name in ("read", "kept")}
+    return {
+        "funnel": funnel,
+        "controls": _controls(counts),
+        "languages": dict(_summed(counts, "languages").most_common()),
+        "lengths": {
+            "edges": [2**place for place in range(LENGTH_BINS)],
+            **{
+                name: [bins[str(place)] for place in range(LENGTH_BINS)]
+                for name, bins in lengths.items()
+            },
+        },
+        "balance": _balance(_summed(counts, "balance"), documents),
+        "malformed": _malformed(reading),
+        "sources": _sources(counts),
+        "rules": plan.settings["rules"],
+    }
+
+
+def timings_of(plan: Plan, curation: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """CPU-seconds of each rule, with the documents and bytes that came to it.
+
+    A file of its own: all others are the same for the same input.
+    """
+    folder = Path(plan.folder)
+    seconds = _sum(
+        count["seconds"] for stage in ("read", "clean") for count in read_counts(folder, stage)
+    )
+    came = {after["step"]: before for before, after in pairwise(curation["funnel"])}
+    return {
+        rule: {
+            "seconds": spent,
+            "documents": came[rule]["documents"],
+            "bytes": came[rule]["bytes"],
+        }
+        for rule, spent in seconds.items()
+        if rule in came
+    }
+
+
+def _balance(counts: Counter[str], documents: int) -> list[dict[str, Any]]:
+    if not counts:
+        return []
+    from trainer.data.curate.balance import balance_report
+
+    return balance_report(counts, documents)
+
+
+def funnel_of(counts: Counts) -> list[dict[str, Any]]:
+    """Documents and bytes that came out of each step, over all tasks."""
+    totals: dict[str, list[int]] = {}
+    for count in counts:
+        for step, (documents, size) in count["funnel"].items():
+            total = totals.setdefault(step, [0, 0])
+            total[0] += documents
+            total[1] += size
+    return [
+        {"step": step, "documents": documents, "bytes": size}
+        for step, (documents, size) in totals.items()
+    ]
+
+
+def _controls(counts: Counts) -> list[dict[str, Any]]:
+    totals: dict[tuple[str, str, str], Counter[str]] = {}
+    for count in counts:
+        for rule, reason, threshold, action, number in count["controls"]:
+            totals.setdefault((rule, reason, threshold), Counter())[action] += number
+    return [
+        {
+            "rule": rule,
+            "reason": reason,
+            "threshold": threshold,
+            "dropped": actions["dropped"],
+            "changed": actions["changed"] + actions["added"],
+        }
+        for (rule, reason, threshold), actions in totals.items()
+    ]
+
+
+def drops_of(counts: Counts) -> list[tuple[tuple[str, str], int]]:
+    """How many documents each (rule, reason) dropped, the most first."""
+    total: Counter[tuple[str, str]] = Counter()
+    for control in _controls(counts):
+        total[(control["rule"], control["reason"])] += control["dropped"]
+    return [(key, number) for key, number in total.most_common() if number]
+
+
+def tally_of(counts: Counts) -> Tally:
+    """What reading found over all tasks, malformed records counted."""
+    total = Tally()
+    for count in counts:
+        if "tally" in count["facts"]:
+            total.absorb(Tally.from_summary(count["facts"]["tally"]))
+    return total
+
+
+def _malformed(counts: Counts) -> dict[str, Any]:
+    rows = [row for count in counts for row in count["facts"].get("set aside", [])]
+    return {**tally_of(counts).summary(), "first": rows[:PLACES_KEPT]}
+
+
+def _sources(counts: Counts) -> dict[str, dict[str, int]]:
+    files, read, kept = (_summed(counts, f"sources {name}") for name in ("files", "read", "kept"))
+    return {
+        name: {"files": files[name], "read": read[name], "kept": kept[name]}
+        for name in sorted({*files, *read})
+    }
+
+
+def _summed(counts: Counts, group: str) -> Counter[str]:
+    return _sum(count["counts"].get(group, {}) for count in counts)
+
+
+def _sum(parts: Iterable[dict[str, Any]]) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for part in parts:
+        total.update(part)
+    return total

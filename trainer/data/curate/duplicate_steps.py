@@ -1,0 +1,102 @@
+"""The steps that find and remove duplicates, as datatrove runs them."""
+
+from typing import Any
+
+from trainer.data.curate.duplicates import decide, load_removed, match_range
+from trainer.data.curate.rule import Finding
+from trainer.data.curate.staged import Staged, read_staged, staged_at
+from trainer.data.curate.step import (
+    STAGED,
+    Documents,
+    Step,
+    leave_signals_to_the_parent,
+    reported,
+    to_document,
+)
+
+DUPLICATES = "duplicates"
+
+
+class Match(Step):
+    """Finds the pairs of duplicates in one range of hashes."""
+
+    name = "match"
+
+    def run(self, data: Documents | None, rank: int = 0, world_size: int = 1) -> Documents:
+        """Leave the pairs on disk; yields nothing."""
+        leave_signals_to_the_parent()
+        section = self.plan.section
+        with reported(self.folder, f"match-{rank:05d}"):
+            match_range(
+                self.folder,
+                self.plan.tasks,
+                rank,
+                world_size,
+                section.exact_duplicates,
+                section.near_duplicates,
+            )
+        yield from ()
+
+
+class Decide(Step):
+    """Decides which duplicates go."""
+
+    name = "decide"
+
+    def run(self, data: Documents | None, rank: int = 0, world_size: int = 1) -> Documents:
+        """Leave the removals of every task on disk; yields nothing."""
+        leave_signals_to_the_parent()
+        with reported(self.folder, "decide-00000"):
+            decide(self.folder, self.plan.tasks, self.plan.ranges)
+        yield from ()
+
+
+class Unique(Step):
+    """Reads a task's staged documents again, without the duplicates."""
+
+    name = DUPLICATES
+
+    def run(self, data: Documents | None, rank: int = 0, world_size: int = 1) -> Documents:
+        """Yield the documents that stay, in their order."""
+        leave_signals_to_the_parent()
+        self.record.begin(rank)
+        with reported(self.folder, f"clean-{rank:05d}"):
+            removed = {int(entry["number"]): entry for entry in load_removed(self.folder, rank)}
+            kept = self._names_of_kept(removed)
+            if self.plan.deduplicates:
+                self.record.opened(self.name)
+            staged = read_staged(self.folder / STAGED / f"{rank:05d}.jsonl")
+            for number, document in enumerate(staged):
+                entry = removed.get(number)
+                if entry is not None:
+                    self._drop(document, entry, kept)
+                    continue
+                size = len(document.text.encode())
+                if self.plan.deduplicates:
+                    self.record.passed(self.name, size)
+                yield to_document(document, size)
+
+    def _names_of_kept(self, removed: dict[int, Any]) -> dict[tuple[int, int], str]:
+        wanted: dict[int, list[int]] = {}
+        for entry in removed.values():
+            wanted.setdefault(int(entry["kept_task"]), []).append(int(entry["kept"]))
+        return {
+            (task, number): staged.id
+            for task, numbers in wanted.items()
+            for number, staged in staged_at(
+                self.folder / STAGED / f"{task:05d}.jsonl", sorted(set(numbers))
+            ).items()
+        }
+
+    def _drop(self, document: Staged, entry: Any, kept: dict[tuple[int, int], str]) -> None:
+        exact = bool(entry["exact"])
+        near = self.plan.section.near_duplicates
+        finding = Finding(
+            "duplicate" if exact else "near duplicate",
+            float(entry["similarity"]),
+            None if exact else near,
+        )
+        place = (int(entry["kept_task"]), int(entry["kept"]))
+        self.record.found(
+            document.id, document.source, self.name, "dropped", finding, document.text, kept[place]
+        )
