@@ -203,7 +203,7 @@ def _add_bench(verb: Callable[..., _Parser]) -> None:
 
     curation = verb("bench curation", "planted documents: precision, recall, cost a rule", branch)
     curation.add_argument(
-        "--documents", type=_positive, default=240, metavar="N", help="clean ones to plant among"
+        "--documents", type=_positive, default=200, metavar="N", help="clean ones to plant among"
     )
     curation.add_argument("--json", dest="json_file", metavar="FILE", help="write the figures here")
 

@@ -216,7 +216,7 @@ def _toxic(dice: random.Random) -> Callable[[], tuple[str, str]]:
 
     def sentence() -> tuple[str, str]:
         first, second, third = dice.sample(("idiot", "moron", "imbecile", "scumbag", "cretin"), 3)
-        text = f"You {first}, you are a stupid {second}, and you will always be a {third}."
+        text = f"You {first}, you {second}, you {third}, you make me sick, you stupid {first}."
         return text, "abuse"
 
     return sentence
