@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from trainer.errors import DataError
+from trainer.errors import DataError, RecipeError
 
 CURATION_NAME = "curation.json"
 TIMINGS_NAME = "timings.json"
@@ -133,14 +133,21 @@ def lost(steps: Sequence[Step]) -> list[str]:
 def audit_size(folder: str | Path) -> tuple[int, int]:
     """Rows and files of the audit; (0, 0) where there is none.
 
-    Raises DataError naming a file that is not Parquet.
+    Raises DataError naming a file that is not Parquet, RecipeError without pyarrow.
     """
     paths = sorted((Path(folder) / AUDIT_NAME).glob("*.parquet"))
     rows = 0
-    for path in paths:
+    if not paths:
+        return 0, 0
+    try:
         import pyarrow
         import pyarrow.parquet
-
+    except ImportError:
+        raise RecipeError(
+            "reading the audit needs the package pyarrow, which is not installed: install"
+            " lyceum[data]"
+        ) from None
+    for path in paths:
         try:
             rows += pyarrow.parquet.read_metadata(path).num_rows
         except (OSError, pyarrow.ArrowException) as error:

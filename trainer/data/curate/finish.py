@@ -35,7 +35,6 @@ SPLITS = ("train", "validation")
 SPLIT, SEALED, CURATION, TIMINGS = "split.json", "sealed", "curation.json", "timings.json"
 TOKENIZER_CHARACTERS = 200_000_000
 """The tokenizer is trained on the first training documents that hold this much text."""
-PLACES_KEPT = 20
 
 
 def judge_input(plan: Plan, rank: int) -> None:
