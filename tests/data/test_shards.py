@@ -1,5 +1,6 @@
 """A shard gives exactly the stored tokens, or an error that names it."""
 
+import io
 import os
 import tarfile
 from pathlib import Path
@@ -171,3 +172,27 @@ def test_sealing_twice_gives_the_same_entry(corpus: Path) -> None:
     written = load_manifest(corpus).splits["train"].shards[0]
     again: Shard = seal_shard(corpus, written.name, "uint16")
     assert again == written
+
+
+@pytest.mark.parametrize("name", ["/etc/000.tokens", "../000.tokens", "a/../../000.tokens"])
+def test_a_tar_that_leads_out_of_its_folder_is_refused(tmp_path: Path, name: str) -> None:
+    """Would catch a shard made to write elsewhere when somebody unpacks it, sealed or verified."""
+    path = tmp_path / "shard.tar"
+    with tarfile.open(path, "w") as tar:
+        for member in (name, name.replace(".tokens", ".json")):
+            about = tarfile.TarInfo(member)
+            about.size = 4
+            tar.addfile(about, io.BytesIO(b"\0" * 4))
+    with pytest.raises(DataError, match=r"no plain file below the shard's own folder"):
+        index_tar(path, "uint16")
+
+
+def test_a_tar_with_a_link_is_refused(tmp_path: Path) -> None:
+    """Would catch the other way out: a member that points elsewhere."""
+    path = tmp_path / "shard.tar"
+    with tarfile.open(path, "w") as tar:
+        link = tarfile.TarInfo("000.tokens")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(link)
+    with pytest.raises(DataError, match=r"no plain file below the shard's own folder"):
+        index_tar(path, "uint16")
