@@ -121,6 +121,7 @@ def _wait(ready, folder: Path) -> None:
                 for path in sorted(folder.glob("*.log"))
             )
             raise AssertionError(f"the cluster did not start:\n{logs}")
+        # Three daemons that say only by answering that they are up.
         time.sleep(0.05)
 
 

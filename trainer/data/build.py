@@ -15,15 +15,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from trainer.data.curate.plan import (
-    DOCSTRING_TASK_BYTES,
-    MOST_TASKS,
-    RANGE_BYTES,
-    Plan,
-    cut,
-    text_bytes,
-    write_tasks,
-)
+from trainer.data.curate.plan import Plan, make_plan
 from trainer.data.manifest import Manifest, load_manifest
 from trainer.data.partial import (
     build_lock,
@@ -112,22 +104,8 @@ def build_corpus(
             partial, continued = open_partial(out, key, settings, inputs)
             log.info("%s the corpus %s", "continuing" if continued else "building", out)
             if not is_whole(partial):
-                embedded = section.source == "embedded"
-                size = DOCSTRING_TASK_BYTES if embedded else section.task_mib << 20
-                tasks = cut(files, size)
-                write_tasks(partial, tasks)
-                amount = text_bytes(files)
-                plan = Plan(
-                    folder=str(partial),
-                    out=str(out),
-                    section=section,
-                    tokenizer=str(Path(tokenizer).absolute()) if tokenizer else None,
-                    tasks=len(tasks),
-                    buckets=1 if embedded else min(-(-amount // size), MOST_TASKS) or 1,
-                    ranges=-(-amount // RANGE_BYTES) or 1,
-                    settings=settings,
-                    inputs=inputs,
-                )
+                about = (section, tokenizer, settings, inputs)
+                plan = make_plan(partial, out, files, *about)
                 _run(plan, on, progress)
             publish(partial, out)
     except OSError as error:

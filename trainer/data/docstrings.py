@@ -9,6 +9,7 @@ from trainer.data.collector import without_collector
 from trainer.data.curate.rule import Finding
 from trainer.data.curate.staged import Staged
 from trainer.data.packages import TOPICS, SourceFile
+from trainer.data.reading.unicode import unicode_fault
 from trainer.errors import DataError
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def _parse_file(file: SourceFile, record: "Record") -> Iterator[Staged]:
     for name, heading, body in found:
         if name in seen:
             _leave_out(record, file, name, "repeated name", body)
-        elif not _is_unicode(heading + body):
+        elif unicode_fault(heading + body) is not None:
             _leave_out(record, file, name, "not Unicode", body)
         else:
             seen.add(name)
@@ -67,15 +68,6 @@ def _parse_file(file: SourceFile, record: "Record") -> Iterator[Staged]:
 def _leave_out(record: "Record", file: SourceFile, name: str, reason: str, text: str) -> None:
     shown = name.encode("utf-8", "replace").decode()
     record.found(shown, file.package, RULE, "dropped", Finding(reason), text)
-
-
-def _is_unicode(text: str) -> bool:
-    """Whether the text can be written as UTF-8; a lone surrogate cannot."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _docstrings(tree: ast.Module, module: str) -> Iterator[tuple[str, str, str]]:

@@ -6,7 +6,6 @@ import pickle
 import subprocess
 import sys
 import time
-from functools import cache
 from typing import Any
 
 import pytest
@@ -20,12 +19,11 @@ from datatrove.pipeline.filters import (
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from trainer.data.curate import splitting
+from tests.data.curate.texts import PROSE, TEXTS
 from trainer.data.curate.quality import quality_rules
 from trainer.data.curate.quality_filters import DUPLICATE_N_GRAMS, TOP_N_GRAMS, filter_of
 from trainer.data.curate.quality_measures import MEASURES
 from trainer.data.curate.rule import Finding, Rule
-from trainer.data.curate.splitting import UNLEARNABLE, learn_common_words
 from trainer.recipe.curation import (
     C4Quality,
     FineWebQuality,
@@ -40,43 +38,6 @@ FILTERS = {
     C4Quality: C4QualityFilter,
     FineWebQuality: FineWebQualityFilter,
 }
-PROSE = (
-    "The keeper of the lighthouse rose before the sun and climbed the stair to the lamp. "
-    "She had done so for thirty years, and her knees told her of every one of them.\n"
-    "That morning the sea lay flat, and a boat with two men and a dog came round the point. "
-    "Nobody had been to see her since the winter, and she went down to meet them.\n"
-    "They had bread, a letter from the harbour, and news of a war that was over by then. "
-    "The dog was to be hers, they said, for company and to keep the gulls from the hens."
-)
-PIECES = [
-    *PROSE.split(),
-    "the",
-    "...",
-    "…",
-    "-",
-    "•",
-    "#",
-    "NORM",
-    "\n",
-    "\n\n",
-    ". ",
-    "{",
-    "IS_ALPHA",
-]
-PIECES += [
-    "lorem ipsum",
-    "javascript",
-    "cookie policy",
-    "[1]",
-    "word\n",
-    "same line here.\n",
-    "1 2",
-]
-TEXTS = st.one_of(
-    st.text(),
-    st.lists(st.sampled_from(PIECES), max_size=120).map(" ".join),
-    st.lists(st.sampled_from(PIECES), max_size=4).map(lambda parts: " ".join(parts) * 12),
-)
 ANY_TEXT = st.one_of(TEXTS, st.text(st.characters(exclude_categories=())))
 SHARES = st.sampled_from([0.0, 0.02, 0.1, 0.5, 1.0])
 NUMBERS = st.sampled_from([0.0, 0.1, 2.0, 3.5, 9.0])
@@ -379,46 +340,6 @@ def test_long_runs_of_letters_are_split_as_ever() -> None:
         outcome = rule_of(GopherRepetition())(text, "")
         assert (outcome.text is not None) == (result is True)
         assert all(finding.reason != "unbroken symbols" for finding in outcome.findings)
-
-
-@cache
-def _untouched() -> Any:
-    from datatrove.utils.word_tokenizers import SpaCyTokenizer
-
-    splitter = SpaCyTokenizer("en")
-    # spaCy takes this word the first time in a process, and fails on it from then on.
-    splitter.word_tokenize(UNLEARNABLE)
-    return splitter
-
-
-@given(st.lists(TEXTS, max_size=5))
-@settings(max_examples=200, deadline=None)
-def test_what_the_splitter_remembers_changes_no_split(texts: list[str]) -> None:
-    """Would catch words learned from one text being split otherwise in the next."""
-    from datatrove.utils.word_tokenizers import load_word_tokenizer
-
-    learn_common_words()
-    learning, forgetting = load_word_tokenizer("eng"), _untouched()
-    for text in texts:
-        if not any("\ud800" <= letter <= "\udfff" for letter in text):
-            assert learning.word_tokenize(text) == forgetting.word_tokenize(text)
-            assert learning.span_tokenize(text) == forgetting.span_tokenize(text)
-
-
-def test_the_splitter_stops_learning(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Would catch a vocabulary, and memory with it, that grows with the corpus."""
-    from datatrove.utils.word_tokenizers import load_word_tokenizer
-
-    learn_common_words()
-    splitter = load_word_tokenizer("eng")
-    strings = splitter.tokenizer.vocab.strings
-    before = len(strings)
-    splitter.word_tokenize("onewordthatisnew")
-    known = len(strings)
-    assert known > before, "negative control: it does learn"
-    monkeypatch.setattr(splitting, "WORDS_LEARNED", known)
-    splitter.word_tokenize(" ".join(f"word{number}thatisnew" for number in range(1000)))
-    assert len(strings) == known
 
 
 def test_rules_travel_to_another_process() -> None:

@@ -45,6 +45,11 @@ def settings(cluster: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     }
 
 
+def build_on_cluster(settings: dict[str, object], out: Path) -> None:
+    section = CorpusSection(**settings)  # type: ignore[arg-type]
+    build_corpus(section, None, out, progress=False, on="slurm")
+
+
 def content(folder: Path) -> dict[str, bytes]:
     files = (path for path in folder.rglob("*") if path.is_file() and path.name != "timings.json")
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
@@ -58,7 +63,7 @@ def test_a_build_on_a_cluster_is_the_build_on_one_machine(
     """
     section = CorpusSection(**settings)  # type: ignore[arg-type]
     build_corpus(section, None, tmp_path / "local", progress=False)
-    build_corpus(section, None, tmp_path / "cluster", progress=False, on="slurm")
+    build_on_cluster(settings, tmp_path / "cluster")
     assert content(tmp_path / "cluster") == content(tmp_path / "local")
     assert not (tmp_path / "cluster.partial").exists()
 
@@ -69,13 +74,7 @@ def test_a_task_that_finds_bad_data_ends_the_build_with_its_own_words(
     """Would catch jobs that wait for ever behind a failed one, or an error that only a log has."""
     (tmp_path / "0.jsonl").write_text("no JSON\n" * 50)
     with pytest.raises(DataError, match=r"50 of 130 records .* are malformed.*0\.jsonl line 1"):
-        build_corpus(
-            CorpusSection(**settings),  # type: ignore[arg-type]
-            None,
-            tmp_path / "cluster",
-            progress=False,
-            on="slurm",
-        )
+        build_on_cluster(settings, tmp_path / "cluster")
     assert not (tmp_path / "cluster").exists()
 
 
@@ -83,19 +82,7 @@ def test_what_a_cluster_refuses_is_one_line(settings: dict[str, object], tmp_pat
     """Would catch a stack trace for a partition that is not there, or for none named."""
     nowhere = {**settings, "slurm": {"partition": "nowhere"}}
     with pytest.raises(ClusterError, match=r"sbatch refused the build.*corpus\.slurm"):
-        build_corpus(
-            CorpusSection(**nowhere),  # type: ignore[arg-type]
-            None,
-            tmp_path / "cluster",
-            progress=False,
-            on="slurm",
-        )
+        build_on_cluster(nowhere, tmp_path / "cluster")
     unnamed = {**settings, "slurm": None}
     with pytest.raises(RecipeError, match=r"corpus\.slurm\.partition=NAME"):
-        build_corpus(
-            CorpusSection(**unnamed),  # type: ignore[arg-type]
-            None,
-            tmp_path / "cluster",
-            progress=False,
-            on="slurm",
-        )
+        build_on_cluster(unnamed, tmp_path / "cluster")

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from trainer import errors
-from trainer.data.curate.plan import Plan
+from trainer.data.curate.plan import FAILED, Plan
 from trainer.data.curate.stages import StageOfBuild, stages
 from trainer.data.writing import write_whole
 from trainer.errors import ClusterError, DataError
 
 log = logging.getLogger(__name__)
 
-LOGS, JOBS, FAILED = "logs", "jobs.json", "failed"
+LOGS, JOBS = "logs", "jobs.json"
 POLL_SECONDS = 0.5
 Advance = Callable[[str, int, int], None]
 """Told a stage's name, how many of its tasks have ended, and how many there are."""
@@ -75,6 +75,7 @@ def run_on_slurm(plan: Plan, advance: Advance) -> None:
                     f" {Path(plan.folder) / LOGS / stage.name / 'slurm'}, then build again to"
                     " continue"
                 )
+            # SLURM tells nobody that a job has ended; its queue is asked.
             time.sleep(POLL_SECONDS)
         advance(stage.name, stage.tasks, stage.tasks)
 

@@ -9,6 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from trainer.data.curate.rule import Finding, Outcome, dropped, kept
+from trainer.data.reading.unicode import unicode_fault
 from trainer.recipe.curation import NormalizeRule
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Normalize:
             return dropped(NO_TEXT, None, None)
         if text.isascii() and _is_clean(text):
             return kept(text)
-        if not _is_unicode(text):
+        if unicode_fault(text) is not None:
             return dropped(NOT_UNICODE, None, None)
         return self._mended(text)
 
@@ -76,14 +77,6 @@ def _is_clean(text: str) -> bool:
         return False
     data = text.encode("ascii")
     return len(data.translate(None, ASCII_CONTROLS)) == len(data)
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 @cache

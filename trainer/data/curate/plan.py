@@ -29,6 +29,8 @@ EXPANSION = 4
 """How many times larger compressed text is taken to become, when buckets are counted."""
 COMPRESSED = (".gz", ".zst", ".parquet")
 QUARANTINE = "quarantine"
+FAILED = "failed"
+"""Where a task leaves the error that a user caused."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,38 @@ class Plan:
                     yield Staged(raw.id, raw.source, "", raw.text, "text")
         record.facts = {"tally": quarantine.tally.summary(), "set aside": quarantine.rows}
         _audit_quarantine(path, record)
+
+
+def make_plan(
+    folder: Path,
+    out: Path,
+    files: list[Any],
+    section: CorpusSection,
+    tokenizer: str | None,
+    settings: dict[str, Any],
+    inputs: dict[str, Any],
+) -> Plan:
+    """Cut the input into tasks, which are left in `folder`, and count those of later stages.
+
+    The numbers follow from the section and the files' sizes, so that a build that goes on has the
+    same tasks.
+    """
+    embedded = section.source == "embedded"
+    size = DOCSTRING_TASK_BYTES if embedded else section.task_mib << 20
+    tasks = cut(files, size)
+    write_tasks(folder, tasks)
+    amount = text_bytes(files)
+    return Plan(
+        folder=str(folder),
+        out=str(out),
+        section=section,
+        tokenizer=str(Path(tokenizer).absolute()) if tokenizer else None,
+        tasks=len(tasks),
+        buckets=1 if embedded else min(-(-amount // size), MOST_TASKS) or 1,
+        ranges=-(-amount // RANGE_BYTES) or 1,
+        settings=settings,
+        inputs=inputs,
+    )
 
 
 def _audit_quarantine(path: Path, record: Record) -> None:

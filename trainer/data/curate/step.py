@@ -11,7 +11,7 @@ import multiprocess
 from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
 
-from trainer.data.curate.plan import Plan
+from trainer.data.curate.plan import FAILED, Plan
 from trainer.data.curate.record import Record
 from trainer.data.curate.staged import Staged
 from trainer.data.writing import write_whole
@@ -20,7 +20,6 @@ from trainer.errors import LyceumError
 Documents = Iterator[Document]
 
 STAGED = "staged"
-FAILED = "failed"
 
 
 class Step(PipelineStep):

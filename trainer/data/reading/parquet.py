@@ -37,6 +37,7 @@ def read_parquet(
     with open_raw(file, options.anonymous, seekable=True) as stored:
         try:
             yield from _rows(file, stored, options, quarantine)
+        # What pyarrow raises for a bad file: its own errors are kinds of these four.
         except (OSError, ValueError, RuntimeError, NotImplementedError) as error:
             if "range requests" in str(error) or "Cannot seek" in str(error):
                 raise DataError(
