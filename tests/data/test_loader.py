@@ -4,6 +4,8 @@ import itertools
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +137,24 @@ def test_a_worker_that_is_killed_is_one_line(arguments) -> None:
             next(loader)
     assert "\n" not in str(caught.value)
     loader.close()
+
+
+def test_an_error_ends_the_workers(arguments) -> None:
+    """Catches workers left behind by an error that nobody closes the loader after."""
+    for shard in Path(arguments["sources"][0][0]).glob("train/*.tar"):
+        shard.unlink()
+    loader = Loader(arguments, 2, [0], workers=2)
+    with pytest.raises(DataError, match="shard"):
+        next(loader)
+    assert multiprocessing.active_children() == []
+
+
+def test_a_loader_left_open_does_not_hold_up_the_exit(arguments) -> None:
+    """Catches a process that waits for ever for workers which leave its SIGTERM alone."""
+    use = f"kept = Loader({arguments!r}, 2, [0]); next(kept)"
+    program = f"from trainer.data.loader import Loader; {use}"
+    ended = subprocess.run([sys.executable, "-c", program], timeout=120, check=False)
+    assert ended.returncode == 0
 
 
 def test_validation_is_the_same_for_every_layout_and_seed(arguments) -> None:

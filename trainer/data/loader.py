@@ -1,6 +1,8 @@
 """Batches for the loop, made ahead in worker processes, in the same order with any number."""
 
+import atexit
 import signal
+import weakref
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,6 +12,19 @@ from trainer.data.batch import Batch, Parcel
 from trainer.data.stream import Stream
 from trainer.errors import DataError, LyceumError, TrainingError
 
+_open: "weakref.WeakSet[Loader]" = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """Stop the workers of loaders that nobody closed.
+
+    multiprocessing waits at exit for its children after a SIGTERM, which these leave alone: the
+    process would never end. Registered after torch's and multiprocessing's own, this runs first.
+    """
+    for loader in list(_open):
+        loader.close()
+
 
 class Loader:
     """An endless iterator over the batches of a stream, from a saved state or from the start.
@@ -17,8 +32,8 @@ class Loader:
     `rows` are this rank's rows of each global batch. Worker w of W makes batches w, w + W, ...
     whole, `prefetch` of them ahead; `workers=0` makes them in this process. `Batch.state` is what
     to save to go on after that batch. An error of a worker comes out here as it was raised there,
-    at the batch that it concerns. `sequences` is how many the whole run will want: DataError at
-    once where its data surely ends before.
+    at the batch that it concerns, and closes the loader. `sequences` is how many the whole run will
+    want: DataError at once where its data surely ends before.
     """
 
     def __init__(
@@ -54,26 +69,31 @@ class Loader:
                     worker_init_fn=_ignore_signals,
                 )
             )
+        _open.add(self)
 
     def __iter__(self) -> Iterator[Batch]:
         return self
 
     def __next__(self) -> Batch:
+        parcel: Parcel | LyceumError
         try:
             parcel = next(self._parcels)
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
-            raise TrainingError(
+            # Not raised here: its traceback would keep the other workers.
+            parcel = TrainingError(
                 f"a data worker died ({reason}): look for the out-of-memory killer in the system"
                 " log, and lower data.workers or data.prefetch"
-            ) from error
+            )
         if isinstance(parcel, LyceumError):
+            self.close()
             raise parcel
         return parcel.unpack()
 
     def close(self) -> None:
         """Stop the workers."""
         self._parcels = iter(())
+        _open.discard(self)
 
 
 class _Parcels(IterableDataset):
