@@ -196,7 +196,7 @@ def _write(model: "OpenedModel") -> None:
     from trainer.evaluate.generate import Generator, Sampling, Vocabulary
 
     tokenizer = model.tokenizer
-    vocabulary = Vocabulary(tokenizer.size, tokenizer.end_of_text)
+    vocabulary = Vocabulary.of(tokenizer)
     write = Generator(model.chunks, model.recipe, model.layout, vocabulary)
     written = write([tokenizer.encode(prompt) for prompt in PROMPTS], Sampling(**SAMPLING))
     if not model.layout.reports:

@@ -150,7 +150,7 @@ class Run:
             section.top_p,
             seed=self.recipe.seed + self.step,
         )
-        vocabulary = Vocabulary(tokenizer.size, tokenizer.end_of_text)
+        vocabulary = Vocabulary.of(tokenizer)
         write = Generator(self.chunks, self.recipe, self.layout, vocabulary)
         written = write([tokenizer.encode(prompt) for prompt in section.prompts], sampling)
         texts = [tokenizer.decode(tokens) for tokens in written]

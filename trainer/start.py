@@ -189,7 +189,7 @@ def _build(
     counters = Counters()
     if point is not None:
         reader = open_checkpoint(Path(point["checkpoint"]))
-        reader.require_model(recipe.model.model_dump(mode="json"))
+        reader.require_model(_model_keys(recipe, reader.model))
         counters = Counters(**reader.counters)
         if not point["kept"]:
             counters.stream = None  # other data: from its beginning
@@ -201,6 +201,13 @@ def _build(
         restore_weights(open_checkpoint(source), chunks, optimizer, layout)
         _log.info("starting from the weights of %s", source)
     return Run(recipe, layout, folders, tokenizer, chunks, optimizer, counters)
+
+
+def _model_keys(recipe: Recipe, saved: dict[str, Any]) -> dict[str, Any]:
+    """The model section, without the defaults of keys that are newer than the checkpoint."""
+    defaults = {name: field.default for name, field in type(recipe.model).model_fields.items()}
+    keys = recipe.model.model_dump(mode="json")
+    return {k: v for k, v in keys.items() if k in saved or v != defaults[k]}
 
 
 def _replace(path: Path, text: str) -> None:

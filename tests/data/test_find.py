@@ -215,7 +215,7 @@ def test_an_empty_passage_is_one_line(folder: Path, passage: str) -> None:
 
 def test_another_corpus_tokenizer_is_one_line(folder: Path) -> None:
     """Would catch a search through nonsense, or a stack trace, where tokenizers were mixed up."""
-    train_tokenizer(["a"], 257).save(folder / "tokenizer")
+    train_tokenizer(["a"], 259).save(folder / "tokenizer")
     with pytest.raises(DataError, match="was tokenized with tokenizer"):
         find_passage(folder, "the")
 

@@ -114,5 +114,5 @@ def test_a_bad_tokenizer_folder_is_one_line(
 
 def test_a_vocabulary_too_small_for_the_bytes_is_refused() -> None:
     """Would catch a tokenizer that loses characters in silence."""
-    with pytest.raises(RecipeError, match="at least 257"):
+    with pytest.raises(RecipeError, match="at least 259"):
         train_tokenizer(TEXTS, 256)

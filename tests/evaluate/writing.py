@@ -49,7 +49,7 @@ def generator_of(recipe: Recipe) -> Generator:
     """The generator of the recipe's random model at the recipe's layout."""
     layout = create_layout(recipe)
     chunks = build_model(recipe, ROWS, layout)
-    return Generator(chunks, recipe, layout, Vocabulary(SIZE, END))
+    return Generator(chunks, recipe, layout, Vocabulary(SIZE, (END,), frozenset({END}), END))
 
 
 def explore() -> dict[str, Any]:

@@ -95,7 +95,7 @@ def test_unknown_key_with_no_near_name_lists_the_allowed(tmp_path: Path) -> None
         ("run=3", ["run", "text"]),
         ("data.mixture=corpora/a", ["data.mixture", "a list"]),
         ("data.mixture=[{weight: 2.0}]", ["data.mixture.0.corpus", "missing"]),
-        ("corpus.vocab=100", ["corpus.vocab", "257"]),
+        ("corpus.vocab=100", ["corpus.vocab", "259"]),
     ],
 )
 def test_wrong_value_names_key_value_and_what_is_allowed(

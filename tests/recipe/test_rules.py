@@ -12,7 +12,7 @@ from trainer.recipe import parameter_count
 @pytest.mark.parametrize(
     ("overrides", "names"),
     [
-        (["stage=sft"], ["stage", "not built yet"]),
+        (["stage=sft"], ["stage", "data.mixture"]),
         (["model.heads=3"], ["model.hidden", "model.heads"]),
         (["model.hidden=60", "model.heads=4"], ["even"]),
         (["model.heads=8", "model.kv_heads=3"], ["model.heads", "model.kv_heads"]),

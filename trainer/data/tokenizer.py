@@ -18,10 +18,19 @@ from trainer.errors import DataError, RecipeError
 from trainer.recipe.data import RemoteSection
 
 END_OF_TEXT = "<|endoftext|>"
-SMALLEST_VOCABULARY = 257
+TURN_START, TURN_END = "<|im_start|>", "<|im_end|>"
+"""ChatML's borders of a turn; every trained tokenizer has them, unused until fine-tuning."""
+SPECIAL_TOKENS = (END_OF_TEXT, TURN_START, TURN_END)
+SMALLEST_VOCABULARY = 256 + len(SPECIAL_TOKENS)
 MAIN_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
-OTHER_FILES = ("special_tokens_map.json", "added_tokens.json", "chat_template.jinja")
+GENERATION_FILE = "generation_config.json"
+TEMPLATE_FILE = "chat_template.jinja"
+OTHER_FILES = (
+    *("special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt"),
+    *("tokenizer.model", TEMPLATE_FILE, GENERATION_FILE),
+)
+"""Files of a Hugging Face model folder that belong to its tokenizer or to how it is spoken to."""
 
 
 class Tokenizer:
@@ -42,7 +51,11 @@ class Tokenizer:
         backend.no_padding()
         backend.encode_special_tokens = True
         self._backend = backend
-        self.end_of_text: int = _end_of_text(backend, files.get(CONFIG_FILE), where)
+        config = _json(files, CONFIG_FILE, where)
+        self.end_of_text: int = _end_of_text(backend, config, where)
+        self.ends: frozenset[int] = _ends(_json(files, GENERATION_FILE, where)) | {self.end_of_text}
+        self.chat_template: str | None = _chat_template(files, config)
+        self.start: tuple[int, ...] = _start(backend)
         self.fingerprint: str = hashlib.sha256(files[MAIN_FILE]).hexdigest()
 
     @cached_property
@@ -53,6 +66,24 @@ class Tokenizer:
     def encode(self, text: str) -> list[int]:
         """The ids of a text, without any special token."""
         return list(self._backend.encode(text, add_special_tokens=False).ids)
+
+    def encode_rendered(self, text: str) -> list[int]:
+        """The ids of a text in which the names of special tokens mean those tokens: of a rendered
+        chat template, and of nothing that a user wrote.
+        """
+        return list(self._reading_special.encode(text, add_special_tokens=False).ids)
+
+    @cached_property
+    def _reading_special(self) -> tokenizers.Tokenizer:
+        backend = tokenizers.Tokenizer.from_str(self._backend.to_str())
+        backend.encode_special_tokens = False
+        return backend
+
+    @cached_property
+    def special_tokens(self) -> dict[str, int]:
+        """The special tokens' names and ids."""
+        added = self._backend.get_added_tokens_decoder()
+        return {token.content: number for number, token in added.items() if token.special}
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of several texts, encoded on every core."""
@@ -78,6 +109,16 @@ class Tokenizer:
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(folder / name)
+
+    def speaking(self, template: str, turn_end: int | None = None) -> "Tokenizer":
+        """This tokenizer with another chat template; `turn_end` is one more id that ends a text."""
+        files = dict(self._files)
+        files[TEMPLATE_FILE] = template.encode()
+        if turn_end is not None and turn_end not in self.ends:
+            config = _json(files, GENERATION_FILE, "") or {"bos_token_id": None}
+            config |= {"eos_token_id": [*sorted(self.ends), turn_end]}
+            files[GENERATION_FILE] = (json.dumps(config, indent=2) + "\n").encode()
+        return Tokenizer(files, "the tokenizer with a chat template")
 
     @property
     def files(self) -> dict[str, bytes]:
@@ -125,9 +166,9 @@ def train_tokenizer(texts: Iterable[str], vocab: int) -> Tokenizer:
     same bytes.
 
     Every text can be encoded and comes back exactly: the alphabet is the 256 bytes, and nothing is
-    normalized. `<|endoftext|>` has id 0. Source: Sennrich et al., "Neural machine translation of
-    rare words with subword units", 2016; over bytes as in GPT-2. Raises RecipeError for a
-    vocabulary that cannot hold the bytes.
+    normalized. The SPECIAL_TOKENS have ids 0, 1 and 2. Source: Sennrich et al., "Neural machine
+    translation of rare words with subword units", 2016; over bytes as in GPT-2. Raises RecipeError
+    for a vocabulary that cannot hold the bytes.
     """
     if vocab < SMALLEST_VOCABULARY:
         raise RecipeError(
@@ -139,15 +180,22 @@ def train_tokenizer(texts: Iterable[str], vocab: int) -> Tokenizer:
     backend.decoder = tokenizers.decoders.ByteLevel()
     trainer = tokenizers.trainers.BpeTrainer(
         vocab_size=vocab,
-        special_tokens=[END_OF_TEXT],
+        special_tokens=list(SPECIAL_TOKENS),
         initial_alphabet=sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
     backend.train_from_iterator(texts, trainer)
+    # Documents begin with an end of text, so a prompt does; `encode` never adds it.
+    backend.post_processor = tokenizers.processors.TemplateProcessing(
+        single=f"{END_OF_TEXT} $A",
+        pair=f"{END_OF_TEXT} $A $B:1",
+        special_tokens=[(END_OF_TEXT, backend.token_to_id(END_OF_TEXT))],
+    )
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": END_OF_TEXT,
         "eos_token": END_OF_TEXT,
+        "pad_token": END_OF_TEXT,
         "add_prefix_space": False,
         "clean_up_tokenization_spaces": False,
         "model_max_length": 10**9,
@@ -159,16 +207,23 @@ def train_tokenizer(texts: Iterable[str], vocab: int) -> Tokenizer:
     return Tokenizer(files, "the trained tokenizer")
 
 
-def _end_of_text(backend: tokenizers.Tokenizer, config: bytes | None, where: str) -> int:
-    named = None
-    if config is not None:
-        try:
-            content: Any = json.loads(config)
-            named = content.get("eos_token")
-        except (ValueError, AttributeError) as error:
-            raise DataError(f"{where}/{CONFIG_FILE} is damaged: {error}") from None
-        if isinstance(named, dict):
-            named = named.get("content")
+def _json(files: dict[str, bytes], name: str, where: str) -> dict[str, Any] | None:
+    """A file's object, None where there is no such file."""
+    if name not in files:
+        return None
+    try:
+        content = json.loads(files[name])
+    except ValueError as error:
+        raise DataError(f"{where}/{name} is damaged: {error}") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{where}/{name} is damaged: it holds no object")
+    return content
+
+
+def _end_of_text(backend: tokenizers.Tokenizer, config: dict[str, Any] | None, where: str) -> int:
+    named = (config or {}).get("eos_token")
+    if isinstance(named, dict):
+        named = named.get("content")
     for token in [named] if named else [END_OF_TEXT, "</s>"]:
         found = backend.token_to_id(token)
         if found is not None:
@@ -177,3 +232,29 @@ def _end_of_text(backend: tokenizers.Tokenizer, config: bytes | None, where: str
         f"the tokenizer {where} has no token {named or END_OF_TEXT!r}: name the one that ends a"
         f" document as eos_token in {CONFIG_FILE}"
     )
+
+
+def _ends(generation: dict[str, Any] | None) -> frozenset[int]:
+    """The ids at which a generation config stops."""
+    named = (generation or {}).get("eos_token_id")
+    numbers = named if isinstance(named, list) else [named]
+    return frozenset(number for number in numbers if isinstance(number, int))
+
+
+def _chat_template(files: dict[str, bytes], config: dict[str, Any] | None) -> str | None:
+    """The chat template, out of its own file or of the config; of several the default one."""
+    if TEMPLATE_FILE in files:
+        return files[TEMPLATE_FILE].decode("utf-8")
+    found = (config or {}).get("chat_template")
+    if isinstance(found, list):
+        found = next((one["template"] for one in found if one.get("name") == "default"), None)
+    return found if isinstance(found, str) else None
+
+
+def _start(backend: tokenizers.Tokenizer) -> tuple[int, ...]:
+    """What the tokenizer puts before a text by itself, such as a begin of text."""
+    plain = backend.encode("a", add_special_tokens=False).ids
+    whole = backend.encode("a", add_special_tokens=True).ids
+    if not plain or plain[0] not in whole:
+        return ()
+    return tuple(whole[: whole.index(plain[0])])

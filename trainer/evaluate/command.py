@@ -60,7 +60,7 @@ def generate_command(
     prompts = [prompt or ""] if prompts_file is None else _prompts(prompts_file)
     with open_model(checkpoint, _world_size()) as model:
         tokenizer = model.tokenizer
-        vocabulary = Vocabulary(tokenizer.size, tokenizer.end_of_text)
+        vocabulary = Vocabulary.of(tokenizer)
         write = Generator(model.chunks, model.recipe, model.layout, vocabulary)
         sampling = Sampling(tokens, temperature, top_k, top_p, seed)
         written = write([tokenizer.encode(prompt) for prompt in prompts], sampling)

@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from trainer.data.tokenizer import Tokenizer
 from trainer.errors import RecipeError
 from trainer.evaluate.sampling import check_sampling, sample
 from trainer.model.attention import CachedSequence, KeyValueCache
@@ -30,10 +31,19 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Which of the model's rows are tokens (the first `size`), and which token ends a document."""
+    """Which of the model's rows are tokens (the first `size`), what a text begins with, which
+    tokens end it, and which one comes first where there would be none.
+    """
 
     size: int
-    end_of_text: int
+    start: tuple[int, ...]
+    ends: frozenset[int]
+    blank: int
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer) -> "Vocabulary":
+        """As the tokenizer has them."""
+        return cls(tokenizer.size, tokenizer.start, tokenizer.ends, tokenizer.end_of_text)
 
 
 class _MicroBatch:
@@ -72,6 +82,7 @@ class Generator:
         self._chunks = chunks
         self._layout = layout
         self._vocabulary = vocabulary
+        self._ends = torch.tensor(sorted(vocabulary.ends), device=layout.device)
         self._longest = recipe.sequence_length
         self._frequencies = rope_frequencies(recipe).to(layout.device)
         sizes = recipe.parallel
@@ -103,11 +114,11 @@ class Generator:
         return [self._until_end(row) for row in written.tolist()]
 
     def _check(self, prompts: Sequence[Sequence[int]]) -> None:
-        longest = max((len(prompt) for prompt in prompts), default=0)
-        if longest + 2 > self._longest:
+        longest = max((len(prompt) for prompt in self._started(prompts)), default=0)
+        if longest + 1 > self._longest:
             raise RecipeError(
-                f"a prompt has {longest} tokens, and this model reads {self._longest - 1} and the "
-                "start of a document at most; shorten the prompt"
+                f"a prompt has {longest} tokens, its start included, and this model reads "
+                f"{self._longest - 1} at most; shorten the prompt"
             )
 
     def _write(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> Tensor:
@@ -115,14 +126,14 @@ class Generator:
         batches = self._micro_batches(prompts)
         rows = len(prompts)
         generator = torch.Generator().manual_seed(sampling.seed)
-        longest_prompt = max(len(prompt) for prompt in prompts) + 1
+        longest_prompt = batches[0].tokens.shape[1]
         written: list[Tensor] = []
         ended = torch.zeros(rows, dtype=torch.bool, device=self._layout.device)
         while True:
             logits = self._last_logits(batches)
             chosen = self._choose(logits, rows, sampling, generator)
             written.append(chosen)
-            ended |= chosen == self._vocabulary.end_of_text
+            ended |= torch.isin(chosen, self._ends)
             full = longest_prompt + len(written) >= self._longest
             if len(written) == sampling.tokens or full or bool(ended.all()):
                 return torch.stack(written, dim=1)
@@ -133,12 +144,17 @@ class Generator:
                 batch.append(tokens)
 
     def _micro_batches(self, prompts: Sequence[Sequence[int]]) -> list[_MicroBatch]:
-        started = [[self._vocabulary.end_of_text, *prompt] for prompt in prompts]
+        started = self._started(prompts)
         rows = -(-len(started) // self._together)
         started += [started[0]] * (rows * self._together - len(started))
         length = max(len(prompt) for prompt in started)
         parts = [started[first : first + rows] for first in range(0, len(started), rows)]
         return [_MicroBatch(part, length, self._layout.device) for part in parts]
+
+    def _started(self, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+        """The prompts with what a text begins with."""
+        start, blank = self._vocabulary.start, self._vocabulary.blank
+        return [[*start, *prompt] or [blank] for prompt in prompts]
 
     def _last_logits(self, batches: list[_MicroBatch]) -> Tensor | None:
         """Logits after the last token, fp32 [rows, vocabulary], where this rank has them."""
@@ -207,5 +223,6 @@ class Generator:
         return chosen
 
     def _until_end(self, row: list[int]) -> list[int]:
-        end = self._vocabulary.end_of_text
-        return row[: row.index(end)] if end in row else row
+        ends = self._vocabulary.ends
+        stop = next((place for place, token in enumerate(row) if token in ends), len(row))
+        return row[:stop]

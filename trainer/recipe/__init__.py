@@ -6,6 +6,7 @@ from trainer.recipe.checkpoint import CheckpointSection, RecoverySection
 from trainer.recipe.corpus import CorpusSection
 from trainer.recipe.data import DataSection, MixtureSource
 from trainer.recipe.evaluate import EvaluateSection
+from trainer.recipe.fine_tuning import ConversationsSection, LoraSection, PreferenceSection
 from trainer.recipe.load import load_recipe
 from trainer.recipe.model import ModelSection, RopeScaling
 from trainer.recipe.observe import KernelsSection, ObserveSection, ProfileSection
@@ -17,15 +18,18 @@ from trainer.recipe.size import parameter_count
 __all__ = [
     "BatchSection",
     "CheckpointSection",
+    "ConversationsSection",
     "CorpusSection",
     "DataSection",
     "EvaluateSection",
     "KernelsSection",
+    "LoraSection",
     "MixtureSource",
     "ModelSection",
     "ObserveSection",
     "OptimizerSection",
     "ParallelSection",
+    "PreferenceSection",
     "ProfileSection",
     "Recipe",
     "RecoverySection",

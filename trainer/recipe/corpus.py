@@ -45,7 +45,7 @@ class CorpusSection(Section):
     """Read s3:// without credentials."""
     path: str | None = None
     """Where the shards go; none: the cache, under the fingerprint of this section."""
-    vocab: Annotated[int, Field(ge=257)] = 4096
+    vocab: Annotated[int, Field(ge=259)] = 4096
     """Size of the tokenizer trained on the documents, where the recipe names no tokenizer."""
     validation: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.02
     """Share of the documents held out, chosen by their hash."""

@@ -12,7 +12,8 @@ class MixtureSource(Section):
     """One corpus of the mixture."""
 
     corpus: str
-    """The corpus folder, or its s3://, https:// or http:// URL."""
+    """The corpus folder, or its s3://, https:// or http:// URL. Fine-tuning also takes a set of
+    conversations or preferences: a .jsonl, .json or .parquet file, or a glob."""
     name: str | None = None
     """What metrics and curriculum call it; none: the folder's own name, with -2, -3, ... where
     that is taken."""

@@ -41,6 +41,8 @@ class ModelSection(Section):
     """Whether the output projection is the embedding matrix."""
     qk_norm: bool = False
     """Whether queries and keys pass an RMSNorm over the head, before the rotation."""
+    qkv_bias: bool = False
+    """Whether the projections to queries, keys and values add a bias, as Qwen2's do."""
     rope_theta: Annotated[float, Field(gt=0.0)] = 10000.0
     """Base of the rotary frequencies."""
     rope_scaling: RopeScaling | None = None

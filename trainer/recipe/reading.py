@@ -136,13 +136,13 @@ def _explain(kind: type[BaseModel], error: dict[str, Any], place: tuple[str, ...
 
 
 def _nearest(kind: type[BaseModel], place: tuple[str, ...]) -> str:
-    """The key that was probably meant: one of the same section, else of any."""
+    """The key that was probably meant: one of this name, of the same section, or any like it."""
     *section, wrong = place
     names = list(_dotted(kind))
     prefix = "".join(f"{part}." for part in section)
     siblings = [n for n in names if n.startswith(prefix) and "." not in n[len(prefix) :]]
-    close = difflib.get_close_matches(prefix + wrong, siblings, n=1, cutoff=0.6)
-    close = close or [n for n in names if n.rpartition(".")[2] == wrong][:1]
+    close = [n for n in names if n.rpartition(".")[2] == wrong][:1]
+    close = close or difflib.get_close_matches(prefix + wrong, siblings, n=1, cutoff=0.6)
     close = close or difflib.get_close_matches(".".join(place), names, n=1, cutoff=0.6)
     if close:
         return f"did you mean {close[0]}?"

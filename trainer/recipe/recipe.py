@@ -10,6 +10,7 @@ from trainer.recipe.checkpoint import CheckpointSection, RecoverySection
 from trainer.recipe.corpus import CorpusSection
 from trainer.recipe.data import DataSection
 from trainer.recipe.evaluate import EvaluateSection
+from trainer.recipe.fine_tuning import ConversationsSection, LoraSection, PreferenceSection
 from trainer.recipe.model import ModelSection
 from trainer.recipe.observe import KernelsSection, ObserveSection, ProfileSection
 from trainer.recipe.optimizer import OptimizerSection, ScheduleSection
@@ -21,7 +22,7 @@ class Recipe(Section):
     """One training stage, described completely; saved with the run as recipe.yaml."""
 
     stage: Literal["pretrain", "sft", "preference"] = "pretrain"
-    """What is learned; only `pretrain` is built so far."""
+    """What is learned: text; the answers in conversations; which of two answers is better."""
     run: str
     """The run directory, relative to the working directory."""
     seed: Count = 1234
@@ -43,7 +44,7 @@ class Recipe(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` takes CUDA where there is one."""
     model: ModelSection
-    """The shape of the transformer."""
+    """The shape of the transformer; left out of the file, that of `init_from`."""
     batch: BatchSection
     """How much is read a step."""
     parallel: ParallelSection = ParallelSection()
@@ -58,6 +59,12 @@ class Recipe(Section):
     """The stream of packed sequences."""
     corpus: CorpusSection | None = None
     """How the recipe's own corpus is built; none: `data.mixture` names built ones."""
+    conversations: ConversationsSection = ConversationsSection()
+    """How the sets of `stage: sft` and `preference` become tokens."""
+    preference: PreferenceSection = PreferenceSection()
+    """What `stage: preference` minimises."""
+    lora: LoraSection | None = None
+    """Train low-rank adapters on the frozen weights of `init_from`; none: all weights."""
     checkpoint: CheckpointSection = CheckpointSection()
     """When checkpoints are written and how many stay."""
     evaluate: EvaluateSection = EvaluateSection()

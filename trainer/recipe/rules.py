@@ -4,6 +4,7 @@ import importlib.util
 from typing import TYPE_CHECKING
 
 from trainer.errors import RecipeError
+from trainer.recipe.fine_tuning_rules import check_fine_tuning
 from trainer.recipe.mixture import check_mixture
 
 if TYPE_CHECKING:
@@ -15,8 +16,7 @@ VOCABULARY_MULTIPLE = 128
 
 def check_recipe(recipe: "Recipe") -> None:
     """Raise RecipeError where sections contradict each other, whatever the world size."""
-    if recipe.stage != "pretrain":
-        raise RecipeError(f"stage: {recipe.stage} is not built yet; use stage: pretrain")
+    check_fine_tuning(recipe)
     _check_heads(recipe)
     _check_division(recipe)
     _check_sequence(recipe)

@@ -12,6 +12,8 @@ def parameter_count(model: ModelSection, vocab: int) -> dict[str, int]:
     query = model.heads * model.head_width
     key_value = model.query_groups * model.head_width
     attention = model.hidden * (query + 2 * key_value) + query * model.hidden
+    if model.qkv_bias:
+        attention += query + 2 * key_value
     norms = 2 * model.hidden + (2 * model.head_width if model.qk_norm else 0)
     layer = attention + 3 * model.hidden * model.ffn + norms
     parts = {

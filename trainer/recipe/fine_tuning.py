@@ -1,0 +1,89 @@
+"""`conversations`, `preference` and `lora`: what fine-tuning adds to a recipe."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from trainer.recipe.section import Count, Names, Positive, Section
+
+LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+"""The linear layers of a block, by the names that Hugging Face and PEFT know them by."""
+
+
+class ConversationsSection(Section):
+    """How conversations and preferences become tokens; the files stand in `data.mixture`."""
+
+    template: str | None = None
+    """A Jinja chat template: a file, or "chatml"; none: the tokenizer's own, or ChatML."""
+    system: str | None = None
+    """System prompt of the conversations that have none; none: they stay without."""
+    too_long: Literal["drop", "cut", "stop"] = "drop"
+    """What becomes of a conversation above sequence_length: left out, cut at its end, or the run is
+    refused. A pair of answers is never cut."""
+    malformed: Literal["stop", "drop"] = "stop"
+    """What becomes of an example that cannot be used: the run is refused, or it is left out and
+    counted."""
+    validation: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.02
+    """Share of the examples of each set that is held out, chosen by their hash."""
+    shard_tokens: Positive = 1_000_000
+    """Tokens after which a shard of a set is closed."""
+    neftune_alpha: Annotated[float, Field(ge=0.0)] = 0.0
+    """Noise on the embeddings while training, uniform within alpha / sqrt(tokens x hidden)
+    (arXiv:2310.05914); 0: none."""
+
+
+class PreferenceSection(Section):
+    """What `stage: preference` minimises, and against which reference."""
+
+    loss: Literal["dpo", "ipo", "kto", "orpo", "simpo"] = "dpo"
+    """DPO (arXiv:2305.18290), IPO (2310.12036), KTO (2402.01306), ORPO (2403.07691), SimPO
+    (2405.14734)."""
+    beta: Annotated[float, Field(gt=0.0)] | None = None
+    """How strongly the reference holds the model (IPO: tau; ORPO: lambda; SimPO: the scale of its
+    rewards); none: 2.0 for simpo, else 0.1."""
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.0
+    """Chance that a preference is the wrong way round (conservative DPO); dpo and simpo only."""
+    length_normalised: bool = False
+    """Whether dpo's and ipo's log-probabilities are means over an answer's tokens, not sums."""
+    margin: Annotated[float, Field(ge=0.0)] = 0.5
+    """simpo: how far the chosen answer's reward is to be ahead (gamma)."""
+    desirable_weight: Annotated[float, Field(ge=0.0)] = 1.0
+    """kto: weight of the good answers."""
+    undesirable_weight: Annotated[float, Field(ge=0.0)] = 1.0
+    """kto: weight of the bad answers."""
+    nll_weight: Annotated[float, Field(ge=0.0)] = 0.0
+    """Weight of the chosen answers' own loss a token, beside a loss over pairs."""
+    reference: Literal["stored", "base"] = "stored"
+    """`stored`: the starting weights' log-probabilities, computed once before the first step and
+    kept with the data; `base`: of the frozen base under `lora`, at every step."""
+
+    @property
+    def strength(self) -> float:
+        """`beta`, the default resolved."""
+        if self.beta is not None:
+            return self.beta
+        return 2.0 if self.loss == "simpo" else 0.1
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether the loss compares with reference log-probabilities."""
+        return self.loss in ("dpo", "ipo", "kto")
+
+
+class LoraSection(Section):
+    """Low-rank adapters on a frozen base (arXiv:2106.09685): `init_from` names the base."""
+
+    rank: Positive = 16
+    """Inner width of an adapter."""
+    alpha: Annotated[float, Field(gt=0.0)] | None = None
+    """An adapter's output is scaled by alpha / rank; none: 2 x rank."""
+    targets: Names = LINEARS
+    """The linear layers that get one: names (q_proj), or patterns over whole names, such as
+    model.layers.1?.mlp.*."""
+    seed: Count = 0
+    """Where the adapters' first weights come from, together with the recipe's seed."""
+
+    @property
+    def scale(self) -> float:
+        """Alpha / rank, the default resolved."""
+        return (self.alpha if self.alpha is not None else 2.0 * self.rank) / self.rank
