@@ -136,13 +136,18 @@ def _explain(kind: type[BaseModel], error: dict[str, Any], place: tuple[str, ...
 
 
 def _nearest(kind: type[BaseModel], place: tuple[str, ...]) -> str:
-    """The key that was probably meant: one of this name, of the same section, or any like it."""
+    """The key that was probably meant.
+
+    One like it in the same section, else one of that very name; the other way round for a key
+    outside any section.
+    """
     *section, wrong = place
     names = list(_dotted(kind))
     prefix = "".join(f"{part}." for part in section)
     siblings = [n for n in names if n.startswith(prefix) and "." not in n[len(prefix) :]]
-    close = [n for n in names if n.rpartition(".")[2] == wrong][:1]
-    close = close or difflib.get_close_matches(prefix + wrong, siblings, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(prefix + wrong, siblings, n=1, cutoff=0.6)
+    same = [n for n in names if n.rpartition(".")[2] == wrong][:1]
+    close = near or same if section else same or near
     close = close or difflib.get_close_matches(".".join(place), names, n=1, cutoff=0.6)
     if close:
         return f"did you mean {close[0]}?"
