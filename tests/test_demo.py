@@ -1,5 +1,8 @@
 """The demo is the first thing that a person sees: its story must run, and its figures be true."""
 
+import itertools
+import json
+import os
 import re
 import subprocess
 import sys
@@ -8,31 +11,64 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from launch.shipped import find_recipe
+from tests.data.test_questions import many_functions
 from tests.training.runs import recipe_of, write_text
-from trainer.demo import REPEATED_STEPS, demo_recipe, repeating_recipe
+from trainer.data.questions import QuestionFiles
+from trainer.demo.examination import shown_questions
+from trainer.demo.recipes import REPEATED_STEPS, demo_recipes
 from trainer.evaluate.trigram import Trigram, trigrams_of_sequences
-from trainer.recipe import Recipe, learning_changes
+from trainer.recipe import Recipe, learning_changes, load_recipe
 
 STORY = """
 import sys
 from pathlib import Path
-import trainer.demo
+from trainer.demo.pretraining import compare_with_trigram
+from trainer.demo.recipes import Recipes, repeating_recipe
+from trainer.demo.story import tell
 from trainer.recipe import Recipe
 
-folder, recipe = Path(sys.argv[1]), Recipe.from_yaml(Path(sys.argv[2]).read_text())
-trainer.demo.demo_recipe = lambda folder: recipe
-trainer.demo.run_demo(folder)
-print(trainer.demo.compare_with_trigram(recipe, Path(recipe.corpus.path)))
+folder = Path(sys.argv[1])
+recipe, sft, preference = (Recipe.from_yaml(Path(path).read_text()) for path in sys.argv[2:])
+tell(Recipes(recipe, repeating_recipe(recipe), sft, preference, folder / "run-questions", 200))
+print(compare_with_trigram(recipe, Path(recipe.corpus.path)))
 """
 
 
-def tell(tmp_path: Path) -> str:
-    keys = {"checkpoint__every": 3, "checkpoint__keep": 0, "evaluate__every": 8}
-    recipe = recipe_of(tmp_path / "run", tmp_path, zero__stage=1, **keys)
-    (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
-    command = [sys.executable, "-W", "ignore", "-c", STORY, tmp_path / "run"]
+def small_recipes(folder: Path) -> list[Recipe]:
+    """The three stages with a tiny model, and few steps."""
+    keys = {
+        **{"sequence_length": 160, "batch__sequences": 4, "zero__stage": 1},
+        **{"checkpoint__every": 3, "checkpoint__keep": 0, "corpus__packages": ["flock"]},
+    }
+    recipe = recipe_of(folder / "run", folder, **keys, evaluate__every=8)
+    later = {"device": "cpu", "model": recipe.model, "sequence_length": 160, "steps": 3}
+    shipped = demo_recipes(folder / "run")
+    small = []
+    for stage in (shipped.fine_tuning, shipped.preference):
+        changed = stage.model_dump(mode="json") | later | {"model": recipe.model.model_dump()}
+        changed["batch"] |= {"sequences": 4, "micro": 2}
+        changed["schedule"] = {"warmup": 1}
+        changed["evaluate"] |= {"every": 3}
+        small.append(Recipe.from_keys(changed))
+    return [recipe, *small]
+
+
+def tell(folder: Path) -> str:
+    paths = []
+    for recipe in small_recipes(folder):
+        paths.append(folder / f"{recipe.stage}.yaml")
+        paths[-1].write_text(recipe.to_yaml())
     told = subprocess.run(
-        [*command, tmp_path / "recipe.yaml"], capture_output=True, text=True, timeout=240
+        [sys.executable, "-W", "ignore", "-c", STORY, folder, *paths],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        env={
+            **os.environ,
+            **{"PYTHONPATH": str(folder / "site"), "LYCEUM_CACHE": str(folder / "cache")},
+            "COLUMNS": "160",
+        },
     )
     assert told.returncode == 0, told.stderr
     return told.stdout
@@ -42,6 +78,8 @@ def tell(tmp_path: Path) -> str:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("demo")
     write_text(folder)
+    (folder / "site" / "flock").mkdir(parents=True)
+    (folder / "site" / "flock" / "__init__.py").write_text(many_functions(150))
     return folder
 
 
@@ -57,7 +95,9 @@ def test_the_story_is_told_to_its_end(story: str) -> None:
         "pre-training",
         "after training",
         "trigram",
-        "lyceum generate",
+        "fine-tuning on the answers",
+        "preferring right answers",
+        "lyceum chat",
     ):
         assert words in story
     difference = re.search(r"differ by (\S+) at most", story)
@@ -80,21 +120,79 @@ def test_the_trigram_reads_what_the_model_read(story: str, folder: Path) -> None
     assert f"tokens_read={read}," in story
 
 
+def stages_of(story: str) -> dict[str, tuple[float, float]]:
+    """The story's figures of held-out names: nats a token, percent preferred."""
+    rows = re.findall(r"│ (pre-trained|fine-tuned|preferring) +│ +([\d.]+) │ +([\d.]+)%", story)
+    return {stage: (float(nats), float(share)) for stage, nats, share in rows}
+
+
 def test_told_again_it_ends_the_same(story: str, folder: Path) -> None:
     """Catches a demo that can be run only once, or that trains on beyond its end."""
+    runs = [Path(recipe.run) / "metrics.jsonl" for recipe in small_recipes(folder)]
+    before = [run.read_bytes() for run in runs]
+    again = tell(folder)
     scores = re.findall(r"Scores\(.*\)", story)
-    assert re.findall(r"Scores\(.*\)", tell(folder)) == scores
+    assert len(scores) == 1 and re.findall(r"Scores\(.*\)", again) == scores
+    assert len(stages_of(story)) == 3 and stages_of(again) == stages_of(story)
+    assert [run.read_bytes() for run in runs] == before
+
+
+def test_the_story_shows_what_was_measured(story: str, folder: Path) -> None:
+    """Catches a figure of another run, of other names, or one that nobody measured."""
+    metrics = (folder / "run-preference" / "metrics.jsonl").read_text().splitlines()
+    last = json.loads(metrics[-1])
+    assert f"{last['eval/reward_accuracy']:.1%}, loss" in story
+    stages = stages_of(story)
+    # Negative control: three steps on answers make the answers likelier.
+    assert stages["fine-tuned"][0] < stages["pre-trained"][0] - 0.1
+
+
+def test_every_model_is_asked_about_trained_and_held_out_names(story: str, folder: Path) -> None:
+    """Catches a comparison of answers that only shows what was learnt by heart."""
+    files = QuestionFiles(folder / "run-questions")
+    shown = shown_questions(files)
+    assert [one.held_out for one in shown] == [False, False, True, True]
+    assert len({one.question for one in shown}) == 4
+    for one in shown:
+        where = files.questions(one.held_out)
+        assert one.question in where.read_text(encoding="utf-8")
+        assert one.question.split("`")[1] in story
 
 
 def test_the_shipped_recipe_can_be_repeated_at_another_layout(tmp_path: Path) -> None:
-    """Catches a demo recipe that its own last chapter would refuse."""
-    recipe = demo_recipe(tmp_path)
-    again = repeating_recipe(recipe)
-    assert learning_changes(recipe, again) == []
-    recipe.validate_world(2, "cpu")
-    again.validate_world(2, "cpu")
+    """Catches a demo recipe that its own chapter on layouts would refuse."""
+    recipes = demo_recipes(tmp_path)
+    recipe = recipes.pretraining
+    assert learning_changes(recipe, recipes.again) == []
     assert (recipe.steps - REPEATED_STEPS) % recipe.checkpoint.every == 0
     assert recipe.steps % recipe.evaluate.every == 0
+
+
+def test_each_stage_goes_on_from_the_one_before(tmp_path: Path) -> None:
+    """Catches a stage that starts from other weights, another shape, or other questions."""
+    recipes = demo_recipes(tmp_path / "run")
+    stages = [recipes.pretraining, recipes.fine_tuning, recipes.preference]
+    assert [recipe.stage for recipe in stages] == ["pretrain", "sft", "preference"]
+    for recipe in (*stages, recipes.again):
+        recipe.validate_world(2, "cpu")
+    for before, recipe in itertools.pairwise(stages):
+        assert recipe.init_from == before.run
+        assert recipe.model == before.model
+        assert recipe.sequence_length == before.sequence_length
+        assert recipe.steps % recipe.evaluate.every == 0
+    files = QuestionFiles(recipes.questions)
+    sources = [recipe.data.mixture[0].corpus for recipe in stages[1:]]
+    assert sources == [str(files.questions(False)), str(files.pairs(False))]
+    # One stage shares out the batch, the other each matrix.
+    assert [recipe.parallel.tensor for recipe in stages[1:]] == [1, 2]
+
+
+def test_the_shipped_stages_have_the_shape_of_the_first() -> None:
+    """Catches a recipe that runs in the demo and by its own name is refused."""
+    recipes = [load_recipe(find_recipe(name)) for name in ("demo", "demo-sft", "demo-preference")]
+    for before, recipe in itertools.pairwise(recipes):
+        assert recipe.model == before.model
+        assert recipe.init_from == before.run
 
 
 def test_a_trigram_beats_guessing_here() -> None:

@@ -14,7 +14,7 @@ FLOORS = [
     {"trainer.demo", "trainer.bench", "launch", "trainer.show"},
     {"trainer.loop", "trainer.watch", "trainer.run", "trainer.start"},
     {"trainer.stages"},
-    {"trainer.evaluate"},
+    {"trainer.evaluate", "trainer.hugging_face"},
     {"trainer.checkpoint", "trainer.recovery"},
     {"trainer.model", "trainer.data"},
     {"trainer.parallel"},

@@ -176,6 +176,37 @@ def _generate(call: Namespace) -> int:
     return run_local(worker, call.nproc)
 
 
+def _import(call: Namespace) -> int:
+    from trainer.hugging_face.importing import import_command
+
+    import_command(Path(call.folder), Path(call.checkpoint))
+    return 0
+
+
+def _export(call: Namespace) -> int:
+    if call.adapter:
+        from trainer.hugging_face.adapters import export_adapter_command
+
+        export_adapter_command(Path(call.checkpoint), Path(call.folder), call.base)
+        return 0
+    from trainer.hugging_face.exporting import export_command
+
+    export_command(
+        Path(call.checkpoint), Path(call.folder), shard_gb=call.shard_gb, dtype=call.dtype
+    )
+    return 0
+
+
+def _chat(call: Namespace) -> int:
+    from trainer.evaluate.chat import chat_command
+    from trainer.evaluate.generate import Sampling
+
+    sampling = Sampling(call.tokens, call.temperature, call.top_k, call.top_p, call.seed)
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    chat_command(Path(call.checkpoint), call.system, sampling, world_size)
+    return 0
+
+
 def _checkpoint_list(call: Namespace) -> int:
     from trainer.checkpoint.report import list_command
 
@@ -264,6 +295,9 @@ _VERBS: dict[str, Verb] = {
     "train": _train,
     "evaluate": _evaluate,
     "generate": _generate,
+    "chat": _chat,
+    "import": _import,
+    "export": _export,
     "checkpoint ls": _checkpoint_list,
     "checkpoint verify": _checkpoint_verify,
     "checkpoint prune": _checkpoint_prune,

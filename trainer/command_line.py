@@ -58,6 +58,7 @@ def _grammar(verbs: dict[str, Verb]) -> _Parser:
     _add_corpus(verb)
     _add_train(verb)
     _add_reading(verb)
+    _add_hugging_face(verb)
     _add_checkpoint(verb)
 
     _add_bench(verb)
@@ -140,12 +141,45 @@ def _add_reading(verb: Callable[..., _Parser]) -> None:
     prompt = generate.add_mutually_exclusive_group(required=True)
     prompt.add_argument("--prompt", metavar="TEXT", help="what the text begins with")
     prompt.add_argument("--prompts", metavar="FILE", help="one prompt a line")
-    generate.add_argument("--tokens", type=_positive, default=128, metavar="N", help="at most")
-    generate.add_argument("--temperature", type=float, default=0.8, metavar="T", help="0: greedy")
-    generate.add_argument("--top-k", type=_count, default=0, metavar="K", help="0: all tokens")
-    generate.add_argument("--top-p", type=float, default=1.0, metavar="P", help="1: all tokens")
-    generate.add_argument("--seed", type=_count, default=0, metavar="S")
+    _sampling(generate, tokens=128)
     generate.add_argument("--nproc", type=_positive, metavar="N", help="local ranks to start")
+
+
+def _add_hugging_face(verb: Callable[..., _Parser]) -> None:
+    bring = verb("import", "make a checkpoint of a Hugging Face model folder")
+    bring.add_argument("folder", metavar="DIR", help="config.json, safetensors, tokenizer.json")
+    bring.add_argument("checkpoint", metavar="CHECKPOINT", help="run directory to make")
+    export = verb("export", "make a Hugging Face model folder of a checkpoint")
+    _checkpoint(export)
+    export.add_argument("folder", metavar="DIR", help="folder to make")
+    export.add_argument(
+        "--shard-gb", type=float, default=5.0, metavar="G", help="gigabytes a file holds at most"
+    )
+    export.add_argument(
+        "--dtype",
+        choices=("stored", "fp32", "bf16"),
+        default="stored",
+        help="type of the weights; stored: as they were saved",
+    )
+    export.add_argument(
+        "--adapter", action="store_true", help="LoRA adapters alone, in PEFT's format, not merged"
+    )
+    export.add_argument(
+        "--base", metavar="NAME", help="with --adapter: the model that PEFT is to load under them"
+    )
+
+    chat = verb("chat", "talk with a checkpoint")
+    _checkpoint(chat)
+    chat.add_argument("--system", metavar="TEXT", help="system prompt")
+    _sampling(chat, tokens=512)
+
+
+def _sampling(parser: argparse.ArgumentParser, tokens: int) -> None:
+    parser.add_argument("--tokens", type=_positive, default=tokens, metavar="N", help="at most")
+    parser.add_argument("--temperature", type=float, default=0.8, metavar="T", help="0: greedy")
+    parser.add_argument("--top-k", type=_count, default=0, metavar="K", help="0: all tokens")
+    parser.add_argument("--top-p", type=float, default=1.0, metavar="P", help="1: all tokens")
+    parser.add_argument("--seed", type=_count, default=0, metavar="S")
 
 
 def _add_checkpoint(verb: Callable[..., _Parser]) -> None:

@@ -10,21 +10,23 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from trainer.checkpoint import rotate, save_checkpoint
+from trainer.checkpoint import folder_name, rotate, save_checkpoint
+from trainer.checkpoint.base import Base
 from trainer.checkpoint.state import training_pieces
 from trainer.data.batch import Batch
 from trainer.data.mixture import stages_of_recipe
 from trainer.data.remote.place import Place
 from trainer.data.shares import changes_of_shares, realised_shares
 from trainer.data.tokenizer import Tokenizer
+from trainer.data.trace import trace
+from trainer.errors import DataError
 from trainer.evaluate.generate import Generator, Sampling, Vocabulary
-from trainer.evaluate.perplexity import validation_loss
-from trainer.model.next_token import NextToken, supervised_in
+from trainer.model.next_token import supervised_in
 from trainer.parallel.layout import Layout
 from trainer.parallel.schedule import Losses, finalize_gradients
 from trainer.parallel.zero import Optimizer, StepOutcome
 from trainer.recipe import Recipe
-from trainer.stages import pretrain
+from trainer.stages import Setting, create_stage
 from trainer.stages.learning_rate import learning_rate
 
 _log = logging.getLogger(__name__)
@@ -49,10 +51,14 @@ class Counters:
 
 @dataclass(frozen=True)
 class Counts:
-    """What all ranks know of a step before it is made: global token counts, and any stop."""
+    """What all ranks know of a step before it is made: global token counts, and any stop.
+
+    `weight`: what the loss is a mean over, fp32 []: targets, or pairs.
+    """
 
     tokens: int
-    supervised: Tensor
+    supervised: int
+    weight: Tensor
     stop: bool
 
 
@@ -68,6 +74,7 @@ class Run:
         chunks: list[Any],
         optimizer: Optimizer,
         counters: Counters,
+        base: Base | None = None,
     ) -> None:
         self.recipe = recipe
         self.layout = layout
@@ -77,9 +84,12 @@ class Run:
         self.optimizer = optimizer
         self.counters = counters
         self.folder = Path(recipe.run)
+        self._base = base
         self._saved_step = counters.step
-        self._passes = NextToken(chunks, recipe, layout)
-        self._stream = pretrain.open_stream(recipe, folders, layout, counters.stream)
+        self.stage = create_stage(
+            Setting(recipe, layout, folders, tokenizer, chunks, counters.step)
+        )
+        self._stream = self.stage.open_stream(counters.stream)
         self._stages = stages_of_recipe(recipe)
         self._names = recipe.data.names() or ("corpus",)
 
@@ -99,19 +109,37 @@ class Run:
 
     def count(self, batch: Batch, stop: bool) -> Counts:
         """Add up the batch's tokens and the wishes to stop, in one exchange among all ranks."""
-        own = [pretrain.tokens_in(batch), supervised_in(batch), int(stop)]
+        tokens = batch.tokens.numel() - batch.padding
+        own = [tokens, supervised_in(batch), self.stage.weight_of(batch), int(stop)]
         sums = torch.tensor(own, dtype=torch.float64, device=self.layout.device)
         dist.all_reduce(sums)
         # Every rank of a replica read the same rows.
         copies = self.layout.world_size // self.layout.data.size
-        tokens, supervised, stops = sums.tolist()
-        device_count = torch.tensor(supervised / copies, device=self.layout.device)
-        return Counts(int(tokens) // copies, device_count.float(), stops > 0)
+        tokens, supervised, weight, stops = (int(total) for total in sums.tolist())
+        if not weight:
+            self._refuse(batch)
+        shared = torch.tensor(float(weight // copies), device=self.layout.device)
+        return Counts(tokens // copies, supervised // copies, shared, stops > 0)
+
+    def _refuse(self, batch: Batch) -> None:
+        """Raise DataError for a batch without a target, naming the examples that made it."""
+        entries = trace(
+            self.stage.stream_arguments(),
+            self.recipe.batch.sequences,
+            step=1,
+            state=self.counters.stream,
+        )
+        names = list(dict.fromkeys(entry.document_id for entry in entries))
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        raise DataError(
+            f"step {self.step + 1}: no token of its batch is supervised; it is made of"
+            f" {', '.join(names[:3])}{more}: see conversations.template and too_long"
+        )
 
     def forward_backward(self, batch: Batch, counts: Counts) -> Losses:
         """All micro-batches forward and backward; gradients end up averaged over the replicas."""
         with self.optimizer.accumulate():
-            losses = self._passes.run(batch, counts.supervised)
+            losses = self.stage.run(batch, counts.weight)
             finalize_gradients(self.chunks, self.layout, losses)
         return losses
 
@@ -125,7 +153,7 @@ class Run:
         self.counters.step += 1
         self.counters.updates = self.optimizer.updates
         self.counters.tokens += counts.tokens
-        self.counters.supervised_tokens += int(counts.supervised)
+        self.counters.supervised_tokens += counts.supervised
         before = self.counters.stream
         for line in changes_of_shares(self._stages, self._names, before, batch.state):
             _log.info("after step %d: %s", self.step, line)
@@ -136,9 +164,14 @@ class Run:
         assert self.counters.stream is not None, "a step has been made"
         return realised_shares(self.counters.stream, self._names)
 
+    def figures(self, losses: Losses, counts: Counts) -> dict[str, float]:
+        """`preference/NAME`: what a step measured of its pairs; {} in other stages."""
+        named = self.stage.figures(losses, counts.weight)
+        return {f"{self.recipe.stage}/{name}": value for name, value in named.items()}
+
     def validate(self) -> dict[str, float]:
-        """Nats a token over the recipe's validation sequences, the same at every layout."""
-        return {"loss": validation_loss(self.chunks, self.recipe, self.layout, self.folders).nats}
+        """Figures over the recipe's validation sequences, the same at every layout."""
+        return self.stage.validate()
 
     def sample(self) -> list[tuple[str, str]]:
         """Texts that go on from the recipe's prompts, drawn from (seed, step)."""
@@ -162,8 +195,11 @@ class Run:
         attachments = {"recipe.yaml": self.recipe.to_yaml().encode()}
         for name, content in self.tokenizer.files.items():
             attachments[f"tokenizer/{name}"] = content
+        folder = self.folder / "checkpoints"
+        if self._base is not None:
+            attachments |= self._base.attachment(folder / folder_name(self.step))
         path = save_checkpoint(
-            self.folder / "checkpoints",
+            folder,
             self.step,
             training_pieces(self.chunks, self.optimizer, self.layout),
             model=self.recipe.model.model_dump(mode="json"),

@@ -10,9 +10,10 @@ from typing import Any, TypeVar, cast
 
 import trainer.errors
 from kernels.attention import CHOICES
-from trainer.checkpoint import latest_checkpoint, open_checkpoint, resolve_checkpoint
+from trainer.checkpoint import latest_checkpoint, resolve_checkpoint
 from trainer.checkpoint.agreement import Ranks
-from trainer.checkpoint.state import restore_training, restore_weights
+from trainer.checkpoint.starting import open_resumed, start_from
+from trainer.checkpoint.state import restore_training
 from trainer.data.manifest import check_tokenizer, load_manifest
 from trainer.data.remote.place import Place, place
 from trainer.data.stream import corpus_folders
@@ -48,6 +49,8 @@ def open_run(recipe: Recipe, force: bool) -> Iterator[Run]:
         with ExitStack() as held:
             folder = Path(recipe.run)
             on_first_rank(ranks, lambda: held.enter_context(RunLock(folder)) and None)
+            base = on_first_rank(ranks, lambda: _base(recipe))
+            recipe = recipe.model_copy(update=base)
             found = on_first_rank(ranks, lambda: [str(path) for path in corpus_folders(recipe)])
             folders = [place(path) for path in found]
             tokenizer = _tokenizer(recipe, folders)
@@ -79,12 +82,41 @@ def on_first_rank(ranks: Ranks, action: Callable[[], _T]) -> _T:
     return shared
 
 
+def _base(recipe: Recipe) -> dict[str, str]:
+    """What the recipe leaves to `init_from`: which checkpoint that is now, and its tokenizer."""
+    if recipe.init_from is None:
+        return {}
+    base = _earlier_base(recipe, Path(recipe.init_from)) or resolve_checkpoint(
+        Path(recipe.init_from)
+    )
+    found = {"init_from": str(base)}
+    if recipe.stage != "pretrain" and recipe.tokenizer is None:
+        found["tokenizer"] = str(base / "tokenizer")
+    return found
+
+
+def _earlier_base(recipe: Recipe, named: Path) -> Path | None:
+    """Where a run that goes on began: the base's own run may have newer checkpoints by now."""
+    saved = Path(recipe.run) / "recipe.yaml"
+    if latest_checkpoint(Path(recipe.run)) is None or not saved.exists():
+        return None
+    old = Recipe.from_yaml(saved.read_text(encoding="utf-8"), str(saved)).init_from
+    base = Path(old) if old is not None else None
+    return base if base is not None and named in (base, *base.parents) else None
+
+
 def _tokenizer(recipe: Recipe, folders: list[Place]) -> Tokenizer:
-    """The run's tokenizer; every corpus must have been made with it."""
+    """The run's tokenizer; every corpus must have been made with it.
+
+    That of a set has the chat template with which its conversations were rendered.
+    """
     remote = recipe.data.remote
-    tokenizer = load_tokenizer(recipe.tokenizer or folders[0] / "tokenizer", remote)
-    for folder in folders:
-        check_tokenizer(load_manifest(folder, remote), tokenizer.fingerprint, folder)
+    manifests = [load_manifest(folder, remote) for folder in folders]
+    sets = [folder for folder, made in zip(folders, manifests, strict=True) if made.marked]
+    source = sets[0] / "tokenizer" if sets else recipe.tokenizer or folders[0] / "tokenizer"
+    tokenizer = load_tokenizer(source, remote)
+    for folder, manifest in zip(folders, manifests, strict=True):
+        check_tokenizer(manifest, tokenizer.fingerprint, folder)
     return tokenizer
 
 
@@ -187,8 +219,9 @@ def _build(
     chunks = build_model(recipe, recipe.model.vocab, layout)
     optimizer = create_optimizer(chunks, recipe, layout)
     counters = Counters()
+    base = None
     if point is not None:
-        reader = open_checkpoint(Path(point["checkpoint"]))
+        reader, base = open_resumed(Path(point["checkpoint"]), recipe)
         reader.require_model(_model_keys(recipe, reader.model))
         counters = Counters(**reader.counters)
         if not point["kept"]:
@@ -197,10 +230,9 @@ def _build(
         restore_training(reader, chunks, optimizer, layout)
         _log.info("resuming from %s", reader.folder)
     elif recipe.init_from is not None:
-        source = resolve_checkpoint(Path(recipe.init_from))
-        restore_weights(open_checkpoint(source), chunks, optimizer, layout)
-        _log.info("starting from the weights of %s", source)
-    return Run(recipe, layout, folders, tokenizer, chunks, optimizer, counters)
+        base = start_from(recipe, chunks, optimizer, layout)
+        _log.info("starting from the weights of %s", recipe.init_from)
+    return Run(recipe, layout, folders, tokenizer, chunks, optimizer, counters, base)
 
 
 def _model_keys(recipe: Recipe, saved: dict[str, Any]) -> dict[str, Any]:

@@ -115,6 +115,7 @@ class Watch:
             "memory_gib": memory.item(),
             "skipped": skipped,
             **run.mixture_shares(),
+            **run.figures(losses, counts),
         }
 
     def evaluated(self, values: dict[str, float]) -> None:

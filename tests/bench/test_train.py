@@ -47,6 +47,7 @@ def test_figures_come_from_alternating_pairs(tmp_path: Path) -> None:
     [
         {},
         {"model__tied_embeddings": True, "model__qk_norm": True},
+        {"model__qkv_bias": True},
         {"model__rope_scaling": SCALING, "model__head_size": 24},
     ],
 )

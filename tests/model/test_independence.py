@@ -4,7 +4,14 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from tests.parity.ranks import on_ranks
 from tests.parity.training import VOCAB, recipe_of
@@ -60,6 +67,11 @@ def peer_weights(ours: dict[str, torch.Tensor], layers: int) -> dict[str, torch.
         theirs[f"{new}mlp.down_proj.weight"] = ours[f"{old}mlp.linear_fc2.weight"]
         theirs[f"{new}input_layernorm.weight"] = ours[f"{old}input_layernorm.weight"]
         theirs[f"{new}post_attention_layernorm.weight"] = ours[f"{old}pre_mlp_layernorm.weight"]
+        if f"{old}self_attention.linear_qkv.bias" in ours:
+            biases = ours[f"{old}self_attention.linear_qkv.bias"].view(2, 4, 16)
+            theirs[f"{new}self_attn.q_proj.bias"] = biases[:, :2].reshape(64)
+            theirs[f"{new}self_attn.k_proj.bias"] = biases[:, 2].reshape(32)
+            theirs[f"{new}self_attn.v_proj.bias"] = biases[:, 3].reshape(32)
         for ours_name, theirs_name in (("q_layernorm", "q_norm"), ("k_layernorm", "k_norm")):
             if f"{old}self_attention.{ours_name}.weight" in ours:
                 weight = ours[f"{old}self_attention.{ours_name}.weight"]
@@ -83,8 +95,9 @@ def peer_weights(ours: dict[str, torch.Tensor], layers: int) -> dict[str, torch.
             },
         ),
         ({"model__qk_norm": True}, {"head_dim": 16}),
+        ({"model__qkv_bias": True}, {}),
     ],
-    ids=["llama", "tied", "llama-3 rope", "qk-norm"],
+    ids=["llama", "tied", "llama-3 rope", "qk-norm", "biases"],
 )
 def test_logits_equal_those_of_transformers(keys: dict[str, Any], peer: dict[str, Any]) -> None:
     """Catches a mistake that our own layouts would all share."""
@@ -96,9 +109,10 @@ def test_logits_equal_those_of_transformers(keys: dict[str, Any], peer: dict[str
         **{"num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2},
         **{"rms_norm_eps": 1e-5, "max_position_embeddings": SEQUENCE},
     }
-    qk_norm = "model__qk_norm" in keys
-    if qk_norm:
+    if "model__qk_norm" in keys:
         model = Qwen3ForCausalLM(Qwen3Config(**options, **peer))
+    elif "model__qkv_bias" in keys:
+        model = Qwen2ForCausalLM(Qwen2Config(**options, **peer))
     else:
         model = LlamaForCausalLM(LlamaConfig(**options, **peer))
     missing, unexpected = model.load_state_dict(peer_weights(weights, 4), strict=False)

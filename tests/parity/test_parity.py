@@ -64,6 +64,10 @@ LAYOUTS: list[tuple[int, dict[str, Any]]] = [
     ),
     (8, {"parallel__tensor": 2, "parallel__context": 2, "zero__stage": 3}),
     (8, {"parallel__pipeline": 4, "zero__stage": 2, "batch__micro": 1}),
+    (2, {"model__qkv_bias": True, "parallel__tensor": 2}),
+    (2, {"model__qkv_bias": True, "parallel__tensor": 2, "parallel__sequence": True}),
+    (2, {"model__qkv_bias": True, "zero__stage": 3, "model__qk_norm": True}),
+    (4, {"model__qkv_bias": True, "parallel__tensor": 2, "zero__stage": 2}),
 ]
 
 
@@ -74,16 +78,17 @@ def name(layout: tuple[int, dict[str, Any]]) -> str:
 
 
 @cache
-def one_process(tied: bool, steps: int) -> Curve:
+def one_process(tied: bool, steps: int, **model: bool) -> Curve:
     """The reference curve; batch, clipping and data as everywhere."""
-    return on_ranks(1, train_steps, recipe_of(model__tied_embeddings=tied), steps)[0]
+    return on_ranks(1, train_steps, recipe_of(model__tied_embeddings=tied, **model), steps)[0]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=name)
 def test_layout_learns_what_one_process_learns(layout: tuple[int, dict[str, Any]]) -> None:
     """Catches any wrong or missing exchange between ranks, in forward, backward, norm or step."""
     ranks, keys = layout
-    reference = one_process(keys.get("model__tied_embeddings", False), 5)
+    others = {key: keys[key] for key in ("model__qkv_bias", "model__qk_norm") if key in keys}
+    reference = one_process(keys.get("model__tied_embeddings", False), 5, **others)
     for curve in on_ranks(ranks, train_steps, recipe_of(**keys), 5):
         assert curve.losses == pytest.approx(reference.losses, abs=LOSS_TOLERANCE, rel=0)
         assert curve.norms[0] == pytest.approx(reference.norms[0], rel=1e-5)

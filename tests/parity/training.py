@@ -1,5 +1,6 @@
 """A few training steps of a tiny model at any layout, and what must be equal to one process."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from trainer.data.batch import IGNORE, Batch
 from trainer.model.logical import logical_parameters
 from trainer.model.next_token import NextToken
 from trainer.model.transformer import build_model
-from trainer.parallel.layout import create_layout, leave
+from trainer.parallel.layout import Layout, create_layout, leave
 from trainer.parallel.schedule import finalize_gradients
 from trainer.parallel.zero import create_optimizer
 from trainer.recipe import Recipe
@@ -76,11 +77,21 @@ def batch_of(step: int) -> Batch:
     return Batch(tokens[:, :-1].contiguous(), labels, positions, step * SEQUENCES, {})
 
 
-def train_steps(recipe: Recipe, steps: int, leave_out: str | None = None) -> Curve:
-    """Train from the recipe's seed; `leave_out` "finalize" plants a missing all-reduce."""
+def train_steps(
+    recipe: Recipe,
+    steps: int,
+    leave_out: str | None = None,
+    prepare: Callable[[list[Any], Layout], None] | None = None,
+) -> Curve:
+    """Train from the recipe's seed; `leave_out` "finalize" plants a missing all-reduce.
+
+    `prepare` may change the weights that the model starts with.
+    """
     layout = create_layout(recipe)
     try:
         chunks = build_model(recipe, VOCAB, layout)
+        if prepare is not None:
+            prepare(chunks, layout)
         passes = NextToken(chunks, recipe, layout)
         optimizer = create_optimizer(chunks, recipe, layout)
         share = SEQUENCES // layout.data.size
@@ -96,6 +107,8 @@ def train_steps(recipe: Recipe, steps: int, leave_out: str | None = None) -> Cur
                     finalize_gradients(chunks, layout, measured)
             if step == 0:
                 for logical in logical_parameters(chunks, layout):
+                    if not logical.parameter.requires_grad:
+                        continue
                     gradient = optimizer.gradient(logical.parameter)
                     for box in logical.boxes:
                         values = box.of(gradient).detach().float().cpu().numpy().copy()

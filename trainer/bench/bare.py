@@ -41,6 +41,7 @@ class BareConfig:
     head_size: int
     tied_embeddings: bool = False
     qk_norm: bool = False
+    qkv_bias: bool = False
     rope_theta: float = 10000.0
     rope_scaling: RopeScaling | None = None
     norm_eps: float = 1e-5
@@ -73,9 +74,9 @@ class Attention(nn.Module):
         super().__init__()
         self.config = config
         queries, keys = config.heads * config.head_size, config.kv_heads * config.head_size
-        self.q_proj = nn.Linear(config.hidden, queries, bias=False)
-        self.k_proj = nn.Linear(config.hidden, keys, bias=False)
-        self.v_proj = nn.Linear(config.hidden, keys, bias=False)
+        self.q_proj = nn.Linear(config.hidden, queries, bias=config.qkv_bias)
+        self.k_proj = nn.Linear(config.hidden, keys, bias=config.qkv_bias)
+        self.v_proj = nn.Linear(config.hidden, keys, bias=config.qkv_bias)
         self.o_proj = nn.Linear(queries, config.hidden, bias=False)
         self.q_norm: nn.Module = nn.Identity()
         self.k_norm: nn.Module = nn.Identity()
@@ -152,6 +153,8 @@ class BareModel(nn.Module):
                 residual = name.endswith(("o_proj.weight", "down_proj.weight"))
                 std = config.init_std / (math.sqrt(2 * config.layers) if residual else 1.0)
                 nn.init.normal_(parameter, std=std)
+            elif name.endswith(".bias"):
+                nn.init.zeros_(parameter)
         if config.tied_embeddings:
             self.lm_head.weight = self.embed_tokens.weight
 
@@ -176,6 +179,7 @@ class BareTraining:
     eps: float = 1e-8
     weight_decay: float = 0.1
     decay_norms: bool = False
+    decay_biases: bool = False
     decay_embeddings: bool = False
     clip: float = 1.0
     bf16: bool = False
@@ -186,9 +190,12 @@ def bare_optimizer(model: BareModel, training: BareTraining) -> torch.optim.Adam
     groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
     for name, parameter in model.named_parameters():
         embedding = name.startswith(("embed_tokens", "lm_head"))
-        norm = parameter.dim() == 1
-        decayed = (training.decay_norms or not norm) and (
-            training.decay_embeddings or not embedding
+        bias = name.endswith(".bias")
+        norm = parameter.dim() == 1 and not bias
+        decayed = (
+            (training.decay_norms or not norm)
+            and (training.decay_biases or not bias)
+            and (training.decay_embeddings or not embedding)
         )
         groups[decayed].append(parameter)
     return torch.optim.AdamW(

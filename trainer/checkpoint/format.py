@@ -13,7 +13,7 @@ changed bit anywhere is found before a tensor is used.
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -48,13 +48,19 @@ class Piece:
 
     `tensor`: the box's values, any device, of shape [*box]; its first element stands at `offset`
     of the global tensor `key`, whose shape is `global_shape`. Zero-dimensional tensors have empty
-    tuples. The tensor may be a view of a live one: it is copied when it is written.
+    tuples. The tensor may be a view of a live one: it is copied when it is written. One on the meta
+    device says only what is to come: `produce` then gives the values when they are written.
     """
 
     key: str
     global_shape: tuple[int, ...]
     offset: tuple[int, ...]
     tensor: torch.Tensor
+    produce: Callable[[], torch.Tensor] | None = None
+
+    def values(self) -> torch.Tensor:
+        """The box's values."""
+        return self.tensor if self.produce is None else self.produce()
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,9 @@ for the hash.
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import torch
@@ -30,27 +32,51 @@ _NAMES = {
 }
 
 
-def write_tensors(path: Path, tensors: Sequence[tuple[str, torch.Tensor]]) -> StoredFile:
-    """Write named tensors (any device, contiguous or not) as one safetensors file, and fsync it.
+@dataclass(frozen=True)
+class Planned:
+    """A tensor that is about to be written; `produce` gives it, on any device, when it is due."""
 
-    Beyond the tensors themselves it needs the memory of one of them. Raises OSError (disk full).
+    name: str
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    produce: Callable[[], torch.Tensor]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its values."""
+        return prod(self.shape) * self.dtype.itemsize
+
+
+def write_tensors(
+    path: Path, tensors: Sequence[Planned], metadata: Mapping[str, str] | None = None
+) -> StoredFile:
+    """Write named tensors (contiguous or not) as one safetensors file, and fsync it.
+
+    One is produced after the other, so it needs the memory of one of them. `metadata`: what the
+    header says beside the tensors. Raises OSError (disk full).
     """
-    header: dict[str, object] = {}
+    header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
     end = 0
-    for name, tensor in tensors:
+    for tensor in tensors:
         start, end = end, end + tensor.nbytes
         entry = {"dtype": _NAMES[tensor.dtype], "shape": list(tensor.shape)}
-        header[name] = {**entry, "data_offsets": [start, end]}
+        header[tensor.name] = {**entry, "data_offsets": [start, end]}
     encoded = json.dumps(header).encode()
     encoded += b" " * (-len(encoded) % 8)  # the format aligns the data to 8 bytes
     with FileWriter(path) as out:
         out.write(len(encoded).to_bytes(8, "little"))
         out.write(encoded)
-        for _, tensor in tensors:
-            if tensor.numel():
-                flat = tensor.detach().cpu().contiguous().reshape(-1)
-                out.write(flat.view(torch.uint8).numpy().data)
+        for tensor in tensors:
+            _write_values(out, tensor)
     return out.stored()
+
+
+def _write_values(out: "FileWriter", planned: Planned) -> None:
+    values = planned.produce()
+    assert values.dtype == planned.dtype and tuple(values.shape) == planned.shape, planned.name
+    if values.numel():
+        flat = values.detach().cpu().contiguous().reshape(-1)
+        out.write(flat.view(torch.uint8).numpy().data)
 
 
 def write_bytes(path: Path, content: bytes) -> StoredFile:

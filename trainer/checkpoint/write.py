@@ -33,7 +33,7 @@ from trainer.checkpoint.partial import (
     remove_leftovers,
     set_aside,
 )
-from trainer.checkpoint.tensor_file import sync_folder, write_bytes, write_tensors
+from trainer.checkpoint.tensor_file import Planned, sync_folder, write_bytes, write_tensors
 from trainer.checkpoint.verify import size_fault
 from trainer.errors import CheckpointError, TrainingError
 
@@ -146,7 +146,11 @@ def _write_batch(path: Path, batch: list[Piece]) -> StoredFile:
     name, times = Counter(map(_name, batch)).most_common(1)[0]
     if times > 1:
         raise CheckpointError(f"tensor {name}: its pieces overlap")
-    return write_tensors(path, [(_name(piece), piece.tensor) for piece in batch])
+    planned = [
+        Planned(_name(piece), piece.tensor.dtype, tuple(piece.tensor.shape), piece.values)
+        for piece in batch
+    ]
+    return write_tensors(path, planned)
 
 
 def _box(file: str, piece: Piece) -> list[Any]:

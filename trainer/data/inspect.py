@@ -13,7 +13,8 @@ from trainer.data.card import write_card
 from trainer.data.curation import audit_size, load_curation
 from trainer.data.curation_tables import curation_tables
 from trainer.data.funnel_plots import plots_command
-from trainer.data.manifest import Manifest, Split, load_manifest
+from trainer.data.manifest import KINDS, Manifest, Split, load_manifest
+from trainer.data.marks import ID_MASK
 from trainer.data.packing import packing_summary
 from trainer.data.remote.place import local_folder
 from trainer.data.shards import ShardReader
@@ -59,6 +60,7 @@ def _overview(folder: Path, manifest: Manifest) -> Table:
     size = sum(shard.bytes for split in manifest.splits.values() for shard in split.shards)
     lines = {
         "corpus": str(folder),
+        "holds": manifest.kind,
         "source": str(settings.get("source", "unknown")),
         "tokenizer": f"{manifest.tokenizer_size} tokens, {manifest.tokenizer_fingerprint[:12]}",
         "stored as": f"{manifest.token_dtype}, {size / 2**20:.1f} MiB",
@@ -99,7 +101,7 @@ def _stored_lengths(folder: Path, split: Split, manifest: Manifest) -> list[np.n
 
 def _packing(folder: Path, manifest: Manifest, sequence_length: int) -> list[RenderableType]:
     lengths = _stored_lengths(folder, manifest.splits["train"], manifest)
-    if not lengths:
+    if not lengths or KINDS[manifest.kind] > 1:
         return []
     table = Table("packing", title=f"train, sequences of {sequence_length:,} tokens")
     for column in ("sequences", "padding", "documents split"):
@@ -135,7 +137,10 @@ def _samples(
         reader = ShardReader(folder, shard, manifest.token_dtype)
         for index in range(min(documents, shard.documents)):
             length = int(reader.lengths[index])
-            text = tokenizer.decode(reader.tokens(index, 1, length - 1).tolist())
+            tokens = reader.tokens(index, 0, length)
+            text = tokenizer.decode(
+                (tokens & ID_MASK if manifest.marked else tokens[1:-1]).tolist()
+            )
             if len(text) > SHOWN_CHARACTERS:
                 text = text[:SHOWN_CHARACTERS] + " ..."
             title = f"{reader.metadata(index)['id']} ({length:,} tokens)"

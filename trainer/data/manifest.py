@@ -15,6 +15,11 @@ from trainer.recipe.data import RemoteSection
 
 FORMAT = "lyceum-corpus/1"
 MANIFEST_NAME = "manifest.json"
+KINDS = {"documents": 1, "conversations": 1, "pairs": 2, "judged": 2}
+"""What a corpus holds, and in how many segments a row takes one of it: `pairs` are a chosen and a
+rejected answer, `judged` ones an answer and one to another question (KTO). All but documents are
+sets for fine-tuning, whose tokens are marked (trainer.data.marks).
+"""
 TOKEN_DTYPES = {"uint16": 2, "uint32": 4}
 """Stored token types and their size in bytes."""
 
@@ -57,6 +62,12 @@ class Manifest:
     token_dtype: str
     splits: dict[str, Split]
     provenance: dict[str, Any] = field(default_factory=dict)
+    kind: str = "documents"
+
+    @property
+    def marked(self) -> bool:
+        """Whether the tokens carry marks."""
+        return self.kind != "documents"
 
 
 def total_split(shards: list[Shard]) -> Split:
@@ -136,6 +147,7 @@ def write_manifest(folder: str | Path, manifest: Manifest) -> None:
             "end_of_text": manifest.end_of_text,
         },
         "token_dtype": manifest.token_dtype,
+        "kind": manifest.kind,
         "splits": {name: _split_content(split) for name, split in manifest.splits.items()},
         "provenance": manifest.provenance,
     }
@@ -189,7 +201,11 @@ def _parse(content: dict[str, Any]) -> Manifest:
         raise ValueError(
             f"token_dtype {content['token_dtype']!r} is not one of {list(TOKEN_DTYPES)}"
         )
+    kind = content.get("kind", "documents")
+    if kind not in KINDS:
+        raise ValueError(f"kind {kind!r} is not one of {list(KINDS)}")
     return Manifest(
+        kind=kind,
         tokenizer_fingerprint=str(tokenizer["fingerprint"]),
         tokenizer_size=int(tokenizer["size"]),
         end_of_text=int(tokenizer["end_of_text"]),

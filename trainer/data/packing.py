@@ -48,15 +48,17 @@ def plan_block(
     packing: str,
     seed: int,
     place: tuple[int, ...],
+    segments: int = 1,
 ) -> Plan:
     """Shuffle and pack the documents of a block, from their lengths alone.
 
     `lengths` holds the stored tokens of each document, int64 [documents], one array a shard;
     `packing` is "best_fit", or "none" for one piece a row. `place` (source, epoch, block) and
-    `seed` determine the shuffle. Every position of every document is in exactly one piece.
+    `seed` determine the shuffle. Every position of every document is in exactly one piece. One of
+    several `segments` has as many positions fewer than tokens, and must fit into a row.
     Memory: 20 bytes a document kept, at most 100 while planning.
     """
-    table = _split_documents(lengths, sequence_length)
+    table = _split_documents(lengths, sequence_length, segments)
     shuffled = permutation(len(table), seed, Purpose.DOCUMENTS, *place)
     sizes = table[shuffled, 3]
     rows = np.arange(len(sizes)) if packing == "none" else _pack(sizes, sequence_length)
@@ -96,10 +98,12 @@ def packing_summary(
     return PackingSummary(sequences, 1 - positions / space if space else 0.0, split)
 
 
-def _split_documents(lengths: Sequence[np.ndarray], sequence_length: int) -> np.ndarray:
+def _split_documents(
+    lengths: Sequence[np.ndarray], sequence_length: int, segments: int
+) -> np.ndarray:
     """Cut documents longer than a row: the pieces in the form of `Plan.table`."""
-    # A document of n tokens has n - 1 positions: its last token is a label only.
-    positions = np.concatenate([np.asarray(part, dtype=np.int64) for part in lengths]) - 1
+    # A segment of n tokens has n - 1 positions: its last token is a label only.
+    positions = np.concatenate([np.asarray(part, dtype=np.int64) for part in lengths]) - segments
     cuts = -(-positions // sequence_length)
     piece_document = np.repeat(np.arange(len(positions)), cuts)
     start = np.arange(len(piece_document)) - np.repeat(np.cumsum(cuts) - cuts, cuts)

@@ -13,7 +13,7 @@ from trainer.data.reading.files import InputFile, list_files
 from trainer.errors import RecipeError
 from trainer.recipe import CorpusSection
 
-RULES = 2
+RULES = 3
 """Counted up when the builder makes other shards of the same settings."""
 
 LIBRARIES = ("datatrove", "ftfy", "py3langid", "rensa", "spacy", "tokenizers", "webdataset")

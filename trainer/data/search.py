@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from trainer.data.manifest import Shard, check_tokenizer, load_manifest
+from trainer.data.marks import ID_MASK
 from trainer.data.passages import LEAST_RUN_WORDS, Decoded, Place, bulk_decoder, longest_runs, whole
 from trainer.data.remote.place import local_folder
 from trainer.data.shards import ShardReader
@@ -76,6 +77,7 @@ class _Task(NamedTuple):
     passage: str
     exact: bool
     partial: bool
+    marked: bool
 
 
 class _Found(NamedTuple):
@@ -107,8 +109,9 @@ def find_passage(
     manifest = load_manifest(folder)
     fingerprint = load_tokenizer(folder / "tokenizer").fingerprint
     check_tokenizer(manifest, fingerprint, folder)
+    dtype = manifest.token_dtype
     tasks = [
-        _Task(folder, fingerprint, name, shard, manifest.token_dtype, passage, exact, False)
+        _Task(folder, fingerprint, name, shard, dtype, passage, exact, False, manifest.marked)
         for name, split in manifest.splits.items()
         for shard in split.shards
     ]
@@ -194,6 +197,8 @@ def _search_shard(task: _Task) -> _Found:
     size = 0
     try:
         for first, documents in _batches(reader):
+            if task.marked:
+                documents = [document & np.uint32(ID_MASK) for document in documents]
             try:
                 decoded = decode(documents)
             except (IndexError, OverflowError):

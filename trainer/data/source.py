@@ -3,13 +3,16 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from trainer.data.manifest import Manifest, Shard
+from trainer.data.manifest import KINDS, Manifest, Shard
+from trainer.data.marks import SEGMENT
 from trainer.data.order import shard_order
 from trainer.data.packing import Plan, plan_block
+from trainer.data.references import read_references
 from trainer.data.remote.place import Place
 from trainer.errors import DataError
 
@@ -84,18 +87,21 @@ class Source:
         rule: Rule,
         open_shard: OpenShard,
         ahead: ReadsAhead | None = None,
+        reference_folder: Path | None = None,
     ):
         if split not in manifest.splits or manifest.splits[split].documents == 0:
             raise DataError(
                 f"corpus {folder} has no documents in its {split} split: add text to it"
             )
-        if not any(map(_positions, manifest.splits[split].shards)):
+        self._segments = KINDS[manifest.kind]
+        if not any(map(self._positions, manifest.splits[split].shards)):
             raise DataError(
                 f"corpus {folder} has no document of two tokens in its {split} split: add text"
             )
         self.folder = folder
         self.shards = manifest.splits[split].shards
         self.token_dtype = manifest.token_dtype
+        self.kind, self.marked = manifest.kind, manifest.marked
         self.epoch = self.block = self.sequence = 0
         self._number, self._rule = number, rule
         self._open_shard, self._ahead = open_shard, ahead
@@ -104,6 +110,8 @@ class Source:
         self._plan: Plan
         self._shards: list[Shard] = []
         self._readers: list[Documents] = []
+        self._reference_folder = reference_folder
+        self._references: list[np.ndarray] | None = None
 
     @property
     def blocks(self) -> int:
@@ -135,7 +143,7 @@ class Source:
         if self.sequence < self._open_block().rows:
             return False
         later = self._shards_of_epoch(self.epoch)[(self.block + 1) * self._rule.block_shards :]
-        return not any(_positions(self.shards[shard]) for shard in later)
+        return not any(self._positions(self.shards[shard]) for shard in later)
 
     def has_given(self, epochs: int) -> bool:
         """Whether the next sequence belongs to epoch number `epochs`, from 0, or a later one."""
@@ -145,7 +153,7 @@ class Source:
 
     def most_rows(self) -> int:
         """A number of sequences that no epoch exceeds, from the manifest alone."""
-        positions = sum(map(_positions, self.shards))
+        positions = sum(map(self._positions, self.shards))
         pieces = positions // self._rule.sequence_length + sum(s.documents for s in self.shards)
         if self._rule.packing == "none":
             return pieces
@@ -153,12 +161,33 @@ class Source:
         return min(pieces, 2 * positions // self._rule.sequence_length + self.blocks)
 
     def read(self, row: int) -> list[np.ndarray]:
-        """The tokens of each piece of a row of the open block: n positions and one label more."""
-        readers = self._readers
-        return [
-            readers[shard].tokens(document, start, start + length + 1)
+        """The tokens of each piece of a row of the open block: n positions and one label more.
+
+        Of an example of two segments, each one is a piece.
+        """
+        readers, extra = self._readers, self._segments
+        pieces = [
+            readers[shard].tokens(document, start, start + length + extra)
             for shard, document, start, length in self._plan.pieces(row)
         ]
+        if extra == 1:
+            return pieces
+        return [segment for piece in pieces for segment in _halves(piece)]
+
+    def references(self, row: int) -> list[float]:
+        """What the reference gives each segment of a row of the open block, in nats."""
+        known = self._references
+        if known is None:
+            return [0.0] * (self._segments * len(self._plan.pieces(row)))
+        return [
+            float(value)
+            for shard, document, _, _ in self._plan.pieces(row)
+            for value in known[shard][document]
+        ]
+
+    def places(self, row: int) -> list[tuple[str, int]]:
+        """The shard and number of each document of a row of the open block."""
+        return [(self._shards[s].name, index) for s, index, _, _ in self._plan.pieces(row)]
 
     def origins(self, row: int) -> list[Origin]:
         """Where each piece of a row of the open block comes from."""
@@ -182,15 +211,37 @@ class Source:
             self._ahead.expect(self._shards, self._later_shards(self._ahead.blocks_ahead))
         for shard in self._shards:
             self._readers.append(self._open_shard(self.folder, shard, self.token_dtype))
+        lengths = [reader.lengths for reader in self._readers]
+        if self.marked:
+            self._check_lengths(lengths)
         self._plan = plan_block(
-            [reader.lengths for reader in self._readers],
+            lengths,
             self._rule.sequence_length,
             self._rule.packing,
             self._rule.seed,
             (self._number, self.epoch, self.block),
+            self._segments,
         )
+        if self._reference_folder is not None:
+            self._references = [
+                read_references(self._reference_folder, shard, self._segments)
+                for shard in self._shards
+            ]
         self._planned = (self.epoch, self.block)
         return self._plan
+
+    def _check_lengths(self, lengths: Sequence[np.ndarray]) -> None:
+        """An example of a set is never split: its end would not see its beginning."""
+        longest = max(int(part.max(initial=0)) for part in lengths) - self._segments
+        if longest > self._rule.sequence_length:
+            raise DataError(
+                f"{self.folder} has an example of {longest} positions, and sequence_length is"
+                f" {self._rule.sequence_length}: raise it, or name the set's own files"
+            )
+
+    def _positions(self, shard: Shard) -> int:
+        """Positions that a shard's documents fill; a segment's last token is a label only."""
+        return shard.tokens - self._segments * shard.documents
 
     def _shards_of_block(self, epoch: int, block: int) -> list[Shard]:
         first = block * self._rule.block_shards
@@ -212,6 +263,7 @@ class Source:
         return order
 
 
-def _positions(shard: Shard) -> int:
-    """Positions that the documents of a shard fill; the last token of each is a label only."""
-    return shard.tokens - shard.documents
+def _halves(example: np.ndarray) -> list[np.ndarray]:
+    """The two segments of an example."""
+    border = int(np.flatnonzero(example & np.uint32(SEGMENT))[0])
+    return [example[:border], example[border:]]

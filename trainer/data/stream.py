@@ -4,9 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from trainer.data.batch import Batch, Parcel, Rows
 from trainer.data.manifest import MANIFEST_NAME, load_manifest
+from trainer.data.marks import TARGET
 from trainer.data.mixture import Counts, Turns, stages_of
+from trainer.data.references import reference_folder
 from trainer.data.remote.place import Place, place
 from trainer.data.remote.reader import shards_of
 from trainer.data.shards import ShardReader
@@ -27,6 +31,7 @@ class Stream:
     which the weights change. Raises DataError for a corpus that is missing or empty, and for two
     corpora made with different tokenizers, and where the sources have all been read as often as
     they may; RecipeError for a bad weight. `remote` has the fields of the recipe's `data.remote`.
+    `references` names the reference model whose log-probabilities the answers of pairs come with.
     `open_shard` is there for tests.
     """
 
@@ -41,6 +46,7 @@ class Stream:
         epochs: Sequence[int | None] | None = None,
         curriculum: Sequence[tuple[int, Sequence[float]]] = (),
         remote: dict[str, Any] | None = None,
+        references: str | None = None,
         open_shard: OpenShard = ShardReader,
     ):
         assert sources, "a stream needs a source"
@@ -62,7 +68,17 @@ class Stream:
                 )
             ahead = self._remote.get(number)
             opener = ahead.open if ahead and open_shard is ShardReader else open_shard
-            self._sources.append(Source(folder, manifest, split, number, rule, opener, ahead))
+            known = None if references is None else reference_folder(Path(str(folder)), references)
+            self._sources.append(
+                Source(folder, manifest, split, number, rule, opener, ahead, known)
+            )
+        kinds = {manifest.kind for manifest in manifests}
+        self._marked = kinds != {"documents"}
+        self._answers = bool(kinds & {"pairs", "judged"})
+        if self._answers and len(kinds) > 1:
+            raise DataError(
+                f"the mixture holds {' and '.join(sorted(kinds))}: give sets of one kind"
+            )
         self._end_of_text = first.end_of_text
         self._corpora = [source.fingerprint() for source in self._sources]
 
@@ -160,19 +176,27 @@ class Stream:
         places = {row: place for place, row in enumerate(rows)}
         assert len(places) == len(rows), "a row is asked for once"
         first_sequence = self.sequences
-        filled = Rows(len(rows), self._sequence_length, self._end_of_text)
+        filled = Rows(
+            len(rows), self._sequence_length, self._end_of_text, self._marked, self._answers
+        )
         for number in range(global_batch):
             place = places.pop(number, None)
             if at_most is not None and (number >= at_most or self.ends_epoch()):
                 at_most = number
-                pieces = []
             else:
                 source, row = self.advance()
-                pieces = source.read(row) if place is not None else []
-            if place is not None:
-                filled.fill(place, pieces)
+                if place is not None:
+                    filled.fill(place, *self._read(source, row))
         assert not places, f"rows {sorted(places)} lie outside a batch of {global_batch}"
         return filled.parcel(first_sequence, self.state())
+
+    def _read(self, source: Source, row: int) -> tuple[list[np.ndarray], list[float]]:
+        """A row's pieces, and the references of answers."""
+        pieces = source.read(row)
+        if self._marked and not source.marked:
+            # Every token of a document is a target, also beside conversations.
+            pieces = [piece.astype(np.uint32) | np.uint32(TARGET) for piece in pieces]
+        return pieces, source.references(row) if self._answers else []
 
     def advance(self) -> tuple[Source, int]:
         """Step over one sequence; returns its source and its row in the block open there."""
@@ -203,15 +227,37 @@ class Stream:
 def corpus_folders(recipe: "Recipe") -> list[Place]:
     """Where the corpora that a recipe trains on lie, one a source; its own is built if need be.
 
-    Raises DataError naming the entry of the mixture whose corpus is not there.
+    So is a set of conversations or preferences that the mixture names by its files. Raises
+    DataError naming the entry of the mixture whose corpus is not there or of no use to the stage.
     """
     if recipe.data.mixture:
-        for number, part in enumerate(recipe.data.mixture):
-            _check_there(f"data.mixture.{number}.corpus", part.corpus)
-        return [place(part.corpus) for part in recipe.data.mixture]
+        parts = enumerate(recipe.data.mixture)
+        return [_folder(recipe, f"data.mixture.{n}.corpus", part.corpus) for n, part in parts]
     from trainer.data.build import ensure_corpus
 
     return [ensure_corpus(recipe)]
+
+
+def _folder(recipe: "Recipe", key: str, source: str) -> Place:
+    if recipe.stage != "pretrain":
+        from trainer.data.sets import ensure_set, is_set
+
+        if is_set(source):
+            return ensure_set(recipe, source)
+    _check_there(key, source)
+    found = place(source)
+    kind, wanted = load_manifest(found, recipe.data.remote).kind, _KINDS[recipe.stage]
+    if recipe.stage == "preference":
+        wanted = ("judged",) if recipe.preference.loss == "kto" else ("pairs",)
+    if kind not in wanted:
+        raise DataError(
+            f"{key}: {source} holds {kind}, and stage {recipe.stage} reads {' and '.join(wanted)};"
+            " name another, or set the stage that it was made for"
+        )
+    return found
+
+
+_KINDS = {"pretrain": ("documents",), "sft": ("conversations", "documents"), "preference": ()}
 
 
 def _check_there(key: str, corpus: str) -> None:

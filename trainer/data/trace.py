@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from trainer.data.marks import ID_MASK
 from trainer.data.source import Source
 from trainer.data.stream import Stream, corpus_folders, stream_arguments
 from trainer.errors import RecipeError
@@ -69,7 +71,11 @@ def trace(
 
 def _row_entries(row: int, source: Source, place: int) -> Iterator[TraceEntry]:
     start = 0
-    for origin, tokens in zip(source.origins(place), source.read(place), strict=True):
+    pieces = source.read(place)
+    origins = source.origins(place)
+    # An example of two answers is two pieces of one origin.
+    origins = [one for one in origins for _ in range(len(pieces) // len(origins))]
+    for origin, tokens in zip(origins, pieces, strict=True):
         yield TraceEntry(
             row=row,
             start=start,
@@ -79,9 +85,14 @@ def _row_entries(row: int, source: Source, place: int) -> Iterator[TraceEntry]:
             shard=str(source.folder / origin.shard),
             index=origin.index,
             piece_start=origin.start,
-            first_tokens=tuple(tokens[:FIRST_WORDS_TOKENS].tolist()),
+            first_tokens=tuple(_ids(tokens[:FIRST_WORDS_TOKENS], source.marked)),
         )
         start += len(tokens) - 1
+
+
+def _ids(tokens: np.ndarray, marked: bool) -> list[int]:
+    ids: list[int] = (tokens & ID_MASK if marked else tokens).tolist()
+    return ids
 
 
 def consumed_rows(

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from trainer.data.manifest import MANIFEST_NAME, Manifest, Shard, load_manifest
+from trainer.data.marks import ID_MASK
 from trainer.data.remote.place import local_folder
 from trainer.data.shards import index_tar
 from trainer.data.tokenizer import load_tokenizer
@@ -90,9 +91,11 @@ def _content_problems(path: Path, index_path: Path, shard: Shard, manifest: Mani
     for number, (offset, length) in enumerate(index[:, :2].tolist()):
         tokens = data[offset : offset + length * dtype.itemsize].view(dtype)
         end = manifest.end_of_text
-        if length < 2 or tokens[0] != end or tokens[-1] != end:
+        if manifest.marked:
+            tokens = tokens & np.uint32(ID_MASK)
+        elif length < 2 or tokens[0] != end or tokens[-1] != end:
             problems.append(f"{shard.name}: document {number} does not begin and end with {end}")
-        elif int(tokens.max()) >= manifest.tokenizer_size:
+        if length and int(tokens.max()) >= manifest.tokenizer_size:
             problems.append(f"{shard.name}: document {number} has a token beyond the tokenizer's")
     return problems
 
@@ -115,7 +118,8 @@ def _extra_files(folder: Path, manifest: Manifest) -> list[str]:
         for shard in split.shards:
             expected |= {shard.name, shard.index_name}
     found = (path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir())
-    names = sorted(str(path) for path in found if path.parts[0] != TOKENIZER)
+    own = (TOKENIZER, "references")
+    names = sorted(str(path) for path in found if path.parts[0] not in own)
     return [f"{name}: not in the manifest" for name in names if name not in expected]
 
 

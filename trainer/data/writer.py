@@ -66,6 +66,38 @@ def write_shards(
     return sealed
 
 
+class ShardWriter:
+    """Writes samples as they come into the shards of one split."""
+
+    def __init__(self, folder: Path, split: str, token_dtype: str, shard_tokens: int) -> None:
+        self._folder, self._split, self._token_dtype = folder, split, token_dtype
+        self._limit = shard_tokens * np.dtype(token_dtype).itemsize
+        self._waiting: list[Sample] = []
+        self._size = 0
+        self._sealed: list[Shard] = []
+
+    def add(self, sample: Sample) -> None:
+        """Keep a sample; a shard's worth of them is written at once."""
+        self._waiting.append(sample)
+        self._size += len(sample.tokens)
+        if self._size >= self._limit:
+            self._write()
+
+    def close(self) -> list[Shard]:
+        """Write what is left; all shards, whole and on disk."""
+        if self._waiting:
+            self._write()
+        return self._sealed
+
+    def _write(self) -> None:
+        (self._folder / self._split).mkdir(exist_ok=True)
+        name = _shard_name(self._split, 0, len(self._sealed))
+        samples = iter(self._waiting)
+        _write_shard(self._folder / name, next(samples), samples, self._limit, self._token_dtype)
+        self._sealed.append(seal_shard(self._folder, name, self._token_dtype))
+        self._waiting, self._size = [], 0
+
+
 def _shard_name(split: str, bucket: int, number: int) -> str:
     return f"{split}/shard-{bucket:05d}-{number:05d}.tar"
 

@@ -14,7 +14,7 @@ from trainer.evaluate.sampling import check_sampling, sample
 from trainer.model.attention import CachedSequence, KeyValueCache
 from trainer.model.sequence import SequenceLayout, context_slice, rope_frequencies
 from trainer.parallel.layout import Layout
-from trainer.parallel.megatron import forward_backward
+from trainer.parallel.megatron import evaluating, forward_backward
 from trainer.recipe import Recipe
 
 
@@ -94,7 +94,6 @@ class Generator:
         # The interleaved schedule takes micro-batches in multiples of the pipeline's stages.
         self._together = layout.pipeline.size if len(chunks) > 1 else 1
 
-    @torch.no_grad()
     def __call__(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[int]]:
         """Gives the new tokens of each prompt, up to and without the end of its document.
 
@@ -102,41 +101,55 @@ class Generator:
         end of its document, after `sampling.tokens`, or at the model's sequence length. Raises
         RecipeError for a prompt that leaves no room, and for impossible sampling.
         """
-        check_sampling(sampling.temperature, sampling.top_k, sampling.top_p)
-        self._check(prompts)
-        if not prompts or sampling.tokens <= 0:
+        columns = list(self._columns(self._started(prompts), sampling))
+        if not columns:
             return [[] for _ in prompts]
-        for chunk in self._chunks:
-            chunk.eval()
-        written = self._write(prompts, sampling)
-        for chunk in self._chunks:
-            chunk.train()
-        return [self._until_end(row) for row in written.tolist()]
+        return [self._until_end(row) for row in torch.stack(columns, dim=1).tolist()]
+
+    def stream(self, prompt: Sequence[int], sampling: Sampling) -> Iterator[int]:
+        """The new tokens of one prompt as they come, up to and without the one that ends the text.
+
+        The prompt is whole: nothing is put before it. As `__call__`, and every rank takes all.
+        """
+        for column in self._columns([prompt], sampling):
+            token = int(column[0])
+            if token in self._vocabulary.ends:
+                return
+            yield token
 
     def _check(self, prompts: Sequence[Sequence[int]]) -> None:
-        longest = max((len(prompt) for prompt in self._started(prompts)), default=0)
+        longest = max(map(len, prompts), default=0)
         if longest + 1 > self._longest:
             raise RecipeError(
                 f"a prompt has {longest} tokens, its start included, and this model reads "
                 f"{self._longest - 1} at most; shorten the prompt"
             )
 
-    def _write(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> Tensor:
-        """New tokens [prompts, count], whatever follows an end of text in a row included."""
+    @torch.no_grad()
+    def _columns(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> Iterator[Tensor]:
+        """The next token of every whole prompt, int64 [prompts], until all of them have ended.
+
+        What follows an end of text in a row means nothing.
+        """
+        check_sampling(sampling.temperature, sampling.top_k, sampling.top_p)
+        self._check(prompts)
+        if not prompts or sampling.tokens <= 0:
+            return
         batches = self._micro_batches(prompts)
         rows = len(prompts)
         generator = torch.Generator().manual_seed(sampling.seed)
         longest_prompt = batches[0].tokens.shape[1]
-        written: list[Tensor] = []
+        written = 0
         ended = torch.zeros(rows, dtype=torch.bool, device=self._layout.device)
         while True:
             logits = self._last_logits(batches)
             chosen = self._choose(logits, rows, sampling, generator)
-            written.append(chosen)
+            written += 1
+            yield chosen
             ended |= torch.isin(chosen, self._ends)
-            full = longest_prompt + len(written) >= self._longest
-            if len(written) == sampling.tokens or full or bool(ended.all()):
-                return torch.stack(written, dim=1)
+            full = longest_prompt + written >= self._longest
+            if written == sampling.tokens or full or bool(ended.all()):
+                return
             padded = torch.nn.functional.pad(
                 chosen, (0, len(batches) * len(batches[0].tokens) - rows)
             )
@@ -144,7 +157,7 @@ class Generator:
                 batch.append(tokens)
 
     def _micro_batches(self, prompts: Sequence[Sequence[int]]) -> list[_MicroBatch]:
-        started = self._started(prompts)
+        started = [list(prompt) for prompt in prompts]
         rows = -(-len(started) // self._together)
         started += [started[0]] * (rows * self._together - len(started))
         length = max(len(prompt) for prompt in started)
@@ -159,15 +172,16 @@ class Generator:
     def _last_logits(self, batches: list[_MicroBatch]) -> Tensor | None:
         """Logits after the last token, fp32 [rows, vocabulary], where this rank has them."""
         passes = [self._pass(batch) for batch in batches]
-        reports = forward_backward(
-            self._forward_step,
-            lambda: iter(passes),
-            self._chunks,
-            count=len(passes),
-            sequence_length=passes[0][1].length * self._layout.context.size,
-            micro_batch=len(batches[0].tokens),
-            forward_only=True,
-        )
+        with evaluating(self._chunks):
+            reports = forward_backward(
+                self._forward_step,
+                lambda: iter(passes),
+                self._chunks,
+                count=len(passes),
+                sequence_length=passes[0][1].length * self._layout.context.size,
+                micro_batch=len(batches[0].tokens),
+                forward_only=True,
+            )
         if not reports:
             return None
         return torch.cat([report["logits"] for report in reports])

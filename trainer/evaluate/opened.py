@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.checkpoint import CheckpointReader, open_checkpoint, resolve_checkpoint
+from trainer.checkpoint import CheckpointReader, resolve_checkpoint
+from trainer.checkpoint.adapted import Reader, open_trained, saved_recipe
 from trainer.checkpoint.state import load_weights
 from trainer.data.tokenizer import Tokenizer
 from trainer.errors import CheckpointError, RecipeError
@@ -35,10 +36,10 @@ def open_model(checkpoint: Path, world_size: int) -> Iterator[OpenedModel]:
     where its model does not fit the ranks.
     """
     folder = resolve_checkpoint(checkpoint)
-    recipe = reading_recipe(_saved_recipe(CheckpointReader(folder)), world_size)
+    recipe = reading_recipe(saved_recipe(CheckpointReader(folder)), world_size)
     layout = create_layout(recipe)
     try:
-        reader = open_checkpoint(folder)
+        reader = open_trained(folder)
         assert recipe.model.vocab is not None, "a saved recipe is resolved"
         chunks = build_model(recipe, recipe.model.vocab, layout)
         load_weights(reader, chunks, layout)
@@ -51,11 +52,13 @@ def open_model(checkpoint: Path, world_size: int) -> Iterator[OpenedModel]:
 def reading_recipe(recipe: Recipe, world_size: int) -> Recipe:
     """The recipe with what only training needs taken out, and a layout for `world_size` ranks.
 
+    Adapters stay beside their base, as in training: merged in bf16, small ones would be lost.
     The ranks share out each matrix where its sizes allow it, and the layers beyond that. Raises
     RecipeError where no such layout fits.
     """
     keys = recipe.model_dump(mode="json")
-    keys |= {"zero": {"stage": 0}, "recompute": "none", "init_from": None, "device": "auto"}
+    keys |= {"zero": {"stage": 0}, "recompute": "none", "device": "auto"}
+    keys["init_from"] = recipe.init_from if recipe.lora is not None else None
     keys["batch"] = {"sequences": recipe.batch.micro, "micro": recipe.batch.micro}
     keys["kernels"] = {}
     for tensor in range(world_size, 0, -1):
@@ -75,12 +78,7 @@ def reading_recipe(recipe: Recipe, world_size: int) -> Recipe:
     )
 
 
-def _saved_recipe(reader: CheckpointReader) -> Recipe:
-    source = reader.folder / "recipe.yaml"
-    return Recipe.from_yaml(reader.attachment("recipe.yaml").decode(), str(source))
-
-
-def _saved_tokenizer(reader: CheckpointReader) -> Tokenizer:
+def _saved_tokenizer(reader: Reader) -> Tokenizer:
     prefix = "tokenizer/"
     names = [name for name in reader.attachments() if name.startswith(prefix)]
     files = {name.removeprefix(prefix): reader.attachment(name) for name in names}

@@ -15,6 +15,7 @@ from trainer.data.stream import stream_arguments
 from trainer.data.tokenizer import Tokenizer
 from trainer.model.next_token import NextToken, supervised_in
 from trainer.parallel.layout import Layout
+from trainer.parallel.megatron import evaluating
 from trainer.recipe import Recipe
 
 
@@ -40,22 +41,18 @@ def validation_loss(
     rows = range(layout.data.rank * share, (layout.data.rank + 1) * share)
     passes = NextToken(chunks, recipe, layout)
     total, tokens = 0.0, 0
-    training = [chunk.training for chunk in chunks]
-    for chunk in chunks:
-        chunk.eval()
-    for batch in validation_batches(
-        stream_arguments(recipe, folders),
-        recipe.evaluate.sequences,
-        layout.data.size * share,
-        rows,
-    ):
-        supervised = torch.tensor(float(supervised_in(batch)), device=layout.device).double()
-        dist.all_reduce(supervised, group=layout.data.group)
-        losses = passes.run(batch, supervised.float(), forward_only=True)
-        total += float(losses.mean) * float(supervised)
-        tokens += int(supervised)
-    for chunk, before in zip(chunks, training, strict=True):
-        chunk.train(before)
+    with evaluating(chunks):
+        for batch in validation_batches(
+            stream_arguments(recipe, folders),
+            recipe.evaluate.sequences,
+            layout.data.size * share,
+            rows,
+        ):
+            supervised = torch.tensor(float(supervised_in(batch)), device=layout.device).double()
+            dist.all_reduce(supervised, group=layout.data.group)
+            losses = passes.run(batch, supervised.float(), forward_only=True)
+            total += float(losses.mean) * float(supervised)
+            tokens += int(supervised)
     return ValidationLoss(total / max(tokens, 1), tokens)
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,25 +17,36 @@ _BLOCK_ROWS = 1024
 
 @torch.no_grad()
 def initialize_weights(chunk: Any, recipe: Recipe, layout: Layout) -> None:
-    """Fill norms with 1 and matrices with normal numbers of deviation `init_std`, in place.
+    """Fill norms with 1, biases with 0, matrices with normal numbers of deviation `init_std`.
 
     The two projections back into the residual stream get init_std / sqrt(2 * layers) (GPT-2's
     rule). Rows are drawn in blocks, each from its own generator, so a rank draws little more than
-    it holds.
+    it holds. Parameters on the meta device, which have no memory, are left alone.
     """
     residual = 1.0 / math.sqrt(2.0 * recipe.model.layers)
     for logical in logical_parameters([chunk], layout):
+        if logical.parameter.is_meta:
+            continue
         if logical.parameter.dim() == 1:
-            logical.parameter.fill_(1.0)
+            logical.parameter.fill_(0.0 if logical.name.endswith(".bias") else 1.0)
             continue
         projects_back = logical.name.endswith(("linear_proj.weight", "linear_fc2.weight"))
         deviation = recipe.model.init_std * (residual if projects_back else 1.0)
         for box in logical.boxes:
-            _fill(box.of(logical.parameter), box, deviation, recipe.seed)
+            fill_box(box.of(logical.parameter), box, deviation, recipe.seed)
 
 
-def _fill(target: Tensor, box: Box, deviation: float, seed: int) -> None:
-    """Copy the box's part of each block of whole rows that it meets."""
+def fill_box(
+    target: Tensor,
+    box: Box,
+    scale: float,
+    seed: int | str,
+    draw: Callable[..., Tensor] = torch.randn,
+) -> None:
+    """Fill a box of a matrix with `scale` times what `draw` gives: of (seed, global name) alone.
+
+    Copies the box's part of each block of whole rows that it meets.
+    """
     first, columns = box.offset[0], box.offset[1]
     width = box.global_shape[1]
     last = first + box.shape[0]
@@ -42,12 +54,12 @@ def _fill(target: Tensor, box: Box, deviation: float, seed: int) -> None:
         start = block * _BLOCK_ROWS
         rows = min(_BLOCK_ROWS, box.global_shape[0] - start)
         generator = torch.Generator(target.device).manual_seed(_seed(seed, box.name, block))
-        drawn = torch.randn(rows, width, generator=generator, device=target.device)
+        drawn = draw(rows, width, generator=generator, device=target.device)
         low, high = max(first, start), min(last, start + rows)
         part = drawn[low - start : high - start, columns : columns + box.shape[1]]
-        target[low - first : high - first].copy_(part * deviation)
+        target[low - first : high - first].copy_(part * scale)
 
 
-def _seed(seed: int, name: str, block: int) -> int:
+def _seed(seed: int | str, name: str, block: int) -> int:
     digest = hashlib.sha256(f"{seed}/{name}/{block}".encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1

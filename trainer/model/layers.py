@@ -1,5 +1,6 @@
 """The modules that our ModuleSpec puts into megatron-core's transformer layer."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -106,8 +107,19 @@ class Layer(TransformerLayer):
         return residual + output, None
 
 
-def layer_spec(config: TransformerConfig, kernels: KernelsSection) -> ModuleSpec:
-    """One transformer layer: pre-norm, grouped-query attention, SwiGLU, no biases."""
+def _as_it_is(_name: str, plain: type) -> type | ModuleSpec:
+    return plain
+
+
+def layer_spec(
+    config: TransformerConfig,
+    kernels: KernelsSection,
+    linear: Callable[[str, type], type | ModuleSpec] = _as_it_is,
+) -> ModuleSpec:
+    """One transformer layer: pre-norm, grouped-query attention, SwiGLU.
+
+    `linear` says what stands in the place of a linear of this name below the layer.
+    """
     head_norm = HeadNorm if config.qk_layernorm else IdentityOp
     core_attention = ModuleSpec(
         module=CoreAttention,
@@ -117,9 +129,9 @@ def layer_spec(config: TransformerConfig, kernels: KernelsSection) -> ModuleSpec
         module=Attention,
         params={"attn_mask_type": AttnMaskType.causal},
         submodules=SelfAttentionSubmodules(
-            linear_qkv=ColumnParallelLinear,
+            linear_qkv=linear("self_attention.linear_qkv", ColumnParallelLinear),
             core_attention=core_attention,
-            linear_proj=RowParallelLinear,
+            linear_proj=linear("self_attention.linear_proj", RowParallelLinear),
             q_layernorm=head_norm,
             k_layernorm=head_norm,
         ),
@@ -127,7 +139,10 @@ def layer_spec(config: TransformerConfig, kernels: KernelsSection) -> ModuleSpec
     mlp = ModuleSpec(
         module=SwiGLU,
         params={"ffn_hidden_size": config.ffn_hidden_size},
-        submodules=MLPSubmodules(linear_fc1=ColumnParallelLinear, linear_fc2=RowParallelLinear),
+        submodules=MLPSubmodules(
+            linear_fc1=linear("mlp.linear_fc1", ColumnParallelLinear),
+            linear_fc2=linear("mlp.linear_fc2", RowParallelLinear),
+        ),
     )
     return ModuleSpec(
         module=Layer,

@@ -1,5 +1,6 @@
 """The language model: megatron-core's GPTModel with our layers, loss, and initialisation."""
 
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -8,10 +9,13 @@ from megatron.core.transformer.transformer_block import (
     TransformerBlockSubmodules,
     get_num_layers_to_build,
 )
+from megatron.core.transformer.transformer_layer import get_transformer_layer_offset
 from torch import Tensor
 
 from trainer.model.initialize import initialize_weights
 from trainer.model.layers import RMSNorm, layer_spec
+from trainer.model.lora.adapters import adapted
+from trainer.model.lora.prepare import freeze_base, initialize_adapters
 from trainer.model.output import Targets, use_targets
 from trainer.model.sequence import SequenceLayout
 from trainer.parallel.layout import Layout
@@ -55,7 +59,8 @@ class LanguageModel(HiddenStatesModel):
 def build_model(recipe: Recipe, vocab: int, layout: Layout) -> list[LanguageModel]:
     """This rank's model chunks, one a virtual pipeline stage, initialised from the recipe's seed.
 
-    The weights are the same at every layout: each follows from (seed, its global name).
+    The weights are the same at every layout: each follows from (seed, its global name). With
+    `lora` only the adapters ask for gradients.
     """
     config = transformer_config(recipe, layout)
     virtual = config.virtual_pipeline_model_parallel_size
@@ -65,15 +70,21 @@ def build_model(recipe: Recipe, vocab: int, layout: Layout) -> list[LanguageMode
     ]
     for chunk in chunks:
         initialize_weights(chunk, recipe, layout)
+        if recipe.lora is not None:
+            initialize_adapters(chunk, recipe, layout)
+            freeze_base(chunk)
         _mark_for_norm(chunk, layout)
     return chunks
 
 
 def _build_chunk(config: Any, recipe: Recipe, vocab: int, stage: int | None) -> LanguageModel:
     ends = {"ignore_virtual": stage is None, "vp_stage": stage}
+    first = get_transformer_layer_offset(config, vp_stage=stage)
     spec = TransformerBlockSubmodules(
-        layer_specs=[layer_spec(config, recipe.kernels)]
-        * get_num_layers_to_build(config, vp_stage=stage),
+        layer_specs=[
+            layer_spec(config, recipe.kernels, partial(adapted, recipe, first + index))
+            for index in range(get_num_layers_to_build(config, vp_stage=stage))
+        ],
         layer_norm=RMSNorm,
     )
     chunk = LanguageModel(

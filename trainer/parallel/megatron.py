@@ -3,6 +3,7 @@
 import importlib.metadata
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -101,6 +102,7 @@ def transformer_config(recipe: Recipe, layout: Layout) -> TransformerConfig:
         gated_linear_unit=True,
         activation_func=torch.nn.functional.silu,
         add_bias_linear=False,
+        add_qkv_bias=model.qkv_bias,
         normalization="RMSNorm",
         layernorm_epsilon=model.norm_eps,
         qk_layernorm=model.qk_norm,
@@ -159,6 +161,19 @@ class HiddenStatesModel(GPTModel):
 
     def _postprocess(self, hidden_states: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
         return hidden_states
+
+
+@contextmanager
+def evaluating(chunks: list[Any]) -> Iterator[None]:
+    """Inside: the chunks are not training."""
+    before = [chunk.training for chunk in chunks]
+    for chunk in chunks:
+        chunk.eval()
+    try:
+        yield
+    finally:
+        for chunk, training in zip(chunks, before, strict=True):
+            chunk.train(training)
 
 
 def forward_backward(

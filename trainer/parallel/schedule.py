@@ -1,7 +1,7 @@
 """One optimizer step's forward and backward passes, at every layout, in one way."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -16,28 +16,31 @@ from trainer.parallel.megatron import embedding_group, forward_backward
 class Losses:
     """What a global batch measured, equal on all ranks; tensors, so that reading them is a choice.
 
-    `mean`: nats a supervised token over the whole global batch; `supervised`: how many there were.
+    `mean`: nats a supervised token over the whole global batch (of a preference: a pair); `figures`
+    are means over the same, by name.
     """
 
     mean: Tensor
-    supervised: Tensor
+    figures: dict[str, Tensor] = field(default_factory=dict)
 
 
 def run_schedule(
     chunks: list[Any],
     forward_step: Callable[..., Any],
     micro_batches: Callable[[], Iterator[Any]],
-    supervised: Tensor,
+    weight: Tensor,
     layout: Layout,
     *,
     count: int,
     sequence_length: int,
     micro_batch: int,
     forward_only: bool = False,
+    figures: Sequence[str] = (),
 ) -> Losses:
     """Run `count` micro-batches of this rank; with `forward_only` no gradients are made.
 
-    `forward_step` reports {"loss_sum": nats summed over its micro-batch's supervised tokens}.
+    `forward_step` reports {"loss": its micro-batch's sum over what `weight` counts in the global
+    batch}, and so each of the `figures`.
     """
     reports = forward_backward(
         forward_step,
@@ -48,14 +51,16 @@ def run_schedule(
         micro_batch=micro_batch,
         forward_only=forward_only,
     )
-    total = torch.zeros((), device=layout.device)
+    names = ("loss", *figures)
+    totals = torch.zeros(len(names), device=layout.device)
     for report in reports:
-        total += report["loss_sum"]
+        totals += torch.stack([report[name].float() for name in names])
     # Stages before the last report nothing, so a sum over the pipeline is the last stage's total.
     for axis in (layout.replicas, layout.pipeline):
         if axis.size > 1:
-            dist.all_reduce(total, group=axis.group)
-    return Losses(mean=total / supervised.clamp(min=1), supervised=supervised)
+            dist.all_reduce(totals, group=axis.group)
+    means = dict(zip(names, totals / weight.clamp(min=1), strict=True))
+    return Losses(mean=means.pop("loss"), figures=means)
 
 
 def finalize_gradients(chunks: list[Any], layout: Layout, losses: Losses) -> None:
@@ -67,9 +72,11 @@ def finalize_gradients(chunks: list[Any], layout: Layout, losses: Losses) -> Non
     optimizer then skips the step on all ranks, which all see the one global norm.
     """
     if not torch.isfinite(losses.mean):
-        first = next(p for chunk in chunks for p in chunk.parameters() if p.grad is not None)
-        assert first.grad is not None
-        first.grad.fill_(torch.nan)
+        gradients = (p.grad for chunk in chunks for p in chunk.parameters())
+        # A stage whose weights are all frozen has none; the others' make the norm non-finite.
+        first = next((gradient for gradient in gradients if gradient is not None), None)
+        if first is not None:
+            first.fill_(torch.nan)
     if layout.tensor.size > 1:
         partial = [
             parameter.grad
@@ -84,8 +91,9 @@ def finalize_gradients(chunks: list[Any], layout: Layout, losses: Losses) -> Non
             if chunk.share_embeddings_and_output_weights and (
                 chunk.pre_process or chunk.post_process
             ):
-                gradient = chunk.shared_embedding_or_output_weight().grad
-                dist.all_reduce(gradient, group=group)
+                weight = chunk.shared_embedding_or_output_weight()
+                if weight.requires_grad:
+                    dist.all_reduce(weight.grad, group=group)
 
 
 def _sum_together(gradients: list[Tensor], group: dist.ProcessGroup) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from trainer.errors import RecipeError
 from trainer.recipe import reading
+from trainer.recipe.base import with_base_model
 from trainer.recipe.recipe import Recipe
 
 
@@ -24,4 +25,4 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
     keys = reading.parse(text, str(path))
     overridden = [reading.override(keys, text) for text in overrides]
-    return reading.validated(Recipe, keys, str(path), overridden)
+    return reading.validated(Recipe, with_base_model(keys), str(path), overridden)

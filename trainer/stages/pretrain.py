@@ -2,44 +2,46 @@
 
 from typing import Any
 
+from torch import Tensor
+
 from trainer.data.batch import Batch
-from trainer.data.build import ensure_corpus
 from trainer.data.loader import Loader
-from trainer.data.remote.place import Place, place
 from trainer.data.stream import stream_arguments
-from trainer.model.next_token import supervised_in
-from trainer.parallel.layout import Layout
-from trainer.recipe import Recipe
+from trainer.evaluate.perplexity import validation_loss
+from trainer.model.next_token import NextToken, supervised_in
+from trainer.parallel.schedule import Losses
+from trainer.stages.stage import Setting, open_loader
 
 
-def corpus_folders(recipe: Recipe, progress: bool) -> list[Place]:
-    """The folders of the recipe's mixture; its own corpus, built first where it is missing."""
-    if recipe.data.mixture:
-        return [place(source.corpus) for source in recipe.data.mixture]
-    return [ensure_corpus(recipe, progress=progress)]
+class Pretraining:
+    """Next-token prediction; the loss is a mean over targets."""
 
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        self._passes = NextToken(setting.chunks, setting.recipe, setting.layout)
 
-def rows_of(recipe: Recipe, layout: Layout) -> range:
-    """The rows of each global batch that this data rank trains on."""
-    share = recipe.batch.sequences // layout.data.size
-    return range(layout.data.rank * share, (layout.data.rank + 1) * share)
+    def stream_arguments(self) -> dict[str, Any]:
+        """What `Stream` is made with."""
+        return stream_arguments(self.setting.recipe, list(self.setting.folders))
 
+    def open_stream(self, state: dict[str, Any] | None) -> Loader:
+        """This rank's rows of the global batches, from the saved `state` on."""
+        return open_loader(self.setting, self.stream_arguments(), state)
 
-def open_stream(
-    recipe: Recipe, folders: list[Place], layout: Layout, state: dict[str, Any] | None
-) -> Loader:
-    """This rank's rows of the global batches, from the saved `state` on (None: the beginning)."""
-    return Loader(
-        stream_arguments(recipe, folders),
-        global_batch=recipe.batch.sequences,
-        rows=rows_of(recipe, layout),
-        workers=recipe.data.workers,
-        prefetch=recipe.data.prefetch,
-        state=state,
-        sequences=recipe.steps * recipe.batch.sequences,
-    )
+    def weight_of(self, batch: Batch) -> int:
+        """Targets in these rows."""
+        return supervised_in(batch)
 
+    def run(self, batch: Batch, weight: Tensor) -> Losses:
+        """Forward and backward; `weight`: targets of the global batch."""
+        return self._passes.run(batch, weight)
 
-def tokens_in(batch: Batch) -> int:
-    """Tokens of these rows without padding; in pre-training each one of them is supervised."""
-    return supervised_in(batch)
+    def figures(self, losses: Losses, weight: Tensor) -> dict[str, float]:
+        """None: the loss says it all."""
+        return {}
+
+    def validate(self) -> dict[str, float]:
+        """`loss`: nats a target over the held-out rows, the same at every layout."""
+        setting = self.setting
+        measured = validation_loss(setting.chunks, setting.recipe, setting.layout, setting.folders)
+        return {"loss": measured.nats}

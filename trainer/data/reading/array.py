@@ -27,15 +27,25 @@ def read_array(
     brackets of several records do not match, for the rest cannot be told apart, for UTF-16, and as
     `open_plain` does.
     """
+    for raw, place, offset in raw_elements(file, options):
+        document = read_record(raw, place, offset, options, quarantine)
+        if document is not None:
+            yield document
+
+
+def raw_elements(
+    file: InputFile, options: ReadOptions
+) -> Iterator[tuple[bytes | Oversize, Place, int]]:
+    """Each element's bytes, its place, and where it begins in the (unpacked) file.
+
+    Raises DataError as `read_array` does.
+    """
     with open_plain(file, options.limits, options.anonymous) as stream:
         refuse_wide_unicode(file.path, stream.peek(MIB))
         mark = len(stream.read(3)) if stream.peek(3).startswith(BYTE_ORDER_MARK) else 0
         elements = _Elements(file.path, stream, mark, options.record_bytes)
         for number, (raw, offset) in enumerate(elements.read(), start=1):
-            place = Place(file.path, "record", number)
-            document = read_record(raw, place, offset, options, quarantine)
-            if document is not None:
-                yield document
+            yield raw, Place(file.path, "record", number), offset
 
 
 class _Element:

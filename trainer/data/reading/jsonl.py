@@ -20,6 +20,19 @@ def read_jsonl(
     A line that holds no good record is set aside under its number, blank ones are passed over.
     Raises DataError for UTF-16 and as `open_plain` does.
     """
+    for raw, place, offset in raw_lines(file, options):
+        document = read_record(raw, place, offset, options, quarantine)
+        if document is not None:
+            yield document
+
+
+def raw_lines(
+    file: InputFile, options: ReadOptions
+) -> Iterator[tuple[bytes | Oversize, Place, int]]:
+    """Each line that is not blank, its place, and the byte of the (unpacked) file it begins at.
+
+    Raises DataError for UTF-16 and as `open_plain` does.
+    """
     limit = options.record_bytes
     with open_plain(file, options.limits, options.anonymous) as stream:
         refuse_wide_unicode(file.path, stream.peek(MIB))
@@ -30,13 +43,11 @@ def read_jsonl(
             place = Place(file.path, "line", number)
             if len(line) > limit and line[-1:] != b"\n":
                 oversize = skip_line(line, stream)
-                read_record(oversize, place, offset, options, quarantine)
+                yield oversize, place, offset
                 offset += oversize.size
                 continue
             if not line.isspace():
-                document = read_record(line, place, offset, options, quarantine)
-                if document is not None:
-                    yield document
+                yield line, place, offset
             offset += len(line)
 
 

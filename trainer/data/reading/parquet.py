@@ -1,6 +1,7 @@
 """Parquet: a document a row; only the columns of text and id are read."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from trainer.data.reading.files import InputFile
@@ -28,15 +29,24 @@ def read_parquet(
     its number. Raises DataError where there is no column of strings under `options.text_key`, for
     damage, and where the texts become more than `limits.expansion` allows.
     """
+    if file.bytes == 0:
+        return
+    with open_stored(file, options.anonymous) as stored:
+        yield from _rows(file, stored, options, quarantine)
+
+
+@contextmanager
+def open_stored(file: InputFile, anonymous: bool) -> Iterator[Any]:
+    """The file, for pyarrow to read by jumps. Raises DataError without pyarrow, as `open_raw` does,
+    and for what pyarrow cannot read inside the block.
+    """
     try:
         import pyarrow  # noqa: F401
     except ImportError:
         raise DataError(f"{file.path}: needs pyarrow: install the extra lyceum[data]") from None
-    if file.bytes == 0:
-        return
-    with open_raw(file, options.anonymous, seekable=True) as stored:
+    with open_raw(file, anonymous, seekable=True) as stored:
         try:
-            yield from _rows(file, stored, options, quarantine)
+            yield stored
         # What pyarrow raises for a bad file: its own errors are kinds of these four.
         except (OSError, ValueError, RuntimeError, NotImplementedError) as error:
             if "range requests" in str(error) or "Cannot seek" in str(error):

@@ -29,10 +29,16 @@ class Optimizer(Protocol):
         """The weight in its own dtype and full shape; collective over replicas."""
 
     def state(self, parameter: Parameter) -> dict[str, Tensor]:
-        """fp32 `master`, `exp_avg`, `exp_avg_sq` in the full shape; collective over replicas."""
+        """fp32 `master`, `exp_avg`, `exp_avg_sq` in the full shape; collective over replicas.
+
+        Of parameters that learn; frozen ones have no state.
+        """
 
     def load(self, parameter: Parameter, weight: Tensor, state: dict[str, Tensor] | None) -> None:
-        """Put a weight, and unless None its optimizer state, in place; the inverse of the above."""
+        """Put a weight, and unless None its optimizer state, in place; the inverse of the above.
+
+        `state` is None for frozen parameters.
+        """
 
     @property
     def updates(self) -> int:

@@ -8,11 +8,16 @@ from trainer.recipe import Recipe
 
 
 def parameter_groups(chunks: list[Any], recipe: Recipe) -> list[dict[str, Any]]:
-    """Up to two groups, with `weight_decay` as the recipe says and without; empty ones left out."""
+    """Up to two groups, with `weight_decay` as the recipe says and without; empty ones left out.
+
+    Frozen parameters are in none.
+    """
     decayed: list[Parameter] = []
     free: list[Parameter] = []
     for chunk in chunks:
         for name, parameter in chunk.named_parameters():
+            if not parameter.requires_grad:
+                continue
             (decayed if _decays(name, parameter, chunk, recipe) else free).append(parameter)
     groups = [
         {"params": decayed, "weight_decay": recipe.optimizer.weight_decay},

@@ -134,6 +134,8 @@ class ReplicatedAdamW:
     def load(self, parameter: Parameter, weight: Tensor, state: dict[str, Tensor] | None) -> None:
         """Copy the weight in; with `state`, the master and moments too."""
         parameter.copy_(weight)
+        if not parameter.requires_grad:
+            return
         own = self._states[parameter]
         own.master.copy_(weight if state is None else state["master"])
         if state is not None:

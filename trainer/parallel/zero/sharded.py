@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.nn import Module, ModuleList, Parameter
 
@@ -34,6 +35,7 @@ class ShardedAdamW:
     """
 
     def __init__(self, chunks: list[Any], recipe: Recipe, layout: Layout) -> None:
+        _check_learning(chunks, layout)
         prepare_deepspeed()
         import deepspeed
 
@@ -118,9 +120,14 @@ class ShardedAdamW:
         return gradient
 
     def weight(self, parameter: Parameter) -> Tensor:
-        """The weight; under stage 3 gathered from the masters, to which it is always equal."""
+        """The weight; under stage 3 gathered from the masters, to which it is equal."""
         if self._stage != 3:
             return parameter.detach()
+        if not parameter.requires_grad:
+            import deepspeed
+
+            with deepspeed.zero.GatheredParameters([parameter]):
+                return parameter.detach().clone()
         from deepspeed.utils import safe_get_full_fp32_param
 
         whole: Tensor = safe_get_full_fp32_param(parameter)
@@ -142,8 +149,9 @@ class ShardedAdamW:
         import deepspeed
         from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
 
-        master = weight.float() if state is None else state["master"]
-        safe_set_full_fp32_param(parameter, master.to(self._layout.device))
+        if parameter.requires_grad:
+            master = weight.float() if state is None else state["master"]
+            safe_set_full_fp32_param(parameter, master.to(self._layout.device))
         for key in ("exp_avg", "exp_avg_sq") if state is not None else ():
             moment = state[key].to(self._layout.device)  # type: ignore[index]
             safe_set_full_optimizer_state(parameter, moment, key)
@@ -163,3 +171,15 @@ class ShardedAdamW:
         self._updates = count
         for moments in self._zero.optimizer.state.values():
             moments["step"] = self._step_tensor()
+
+
+def _check_learning(chunks: list[Any], layout: Layout) -> None:
+    """Raise RecipeError, on all ranks, where one has nothing to learn: DeepSpeed cannot start."""
+    learning = any(p.requires_grad for chunk in chunks for p in chunk.parameters())
+    least = torch.tensor(int(learning), device=layout.device)
+    dist.all_reduce(least, op=dist.ReduceOp.MIN)
+    if not least:
+        raise RecipeError(
+            "lora.targets: leave a pipeline stage without adapters, which zero.stage above 0 cannot"
+            " train; use zero.stage=0, or add linear layers of that stage"
+        )

@@ -1,0 +1,61 @@
+"""The proof at the end of a conversion finds what is wrong, and leaves it where it can be seen."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.hugging_face.models import make_model
+from tests.parity.ranks import on_ranks
+from trainer.hugging_face.parity import Parity
+
+
+def swapped(tensor: Any) -> Any:
+    """A joined tensor whose first two parts of one shape have changed places."""
+    from dataclasses import replace
+
+    first, second = tensor.parts[-2:]
+    crossed = replace(first, name=second.name), replace(second, name=first.name)
+    return replace(tensor, parts=(*tensor.parts[:-2], *crossed))
+
+
+def convert_wrongly(root: Path, which: str, module: str) -> str:
+    """Convert with one tensor's parts crossed; the error."""
+    from trainer.errors import CheckpointError
+    from trainer.hugging_face import exporting, importing, names
+
+    def crossed(model: Any) -> list[Any]:
+        tensors = names.tensor_map(model)
+        return [swapped(t) if t.name.endswith(which) and ".1." in t.name else t for t in tensors]
+
+    make_model(root / "published", "llama", {})
+    if module == "exporting":
+        importing.import_command(root / "published", root / "run")
+    (exporting if module == "exporting" else importing).tensor_map = crossed  # type: ignore
+    try:
+        if module == "exporting":
+            exporting.export_command(root / "run", root / "out")
+        else:
+            importing.import_command(root / "published", root / "out")
+    except CheckpointError as error:
+        return str(error)
+    return "no error"
+
+
+@pytest.mark.parametrize(
+    ("which", "module"), [("linear_fc1.weight", "importing"), ("linear_qkv.weight", "exporting")]
+)
+def test_a_wrong_map_is_found(tmp_path: Path, which: str, module: str) -> None:
+    """The negative control: gate for up, or key for value, in one layer of three."""
+    error = on_ranks(1, convert_wrongly, tmp_path, which, module)[0]
+    assert error.startswith("parity fails") and f"{tmp_path / 'out'}.partial" in error
+    assert "\n" not in error
+    assert not (tmp_path / "out").exists() and (tmp_path / "out.partial").is_dir()
+
+
+def test_numbers_that_are_none_do_not_pass() -> None:
+    """Catches a comparison that NaN slips through."""
+    assert Parity(1, 9e-5, 1.0).holds
+    assert not Parity(1, float("nan"), 1.0).holds
+    assert not Parity(1, 1e-4, 1.0).holds
+    assert not Parity(1, 0.0, 0.99).holds

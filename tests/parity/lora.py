@@ -1,0 +1,35 @@
+"""A LoRA recipe of the tiny model, and adapters that already say something."""
+
+from typing import Any
+
+import torch
+
+from tests.parity.training import Curve, recipe_of, train_steps
+from trainer.model.initialize import fill_box
+from trainer.model.logical import logical_parameters
+from trainer.model.lora.targets import is_adapter
+from trainer.parallel.layout import Layout
+from trainer.recipe import Recipe
+
+
+def lora_recipe(**keys: Any) -> Recipe:
+    """The tiny model with adapters of rank 4; nothing that it names is read."""
+    fine_tuning = {
+        **{"stage": "sft", "init_from": "unused", "data__mixture": [{"corpus": "unused.jsonl"}]},
+        **{"lora__rank": 4},
+    }
+    return recipe_of(**fine_tuning | keys)
+
+
+@torch.no_grad()
+def wake(chunks: list[Any], layout: Layout) -> None:
+    """Make each B what some training could have made it: with zeros no A would get a gradient."""
+    for logical in logical_parameters(chunks, layout):
+        if is_adapter(logical.name) and logical.name.endswith(".B"):
+            for box in logical.boxes:
+                fill_box(box.of(logical.parameter), box, 0.1, 5)
+
+
+def lora_steps(recipe: Recipe, steps: int, leave_out: str | None = None) -> Curve:
+    """`train_steps` from adapters that are awake."""
+    return train_steps(recipe, steps, leave_out, wake)

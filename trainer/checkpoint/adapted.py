@@ -1,0 +1,201 @@
+"""A checkpoint of adapters read together with its base: beside each other, or merged."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from trainer.checkpoint.agreement import Ranks
+from trainer.checkpoint.base import Base, find_base, holds_adapters
+from trainer.checkpoint.read import CheckpointReader, open_checkpoint
+from trainer.errors import CheckpointError
+from trainer.model.lora.merge import Merge, merges
+from trainer.recipe import Recipe
+from trainer.recipe.fine_tuning import LoraSection
+from trainer.recipe.model import ModelSection
+
+_WEIGHTS, _MASTERS = "model/", "optimizer/master/"
+
+
+class AdaptedReader:
+    """Adapters and their base as one checkpoint: step, counters and attachments are the adapters'.
+
+    Of the base's tensors, the weights and their fp32 masters.
+    """
+
+    def __init__(self, adapters: CheckpointReader, base: CheckpointReader, named: Base) -> None:
+        self.adapters = adapters
+        self.base = base
+        self.named = named
+        self.folder = adapters.folder
+        self.step = adapters.step
+        self.model = adapters.model
+        self.counters = adapters.counters
+
+    def keys(self) -> list[str]:
+        """The names of the global tensors, sorted."""
+        return sorted({*self.adapters.keys(), *self._base_keys()})
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.adapters or (key.startswith((_WEIGHTS, _MASTERS)) and key in self.base)
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        """The global shape of a tensor; CheckpointError where there is none of this name."""
+        return self._holder(key).shape(key)
+
+    def dtype(self, key: str) -> torch.dtype:
+        """The dtype in which a tensor was saved."""
+        return self._holder(key).dtype(key)
+
+    def read(
+        self,
+        key: str,
+        offset: Sequence[int] | None = None,
+        shape: Sequence[int] | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Tensor:
+        """A box of a global tensor, as CheckpointReader reads it."""
+        return self._holder(key).read(key, offset, shape, dtype)
+
+    def attachments(self) -> list[str]:
+        """The names of the small files saved with the adapters."""
+        return self.adapters.attachments()
+
+    def attachment(self, name: str) -> bytes:
+        """A small file's content; CheckpointError where it isn't there."""
+        return self.adapters.attachment(name)
+
+    def require_model(self, model: dict[str, Any]) -> None:
+        """Raise CheckpointError naming what differs, where another model was saved."""
+        self.adapters.require_model(model)
+
+    def lora(self) -> LoraSection:
+        """How the adapters were made."""
+        lora = saved_recipe(self.adapters).lora
+        if lora is None:
+            raise CheckpointError(
+                f"checkpoint {self.folder}: its recipe has no lora section, and it holds adapters; "
+                "choose another checkpoint"
+            )
+        return lora
+
+    def close(self) -> None:
+        """Close the files that reading left open."""
+        self.adapters.close()
+        self.base.close()
+
+    def _base_keys(self) -> list[str]:
+        return [key for key in self.base.keys() if key.startswith((_WEIGHTS, _MASTERS))]  # noqa: SIM118
+
+    def _holder(self, key: str) -> CheckpointReader:
+        return self.base if key not in self.adapters and key in self else self.adapters
+
+
+class MergedReader(AdaptedReader):
+    """The base's weights with the adapters merged into them: a whole model without adapters."""
+
+    def __init__(self, adapters: CheckpointReader, base: CheckpointReader, named: Base) -> None:
+        super().__init__(adapters, base, named)
+        self._merges = merges(self.lora(), ModelSection(**self.model))
+
+    def keys(self) -> list[str]:
+        """The names of the base's weights and masters, sorted."""
+        return sorted(self._base_keys())
+
+    def __contains__(self, key: str) -> bool:
+        return key.startswith((_WEIGHTS, _MASTERS)) and key in self.base
+
+    def _holder(self, key: str) -> CheckpointReader:
+        return self.base
+
+    def read(
+        self,
+        key: str,
+        offset: Sequence[int] | None = None,
+        shape: Sequence[int] | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Tensor:
+        """A box of W + scale * B A, added up in fp32 and cast to W's stored dtype (or `dtype`)."""
+        name = key.removeprefix(_WEIGHTS).removeprefix(_MASTERS)
+        parts = self._merges.get(name)
+        if parts is None:
+            return self.base.read(key, offset, shape, dtype)
+        whole = self.base.shape(key)
+        start = tuple(offset) if offset is not None else (0, 0)
+        size = tuple(shape) if shape is not None else whole
+        merged = self.base.read(key, start, size, torch.float32)
+        for part in parts:
+            self._add(part, merged, start)
+        return merged.to(dtype or self.base.dtype(key))
+
+    def _add(self, part: Merge, merged: Tensor, start: tuple[int, ...]) -> None:
+        inside = (part.rows >= start[0]) & (part.rows < start[0] + merged.shape[0])
+        if not inside.any():
+            return
+        down, up = (self._best(name) for name in (part.A, part.B))
+        columns = down[:, start[1] : start[1] + merged.shape[1]]
+        merged[part.rows[inside] - start[0]] += part.scale * (up[inside] @ columns)
+
+    def _best(self, name: str) -> Tensor:
+        """An adapter's matrix in fp32: the master, where one was saved."""
+        key = _MASTERS + name if _MASTERS + name in self.adapters else _WEIGHTS + name
+        return self.adapters.read(key, dtype=torch.float32)
+
+
+Reader = CheckpointReader | AdaptedReader
+"""What weights can be restored from."""
+
+
+def open_trained(
+    folder: Path, group: dist.ProcessGroup | None = None, base_at: Path | None = None
+) -> Reader:
+    """Open and verify a checkpoint, with its base where it holds adapters; collective.
+
+    `base_at`: one more place to look for the base. Raises CheckpointError on all ranks alike.
+    """
+    adapters = open_checkpoint(folder, group)
+    if not holds_adapters(adapters):
+        return adapters
+    named, base = _open_base(adapters, group, base_at)
+    return AdaptedReader(adapters, base, named)
+
+
+def open_merged(folder: Path, group: dist.ProcessGroup | None = None) -> Reader:
+    """As `open_trained`, the adapters merged into their base."""
+    adapters = open_checkpoint(folder, group)
+    if not holds_adapters(adapters):
+        return adapters
+    named, base = _open_base(adapters, group, None)
+    return MergedReader(adapters, base, named)
+
+
+def read_merged(adapters: CheckpointReader) -> Reader:
+    """As `open_merged`, of an open checkpoint: files are verified at their first reading."""
+    if not holds_adapters(adapters):
+        return adapters
+    named = find_base(adapters)
+    return MergedReader(adapters, CheckpointReader(named.folder), named)
+
+
+def saved_recipe(reader: Reader) -> Recipe:
+    """The resolved recipe that was saved with a checkpoint."""
+    source = str(reader.folder / "recipe.yaml")
+    return Recipe.from_yaml(reader.attachment("recipe.yaml").decode(), source)
+
+
+def _open_base(
+    adapters: CheckpointReader, group: dist.ProcessGroup | None, also: Path | None
+) -> tuple[Base, CheckpointReader]:
+    found, reason = None, None
+    try:
+        found = find_base(adapters, also)
+    except CheckpointError as error:
+        reason = str(error)
+    failure = Ranks(group).first_failure(reason)
+    if failure:
+        raise CheckpointError(failure[1])
+    assert found is not None
+    return found, open_checkpoint(found.folder, group)

@@ -1,0 +1,109 @@
+"""Which base a checkpoint of adapters belongs to, and where that is now."""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainer.checkpoint.format import MANIFEST
+from trainer.checkpoint.read import CheckpointReader
+from trainer.checkpoint.verify import complete_manifest
+from trainer.errors import CheckpointError
+
+ATTACHMENT = "base.json"
+"""The small file by which a checkpoint of adapters names its base."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """A checkpoint of whole weights that adapters were made for.
+
+    `seal`: the sha256 of its manifest, which holds the sha256 of all else: equal for copies.
+    """
+
+    folder: Path
+    seal: str
+
+    @classmethod
+    def of(cls, folder: Path) -> "Base":
+        """Of a checkpoint folder; CheckpointError where it is not complete."""
+        complete_manifest(folder)
+        return cls(Path(folder), str(json.loads((folder / MANIFEST).read_bytes())["sha256"]))
+
+    def attachment(self, folder: Path) -> dict[str, bytes]:
+        """What a checkpoint that will be `folder` is to hold, by name.
+
+        Two ways to the base are kept: its place, and the way from the checkpoint, which stays right
+        where both are moved together.
+        """
+        place = self.folder.resolve()
+        told = {
+            "checkpoint": str(place),
+            "relative": os.path.relpath(place, Path(folder).resolve()),
+            "seal": self.seal,
+        }
+        return {ATTACHMENT: json.dumps(told, indent=2).encode() + b"\n"}
+
+
+def holds_adapters(reader: CheckpointReader) -> bool:
+    """Whether this is a checkpoint of adapters alone."""
+    return ATTACHMENT in reader.attachments()
+
+
+def named_seal(reader: CheckpointReader) -> str:
+    """The seal of the base that a checkpoint of adapters names."""
+    return _told(reader)[1]
+
+
+def named_place(reader: CheckpointReader) -> Path:
+    """Where the base of a checkpoint of adapters was."""
+    return _told(reader)[0][0]
+
+
+def find_base(reader: CheckpointReader, also: Path | None = None) -> Base:
+    """The base that a checkpoint of adapters names; `also`: one more place to look for it.
+
+    Raises CheckpointError where it is gone, or other weights stand in its place.
+    """
+    told, seal = _told(reader)
+    others = []
+    for place in (*told, *([also] if also is not None else [])):
+        try:
+            base = Base.of(place)
+        except CheckpointError:
+            continue
+        if base.seal == seal:
+            return base
+        others.append(place)
+    if others:
+        raise CheckpointError(
+            f"checkpoint {reader.folder} holds adapters for a base that was at {told[0]}, and "
+            f"{others[0]} is another one (its seal is not {seal[:12]}...); put that base back"
+        )
+    raise CheckpointError(
+        f"checkpoint {reader.folder} holds adapters for the base {told[0]}, which is gone or not "
+        "complete; put it back there"
+    )
+
+
+def _told(reader: CheckpointReader) -> tuple[list[Path], str]:
+    content = reader.attachment(ATTACHMENT)
+    try:
+        told = json.loads(content)
+        places = [Path(told["checkpoint"]), reader.folder / told["relative"]]
+        return list(_distinct(places)), str(told["seal"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{reader.folder / ATTACHMENT} is not what was written ({error}); choose another "
+            "checkpoint"
+        ) from None
+
+
+def _distinct(places: list[Path]) -> Iterator[Path]:
+    seen = set()
+    for place in places:
+        plain = Path(os.path.normpath(place))
+        if plain not in seen:
+            seen.add(plain)
+            yield plain

@@ -1,0 +1,1 @@
+"""Conversations and preferences: from files of examples to marked tokens."""

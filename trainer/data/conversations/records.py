@@ -1,0 +1,160 @@
+"""The raw objects of a set's files, each with its place: JSONL, JSON and Parquet."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trainer.data.reading.array import raw_elements
+from trainer.data.reading.files import InputFile, kind_of, list_files
+from trainer.data.reading.jsonl import raw_lines
+from trainer.data.reading.opening import check_expansion
+from trainer.data.reading.parquet import open_stored
+from trainer.data.reading.quarantine import Oversize, Place
+from trainer.data.reading.record import ReadOptions, quick_loads
+from trainer.data.reading.unicode import unicode_fault
+from trainer.errors import DataError
+
+MIB = 2**20
+BATCH_BYTES = 16 * MIB
+BATCH_ROWS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One object as it was found, and where."""
+
+    record: dict[str, Any]
+    place: Place
+
+
+def raise_fault(fault: DataError) -> None:
+    """Refuse the whole set for one example."""
+    raise fault
+
+
+def read_examples(
+    patterns: Sequence[str],
+    refuse: Callable[[DataError], None] = raise_fault,
+    anonymous: bool = False,
+) -> Iterator[Example]:
+    """The objects of the files (paths, globs, s3:// or https:// URLs), in the order of their names.
+
+    JSONL and JSON (an array of objects, or objects one after the other), plain, .gz or .zst, and
+    Parquet. A record that is no JSON object goes to `refuse`, as a DataError naming file and line
+    (or record, or row, from 1); reading goes on where that returns. Raises DataError for files that
+    are missing, damaged, cut short or of another kind.
+    """
+    options = ReadOptions(anonymous=anonymous)
+    for file in _files(patterns, anonymous):
+        if kind_of(file.path)[0] == "parquet":
+            yield from _rows(file, options, refuse)
+            continue
+        reader = raw_lines if kind_of(file.path)[0] == "jsonl" else raw_elements
+        for raw, place, offset in reader(file, options):
+            found = _parse(raw, place, offset, options)
+            if isinstance(found, DataError):
+                refuse(found)
+            else:
+                yield Example(found, place)
+
+
+def _files(patterns: Sequence[str], anonymous: bool) -> list[InputFile]:
+    try:
+        files = list_files(patterns, anonymous)
+    except DataError as error:
+        # There they are a corpus's files; here an entry of the mixture names them.
+        raise DataError(str(error).replace("corpus.files:", "data.mixture:", 1)) from None
+    for file in files:
+        if kind_of(file.path)[0] not in ("jsonl", "json", "parquet"):
+            raise DataError(
+                f"data.mixture: {file.path} holds no examples: give .jsonl, .json or .parquet"
+            )
+    return files
+
+
+def _parse(
+    raw: bytes | Oversize, place: Place, offset: int, options: ReadOptions
+) -> dict[str, Any] | DataError:
+    """The object that the bytes hold, or what is wrong with them."""
+    if isinstance(raw, Oversize):
+        return DataError(
+            f"{place}: {raw.size} bytes, more than {options.limits.record_mib} MiB: split it, or"
+            " leave it out"
+        )
+    try:
+        record = quick_loads(raw)
+    except ValueError:
+        # orjson refuses NaN and lone surrogates, and says less of what is wrong.
+        try:
+            record = json.loads(raw.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            at = offset + error.start
+            return DataError(
+                f"{place}: byte 0x{raw[error.start]:02x} at offset {at} is not UTF-8: convert it"
+            )
+        except (ValueError, RecursionError) as error:
+            return DataError(f"{place}: not JSON ({error}): mend the line, or leave it out")
+        if fault := unicode_fault(json.dumps(record, ensure_ascii=False)):
+            return DataError(f"{place}: {fault.partition(' at ')[0]} is no Unicode text: mend it")
+    if not isinstance(record, dict):
+        return DataError(f"{place}: not a JSON object but {_kind(record)}: give an object each")
+    return record
+
+
+def _kind(value: Any) -> str:
+    kinds = {list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
+    return kinds.get(type(value), "a number")
+
+
+def _rows(
+    file: InputFile, options: ReadOptions, refuse: Callable[[DataError], None]
+) -> Iterator[Example]:
+    """The rows of a .parquet file; memory: a batch of some 16 MiB."""
+    if file.bytes == 0:
+        return
+    with open_stored(file, options.anonymous) as stored:
+        from pyarrow.parquet import ParquetFile
+
+        table = ParquetFile(
+            stored, pre_buffer=False, buffer_size=MIB, page_checksum_verification=True
+        )
+        number = unpacked = 0
+        for group in range(table.num_row_groups):
+            told = table.metadata.row_group(group)
+            row_bytes = told.total_byte_size // max(told.num_rows, 1)
+            rows = max(1, min(BATCH_ROWS, BATCH_BYTES // max(row_bytes, 1)))
+            for batch in table.iter_batches(rows, row_groups=[group], use_threads=False):
+                unpacked += batch.nbytes
+                check_expansion(file, file.bytes, unpacked, options.limits)
+                for record in _records(batch):
+                    number += 1
+                    place = Place(file.path, "row", number)
+                    if record is None:
+                        refuse(DataError(f"{place}: holds a string that is not UTF-8: convert it"))
+                    else:
+                        yield Example(_without_nulls(record), place)
+
+
+def _records(batch: Any) -> Iterator[dict[str, Any] | None]:
+    """A batch's rows; None for one whose strings are not UTF-8."""
+    try:
+        yield from batch.to_pylist()
+        return
+    except UnicodeDecodeError:
+        pass
+    for row in range(batch.num_rows):
+        try:
+            (record,) = batch.slice(row, 1).to_pylist()
+        except UnicodeDecodeError:
+            record = None
+        yield record
+
+
+def _without_nulls(value: Any) -> Any:
+    """Without the fields that a column of structs has only because another row has them."""
+    if isinstance(value, dict):
+        return {name: _without_nulls(held) for name, held in value.items() if held is not None}
+    if isinstance(value, list):
+        return [_without_nulls(held) for held in value]
+    return value

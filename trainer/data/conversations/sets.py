@@ -1,0 +1,199 @@
+"""A whole set: every example of its files that can be used, marked, with an account of the rest."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, ParamSpec, TypeVar
+
+from trainer.data.conversations.forms import conversation_of
+from trainer.data.conversations.marking import (
+    Counts,
+    Marked,
+    Tokens,
+    count_targets,
+    fits,
+    mark,
+    shorten,
+)
+from trainer.data.conversations.preferences import (
+    Judged,
+    judged_of,
+    mark_judged,
+    mark_pair,
+    pair_of,
+)
+from trainer.data.conversations.records import Example, read_examples
+from trainer.data.conversations.template import ChatTemplate
+from trainer.data.conversations.turns import Conversation, Message
+from trainer.data.reading.quarantine import Place
+from trainer.errors import DataError
+from trainer.recipe.fine_tuning import ConversationsSection
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def marked_examples(
+    patterns: Sequence[str],
+    kind: Literal["conversations", "pairs", "judged"],
+    template: ChatTemplate,
+    section: ConversationsSection,
+    sequence_length: int,
+    counts: Counts,
+    anonymous: bool = False,
+) -> Iterator[Marked]:
+    """The examples of the files, in their order; `counts` is kept up as they come.
+
+    Of `pairs`, tokens are those of `mark_pair`; of `judged`, those of `mark_judged`, the second
+    answer being that of the example before which answers another prompt (the first ones, which have
+    none before them, come last, with the set's last answer). Raises DataError in one line for an
+    example that cannot be used, naming its file and number, unless `section.malformed` drops it;
+    for one too long where `section.too_long` says so; where none is left; and for files that cannot
+    be read.
+    """
+    reading = _Reading(template, section, sequence_length, counts)
+    examples = reading.examples(patterns, anonymous)
+    readers: dict[str, Callable[[Iterable[Example]], Iterator[Marked]]] = {
+        "conversations": reading.conversations,
+        "pairs": reading.pairs,
+        "judged": reading.judged,
+    }
+    for marked in readers[kind](examples):
+        counts.used += 1
+        counts.tokens += len(marked.tokens)
+        counts.targets += marked.targets
+        yield marked
+    if not counts.used:
+        raise _nothing_left(", ".join(patterns), counts)
+
+
+def with_others(
+    judged: Iterable[tuple[Judged, Tokens]],
+) -> Iterator[tuple[Judged, Tokens, tuple[Message, ...]]]:
+    """Each with the last answer before it to another prompt; those that have none come last.
+
+    Raises DataError where all have one prompt.
+    """
+    waiting: list[tuple[Judged, Tokens]] = []
+    last: Judged | None = None
+    other: Judged | None = None
+    for one, own in judged:
+        if last is not None and one.side.prompt != last.side.prompt:
+            other = last
+        last = one
+        if other is None:
+            waiting.append((one, own))
+        else:
+            yield one, own, other.side.answer
+    if last is None:
+        return
+    if other is None:
+        raise DataError(
+            f"{last.side.conversation.place}: is the last of answers to one prompt only: kto needs"
+            " those to another, to compare with"
+        )
+    if last.side.prompt != waiting[0][0].side.prompt:
+        other = last
+    for one, own in waiting:
+        yield one, own, other.side.answer
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """How one set is read, and the account of it."""
+
+    template: ChatTemplate
+    section: ConversationsSection
+    sequence_length: int
+    counts: Counts
+
+    def examples(self, patterns: Sequence[str], anonymous: bool) -> Iterator[Example]:
+        """The objects of the files, counted."""
+
+        def refuse(fault: DataError) -> None:
+            self.counts.read += 1
+            self._set_aside(fault)
+
+        for example in read_examples(patterns, refuse, anonymous):
+            self.counts.read += 1
+            yield example
+
+    def conversations(self, examples: Iterable[Example]) -> Iterator[Marked]:
+        """Those of stage sft."""
+        for example in examples:
+            conversation = self._attempt(conversation_of, example)
+            tokens = None if conversation is None else self._mark(conversation)
+            if conversation is None or tokens is None:
+                continue
+            place = example.place
+            kept = shorten(tokens, self.sequence_length, self.section.too_long, place)
+            if kept is None:
+                self.counts.dropped_long += 1
+                continue
+            self.counts.cut += len(kept) < len(tokens)
+            targets, characters = count_targets(kept), conversation.characters
+            yield Marked(kept, place, conversation.identity, targets, characters)
+
+    def pairs(self, examples: Iterable[Example]) -> Iterator[Marked]:
+        """Chosen and rejected answers."""
+        for example in examples:
+            pair = self._attempt(pair_of, example)
+            tokens = None if pair is None else self._attempt(mark_pair, pair, self.template)
+            if pair is not None and tokens is not None and self._fits(tokens, example.place):
+                targets = count_targets(tokens)
+                yield Marked(tokens, example.place, pair.identity, targets, pair.characters)
+
+    def judged(self, examples: Iterable[Example]) -> Iterator[Marked]:
+        """Answers judged good or bad, each beside one to another prompt."""
+        for one, own, other in with_others(self._judged_alone(examples)):
+            tokens = self._attempt(mark_judged, one, own, other, self.template)
+            conversation = one.side.conversation
+            if tokens is not None and self._fits(tokens, conversation.place):
+                targets, characters = count_targets(tokens), conversation.characters
+                yield Marked(tokens, conversation.place, one.identity, targets, characters)
+
+    def _judged_alone(self, examples: Iterable[Example]) -> Iterator[tuple[Judged, Tokens]]:
+        for example in examples:
+            found = self._attempt(judged_of, example) or []
+            # A pair is two judged answers.
+            self.counts.read += max(len(found) - 1, 0)
+            for judged in found:
+                own = self._mark(judged.side.conversation)
+                if own is not None:
+                    yield judged, own
+
+    def _mark(self, conversation: Conversation) -> Tokens | None:
+        return self._attempt(mark, conversation, self.template)
+
+    def _attempt(
+        self,
+        function: Callable[Arguments, Result],
+        *args: Arguments.args,
+        **kwargs: Arguments.kwargs,
+    ) -> Result | None:
+        """What the function gives; None where the example at hand is set aside."""
+        try:
+            return function(*args, **kwargs)
+        except DataError as fault:
+            self._set_aside(fault)
+            return None
+
+    def _set_aside(self, fault: DataError) -> None:
+        if self.section.malformed == "stop":
+            raise DataError(f"{fault}; or set conversations.malformed=drop") from None
+        self.counts.malformed += 1
+        self.counts.first_malformed = self.counts.first_malformed or str(fault)
+
+    def _fits(self, tokens: Tokens, place: Place) -> bool:
+        fit = fits(tokens, self.sequence_length, self.section.too_long, place)
+        self.counts.dropped_long += not fit
+        return fit
+
+
+def _nothing_left(patterns: str, counts: Counts) -> DataError:
+    if not counts.read:
+        return DataError(f"{patterns}: holds no example: give a file that does")
+    first = f"; the first malformed: {counts.first_malformed}" if counts.malformed else ""
+    return DataError(
+        f"{patterns}: none of {counts.read} examples can be used ({counts.dropped_long} too long,"
+        f" {counts.malformed} malformed){first}: mend them, or raise sequence_length"
+    )

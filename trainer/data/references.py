@@ -1,0 +1,67 @@
+"""A reference model's log-probabilities of the answers of a set, kept beside its shards."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+from trainer.data.manifest import Shard
+from trainer.data.shards import file_sha256
+from trainer.data.writing import write_whole
+from trainer.errors import DataError
+
+DONE = "references.json"
+
+
+def reference_folder(corpus: Path, key: str) -> Path:
+    """Where the log-probabilities lie that the reference named `key` gives to a set."""
+    return corpus / "references" / key
+
+
+def has_references(folder: Path) -> bool:
+    """Whether they were computed to the end."""
+    return (folder / DONE).is_file()
+
+
+def write_references(folder: Path, values: dict[str, np.ndarray], told: dict[str, str]) -> None:
+    """Write them all, float32 [documents, segments] a shard by its name, or nothing at all.
+
+    `told` says which reference they are of, for a reader.
+    """
+    digests = {}
+    for name, array in values.items():
+        path = _path(folder, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(path.name + ".tmp")
+        with temporary.open("wb") as file:
+            np.save(file, array.astype(np.float32), allow_pickle=False)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        status = path.stat()
+        digests[name] = file_sha256(str(path), status.st_size, status.st_mtime_ns)
+    content = {"reference": told, "sha256": digests}
+    write_whole(folder / DONE, json.dumps(content, indent=1).encode())
+
+
+def read_references(folder: Path, shard: Shard, segments: int) -> np.ndarray:
+    """Those of one shard, float32 [documents, segments].
+
+    Raises DataError where they are missing, altered, or of another shard.
+    """
+    path, mend = _path(folder, shard.name), f"remove {folder}, and they are computed again"
+    try:
+        expected = json.loads((folder / DONE).read_text(encoding="utf-8"))["sha256"][shard.name]
+        status = path.stat()
+        found = file_sha256(str(path), status.st_size, status.st_mtime_ns)
+        values = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); {mend}") from None
+    if found != expected or values.shape != (shard.documents, segments):
+        raise DataError(f"{path}: was altered; {mend}")
+    return np.asarray(values)
+
+
+def _path(folder: Path, shard: str) -> Path:
+    return folder / (shard.removesuffix(".tar") + ".npy")

@@ -1,0 +1,171 @@
+"""Sets for fine-tuning: files of examples, rendered, marked and kept in shards like a corpus."""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import trainer
+from trainer.data.conversations.marking import Counts, Marked
+from trainer.data.conversations.sets import marked_examples
+from trainer.data.conversations.template import ChatTemplate
+from trainer.data.manifest import MANIFEST_NAME, Manifest, Shard, total_split, write_manifest
+from trainer.data.partial import build_lock
+from trainer.data.reading.files import InputFile, list_files
+from trainer.data.tokenizer import load_tokenizer
+from trainer.data.writer import Sample, ShardWriter
+from trainer.errors import DataError, RecipeError
+
+if TYPE_CHECKING:
+    from trainer.recipe import Recipe
+
+log = logging.getLogger(__name__)
+
+RULES = 1
+"""Counted up when other shards are made of the same files."""
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet")
+
+
+def is_set(source: str) -> bool:
+    """Whether an entry of the mixture names files of examples, and no corpus."""
+    name = source.partition("?")[0].lower()
+    for compression in (".gz", ".zst"):
+        name = name.removesuffix(compression)
+    return name.endswith(SUFFIXES)
+
+
+def ensure_set(recipe: "Recipe", source: str) -> Path:
+    """The folder of a set's shards, in the cache, built where it is absent.
+
+    Of several processes one builds. Raises RecipeError for a template that cannot be used,
+    DataError naming file and number for an example that cannot, or where none is left.
+    """
+    kind = _kind(recipe)
+    if recipe.tokenizer is None:
+        raise RecipeError(
+            "tokenizer: fine-tuning takes that of init_from, and there is none; name a folder"
+        )
+    template = ChatTemplate(
+        load_tokenizer(recipe.tokenizer),
+        recipe.conversations.template,
+        recipe.conversations.system,
+    )
+    files = list_files([source])
+    settings = {
+        "kind": kind,
+        "source": source,
+        "template": template.text,
+        "sequence_length": recipe.sequence_length,
+        "tokenizer": template.tokenizer.fingerprint,
+        "builder_rules": RULES,
+        **recipe.conversations.model_dump(mode="json", exclude={"neftune_alpha", "template"}),
+    }
+    out = _cache() / _key(settings, files)
+    try:
+        with build_lock(out):
+            if not (out / MANIFEST_NAME).is_file():
+                _build(recipe, kind, template, settings, source, out)
+    except OSError as error:
+        raise DataError(
+            f"cannot build the set {source} in {out}: {error.strerror or error}; free space there,"
+            " or point LYCEUM_CACHE elsewhere"
+        ) from error
+    return out
+
+
+def _kind(recipe: "Recipe") -> Literal["conversations", "pairs", "judged"]:
+    if recipe.stage == "preference":
+        return "judged" if recipe.preference.loss == "kto" else "pairs"
+    return "conversations"
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("LYCEUM_CACHE") or "~/.cache/lyceum").expanduser() / "sets"
+
+
+def _key(settings: dict[str, Any], files: list[InputFile]) -> str:
+    parts = [settings, [[file.path, file.bytes, file.version] for file in files]]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _build(
+    recipe: "Recipe",
+    kind: Literal["conversations", "pairs", "judged"],
+    template: ChatTemplate,
+    settings: dict[str, Any],
+    source: str,
+    out: Path,
+) -> None:
+    partial = out.with_name(out.name + ".partial")
+    if partial.exists():
+        shutil.rmtree(partial)
+    partial.mkdir(parents=True)
+    log.info("reading the set %s", source)
+    section, counts = recipe.conversations, Counts()
+    writers = {
+        split: ShardWriter(partial, split, "uint32", section.shard_tokens)
+        for split in ("train", "validation")
+    }
+    examples = marked_examples([source], kind, template, section, recipe.sequence_length, counts)
+    for split, sample in _samples(examples, section.validation):
+        writers[split].add(sample)
+    shards: dict[str, list[Shard]] = {name: writer.close() for name, writer in writers.items()}
+    if not shards["train"]:
+        raise DataError(
+            f"{source}: none of its {counts.read} examples is left to train on"
+            f" ({counts.dropped_long} too long, {counts.malformed} malformed, the rest held out by"
+            " conversations.validation): see conversations.too_long and sequence_length"
+        )
+    template.tokenizer.save(partial / "tokenizer")
+    write_manifest(
+        partial,
+        Manifest(
+            tokenizer_fingerprint=template.tokenizer.fingerprint,
+            tokenizer_size=template.tokenizer.size,
+            end_of_text=template.tokenizer.end_of_text,
+            token_dtype="uint32",
+            splits={name: total_split(made) for name, made in shards.items() if made},
+            provenance={
+                "builder": f"lyceum {trainer.__version__}",
+                "settings": settings,
+                "examples": asdict(counts),
+            },
+            kind=kind,
+        ),
+    )
+    partial.rename(out)
+
+
+def told(source: str, counts: Counts) -> str:
+    """What became of a set's examples, in one line."""
+    parts = [f"{counts.used:,} of {counts.read:,} examples"]
+    parts += [f"{counts.dropped_long:,} too long"] if counts.dropped_long else []
+    parts += [f"{counts.cut:,} cut"] if counts.cut else []
+    if counts.malformed:
+        parts.append(f"{counts.malformed:,} malformed, the first: {counts.first_malformed}")
+    share = counts.targets / max(counts.tokens, 1)
+    return f"{source}: {'; '.join(parts)}; {share:.1%} of {counts.tokens:,} tokens are supervised"
+
+
+def _samples(examples: Iterator[Marked], validation: float) -> Iterator[tuple[str, Sample]]:
+    """Each example under the split that its own hash puts it in."""
+    for number, example in enumerate(examples):
+        held_out = int(example.identity[:16], 16) < validation * 2**64
+        about = {
+            "id": f"{example.place}",
+            "source": example.place.file,
+            "characters": example.characters,
+        }
+        yield (
+            "validation" if held_out else "train",
+            Sample(
+                key=f"{number:014d}",
+                about=json.dumps(about, ensure_ascii=False).encode(),
+                tokens=example.tokens.astype("<u4").tobytes(),
+            ),
+        )

@@ -1,0 +1,112 @@
+"""The same questions and measurements for each of the demo's models."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainer.demo.ranks import on_ranks
+from trainer.demo.recipes import RANKS, Recipes, measuring_recipe
+from trainer.recipe import Recipe
+
+if TYPE_CHECKING:
+    from trainer.data.questions import QuestionFiles
+    from trainer.evaluate.opened import OpenedModel
+
+LONGEST_ANSWER = 80
+"""Tokens."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A question that is put to every model, its right answer, and whether it was held out."""
+
+    question: str
+    answer: str
+    held_out: bool
+
+
+@dataclass(frozen=True)
+class Examination:
+    """A model's answers, and its figures on the held-out names.
+
+    `nats` a token of the answers to `questions` questions; `preferred`: the share of `pairs` pairs
+    whose right answer is the likelier one, a token.
+    """
+
+    answers: tuple[str, ...]
+    nats: float
+    questions: int
+    preferred: float
+    pairs: int
+
+
+def shown_questions(files: "QuestionFiles") -> list[Shown]:
+    """What a function does and how another is called, of trained and of held-out names.
+
+    The shortest names are taken, as those are the ones that people know.
+    """
+    found = []
+    for held_out in (False, True):
+        lines = files.questions(held_out).read_text(encoding="utf-8").splitlines()
+        records = [json.loads(line) for line in lines]
+        records.sort(key=lambda record: (len(record["about"]), record["about"]))
+        functions = [record for record in records if record["kind"] == "function"]
+        taken: set[str] = set()
+        for asked in ("summary", "signature"):
+            fitting = [one for one in functions if one["asked"] == asked]
+            new = [one for one in fitting if one["about"] not in taken] or fitting
+            for record in new[:1]:
+                taken.add(record["about"])
+                question, answer = (message["content"] for message in record["messages"])
+                found.append(Shown(question, answer, held_out))
+    return found
+
+
+def examine(
+    stage: Recipe, recipes: Recipes, files: "QuestionFiles", shown: Sequence[Shown]
+) -> Examination:
+    """Put the questions to what a stage has made, on the demo's ranks, and measure it."""
+    questions = [one.question for one in shown]
+    found = on_ranks(lambda: _examine(Path(stage.run), recipes, files, questions))
+    return Examination(**{**found, "answers": tuple(found["answers"])})
+
+
+def _examine(
+    run: Path, recipes: Recipes, files: "QuestionFiles", questions: Sequence[str]
+) -> dict[str, Any]:
+    from trainer.data.conversations.turns import Message
+    from trainer.evaluate.chat import Speaker
+    from trainer.evaluate.generate import Sampling
+    from trainer.evaluate.opened import open_model
+
+    greedy = Sampling(tokens=LONGEST_ANSWER, temperature=0.0)
+    with open_model(run, RANKS) as model:
+        speaker = Speaker(model)
+        answers = [
+            "".join(speaker.answer([Message("user", question)], greedy)) for question in questions
+        ]
+        answered, asked = _validate(model, recipes.fine_tuning, files.questions(held_out=True))
+        compared, pairs = _validate(model, recipes.preference, files.pairs(held_out=True))
+    return asdict(
+        Examination(tuple(answers), answered["loss"], asked, compared["reward_accuracy"], pairs)
+    )
+
+
+def _validate(model: "OpenedModel", recipe: Recipe, source: Path) -> tuple[dict[str, float], int]:
+    """A stage's own figures on a set that it never trains on, and how many examples these are."""
+    from trainer.checkpoint.agreement import Ranks
+    from trainer.data.manifest import load_manifest
+    from trainer.data.sets import ensure_set
+    from trainer.stages import Setting, create_stage
+    from trainer.start import on_first_rank
+
+    tokenizer = str(model.folder / "tokenizer")
+    recipe = measuring_recipe(recipe, model.recipe, source)
+    recipe = recipe.model_copy(update={"tokenizer": tokenizer})
+    folder = Path(on_first_rank(Ranks(), lambda: str(ensure_set(recipe, str(source)))))
+    # Of a run's first step a stage tells something; this is no run.
+    setting = Setting(recipe, model.layout, [folder], model.tokenizer, model.chunks, step=1)
+    figures = create_stage(setting).validate()
+    return figures, load_manifest(folder).splits["validation"].documents

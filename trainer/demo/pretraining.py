@@ -1,0 +1,131 @@
+"""The demo's first stage: its corpus, what the model writes, and the trigram that it must beat."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.text import Text
+
+from trainer.demo.ranks import in_another_process
+from trainer.demo.recipes import RANKS, REPEATED_STEPS
+from trainer.recipe import Recipe
+
+if TYPE_CHECKING:
+    from trainer.evaluate.opened import OpenedModel
+
+PROMPTS = ("os.path.join(path", "torch.mean(input, dim)\n\n")
+SAMPLING: dict[str, Any] = {"tokens": 60, "temperature": 0.7, "top_p": 0.9, "seed": 1}
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Nats a token on the same validation tokens: the model's and the trigram's."""
+
+    model: float
+    trigram: float
+    uniform: float
+    tokens_read: int
+    tokens_predicted: int
+
+
+def build_corpus(console: Console, recipe: Recipe) -> Path:
+    """The folder of the recipe's own corpus, built if need be, and a look at it."""
+    from trainer.data.build import corpus_folder, ensure_corpus
+    from trainer.data.inspect import inspect_corpus
+
+    assert recipe.corpus is not None, "the demo's recipe says how its corpus is built"
+    folder = corpus_folder(recipe.corpus, recipe.tokenizer)
+
+    def build() -> None:
+        ensure_corpus(recipe)
+
+    in_another_process(build)
+    console.print(inspect_corpus(folder, documents=1))
+    return folder
+
+
+def write_untrained(recipe: Recipe, corpus: Path) -> None:
+    """Show how random weights go on from the prompts; collective."""
+    from trainer.data.tokenizer import load_tokenizer
+    from trainer.evaluate.opened import OpenedModel
+    from trainer.model.transformer import build_model
+    from trainer.parallel.layout import create_layout, leave
+
+    layout = create_layout(recipe)
+    try:
+        assert recipe.model.vocab is not None, "the demo's recipe names its vocabulary"
+        chunks = build_model(recipe, recipe.model.vocab, layout)
+        tokenizer = load_tokenizer(corpus / "tokenizer")
+        _write(OpenedModel(corpus, 0, recipe, layout, chunks, tokenizer))
+    finally:
+        leave()
+
+
+def write_trained(folder: Path) -> None:
+    """Show how a run's model goes on from the prompts; collective."""
+    from trainer.evaluate.opened import open_model
+
+    with open_model(folder, RANKS) as model:
+        _write(model)
+
+
+def compare_with_trigram(recipe: Recipe, corpus: Path) -> Scores:
+    """The model's last validation loss, and that of a trigram fitted on exactly what it read."""
+    import numpy as np
+
+    from trainer.data.loader import validation_batches
+    from trainer.data.stream import stream_arguments
+    from trainer.data.tokenizer import load_tokenizer
+    from trainer.data.trace import consumed_rows
+    from trainer.evaluate.trigram import Trigram, trigrams_of_rows
+
+    size = load_tokenizer(corpus / "tokenizer").size
+    arguments = stream_arguments(recipe, [corpus])
+    rows = consumed_rows(arguments, recipe.batch.sequences, recipe.steps)
+    read = [trigrams_of_rows(*row, size) for row in rows]
+    held_out = [
+        trigrams_of_rows(batch.tokens, batch.labels, batch.position_ids, size)
+        for batch in validation_batches(arguments, recipe.evaluate.sequences, 1, range(1))
+    ]
+    trigram = Trigram.fit(np.concatenate(read), size)
+    return Scores(
+        model=last_figure(Path(recipe.run), "eval/loss"),
+        trigram=trigram.nats_per_token(np.concatenate(held_out)),
+        uniform=float(np.log(size)),
+        tokens_read=sum(len(part) for part in read),
+        tokens_predicted=sum(len(part) for part in held_out),
+    )
+
+
+def largest_difference(run: Path, again: Path) -> float:
+    """The largest difference in nats between the losses of the steps that both runs made."""
+    losses = {record["step"]: record["loss"] for record in _metrics(run)}
+    repeated = {record["step"]: record["loss"] for record in _metrics(again)}
+    assert len(repeated) == REPEATED_STEPS, "the repeated run starts at the saved step"
+    return max(abs(losses[step] - loss) for step, loss in repeated.items())
+
+
+def last_figure(run: Path, name: str) -> float:
+    """The last value of this name in a run's metrics."""
+    return float([record[name] for record in _metrics(run) if name in record][-1])
+
+
+def _metrics(run: Path) -> list[dict[str, Any]]:
+    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def _write(model: "OpenedModel") -> None:
+    from trainer.evaluate.generate import Generator, Sampling, Vocabulary
+
+    tokenizer = model.tokenizer
+    vocabulary = Vocabulary.of(tokenizer)
+    write = Generator(model.chunks, model.recipe, model.layout, vocabulary)
+    written = write([tokenizer.encode(prompt) for prompt in PROMPTS], Sampling(**SAMPLING))
+    if not model.layout.reports:
+        return
+    console = Console()
+    for prompt, tokens in zip(PROMPTS, written, strict=True):
+        console.print(Text(prompt, style="bold") + Text(tokenizer.decode(tokens)), "\n")

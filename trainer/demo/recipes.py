@@ -1,0 +1,86 @@
+"""The recipes that the demo runs, one a stage, made of the shipped ones."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainer.recipe import Recipe, load_recipe
+
+RANKS = 2
+REPEATED_STEPS = 5
+NAMES = 4000
+"""Documented names that questions are asked about: as many as the second stage reads once."""
+
+
+@dataclass(frozen=True)
+class Recipes:
+    """The demo's runs in their order, and the folder of its questions about `names` names."""
+
+    pretraining: Recipe
+    again: Recipe
+    fine_tuning: Recipe
+    preference: Recipe
+    questions: Path
+    names: int
+
+
+def demo_recipes(folder: Path) -> Recipes:
+    """The shipped recipes for a demo whose first run lies in `folder`, the others beside it."""
+    recipe = demo_recipe(folder)
+    return Recipes(
+        pretraining=recipe,
+        again=repeating_recipe(recipe),
+        fine_tuning=_next_stage("demo-sft", recipe, "sft", folder, "questions"),
+        preference=_next_stage(
+            "demo-preference", recipe, "preference", Path(f"{folder}-sft"), "pairs"
+        ),
+        questions=Path(f"{folder}-questions"),
+        names=NAMES,
+    )
+
+
+def demo_recipe(folder: Path) -> Recipe:
+    """The shipped recipe on the CPU, with a checkpoint a few steps before the end."""
+    from launch.shipped import find_recipe
+
+    keys = load_recipe(find_recipe("demo")).model_dump(mode="json")
+    keys |= {"run": str(folder), "device": "cpu"}
+    keys["checkpoint"] |= {"every": keys["steps"] - REPEATED_STEPS, "keep": 0, "save_final": True}
+    keys["evaluate"] |= {"every": keys["steps"] // 5}
+    return Recipe.from_keys(keys)
+
+
+def repeating_recipe(recipe: Recipe) -> Recipe:
+    """The end of the same run with each matrix shared out over the ranks, in a run of its own."""
+    saved = f"{recipe.run}/checkpoints/step-{recipe.steps - REPEATED_STEPS:08}"
+    keys = recipe.model_dump(mode="json")
+    keys |= {"run": f"{recipe.run}-again", "resume": saved}
+    keys["parallel"] |= {"tensor": RANKS, "sequence": True}
+    keys["checkpoint"] |= {"every": 0, "save_final": False}
+    keys["evaluate"] |= {"every": 0}
+    return Recipe.from_keys(keys)
+
+
+def measuring_recipe(recipe: Recipe, opened: Recipe, source: Path) -> Recipe:
+    """The stage of `recipe` on the set `source`, at the layout that a model was `opened` at.
+
+    A set needs something to train on: nine tenths of this one are its validation split.
+    """
+    keys = recipe.model_dump(mode="json")
+    keys |= {"parallel": opened.parallel.model_dump(mode="json"), "init_from": None}
+    keys["model"] = opened.model.model_dump(mode="json")
+    keys["data"]["mixture"] = [{"corpus": str(source)}]
+    keys["conversations"] |= {"validation": 0.9}
+    keys["evaluate"] |= {"sequences": 1_000_000}
+    return Recipe.from_keys(keys)
+
+
+def _next_stage(shipped: str, before: Recipe, run: str, base: Path, files: str) -> Recipe:
+    """A shipped recipe that goes on from the run `base`, on the demo's own files."""
+    from launch.shipped import find_recipe
+
+    folder = before.run
+    keys = load_recipe(find_recipe(shipped)).model_dump(mode="json")
+    keys |= {"run": f"{folder}-{run}", "init_from": str(base), "device": "cpu"}
+    keys["model"] = before.model.model_dump(mode="json")
+    keys["data"]["mixture"] = [{"corpus": f"{folder}-questions/{files}/train.jsonl"}]
+    return Recipe.from_keys(keys)

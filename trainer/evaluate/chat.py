@@ -1,0 +1,178 @@
+"""`lyceum chat`: a conversation with a checkpoint, in the words of its own chat template."""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from rich.console import Console
+
+from trainer.checkpoint.agreement import Ranks
+from trainer.data.conversations.template import ChatTemplate
+from trainer.data.conversations.turns import Message
+from trainer.data.tokenizer import Tokenizer
+from trainer.errors import LyceumError, RecipeError
+from trainer.evaluate.generate import Generator, Sampling, Vocabulary
+from trainer.evaluate.opened import OpenedModel, open_model
+from trainer.evaluate.sampling import check_sampling
+
+HELP = """\
+/reset            forget what was said
+/system TEXT      another system prompt (none: without), and forget what was said
+/seed N           the next answers are drawn from this seed
+/temperature T    0: always the likeliest token
+/help             this
+/quit             leave, as does the end of input"""
+
+
+class Speaker:
+    """A model that answers in a chat template; collective over the ranks of its layout."""
+
+    def __init__(self, model: OpenedModel) -> None:
+        self._template = ChatTemplate(model.tokenizer)
+        self._tokenizer = model.tokenizer
+        # The tokenizer of an imported or a pre-trained model need not know how its turns end.
+        vocabulary = Vocabulary.of(self._template.tokenizer)
+        self._write = Generator(model.chunks, model.recipe, model.layout, vocabulary)
+
+    def answer(self, messages: Sequence[Message], sampling: Sampling) -> Iterator[str]:
+        """The answer to the last message, in pieces of whole characters as they come.
+
+        Raises RecipeError for a message that spells a special token, for a conversation longer
+        than the model reads, and where the template refuses it.
+        """
+        for message in messages:
+            forged = self._template.forged(message.content)
+            if forged and message.role != "assistant":
+                raise RecipeError(f"a message spells {forged}, which would forge a turn: reword it")
+        text = self._template.render(messages, add_generation_prompt=True)
+        prompt = self._tokenizer.encode_rendered(text)
+        yield from pieces(self._tokenizer, self._write.stream(prompt, sampling))
+
+
+def pieces(tokenizer: Tokenizer, tokens: Iterator[int]) -> Iterator[str]:
+    """The text of tokens as they come; half a character waits for its other half."""
+    ids: list[int] = []
+    shown = ""
+    for token in tokens:
+        ids.append(token)
+        text = tokenizer.decode(ids)
+        if not text.endswith("\N{REPLACEMENT CHARACTER}") and text.startswith(shown):
+            yield text[len(shown) :]
+            shown = text
+    rest = tokenizer.decode(ids)
+    if rest.startswith(shown) and rest != shown:
+        yield rest[len(shown) :]
+
+
+@dataclass
+class Chat:
+    """What was said so far, and how the next answer is drawn."""
+
+    system: str | None
+    sampling: Sampling
+    said: list[Message] = field(default_factory=list)
+
+    def messages(self, question: str) -> list[Message]:
+        """The conversation with a new question at its end."""
+        system = [Message("system", self.system)] if self.system else []
+        return [*system, *self.said, Message("user", question)]
+
+    def obey(self, line: str) -> str:
+        """Carry out a command; what to tell of it. Raises RecipeError for one that is none."""
+        name, _, argument = line.partition(" ")
+        argument = argument.strip()
+        if name == "/help":
+            return HELP
+        if name == "/reset":
+            self.said.clear()
+            return "forgotten"
+        if name == "/system":
+            self.system = argument or None
+            self.said.clear()
+            return f"system prompt: {self.system or 'none'}"
+        if name == "/seed":
+            if not argument.isdecimal():
+                raise RecipeError(f"/seed: {argument!r} is not a whole number from 0")
+            self.sampling = replace(self.sampling, seed=int(argument))
+            return f"seed {self.sampling.seed}"
+        if name == "/temperature":
+            try:
+                temperature = float(argument)
+            except ValueError:
+                raise RecipeError(f"/temperature: {argument!r} is not a number") from None
+            check_sampling(temperature, self.sampling.top_k, self.sampling.top_p)
+            self.sampling = replace(self.sampling, temperature=temperature)
+            return f"temperature {temperature:g}"
+        raise RecipeError(f"{name}: no such command; /help lists them")
+
+
+def chat_command(
+    checkpoint: Path, system: str | None, sampling: Sampling, world_size: int = 1
+) -> None:
+    """Talk with a checkpoint: questions from standard input, a line each, answers as they come.
+
+    Under torchrun rank 0 reads and writes, and all ranks compute. Raises what `open_model` raises,
+    and RecipeError where the tokenizer can speak no chat template.
+    """
+    check_sampling(sampling.temperature, sampling.top_k, sampling.top_p)
+    with open_model(checkpoint, world_size) as model:
+        speaker, chat, ranks = Speaker(model), Chat(system, sampling), Ranks()
+        speaks = model.layout.reports
+        console = Console(highlight=False)
+        if speaks:
+            console.print(
+                f"{model.folder}, step {model.step}; /help lists the commands", style="dim"
+            )
+            if model.recipe.stage == "pretrain":
+                told = "its last stage was pre-training: it was never taught to answer"
+                console.print(told, style="yellow")
+        read = _reader(console) if speaks else None
+        while (line := ranks.share(read() if read else None)) is not None:
+            if line.startswith("/"):
+                if line.split()[0] in ("/quit", "/exit"):
+                    return
+                _tell(console, speaks, chat, line)
+            elif line.strip():
+                _exchange(console, speaks, chat, speaker, line)
+
+
+def _tell(console: Console, speaks: bool, chat: Chat, line: str) -> None:
+    try:
+        told, style = chat.obey(line), "dim"
+    except LyceumError as error:
+        told, style = str(error), "yellow"
+    if speaks:
+        console.print(told, style=style, markup=False)
+
+
+def _exchange(console: Console, speaks: bool, chat: Chat, speaker: Speaker, line: str) -> None:
+    """One question and its answer, which is remembered only when it is whole."""
+    answer = ""
+    try:
+        for piece in speaker.answer(chat.messages(line), chat.sampling):
+            answer += piece
+            if speaks:
+                sys.stdout.write(piece)
+                sys.stdout.flush()
+    except LyceumError as error:
+        if speaks:
+            console.print(f"{error}; /reset begins anew", style="yellow", markup=False)
+        return
+    if speaks:
+        print(flush=True)
+    chat.said += [Message("user", line), Message("assistant", answer)]
+
+
+def _reader(console: Console) -> Callable[[], str | None]:
+    """Reads a line, None at the end of the input; with history and editing at a terminal."""
+    if sys.stdin.isatty():
+        import readline  # noqa: F401 (its import is what gives input() a history)
+
+    def read() -> str | None:
+        try:
+            return console.input("[bold]> " if sys.stdin.isatty() else "")
+        except EOFError:
+            return None
+
+    return read

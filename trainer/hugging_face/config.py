@@ -1,0 +1,275 @@
+"""config.json of a Hugging Face model folder, as our recipe's model section and back."""
+
+import json
+import logging
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainer.data.tokenizer import Tokenizer
+from trainer.errors import CheckpointError
+from trainer.recipe import Recipe
+from trainer.recipe.model import ModelSection, RopeScaling
+
+FILE = "config.json"
+FAMILIES = {
+    "llama": "LlamaForCausalLM",
+    "mistral": "MistralForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+}
+"""The model types that are read and written, and transformers' class of each."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Described:
+    """What a config.json says: `keys` as they stand there, and the model in our words."""
+
+    family: str
+    keys: dict[str, Any]
+    model: ModelSection
+    sequence_length: int
+    window: int | None
+    """Where every layer sees this many tokens only: the sequence length, shortened to it."""
+
+
+def read_config(folder: Path) -> tuple[Described, bytes]:
+    """A folder's config.json and its bytes.
+
+    Raises CheckpointError where it is missing, damaged, or of a model that ours does not compute.
+    """
+    path = folder / FILE
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} cannot be read: {error.strerror}; name a folder as save_pretrained writes it"
+        ) from None
+    described = describe(content, str(path))
+    if described.window is not None:
+        _log.info(
+            "%s: sequence_length is %d, its sliding window: up to there the window hides nothing",
+            *(path, described.window),
+        )
+    return described, content
+
+
+def describe(content: bytes, where: str) -> Described:
+    """The content of a config.json in our words; `where` is its name in errors.
+
+    Raises CheckpointError for what our model does not compute, rather than compute another one.
+    """
+    try:
+        keys = json.loads(content)
+    except ValueError as error:
+        raise CheckpointError(f"{where} is damaged: {error}; fetch it again") from None
+    if not isinstance(keys, dict):
+        raise CheckpointError(f"{where} is damaged: it holds no object; fetch it again")
+    family = _family(keys, where)
+    config = _resolved(family, keys, where)
+    _refuse_strange(config, where)
+    model = ModelSection(
+        layers=config.num_hidden_layers,
+        hidden=config.hidden_size,
+        heads=config.num_attention_heads,
+        kv_heads=config.num_key_value_heads,
+        ffn=config.intermediate_size,
+        vocab=config.vocab_size,
+        head_size=_head_size(config),
+        tied_embeddings=config.tie_word_embeddings,
+        qk_norm=family == "qwen3",
+        qkv_bias=family == "qwen2",
+        rope_theta=config.rope_parameters["rope_theta"],
+        rope_scaling=_scaling(config.rope_parameters, where),
+        norm_eps=config.rms_norm_eps,
+        init_std=config.initializer_range or 0.02,
+    )
+    positions, window = config.max_position_embeddings, _window(family, config, where)
+    return Described(family, keys, model, window or positions, window)
+
+
+def conversion_recipe(
+    model: ModelSection, sequence_length: int, precision: str, run: str
+) -> Recipe:
+    """A recipe that describes a model nobody trained here; one step, never made."""
+    return Recipe.from_keys(
+        {
+            "run": run,
+            "steps": 1,
+            "sequence_length": sequence_length,
+            "precision": precision,
+            "model": model.model_dump(mode="json"),
+            "batch": {"sequences": 1, "micro": 1},
+            "optimizer": {"lr": 1e-5},
+        }
+    )
+
+
+def config_of(
+    model: ModelSection, sequence_length: int, dtype: torch.dtype, tokenizer: Tokenizer
+) -> dict[str, Any]:
+    """The keys of config.json for a model of ours; CheckpointError where no family computes it."""
+    family = _family_of(model)
+    rope = _rope_parameters(model)
+    return {
+        "architectures": [FAMILIES[family]],
+        "model_type": family,
+        "vocab_size": model.vocab,
+        "hidden_size": model.hidden,
+        "intermediate_size": model.ffn,
+        "num_hidden_layers": model.layers,
+        "num_attention_heads": model.heads,
+        "num_key_value_heads": model.query_groups,
+        "head_dim": model.head_width,
+        "hidden_act": "silu",
+        "max_position_embeddings": sequence_length,
+        "initializer_range": model.init_std,
+        "rms_norm_eps": model.norm_eps,
+        "tie_word_embeddings": model.tied_embeddings,
+        "rope_parameters": rope,
+        # The same for readers that know the older keys only.
+        "rope_theta": model.rope_theta,
+        "rope_scaling": None if rope["rope_type"] == "default" else rope,
+        "attention_dropout": 0.0,
+        "sliding_window": None,
+        **({"attention_bias": False, "mlp_bias": False} if family == "llama" else {}),
+        **({"attention_bias": False} if family == "qwen3" else {}),
+        "bos_token_id": tokenizer.start[0] if tokenizer.start else None,
+        "eos_token_id": sorted(tokenizer.ends),
+        "pad_token_id": tokenizer.end_of_text,
+        "dtype": dtype_name(dtype),
+        "torch_dtype": dtype_name(dtype),
+    }
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """A dtype as config.json names it."""
+    return str(dtype).removeprefix("torch.")
+
+
+def _family(keys: dict[str, Any], where: str) -> str:
+    family = keys.get("model_type")
+    if family not in FAMILIES:
+        raise CheckpointError(
+            f"{where}: model_type is {family!r}; of those that are known "
+            f"({', '.join(FAMILIES)}) choose a model"
+        )
+    architectures = keys.get("architectures") or [FAMILIES[family]]
+    if FAMILIES[family] not in architectures:
+        raise CheckpointError(
+            f"{where}: architectures is {architectures}, not {FAMILIES[family]}: it has another"
+            " head; choose a language model"
+        )
+    for key, what in (("quantization_config", "quantized"), ("auto_map", "code of its own")):
+        if keys.get(key):
+            raise CheckpointError(
+                f"{where}: {key} is set ({what}), which is not read; choose a plain model"
+            )
+    return str(family)
+
+
+def _resolved(family: str, keys: dict[str, Any], where: str) -> Any:
+    """As transformers reads it, which knows the defaults and the older spellings."""
+    from transformers import CONFIG_MAPPING
+
+    try:
+        return CONFIG_MAPPING[family].from_dict(dict(keys))
+    except Exception as error:  # its validators raise several kinds, which no base of theirs joins
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{where} is not a {family} configuration: {reason}") from None
+
+
+def _refuse_strange(config: Any, where: str) -> None:
+    if config.hidden_act not in ("silu", "swish"):
+        raise CheckpointError(
+            f"{where}: hidden_act is {config.hidden_act!r}, and only silu is computed; choose"
+            " another model"
+        )
+    for key in ("attention_bias", "mlp_bias"):
+        if getattr(config, key, False):
+            raise CheckpointError(
+                f"{where}: {key} is true, and of biases only Qwen2's are computed; choose another"
+                " model"
+            )
+
+
+def _head_size(config: Any) -> int | None:
+    width: int | None = getattr(config, "head_dim", None)
+    usual = config.hidden_size / config.num_attention_heads
+    return None if width is None or width == usual else width
+
+
+def _scaling(rope: dict[str, Any], where: str) -> RopeScaling | None:
+    kind = rope.get("rope_type", "default")
+    if rope.get("partial_rotary_factor", 1.0) != 1.0:
+        raise CheckpointError(
+            f"{where}: partial_rotary_factor is {rope['partial_rotary_factor']}, and whole heads"
+            " are rotated here; choose another model"
+        )
+    if kind == "default":
+        return None
+    if kind == "linear":
+        # No channel turns once in a single token, so all are stretched by the whole factor.
+        return RopeScaling(factor=rope["factor"], original_context=1)
+    if kind == "llama3":
+        return RopeScaling(
+            factor=rope["factor"],
+            low_frequency_factor=rope["low_freq_factor"],
+            high_frequency_factor=rope["high_freq_factor"],
+            original_context=rope["original_max_position_embeddings"],
+        )
+    raise CheckpointError(
+        f"{where}: the rope type is {kind!r}, and default, linear and llama3 are computed; choose"
+        " another model"
+    )
+
+
+def _rope_parameters(model: ModelSection) -> dict[str, Any]:
+    scaling = model.rope_scaling
+    if scaling is None:
+        return {"rope_type": "default", "rope_theta": model.rope_theta}
+    stretched = {"rope_theta": model.rope_theta, "factor": scaling.factor}
+    if scaling.original_context <= 2 * math.pi * scaling.low_frequency_factor:
+        return {"rope_type": "linear", **stretched}
+    return {
+        "rope_type": "llama3",
+        **stretched,
+        "low_freq_factor": scaling.low_frequency_factor,
+        "high_freq_factor": scaling.high_frequency_factor,
+        "original_max_position_embeddings": scaling.original_context,
+    }
+
+
+def _window(family: str, config: Any, where: str) -> int | None:
+    """The window of every layer, where it is shorter than the positions that the model has."""
+    window: int | None = getattr(config, "sliding_window", None)
+    sliding = family == "mistral" or "sliding_attention" in (
+        getattr(config, "layer_types", None) or ()
+    )
+    if window is None or window >= config.max_position_embeddings or not sliding:
+        return None
+    if family != "mistral":
+        raise CheckpointError(
+            f"{where}: use_sliding_window is true with a window of {window} tokens, and every layer"
+            f" sees the whole sequence here; set max_position_embeddings to {window} at most"
+        )
+    return window
+
+
+def _family_of(model: ModelSection) -> str:
+    if model.qkv_bias and model.qk_norm:
+        raise CheckpointError(
+            "model.qkv_bias and model.qk_norm together belong to no family of Hugging Face's that"
+            " is written (qwen2 has the one, qwen3 the other); train a model with one of them"
+        )
+    if model.qkv_bias:
+        return "qwen2"
+    if model.qk_norm:
+        return "qwen3"
+    # LlamaConfig refuses such widths, even with a head_dim of its own.
+    return "llama" if model.hidden % model.heads == 0 else "mistral"

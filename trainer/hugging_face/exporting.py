@@ -1,0 +1,200 @@
+"""`lyceum export`: a checkpoint, saved at whatever layout, becomes a Hugging Face model folder."""
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from trainer.checkpoint import CheckpointReader, resolve_checkpoint
+from trainer.checkpoint.adapted import read_merged
+from trainer.checkpoint.tensor_file import Planned, sync_folder, write_bytes, write_tensors
+from trainer.data.tokenizer import GENERATION_FILE, MAIN_FILE, Tokenizer
+from trainer.errors import CheckpointError, RecipeError, TrainingError
+from trainer.hugging_face.config import FILE, config_of, describe, dtype_name
+from trainer.hugging_face.importing import KEPT, begin, finish
+from trainer.hugging_face.names import EMBEDDING, Joined, tensor_map
+from trainer.hugging_face.parity import Weights, measure, report, require, rows_of
+from trainer.hugging_face.reading import INDEX, ONE_FILE, ModelFolder
+from trainer.hugging_face.weights import CheckpointWeights, check_weights
+from trainer.recipe import Recipe
+
+Stored = Literal["stored", "fp32", "bf16"]
+DTYPES: dict[str, torch.dtype | None] = {
+    "stored": None,
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+}
+"""The dtypes that can be asked for; None: each tensor as it was saved."""
+
+
+def export_command(
+    checkpoint: Path, folder: Path, *, shard_gb: float = 5.0, dtype: Stored = "stored"
+) -> None:
+    """Write a checkpoint (a folder, or a run's newest) as the model folder `folder`, prove parity.
+
+    Files hold `shard_gb` gigabytes (1e9 bytes) at most, unless one tensor is larger. Raises
+    CheckpointError for a checkpoint that is damaged or of a model that Hugging Face has no family
+    for, where `folder` is taken, or where parity fails.
+    """
+    reader = CheckpointReader(resolve_checkpoint(checkpoint))
+    export_weights(reader, weights_of(reader), folder, shard_gb=shard_gb, dtype=dtype)
+
+
+def weights_of(reader: CheckpointReader) -> Weights:
+    """The weights that are exported (not the fp32 masters), under the checkpoint's names.
+
+    Those of adapters merged into their base.
+    """
+    return CheckpointWeights(read_merged(reader))
+
+
+def export_weights(
+    reader: CheckpointReader,
+    weights: Weights,
+    folder: Path,
+    *,
+    shard_gb: float = 5.0,
+    dtype: Stored = "stored",
+) -> None:
+    """As `export_command`, with the weights given: those of `reader`, or merged with an adapter."""
+    if shard_gb <= 0:
+        raise RecipeError(f"--shard-gb: {shard_gb} is no size; name gigabytes above 0")
+    partial_folder = begin(folder)
+    recipe, tokenizer = _recipe(reader), _tokenizer(reader)
+    rows = weights.shape(f"model/{EMBEDDING}")[0]
+    model = recipe.model.model_copy(update={"vocab": rows})
+    tensors = tensor_map(model)
+    check_weights(weights, tensors, str(reader.folder))
+
+    def dtype_of(name: str) -> torch.dtype:
+        return DTYPES[dtype] or weights.dtype(f"model/{name}")
+
+    resolved = recipe.model_copy(update={"model": model})
+    files = _small_files(reader, resolved, dtype_of(EMBEDDING), tokenizer)
+    described = describe(files[FILE], str(partial_folder / FILE))
+    try:
+        partial_folder.mkdir(parents=True)
+        _write_shards(partial_folder, _planned(tensors, weights, dtype_of), shard_gb * 1e9)
+        for name, content in files.items():
+            write_bytes(partial_folder / name, content)
+        sync_folder(partial_folder)
+    except OSError as error:
+        raise TrainingError(
+            f"cannot write {partial_folder}: {error.strerror}; what is there is incomplete: remove"
+            " it"
+        ) from None
+    written = ModelFolder(partial_folder)
+    parity = measure(described, weights, written, cast=dtype_of)
+    report(parity, f"{reader.folder} -> {folder}", described.family, written)
+    require(parity, partial_folder)
+    finish(partial_folder, folder)
+
+
+def _recipe(reader: CheckpointReader) -> Recipe:
+    source = str(reader.folder / "recipe.yaml")
+    return Recipe.from_yaml(reader.attachment("recipe.yaml").decode(), source)
+
+
+def _tokenizer(reader: CheckpointReader) -> Tokenizer:
+    files = _attached(reader, "tokenizer/")
+    if MAIN_FILE not in files:
+        raise CheckpointError(f"checkpoint {reader.folder} holds no tokenizer; choose another one")
+    return Tokenizer(files, str(reader.folder / "tokenizer"))
+
+
+def _attached(reader: CheckpointReader, prefix: str) -> dict[str, bytes]:
+    names = [name for name in reader.attachments() if name.startswith(prefix)]
+    return {name.removeprefix(prefix): reader.attachment(name) for name in names}
+
+
+def _planned(
+    tensors: list[Joined], weights: Weights, dtype_of: Callable[[str], torch.dtype]
+) -> list[Planned]:
+    planned = []
+    for joined in tensors:
+        dtype = dtype_of(joined.name)
+
+        def read_rows(first: int, last: int, key: str = f"model/{joined.name}") -> Tensor:
+            return rows_of(weights, key, first, last)
+
+        for part in joined.parts:
+            produce = partial(part.take, read_rows, dtype)
+            planned.append(Planned(part.name, dtype, part.shape, produce))
+    return planned
+
+
+def _write_shards(folder: Path, tensors: list[Planned], shard_bytes: float) -> None:
+    """Fill files in order, and name them in an index where there is more than one."""
+    shards: list[list[Planned]] = [[]]
+    filled = 0
+    for tensor in tensors:
+        if shards[-1] and filled + tensor.nbytes > shard_bytes:
+            shards.append([])
+            filled = 0
+        shards[-1].append(tensor)
+        filled += tensor.nbytes
+    names = [f"model-{n:05d}-of-{len(shards):05d}.safetensors" for n in range(1, len(shards) + 1)]
+    if len(shards) == 1:
+        names = [ONE_FILE]
+    for name, shard in zip(names, shards, strict=True):
+        write_tensors(folder / name, shard, {"format": "pt"})
+    if len(shards) > 1:
+        places = {t.name: name for name, shard in zip(names, shards, strict=True) for t in shard}
+        total = sum(tensor.nbytes for tensor in tensors)
+        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))}
+        write_bytes(folder / INDEX, _json(index))
+
+
+def _small_files(
+    reader: CheckpointReader, recipe: Recipe, dtype: torch.dtype, tokenizer: Tokenizer
+) -> dict[str, bytes]:
+    """Configuration, tokenizer, generation and what else came with an import, by name."""
+    kept = _attached(reader, KEPT)
+    files = {**kept, **tokenizer.files}
+    config = _kept_config(kept, recipe, dtype, str(reader.folder / KEPT / FILE))
+    if config is not None:
+        return files | {FILE: config}
+    keys = config_of(recipe.model, recipe.sequence_length, dtype, tokenizer)
+    assert recipe.model.vocab is not None
+    generation = _generation(tokenizer, recipe.model.vocab)
+    return files | {FILE: _json(keys), GENERATION_FILE: generation}
+
+
+def _kept_config(
+    kept: dict[str, bytes], recipe: Recipe, dtype: torch.dtype, where: str
+) -> bytes | None:
+    """The config.json that the checkpoint came with, if it still describes its model."""
+    if FILE not in kept:
+        return None
+    described = describe(kept[FILE], where)
+    same = {"init_std": recipe.model.init_std, "kv_heads": recipe.model.kv_heads}
+    if described.model.query_groups != recipe.model.query_groups:
+        return None
+    if described.model.model_copy(update=same) != recipe.model:
+        return None
+    keys, name = described.keys, dtype_name(dtype)
+    spelled = [key for key in ("dtype", "torch_dtype") if keys.get(key) is not None]
+    if all(keys[key] == name for key in spelled):
+        return kept[FILE]
+    return _json(keys | dict.fromkeys(spelled, name))
+
+
+def _generation(tokenizer: Tokenizer, rows: int) -> bytes:
+    """generation_config.json: where a text ends, and which rows of the embedding are no tokens."""
+    given = json.loads(tokenizer.files.get(GENERATION_FILE, b"{}"))
+    keys: dict[str, Any] = {
+        "bos_token_id": tokenizer.start[0] if tokenizer.start else None,
+        "eos_token_id": sorted(tokenizer.ends),
+        "pad_token_id": tokenizer.end_of_text,
+    }
+    if rows > tokenizer.size:
+        keys["suppress_tokens"] = list(range(tokenizer.size, rows))
+    return _json(keys | {key: value for key, value in given.items() if value is not None})
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2) + "\n").encode()

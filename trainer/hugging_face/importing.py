@@ -1,0 +1,134 @@
+"""`lyceum import`: a Hugging Face model folder becomes a checkpoint, a tensor at a time."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from trainer.checkpoint import CheckpointReader, Piece, folder_name, save_checkpoint
+from trainer.checkpoint.tensor_file import sync_folder
+from trainer.data.tokenizer import GENERATION_FILE, Tokenizer, load_tokenizer
+from trainer.errors import CheckpointError, LyceumError
+from trainer.hugging_face.config import FILE, Described, conversion_recipe, read_config
+from trainer.hugging_face.names import Joined, tensor_map
+from trainer.hugging_face.parity import measure, report, require
+from trainer.hugging_face.reading import ModelFolder
+from trainer.hugging_face.weights import CheckpointWeights
+from trainer.recipe import Recipe
+
+KEPT = "hugging_face/"
+"""Where a checkpoint keeps files of the folder it came from, to be given back by an export."""
+
+_NOTICES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE", "NOTICE.txt", "USE_POLICY.md")
+_HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
+
+
+def import_command(folder: Path, checkpoint: Path) -> None:
+    """Write the model of `folder` as the run directory `checkpoint`, prove parity, and print it.
+
+    Raises CheckpointError for a folder that is incomplete or of a model that ours does not
+    compute, where `checkpoint` is taken, or where parity fails; DataError for its tokenizer.
+    """
+    described, config = read_config(folder)
+    partial_folder = begin(checkpoint)
+    source = ModelFolder(folder)
+    tensors = tensor_map(described.model)
+    expected = {part.name: part.shape for joined in tensors for part in joined.parts}
+    if described.model.tied_embeddings:
+        source.drop_copy(_HEAD, _EMBEDDING)  # some folders hold the tied matrix twice
+    source.check(expected)
+    pieces = list(_pieces(tensors, source))
+    tokenizer = _tokenizer(folder, described)
+    attachments = {f"{KEPT}{FILE}": config}
+    for name in _NOTICES:
+        if (folder / name).is_file():
+            attachments[f"{KEPT}{name}"] = (folder / name).read_bytes()
+    for name, content in tokenizer.files.items():
+        attachments[f"tokenizer/{name}"] = content
+    whole = all(source.dtype(name) == torch.float32 for name in expected)
+    recipe = conversion_recipe(
+        described.model, described.sequence_length, "fp32" if whole else "bf16", str(checkpoint)
+    )
+    attachments["recipe.yaml"] = recipe.to_yaml().encode()
+    _save(partial_folder, pieces, recipe, attachments)
+    reader = CheckpointReader(partial_folder / "checkpoints" / folder_name(0))
+    parity = measure(described, CheckpointWeights(reader), source)
+    report(parity, f"{folder} -> {checkpoint}", described.family, source)
+    require(parity, partial_folder)
+    finish(partial_folder, checkpoint)
+
+
+def _save(run: Path, pieces: list[Piece], recipe: Recipe, attachments: dict[str, bytes]) -> None:
+    try:
+        save_checkpoint(
+            run / "checkpoints",
+            0,
+            pieces,
+            model=recipe.model.model_dump(mode="json"),
+            counters={"step": 0},
+            attachments=attachments,
+        )
+    except LyceumError:
+        with suppress(OSError):  # only where nothing is left in them
+            (run / "checkpoints").rmdir()
+            run.rmdir()
+        raise
+
+
+def begin(folder: Path) -> Path:
+    """The temporary name under which `folder` is written; CheckpointError where one is taken."""
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise CheckpointError(f"{folder} exists and is not empty; name a new folder")
+    partial_folder = folder.with_name(f"{folder.name}.partial")
+    if partial_folder.exists():
+        raise CheckpointError(
+            f"{partial_folder} is left from an earlier conversion; look at it, then remove it"
+        )
+    return partial_folder
+
+
+def finish(partial_folder: Path, folder: Path) -> None:
+    """Give the complete folder its name."""
+    os.rename(partial_folder, folder)
+    sync_folder(folder.parent)
+
+
+def _pieces(tensors: list[Joined], source: ModelFolder) -> Iterator[Piece]:
+    """Our tensors, whose values are read when they are written."""
+    for joined in tensors:
+        dtypes = {part.name: source.dtype(part.name) for part in joined.parts}
+        dtype = dtypes[joined.parts[0].name]
+        if len(set(dtypes.values())) > 1:
+            raise CheckpointError(
+                f"{source.folder}: {', '.join(dtypes)} are one tensor here and of different types"
+                " there; save the model in one type"
+            )
+        yield Piece(
+            f"model/{joined.name}",
+            joined.shape,
+            (0,) * len(joined.shape),
+            torch.empty(joined.shape, dtype=dtype, device="meta"),
+            partial(joined.join, source.read),
+        )
+
+
+def _tokenizer(folder: Path, described: Described) -> Tokenizer:
+    """The folder's tokenizer, which ends a text where transformers does."""
+    tokenizer = load_tokenizer(folder)
+    rows = described.model.vocab
+    if rows is not None and tokenizer.size > rows:
+        raise CheckpointError(
+            f"{folder}: its tokenizer has {tokenizer.size} tokens and its embedding {rows} rows;"
+            " they belong to different models"
+        )
+    ends = described.keys.get("eos_token_id")
+    if GENERATION_FILE in tokenizer.files or ends is None:
+        return tokenizer
+    # Without a file of its own transformers takes the ids of config.json.
+    generation = {"bos_token_id": described.keys.get("bos_token_id"), "eos_token_id": ends}
+    content = (json.dumps(generation, indent=2) + "\n").encode()
+    return Tokenizer(tokenizer.files | {GENERATION_FILE: content}, str(folder))

@@ -1,0 +1,178 @@
+"""Adapters beside megatron-core's linears, at any tensor-parallel layout.
+
+Only the inner activations, `rank` wide, are exchanged between tensor ranks.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from megatron.core.tensor_parallel import (
+    ColumnParallelLinear,
+    RowParallelLinear,
+    copy_to_tensor_model_parallel_region,
+    gather_from_sequence_parallel_region,
+    reduce_from_tensor_model_parallel_region,
+    reduce_scatter_to_sequence_parallel_region,
+    set_tensor_model_parallel_attributes,
+)
+from megatron.core.transformer.spec_utils import ModuleSpec
+from torch import Tensor
+from torch.nn import Module, ModuleDict, Parameter
+
+from trainer.model.lora.targets import Fused, adapted_linears, fused_linears
+from trainer.recipe import Recipe
+from trainer.recipe.fine_tuning import LoraSection
+
+
+class Adapter(Module):
+    """Scale * B A x, of one Hugging Face linear: A is [rank, inputs], B is [outputs, rank].
+
+    A module of its own, whose forward uses both matrices: ZeRO-3 gives a rank the whole of a weight
+    only inside the module that holds it. `inputs`, `outputs`: what this rank holds.
+    """
+
+    def __init__(self, linear: Any, inputs: int, outputs: int, lora: LoraSection) -> None:
+        super().__init__()
+        config = linear.config
+        make = {"dtype": config.params_dtype, "device": torch.cuda.current_device()}
+        self.A = Parameter(torch.empty(lora.rank, inputs, **make))
+        self.B = Parameter(torch.empty(outputs, lora.rank, **make))
+        self.scale = lora.scale
+        self.group = linear.tp_group
+        self.sequence_parallel = linear.sequence_parallel
+
+
+class ColumnAdapter(Adapter):
+    """Beside a column-parallel linear: each tensor rank has all of A and its rows of B."""
+
+    def __init__(self, linear: Any, inputs: int, outputs: int, lora: LoraSection) -> None:
+        super().__init__(linear, inputs, outputs, lora)
+        set_tensor_model_parallel_attributes(self.B, True, 0, 1)
+        # Under sequence parallelism A sees this rank's share of the sequence only.
+        self.A.sums_over_tensor_ranks = self.sequence_parallel  # type: ignore[attr-defined]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[sequence, batch, hidden], or its share of the sequence -> [sequence, batch, outputs]."""
+        inner = F.linear(x, self.A)
+        if self.sequence_parallel:
+            inner = gather_from_sequence_parallel_region(inner, group=self.group)
+        else:
+            inner = copy_to_tensor_model_parallel_region(inner, group=self.group)
+        return F.linear(inner * self.scale, self.B)
+
+
+class RowAdapter(Adapter):
+    """Beside a row-parallel linear: each tensor rank has its columns of A and all of B."""
+
+    def __init__(self, linear: Any, inputs: int, outputs: int, lora: LoraSection) -> None:
+        super().__init__(linear, inputs, outputs, lora)
+        set_tensor_model_parallel_attributes(self.A, True, 1, 1)
+        self.B.sums_over_tensor_ranks = self.sequence_parallel  # type: ignore[attr-defined]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[sequence, batch, inputs] -> [sequence, batch, hidden], or its share of the sequence."""
+        inner = F.linear(x, self.A)
+        if self.sequence_parallel:
+            inner = reduce_scatter_to_sequence_parallel_region(inner, group=self.group)
+        else:
+            inner = reduce_from_tensor_model_parallel_region(inner, group=self.group)
+        return F.linear(inner * self.scale, self.B)
+
+
+class AdaptedColumn(ColumnParallelLinear):
+    """A column-parallel linear with an adapter for some of the linears that are fused in it."""
+
+    def __init__(
+        self, *arguments: Any, fused: Fused, adapted: frozenset[str], lora: LoraSection, **keys: Any
+    ) -> None:
+        super().__init__(*arguments, **keys)
+        self.fused = fused.share(self.tp_group.size())
+        self.adapters_on = True
+        sizes = zip(self.fused.names, self.fused.widths, strict=True)
+        self.adapters = ModuleDict(
+            {
+                name: ColumnAdapter(self, self.input_size, self.fused.groups * width, lora)
+                for name, width in sizes
+                if name in adapted
+            }
+        )
+
+    def forward(
+        self,
+        input_: Tensor,
+        weight: Tensor | None = None,
+        runtime_gather_output: bool | None = None,
+    ) -> tuple[Tensor, Any]:
+        """[sequence, batch, hidden] -> ([sequence, batch, rows of this rank], no bias)."""
+        output, bias = super().forward(input_, weight, runtime_gather_output)
+        if self.adapters_on:
+            output = output + self._additions(input_, output)
+        return output, bias
+
+    def _additions(self, input_: Tensor, output: Tensor) -> Tensor:
+        """What the adapters add, in the order of our rows; zeros for linears without one."""
+        parts = []
+        for name, width in zip(self.fused.names, self.fused.widths, strict=True):
+            shape = (*output.shape[:-1], self.fused.groups, width)
+            if name in self.adapters:
+                parts.append(self.adapters[name](input_).view(shape))
+            else:
+                parts.append(output.new_zeros(()).expand(shape))
+        return torch.cat(parts, dim=-1).flatten(-2)
+
+
+class AdaptedRow(RowParallelLinear):
+    """A row-parallel linear with an adapter."""
+
+    def __init__(
+        self, *arguments: Any, fused: Fused, adapted: frozenset[str], lora: LoraSection, **keys: Any
+    ) -> None:
+        super().__init__(*arguments, **keys)
+        self.adapters_on = True
+        (name,) = adapted & set(fused.names)
+        adapter = RowAdapter(self, self.input_size_per_partition, self.output_size, lora)
+        self.adapters = ModuleDict({name: adapter})
+
+    def forward(self, input_: Tensor) -> tuple[Tensor, Any]:
+        """[sequence, batch, columns of this rank] -> ([sequence, batch, hidden], no bias)."""
+        output, bias = super().forward(input_)
+        if self.adapters_on:
+            for adapter in self.adapters.values():
+                output = output + adapter(input_)
+        return output, bias
+
+
+def adapted(recipe: Recipe, layer: int, ours: str, plain: type) -> type | ModuleSpec:
+    """Block `layer`'s linear `ours` (as in `fused_linears`): `plain`, or one with its adapters."""
+    if recipe.lora is None:
+        return plain
+    fused = fused_linears(recipe.model)[ours]
+    names = adapted_linears(recipe.lora, layer) & set(fused.names)
+    if not names:
+        return plain
+    return ModuleSpec(
+        module=AdaptedColumn if plain is ColumnParallelLinear else AdaptedRow,
+        params={"fused": fused, "adapted": frozenset(names), "lora": recipe.lora},
+    )
+
+
+@contextmanager
+def adapters_off(chunks: list[Any]) -> Iterator[None]:
+    """Inside, the chunks compute what the frozen base computes, bit for bit."""
+    linears = [
+        module
+        for chunk in chunks
+        for module in chunk.modules()
+        if isinstance(module, AdaptedColumn | AdaptedRow)
+    ]
+    before = [linear.adapters_on for linear in linears]
+    for linear in linears:
+        linear.adapters_on = False
+    try:
+        yield
+    finally:
+        for linear, on in zip(linears, before, strict=True):
+            linear.adapters_on = on

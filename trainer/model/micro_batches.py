@@ -1,0 +1,80 @@
+"""A global batch cut into the micro-batches of the schedule, as the stages of training share it."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trainer.data.batch import Batch, Segments
+from trainer.model.sequence import SequenceLayout, context_slice, rope_frequencies
+from trainer.parallel.layout import Layout
+from trainer.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """This rank's share of a micro-batch: `tokens`, `labels` int64 [batch, sequence / context].
+
+    `number` counts the micro-batches of a step on this rank; `places` are where the sequence's
+    tokens of this rank stand in it, int64 [sequence / context]. `sequences` numbers the rows over
+    the whole run. `segments` as in the batch.
+    """
+
+    number: int
+    tokens: Tensor
+    labels: Tensor
+    layout: SequenceLayout
+    places: Tensor
+    sequences: range
+    segments: Segments | None
+
+
+BeforeForward = Callable[[MicroBatch], None]
+"""Told of a micro-batch before it enters a chunk of the model."""
+
+
+class MicroBatches:
+    """Cuts a rank's rows of a global batch; made once a run."""
+
+    def __init__(self, recipe: Recipe, layout: Layout) -> None:
+        self.rows = recipe.batch.micro
+        self._layout = layout
+        self._frequencies = rope_frequencies(recipe).to(layout.device)
+        context = layout.context
+        places = context_slice(recipe.sequence_length, context.rank, context.size)
+        self._places = places.to(layout.device)
+
+    def of(self, batch: Batch, expected_gradient: Tensor | None = None) -> Iterator[MicroBatch]:
+        """The micro-batches in order, on this rank's device.
+
+        `expected_gradient`: what the sum of the losses is multiplied by before the backward pass.
+        """
+        device, context = self._layout.device, self._layout.context
+        tensors = [batch.tokens, batch.labels, batch.position_ids]
+        tokens, labels, positions = (t.to(device, non_blocking=True) for t in tensors)
+        # The rows of a data rank stand together in the global batch.
+        first = batch.first_sequence + self._layout.data.rank * len(tokens)
+        for number, start in enumerate(range(0, len(tokens), self.rows)):
+            rows = slice(start, start + self.rows)
+            layout = SequenceLayout.whole(
+                positions[rows], self._frequencies, context.rank, context.size
+            )
+            layout.expected_gradient = expected_gradient
+            yield MicroBatch(
+                number,
+                tokens[rows][:, self._places],
+                labels[rows][:, self._places],
+                layout,
+                self._places,
+                range(first + start, first + start + self.rows),
+                _cut(batch.segments, rows, device),
+            )
+
+
+def _cut(segments: Segments | None, rows: slice, device: torch.device) -> Segments | None:
+    if segments is None:
+        return None
+    reference, good = segments.reference[rows], segments.good[rows]
+    # The counts stay: places are computed from them without waiting for a GPU.
+    return Segments(segments.counts[rows], reference.to(device), good.to(device))

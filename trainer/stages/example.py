@@ -1,0 +1,64 @@
+"""What a run is about to learn from, shown before its first step."""
+
+import logging
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from trainer.data.conversations.marking import Counts
+from trainer.data.manifest import load_manifest
+from trainer.data.marks import ID_MASK, TARGET
+from trainer.data.sets import told
+from trainer.data.stream import Stream
+from trainer.data.tokenizer import Tokenizer
+from trainer.stages.stage import Setting
+
+log = logging.getLogger(__name__)
+
+SHOWN_TOKENS = 512
+
+
+def tell_examples(setting: Setting, arguments: dict[str, Any]) -> None:
+    """Log what is left of each set and how much of it is supervised, and show the first example.
+
+    Its supervised tokens stand out by colour, or without a terminal between [[ and ]].
+    """
+    for folder in setting.folders:
+        provenance = load_manifest(folder, setting.recipe.data.remote).provenance
+        if "examples" in provenance:
+            source = provenance["settings"]["source"]
+            log.info("%s", told(source, Counts(**provenance["examples"])))
+    stream = Stream(**{**arguments, "references": None})
+    try:
+        source, row = stream.advance()
+        name = source.origins(row)[0].metadata.get("id")
+        segments = source.read(row)[: 2 if source.kind in ("pairs", "judged") else 1]
+    finally:
+        stream.close()
+    console = Console(stderr=True, highlight=False)
+    console.print(f"the first example, {name}:", style="bold", markup=False)
+    for tokens in segments:
+        shown = shown_tokens(tokens[:SHOWN_TOKENS].tolist(), source.marked, setting.tokenizer)
+        if len(tokens) > SHOWN_TOKENS:
+            shown.append((False, " ..."))
+        console.print(_highlighted(shown) if console.is_terminal else _bracketed(shown))
+
+
+def shown_tokens(tokens: list[int], marked: bool, tokenizer: Tokenizer) -> list[tuple[bool, str]]:
+    """Stretches of text, and whether they are supervised; without marks everything is."""
+    runs: list[tuple[bool, list[int]]] = []
+    for token in tokens:
+        target = bool(token & TARGET) if marked else True
+        if not runs or runs[-1][0] != target:
+            runs.append((target, []))
+        runs[-1][1].append(token & ID_MASK if marked else token)
+    return [(target, tokenizer.decode(ids)) for target, ids in runs]
+
+
+def _highlighted(shown: list[tuple[bool, str]]) -> Text:
+    return Text.assemble(*((text, "bold green" if target else "dim") for target, text in shown))
+
+
+def _bracketed(shown: list[tuple[bool, str]]) -> Text:
+    return Text("".join(f"[[{text}]]" if target else text for target, text in shown))

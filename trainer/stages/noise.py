@@ -1,0 +1,58 @@
+"""NEFTune: noise on the embeddings, the same at every layout and after every resume."""
+
+import hashlib
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainer.model.micro_batches import MicroBatch
+from trainer.parallel.layout import Layout
+from trainer.recipe import Recipe
+
+
+class EmbeddingNoise:
+    """Adds uniform noise to what the first stage embeds, while it trains.
+
+    A token of a segment of n tokens gets noise within alpha / sqrt(n x hidden) on each channel
+    (Jain et al., arXiv:2310.05914); a packed row's segments each have their own n. What a row gets
+    follows from the seed and its number in the run.
+    """
+
+    def __init__(self, chunks: list[Any], recipe: Recipe, layout: Layout) -> None:
+        self._alpha = recipe.conversations.neftune_alpha
+        self._seed, self._hidden = recipe.seed, recipe.model.hidden
+        self._sequence_parallel, self._layout = recipe.parallel.sequence, layout
+        self._noise: Tensor | None = None
+        for chunk in chunks:
+            if chunk.pre_process:
+                chunk.embedding.register_forward_hook(self._add)
+
+    def prepare(self, micro: MicroBatch) -> None:
+        """Draw what the micro-batch gets, where this rank embeds it."""
+        if not self._layout.first_stage:
+            return
+        positions = micro.layout.position_ids
+        rows = [
+            self._row(number, row) for number, row in zip(micro.sequences, positions, strict=True)
+        ]
+        noise = torch.stack(rows, dim=1)[micro.places]  # [sequence / context, batch, hidden]
+        if self._sequence_parallel:
+            noise = noise.chunk(self._layout.tensor.size)[self._layout.tensor.rank]
+        self._noise = noise
+
+    def _row(self, number: int, position_ids: Tensor) -> Tensor:
+        """The noise of a whole row, fp32 [sequence, hidden]."""
+        digest = hashlib.sha256(f"{self._seed}/neftune/{number}".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+        drawn = torch.rand(len(position_ids), self._hidden, generator=generator) * 2 - 1
+        segments = (position_ids == 0).cumsum(0) - 1
+        lengths = torch.bincount(segments)[segments].float()
+        bound = self._alpha / (lengths * self._hidden).sqrt()
+        return drawn.to(position_ids.device) * bound[:, None]
+
+    def _add(self, module: torch.nn.Module, _inputs: Any, embedded: Tensor) -> Tensor:
+        if self._noise is None or not module.training:
+            return embedded
+        noise, self._noise = self._noise, None
+        return embedded + noise.to(embedded.dtype)

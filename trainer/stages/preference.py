@@ -1,0 +1,195 @@
+"""Preference tuning: which of two answers is better, or whether one is good."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from trainer.data.batch import Batch
+from trainer.data.loader import Loader, validation_batches
+from trainer.data.stream import stream_arguments
+from trainer.model.lora import adapters_off
+from trainer.model.micro_batches import MicroBatch, MicroBatches
+from trainer.parallel.megatron import evaluating
+from trainer.parallel.schedule import Losses, run_schedule
+from trainer.stages.answers import (
+    answer_log_probabilities,
+    answer_places,
+    segment_ids,
+    sum_over_context,
+)
+from trainer.stages.example import tell_examples
+from trainer.stages.preference_losses import (
+    JUDGED_FIGURES,
+    judged_losses,
+    mean_metrics,
+    pair_figures,
+    pair_losses,
+)
+from trainer.stages.reference import AnswerPass, ensure_references
+from trainer.stages.stage import Setting, open_loader
+
+LossOf = Callable[[MicroBatch, Tensor], tuple[Tensor, Tensor, dict[str, Tensor]]]
+"""From a micro-batch and its nats a token to what megatron-core's schedule asks of a loss."""
+
+
+class Preference:
+    """A loss over pairs of answers, or over judged ones (KTO), against a reference.
+
+    The loss is a mean over the pairs of the global batch: rows, micro-batches and layouts do not
+    change it. KTO's baseline, too, is of the whole global batch: it takes a forward pass of its own
+    before each step.
+    """
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        self._section = setting.recipe.preference
+        self._micro_batches = MicroBatches(setting.recipe, setting.layout)
+        self._answers = AnswerPass(setting.chunks, setting.recipe, setting.layout)
+        self._judged = self._section.loss == "kto"
+        self._figures = JUDGED_FIGURES if self._judged else pair_figures(self._section)
+        stored = self._section.needs_reference and self._section.reference == "stored"
+        self._references = ensure_references(setting) if stored else None
+        if setting.step == 0 and setting.layout.reports:
+            tell_examples(setting, self.stream_arguments())
+
+    def stream_arguments(self) -> dict[str, Any]:
+        """What `Stream` is made with; its answers come with their references."""
+        arguments = stream_arguments(self.setting.recipe, list(self.setting.folders))
+        return arguments | {"references": self._references}
+
+    def open_stream(self, state: dict[str, Any] | None) -> Loader:
+        """This rank's rows of the global batches, from the saved `state` on."""
+        return open_loader(self.setting, self.stream_arguments(), state)
+
+    def weight_of(self, batch: Batch) -> int:
+        """Pairs in these rows, or judged answers."""
+        assert batch.segments is not None, "a stream of pairs gives segments"
+        return int(batch.segments.counts.sum()) // 2
+
+    def run(self, batch: Batch, weight: Tensor) -> Losses:
+        """Forward and backward; `weight`: pairs of the global batch."""
+        return self._run(batch, weight, forward_only=False)
+
+    def validate(self) -> dict[str, float]:
+        """`loss` and the figures of training, over the held-out rows."""
+        setting, layout = self.setting, self.setting.layout
+        share = setting.recipe.batch.micro * layout.pipeline.size
+        rows = range(layout.data.rank * share, (layout.data.rank + 1) * share)
+        totals: dict[str, float] = {}
+        pairs = 0.0
+        with evaluating(setting.chunks), torch.no_grad():
+            for batch in validation_batches(
+                self.stream_arguments(),
+                setting.recipe.evaluate.sequences,
+                layout.data.size * share,
+                rows,
+            ):
+                weight = torch.tensor(float(self.weight_of(batch)), device=layout.device)
+                dist.all_reduce(weight, group=layout.data.group)
+                losses = self._run(batch, weight, forward_only=True)
+                pairs += float(weight)
+                for name, mean in {"loss": losses.mean, **losses.figures}.items():
+                    totals[name] = totals.get(name, 0.0) + float(mean) * float(weight)
+        loss = totals.pop("loss", 0.0) / max(pairs, 1.0)
+        return {"loss": loss, **(mean_metrics(totals, int(pairs)) if pairs else {})}
+
+    def figures(self, losses: Losses, weight: Tensor) -> dict[str, float]:
+        """Rewards, accuracy, log-probabilities and KL of a step's pairs."""
+        pairs = float(weight)
+        means = torch.stack(list(losses.figures.values())).tolist()
+        totals = {name: mean * pairs for name, mean in zip(losses.figures, means, strict=True)}
+        return mean_metrics(totals, int(pairs)) if pairs else {}
+
+    def _run(self, batch: Batch, weight: Tensor, *, forward_only: bool) -> Losses:
+        layout = self.setting.layout
+        micro_batches = list(self._micro_batches.of(batch))
+        base = self._of_base(batch) if self._section.reference == "base" else None
+        baseline = self._baseline(batch, weight, base) if self._judged else None
+        # Gradients are averaged over replicas afterwards; this undoes that division.
+        scale = layout.replicas.size / weight.clamp(min=1)
+        loss = partial(self._loss, scale, base, baseline)
+        return run_schedule(
+            self.setting.chunks,
+            partial(_forward_step, loss),
+            lambda: iter(micro_batches),
+            weight,
+            layout,
+            count=len(micro_batches),
+            sequence_length=batch.tokens.shape[1],
+            micro_batch=self._micro_batches.rows,
+            forward_only=forward_only,
+            figures=self._figures,
+        )
+
+    def _of_base(self, batch: Batch) -> list[Tensor]:
+        """The frozen base's log-probabilities, a micro-batch each; none before the last stage."""
+        if not self._section.needs_reference:
+            return []
+        with adapters_off(self.setting.chunks):
+            return self._answers.of(batch)
+
+    def _baseline(self, batch: Batch, weight: Tensor, base: list[Tensor] | None) -> Tensor:
+        """KTO's: the mean over the global batch of policy less reference of mismatched answers."""
+        layout = self.setting.layout
+        total = torch.zeros((), device=layout.device)
+        micro_batches = self._micro_batches.of(batch)
+        for micro, policy in zip(micro_batches, self._answers.of(batch), strict=False):
+            ahead = policy - self._reference(micro, base)
+            total += _in_twos(micro, ahead)[:, 1].sum() / layout.context.size
+        for axis in (layout.replicas, layout.pipeline):
+            if axis.size > 1:
+                dist.all_reduce(total, group=axis.group)
+        return total / weight.clamp(min=1)
+
+    def _reference(self, micro: MicroBatch, base: list[Tensor] | None) -> Tensor:
+        """The reference's log-probability of each answer, [rows, most]."""
+        assert micro.segments is not None
+        return base[micro.number] if base else micro.segments.reference
+
+    def _loss(
+        self,
+        scale: Tensor,
+        base: list[Tensor] | None,
+        baseline: Tensor | None,
+        micro: MicroBatch,
+        nats: Tensor,
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        assert micro.segments is not None
+        context = self.setting.layout.context
+        ids = segment_ids(micro.layout.position_ids)[:, micro.places]
+        most = micro.segments.reference.shape[1]
+        sums, counts = answer_log_probabilities(nats, micro.labels, ids, most)
+        policy = _in_twos(micro, sum_over_context(sums, context))
+        tokens = _in_twos(micro, sum_over_context(counts.float(), context))
+        reference = _in_twos(micro, self._reference(micro, base))
+        if baseline is not None:
+            good = _in_twos(micro, micro.segments.good)[:, 0]
+            losses, metrics = judged_losses(
+                self._section, policy[:, 0], reference[:, 0], good, baseline
+            )
+        else:
+            known = reference if self._section.needs_reference else None
+            losses, metrics = pair_losses(self._section, policy, tokens, known)
+        # Each context rank computes the same losses: their sum is to count once.
+        report = {"loss": losses.detach(), **metrics}
+        sums_of = {name: values.sum() / context.size for name, values in report.items()}
+        return losses.sum() * scale, torch.ones((), dtype=torch.int), sums_of
+
+
+def _in_twos(micro: MicroBatch, answers: Tensor) -> Tensor:
+    """The real answers of [rows, most] as [pairs, 2]."""
+    assert micro.segments is not None
+    places = answer_places(micro.segments.counts, answers.shape[1])
+    return answers.flatten()[places.to(answers.device, non_blocking=True)].view(-1, 2)
+
+
+def _forward_step(
+    loss: LossOf, micro_batches: Iterator[MicroBatch], chunk: Any
+) -> tuple[Tensor, Callable[..., Any]]:
+    micro = next(micro_batches)
+    nats = chunk(micro.tokens, micro.layout, micro.labels, reduction="none")
+    return nats, partial(loss, micro)

@@ -1,0 +1,179 @@
+"""The reference's log-probabilities: measured in forward-only passes, once, and kept with a set."""
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from trainer.data.batch import Batch, Rows
+from trainer.data.manifest import KINDS, Manifest, load_manifest
+from trainer.data.references import has_references, reference_folder, write_references
+from trainer.data.stream import Stream
+from trainer.data.writing import write_whole
+from trainer.errors import DataError, RecipeError
+from trainer.model.micro_batches import MicroBatch, MicroBatches
+from trainer.parallel.layout import Layout
+from trainer.parallel.megatron import evaluating, forward_backward
+from trainer.recipe import Recipe
+from trainer.stages.answers import answer_log_probabilities, segment_ids, sum_over_context
+from trainer.stages.stage import Setting
+
+log = logging.getLogger(__name__)
+
+RECORD = "reference.json"
+"""In the run directory: which reference it compares with."""
+
+
+class AnswerPass:
+    """Log-probabilities of packed answers, without gradients, through the layout's schedule."""
+
+    def __init__(self, chunks: list[Any], recipe: Recipe, layout: Layout) -> None:
+        self._chunks, self._layout = chunks, layout
+        self._micro_batches = MicroBatches(recipe, layout)
+
+    @torch.no_grad()
+    def of(self, batch: Batch) -> list[Tensor]:
+        """fp32 [rows, most] nats of each micro-batch of these rows; [] before the last stage.
+
+        Collective over the ranks of a replica.
+        """
+        micro_batches = list(self._micro_batches.of(batch))
+        with evaluating(self._chunks):
+            reports = forward_backward(
+                self._forward_step,
+                lambda: iter(micro_batches),
+                self._chunks,
+                count=len(micro_batches),
+                sequence_length=batch.tokens.shape[1],
+                micro_batch=self._micro_batches.rows,
+                forward_only=True,
+            )
+        return [report["answers"] for report in reports]
+
+    def _forward_step(
+        self, micro_batches: Iterator[MicroBatch], chunk: Any
+    ) -> tuple[Tensor, Callable[..., Any]]:
+        micro = next(micro_batches)
+        nats = chunk(micro.tokens, micro.layout, micro.labels, reduction="none")
+        return nats, partial(self._report, micro)
+
+    def _report(self, micro: MicroBatch, nats: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        assert micro.segments is not None
+        ids = segment_ids(micro.layout.position_ids)[:, micro.places]
+        most = micro.segments.reference.shape[1]
+        sums, _ = answer_log_probabilities(nats, micro.labels, ids, most)
+        answers = sum_over_context(sums, self._layout.context)
+        return answers.sum(), torch.ones((), dtype=torch.int), {"answers": answers}
+
+
+def ensure_references(setting: Setting) -> str:
+    """The key of this run's reference, whose log-probabilities of every set are stored.
+
+    Before the first step the weights are the reference: what is not stored yet is computed.
+    Collective. Raises RecipeError for a set that is not local, DataError where a run that goes on
+    has lost them.
+    """
+    key = _key(setting)
+    for folder in setting.folders:
+        if not isinstance(folder, Path):
+            raise RecipeError(
+                f"data.mixture: {folder} is remote, and the reference is kept beside a set; copy it"
+            )
+        stored = reference_folder(folder, key)
+        if has_references(stored):
+            continue
+        if setting.step:
+            raise DataError(
+                f"{stored} is gone, and step {setting.step} of {setting.run} is no reference any"
+                " more; restore it, or start a new run"
+            )
+        _compute(setting, folder, stored)
+    return key
+
+
+def _key(setting: Setting) -> str:
+    """A name for the weights that the run began with."""
+    record = setting.run / RECORD
+    if setting.step and record.exists():
+        return str(json.loads(record.read_text(encoding="utf-8"))["key"])
+    recipe = setting.recipe
+    digest = hashlib.sha256(recipe.precision.encode())
+    if recipe.init_from is not None:
+        digest.update((Path(recipe.init_from) / "checkpoint.json").read_bytes())
+    else:
+        digest.update(f"{recipe.seed} {recipe.model!r}".encode())
+    key = digest.hexdigest()[:24]
+    if setting.layout.reports:
+        told = {"key": key, "init_from": recipe.init_from}
+        write_whole(record, (json.dumps(told, indent=2) + "\n").encode())
+    return key
+
+
+def _compute(setting: Setting, folder: Path, stored: Path) -> None:
+    started = time.perf_counter()
+    manifest = load_manifest(folder)
+    values: dict[str, np.ndarray] = {}
+    for split in manifest.splits:
+        values |= _of_split(setting, folder, manifest, split)
+    if setting.layout.reports:
+        about = {"init_from": str(setting.recipe.init_from), "precision": setting.recipe.precision}
+        write_references(stored, values, about)
+        log.info(
+            "the reference's log-probabilities of %d examples: %.1f s, kept in %s",
+            sum(map(len, values.values())),
+            time.perf_counter() - started,
+            stored,
+        )
+    dist.barrier()
+
+
+def _of_split(
+    setting: Setting, folder: Path, manifest: Manifest, split: str
+) -> dict[str, np.ndarray]:
+    """Each shard's log-probabilities, float32 [documents, segments], equal on all ranks."""
+    recipe, layout = setting.recipe, setting.layout
+    segments = KINDS[manifest.kind]
+    shards = manifest.splits[split].shards
+    values = {s.name: np.full((s.documents, segments), np.nan, dtype=np.float32) for s in shards}
+    answers = AnswerPass(setting.chunks, recipe, layout)
+    # Whole micro-batches for every rank, in the multiples that an interleaved pipeline takes.
+    share = recipe.batch.micro * layout.pipeline.size
+    own = range(layout.data.rank * share, (layout.data.rank + 1) * share)
+    speaks = layout.last_stage and layout.tensor.rank == 0 and layout.context.rank == 0
+    stream = Stream([(str(folder), 1.0)], split, recipe.sequence_length)
+    try:
+        while not stream.ends_epoch():
+            rows = Rows(share, recipe.sequence_length, manifest.end_of_text, True, True)
+            places: list[list[tuple[str, int]]] = []
+            for number in range(layout.data.size * share):
+                if stream.ends_epoch():
+                    break
+                source, row = stream.advance()
+                places.append(source.places(row))
+                if number in own:
+                    pieces = source.read(row)
+                    rows.fill(number - own.start, pieces, [0.0] * len(pieces))
+            batch = rows.parcel(0, {}).unpack()
+            most = segments * max(map(len, places))
+            table = torch.zeros(layout.data.size * share, most, device=layout.device)
+            found = answers.of(batch)
+            if speaks:
+                measured = torch.cat(found)[:, :most]
+                table[own.start : own.stop, : measured.shape[1]] = measured
+            dist.all_reduce(table)
+            for measured, examples in zip(table.cpu().numpy(), places, strict=False):
+                for number, (shard, index) in enumerate(examples):
+                    values[shard][index] = measured[number * segments : (number + 1) * segments]
+    finally:
+        stream.close()
+    assert not any(np.isnan(array).any() for array in values.values()), "every example was seen"
+    return values

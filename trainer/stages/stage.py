@@ -1,0 +1,77 @@
+"""What the loop asks of a stage, and what a stage is made of."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from trainer.data.batch import Batch
+from trainer.data.loader import Loader
+from trainer.data.remote.place import Place
+from trainer.data.tokenizer import Tokenizer
+from trainer.parallel.layout import Layout
+from trainer.parallel.schedule import Losses
+from trainer.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A run's parts, as a stage uses them; `step`: how many steps were made before."""
+
+    recipe: Recipe
+    layout: Layout
+    folders: Sequence[Place]
+    tokenizer: Tokenizer
+    chunks: list[Any]
+    step: int
+
+    @property
+    def run(self) -> Path:
+        """The run directory."""
+        return Path(self.recipe.run)
+
+
+class Stage(Protocol):
+    """A batch stream, and a loss over what the model makes of it."""
+
+    def stream_arguments(self) -> dict[str, Any]:
+        """What `Stream` is made with: plain values."""
+
+    def open_stream(self, state: dict[str, Any] | None) -> Loader:
+        """This rank's rows of the global batches, from the saved `state` on (None: the first)."""
+
+    def weight_of(self, batch: Batch) -> int:
+        """How much of what the loss is a mean over these rows hold: targets, or pairs."""
+
+    def run(self, batch: Batch, weight: Tensor) -> Losses:
+        """Forward and backward of this rank's rows; `weight` is the whole global batch's."""
+
+    def figures(self, losses: Losses, weight: Tensor) -> dict[str, float]:
+        """What a step's passes measured beside the loss, by name."""
+
+    def validate(self) -> dict[str, float]:
+        """Figures over the held-out rows, equal on all ranks; collective."""
+
+
+def rows_of(recipe: Recipe, layout: Layout) -> range:
+    """The rows of each global batch that this data rank trains on."""
+    share = recipe.batch.sequences // layout.data.size
+    return range(layout.data.rank * share, (layout.data.rank + 1) * share)
+
+
+def open_loader(
+    setting: Setting, arguments: dict[str, Any], state: dict[str, Any] | None
+) -> Loader:
+    """The batches of a stream for this rank."""
+    recipe = setting.recipe
+    return Loader(
+        arguments,
+        global_batch=recipe.batch.sequences,
+        rows=rows_of(recipe, setting.layout),
+        workers=recipe.data.workers,
+        prefetch=recipe.data.prefetch,
+        state=state,
+        sequences=recipe.steps * recipe.batch.sequences,
+    )
