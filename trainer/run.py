@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,7 @@ class Run:
         optimizer: Optimizer,
         counters: Counters,
         base: Base | None = None,
+        kept: Mapping[str, bytes] | None = None,
     ) -> None:
         self.recipe = recipe
         self.layout = layout
@@ -85,6 +87,7 @@ class Run:
         self.counters = counters
         self.folder = Path(recipe.run)
         self._base = base
+        self._kept = dict(kept or {})
         self._saved_step = counters.step
         self.stage = create_stage(
             Setting(recipe, layout, folders, tokenizer, chunks, counters.step)
@@ -192,7 +195,7 @@ class Run:
     def save(self) -> tuple[Path, float]:
         """Write a checkpoint and let old ones go; its folder, and the seconds it took."""
         started = time.perf_counter()
-        attachments = {"recipe.yaml": self.recipe.to_yaml().encode()}
+        attachments = self._kept | {"recipe.yaml": self.recipe.to_yaml().encode()}
         for name, content in self.tokenizer.files.items():
             attachments[f"tokenizer/{name}"] = content
         folder = self.folder / "checkpoints"

@@ -10,7 +10,8 @@ from typing import Any, TypeVar, cast
 
 import trainer.errors
 from kernels.attention import CHOICES
-from trainer.checkpoint import latest_checkpoint, resolve_checkpoint
+from trainer.checkpoint import CheckpointReader, latest_checkpoint, resolve_checkpoint
+from trainer.checkpoint.adapted import Reader
 from trainer.checkpoint.agreement import Ranks
 from trainer.checkpoint.starting import open_resumed, start_from
 from trainer.checkpoint.state import restore_training
@@ -19,6 +20,7 @@ from trainer.data.remote.place import Place, place
 from trainer.data.stream import corpus_folders
 from trainer.data.tokenizer import Tokenizer, load_tokenizer
 from trainer.errors import LyceumError, RecipeError
+from trainer.hugging_face.importing import KEPT
 from trainer.model.backend import choose_backend, read_choices
 from trainer.model.transformer import build_model
 from trainer.parallel.layout import Layout, create_layout, leave
@@ -49,13 +51,13 @@ def open_run(recipe: Recipe, force: bool) -> Iterator[Run]:
         with ExitStack() as held:
             folder = Path(recipe.run)
             on_first_rank(ranks, lambda: held.enter_context(RunLock(folder)) and None)
-            base = on_first_rank(ranks, lambda: _base(recipe))
-            recipe = recipe.model_copy(update=base)
+            begun = on_first_rank(ranks, lambda: _begun(recipe))
+            recipe = recipe.model_copy(update=begun)
             found = on_first_rank(ranks, lambda: [str(path) for path in corpus_folders(recipe)])
             folders = [place(path) for path in found]
             tokenizer = _tokenizer(recipe, folders)
             recipe = _resolve(recipe, tokenizer, layout)
-            point = on_first_rank(ranks, lambda: _resume_from(recipe, force))
+            point = on_first_rank(ranks, lambda: _resume_from(recipe, tokenizer, force))
             _choose_kernels(recipe, layout, ranks)
             run = _build(recipe, folders, tokenizer, layout, point)
             if layout.reports:
@@ -82,23 +84,40 @@ def on_first_rank(ranks: Ranks, action: Callable[[], _T]) -> _T:
     return shared
 
 
-def _base(recipe: Recipe) -> dict[str, str]:
-    """What the recipe leaves to `init_from`: which checkpoint that is now, and its tokenizer."""
-    if recipe.init_from is None:
-        return {}
-    base = _earlier_base(recipe, Path(recipe.init_from)) or resolve_checkpoint(
-        Path(recipe.init_from)
-    )
-    found = {"init_from": str(base)}
-    if recipe.stage != "pretrain" and recipe.tokenizer is None:
-        found["tokenizer"] = str(base / "tokenizer")
-    return found
+def _begun(recipe: Recipe) -> dict[str, str]:
+    """What the recipe leaves to `init_from`: which checkpoint that is now, and its tokenizer.
+
+    A run that goes on needs neither: where they are gone, its own newest checkpoint has the
+    tokenizer with which its sets were rendered.
+    """
+    found, start = {}, _start(recipe)
+    tokenizer = recipe.tokenizer
+    if recipe.init_from is not None:
+        named = Path(recipe.init_from)
+        base = (_earlier_base(start, named) if start else None) or resolve_checkpoint(named)
+        found["init_from"] = str(base)
+        tokenizer = tokenizer or str(base / "tokenizer")
+    if recipe.stage == "pretrain" or tokenizer is None:
+        return found
+    folder = place(tokenizer)
+    if start is not None and isinstance(folder, Path) and not folder.is_dir():
+        tokenizer = str(start / "tokenizer")
+    return {**found, "tokenizer": tokenizer}
 
 
-def _earlier_base(recipe: Recipe, named: Path) -> Path | None:
+def _start(recipe: Recipe) -> Path | None:
+    """The checkpoint to go on from, if any."""
+    if recipe.resume == "never":
+        return None
+    if recipe.resume == "auto":
+        return latest_checkpoint(Path(recipe.run))
+    return resolve_checkpoint(Path(recipe.resume))
+
+
+def _earlier_base(start: Path, named: Path) -> Path | None:
     """Where a run that goes on began: the base's own run may have newer checkpoints by now."""
-    saved = Path(recipe.run) / "recipe.yaml"
-    if latest_checkpoint(Path(recipe.run)) is None or not saved.exists():
+    saved = start / "recipe.yaml"
+    if not saved.exists():
         return None
     old = Recipe.from_yaml(saved.read_text(encoding="utf-8"), str(saved)).init_from
     base = Path(old) if old is not None else None
@@ -156,21 +175,19 @@ def _choose_kernels(recipe: Recipe, layout: Layout, ranks: Ranks) -> None:
     CHOICES.restore(on_first_rank(ranks, measured))
 
 
-def _resume_from(recipe: Recipe, force: bool) -> dict[str, Any] | None:
+def _resume_from(recipe: Recipe, tokenizer: Tokenizer, force: bool) -> dict[str, Any] | None:
     """The `checkpoint` to go on from, if any, and whether its place in the stream is `kept`.
 
     Refuses to mix two runs in one directory, and unasked changes of what is learned.
     """
     folder = Path(recipe.run)
     newest = latest_checkpoint(folder)
-    if recipe.resume == "never":
-        if newest is not None:
-            raise RecipeError(
-                f"run {folder} already holds {newest.name} and resume is never; choose another "
-                "run, or resume=auto to go on from it"
-            )
-        return None
-    start = newest if recipe.resume == "auto" else resolve_checkpoint(Path(recipe.resume))
+    if recipe.resume == "never" and newest is not None:
+        raise RecipeError(
+            f"run {folder} already holds {newest.name} and resume is never; choose another "
+            "run, or resume=auto to go on from it"
+        )
+    start = _start(recipe)
     if start is None:
         return None
     saved = start / "recipe.yaml"
@@ -178,12 +195,19 @@ def _resume_from(recipe: Recipe, force: bool) -> dict[str, Any] | None:
     if saved.exists():
         old = Recipe.from_yaml(saved.read_text(encoding="utf-8"), str(saved))
         changes = learning_changes(old, recipe)
+        if _same_tokenizer(start, tokenizer):
+            changes = [change for change in changes if change[0] != "tokenizer"]  # a place only
         _check_changes(changes, folder, force)
     kept = not any(
         key.startswith(_STREAM_KEYS) and not _keeps_place(key, before, after)
         for key, before, after in changes
     )
     return {"checkpoint": str(start), "kept": kept}
+
+
+def _same_tokenizer(checkpoint: Path, tokenizer: Tokenizer) -> bool:
+    saved = checkpoint / "tokenizer"
+    return saved.is_dir() and load_tokenizer(saved).fingerprint == tokenizer.fingerprint
 
 
 def _keeps_place(key: str, before: object, after: object) -> bool:
@@ -219,7 +243,7 @@ def _build(
     chunks = build_model(recipe, recipe.model.vocab, layout)
     optimizer = create_optimizer(chunks, recipe, layout)
     counters = Counters()
-    base = None
+    base, kept = None, {}
     if point is not None:
         reader, base = open_resumed(Path(point["checkpoint"]), recipe)
         reader.require_model(_model_keys(recipe, reader.model))
@@ -228,11 +252,19 @@ def _build(
             counters.stream = None  # other data: from its beginning
         optimizer.updates = counters.updates
         restore_training(reader, chunks, optimizer, layout)
+        kept = _kept(reader)
         _log.info("resuming from %s", reader.folder)
     elif recipe.init_from is not None:
         base = start_from(recipe, chunks, optimizer, layout)
+        kept = _kept(CheckpointReader(Path(recipe.init_from)))
         _log.info("starting from the weights of %s", recipe.init_from)
-    return Run(recipe, layout, folders, tokenizer, chunks, optimizer, counters, base)
+    return Run(recipe, layout, folders, tokenizer, chunks, optimizer, counters, base, kept)
+
+
+def _kept(reader: Reader) -> dict[str, bytes]:
+    """What an import left in a checkpoint for the export of any that follows."""
+    names = [name for name in reader.attachments() if name.startswith(KEPT)]
+    return {name: reader.attachment(name) for name in names}
 
 
 def _model_keys(recipe: Recipe, saved: dict[str, Any]) -> dict[str, Any]:

@@ -151,20 +151,22 @@ def test_about_a_tenth_is_held_out(birds: None, tmp_path: Path) -> None:
 
 
 def test_a_wrong_answer_is_plausible_and_wrong(birds: None) -> None:
-    """Catches pairs without a difference, and signatures that give away by their name."""
+    """Catches pairs without a difference, and wrong signatures that all have the wrong name."""
     questions = [one for name in names_of("flock").values() for one in questions_of(name)]
     right = {one.text: one.answer for one in questions}
-    summaries = {one.answer for one in questions if one.asked == "summary"}
+    answers = {(one.asked, one.answer) for one in questions}
+    own_name = 0
     pairs = [pair for _, pair in pairs_of(questions)]
     assert len(pairs) > 200
     for pair in pairs:
         chosen, rejected = (pair[side][0]["content"] for side in ("chosen", "rejected"))
         assert chosen == right[pair["prompt"][0]["content"]]
         assert rejected != chosen
-        if pair["asked"] == "signature":
-            assert rejected.startswith(f"`{pair['about']}(")
+        if pair["asked"] == "signature" and rejected.startswith(f"`{pair['about']}("):
+            own_name += 1
         else:
-            assert rejected in summaries
+            assert (pair["asked"], rejected) in answers
+    assert 0.3 < own_name / sum(pair["asked"] == "signature" for pair in pairs) < 0.7
 
 
 def test_the_bytes_follow_from_the_sources(birds: None, tmp_path: Path) -> None:

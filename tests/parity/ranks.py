@@ -24,12 +24,14 @@ def on_ranks(count: int, function: Callable[..., Any], *arguments: Any) -> list[
     """`function(*arguments)` on `count` ranks over gloo; what each returned, by rank."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOAD)
-    port = _free_port()
-    started = []
+    port, started = _free_port(), []
+    caches = {name: os.environ[name] for name in ("LYCEUM_CACHE",) if name in os.environ}
     for rank in range(count):
         receiver, sender = context.Pipe(duplex=False)
         process = context.Process(
-            target=_rank, args=(sender, rank, count, port, function, arguments), daemon=True
+            target=_rank,
+            args=(sender, rank, count, port, caches, function, arguments),
+            daemon=True,
         )
         process.start()
         sender.close()
@@ -59,10 +61,12 @@ def _rank(
     rank: int,
     count: int,
     port: int,
+    caches: dict[str, Any],
     function: Callable[..., Any],
     arguments: tuple[Any, ...],
 ) -> None:
     environment = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_PORT": port}
+    environment |= caches  # the server was started with those of another test
     os.environ.update({name: str(value) for name, value in environment.items()})
     os.environ["MASTER_ADDR"] = "127.0.0.1"
     try:

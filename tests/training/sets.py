@@ -42,6 +42,7 @@ def tuning_recipe(run: Path, base: Path, data: Path, stage: str, **keys: Any) ->
         "sequence_length": 96,
         "data__mixture": [{"corpus": str(data / f"{name}.jsonl")}],
         "conversations": {"validation": 0.2},
+        "batch": {"sequences": 8, "micro": 4},
         "optimizer": {"lr": 3e-3},
         "schedule": {"warmup": 0, "name": "constant"},
         "evaluate": {"every": 5, "sequences": 4},

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from trainer.data.manifest import Split, load_manifest
 from trainer.data.mixture import Stage, stage_at, stages_of_recipe
+from trainer.data.sets import is_set
 from trainer.errors import DataError
 from trainer.recipe import Recipe
 
@@ -109,6 +110,10 @@ def _sizes(recipe: Recipe) -> tuple[list[int | None], list[str]]:
     sizes: list[int | None] = []
     lines = []
     for number, source in enumerate(recipe.data.mixture):
+        if recipe.stage != "pretrain" and is_set(source.corpus):
+            sizes.append(None)
+            lines.append(f"{source.corpus}: its examples are counted when the run renders them")
+            continue
         try:
             split = load_manifest(source.corpus).splits.get("train", Split(0, 0, ()))
         except DataError as error:

@@ -179,9 +179,9 @@ def questions_of(one: Documented) -> list[Question]:
 def pairs_of(questions: Sequence[Question]) -> Iterator[tuple[Documented, dict[str, Any]]]:
     """The questions for summaries and signatures, with a right and a wrong answer.
 
-    The wrong one is plausible: it belongs to another name of the same module. For a signature that
-    is the name asked for with the other's parameters. Held-out names lend theirs only to each
-    other. Questions for which there is none are left out.
+    The wrong one is plausible: it belongs to another name of the same module. Every other wrong
+    signature has the name asked for before the other's parameters. Held-out names lend theirs only
+    to each other. Questions for which there is none are left out.
     """
     others: defaultdict[tuple[str, str, bool], list[Question]] = defaultdict(list)
     for question in questions:
@@ -229,8 +229,9 @@ def _neighbourhood(question: Question) -> tuple[str, str, bool]:
 
 
 def _as_answer_to(question: Question, other: Question) -> str:
-    if question.asked == "signature":
-        return f"`{question.about.name}{other.about.parameters}`"
+    name = question.about.name
+    if question.asked == "signature" and _draw("own name", name) % 2:
+        return f"`{name}{other.about.parameters}`"
     return other.answer
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from trainer.data.manifest import Shard
+from trainer.data.partial import build_lock
 from trainer.data.shards import file_sha256
 from trainer.data.writing import write_whole
 from trainer.errors import DataError
@@ -27,8 +28,15 @@ def has_references(folder: Path) -> bool:
 def write_references(folder: Path, values: dict[str, np.ndarray], told: dict[str, str]) -> None:
     """Write them all, float32 [documents, segments] a shard by its name, or nothing at all.
 
-    `told` says which reference they are of, for a reader.
+    `told` says which reference they are of, for a reader. What another run stored in the meantime
+    stays: at another layout it may differ in the last bit, and that run reads it already.
     """
+    with build_lock(folder):
+        if not has_references(folder):
+            _write(folder, values, told)
+
+
+def _write(folder: Path, values: dict[str, np.ndarray], told: dict[str, str]) -> None:
     digests = {}
     for name, array in values.items():
         path = _path(folder, name)

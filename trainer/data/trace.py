@@ -144,6 +144,10 @@ def trace_command(run_dir: Path, step: int, row: int | None = None) -> None:
         raise RecipeError(f"no step {step} in {run_dir}: its steps are 1 .. {recipe.steps}")
     if row is not None and not 0 <= row < sequences:
         raise RecipeError(f"no row {row} in a batch of {run_dir}: rows are 0 .. {sequences - 1}")
+    tokenizers = sorted(run_dir.glob("checkpoints/step-*/tokenizer"))
+    if recipe.stage != "pretrain" and tokenizers:
+        # That of the base may be gone; the run's own rendered its sets too.
+        recipe = recipe.model_copy(update={"tokenizer": str(tokenizers[-1])})
     folders = corpus_folders(recipe)
     state, state_step = nearest_state(run_dir, step)
     entries = trace(stream_arguments(recipe, folders), sequences, step, row, state, state_step)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from trainer.data.questions import QuestionFiles
     from trainer.evaluate.opened import OpenedModel
 
-LONGEST_ANSWER = 80
+LONGEST_ANSWER = 60
 """Tokens."""
 
 

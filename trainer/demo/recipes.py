@@ -7,8 +7,10 @@ from trainer.recipe import Recipe, load_recipe
 
 RANKS = 2
 REPEATED_STEPS = 5
-NAMES = 4000
+NAMES = 5000
 """Documented names that questions are asked about: as many as the second stage reads once."""
+MEASURED_TOGETHER = 16
+"""Packed sequences."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ def measuring_recipe(recipe: Recipe, opened: Recipe, source: Path) -> Recipe:
     """
     keys = recipe.model_dump(mode="json")
     keys |= {"parallel": opened.parallel.model_dump(mode="json"), "init_from": None}
+    keys["batch"] = {"sequences": MEASURED_TOGETHER, "micro": MEASURED_TOGETHER}
     keys["model"] = opened.model.model_dump(mode="json")
     keys["data"]["mixture"] = [{"corpus": str(source)}]
     keys["conversations"] |= {"validation": 0.9}

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from trainer.demo.examination import Examination, Shown
 from trainer.demo.pretraining import Scores, last_figure
-from trainer.demo.recipes import RANKS, REPEATED_STEPS, Recipes
+from trainer.demo.recipes import REPEATED_STEPS, Recipes
 from trainer.recipe import Recipe, parameter_count
 
 LONGEST_SHOWN = 150
@@ -113,8 +113,8 @@ def print_answers(
         table.add_section()
     console.print(table)
     console.print(
-        f"{RANKS} cores and minutes teach the form of an answer. What a name means, so small a"
-        " model knows at best where it was trained on it, or where the name says it."
+        "Minutes teach so small a model the form of an answer, and to begin to read the name. What"
+        " a name means it knows at best where it was trained on it; of others it can only guess."
     )
 
 

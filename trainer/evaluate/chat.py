@@ -1,5 +1,6 @@
 """`lyceum chat`: a conversation with a checkpoint, in the words of its own chat template."""
 
+import io
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,10 +20,11 @@ from trainer.evaluate.sampling import check_sampling
 HELP = """\
 /reset            forget what was said
 /system TEXT      another system prompt (none: without), and forget what was said
-/seed N           the next answers are drawn from this seed
+/seed N           the next answers are drawn from this seed, each anew
 /temperature T    0: always the likeliest token
 /help             this
 /quit             leave, as does the end of input"""
+_SEEDS = 2**63
 
 
 class Speaker:
@@ -31,6 +33,7 @@ class Speaker:
     def __init__(self, model: OpenedModel) -> None:
         self._template = ChatTemplate(model.tokenizer)
         self._tokenizer = model.tokenizer
+        self._longest = model.recipe.sequence_length
         # The tokenizer of an imported or a pre-trained model need not know how its turns end.
         vocabulary = Vocabulary.of(self._template.tokenizer)
         self._write = Generator(model.chunks, model.recipe, model.layout, vocabulary)
@@ -42,12 +45,21 @@ class Speaker:
         than the model reads, and where the template refuses it.
         """
         for message in messages:
-            forged = self._template.forged(message.content)
-            if forged and message.role != "assistant":
-                raise RecipeError(f"a message spells {forged}, which would forge a turn: reword it")
+            if message.role != "assistant":
+                self.check(message.content)
         text = self._template.render(messages, add_generation_prompt=True)
         prompt = self._tokenizer.encode_rendered(text)
+        if len(prompt) >= self._longest:
+            raise RecipeError(
+                f"the conversation has {len(prompt)} tokens, and this model reads "
+                f"{self._longest - 1} at most; /reset begins anew"
+            )
         yield from pieces(self._tokenizer, self._write.stream(prompt, sampling))
+
+    def check(self, text: str) -> None:
+        """Raise RecipeError for a message or a system prompt that spells a special token."""
+        if forged := self._template.forged(text):
+            raise RecipeError(f"a message spells {forged}, which would forge a turn; reword it")
 
 
 def pieces(tokenizer: Tokenizer, tokens: Iterator[int]) -> Iterator[str]:
@@ -71,6 +83,8 @@ class Chat:
 
     system: str | None
     sampling: Sampling
+    check: Callable[[str], None]
+    """Raises RecipeError for a text that no message may be."""
     said: list[Message] = field(default_factory=list)
 
     def messages(self, question: str) -> list[Message]:
@@ -80,20 +94,22 @@ class Chat:
 
     def obey(self, line: str) -> str:
         """Carry out a command; what to tell of it. Raises RecipeError for one that is none."""
-        name, _, argument = line.partition(" ")
-        argument = argument.strip()
+        name, *rest = line.split(maxsplit=1)
+        argument = "".join(rest).strip()
         if name == "/help":
             return HELP
         if name == "/reset":
             self.said.clear()
             return "forgotten"
         if name == "/system":
+            self.check(argument)
             self.system = argument or None
             self.said.clear()
             return f"system prompt: {self.system or 'none'}"
         if name == "/seed":
-            if not argument.isdecimal():
-                raise RecipeError(f"/seed: {argument!r} is not a whole number from 0")
+            known = argument.isdecimal() and len(argument) <= len(str(_SEEDS))
+            if not known or int(argument) >= _SEEDS:
+                raise RecipeError(f"/seed: {argument!r} is not a whole number from 0 to 2^63 - 1")
             self.sampling = replace(self.sampling, seed=int(argument))
             return f"seed {self.sampling.seed}"
         if name == "/temperature":
@@ -112,22 +128,21 @@ def chat_command(
 ) -> None:
     """Talk with a checkpoint: questions from standard input, a line each, answers as they come.
 
-    Under torchrun rank 0 reads and writes, and all ranks compute. Raises what `open_model` raises,
-    and RecipeError where the tokenizer can speak no chat template.
+    `system`: the system prompt, "" for none; None: that of the checkpoint's recipe. Under torchrun
+    rank 0 reads and writes, and all ranks compute. Raises what `open_model` raises, and RecipeError
+    where the tokenizer can speak no chat template.
     """
     check_sampling(sampling.temperature, sampling.top_k, sampling.top_p)
     with open_model(checkpoint, world_size) as model:
-        speaker, chat, ranks = Speaker(model), Chat(system, sampling), Ranks()
-        speaks = model.layout.reports
-        console = Console(highlight=False)
+        speaker, ranks, speaks = Speaker(model), Ranks(), model.layout.reports
+        if system is None:
+            system = model.recipe.conversations.system
+        speaker.check(system or "")
+        chat = Chat(system or None, sampling, speaker.check)
+        console = Console(highlight=False, markup=False, soft_wrap=True)
         if speaks:
-            console.print(
-                f"{model.folder}, step {model.step}; /help lists the commands", style="dim"
-            )
-            if model.recipe.stage == "pretrain":
-                told = "its last stage was pre-training: it was never taught to answer"
-                console.print(told, style="yellow")
-        read = _reader(console) if speaks else None
+            _greet(console, model, chat)
+        read = _reader() if speaks else None
         while (line := ranks.share(read() if read else None)) is not None:
             if line.startswith("/"):
                 if line.split()[0] in ("/quit", "/exit"):
@@ -137,13 +152,23 @@ def chat_command(
                 _exchange(console, speaks, chat, speaker, line)
 
 
+def _greet(console: Console, model: OpenedModel, chat: Chat) -> None:
+    console.print(f"{model.folder}, step {model.step}; /help lists the commands", style="dim")
+    if chat.system:
+        console.print(f"system prompt: {chat.system}", style="dim")
+    # An imported model may have been taught before, which its template tells.
+    if model.recipe.stage == "pretrain" and model.tokenizer.chat_template is None:
+        told = "its last stage was pre-training: it was never taught to answer"
+        console.print(told, style="yellow")
+
+
 def _tell(console: Console, speaks: bool, chat: Chat, line: str) -> None:
     try:
         told, style = chat.obey(line), "dim"
     except LyceumError as error:
         told, style = str(error), "yellow"
     if speaks:
-        console.print(told, style=style, markup=False)
+        console.print(told, style=style)
 
 
 def _exchange(console: Console, speaks: bool, chat: Chat, speaker: Speaker, line: str) -> None:
@@ -157,22 +182,27 @@ def _exchange(console: Console, speaks: bool, chat: Chat, speaker: Speaker, line
                 sys.stdout.flush()
     except LyceumError as error:
         if speaks:
-            console.print(f"{error}; /reset begins anew", style="yellow", markup=False)
+            console.print(str(error), style="yellow")
         return
     if speaks:
         print(flush=True)
     chat.said += [Message("user", line), Message("assistant", answer)]
 
 
-def _reader(console: Console) -> Callable[[], str | None]:
+def _reader() -> Callable[[], str | None]:
     """Reads a line, None at the end of the input; with history and editing at a terminal."""
-    if sys.stdin.isatty():
+    terminal = sys.stdin.isatty()
+    if terminal:
         import readline  # noqa: F401 (its import is what gives input() a history)
+    elif isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8", errors="replace")
 
     def read() -> str | None:
         try:
-            return console.input("[bold]> " if sys.stdin.isatty() else "")
+            return input("> " if terminal else "")
         except EOFError:
+            if terminal:
+                print()
             return None
 
     return read

@@ -71,12 +71,18 @@ def generate_command(
 
 def perplexity(model: OpenedModel) -> Figures:
     """The loss over the validation sequences of the run's own corpora."""
-    folders = corpus_folders(model.recipe)
+    recipe = model.recipe
+    if recipe.stage != "pretrain":
+        # A set may have to be rendered again: the checkpoint's own tokenizer has the template.
+        conversations = recipe.conversations.model_copy(update={"template": None})
+        own = {"tokenizer": str(model.folder / "tokenizer"), "conversations": conversations}
+        recipe = recipe.model_copy(update=own)
+    folders = corpus_folders(recipe)
     for folder in folders:
-        manifest = load_manifest(folder, model.recipe.data.remote)
+        manifest = load_manifest(folder, recipe.data.remote)
         check_tokenizer(manifest, model.tokenizer.fingerprint, folder)
-    loss = validation_loss(model.chunks, model.recipe, model.layout, folders)
-    text_bytes = validation_bytes(model.recipe, folders, model.tokenizer)
+    loss = validation_loss(model.chunks, recipe, model.layout, folders)
+    text_bytes = validation_bytes(recipe, folders, model.tokenizer)
     return dataclasses.asdict(Perplexity.of(loss, text_bytes))
 
 

@@ -10,13 +10,14 @@ from trainer.errors import RecipeError
 def with_base_model(keys: dict[str, Any]) -> dict[str, Any]:
     """The recipe's keys, with the `model` section of `init_from` under what they say themselves.
 
-    Without `init_from`, or where a section stands complete, they are what they were. Raises
-    RecipeError where the section is needed and there is no checkpoint.
+    Without `init_from`, or where a section stands complete, they are what they were. Of a run that
+    goes on `init_from` may be gone: its own checkpoints know the model too. Raises RecipeError
+    where the section is needed and there is no checkpoint.
     """
     base, own = keys.get("init_from"), keys.get("model")
     if not isinstance(base, str) or not isinstance(own, dict | None):
         return keys
-    saved = _saved_model(Path(base))
+    saved = _saved_model(Path(base)) or _saved_model(Path(str(keys.get("run", ""))))
     if saved is None:
         if own is None:
             raise RecipeError(

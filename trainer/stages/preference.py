@@ -74,29 +74,6 @@ class Preference:
         """Forward and backward; `weight`: pairs of the global batch."""
         return self._run(batch, weight, forward_only=False)
 
-    def validate(self) -> dict[str, float]:
-        """`loss` and the figures of training, over the held-out rows."""
-        setting, layout = self.setting, self.setting.layout
-        share = setting.recipe.batch.micro * layout.pipeline.size
-        rows = range(layout.data.rank * share, (layout.data.rank + 1) * share)
-        totals: dict[str, float] = {}
-        pairs = 0.0
-        with evaluating(setting.chunks), torch.no_grad():
-            for batch in validation_batches(
-                self.stream_arguments(),
-                setting.recipe.evaluate.sequences,
-                layout.data.size * share,
-                rows,
-            ):
-                weight = torch.tensor(float(self.weight_of(batch)), device=layout.device)
-                dist.all_reduce(weight, group=layout.data.group)
-                losses = self._run(batch, weight, forward_only=True)
-                pairs += float(weight)
-                for name, mean in {"loss": losses.mean, **losses.figures}.items():
-                    totals[name] = totals.get(name, 0.0) + float(mean) * float(weight)
-        loss = totals.pop("loss", 0.0) / max(pairs, 1.0)
-        return {"loss": loss, **(mean_metrics(totals, int(pairs)) if pairs else {})}
-
     def figures(self, losses: Losses, weight: Tensor) -> dict[str, float]:
         """Rewards, accuracy, log-probabilities and KL of a step's pairs."""
         pairs = float(weight)
@@ -104,11 +81,48 @@ class Preference:
         totals = {name: mean * pairs for name, mean in zip(losses.figures, means, strict=True)}
         return mean_metrics(totals, int(pairs)) if pairs else {}
 
-    def _run(self, batch: Batch, weight: Tensor, *, forward_only: bool) -> Losses:
+    def validate(self) -> dict[str, float]:
+        """`loss` and the figures of training, over the held-out rows; KTO's baseline is theirs."""
+        totals: dict[str, float] = {}
+        pairs = 0.0
+        with evaluating(self.setting.chunks), torch.no_grad():
+            baseline = self._held_out_baseline() if self._judged else None
+            for batch, weight in self._held_out():
+                losses = self._run(batch, weight, forward_only=True, baseline=baseline)
+                pairs += float(weight)
+                for name, mean in {"loss": losses.mean, **losses.figures}.items():
+                    totals[name] = totals.get(name, 0.0) + float(mean) * float(weight)
+        loss = totals.pop("loss", 0.0) / max(pairs, 1.0)
+        return {"loss": loss, **(mean_metrics(totals, int(pairs)) if pairs else {})}
+
+    def _held_out(self) -> Iterator[tuple[Batch, Tensor]]:
+        """This rank's rows of the validation's batches, and the pairs of each whole one."""
+        recipe, layout = self.setting.recipe, self.setting.layout
+        share = recipe.batch.micro * layout.pipeline.size
+        rows = range(layout.data.rank * share, (layout.data.rank + 1) * share)
+        together = layout.data.size * share
+        arguments, count = self.stream_arguments(), recipe.evaluate.sequences
+        for batch in validation_batches(arguments, count, together, rows):
+            weight = torch.tensor(float(self.weight_of(batch)), device=layout.device)
+            dist.all_reduce(weight, group=layout.data.group)
+            yield batch, weight
+
+    def _held_out_baseline(self) -> Tensor:
+        """Over all of them together: it must not depend on how many rows a batch has."""
+        total = pairs = torch.zeros((), device=self.setting.layout.device)
+        for batch, weight in self._held_out():
+            total = total + self._ahead_of_reference(batch, self._of_base(batch))
+            pairs = pairs + weight
+        return total / pairs.clamp(min=1)
+
+    def _run(
+        self, batch: Batch, weight: Tensor, *, forward_only: bool, baseline: Tensor | None = None
+    ) -> Losses:
         layout = self.setting.layout
         micro_batches = list(self._micro_batches.of(batch))
-        base = self._of_base(batch) if self._section.reference == "base" else None
-        baseline = self._baseline(batch, weight, base) if self._judged else None
+        base = self._of_base(batch)
+        if self._judged and baseline is None:
+            baseline = self._ahead_of_reference(batch, base) / weight.clamp(min=1)
         # Gradients are averaged over replicas afterwards; this undoes that division.
         scale = layout.replicas.size / weight.clamp(min=1)
         loss = partial(self._loss, scale, base, baseline)
@@ -125,15 +139,18 @@ class Preference:
             figures=self._figures,
         )
 
-    def _of_base(self, batch: Batch) -> list[Tensor]:
-        """The frozen base's log-probabilities, a micro-batch each; none before the last stage."""
-        if not self._section.needs_reference:
-            return []
+    def _of_base(self, batch: Batch) -> list[Tensor] | None:
+        """The frozen base's log-probabilities, a micro-batch each; none before the last stage.
+
+        None where the reference is stored, or not needed.
+        """
+        if self._section.reference == "stored" or not self._section.needs_reference:
+            return None
         with adapters_off(self.setting.chunks):
             return self._answers.of(batch)
 
-    def _baseline(self, batch: Batch, weight: Tensor, base: list[Tensor] | None) -> Tensor:
-        """KTO's: the mean over the global batch of policy less reference of mismatched answers."""
+    def _ahead_of_reference(self, batch: Batch, base: list[Tensor] | None) -> Tensor:
+        """Policy less reference of the mismatched answers, summed over the global batch."""
         layout = self.setting.layout
         total = torch.zeros((), device=layout.device)
         micro_batches = self._micro_batches.of(batch)
@@ -143,7 +160,7 @@ class Preference:
         for axis in (layout.replicas, layout.pipeline):
             if axis.size > 1:
                 dist.all_reduce(total, group=axis.group)
-        return total / weight.clamp(min=1)
+        return total
 
     def _reference(self, micro: MicroBatch, base: list[Tensor] | None) -> Tensor:
         """The reference's log-probability of each answer, [rows, most]."""

@@ -89,7 +89,7 @@ def ensure_references(setting: Setting) -> str:
                 f"data.mixture: {folder} is remote, and the reference is kept beside a set; copy it"
             )
         stored = reference_folder(folder, key)
-        if has_references(stored):
+        if _all_see(stored, setting.layout):
             continue
         if setting.step:
             raise DataError(
@@ -98,6 +98,13 @@ def ensure_references(setting: Setting) -> str:
             )
         _compute(setting, folder, stored)
     return key
+
+
+def _all_see(stored: Path, layout: Layout) -> bool:
+    """Whether the references are there for every rank: another run may be storing them just now."""
+    seen = torch.tensor(float(has_references(stored)), device=layout.device)
+    dist.all_reduce(seen, op=dist.ReduceOp.MIN)
+    return bool(seen)
 
 
 def _key(setting: Setting) -> str:
