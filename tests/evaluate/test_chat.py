@@ -36,7 +36,7 @@ DRAWN = Sampling(tokens=16, temperature=1.5, top_k=50, top_p=0.95, seed=3)
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A tuned run whose conversations had a system prompt."""
     folder = tmp_path_factory.mktemp("chat")
     write_sets(write_text(folder).parent)
@@ -46,8 +46,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         *(folder / "tuned", folder / "base", folder, "sft"), **keys, evaluate={"every": 0}
     )
     recipes = [recipe_of(folder / "base", folder, steps=2), recipe]
-    assert on_ranks(1, train_both, recipes) == [[None, None]]
-    return folder / "tuned"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LYCEUM_CACHE", str(folder / "cache"))
+        assert on_ranks(1, train_both, recipes) == [[None, None]]
+        yield folder / "tuned"
 
 
 def train_both(recipes: list[Any]) -> list[Any]:

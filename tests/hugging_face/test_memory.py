@@ -9,11 +9,11 @@ from tests.hugging_face.models import make_model, tensors_of
 from tests.parity.ranks import on_ranks
 
 LARGE = {
-    **{"hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 12},
+    **{"hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 24},
     **{"num_attention_heads": 8, "num_key_value_heads": 4, "vocab_size": 6144},
     "initializer_range": 0.02,
 }
-SHARD_BYTES = 24_000_000
+SHARD_BYTES = 48_000_000
 
 
 def make(root: Path) -> None:
@@ -53,7 +53,7 @@ def test_a_conversion_stays_below_twice_the_largest_shard(tmp_path: Path) -> Non
     """Catches a model, a file or all mapped pages held at once, the proof of parity included."""
     on_ranks(1, make, tmp_path)
     shards = [file.stat().st_size for file in (tmp_path / "large").glob("*.safetensors")]
-    assert len(shards) >= 7
+    assert len(shards) >= 5
     grown = on_ranks(1, growths, tmp_path)[0]
     assert grown["import"] < 2 * max(shards), grown
     assert grown["export"] < 2 * max(shards), grown

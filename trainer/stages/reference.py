@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from trainer.checkpoint.agreement import Ranks
 from trainer.data.batch import Batch, Rows
 from trainer.data.manifest import KINDS, Manifest, load_manifest
 from trainer.data.references import has_references, reference_folder, write_references
@@ -131,16 +132,21 @@ def _compute(setting: Setting, folder: Path, stored: Path) -> None:
     values: dict[str, np.ndarray] = {}
     for split in manifest.splits:
         values |= _of_split(setting, folder, manifest, split)
+    failure = None
     if setting.layout.reports:
         about = {"init_from": str(setting.recipe.init_from), "precision": setting.recipe.precision}
-        write_references(stored, values, about)
-        log.info(
-            "the reference's log-probabilities of %d examples: %.1f s, kept in %s",
-            sum(map(len, values.values())),
-            time.perf_counter() - started,
-            stored,
-        )
-    dist.barrier()
+        try:
+            write_references(stored, values, about)
+        except OSError as error:
+            failure = f"cannot keep the reference in {stored}: {error.strerror or error}"
+    if found := Ranks().first_failure(failure):
+        raise DataError(f"{found[1]}; free space there, or point LYCEUM_CACHE elsewhere")
+    log.info(
+        "the reference's log-probabilities of %d examples: %.1f s, kept in %s",
+        sum(map(len, values.values())),
+        time.perf_counter() - started,
+        stored,
+    )
 
 
 def _of_split(
@@ -182,5 +188,9 @@ def _of_split(
                     values[shard][index] = measured[number * segments : (number + 1) * segments]
     finally:
         stream.close()
-    assert not any(np.isnan(array).any() for array in values.values()), "every example was seen"
+    if not all(np.isfinite(array).all() for array in values.values()):
+        raise DataError(
+            f"{folder}: the reference gives some answer no finite log-probability: look at the"
+            f" weights of {recipe.init_from}"
+        )
     return values
