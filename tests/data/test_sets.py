@@ -210,6 +210,15 @@ def test_a_set_is_built_once_and_again_when_anything_changes(recipe) -> None:
     assert first not in others and len(others) == 2
 
 
+def test_a_small_set_holds_something_out(recipe) -> None:
+    """Catches a run that stops at its first evaluation, for a share that rounds to nothing."""
+    made = recipe("sft", conversations(9), conversations={"validation": 0.001})
+    splits = load_manifest(corpus_folders(made)[0]).splits
+    assert (splits["train"].documents, splits["validation"].documents) == (8, 1)
+    alone = recipe("sft", conversations(1), conversations={"validation": 0.001})
+    assert set(load_manifest(corpus_folders(alone)[0]).splits) == {"train"}
+
+
 def test_what_was_left_out_is_told(recipe) -> None:
     """Catches examples that disappear without a word."""
     long = {"prompt": "Say much.", "completion": " word" * 200}

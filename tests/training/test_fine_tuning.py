@@ -174,6 +174,14 @@ def test_a_set_of_another_kind_is_refused_by_line(base, tmp_path, stage, name, w
         assert word in line
 
 
+def test_nothing_held_out_is_said_before_the_first_step(base, tmp_path) -> None:
+    """Catches a run that trains for hours up to an evaluation that cannot be made."""
+    keys = {"conversations": {"validation": 0.0}}
+    kind, line = told(tuning_recipe(tmp_path / "run", base, base.parent, "sft", **keys))
+    assert kind == "DataError" and "conversations.validation" in line
+    assert not (tmp_path / "run/metrics.jsonl").exists()
+
+
 def test_pre_training_refuses_a_set(base, corpus, tmp_path) -> None:
     """Catches marks that are read as tokens."""
     recipe = recipe_of(

@@ -112,8 +112,13 @@ def _build(
         for split in ("train", "validation")
     }
     examples = marked_examples([source], kind, template, section, recipe.sequence_length, counts)
-    for split, sample in _samples(examples, section.validation):
-        writers[split].add(sample)
+    for example, sample in _samples(examples):
+        held_out = int(example.identity[:16], 16) < section.validation * 2**64
+        writers["validation" if held_out else "train"].add(sample, example.identity)
+    if section.validation and writers["validation"].empty:
+        # A small set holds out one example all the same: there is something to evaluate on.
+        for sample in writers["train"].give_up_first():
+            writers["validation"].add(sample, "")
     shards: dict[str, list[Shard]] = {name: writer.close() for name, writer in writers.items()}
     if not shards["train"]:
         raise DataError(
@@ -152,17 +157,16 @@ def told(source: str, counts: Counts) -> str:
     return f"{source}: {'; '.join(parts)}; {share:.1%} of {counts.tokens:,} tokens are supervised"
 
 
-def _samples(examples: Iterator[Marked], validation: float) -> Iterator[tuple[str, Sample]]:
-    """Each example under the split that its own hash puts it in."""
+def _samples(examples: Iterator[Marked]) -> Iterator[tuple[Marked, Sample]]:
+    """Each example, and as it is stored."""
     for number, example in enumerate(examples):
-        held_out = int(example.identity[:16], 16) < validation * 2**64
         about = {
             "id": f"{example.place}",
             "source": example.place.file,
             "characters": example.characters,
         }
         yield (
-            "validation" if held_out else "train",
+            example,
             Sample(
                 key=f"{number:014d}",
                 about=json.dumps(about, ensure_ascii=False).encode(),

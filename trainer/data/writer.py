@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,13 +73,28 @@ class ShardWriter:
     def __init__(self, folder: Path, split: str, token_dtype: str, shard_tokens: int) -> None:
         self._folder, self._split, self._token_dtype = folder, split, token_dtype
         self._limit = shard_tokens * np.dtype(token_dtype).itemsize
-        self._waiting: list[Sample] = []
+        self._waiting: list[tuple[str, Sample]] = []
         self._size = 0
         self._sealed: list[Shard] = []
 
-    def add(self, sample: Sample) -> None:
-        """Keep a sample; a shard's worth of them is written at once."""
-        self._waiting.append(sample)
+    @property
+    def empty(self) -> bool:
+        """Whether there is no sample yet."""
+        return not (self._waiting or self._sealed)
+
+    def give_up_first(self) -> list[Sample]:
+        """Take out the sample of the least identity again; none where others were written, or would
+        not be left.
+        """
+        if self._sealed or len(self._waiting) < 2:
+            return []
+        first = min(self._waiting, key=itemgetter(0))
+        self._waiting.remove(first)
+        return [first[1]]
+
+    def add(self, sample: Sample, identity: str) -> None:
+        """Keep a sample, whose content `identity` names; a shard's worth is written at once."""
+        self._waiting.append((identity, sample))
         self._size += len(sample.tokens)
         if self._size >= self._limit:
             self._write()
@@ -92,7 +108,7 @@ class ShardWriter:
     def _write(self) -> None:
         (self._folder / self._split).mkdir(exist_ok=True)
         name = _shard_name(self._split, 0, len(self._sealed))
-        samples = iter(self._waiting)
+        samples = (sample for _, sample in self._waiting)
         _write_shard(self._folder / name, next(samples), samples, self._limit, self._token_dtype)
         self._sealed.append(seal_shard(self._folder, name, self._token_dtype))
         self._waiting, self._size = [], 0

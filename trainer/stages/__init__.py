@@ -1,5 +1,7 @@
 """What is learned: each stage gives a batch stream and a loss over the model's output."""
 
+from trainer.data.manifest import load_manifest
+from trainer.errors import DataError
 from trainer.stages.pretrain import Pretraining
 from trainer.stages.stage import Setting, Stage
 
@@ -9,6 +11,8 @@ __all__ = ["Setting", "Stage", "create_stage"]
 def create_stage(setting: Setting) -> Stage:
     """The stage that the recipe names; collective. Raises DataError where its data won't do."""
     stage = setting.recipe.stage
+    if setting.recipe.evaluate.every and stage != "pretrain":
+        _check_held_out(setting)
     if stage == "sft":
         from trainer.stages.sft import FineTuning
 
@@ -18,3 +22,15 @@ def create_stage(setting: Setting) -> Stage:
 
         return Preference(setting)
     return Pretraining(setting)
+
+
+def _check_held_out(setting: Setting) -> None:
+    """Raise DataError at once where the first evaluation would find nothing to measure."""
+    for folder in setting.folders:
+        manifest = load_manifest(folder, setting.recipe.data.remote)
+        if "validation" not in manifest.splits:
+            source = manifest.provenance.get("settings", {}).get("source", folder)
+            raise DataError(
+                f"{source}: no example is held out to evaluate on; raise conversations.validation,"
+                " or set evaluate.every=0"
+            )
