@@ -179,7 +179,7 @@ def _sampling(parser: argparse.ArgumentParser, tokens: int) -> None:
     parser.add_argument("--temperature", type=float, default=0.8, metavar="T", help="0: greedy")
     parser.add_argument("--top-k", type=_count, default=0, metavar="K", help="0: all tokens")
     parser.add_argument("--top-p", type=float, default=1.0, metavar="P", help="1: all tokens")
-    parser.add_argument("--seed", type=_count, default=0, metavar="S")
+    parser.add_argument("--seed", type=_seed, default=0, metavar="S")
 
 
 def _add_checkpoint(verb: Callable[..., _Parser]) -> None:
@@ -275,6 +275,13 @@ def _count(text: str) -> int:
     number = int(text) if text.isdecimal() else -1
     if number < 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
+    return number
+
+
+def _seed(text: str) -> int:
+    number = _count(text)
+    if number >= 2**63:
+        raise argparse.ArgumentTypeError(f"{text!r} is too large a seed: give one below 2^63")
     return number
 
 

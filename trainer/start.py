@@ -33,7 +33,10 @@ from trainer.run import Counters, Run
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
-_STREAM_KEYS = ("data.", "corpus.", "tokenizer", "sequence_length", "seed")
+_STREAM_KEYS = (
+    *("data.", "corpus.", "tokenizer", "sequence_length", "seed"),
+    *("stage", "conversations.", "preference.loss"),
+)
 
 
 @contextmanager

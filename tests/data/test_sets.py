@@ -142,6 +142,7 @@ def test_pairs_stay_together_and_carry_their_references(recipe) -> None:
         (count,) = batch.segments.counts.tolist()
         texts = answers_of(batch, TOKENIZER)
         assert len(texts) == count and count % 2 == 0
+        assert answers_of(batch.first_answers(), TOKENIZER) == texts[::2]
         seen |= dict(zip(batch.segments.reference[0, :count].tolist(), texts, strict=True))
     assert sorted(seen) == list(range(1, 41))
     for number, text in seen.items():

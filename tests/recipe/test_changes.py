@@ -22,6 +22,8 @@ from trainer.recipe import learning_changes
         ("data.packing=none", "data.packing"),
         ("data.mixture=[{corpus: a}]", "data.mixture"),
         ("corpus.packages=[topics]", "corpus.packages"),
+        ("preference.beta=0.5", "preference.beta"),
+        ("conversations.system=Be short.", "conversations.system"),
     ],
 )
 def test_what_changes_learning_is_named(tmp_path: Path, override: str, name: str) -> None:

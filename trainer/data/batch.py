@@ -1,7 +1,7 @@
 """A batch of packed rows: tokens, labels, and positions that restart at each document."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,13 @@ class Batch:
     state: dict[str, Any]
     padding: int = 0
     segments: Segments | None = None
+
+    def first_answers(self) -> "Batch":
+        """The batch in which only the first answer of each pair is a target; others are as are."""
+        if self.segments is None:
+            return self
+        second = ((self.position_ids == 0).cumsum(dim=1) - 1) % 2 == 1
+        return replace(self, labels=self.labels.masked_fill(second, IGNORE))
 
 
 @dataclass(frozen=True)

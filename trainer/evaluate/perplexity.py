@@ -31,7 +31,8 @@ class ValidationLoss:
 def validation_loss(
     chunks: list[Any], recipe: Recipe, layout: Layout, folders: Sequence[Place]
 ) -> ValidationLoss:
-    """The loss over the recipe's first `evaluate.sequences` validation sequences.
+    """The loss over the recipe's first `evaluate.sequences` validation sequences; of pairs, over
+    the chosen answers.
 
     Collective; the same on every rank, and at every layout but for rounding. Raises DataError where
     the corpora are damaged.
@@ -48,6 +49,7 @@ def validation_loss(
             layout.data.size * share,
             rows,
         ):
+            batch = batch.first_answers()
             supervised = torch.tensor(float(supervised_in(batch)), device=layout.device).double()
             dist.all_reduce(supervised, group=layout.data.group)
             losses = passes.run(batch, supervised.float(), forward_only=True)
@@ -64,6 +66,7 @@ def validation_bytes(recipe: Recipe, folders: Sequence[Place], tokenizer: Tokeni
     count = 0
     arguments = stream_arguments(recipe, folders)
     for batch in validation_batches(arguments, recipe.evaluate.sequences, 1, range(1)):
+        batch = batch.first_answers()
         labels, positions = batch.labels[0], batch.position_ids[0]
         starts = torch.nonzero(positions == 0).flatten().tolist()
         for first, last in zip(starts, [*starts[1:], len(labels)], strict=True):

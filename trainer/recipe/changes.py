@@ -6,11 +6,11 @@ from trainer.recipe.recipe import Recipe
 
 _LEARNING = (
     *("model", "data", "corpus", "tokenizer", "seed", "batch", "optimizer"),
-    *("sequence_length", "precision"),
+    *("sequence_length", "precision", "stage", "conversations", "preference", "lora"),
 )
 _SPEED_ONLY = {
     *("data.workers", "data.prefetch", "batch.micro"),
-    *("corpus.path", "corpus.workers", "corpus.anonymous"),
+    *("corpus.path", "corpus.workers", "corpus.anonymous", "conversations.shard_tokens"),
 }
 _PLACES_ONLY = ("data.remote.", "corpus.slurm")
 
