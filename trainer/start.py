@@ -17,7 +17,7 @@ from trainer.checkpoint.starting import open_resumed, start_from
 from trainer.checkpoint.state import restore_training
 from trainer.data.manifest import check_tokenizer, load_manifest
 from trainer.data.remote.place import Place, place
-from trainer.data.stream import corpus_folders
+from trainer.data.stream import check_kinds, corpus_folders
 from trainer.data.tokenizer import Tokenizer, load_tokenizer
 from trainer.errors import LyceumError, RecipeError
 from trainer.hugging_face.importing import KEPT
@@ -134,6 +134,7 @@ def _tokenizer(recipe: Recipe, folders: list[Place]) -> Tokenizer:
     """
     remote = recipe.data.remote
     manifests = [load_manifest(folder, remote) for folder in folders]
+    check_kinds(recipe, manifests)
     sets = [folder for folder, made in zip(folders, manifests, strict=True) if made.marked]
     source = sets[0] / "tokenizer" if sets else recipe.tokenizer or folders[0] / "tokenizer"
     tokenizer = load_tokenizer(source, remote)

@@ -9,6 +9,7 @@ import pytest
 from tests.parity.ranks import Died, on_ranks
 from tests.training.runs import losses, recipe_of, train_here, train_until
 from tests.training.sets import tuning_recipe, write_sets
+from trainer.data.stream import corpus_folders
 from trainer.observe import read_metrics
 from trainer.recipe import Recipe
 
@@ -190,6 +191,22 @@ def test_pre_training_refuses_a_set(base, corpus, tmp_path) -> None:
     )
     kind, line = told(recipe)
     assert kind == "DataError" and "data.mixture.0.corpus" in line
+
+
+def test_a_built_set_of_another_kind_is_refused(base, alone, tmp_path) -> None:
+    """Catches pairs that are read as conversations, given by the folder of their shards."""
+    made = tuning_recipe(base.with_name("dpo"), base, base.parent, "preference")
+    made = made.model_copy(update={"tokenizer": str(_newest(base) / "tokenizer")})
+    mixture = [{"corpus": str(corpus_folders(made)[0])}]
+    for stage, wanted in (("pretrain", "documents"), ("sft", "conversations and documents")):
+        recipe = tuning_recipe(tmp_path / stage, base, base.parent, stage, data__mixture=mixture)
+        kind, line = told(recipe)
+        assert kind == "DataError"
+        assert f"data.mixture.0.corpus: holds pairs, and stage {stage} reads {wanted}" in line
+
+
+def _newest(run: Path) -> Path:
+    return max((run / "checkpoints").glob("step-*"))
 
 
 def test_a_lost_reference_stops_a_run_that_goes_on(base, tmp_path, monkeypatch) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trainer.data.batch import Batch, Parcel, Rows
-from trainer.data.manifest import MANIFEST_NAME, load_manifest
+from trainer.data.manifest import MANIFEST_NAME, Manifest, load_manifest
 from trainer.data.marks import TARGET
 from trainer.data.mixture import Counts, Turns, stages_of
 from trainer.data.references import reference_folder
@@ -228,7 +228,7 @@ def corpus_folders(recipe: "Recipe") -> list[Place]:
     """Where the corpora that a recipe trains on lie, one a source; its own is built if need be.
 
     So is a set of conversations or preferences that the mixture names by its files. Raises
-    DataError naming the entry of the mixture whose corpus is not there or of no use to the stage.
+    DataError naming the entry of the mixture whose corpus is not there.
     """
     if recipe.data.mixture:
         parts = enumerate(recipe.data.mixture)
@@ -245,19 +245,24 @@ def _folder(recipe: "Recipe", key: str, source: str) -> Place:
         if is_set(source):
             return ensure_set(recipe, source)
     _check_there(key, source)
-    found = place(source)
-    kind, wanted = load_manifest(found, recipe.data.remote).kind, _KINDS[recipe.stage]
-    if recipe.stage == "preference":
+    return place(source)
+
+
+_KINDS = {"pretrain": ("documents",), "sft": ("conversations", "documents")}
+
+
+def check_kinds(recipe: "Recipe", manifests: Sequence[Manifest]) -> None:
+    """Raise DataError where a corpus of the recipe, by its manifest, is of no use to its stage."""
+    wanted = _KINDS.get(recipe.stage)
+    if wanted is None:
         wanted = ("judged",) if recipe.preference.loss == "kto" else ("pairs",)
-    if kind not in wanted:
-        raise DataError(
-            f"{key}: {source} holds {kind}, and stage {recipe.stage} reads {' and '.join(wanted)};"
-            " name another, or set the stage that it was made for"
-        )
-    return found
-
-
-_KINDS = {"pretrain": ("documents",), "sft": ("conversations", "documents"), "preference": ()}
+    for number, manifest in enumerate(manifests):
+        if manifest.kind not in wanted:
+            raise DataError(
+                f"data.mixture.{number}.corpus: holds {manifest.kind}, and stage {recipe.stage}"
+                f" reads {' and '.join(wanted)}; name another, or set the stage that it was made"
+                " for"
+            )
 
 
 def _check_there(key: str, corpus: str) -> None:
