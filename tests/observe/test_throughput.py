@@ -5,9 +5,10 @@ import torch
 from torch import nn
 
 from tests.observe.starting import recipe
-from trainer.observe import Throughput, flops_per_token, memory_gib, peak_flops
-from trainer.observe.throughput import GIB, matrix_parameters, named_peak
-from trainer.recipe import parameter_count
+from trainer.observe import Throughput, memory_gib
+from trainer.observe.throughput import GIB
+from trainer.parallel.peak import named_peak, peak_flops
+from trainer.recipe import flops_per_token, matrix_parameters, parameter_count
 
 CPU = torch.device("cpu")
 

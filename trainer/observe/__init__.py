@@ -9,13 +9,7 @@ from trainer.observe.profile import Profiler
 from trainer.observe.progress import ProgressBar
 from trainer.observe.status import StatusWriter, read_status
 from trainer.observe.tensorboard import TensorBoard
-from trainer.observe.throughput import (
-    Throughput,
-    flops_per_token,
-    matrix_rate,
-    memory_gib,
-    peak_flops,
-)
+from trainer.observe.throughput import Throughput, matrix_rate, memory_gib
 from trainer.observe.weights_and_biases import WeightsAndBiases
 
 __all__ = [
@@ -32,10 +26,8 @@ __all__ = [
     "WeightsAndBiases",
     "disk_warning",
     "estimate",
-    "flops_per_token",
     "matrix_rate",
     "memory_gib",
-    "peak_flops",
     "read_metrics",
     "read_status",
     "truncate_metrics",

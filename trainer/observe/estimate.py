@@ -4,8 +4,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer.observe.throughput import GIB, flops_per_token
-from trainer.recipe import Recipe, parameter_count
+from trainer.observe.throughput import GIB
+from trainer.recipe import Recipe, flops_per_token, parameter_count
 
 _MASTER, _MOMENTS, _GRADIENT = 4, 8, 4  # bytes a parameter: all fp32, whatever the precision
 

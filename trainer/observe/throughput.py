@@ -9,55 +9,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from trainer.parallel.peak import peak_flops
+from trainer.recipe.size import flops_per_token
+
 if TYPE_CHECKING:
     from trainer.recipe import ModelSection
 
 GIB = 1 << 30
-
-_PEAKS = (
-    ("GB200", 2.5e15),
-    ("B200", 2.25e15),
-    ("H200", 989e12),
-    ("H100 PCIe", 756e12),
-    ("H100 NVL", 835e12),
-    ("H100", 989e12),
-    ("A100", 312e12),
-)
-"""bf16 peaks without sparsity, FLOP/s, from NVIDIA's data sheets; the first name found counts."""
-
-
-def matrix_parameters(model: "ModelSection", vocab: int) -> int:
-    """The parameters that stand in matrix products: without norms and the input embedding.
-
-    A tied embedding counts once, as the output layer. `vocab`: rows of the output layer.
-    """
-    queries = model.heads * model.head_width
-    keys = model.query_groups * model.head_width
-    attention = 2 * model.hidden * queries + 2 * model.hidden * keys
-    return model.layers * (attention + 3 * model.hidden * model.ffn) + vocab * model.hidden
-
-
-def flops_per_token(model: "ModelSection", sequence_length: int, vocab: int) -> float:
-    """Floating-point operations of a training step per token: 6 N + 6 L H S.
-
-    N matrix parameters, L layers, H = heads x head size, S sequence length; causal attention
-    counted once (half of the full square), recomputation not counted (PaLM, appendix B, with the
-    causal half).
-    """
-    attention = 6 * model.layers * model.heads * model.head_width * sequence_length
-    return float(6 * matrix_parameters(model, vocab) + attention)
-
-
-def peak_flops(device: torch.device) -> float | None:
-    """The device's bf16 peak in FLOP/s; None where it isn't known (a CPU, an unlisted GPU)."""
-    if device.type != "cuda":
-        return None
-    return named_peak(torch.cuda.get_device_name(device))
-
-
-def named_peak(name: str) -> float | None:
-    """The bf16 peak in FLOP/s of a GPU by the name that its driver gives; None: not known."""
-    return next((peak for part, peak in _PEAKS if part in name), None)
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype, size: int = 512) -> float:

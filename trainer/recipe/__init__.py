@@ -13,7 +13,7 @@ from trainer.recipe.observe import KernelsSection, ObserveSection, ProfileSectio
 from trainer.recipe.optimizer import OptimizerSection, ScheduleSection
 from trainer.recipe.parallel import ParallelSection, ZeroSection
 from trainer.recipe.recipe import Recipe
-from trainer.recipe.size import parameter_count
+from trainer.recipe.size import flops_per_token, matrix_parameters, parameter_count
 
 __all__ = [
     "BatchSection",
@@ -36,7 +36,9 @@ __all__ = [
     "RopeScaling",
     "ScheduleSection",
     "ZeroSection",
+    "flops_per_token",
     "learning_changes",
     "load_recipe",
+    "matrix_parameters",
     "parameter_count",
 ]

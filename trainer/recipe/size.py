@@ -1,4 +1,4 @@
-"""How many parameters a model has."""
+"""How many parameters a model has, and what a step of training computes."""
 
 from trainer.recipe.model import ModelSection
 
@@ -23,3 +23,25 @@ def parameter_count(model: ModelSection, vocab: int) -> dict[str, int]:
         "head": 0 if model.tied_embeddings else vocab * model.hidden,
     }
     return parts | {"total": sum(parts.values())}
+
+
+def matrix_parameters(model: ModelSection, vocab: int) -> int:
+    """The parameters that stand in matrix products: without norms and the input embedding.
+
+    A tied embedding counts once, as the output layer. `vocab`: rows of the output layer.
+    """
+    queries = model.heads * model.head_width
+    keys = model.query_groups * model.head_width
+    attention = 2 * model.hidden * queries + 2 * model.hidden * keys
+    return model.layers * (attention + 3 * model.hidden * model.ffn) + vocab * model.hidden
+
+
+def flops_per_token(model: ModelSection, sequence_length: int, vocab: int) -> float:
+    """Floating-point operations of a training step per token: 6 N + 6 L H S.
+
+    N matrix parameters, L layers, H = heads x head size, S sequence length; causal attention
+    counted once (half of the full square), recomputation not counted (PaLM, appendix B, with the
+    causal half).
+    """
+    attention = 6 * model.layers * model.heads * model.head_width * sequence_length
+    return float(6 * matrix_parameters(model, vocab) + attention)
