@@ -65,7 +65,7 @@ class Scalars(NamedTuple):
 
     @classmethod
     def of(
-        cls, lr: float, betas: tuple[float, float], eps: float, weight_decay: float, step: int
+        cls, lr: float, betas: tuple[float, float], eps: float, weight_decay: float, step: float
     ) -> "Scalars":
         """From the numbers that the paper names."""
         return cls(
@@ -123,6 +123,7 @@ def _adamw(
     table,
     clip,
     skip,
+    corrections,
     tensors,
     keep,
     gradient_share,
@@ -136,6 +137,7 @@ def _adamw(
     HAS_MASTERS: tl.constexpr,
     HAS_CLIP: tl.constexpr,
     HAS_SKIP: tl.constexpr,
+    HAS_CORRECTIONS: tl.constexpr,
     CHUNK: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
@@ -146,6 +148,9 @@ def _adamw(
     factor = 1.0
     if HAS_CLIP:
         factor = tl.load(clip)
+    if HAS_CORRECTIONS:
+        step_size = tl.load(corrections)
+        root_correction = tl.load(corrections + 1)
     table += tensor
     parameter = tl.load(table)
     gradient = tl.load(table + tensors)
@@ -195,6 +200,7 @@ def _launch(
     scalars: Sequence[float],
     clip_coefficient: Tensor | None,
     skip: Tensor | None,
+    corrections: Tensor | None,
 ) -> None:
     """`types`: of parameters and gradients; `table`: int64 [4 or, with masters, 5, tensors]."""
     launch(
@@ -203,6 +209,7 @@ def _launch(
         *(chunks.owner, chunks.first, chunks.sizes, table),
         clip_coefficient if clip_coefficient is not None else table,
         skip if skip is not None else table,
+        corrections if corrections is not None else table,
         table.shape[1],
         *scalars,
         PARAMETER=TYPES[types[0]],
@@ -210,6 +217,7 @@ def _launch(
         HAS_MASTERS=table.shape[0] == 5,
         HAS_CLIP=clip_coefficient is not None,
         HAS_SKIP=skip is not None,
+        HAS_CORRECTIONS=corrections is not None,
         CHUNK=CHUNK,
         **tile("adamw.adamw", CHUNK, table.device),
     )
@@ -233,11 +241,13 @@ def _adamw_op(
     scalars: list[float],
     clip_coefficient: Tensor | None,
     skip: Tensor | None,
+    corrections: Tensor | None,
 ) -> None:
     # Tensors are where they are only now: a tracer may have put copies in their places.
     lists = (parameters, gradients, exp_avg, exp_avg_sq, *([masters] if masters else []))
     types = parameters[0].dtype, gradients[0].dtype
-    _launch(types, addresses(lists), Chunks(owner, first, sizes), scalars, clip_coefficient, skip)
+    on_device = clip_coefficient, skip, corrections
+    _launch(types, addresses(lists), Chunks(owner, first, sizes), scalars, *on_device)
 
 
 @_adamw_op.register_fake
@@ -253,6 +263,7 @@ def _(
     scalars: list[float],
     clip_coefficient: Tensor | None,
     skip: Tensor | None,
+    corrections: Tensor | None,
 ) -> None:
     return None
 
@@ -271,7 +282,7 @@ def adamw_step(
     betas: tuple[float, float],
     eps: float,
     weight_decay: float,
-    step: int,
+    step: int | Tensor,
     masters: Sequence[Tensor] | None = None,
     clip_coefficient: Tensor | None = None,
     skip: Tensor | None = None,
@@ -284,35 +295,41 @@ def adamw_step(
     `gradients`: fp32 or bf16; `exp_avg`, `exp_avg_sq`: fp32. What is written must be contiguous, or
     dense with the parameter's strides; it may begin at any address.
 
-    `step`: the number of this update, from 1, for the bias corrections. `clip_coefficient`: 0-dim
-    fp32, multiplies the gradients. `skip`: 0-dim fp32; where it is not 0, nothing is written, and
-    the next update has the same `step`. `plans`: one
-    `TensorPlans()` for all calls of a caller; without, what it keeps is made anew.
+    `step`: the number of this update, from 1, for the bias corrections; as a 0-dim fp64 tensor on
+    the device, the host need not know which updates were skipped. `clip_coefficient`: 0-dim fp32,
+    multiplies the gradients. `skip`: 0-dim fp32; where it is not 0, nothing is written, and the
+    next update has the same `step`. `plans`: one `TensorPlans()` for all calls of a caller;
+    without, what it keeps is made anew.
 
     Raises ValueError where an argument is not so.
     """
-    check(step >= 1, f"step: {step} is below 1, the first update's")
+    counted = step if isinstance(step, Tensor) else None
+    if not isinstance(step, Tensor):
+        check(step >= 1, f"step: {step} is below 1, the first update's")
     lists = {
         **{"parameters": parameters, "gradients": gradients},
         **{"exp_avg": exp_avg, "exp_avg_sq": exp_avg_sq},
         **({"masters": masters} if masters else {}),
     }
-    for name, flag in (("clip_coefficient", clip_coefficient), ("skip", skip)):
+    flags = {"clip_coefficient": clip_coefficient, "skip": skip, "step": counted}
+    for name, flag in flags.items():
         if flag is not None:
-            check_dtype(name, flag, (torch.float32,))
+            check_dtype(name, flag, (torch.float64 if flag is counted else torch.float32,))
             check(flag.dim() == 0, f"{name}: shape {list(flag.shape)}, not a 0-dim tensor")
             if parameters:
                 check_device(name, flag, "parameters", parameters[0])
     plan = (plans or TensorPlans()).of(lists, lambda: _check(**lists))
-    scalars = Scalars.of(lr, betas, eps, weight_decay, step)
     if not parameters:
         return
     if not use_triton(parameters[0]):
+        scalars = Scalars.of(lr, betas, eps, weight_decay, _reference_step(step))
         reference(
             *(parameters, gradients, exp_avg, exp_avg_sq, masters or None),
             *(scalars, clip_coefficient, skip),
         )
         return
+    scalars = Scalars.of(lr, betas, eps, weight_decay, 1.0 if counted is not None else float(step))
+    corrections = None if counted is None else _corrections(lr, betas, counted)
     lists["gradients"] = [_like(g, p) for g, p in zip(gradients, parameters, strict=True)]
     for indices, chunks in plan.buckets:
         bucket = [[tensors[i] for i in indices] for tensors in lists.values()]
@@ -320,8 +337,18 @@ def adamw_step(
             *bucket[:4],
             bucket[4] if masters else [],
             *(chunks.owner, chunks.first, chunks.sizes),
-            *(list(scalars), clip_coefficient, skip),
+            *(list(scalars), clip_coefficient, skip, corrections),
         )
+
+
+def _reference_step(step: int | Tensor) -> float:
+    """The update's number as `reference` takes it, which waits for the device."""
+    return float(step)
+
+
+def _corrections(lr: float, betas: tuple[float, float], step: Tensor) -> Tensor:
+    """(step_size, root_correction) as in `Scalars`, of an update whose number the device has."""
+    return torch.stack((lr / (1.0 - betas[0] ** step), (1.0 - betas[1] ** step).sqrt())).float()
 
 
 def _like(gradient: Tensor, parameter: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ class Chunks:
         owner = numbers.repeat_interleave(counts, output_size=sum(counted))
         first = counts.cumsum(0) - counts
         lengths = torch.tensor(sizes, dtype=torch.int64)
-        return cls(*(_sent(table, device) for table in (owner, first, lengths)))
+        return cls(*(sent(table, device) for table in (owner, first, lengths)))
 
 
 class TensorPlan:
@@ -99,10 +99,11 @@ def _check_lists(lists: Mapping[str, Sequence[Tensor]]) -> None:
 def addresses(lists: Sequence[Sequence[Tensor]]) -> Tensor:
     """int64 [lists, tensors] on the tensors' device: where each one's first element lies."""
     table = torch.tensor([[x.data_ptr() for x in tensors] for tensors in lists])
-    return _sent(table, lists[0][0].device)
+    return sent(table, lists[0][0].device)
 
 
-def _sent(table: Tensor, device: torch.device) -> Tensor:
+def sent(table: Tensor, device: torch.device) -> Tensor:
+    """A host's tensor on the device, copied without the host waiting."""
     # The pinned copy is new each time: the allocator keeps it until the device has read it.
     return table.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else table
 

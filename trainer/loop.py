@@ -24,7 +24,7 @@ def train(recipe: Recipe, force: bool = False) -> None:
             batch = run.next_batch()
             counts = run.count(batch, stop=signals.requested is not None)
             if counts.stop:
-                stop(run, watch, signals.requested)
+                stop(run, watch, guard, signals.requested)
 
             losses = run.forward_backward(batch, counts)
             outcome, rate = run.update()
@@ -33,9 +33,7 @@ def train(recipe: Recipe, force: bool = False) -> None:
 
             if due(run.recipe.evaluate.every, run):
                 watch.evaluated(run.validate())
-            watch.log()
-            guard.observe(not outcome.skipped, run.step)
-            run.counters.guard = guard.state()
+            read(run, watch, guard, everything=run.pauses)
 
             if due(run.recipe.evaluate.sample_every, run):
                 watch.sampled(run.sample())
@@ -51,8 +49,19 @@ def due(every: int, run: Run) -> bool:
     return every > 0 and run.step % every == 0
 
 
-def stop(run: Run, watch: Watch, signal: str | None) -> None:
+def read(run: Run, watch: Watch, guard: Guard, everything: bool) -> None:
+    """Log the steps that the device has done, and let the guard judge them.
+
+    Not the newest, unless `everything` is to be known: the device would run dry meanwhile.
+    """
+    for step, finite in watch.read(everything):
+        guard.observe(finite, step)
+    run.counters.guard = guard.state()
+
+
+def stop(run: Run, watch: Watch, guard: Guard, signal: str | None) -> None:
     """Save what the last whole step left, and end with exit code 75."""
+    read(run, watch, guard, everything=True)
     if not run.saved:
         watch.saved(*run.save())
     raise StopRequested(

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
 
 from trainer.checkpoint import folder_name, rotate, save_checkpoint
 from trainer.checkpoint.base import Base
@@ -54,12 +53,12 @@ class Counters:
 class Counts:
     """What all ranks know of a step before it is made: global token counts, and any stop.
 
-    `weight`: what the loss is a mean over, fp32 []: targets, or pairs.
+    `weight`: what the loss is a mean over: targets, or pairs.
     """
 
     tokens: int
     supervised: int
-    weight: Tensor
+    weight: int
     stop: bool
 
 
@@ -102,6 +101,15 @@ class Run:
         return self.counters.step
 
     @property
+    def pauses(self) -> bool:
+        """Whether something follows this step that needs its numbers, or the device for itself."""
+        recipe, step = self.recipe, self.step
+        every = (recipe.evaluate.every, recipe.evaluate.sample_every, recipe.checkpoint.every)
+        window = recipe.profile.steps
+        borders = (window[0] - 1, window[1]) if window is not None else ()
+        return step >= recipe.steps or step in borders or any(n and step % n == 0 for n in every)
+
+    @property
     def saved(self) -> bool:
         """Whether a checkpoint (or the beginning) holds exactly this state."""
         return self._saved_step == self.step
@@ -114,15 +122,14 @@ class Run:
         """Add up the batch's tokens and the wishes to stop, in one exchange among all ranks."""
         tokens = batch.tokens.numel() - batch.padding
         own = [tokens, supervised_in(batch), self.stage.weight_of(batch), int(stop)]
-        sums = torch.tensor(own, dtype=torch.float64, device=self.layout.device)
-        dist.all_reduce(sums)
+        sums = torch.tensor(own, dtype=torch.float64)
+        dist.all_reduce(sums, group=self.layout.hosts)
         # Every rank of a replica read the same rows.
         copies = self.layout.world_size // self.layout.data.size
         tokens, supervised, weight, stops = (int(total) for total in sums.tolist())
         if not weight:
             self._refuse(batch)
-        shared = torch.tensor(float(weight // copies), device=self.layout.device)
-        return Counts(tokens // copies, supervised // copies, shared, stops > 0)
+        return Counts(tokens // copies, supervised // copies, weight // copies, stops > 0)
 
     def _refuse(self, batch: Batch) -> None:
         """Raise DataError for a batch without a target, naming the examples that made it."""
@@ -142,7 +149,9 @@ class Run:
     def forward_backward(self, batch: Batch, counts: Counts) -> Losses:
         """All micro-batches forward and backward; gradients end up averaged over the replicas."""
         with self.optimizer.accumulate():
-            losses = self.stage.run(batch, counts.weight)
+            # A fill, as a copy of one number from the host would be waited for.
+            weight = torch.full((), float(counts.weight), device=self.layout.device)
+            losses = self.stage.run(batch, weight)
             finalize_gradients(self.chunks, self.layout, losses)
         return losses
 
@@ -154,7 +163,6 @@ class Run:
     def advance(self, batch: Batch, counts: Counts) -> None:
         """Count the step and its batch as done."""
         self.counters.step += 1
-        self.counters.updates = self.optimizer.updates
         self.counters.tokens += counts.tokens
         self.counters.supervised_tokens += counts.supervised
         before = self.counters.stream
@@ -167,9 +175,9 @@ class Run:
         assert self.counters.stream is not None, "a step has been made"
         return realised_shares(self.counters.stream, self._names)
 
-    def figures(self, losses: Losses, counts: Counts) -> dict[str, float]:
-        """`preference/NAME`: what a step measured of its pairs; {} in other stages."""
-        named = self.stage.figures(losses, counts.weight)
+    def figures(self, means: Mapping[str, float], counts: Counts) -> dict[str, float]:
+        """`preference/NAME`: what a step measured, from the `means` of its losses' figures."""
+        named = self.stage.figures(means, counts.weight)
         return {f"{self.recipe.stage}/{name}": value for name, value in named.items()}
 
     def validate(self) -> dict[str, float]:
@@ -195,6 +203,7 @@ class Run:
     def save(self) -> tuple[Path, float]:
         """Write a checkpoint and let old ones go; its folder, and the seconds it took."""
         started = time.perf_counter()
+        self.counters.updates = self.optimizer.updates
         attachments = self._kept | {"recipe.yaml": self.recipe.to_yaml().encode()}
         for name, content in self.tokenizer.files.items():
             attachments[f"tokenizer/{name}"] = content

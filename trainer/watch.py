@@ -1,8 +1,9 @@
 """What a run tells the world: each step's record, and the callbacks that carry it away."""
 
-import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import timedelta
-from math import ceil
+from math import ceil, isfinite
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,6 +22,7 @@ from trainer.observe import (
     StatusWriter,
     TensorBoard,
     Throughput,
+    Waits,
     WeightsAndBiases,
     disk_warning,
     estimate,
@@ -29,9 +31,19 @@ from trainer.observe import (
     truncate_metrics,
     write_environment,
 )
+from trainer.parallel.device import Moment, Readback
 from trainer.parallel.schedule import Losses
 from trainer.parallel.zero import StepOutcome
 from trainer.run import Counts, Run
+
+
+@dataclass
+class _Pending:
+    """A step that the device may not have done yet: when it began, and what is known of it."""
+
+    began: Moment
+    counts: Counts
+    record: dict[str, Any]
 
 
 class Watch:
@@ -42,8 +54,9 @@ class Watch:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._record: dict[str, Any] = {}
-        self._started = 0.0
+        device = run.layout.device
+        self._began = Moment(device)
+        self._readback: Readback[_Pending] = Readback(device, run.recipe.observe.read_every)
         vocab = run.recipe.model.vocab
         assert vocab is not None
         self._throughput = Throughput(
@@ -93,42 +106,58 @@ class Watch:
 
     def begin_step(self) -> None:
         """The clock of a step starts before its data is asked for."""
-        self._started = time.perf_counter()
+        self._began = Moment(self._run.layout.device)
 
     def end_step(self, losses: Losses, counts: Counts, outcome: StepOutcome, rate: float) -> None:
-        """The step is made: read its numbers, in the words of the contract."""
+        """The step is queued: note what the host knows of it, and ask the device for the rest."""
         run = self._run
-        skipped = outcome.skipped
-        loss = None if skipped else losses.mean.item()
-        memory = torch.tensor(memory_gib(run.layout.device), device=run.layout.device)
-        dist.all_reduce(memory, op=dist.ReduceOp.MAX)
-        seconds = time.perf_counter() - self._started
-        self._record = {
+        memory = torch.tensor(memory_gib(run.layout.device))
+        dist.all_reduce(memory, op=dist.ReduceOp.MAX, group=run.layout.hosts)
+        known = {
             "step": run.step,
-            "loss": loss,
-            "grad_norm": None if skipped else outcome.grad_norm,
             "lr": rate,
             "tokens": run.counters.tokens,
             "supervised_tokens": run.counters.supervised_tokens,
-            "step_seconds": seconds,
-            **self._throughput.rates(counts.tokens, seconds),
             "memory_gib": memory.item(),
-            "skipped": skipped,
             **run.mixture_shares(),
-            **run.figures(losses, counts),
         }
+        numbers = {"loss": losses.mean, "grad_norm": outcome.grad_norm, **losses.figures}
+        self._readback.push(_Pending(self._began, counts, known), numbers)
 
     def evaluated(self, values: dict[str, float]) -> None:
         """A measurement after this step, by name."""
         named = {f"eval/{name}": value for name, value in values.items()}
-        self._record |= named
+        self._readback.newest.record |= named
         for callback in self._callbacks:
             callback.on_evaluate(self._run.step, named)
 
-    def log(self) -> None:
-        """Tell everyone this step's record."""
-        for callback in self._callbacks:
-            callback.on_step(self._record)
+    def read(self, everything: bool) -> Iterator[tuple[int, bool]]:
+        """Tell everyone the steps that are due; each one's number, and whether it was applied."""
+        for pending, numbers, done in self._readback.pop(everything):
+            record = self._record(pending, numbers, done.seconds_since(pending.began))
+            for callback in self._callbacks:
+                callback.on_step(record)
+            yield record["step"], not record["skipped"]
+
+    def _record(
+        self, pending: _Pending, numbers: dict[str, float], seconds: float
+    ) -> dict[str, Any]:
+        """A step's line of metrics.jsonl, in the words of the contract."""
+        known = dict(pending.record)
+        loss, norm = numbers.pop("loss"), numbers.pop("grad_norm")
+        skipped = not isfinite(norm)
+        return {
+            "step": known.pop("step"),
+            "loss": None if skipped else loss,
+            "grad_norm": None if skipped else norm,
+            **{name: known.pop(name) for name in ("lr", "tokens", "supervised_tokens")},
+            "step_seconds": seconds,
+            **self._throughput.rates(pending.counts.tokens, seconds),
+            "memory_gib": known.pop("memory_gib"),
+            "skipped": skipped,
+            **known,
+            **self._run.figures(numbers, pending.counts),
+        }
 
     def sampled(self, samples: list[tuple[str, str]]) -> None:
         """Texts after this step: prompts and what followed."""
@@ -147,6 +176,8 @@ def _callbacks(run: Run) -> list[Callback]:
     callbacks: list[Callback] = [RankLog()]
     if recipe.profile.steps is not None:
         callbacks.append(Profiler(*recipe.profile.steps))
+    if recipe.profile.waits and run.layout.reports:
+        callbacks.append(Waits())
     if run.layout.reports:
         callbacks += [MetricsWriter(), StatusWriter(), ProgressBar()]
         if recipe.observe.tensorboard:

@@ -1,12 +1,13 @@
 """Which keys each query sees, as intervals: memory grows with the sequence, not with its square."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from kernels.arguments import check
+from kernels.tensor_list import sent
 
 Kind = Literal["full", "causal", "documents", "intervals"]
 
@@ -32,6 +33,7 @@ class Visible:
     may_see_nothing: bool = False
     """Whether some query might see no key; its output is 0 and its lse -inf."""
     _begins: Tensor | None = None
+    _on_host: Tensor | None = None
     _made: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -68,13 +70,18 @@ class Visible:
 
     @classmethod
     def documents(
-        cls, position_ids: Tensor, queries: Tensor | None = None, window: int | None = None
+        cls,
+        position_ids: Tensor,
+        queries: Tensor | None = None,
+        window: int | None = None,
+        on_host: Tensor | None = None,
     ) -> "Visible":
         """A token sees itself and those before it in its own document.
 
         `position_ids`: int [batch, sequence]; a document begins where it is 0. Keys are the whole
         sequence in its natural order. `queries`: int [n], rising: the places that the queries hold,
-        as a context-parallel rank's share or generation's last places; none: all.
+        as a context-parallel rank's share or generation's last places; none: all. `on_host`: the
+        same position_ids in host memory; with them `cu_seqlens` waits for no device.
         """
         check(
             position_ids.dim() == 2 and not position_ids.is_floating_point(),
@@ -86,7 +93,8 @@ class Visible:
         begins = torch.where(position_ids == 0, place, 0)
         begins = begins.cummax(dim=1).values if keys else begins
         if queries is None:
-            return cls._of_documents(begins, place, keys, window)
+            visible = cls._of_documents(begins, place, keys, window)
+            return replace(visible, _on_host=on_host)
         check(
             queries.dim() == 1 and not queries.is_floating_point(),
             f"queries: shape {list(queries.shape)} should be integers [queries]",
@@ -191,16 +199,21 @@ class Visible:
     def cu_seqlens(self) -> tuple[Tensor, int]:
         """(int32 [documents + 1], the longest document), over the batch's sequences end to end.
 
-        For kind "documents" only. Waits for the device the first time.
+        For kind "documents" only. Waits for the device the first time, unless the positions are
+        known on the host.
         """
         assert self._begins is not None, "only whole packed sequences have boundaries"
         if "cu_seqlens" not in self._made:
-            place = torch.arange(self.keys, device=self.low.device)
-            begins = (self._begins == place).flatten().nonzero().flatten()
+            if self._on_host is None:
+                first = self._begins == torch.arange(self.keys, device=self.low.device)
+            else:
+                first = self._on_host == 0
+                first[:, :1] = True  # a row that goes on with a document begins one all the same
+            begins = first.flatten().nonzero().flatten()
             ends = begins.new_full((1,), self.batch * self.keys)
             bounds = torch.cat((begins, ends)).int()
-            self._made["cu_seqlens"] = bounds
             self._made["longest"] = bounds.diff().max().cpu()
+            self._made["cu_seqlens"] = sent(bounds, self.low.device)
         return self._made["cu_seqlens"], int(self._made["longest"])
 
 

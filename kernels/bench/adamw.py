@@ -20,22 +20,25 @@ CLIP = 1.0
 
 _LAYER = ((4096,), (4096,), (6144, 4096), (4096, 4096), (28672, 4096), (4096, 14336))
 
+MOVED = {"norm": 4, "step": 28, "step with bf16 copy": 30, "norm, clip and step": 32}
+"""Bytes a weight: a norm reads 4; a step reads 16 and writes 12, and a bf16 copy is 2 more."""
+
 Lists = dict[str, Any]
 """adamw_step's lists of tensors, by its names."""
 
 
 def bench_cases(sizes: Sizes) -> Iterator[BenchCase]:
-    """Bytes a weight: a norm reads 4; a step reads 16 and writes 12, and a bf16 copy is 2 more."""
+    """The norm, the step with and without a bf16 copy, and all of an update."""
     for layers in LAYERS if sizes == "sweep" else MODEL_LAYERS:
         count = layers * sum(torch.Size(shape).numel() for shape in _LAYER)
         size = f"{count / 1e9:.2f}e9 weights in {layers * len(_LAYER)} tensors, fp32"
-        for name, moved, prepare in (
-            ("norm", 4, _norm),
-            ("step", 28, _step),
-            ("step with bf16 copy", 30, _step_with_copy),
-            ("norm, clip and step", 32, _clipped_step),
+        for name, prepare in (
+            ("norm", _norm),
+            ("step", _step),
+            ("step with bf16 copy", _step_with_copy),
+            ("norm, clip and step", _clipped_step),
         ):
-            yield BenchCase(name, size, count, moved * count, 0, partial(prepare, layers))
+            yield BenchCase(name, size, count, MOVED[name] * count, 0, partial(prepare, layers))
 
 
 def compile_cases() -> Iterator[CompileCase]:
@@ -139,7 +142,8 @@ def _compile_step(parameter: torch.dtype, gradient: torch.dtype) -> None:
     table = torch.empty(rows, len(_LAYER), dtype=torch.int64, device=device)
     flag = torch.empty((), device=device)
     chunks = _meta_chunks(device)
-    _launch((parameter, gradient), table, chunks, SCALARS, flag, flag)
+    corrections = torch.empty(2, device=device)
+    _launch((parameter, gradient), table, chunks, SCALARS, flag, flag, corrections)
 
 
 def _compile_norm(gradient: torch.dtype) -> object:

@@ -228,6 +228,20 @@ def test_plans_serve_new_gradients_and_other_lists(device: torch.device) -> None
         assert_right(other, right)
 
 
+def test_the_number_of_an_update_may_be_the_devices(device: torch.device) -> None:
+    """Catches bias corrections that are not those of the number in the tensor."""
+    for step in (1, 7, 10**6):
+        lists = drawn(device, torch.bfloat16)
+        right = exact(lists, step)
+        wrong = exact(lists, step + 1)
+        number = torch.tensor(float(step), dtype=torch.float64, device=device)
+        adamw_step(**lists, **OPTIONS, step=number)
+        assert_right(lists, right)
+        if step == 1:
+            with pytest.raises(AssertionError):
+                assert_right(lists, wrong)
+
+
 def test_no_tensors_are_no_work(device: torch.device) -> None:
     """Catches a group without parameters, or of empty ones alone, that fails."""
     nothing: Lists = {name: [] for name in ("parameters", "gradients", "exp_avg", "exp_avg_sq")}
@@ -244,7 +258,9 @@ def test_operator_keeps_its_contract(device: torch.device) -> None:
         factor = torch.tensor(0.5, device=device)
         tables = (chunks.owner, chunks.first, chunks.sizes)
         masters = lists.pop("masters", [])
-        torch.library.opcheck(_adamw_op, (*lists.values(), masters, *tables, scalars, factor, None))
+        corrections = torch.tensor([0.01, 0.5], device=device)
+        arguments = (*lists.values(), masters, *tables, scalars, factor, None, corrections)
+        torch.library.opcheck(_adamw_op, arguments)
 
 
 def test_step_is_seen_through_without_running(device: torch.device) -> None:

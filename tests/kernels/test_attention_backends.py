@@ -86,6 +86,17 @@ def test_boundaries_and_positions_agree() -> None:
     assert bounds.dtype == torch.int32
 
 
+def test_boundaries_are_made_from_what_the_host_knows() -> None:
+    """Catches a wait for the device, and a row that goes on with a document and has no boundary."""
+    going_on = POSITIONS.clone()
+    going_on[1, :4] = torch.arange(5, 9)
+    for positions in (POSITIONS, going_on):
+        right = Visible.documents(positions).cu_seqlens()
+        known = Visible.documents(torch.zeros_like(positions), on_host=positions)
+        found = known.cu_seqlens()
+        assert torch.equal(found[0], right[0]) and found[1] == right[1]
+
+
 def test_bad_masks_are_named() -> None:
     """Catches intervals that would send a kernel beyond its keys."""
     with pytest.raises(ValueError, match=r"^position_ids: shape \[9\] should be integers"):

@@ -19,7 +19,7 @@ def layout_of(**sizes: int) -> Layout:
     """The first rank of a layout, on the CPU."""
     names = ("tensor", "context", "data", "pipeline", "replicas", "model")
     axes = {name: Axis(0, sizes.get(name, 1), cast(Any, None)) for name in names}
-    return Layout(device=torch.device("cpu"), rank=0, world_size=1, **axes)
+    return Layout(torch.device("cpu"), rank=0, world_size=1, hosts=cast(Any, None), **axes)
 
 
 class Clock:

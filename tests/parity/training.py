@@ -115,7 +115,7 @@ def train_steps(
                         gradients.append((box.name, box.global_shape, box.offset, values))
             outcome = optimizer.step(recipe.optimizer.lr)
             losses.append(measured.mean.item())
-            norms.append(outcome.grad_norm)
+            norms.append(outcome.grad_norm.item())
         return Curve(losses, norms, gradients)
     finally:
         leave()

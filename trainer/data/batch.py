@@ -24,6 +24,10 @@ class Segments:
     reference: torch.Tensor
     good: torch.Tensor
 
+    def pinned(self) -> "Segments":
+        """The same, what goes to the device in pinned memory."""
+        return Segments(self.counts, self.reference.pin_memory(), self.good.pin_memory())
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -70,10 +74,10 @@ class Parcel:
     marked: bool = False
     references: np.ndarray | None = None
 
-    def unpack(self) -> Batch:
-        """The batch."""
+    def unpack(self, pinned: bool = False) -> Batch:
+        """The batch, where `pinned` in memory that a GPU reads without the host waiting for it."""
         rows, sequence_length = self.tokens.shape
-        whole = torch.empty(3, rows, sequence_length, dtype=torch.int64)
+        whole = torch.empty(3, rows, sequence_length, dtype=torch.int64, pin_memory=pinned)
         tokens, labels, positions = whole.numpy().reshape(3, -1)
         tokens[:] = self.tokens.reshape(-1)
         labels[:-1] = tokens[1:]
@@ -90,6 +94,8 @@ class Parcel:
         if self.marked:
             if self.references is not None:
                 segments = self._segments(tokens, ends, rows, sequence_length, self.references)
+                if pinned:
+                    segments = segments.pinned()
             tokens &= ID_MASK
             labels[:] = np.where((labels >= 0) & (labels & TARGET != 0), labels & ID_MASK, IGNORE)
         padding = int(self.lengths[padded].sum())

@@ -33,7 +33,8 @@ class Loader:
     whole, `prefetch` of them ahead; `workers=0` makes them in this process. `Batch.state` is what
     to save to go on after that batch. An error of a worker comes out here as it was raised there,
     at the batch that it concerns, and closes the loader. `sequences` is how many the whole run will
-    want: DataError at once where its data surely ends before.
+    want: DataError at once where its data surely ends before. `pinned`: batches lie in memory that
+    a GPU reads without the host waiting for it.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Loader:
         prefetch: int = 2,
         state: dict[str, Any] | None = None,
         sequences: int = 0,
+        pinned: bool = False,
     ):
         stream = Stream(**stream_arguments)
         most = stream.most_sequences()
@@ -69,6 +71,7 @@ class Loader:
                     worker_init_fn=_ignore_signals,
                 )
             )
+        self._pinned = pinned
         _open.add(self)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -88,7 +91,7 @@ class Loader:
         if isinstance(parcel, LyceumError):
             self.close()
             raise parcel
-        return parcel.unpack()
+        return parcel.unpack(self._pinned)
 
     def close(self) -> None:
         """Stop the workers."""

@@ -58,7 +58,8 @@ class MicroBatches:
         for number, start in enumerate(range(0, len(tokens), self.rows)):
             rows = slice(start, start + self.rows)
             layout = SequenceLayout.whole(
-                positions[rows], self._frequencies, context.rank, context.size
+                *(positions[rows], self._frequencies, context.rank, context.size),
+                on_host=batch.position_ids[rows],
             )
             layout.expected_gradient = expected_gradient
             yield MicroBatch(
@@ -77,4 +78,5 @@ def _cut(segments: Segments | None, rows: slice, device: torch.device) -> Segmen
         return None
     reference, good = segments.reference[rows], segments.good[rows]
     # The counts stay: places are computed from them without waiting for a GPU.
-    return Segments(segments.counts[rows], reference.to(device), good.to(device))
+    moved = (part.to(device, non_blocking=True) for part in (reference, good))
+    return Segments(segments.counts[rows], *moved)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 import kernels
+from kernels.tensor_list import sent
 from trainer.recipe import Recipe
 
 
@@ -52,17 +53,25 @@ class SequenceLayout:
     frequencies: Tensor
     expected_gradient: Tensor | None = None
     """What the sum of the losses is multiplied by before the backward pass, where it is known."""
+    on_host: Tensor | None = None
+    """`position_ids` in host memory, where they are known there: nobody need wait to read them."""
     qkv_format: str = "sbhd"  # megatron-core asks this of whatever describes packed sequences
 
     @classmethod
     def whole(
-        cls, position_ids: Tensor, frequencies: Tensor, context_rank: int = 0, context_size: int = 1
+        cls,
+        position_ids: Tensor,
+        frequencies: Tensor,
+        context_rank: int = 0,
+        context_size: int = 1,
+        on_host: Tensor | None = None,
     ) -> "SequenceLayout":
         """The layout of a training micro-batch on context rank `context_rank`."""
-        if context_size == 1:
-            return cls(position_ids, None, frequencies)
-        queries = context_slice(position_ids.shape[1], context_rank, context_size)
-        return cls(position_ids, queries.to(position_ids.device), frequencies)
+        queries = None
+        if context_size > 1:
+            queries = context_slice(position_ids.shape[1], context_rank, context_size)
+            queries = sent(queries, position_ids.device)
+        return cls(position_ids, queries, frequencies, on_host=on_host)
 
     @property
     def length(self) -> int:
@@ -80,4 +89,4 @@ class SequenceLayout:
     @cached_property
     def visible(self) -> kernels.Visible:
         """A token sees itself and what came before it in its own document."""
-        return kernels.Visible.documents(self.position_ids, self.queries)
+        return kernels.Visible.documents(self.position_ids, self.queries, on_host=self.on_host)

@@ -10,6 +10,7 @@ from trainer.observe.progress import ProgressBar
 from trainer.observe.status import StatusWriter, read_status
 from trainer.observe.tensorboard import TensorBoard
 from trainer.observe.throughput import Throughput, matrix_rate, memory_gib
+from trainer.observe.waits import Waits
 from trainer.observe.weights_and_biases import WeightsAndBiases
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "StatusWriter",
     "TensorBoard",
     "Throughput",
+    "Waits",
     "WeightsAndBiases",
     "disk_warning",
     "estimate",

@@ -26,7 +26,8 @@ class Layout:
 
     `replicas` holds the ranks with the same weights (data x context): gradients are reduced and
     optimizer state is sharded over it. `model` holds the ranks that make up one copy of the model
-    (tensor x pipeline).
+    (tensor x pipeline). `hosts` holds all ranks, and exchanges tensors in host memory: what the
+    hosts know already is agreed on without asking the devices.
     """
 
     device: torch.device
@@ -38,6 +39,7 @@ class Layout:
     pipeline: Axis
     replicas: Axis
     model: Axis
+    hosts: dist.ProcessGroup
 
     @property
     def first_stage(self) -> bool:

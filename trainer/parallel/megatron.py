@@ -60,6 +60,7 @@ def form_groups(recipe: Recipe, device: torch.device) -> Layout:
         pipeline=_axis(parallel_state.get_pipeline_model_parallel_group()),
         replicas=_axis(parallel_state.get_data_parallel_group(with_context_parallel=True)),
         model=_axis(parallel_state.get_model_parallel_group()),
+        hosts=_hosts(),
     )
 
 
@@ -67,6 +68,14 @@ def dissolve_groups() -> None:
     """Forget the groups, so that another layout can be formed in this process."""
     if parallel_state.is_initialized():
         parallel_state.destroy_model_parallel()
+
+
+def _hosts() -> dist.ProcessGroup:
+    """All ranks over gloo: over NCCL, a host learns nothing but through its GPU."""
+    if dist.get_backend() == "gloo":
+        whole: dist.ProcessGroup = dist.group.WORLD
+        return whole
+    return dist.new_group(backend="gloo")
 
 
 def _axis(group: dist.ProcessGroup) -> Axis:
@@ -121,6 +130,7 @@ def transformer_config(recipe: Recipe, layout: Layout) -> TransformerConfig:
         sequence_parallel=sizes.sequence,
         overlap_p2p_comm=interleaved,
         batch_p2p_comm=not interleaved and not on_gloo,
+        batch_p2p_sync=False,  # of old releases of PyTorch: it held the host up at each exchange
         deallocate_pipeline_outputs=not on_gloo,
         gradient_accumulation_fusion=False,
         bias_dropout_fusion=False,

@@ -71,12 +71,12 @@ def finalize_gradients(chunks: list[Any], layout: Layout, losses: Losses) -> Non
     the first stage and one on the last. A loss that is not finite makes a gradient so too: the
     optimizer then skips the step on all ranks, which all see the one global norm.
     """
-    if not torch.isfinite(losses.mean):
-        gradients = (p.grad for chunk in chunks for p in chunk.parameters())
-        # A stage whose weights are all frozen has none; the others' make the norm non-finite.
-        first = next((gradient for gradient in gradients if gradient is not None), None)
-        if first is not None:
-            first.fill_(torch.nan)
+    gradients = (p.grad for chunk in chunks for p in chunk.parameters())
+    # A stage whose weights are all frozen has none; the others' make the norm non-finite.
+    first = next((gradient for gradient in gradients if gradient is not None), None)
+    if first is not None:
+        # Adds 0, or NaN where the loss is not finite, and the host need not know which.
+        first[(0,) * first.dim()].add_(losses.mean * 0.0)
     if layout.tensor.size > 1:
         partial = [
             parameter.grad

@@ -14,6 +14,9 @@ class ObserveSection(Section):
     """Weights & Biases project; none: not used."""
     log_every: Positive = 1
     """Steps between progress lines."""
+    read_every: Positive = 1
+    """Steps whose numbers are read from a GPU together. The step in flight is never waited for, so
+    that metrics come a step late; above 1, the host may run as many steps further ahead."""
 
 
 class ProfileSection(Section):
@@ -21,6 +24,8 @@ class ProfileSection(Section):
 
     steps: Annotated[tuple[Positive, Positive], FrozenSequence] | None = None
     """First and last step of a Chrome trace, both included; none: no trace."""
+    waits: bool = False
+    """Whether RUN/waits.json is to say where the host waited for the device."""
 
 
 class KernelsSection(Section):
@@ -35,3 +40,7 @@ class KernelsSection(Section):
     loss: Literal["auto", "fused", "logits"] = "auto"
     """`fused`: the output projection and the loss a chunk of tokens at a time, without the logits
     of all; `logits`: with them; `auto`: fused from 16,384 ids a rank on."""
+    compile: Literal["none", "layer"] = "none"
+    """`layer`: training passes run each transformer layer through torch.compile, our kernels inside
+    it; compiled once a shape and cached. `none` until a GPU has shown which of the two is faster:
+    on none has it been measured yet."""

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kernels.tensor_list import sent
 from trainer.model.micro_batches import MicroBatch
 from trainer.parallel.layout import Layout
 from trainer.recipe import Recipe
@@ -32,24 +33,26 @@ class EmbeddingNoise:
         """Draw what the micro-batch gets, where this rank embeds it."""
         if not self._layout.first_stage:
             return
-        positions = micro.layout.position_ids
+        positions = micro.layout.on_host
+        assert positions is not None, "what is trained on comes from the host"
         rows = [
             self._row(number, row) for number, row in zip(micro.sequences, positions, strict=True)
         ]
-        noise = torch.stack(rows, dim=1)[micro.places]  # [sequence / context, batch, hidden]
+        whole = sent(torch.stack(rows, dim=1), self._layout.device)
+        noise = whole[micro.places]  # [sequence / context, batch, hidden]
         if self._sequence_parallel:
             noise = noise.chunk(self._layout.tensor.size)[self._layout.tensor.rank]
         self._noise = noise
 
     def _row(self, number: int, position_ids: Tensor) -> Tensor:
-        """The noise of a whole row, fp32 [sequence, hidden]."""
+        """The noise of a whole row, fp32 [sequence, hidden], drawn where no GPU is waited for."""
         digest = hashlib.sha256(f"{self._seed}/neftune/{number}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
         drawn = torch.rand(len(position_ids), self._hidden, generator=generator) * 2 - 1
         segments = (position_ids == 0).cumsum(0) - 1
         lengths = torch.bincount(segments)[segments].float()
         bound = self._alpha / (lengths * self._hidden).sqrt()
-        return drawn.to(position_ids.device) * bound[:, None]
+        return drawn * bound[:, None]
 
     def _add(self, module: torch.nn.Module, _inputs: Any, embedded: Tensor) -> Tensor:
         if self._noise is None or not module.training:

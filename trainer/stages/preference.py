@@ -1,6 +1,6 @@
 """Preference tuning: which of two answers is better, or whether one is good."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from kernels.tensor_list import sent
 from trainer.data.batch import Batch
 from trainer.data.loader import Loader, validation_batches
 from trainer.data.stream import stream_arguments
@@ -74,12 +75,10 @@ class Preference:
         """Forward and backward; `weight`: pairs of the global batch."""
         return self._run(batch, weight, forward_only=False)
 
-    def figures(self, losses: Losses, weight: Tensor) -> dict[str, float]:
+    def figures(self, means: Mapping[str, float], weight: int) -> dict[str, float]:
         """Rewards, accuracy, log-probabilities and KL of a step's pairs."""
-        pairs = float(weight)
-        means = torch.stack(list(losses.figures.values())).tolist()
-        totals = {name: mean * pairs for name, mean in zip(losses.figures, means, strict=True)}
-        return mean_metrics(totals, int(pairs)) if pairs else {}
+        totals = {name: mean * weight for name, mean in means.items()}
+        return mean_metrics(totals, weight) if weight else {}
 
     def validate(self) -> dict[str, float]:
         """`loss` and the figures of training, over the held-out rows; KTO's baseline is theirs."""
@@ -201,7 +200,7 @@ def _in_twos(micro: MicroBatch, answers: Tensor) -> Tensor:
     """The real answers of [rows, most] as [pairs, 2]."""
     assert micro.segments is not None
     places = answer_places(micro.segments.counts, answers.shape[1])
-    return answers.flatten()[places.to(answers.device, non_blocking=True)].view(-1, 2)
+    return answers.flatten()[sent(places, answers.device)].view(-1, 2)
 
 
 def _forward_step(

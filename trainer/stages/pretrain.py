@@ -1,5 +1,6 @@
 """Pre-training: the packed stream of documents, every token of which is a label."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -36,7 +37,7 @@ class Pretraining:
         """Forward and backward; `weight`: targets of the global batch."""
         return self._passes.run(batch, weight)
 
-    def figures(self, losses: Losses, weight: Tensor) -> dict[str, float]:
+    def figures(self, means: Mapping[str, float], weight: int) -> dict[str, float]:
         """None: the loss says it all."""
         return {}
 

@@ -1,6 +1,6 @@
 """What the loop asks of a stage, and what a stage is made of."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,6 +11,7 @@ from trainer.data.batch import Batch
 from trainer.data.loader import Loader
 from trainer.data.remote.place import Place
 from trainer.data.tokenizer import Tokenizer
+from trainer.parallel.device import runs_ahead
 from trainer.parallel.layout import Layout
 from trainer.parallel.schedule import Losses
 from trainer.recipe import Recipe
@@ -48,8 +49,8 @@ class Stage(Protocol):
     def run(self, batch: Batch, weight: Tensor) -> Losses:
         """Forward and backward of this rank's rows; `weight` is the whole global batch's."""
 
-    def figures(self, losses: Losses, weight: Tensor) -> dict[str, float]:
-        """What a step's passes measured beside the loss, by name."""
+    def figures(self, means: Mapping[str, float], weight: int) -> dict[str, float]:
+        """What a step measured beside the loss, by name, from the `means` of its figures."""
 
     def validate(self) -> dict[str, float]:
         """Figures over the held-out rows, equal on all ranks; collective."""
@@ -74,4 +75,5 @@ def open_loader(
         prefetch=recipe.data.prefetch,
         state=state,
         sequences=recipe.steps * recipe.batch.sequences,
+        pinned=runs_ahead(setting.layout.device),
     )

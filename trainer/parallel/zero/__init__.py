@@ -42,7 +42,7 @@ class Optimizer(Protocol):
 
     @property
     def updates(self) -> int:
-        """Optimizer steps applied so far (skipped ones are not)."""
+        """Optimizer steps applied so far (skipped ones are not); may wait for the device."""
 
     @updates.setter
     def updates(self, count: int) -> None: ...

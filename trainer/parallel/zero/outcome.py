@@ -2,10 +2,14 @@
 
 from dataclasses import dataclass
 
+from torch import Tensor
+
 
 @dataclass(frozen=True)
 class StepOutcome:
-    """`grad_norm`: global L2 norm before clipping, non-finite where the step was skipped."""
+    """`grad_norm`: global L2 norm before clipping, 0-dim; not finite where the step was skipped.
 
-    grad_norm: float
-    skipped: bool
+    A tensor, so that reading it, which waits for the device, is a choice.
+    """
+
+    grad_norm: Tensor

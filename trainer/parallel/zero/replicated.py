@@ -1,6 +1,5 @@
 """ZeRO stage 0: every replica holds the whole optimizer state."""
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -49,7 +48,8 @@ class ReplicatedAdamW:
         self._parameters: list[Parameter] = [p for group in self._groups for p in group["params"]]
         self._states = {p: _State.of(p) for p in self._parameters}
         self._plans = TensorPlans()
-        self._updates = 0
+        # On the device, which alone knows whether a step is skipped.
+        self._updates = torch.zeros((), dtype=torch.float64, device=layout.device)
 
     @contextmanager
     def accumulate(self) -> Iterator[None]:
@@ -72,15 +72,10 @@ class ReplicatedAdamW:
     def step(self, learning_rate: float) -> StepOutcome:
         """Clip by the global norm and apply; a non-finite norm, which all ranks see, skips."""
         norm = self._global_norm()
-        # The step is launched before anybody waits for the norm: the device knows whether to skip.
         self._apply(learning_rate, norm)
-        found = norm.item()
-        skipped = not math.isfinite(found)
-        if not skipped:
-            self._updates += 1
         for parameter in self._parameters:
             parameter.grad = None
-        return StepOutcome(grad_norm=found, skipped=skipped)
+        return StepOutcome(norm)
 
     def _global_norm(self) -> Tensor:
         counted = [p.grad for p in self._parameters if _counts(p) and p.grad is not None]
@@ -94,6 +89,7 @@ class ReplicatedAdamW:
     def _apply(self, learning_rate: float, norm: Tensor) -> None:
         factor = clip_coefficient(norm, self._clip)
         skip = norm.isfinite().logical_not().float()
+        update = self._updates + 1
         for group in self._groups:
             parameters = [p for p in group["params"] if p.grad is not None]
             states = [self._states[p] for p in parameters]
@@ -106,11 +102,12 @@ class ReplicatedAdamW:
                 masters=None if own_masters else [state.master for state in states],
                 **self._options | {"lr": learning_rate},
                 weight_decay=group["weight_decay"],
-                step=self._updates + 1,
+                step=update,
                 clip_coefficient=factor,
                 skip=skip,
                 plans=self._plans,
             )
+        self._updates += 1 - skip
 
     def gradient(self, parameter: Parameter) -> Tensor:
         """The averaged gradient, fp32."""
@@ -144,12 +141,12 @@ class ReplicatedAdamW:
 
     @property
     def updates(self) -> int:
-        """Optimizer steps applied so far."""
-        return self._updates
+        """Optimizer steps applied so far; waits for the device."""
+        return int(self._updates.item())
 
     @updates.setter
     def updates(self, count: int) -> None:
-        self._updates = count
+        self._updates.fill_(count)
 
 
 def _counts(parameter: Parameter) -> bool:

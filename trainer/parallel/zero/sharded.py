@@ -102,7 +102,10 @@ class ShardedAdamW:
         return [list(group) for group in groups if group is not None]
 
     def step(self, learning_rate: float) -> StepOutcome:
-        """DeepSpeed clips and applies; it skips on all ranks where the norm is not finite."""
+        """DeepSpeed clips and applies; it skips on all ranks where the norm is not finite.
+
+        It waits for the device to know that.
+        """
         for group in self._zero.optimizer.param_groups:
             group["lr"] = learning_rate
         self._engine.step()
@@ -110,7 +113,7 @@ class ShardedAdamW:
         if not skipped:
             self._updates += 1
         norm = float(self._engine.get_global_grad_norm())
-        return StepOutcome(grad_norm=math.nan if skipped else norm, skipped=skipped)
+        return StepOutcome(torch.tensor(math.nan if skipped else norm, dtype=torch.float64))
 
     def gradient(self, parameter: Parameter) -> Tensor:
         """The averaged fp32 gradient, gathered from the replicas' partitions."""

@@ -1,0 +1,111 @@
+"""In the steady state no step waits: shown by what is read from tensors computed on the device."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.parity.ranks import on_ranks
+from tests.training.runs import recipe_of, train_here
+from trainer.observe import read_metrics
+from trainer.parallel import device, schedule
+from trainer.parallel.device import Moment, Readback
+from trainer.recipe import Recipe
+
+CPU = torch.device("cpu")
+QUIET = {
+    **{"checkpoint__every": 0, "checkpoint__save_final": False, "evaluate__every": 0},
+    "profile__waits": True,
+}
+
+
+def waits_of(recipe: Recipe) -> dict[str, Any]:
+    assert train_here(recipe) is None
+    found: dict[str, Any] = json.loads((Path(recipe.run) / "waits.json").read_text())
+    return found
+
+
+def with_a_wait(recipe: Recipe) -> dict[str, Any]:
+    """As `waits_of`, where finishing the gradients asks whether the loss is finite."""
+    right = schedule.finalize_gradients
+
+    def wrong(chunks: Any, layout: Any, measured: Any) -> None:
+        if torch.isfinite(measured.mean):
+            right(chunks, layout, measured)
+
+    import trainer.run
+
+    trainer.run.finalize_gradients = wrong
+    return waits_of(recipe)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {},
+        {"precision": "bf16", "kernels__loss": "fused", "recompute": "full"},
+        {"model__tied_embeddings": True, "model__qk_norm": True, "recompute": "mlp"},
+    ],
+)
+def test_no_step_waits_in_the_steady_state(
+    tmp_path: Path, corpus: Path, keys: dict[str, Any]
+) -> None:
+    """Catches a number that is read in every step: a GPU would run dry each time."""
+    found = on_ranks(1, waits_of, recipe_of(tmp_path / "run", corpus, **QUIET, **keys))[0]
+    assert found["waits"] == []
+    assert found["steps"] == 5
+
+
+def test_a_wait_is_found_and_named(tmp_path: Path, corpus: Path) -> None:
+    """Negative control: the check sees a branch on a computed number, and says where it is."""
+    found = on_ranks(1, with_a_wait, recipe_of(tmp_path / "run", corpus, **QUIET))[0]
+    (wait,) = found["waits"]
+    assert wait["what"] == "__bool__" and wait["times"] == 5
+    assert wait["where"].startswith("trainer/run.py:") and "forward_backward" in wait["where"]
+
+
+def behind(recipe: Recipe) -> None:
+    """Train as on a device that runs ahead: numbers are read a step late."""
+    right = Readback.__init__
+    device.Readback.__init__ = lambda self, where, every=1: right(  # type: ignore[method-assign]
+        self, where, every, lag=1
+    )
+    train_here(recipe)
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_reading_late_tells_the_same(tmp_path: Path, corpus: Path, every: int) -> None:
+    """Catches a step told twice, lost at the end, or with another one's evaluation."""
+    keys = {"evaluate__every": 3, "evaluate__sequences": 4, "checkpoint__every": 4}
+    late = recipe_of(tmp_path / "late", corpus, observe__read_every=every, **keys)
+    on_ranks(1, behind, late)
+    on_ranks(1, train_here, recipe_of(tmp_path / "run", corpus, **keys))
+    pairs = zip(read_metrics(tmp_path / "late"), read_metrics(tmp_path / "run"), strict=True)
+    for told, right in pairs:
+        assert list(told) == list(right)
+        same = {"step", "loss", "grad_norm", "tokens", "lr", "eval/loss"} & set(right)
+        assert {key: told[key] for key in same} == {key: right[key] for key in same}
+
+
+def test_the_newest_step_is_left_alone() -> None:
+    """Catches a reading of the step in flight, for which the host would wait."""
+    readback: Readback[int] = Readback(CPU, every=2, lag=1)
+    read = []
+    for step in range(1, 7):
+        readback.push(step, {"loss": torch.tensor(float(step)), "norm": torch.tensor(2.0)})
+        read.append([note for note, _, _ in readback.pop()])
+    assert read == [[], [], [1, 2], [], [3, 4], []]
+    assert [numbers for _, numbers, _ in readback.pop(everything=True)] == [
+        {"loss": 5.0, "norm": 2.0},
+        {"loss": 6.0, "norm": 2.0},
+    ]
+
+
+def test_a_step_takes_the_devices_time() -> None:
+    """Catches times that count from another moment than the step's beginning."""
+    first, second, third = (Moment(CPU) for _ in range(3))
+    whole = third.seconds_since(first)
+    assert 0 <= second.seconds_since(first) <= whole
+    assert second.seconds_since(first) + third.seconds_since(second) == pytest.approx(whole)

@@ -1,0 +1,158 @@
+"""RUN/waits.json: where the host waited for the device in the steady state, which it need not.
+
+On CUDA PyTorch says so itself (torch.cuda.set_sync_debug_mode), which has not been tried on a GPU
+yet. On a CPU nothing is ever waited for; there, what counts is each place that would wait if the
+weights, and all that is computed from them, lay on a GPU: that reads such a number in Python.
+"""
+
+import traceback
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakIdKeyDictionary
+
+from trainer.observe.callback import Callback, RunStart
+from trainer.observe.status import write_json
+from trainer.parallel.device import runs_ahead
+
+WAITS = "waits.json"
+WARM_UP_STEPS = 3
+"""Steps before the steady state: compilation, memory that the allocator asks for."""
+
+_OURS = ("trainer", "kernels")
+_ROOT = Path(__file__).resolve().parents[2]
+_READING = "trainer/parallel/device.py"  # the one place that reads, a step late
+_CPU_ONLY = ("kernels/adamw.py", ("reference", "_reference_step"))  # a kernel needs no such read
+
+
+class Waits(Callback):
+    """Notes the host's waits between the steps after the warm-up and the run's end."""
+
+    def __init__(self) -> None:
+        self._found: Counter[tuple[str, str]] = Counter()
+        self._steps = 0
+        self._watching = ExitStack()
+        self._run: RunStart | None = None
+
+    def on_start(self, run: RunStart) -> None:
+        """Steps count from here."""
+        self._run = run
+
+    def on_step(self, record: dict[str, Any]) -> None:
+        """Begin to watch once the run is warm."""
+        self._steps += 1
+        if self._steps == WARM_UP_STEPS:
+            assert self._run is not None
+            watch = _cuda_waits if runs_ahead(self._run.device) else _reads_on_cpu
+            watch(self._watching, self._note)
+
+    def on_stop(self, state: str, reason: str, exit_code: int | None = None) -> None:
+        """Write what was found, the most frequent first."""
+        self._watching.close()
+        assert self._run is not None
+        on_gpu = runs_ahead(self._run.device)
+        write_json(
+            self._run.folder / WAITS,
+            {
+                "steps": max(0, self._steps - WARM_UP_STEPS),
+                "how": "torch.cuda.set_sync_debug_mode" if on_gpu else "reads of computed numbers",
+                "waits": [
+                    {"where": where, "what": what, "times": times}
+                    for (where, what), times in self._found.most_common()
+                ],
+            },
+        )
+
+    def _note(self, what: str) -> None:
+        path, line, function = _place()
+        if path != _READING and not (path == _CPU_ONLY[0] and function in _CPU_ONLY[1]):
+            self._found[(f"{path}:{line} {function}", what)] += 1
+
+
+def _place() -> tuple[str, int | None, str]:
+    """The innermost line of ours that is being run: ("trainer/run.py", 121, "count")."""
+    for frame in reversed(traceback.extract_stack()):
+        path = Path(frame.filename)
+        if not path.is_relative_to(_ROOT) or path == Path(__file__).resolve():
+            continue
+        inside = path.relative_to(_ROOT)
+        if inside.parts[0] in _OURS:
+            return inside.as_posix(), frame.lineno, frame.name
+    return "elsewhere", 0, ""
+
+
+def _cuda_waits(watching: ExitStack, note: Callable[[str], None]) -> None:
+    before = torch.cuda.get_sync_debug_mode()
+    watching.callback(torch.cuda.set_sync_debug_mode, before)
+    watching.enter_context(warnings.catch_warnings())
+    warnings.simplefilter("always")
+    show = warnings.showwarning
+
+    def noted(message: Warning | str, *rest: Any, **options: Any) -> None:
+        if "synchronizing" in str(message):
+            note(str(message).splitlines()[0])
+        else:
+            show(message, *rest, **options)
+
+    warnings.showwarning = noted  # type: ignore[assignment]
+    torch.cuda.set_sync_debug_mode("warn")
+
+
+def _reads_on_cpu(watching: ExitStack, note: Callable[[str], None]) -> None:
+    computed = watching.enter_context(_Computed())
+    watching.enter_context(_Reads(computed, note))
+
+
+class _Computed(TorchDispatchMode):
+    """Knows which tensors are computed from weights: operators hand it on, autograd's too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._known = WeakIdKeyDictionary()
+
+    def __contains__(self, tensor: Tensor) -> bool:
+        return isinstance(tensor, torch.nn.Parameter) or tensor in self._known
+
+    def __torch_dispatch__(
+        self, operator: Any, _types: Any, arguments: Any = (), options: Any = None
+    ) -> Any:
+        result = operator(*arguments, **(options or {}))
+        given = [x for x in tree_leaves((arguments, options)) if isinstance(x, Tensor)]
+        if any(x in self for x in given):
+            written = given if operator._schema.is_mutable else []
+            for tensor in (*written, *tree_leaves(result)):
+                if isinstance(tensor, Tensor):
+                    self._known[tensor] = True
+        return result
+
+
+class _Reads(TorchFunctionMode):
+    """Tells of each computed tensor whose number Python asks for."""
+
+    _READING = frozenset(
+        getattr(Tensor, name)
+        for name in (
+            *("item", "tolist", "numpy", "nonzero", "__bool__", "__float__", "__int__"),
+            *("__index__", "__format__", "__array__", "equal"),
+        )
+    )
+
+    def __init__(self, computed: _Computed, note: Callable[[str], None]) -> None:
+        super().__init__()
+        self._computed, self._note = computed, note
+
+    def __torch_function__(
+        self, function: Any, _types: Any, arguments: Any = (), options: Any = None
+    ) -> Any:
+        if function in self._READING and arguments[0] in self._computed:
+            self._note(function.__name__)
+        return function(*arguments, **(options or {}))

@@ -1,0 +1,78 @@
+"""The device's own time, and its numbers on their way to the host: nothing waits for the newest."""
+
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+_T = TypeVar("_T")
+
+
+def runs_ahead(device: torch.device) -> bool:
+    """Whether the host queues work for the device and goes on; a CPU has done it on return."""
+    return device.type != "cpu"
+
+
+class Moment:
+    """A place in the device's queue: it comes once all that was queued before is done."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._host_seconds = time.perf_counter()
+        self._event: torch.cuda.Event | None = None
+        if runs_ahead(device):
+            self._event = torch.cuda.Event(enable_timing=True)
+            self._event.record(torch.cuda.current_stream(device))
+
+    def wait(self) -> None:
+        """Hold the host until it has come."""
+        if self._event is not None:
+            self._event.synchronize()
+
+    def seconds_since(self, earlier: "Moment") -> float:
+        """Seconds of the device from `earlier` to this one, both of which have come."""
+        if self._event is None:
+            return self._host_seconds - earlier._host_seconds
+        assert earlier._event is not None, "two moments of one device"
+        return float(earlier._event.elapsed_time(self._event)) * 1e-3
+
+
+class Readback(Generic[_T]):
+    """Numbers of steps, copied to the host as each step is queued and read later, in order.
+
+    The device has always a whole step queued while the host reads: of a device that runs ahead, the
+    newest step is left alone, and the others are read together once `every` of them wait. All ranks
+    read at the same steps. `lag`: how many of the newest are left alone; None: as the device needs.
+    """
+
+    def __init__(self, device: torch.device, every: int = 1, lag: int | None = None) -> None:
+        self._device = device
+        self._every = every
+        self._lag = int(runs_ahead(device)) if lag is None else lag
+        self._pending: deque[tuple[_T, list[str], Tensor, Moment]] = deque()
+
+    def push(self, note: _T, numbers: Mapping[str, Tensor]) -> None:
+        """Queue the copy of 0-dim `numbers`, to be read with the `note`."""
+        together = torch.stack(
+            [n.detach().to(self._device, torch.float64) for n in numbers.values()]
+        )
+        # From a GPU this goes to pinned memory, whose copy the host need not wait for.
+        copied = together.to("cpu", non_blocking=True)
+        self._pending.append((note, list(numbers), copied, Moment(self._device)))
+
+    def pop(self, everything: bool = False) -> Iterator[tuple[_T, dict[str, float], Moment]]:
+        """The steps that are due, oldest first: (note, numbers, when the device was done)."""
+        lag = 0 if everything else self._lag
+        if not everything and len(self._pending) < self._every + lag:
+            return
+        while len(self._pending) > lag:
+            note, names, copied, done = self._pending.popleft()
+            done.wait()
+            yield note, dict(zip(names, copied.tolist(), strict=True)), done
+
+    @property
+    def newest(self) -> _T:
+        """The note of the step that was queued last and is not read yet."""
+        return self._pending[-1][0]
