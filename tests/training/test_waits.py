@@ -9,6 +9,7 @@ import torch
 
 from tests.parity.ranks import on_ranks
 from tests.training.runs import recipe_of, train_here
+from tests.training.sets import tuning_recipe, write_sets
 from trainer.observe import read_metrics
 from trainer.parallel import device, schedule
 from trainer.parallel.device import Moment, Readback
@@ -56,6 +57,28 @@ def test_no_step_waits_in_the_steady_state(
     found = on_ranks(1, waits_of, recipe_of(tmp_path / "run", corpus, **QUIET, **keys))[0]
     assert found["waits"] == []
     assert found["steps"] == 5
+
+
+def base_and_waits(base: Recipe, *tuned: Recipe) -> list[dict[str, Any]]:
+    assert train_here(base) is None
+    return [waits_of(recipe) for recipe in tuned]
+
+
+def test_no_step_of_fine_tuning_waits(tmp_path: Path, corpus: Path) -> None:
+    """Catches noise, pairs, or KTO's baseline read back in every step."""
+    write_sets(tmp_path)
+    base = recipe_of(tmp_path / "base", corpus, steps=2)
+    kinds: dict[str, dict[str, Any]] = {
+        "noisy": {"stage": "sft", "conversations": {"neftune_alpha": 5.0}},
+        "dpo": {"stage": "preference"},
+        "kto": {"stage": "preference", "preference__loss": "kto"},
+    }
+    tuned = [
+        tuning_recipe(tmp_path / name, tmp_path / "base", tmp_path, **kind, **QUIET)
+        for name, kind in kinds.items()
+    ]
+    found = on_ranks(1, base_and_waits, base, *tuned)[0]
+    assert [(one["waits"], one["steps"]) for one in found] == [([], 2)] * 3
 
 
 def test_a_wait_is_found_and_named(tmp_path: Path, corpus: Path) -> None:
