@@ -22,6 +22,7 @@ from trainer.data.tokenizer import Tokenizer, load_tokenizer
 from trainer.errors import LyceumError, RecipeError
 from trainer.hugging_face.importing import KEPT
 from trainer.model.backend import choose_backend, read_choices
+from trainer.model.recompute_choice import choose_recompute
 from trainer.model.transformer import build_model
 from trainer.parallel.layout import Layout, create_layout, leave
 from trainer.parallel.zero import create_optimizer
@@ -62,6 +63,7 @@ def open_run(recipe: Recipe, force: bool) -> Iterator[Run]:
             recipe = _resolve(recipe, tokenizer, layout)
             point = on_first_rank(ranks, lambda: _resume_from(recipe, tokenizer, force))
             _choose_kernels(recipe, layout, ranks)
+            recipe = _choose_recompute(recipe, layout, ranks)
             run = _build(recipe, folders, tokenizer, layout, point)
             if layout.reports:
                 _replace(Path(recipe.run) / "recipe.yaml", recipe.to_yaml())
@@ -177,6 +179,14 @@ def _choose_kernels(recipe: Recipe, layout: Layout, ranks: Ranks) -> None:
         return chosen
 
     CHOICES.restore(on_first_rank(ranks, measured))
+
+
+def _choose_recompute(recipe: Recipe, layout: Layout, ranks: Ranks) -> Recipe:
+    """What `recompute: auto` means here: measured by one rank, and kept in the run's recipe."""
+    if recipe.recompute != "auto":
+        return recipe
+    chosen = on_first_rank(ranks, lambda: choose_recompute(recipe, layout))
+    return Recipe.from_keys(recipe.model_dump(mode="json") | {"recompute": chosen})
 
 
 def _resume_from(recipe: Recipe, tokenizer: Tokenizer, force: bool) -> dict[str, Any] | None:

@@ -37,15 +37,18 @@ class NextToken:
         """
         # Gradients are averaged over replicas afterwards; this undoes that division.
         scale = self._layout.replicas.size / supervised.clamp(min=1)
-        micro_batches = list(self._micro_batches.of(batch, scale))
+        count = len(batch.tokens) // self._micro_batches.rows
+        cut = partial(self._micro_batches.of, batch, scale)
+        # Stretches of one rank read the same ones; else each is made, and let go, as it is reached.
+        shared = list(cut()) if len(self._chunks) > 1 else None
         before = None if forward_only else self._before_forward
         return run_schedule(
             self._chunks,
             partial(_forward_step, _loss(scale), before),
-            lambda: iter(micro_batches),
+            lambda: cut() if shared is None else iter(shared),
             supervised,
             self._layout,
-            count=len(micro_batches),
+            count=count,
             sequence_length=batch.tokens.shape[1],
             micro_batch=self._micro_batches.rows,
             forward_only=forward_only,

@@ -11,9 +11,7 @@ from megatron.core.tensor_parallel import (
 from torch import Tensor
 
 import kernels
-
-FUSED_FROM = 16_384
-"""Ids a rank from which `kernels.loss: auto` never makes the logits of all tokens."""
+from trainer.recipe.memory import fused_loss
 
 
 @dataclass(frozen=True)
@@ -85,4 +83,4 @@ def use_targets(layer: ColumnParallelLinear, loss: Literal["auto", "fused", "log
     """Let the output layer that GPTModel made take targets too; `loss` as in the recipe."""
     layer.__class__ = OutputLayer
     rows = layer.output_size_per_partition
-    layer.fused = loss == "fused" or (loss == "auto" and rows >= FUSED_FROM)
+    layer.fused = fused_loss(loss, rows)

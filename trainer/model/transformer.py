@@ -16,6 +16,7 @@ from trainer.model.initialize import initialize_weights
 from trainer.model.layers import RMSNorm, layer_spec
 from trainer.model.lora.adapters import adapted
 from trainer.model.lora.prepare import freeze_base, initialize_adapters
+from trainer.model.offload import Offload
 from trainer.model.output import Targets, use_targets
 from trainer.model.sequence import SequenceLayout
 from trainer.parallel.layout import Layout
@@ -74,15 +75,24 @@ def build_model(recipe: Recipe, vocab: int, layout: Layout) -> list[LanguageMode
             initialize_adapters(chunk, recipe, layout)
             freeze_base(chunk)
         _mark_for_norm(chunk, layout)
+    if recipe.kernels.compile == "layer":
+        from trainer.model.compiled import compile_layers
+
+        compile_layers(chunks, recipe)
     return chunks
 
 
 def _build_chunk(config: Any, recipe: Recipe, vocab: int, stage: int | None) -> LanguageModel:
     ends = {"ignore_virtual": stage is None, "vp_stage": stage}
     first = get_transformer_layer_offset(config, vp_stage=stage)
+    offload = Offload() if recipe.offload == "activations" else None
     spec = TransformerBlockSubmodules(
         layer_specs=[
-            layer_spec(config, recipe.kernels, partial(adapted, recipe, first + index))
+            layer_spec(
+                *(config, recipe.kernels, partial(adapted, recipe, first + index)),
+                recomputed=recipe.recomputed,
+                offload=offload,
+            )
             for index in range(get_num_layers_to_build(config, vp_stage=stage))
         ],
         layer_norm=RMSNorm,

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from trainer.observe.throughput import GIB
 from trainer.recipe import Recipe, flops_per_token, parameter_count
+from trainer.recipe.memory import memory
 
-_MASTER, _MOMENTS, _GRADIENT = 4, 8, 4  # bytes a parameter: all fp32, whatever the precision
+_MASTER, _MOMENTS = 4, 8  # bytes a parameter in a checkpoint, fp32 whatever the precision
 
 
 @dataclass(frozen=True)
@@ -57,32 +58,24 @@ class Estimate:
 def estimate(recipe: Recipe, world_size: int, vocab: int) -> Estimate:
     """What the recipe will need on `world_size` ranks. `vocab`: rows of the embedding.
 
-    A rank of the pipeline's ends holds layers/(pipeline) and the embedding or the output layer,
-    all divided by tensor. Bytes a parameter: weights 4 (bf16: 2), fp32 gradients 4 (whole on a
-    rank until the step, at every ZeRO stage), moments 8, masters 4 (none where fp32 weights are
-    their own: stage 0). ZeRO 1-3 divide masters and moments by data x context parallelism, stage 3
-    the weights too. Activations: see `_activation_bytes`.
+    Memory by the formula of trainer.recipe.memory, for a GPU unless the recipe's device is the CPU;
+    `activations_gib` is all that the peak of a step takes beyond weights, gradients and optimizer.
     """
     count = parameter_count(recipe.model, vocab)
-    parallel, stage = recipe.parallel, recipe.zero.stage
-    ends = count["embedding"], count["head"] or count["embedding"]  # tied: a copy at each end
-    outer = max(ends) if parallel.pipeline > 1 else count["embedding"] + count["head"]
-    held = (count["layers"] / parallel.pipeline + outer) / parallel.tensor
-    shards = recipe.data_parallel(world_size) * parallel.context if stage else 1
+    needed = memory(recipe, world_size, vocab, "cpu" if recipe.device == "cpu" else "cuda")
     weight = 2 if recipe.precision == "bf16" else 4
     own_masters = recipe.precision == "fp32"  # fp32 weights are not saved twice
-    master = 0 if own_masters and stage == 0 else _MASTER
-    on_device = recipe.zero.offload == "none"
+    states = needed.weights + needed.gradients + needed.optimizer
     saved = recipe.checkpoint.keep
     if saved == 0:
         saved = max(1, recipe.steps // recipe.checkpoint.every) if recipe.checkpoint.every else 1
     tokens = recipe.steps * recipe.batch.sequences * recipe.sequence_length
     return Estimate(
         parameters=count["total"],
-        weights_gib=held * weight / (shards if stage == 3 else 1) / GIB,
-        gradients_gib=held * _GRADIENT / GIB,
-        optimizer_gib=held * (master + _MOMENTS) / shards / GIB if on_device else 0.0,
-        activations_gib=_activation_bytes(recipe, vocab) / GIB,
+        weights_gib=needed.weights / GIB,
+        gradients_gib=needed.gradients / GIB,
+        optimizer_gib=needed.optimizer / GIB,
+        activations_gib=(needed.peak - states) / GIB,
         checkpoint_gib=count["total"] * (weight + (0 if own_masters else _MASTER) + _MOMENTS) / GIB,
         checkpoints=saved + 1,
         tokens=tokens,
@@ -102,28 +95,6 @@ def disk_warning(needed: Estimate, run_dir: Path) -> str | None:
         f"the checkpoints will take {_size(needed.disk_gib)} and {run_dir} has {_size(free)} free; "
         "free some space or lower checkpoint.keep"
     )
-
-
-def _activation_bytes(recipe: Recipe, vocab: int) -> float:
-    """What backward keeps of the micro-batches in flight on the first stage, and the logits.
-
-    Elements a token and layer (after Korthikanti et al. 2022, without the square of the
-    scores, which fused attention does not keep): 6 hidden (two norms, their inputs, two residual
-    sums), queries, keys, values and attention's output, 3 ffn (gate, up, their product). With
-    recompute=full one hidden vector; attention and mlp leave their own part out. The
-    fp32 logits and their gradient count once, where the last stage holds one micro-batch.
-    """
-    model, parallel = recipe.model, recipe.parallel
-    queries, keys = model.heads * model.head_width, model.query_groups * model.head_width
-    parts = {"norms": 6 * model.hidden, "attention": 2 * (queries + keys), "mlp": 3 * model.ffn}
-    parts.pop(recipe.recompute, None)
-    elements = model.hidden if recipe.recompute == "full" else sum(parts.values())
-    tokens = recipe.batch.micro * recipe.sequence_length / parallel.context
-    width = 2 if recipe.precision == "bf16" else 4
-    layers = model.layers / parallel.pipeline
-    kept = tokens * layers * elements * width * parallel.pipeline / parallel.tensor
-    logits = tokens * vocab * 8 / parallel.tensor
-    return float(kept + logits)
 
 
 def _size(gib: float) -> str:

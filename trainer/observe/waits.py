@@ -103,7 +103,7 @@ def _cuda_waits(watching: ExitStack, note: Callable[[str], None]) -> None:
         else:
             show(message, *rest, **options)
 
-    warnings.showwarning = noted  # type: ignore[assignment]
+    warnings.showwarning = noted
     torch.cuda.set_sync_debug_mode("warn")
 
 

@@ -72,10 +72,9 @@ def dissolve_groups() -> None:
 
 def _hosts() -> dist.ProcessGroup:
     """All ranks over gloo: over NCCL, a host learns nothing but through its GPU."""
-    if dist.get_backend() == "gloo":
-        whole: dist.ProcessGroup = dist.group.WORLD
-        return whole
-    return dist.new_group(backend="gloo")
+    whole = dist.group.WORLD
+    assert whole is not None, "the ranks have met"
+    return whole if dist.get_backend() == "gloo" else dist.new_group(backend="gloo")
 
 
 def _axis(group: dist.ProcessGroup) -> Axis:
@@ -135,7 +134,7 @@ def transformer_config(recipe: Recipe, layout: Layout) -> TransformerConfig:
         gradient_accumulation_fusion=False,
         bias_dropout_fusion=False,
         calculate_per_token_loss=True,
-        **_recompute(recipe.recompute),
+        **_recompute(recipe.recomputed),
     )
 
 
@@ -143,16 +142,12 @@ def _leave_alone(weight: torch.Tensor) -> torch.Tensor:
     return weight
 
 
-def _recompute(what: str) -> dict[str, Any]:
-    if what == "none":
+def _recompute(parts: frozenset[str]) -> dict[str, Any]:
+    """megatron-core's share of it: whole layers, norms and SwiGLU are our own layer's business."""
+    names = {"attention": "core_attn", "mlp": "mlp"}
+    modules = [name for part, name in names.items() if part in parts]
+    if not modules:
         return {}
-    if what == "full":
-        return {
-            "recompute_granularity": "full",
-            "recompute_method": "uniform",
-            "recompute_num_layers": 1,
-        }
-    modules = {"attention": ["core_attn"], "mlp": ["mlp"]}[what]
     return {"recompute_granularity": "selective", "recompute_modules": modules}
 
 

@@ -42,5 +42,6 @@ class KernelsSection(Section):
     of all; `logits`: with them; `auto`: fused from 16,384 ids a rank on."""
     compile: Literal["none", "layer"] = "none"
     """`layer`: training passes run each transformer layer through torch.compile, our kernels inside
-    it; compiled once a shape and cached. `none` until a GPU has shown which of the two is faster:
-    on none has it been measured yet."""
+    it; compiled once a shape and cached. What it compiles is as repeatable as `deterministic` says,
+    and `attention: auto` is then never flash. The default waits for a GPU to show which of the two
+    is faster: on none has it been measured yet."""

@@ -15,6 +15,7 @@ from trainer.recipe.model import ModelSection
 from trainer.recipe.observe import KernelsSection, ObserveSection, ProfileSection
 from trainer.recipe.optimizer import OptimizerSection, ScheduleSection
 from trainer.recipe.parallel import ParallelSection, ZeroSection
+from trainer.recipe.recompute import Recompute, parts_of
 from trainer.recipe.section import Count, Positive, Section
 
 
@@ -39,8 +40,13 @@ class Recipe(Section):
     """`auto`: from the run's newest checkpoint; `never`: there may be none; or a checkpoint."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Type of weights and activations; masters, accumulation, reduction and loss are fp32."""
-    recompute: Literal["none", "full", "attention", "mlp"] = "none"
-    """Which activations are computed again in the backward pass instead of kept."""
+    recompute: Recompute = "none"
+    """Which activations are computed again in the backward pass instead of kept: none, full,
+    attention, mlp, a list of norms, swiglu, attention and mlp, or `auto`: the quickest choice that
+    fits the device's memory, measured when a run starts."""
+    offload: Literal["none", "activations"] = "none"
+    """`activations`: what backward needs of each layer waits in host memory (the optimizer's state:
+    `zero.offload`)."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` takes CUDA where there is one."""
     model: ModelSection
@@ -86,6 +92,11 @@ class Recipe(Section):
     def validate_world(self, world_size: int, device: str) -> None:
         """Raise RecipeError unless the recipe can run on `world_size` ranks of "cpu" or "cuda"."""
         rules.check_world(self, world_size, device)
+
+    @property
+    def recomputed(self) -> frozenset[str]:
+        """The parts of a layer that backward makes again, "full" alone for all of it."""
+        return parts_of(self.recompute)
 
     def data_parallel(self, world_size: int) -> int:
         """Replicas of the model that read different sequences, on `world_size` ranks."""

@@ -4,6 +4,7 @@ import importlib.util
 from typing import TYPE_CHECKING
 
 from trainer.errors import RecipeError
+from trainer.recipe.compile_rules import check_compile
 from trainer.recipe.fine_tuning_rules import check_fine_tuning
 from trainer.recipe.mixture import check_mixture
 
@@ -26,6 +27,7 @@ def check_recipe(recipe: "Recipe") -> None:
     _check_corpus(recipe)
     check_mixture(recipe.data)
     _check_kernels(recipe)
+    check_compile(recipe)
 
 
 def check_world(recipe: "Recipe", world_size: int, device: str) -> None:

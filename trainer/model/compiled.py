@@ -1,0 +1,161 @@
+"""Transformer layers through torch.compile: one graph for all of a shape, our kernels inside it.
+
+A layer is traced whole (no graph breaks) for the shape of a training micro-batch; whatever else
+comes, as evaluation or generation, goes the eager way and compiles nothing. What inductor makes is
+kept below LYCEUM_CACHE or ~/.cache/lyceum, unless TORCHINDUCTOR_CACHE_DIR names another folder, so
+that a second start reads it. Never run on a GPU yet.
+"""
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+import torch
+import torch._dynamo.exc
+import torch._inductor.config
+import torch._inductor.exc
+from torch import Tensor
+from torch._dynamo.utils import calculate_time_spent
+
+import trainer.parallel.traced  # noqa: F401  (what graphs hold in place of megatron-core's linears)
+from kernels import dispatch
+from kernels.attention import CHOICES
+from trainer.errors import RecipeError
+from trainer.model.layers import IN_PLACE, Layer
+from trainer.model.recompute import Keeper
+from trainer.model.sequence import SequenceLayout
+from trainer.recipe import Recipe
+
+BACKEND = "inductor"
+"""Which of torch.compile's back ends makes code of a graph."""
+
+EAGER = "use kernels.compile=none"
+
+_log = logging.getLogger(__name__)
+
+
+class CompiledLayer(Layer):
+    """A layer whose training passes run one compiled graph."""
+
+    compiled: Callable[..., Tensor]
+    compiled_shape: tuple[int, ...]
+
+    def block(
+        self, hidden_states: Tensor, layout: SequenceLayout | None, keeper: Keeper = IN_PLACE
+    ) -> Tensor:
+        """[sequence, batch, hidden] -> the same.
+
+        Raises RecipeError where this machine or version of torch cannot compile it.
+        """
+        usual = type(layout) is SequenceLayout and hidden_states.shape == self.compiled_shape
+        if not (self.training and usual):
+            return super().block(hidden_states, layout, keeper)
+        assert layout is not None
+        self._make_ready(layout, hidden_states)
+        try:
+            return self.compiled(self, hidden_states, layout)
+        except torch._dynamo.exc.FailOnRecompileLimitHit as error:
+            limit = torch._dynamo.config.recompile_limit
+            raise RecipeError(
+                f"kernels.compile: layer makes {limit} graphs at most, and the layers of this "
+                f"model are of more kinds (lora.targets); {EAGER}"
+            ) from error
+        except torch._dynamo.exc.TorchDynamoException as error:
+            raise RecipeError(_cannot(error)) from error
+
+    def _make_ready(self, layout: SequenceLayout, hidden: Tensor) -> None:
+        """Make what the layers of a micro-batch share, which the first one's graph would make."""
+        _rotation, visible = layout.rotation, layout.visible
+        backend = self.self_attention.core_attention.backend
+        if backend == "auto":
+            on_cuda = "sdpa" if "sdpa" in CHOICES.exported().values() else "triton"
+            backend = dispatch.MODE or (on_cuda if hidden.is_cuda else "sdpa")
+        if backend == "sdpa":
+            visible.mask(hidden.dtype)
+        elif backend == "reference":
+            visible.mask(torch.promote_types(hidden.dtype, torch.float32))
+
+
+def compile_layers(chunks: list[Any], recipe: Recipe) -> None:
+    """Let the training passes of this rank's layers run compiled, from the first one on.
+
+    The first backward pass to reach the rank's first layer logs what compiling took.
+    """
+    _use_cache()
+    sizes = recipe.parallel
+    share = sizes.context * (sizes.tensor if sizes.sequence else 1)
+    shape = (recipe.sequence_length // share, recipe.batch.micro, recipe.model.hidden)
+    layers = [layer for chunk in chunks for layer in chunk.decoder.layers]
+    compiled = torch.compile(
+        _with_own_limit(Layer.block),
+        fullgraph=True,
+        dynamic=False,
+        backend=BACKEND,
+        options=_options(recipe),
+    )
+    for layer in layers:
+        layer.__class__ = CompiledLayer
+        layer.compiled, layer.compiled_shape = compiled, shape
+    if layers:
+        _log_when_done(layers[0], len(layers))
+
+
+def compile_seconds() -> float:
+    """Seconds that this process has spent compiling so far, whatever it compiled."""
+    return float(calculate_time_spent().get("total_wall_time", 0.0))
+
+
+def _with_own_limit(function: Any) -> Any:
+    """A copy of the function: torch counts recompiles by code object, over all models."""
+    return FunctionType(
+        function.__code__.replace(),
+        function.__globals__,
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+
+
+def _options(recipe: Recipe) -> dict[str, Any] | None:
+    """Repeatable code where attention is to be: no choice by timing that changes a rounding."""
+    if BACKEND != "inductor" or not hasattr(torch._inductor.config, "deterministic"):
+        return None
+    return {"deterministic": recipe.kernels.deterministic}
+
+
+def _use_cache() -> None:
+    """Keep what is compiled in the user's cache; inductor's Triton kernels lie beside it."""
+    home = Path(os.environ.get("LYCEUM_CACHE") or "~/.cache/lyceum").expanduser()
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(home / "compiled"))
+
+
+def _log_when_done(first: Any, count: int) -> None:
+    before = compile_seconds()
+
+    def done(_gradient: Tensor) -> None:
+        _log.info("compiled %d layers in %.1f s", count, compile_seconds() - before)
+
+    def entered(_module: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+        hidden = arguments[0] if arguments else named["hidden_states"]
+        if hidden.requires_grad and hidden.shape == first.compiled_shape and first.training:
+            handle.remove()
+            hidden.register_hook(done)
+
+    handle = first.register_forward_pre_hook(entered, with_kwargs=True)
+
+
+def _cannot(error: Exception) -> str:
+    """Why a layer could not be compiled, in one line."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if "CxxCompiler" in type(cause).__name__:
+            return (
+                f"kernels.compile: layer needs a C++ compiler on the CPU, and none was found; "
+                f"install g++ (or name one in CXX) or {EAGER}"
+            )
+        cause = getattr(cause, "inner_exception", None) or cause.__cause__
+    reason = str(error).strip().splitlines()[0]
+    return f"kernels.compile: torch {torch.__version__} cannot compile the layer: {reason}; {EAGER}"

@@ -1,0 +1,214 @@
+"""`offload: activations`: what backward needs of a layer waits for it in host memory.
+
+Copies run on a stream of their own: to the host while the next layers compute, and back a layer
+ahead of need. Memory is reused only behind a copy in the order of the compute stream, so that the
+host never waits, and no more than a few layers' share is on the device. The CPU runs the same code,
+where it saves nothing; on a GPU it was never run.
+"""
+
+import weakref
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+from trainer.model.recompute import Weight
+from trainer.parallel.device import runs_ahead
+
+SMALLEST = 2**16
+"""Bytes from which on a tensor is moved; below, a copy costs more than the memory is worth."""
+
+IN_FLIGHT = 2
+"""Layers on their way to the host whose memory on the device is not free yet."""
+
+
+class Offload:
+    """The activations of one model chunk's layers."""
+
+    def __init__(self) -> None:
+        self._side: Any = None
+        self._leaving: deque[_Layer] = deque()
+        self._newest: _Layer | None = None
+
+    @contextmanager
+    def layer(self, module: Module, shared: object) -> "Iterator[_Layer]":
+        """Around one layer's forward pass: what autograd saves inside goes to the host.
+
+        `module`: the layer, whose own weights stay; `shared`: an object whose tensors, read by
+        every layer, stay too.
+        """
+        device = next(module.parameters()).device
+        streams = torch.get_device_module(device)
+        if self._side is None:
+            self._side = streams.Stream()
+        while len(self._leaving) >= IN_FLIGHT:
+            self._leaving.popleft().release()
+        number = int(getattr(module, "layer_number", 0))
+        before = self._newest
+        if before is not None and before.number != number - 1:
+            before = None  # another micro-batch's
+        layer = _Layer(module, number, device, self._side, _places(shared), before)
+        with torch.autograd.graph.saved_tensors_hooks(layer.keep, layer.back):
+            yield layer
+        layer.leave()
+        self._newest = layer
+        self._leaving.append(layer)
+
+
+class _Waiting:
+    """One storage: on the device, on the host, or on both."""
+
+    def __init__(self, storage: torch.UntypedStorage) -> None:
+        self.there: torch.UntypedStorage | None = storage
+        self.host: Tensor | None = None
+
+
+class _Kept(NamedTuple):
+    """A tensor as a view of its storage."""
+
+    waiting: _Waiting
+    dtype: torch.dtype
+    offset: int
+    shape: torch.Size
+    stride: tuple[int, ...]
+
+
+class _Layer:
+    """What one layer's forward pass of one micro-batch saved; autograd's graph owns the tensors."""
+
+    def __init__(
+        self,
+        module: Module,
+        number: int,
+        device: torch.device,
+        side: Any,
+        shared: frozenset[int],
+        before: "_Layer | None",
+    ) -> None:
+        self.number = number
+        self._module: Module | None = module
+        self._device, self._side, self._shared = device, side, shared
+        # Two steps back nothing is needed any more: a chain would keep every micro-batch.
+        self._before = weakref.ref(before) if before is not None else None
+        self._own: list[weakref.ref[_Waiting]] = []
+        self._by_place: dict[int, _Waiting] = {}
+        self._copied: Any = None
+        self._arrived: Any = None
+
+    def keep(self, tensor: Tensor) -> Any:
+        """What autograd holds in the tensor's stead: itself where it stays on the device."""
+        assert self._module is not None, "tensors are kept while the layer runs"
+        weight = Weight.among(self._module, tensor)
+        if weight is not None:
+            return weight
+        storage = tensor.untyped_storage()
+        place, large = storage.data_ptr(), storage.nbytes() >= SMALLEST
+        if not large or tensor.device != self._device or place in self._shared:
+            return tensor
+        waiting = self._by_place.get(place)
+        if waiting is None:
+            waiting = self._by_place[place] = _Waiting(storage)
+            self._own.append(weakref.ref(waiting))
+        offset = int(tensor.storage_offset())
+        kept = _Kept(waiting, tensor.dtype, offset, tensor.shape, tensor.stride())
+        return _Handle(self, kept)
+
+    def back(self, held: Any) -> Tensor:
+        """The tensor that `keep` was given."""
+        if isinstance(held, Weight):
+            return held.tensor()
+        if not isinstance(held, _Handle):
+            tensor: Tensor = held
+            return tensor
+        layer, kept = held.layer, held.kept
+        layer.fetch()
+        before = layer._before() if layer._before is not None else None
+        if before is not None:
+            before.fetch()
+        layer._current().wait_event(layer._arrived or layer._copied)
+        assert kept.waiting.there is not None
+        view = torch.empty(0, dtype=kept.dtype, device=self._device)
+        return view.set_(kept.waiting.there, kept.offset, kept.shape, kept.stride)
+
+    def leave(self) -> None:
+        """Start the copies to the host, behind what has been queued so far."""
+        self._module = None
+        self._side.wait_stream(self._current())
+        with torch.get_device_module(self._device).stream(self._side):
+            for waiting in self._by_place.values():
+                assert waiting.there is not None
+                source = _bytes(waiting.there, self._device)
+                waiting.host = torch.empty(
+                    len(source), dtype=torch.uint8, pin_memory=runs_ahead(self._device)
+                )
+                waiting.host.copy_(source, non_blocking=True)
+        self._copied = self._side.record_event()
+        self._by_place.clear()
+
+    def release(self) -> None:
+        """Give the device's memory to what is queued from now on, behind the copies."""
+        self._current().wait_event(self._copied)
+        for waiting in self._alive():
+            if self._arrived is None:
+                waiting.there = None
+
+    def fetch(self) -> None:
+        """Start the copies back, unless they are here or have started."""
+        missing = [waiting for waiting in self._alive() if waiting.there is None]
+        if not missing:
+            return
+        # The new memory may be in use by what is queued already.
+        targets = [torch.empty_like(_host(w), device=self._device) for w in missing]
+        self._side.wait_stream(self._current())
+        with torch.get_device_module(self._device).stream(self._side):
+            for waiting, target in zip(missing, targets, strict=True):
+                target.copy_(_host(waiting), non_blocking=True)
+                waiting.there = target.untyped_storage()
+        self._arrived = self._side.record_event()
+
+    def _alive(self) -> Iterator[_Waiting]:
+        found = (reference() for reference in self._own)
+        return (waiting for waiting in found if waiting is not None)
+
+    def _current(self) -> Any:
+        return torch.get_device_module(self._device).current_stream()
+
+
+class _Handle(NamedTuple):
+    layer: _Layer
+    kept: _Kept
+
+
+def _host(waiting: _Waiting) -> Tensor:
+    assert waiting.host is not None, "a layer is fetched after it has left"
+    return waiting.host
+
+
+def _bytes(storage: torch.UntypedStorage, device: torch.device) -> Tensor:
+    whole = torch.empty(0, dtype=torch.uint8, device=device)
+    return whole.set_(storage, 0, (storage.nbytes(),), (1,))
+
+
+def _places(shared: object) -> frozenset[int]:
+    """Where an object's tensors lie, and those of what it holds."""
+    return frozenset(t.untyped_storage().data_ptr() for t in _tensors(shared, 4))
+
+
+def _tensors(value: object, depth: int) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+        return
+    parts: Iterable[object] = ()
+    if isinstance(value, tuple | list):
+        parts = value
+    elif isinstance(value, dict):
+        parts = value.values()
+    elif hasattr(value, "__dict__"):
+        parts = vars(value).values()
+    if depth > 0:
+        for part in parts:
+            yield from _tensors(part, depth - 1)

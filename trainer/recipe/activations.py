@@ -1,0 +1,150 @@
+"""What autograd keeps of a layer until its backward pass, part by part, in bytes on one rank."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from trainer.recipe.recipe import Recipe
+
+Device = Literal["cpu", "cuda"]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The elements of one micro-batch's tensors on one rank.
+
+    `tokens`: micro-batch x sequence / context; `hidden`: of a hidden state, which sequence
+    parallelism shares out; `whole`: without that; `rows`: the former's tokens. `queries`, `keys`
+    and `ffn`: of all query heads, all key heads, and the gate, which tensor parallelism shares out.
+    """
+
+    tokens: float
+    rows: float
+    hidden: float
+    whole: float
+    queries: float
+    keys: float
+    ffn: float
+    query_heads: float
+    key_heads: float
+    width: int
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> "Sizes":
+        """Those of the recipe's micro-batch."""
+        model, parallel = recipe.model, recipe.parallel
+        tokens = recipe.batch.micro * recipe.sequence_length / parallel.context
+        rows = tokens / (parallel.tensor if parallel.sequence else 1)
+        share = tokens / parallel.tensor
+        return cls(
+            tokens=tokens,
+            rows=rows,
+            hidden=rows * model.hidden,
+            whole=tokens * model.hidden,
+            queries=share * model.heads * model.head_width,
+            keys=share * model.query_groups * model.head_width,
+            ffn=share * model.ffn,
+            query_heads=share * model.heads,
+            key_heads=share * model.query_groups,
+            width=2 if recipe.precision == "bf16" else 4,
+        )
+
+
+def layer_kept(
+    recipe: Recipe, device: Device, recomputed: frozenset[str] | None = None
+) -> dict[str, float]:
+    """Bytes of one layer that wait for its backward pass, a part.
+
+    `input` (what a wholly recomputed layer keeps), `norms` (their own), `normalised` (what they
+    give), `attention`, `product` (SwiGLU's), `gate_up`. `recomputed`: none: the recipe's.
+    """
+    parts = recipe.recomputed if recomputed is None else recomputed
+    sizes = Sizes.of(recipe)
+    if "full" in parts:
+        return {"input": sizes.hidden * sizes.width}
+    lean = device == "cuda"
+    return {
+        "norms": 2 * _norm(sizes, lean, sizes.hidden, sizes.rows),
+        "normalised": 2 * _normalised(sizes, lean, parts),
+        "attention": _attention(recipe, sizes, lean, "attention" in parts),
+        "gate_up": 0.0 if "mlp" in parts else _gate_up(sizes, lean),
+        "product": 0.0 if "mlp" in parts else _product(sizes, lean, parts),
+    }
+
+
+def _norm(sizes: Sizes, lean: bool, elements: float, rows: float) -> float:
+    """What a norm keeps of its own: its input and one number a row.
+
+    The reference has its input in fp32, and the normalised input before the weight.
+    """
+    return elements * (sizes.width if lean else 8) + 4 * rows
+
+
+def _normalised(sizes: Sizes, lean: bool, parts: frozenset[str]) -> float:
+    """One norm's result, which the linear after it keeps.
+
+    To make it again takes the norm's input; the reference has kept that in fp32 only.
+    """
+    free = lean or sizes.width == 4
+    return 0.0 if "norms" in parts and free else sizes.hidden * sizes.width
+
+
+def _gate_up(sizes: Sizes, lean: bool) -> float:
+    """Both halves; the reference keeps them in fp32, and the activated gate."""
+    return 2 * sizes.ffn * sizes.width if lean else 12 * sizes.ffn
+
+
+def _product(sizes: Sizes, lean: bool, parts: frozenset[str]) -> float:
+    """The gated product; the reference in bf16 has nothing to make it from, and keeps that."""
+    if "swiglu" not in parts:
+        return sizes.ffn * sizes.width
+    return 0.0 if lean or sizes.width == 4 else 2 * sizes.ffn * sizes.width
+
+
+def _attention(recipe: Recipe, sizes: Sizes, lean: bool, recomputed: bool) -> float:
+    """Rotated queries and keys, values, the output and a number a row.
+
+    Recomputed, the projection that they are slices of, and the output, which the next linear keeps.
+    Head norms keep their own; context parallelism has the whole sequence's keys and values.
+    """
+    width, head_norms = sizes.width, recipe.model.qk_norm
+    queries, keys = sizes.queries * width, sizes.keys * width
+    projection = queries + 2 * keys
+    kept = _head_norms(recipe, sizes, lean) if head_norms else 0.0
+    if recomputed:
+        return kept + projection + queries + (queries + keys if head_norms else 0.0)
+    rows = 4 * sizes.query_heads
+    context = recipe.parallel.context
+    if context > 1:
+        held = projection if head_norms and (lean or width == 4) else 0.0
+        return kept + held + 2 * queries + 2 * keys * context + rows
+    return kept + 2 * queries + keys + (projection if head_norms else keys) + rows
+
+
+def _head_norms(recipe: Recipe, sizes: Sizes, lean: bool) -> float:
+    """What they keep beside the projection, of which their inputs are slices.
+
+    A group's queries are no matrix with rows at one distance: our kernel reads a copy.
+    """
+    rows = 4 * (sizes.query_heads + sizes.key_heads)
+    if lean:
+        grouped = recipe.model.query_groups != recipe.model.heads
+        return rows + (sizes.queries * sizes.width if grouped else 0.0)
+    wide = 4 if sizes.width == 4 else 8
+    return rows + wide * (sizes.queries + sizes.keys)
+
+
+def shared_kept(recipe: Recipe, device: Device) -> float:
+    """What all layers of a micro-batch read: ids, rotations, who sees whom."""
+    sizes, model = Sizes.of(recipe), recipe.model
+    length = recipe.sequence_length
+    places = recipe.batch.micro * length
+    kept = sizes.tokens * (2 * 8 + 4 * model.head_width + 2 * 4) + places * (2 * 4 + 8)
+    if device == "cpu" and recipe.kernels.attention != "triton":
+        kept += sizes.tokens * length * sizes.width  # the mask that SDPA reads there
+    return kept
+
+
+def final_norm_kept(recipe: Recipe, device: Device) -> float:
+    """The last norm's own; what it gives belongs to the loss."""
+    sizes = Sizes.of(recipe)
+    return _norm(sizes, device == "cuda", sizes.hidden, sizes.rows)

@@ -1,0 +1,313 @@
+"""The memory of a training step by formula: weights, states, and what backward keeps, part by part.
+
+What autograd keeps is that of our own model on our own operators: `device` "cuda" means the Triton
+kernels, which keep the least they can; "cpu" their PyTorch references, whose autograd keeps more.
+In bytes, of the rank that needs most; the allocator's rounding comes on top. Left out: adapters
+(lora), attention by kernels.attention reference, and what torch.compile keeps. The figures for GPUs
+were never compared with one.
+"""
+
+from dataclasses import dataclass, field
+
+from trainer.recipe.activations import Device, Sizes, final_norm_kept, layer_kept, shared_kept
+from trainer.recipe.recipe import Recipe
+from trainer.recipe.size import parameter_count
+
+_MASTER, _MOMENTS, _GRADIENT = 4, 8, 4  # bytes a parameter: all fp32, whatever the precision
+
+CHUNK_BYTES = 2**29
+"""Logits that the fused loss has at one time (kernels.linear_cross_entropy)."""
+
+FUSED_FROM = 16_384
+"""Ids a rank from which `kernels.loss: auto` is the fused one."""
+
+BUCKET_BYTES = 4 * 50_000_000
+"""DeepSpeed's buffer for gradients on their way between ranks."""
+
+OFFLOADED_LAYERS = 3
+"""Layers whose activations are on the device at one time where the others' are on the host."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of the rank that needs most, at the moment of a step when it needs most.
+
+    `exchange`: DeepSpeed's buffers that stay; `activations`: what backward keeps of all layers and
+    micro-batches in flight, a part of a layer; `moments`: what is needed at each candidate for the
+    peak, beyond the states; `gradients`: fp32, of a whole accumulation.
+    """
+
+    weights: float
+    gradients: float
+    optimizer: float
+    exchange: float
+    activations: dict[str, float]
+    moments: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def states(self) -> float:
+        """What is there all the time."""
+        return self.weights + self.optimizer + self.exchange
+
+    @property
+    def moment(self) -> str:
+        """When the most is needed."""
+        return max(self.moments, key=self.moments.__getitem__)
+
+    @property
+    def peak(self) -> float:
+        """The most that is needed at one time."""
+        return self.states + self.moments[self.moment]
+
+
+def memory(recipe: Recipe, world_size: int, vocab: int, device: Device = "cuda") -> Memory:
+    """What a step takes on `world_size` ranks. `vocab`: rows of the embedding.
+
+    `recompute: auto` counts as none. Of a pipeline both ends are looked at: the first stage has the
+    most micro-batches in flight, the last one the loss.
+    """
+    if recipe.recompute == "auto":
+        recipe = recipe.model_copy(update={"recompute": "none"})
+    if recipe.parallel.pipeline == 1:
+        return _stage(recipe, world_size, vocab, device, first=True, last=True)
+    ends = [
+        _stage(recipe, world_size, vocab, device, first=first, last=not first)
+        for first in (True, False)
+    ]
+    return max(ends, key=lambda end: end.peak)
+
+
+def largest_micro(
+    recipe: Recipe, memory_bytes: float, world_size: int, vocab: int, device: Device = "cuda"
+) -> int:
+    """The largest batch.micro whose step fits in `memory_bytes` a rank; 0 where not even 1 does.
+
+    The global batch is not asked: it may have to change for that micro-batch.
+    """
+
+    def fits(micro: int) -> bool:
+        count = recipe.micro_batches(world_size)
+        tried = with_micro(recipe, micro, world_size, count)
+        return memory(tried, world_size, vocab, device).peak <= memory_bytes
+
+    if not fits(1):
+        return 0
+    fitting, beyond = 1, 2
+    while fits(beyond):
+        fitting, beyond = beyond, 2 * beyond
+    while beyond - fitting > 1:
+        middle = (fitting + beyond) // 2
+        fitting, beyond = (middle, beyond) if fits(middle) else (fitting, middle)
+    return fitting
+
+
+def with_micro(recipe: Recipe, micro: int, world_size: int, count: int) -> Recipe:
+    """The recipe with another micro-batch, and a global batch of `count` of them a replica."""
+    sequences = count * micro * recipe.data_parallel(world_size)
+    batch = recipe.batch.model_copy(update={"micro": micro, "sequences": sequences})
+    return recipe.model_copy(update={"batch": batch})
+
+
+@dataclass(frozen=True)
+class _Weights:
+    """Parameters that one stage holds, on one rank; `largest`: of its largest matrix."""
+
+    embedding: float
+    layer: float
+    layers: float
+    head: float
+    up: float
+    down: float
+
+    @property
+    def total(self) -> float:
+        return self.embedding + self.layers * self.layer + self.head
+
+    @property
+    def largest(self) -> float:
+        return max(self.embedding, self.head, self.up)
+
+
+def _weights(recipe: Recipe, vocab: int, first: bool, last: bool) -> _Weights:
+    model, parallel = recipe.model, recipe.parallel
+    count, tensor = parameter_count(model, vocab), parallel.tensor
+    table = count["embedding"] / tensor
+    copied = model.tied_embeddings and not first  # the last stage's copy of the embedding
+    return _Weights(
+        embedding=table if first else 0.0,
+        layer=count["layers"] / model.layers / tensor,
+        layers=model.layers / parallel.pipeline,
+        head=table if last and (copied or not model.tied_embeddings) else 0.0,
+        up=2 * model.hidden * model.ffn / tensor,
+        down=model.hidden * model.ffn / tensor,
+    )
+
+
+def in_flight(recipe: Recipe, world_size: int, first: bool) -> float:
+    """Micro-batches whose activations a stage keeps at one time, in its layers' worth of them.
+
+    One forward, one backward; interleaved (Narayanan et al. 2021), the first of p stages with v
+    stretches each keeps 1 + (p - 1) / (p v) of the model (Korthikanti et al. 2022, section 4.2.3).
+    """
+    sizes = recipe.parallel
+    if not first:
+        return 1.0
+    kept = sizes.pipeline
+    if sizes.virtual > 1:
+        return min(kept + (kept - 1) / sizes.virtual, recipe.micro_batches(world_size))
+    return float(min(kept, recipe.micro_batches(world_size)))
+
+
+def _stage(
+    recipe: Recipe, world_size: int, vocab: int, device: Device, first: bool, last: bool
+) -> Memory:
+    held = _weights(recipe, vocab, first, last)
+    zero, width = recipe.zero, 2 if recipe.precision == "bf16" else 4
+    shards = recipe.data_parallel(world_size) * recipe.parallel.context if zero.stage else 1
+    master = 0 if width == 4 and zero.stage == 0 else _MASTER
+    optimizer = held.total * (master + _MOMENTS) / shards
+    exchange = 0.0
+    if zero.stage == 3:
+        exchange = held.total * _GRADIENT / shards + (BUCKET_BYTES if width == 4 else 0)
+    kept = layer_kept(recipe, device)
+    times = held.layers * in_flight(recipe, world_size, first)
+    if recipe.offload == "activations":
+        times = min(times, OFFLOADED_LAYERS) if device == "cuda" else times + OFFLOADED_LAYERS
+    activations = {part: size * times for part, size in kept.items() if size}
+    activations["shared"] = shared_kept(recipe, device) * in_flight(recipe, world_size, first)
+    found = Memory(
+        weights=held.total * width / (shards if zero.stage == 3 else 1),
+        gradients=held.total * _GRADIENT,
+        optimizer=optimizer if zero.offload == "none" else 0.0,
+        exchange=exchange,
+        activations=activations,
+    )
+    step = _Step(recipe, device, held, found, recipe.micro_batches(world_size), last)
+    found.moments.update(step.moments(shards))
+    return found
+
+
+@dataclass(frozen=True)
+class _Step:
+    """The moments of a step that may need most, on one stage."""
+
+    recipe: Recipe
+    device: Device
+    held: _Weights
+    found: Memory
+    micro_batches: int
+    last: bool
+
+    @property
+    def several(self) -> bool:
+        """Whether gradients of an earlier micro-batch are there already."""
+        return self.micro_batches > 1
+
+    def moments(self, shards: int) -> dict[str, float]:
+        """Bytes beyond the states at each; `shards`: ranks that share the optimizer's state."""
+        recipe, held = self.recipe, self.held
+        sizes = Sizes.of(recipe)
+        batch = 3 * 8 * self.micro_batches * recipe.batch.micro * recipe.sequence_length
+        kept = batch + sum(self.found.activations.values())
+        every = self.found.gradients if self.several else 0.0
+        found: dict[str, float] = {}
+        if self.last:
+            kept += final_norm_kept(recipe, self.device)
+            forward, backward = self._loss(sizes)
+            found["loss, forward"] = kept + every + forward
+            found["loss, backward"] = kept + every + backward
+        layer = sum(layer_kept(recipe, self.device).values())
+        own = held.layer * _GRADIENT
+        after_head = every or held.head * _GRADIENT
+        work = self._layer(sizes)
+        found["last layer, backward"] = kept + after_head + work
+        first = self.found.gradients - (0.0 if self.several else own)
+        if held.embedding and not self.several:
+            first -= held.embedding * _GRADIENT
+        few = batch + self.found.activations["shared"] + layer
+        found["first layer, backward"] = few + first + work
+        if held.embedding:
+            others = self.found.gradients
+            if not self.several:
+                others -= held.embedding * _GRADIENT
+            dense = held.embedding * self._gradient_bytes
+            found["embedding, backward"] = batch + others + dense + sizes.hidden * sizes.width
+        found["optimizer"] = batch + self._optimizer(shards)
+        return found
+
+    @property
+    def _gradient_bytes(self) -> int:
+        """A weight's gradient as it is made, a parameter: in bf16 that and its fp32 copy."""
+        return 6 if self.recipe.precision == "bf16" else 4
+
+    def _loss(self, sizes: Sizes) -> tuple[float, float]:
+        """Bytes in the loss's forward and backward pass, the last hidden states included."""
+        recipe, width = self.recipe, sizes.width
+        table = self.held.head or self.held.embedding
+        vocab = table / recipe.model.hidden
+        states = sizes.whole * width
+        if fused_loss(recipe.kernels.loss, vocab):
+            return self._fused(sizes, vocab, states), states + table * 4
+        logits = sizes.tokens * vocab
+        product = states * 2 + logits * width + table * self._gradient_bytes
+        if self.device == "cuda":
+            return states + logits * width, product
+        if recipe.parallel.tensor > 1:
+            return states + logits * (width + 4 * width // 2), states + logits * (6 + width)
+        forward = logits * (8 if width == 4 else 10)
+        return states + forward, max(states + 12 * logits, product)
+
+    def _fused(self, sizes: Sizes, vocab: float, states: float) -> float:
+        """A chunk's logits, and both gradients; the reference has the chunk in fp32 besides."""
+        width = sizes.width
+        chunk = min(sizes.tokens, max(128, CHUNK_BYTES // (int(vocab) * width) // 128 * 128))
+        padded = -(-int(vocab) // 64) * 64
+        work = chunk * padded * width
+        if self.device == "cpu":
+            work += chunk * vocab * (4 if width == 4 else 8)
+        return 2 * states + vocab * self.recipe.model.hidden * 4 + work
+
+    def _layer(self, sizes: Sizes) -> float:
+        """The most that a layer's backward pass needs beside what is kept: in its MLP."""
+        parts, width = self.recipe.recomputed, sizes.width
+        ffn, hidden = sizes.ffn * width, sizes.hidden * width
+        again = 0.0
+        product = ffn
+        if "full" in parts or "mlp" in parts:
+            none: frozenset[str] = frozenset()
+            whole = layer_kept(self.recipe, self.device, none)
+            again = whole["gate_up"] + whole["product"]
+            if "full" in parts:
+                again = sum(whole.values()) - sizes.hidden * width
+        elif "swiglu" in parts:
+            product = 0.0
+        down, up = self.held.down, self.held.up
+        made = ffn if "swiglu" in parts else 0.0
+        gated = ffn + 2 * ffn if self.device == "cuda" else 12 * sizes.ffn
+        return again + max(
+            made + 2 * hidden + ffn + down * self._gradient_bytes,
+            hidden - product + gated + down * 4,
+            2 * hidden - product - 2 * ffn + 2 * ffn + up * self._gradient_bytes + down * 4,
+        )
+
+    def _optimizer(self, shards: int) -> float:
+        """Gradients, and what the step makes of them."""
+        gradients, stage = self.found.gradients, self.recipe.zero.stage
+        if stage == 0:
+            temporary = 2 * 4 * self.held.largest if self.device == "cpu" else 0.0
+            return gradients + temporary
+        flat = gradients / shards
+        if stage == 3:
+            return gradients
+        bucket = BUCKET_BYTES if self.recipe.precision == "fp32" else 0
+        flattened = self.recipe.precision == "fp32"  # bf16 gradients are not gathered in one tensor
+        temporary = flat * (int(flattened) + int(self.device == "cpu"))
+        return gradients + max(bucket, temporary)
+
+
+def fused_loss(wanted: str, rows: float) -> bool:
+    """Whether an output layer of `rows` ids a rank never makes the logits of all tokens.
+
+    `wanted`: the recipe's `kernels.loss`.
+    """
+    return wanted == "fused" or (wanted == "auto" and rows >= FUSED_FROM)
