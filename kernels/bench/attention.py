@@ -28,20 +28,39 @@ SDPA = {
 Function = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
+def forward_work(batch: int, sequence: int, heads: int, head_size: int) -> int:
+    """Operations of the two products of the forward pass, the causal half counted once."""
+    return 2 * 2 * (sequence * sequence // 2) * head_size * heads * batch
+
+
+def backward_work(forward: int) -> int:
+    """Five products to the forward pass's two; one of them makes the scores again."""
+    return forward * 5 // 2
+
+
+def forward_traffic(tokens: int, heads: int, kv_heads: int, head_size: int, size: int = 2) -> int:
+    """Bytes: reads Q, K, V; writes O. `size`: bytes an element."""
+    return tokens * head_size * size * 2 * (heads + kv_heads)
+
+
+def backward_traffic(tokens: int, heads: int, kv_heads: int, head_size: int, size: int = 2) -> int:
+    """Bytes: reads Q, K, V, O, dO; writes dQ, dK, dV."""
+    return tokens * head_size * size * 4 * (heads + kv_heads)
+
+
 def bench_cases(sizes: Sizes) -> Iterator[BenchCase]:
     """Work counts the causal half once; backward is five products to forward's two."""
     for batch, sequence in SHAPES if sizes == "sweep" else MODEL_SHAPES:
-        work = 2 * 2 * (sequence * sequence // 2) * HEAD_SIZE * HEADS * batch
-        tensor = batch * sequence * HEAD_SIZE * 2
-        forward = tensor * 2 * (HEADS + KV_HEADS)  # reads Q, K, V; writes O
-        backward = tensor * 4 * (HEADS + KV_HEADS)  # reads Q, K, V, O, dO; writes dQ, dK, dV
+        work = forward_work(batch, sequence, HEADS, HEAD_SIZE)
+        forward = forward_traffic(batch * sequence, HEADS, KV_HEADS, HEAD_SIZE)
+        backward = backward_traffic(batch * sequence, HEADS, KV_HEADS, HEAD_SIZE)
         size = f"{batch} x {sequence}, {HEADS}/{KV_HEADS} heads of {HEAD_SIZE} bf16"
         yield BenchCase(
             "forward", size, sequence, forward, work, partial(_forward, batch, sequence)
         )
-        work = work * 5 // 2
         yield BenchCase(
-            "backward", size, sequence, backward, work, partial(_backward, batch, sequence)
+            *("backward", size, sequence, backward, backward_work(work)),
+            partial(_backward, batch, sequence),
         )
 
 

@@ -19,9 +19,13 @@ class Ceilings:
     flops_per_second: float
     source: str
 
+    def seconds(self, traffic: float, work: float) -> float:
+        """The least time for so many bytes and operations; they may overlap fully."""
+        return max(traffic / self.bytes_per_second, work / self.flops_per_second)
+
     def floor_seconds(self, case: BenchCase) -> float:
-        """The least time that the case's traffic and work allow; they may overlap fully."""
-        return max(case.traffic / self.bytes_per_second, case.work / self.flops_per_second)
+        """The least time that the case's traffic and work allow."""
+        return self.seconds(case.traffic, case.work)
 
     def best_rate(self, case: BenchCase) -> float:
         """The ceiling of what the case is rated by: FLOP/s where it has work, else bytes/s."""
@@ -37,24 +41,36 @@ H200 = Ceilings(
 """For floors on a machine without a GPU."""
 
 
-def measure_ceilings(device: torch.device, clock: Clock) -> Ceilings:
-    """Copy one GiB, and multiply bf16 matrices of random numbers (zeros would clock higher)."""
-    copied = measure(_copy(device), clock)
-    multiplied = measure(_multiply(device), clock, enough=0.5)
+def measure_ceilings(
+    device: torch.device,
+    clock: Clock,
+    dtype: torch.dtype = torch.bfloat16,
+    *,
+    copied_bytes: int = _COPIED_BYTES,
+    side: int = _SIDE,
+) -> Ceilings:
+    """Copy one GiB, and multiply matrices of random numbers (zeros would clock higher).
+
+    A CPU is given less of both, `copied_bytes` and products of `side`.
+    """
+    copied = measure(_copy(device, copied_bytes), clock)
+    multiplied = measure(_multiply(device, dtype, side), clock, enough=0.5)
+    name = {torch.bfloat16: "bf16", torch.float32: "fp32"}[dtype]
     return Ceilings(
-        bytes_per_second=2 * _COPIED_BYTES / copied.median_seconds,
-        flops_per_second=2 * _SIDE**3 / multiplied.median_seconds,
-        source="measured in this run: copy of 1 GiB, and bf16 8192^3 product on random data",
+        bytes_per_second=2 * copied_bytes / copied.median_seconds,
+        flops_per_second=2 * side**3 / multiplied.median_seconds,
+        source=f"measured in this run: copy of {copied_bytes / 2**30:g} GiB, and {name} {side}^3 "
+        "product on random data",
     )
 
 
-def _copy(device: torch.device) -> Call:
-    source = torch.empty(_COPIED_BYTES, dtype=torch.int8, device=device).random_()
+def _copy(device: torch.device, size: int) -> Call:
+    source = torch.empty(size, dtype=torch.int8, device=device).random_()
     target = torch.empty_like(source)
     return lambda: target.copy_(source)
 
 
-def _multiply(device: torch.device) -> Call:
-    left, right = (torch.randn(_SIDE, _SIDE, dtype=torch.bfloat16, device=device) for _ in range(2))
+def _multiply(device: torch.device, dtype: torch.dtype, side: int) -> Call:
+    left, right = (torch.randn(side, side, dtype=dtype, device=device) for _ in range(2))
     product = torch.empty_like(left)
     return lambda: torch.mm(left, right, out=product)

@@ -26,20 +26,30 @@ def kernels_command(
     compile_only: bool = False,
     write: bool = False,
     tune: bool = False,
+    check: bool = False,
     json_file: Path | None = None,
     plots: Path | None = None,
 ) -> None:
     """Do what the flags say, for one family or for all.
 
-    Raises BenchError for what cannot be asked here, GateFailed where the compile gate stays shut.
+    Raises BenchError for what cannot be asked here, GateFailed where the compile gate stays shut,
+    CheckFailed where a kernel is wrong.
     """
     if write and not compile_only:
         raise BenchError("--write: keeps what --compile-only reads; give both")
     if (compile_only or tune) and (json_file or plots):
         mode = "--compile-only" if compile_only else "--tune"
         raise BenchError(f"{mode}: measures no implementations; leave out --json and --plots")
+    if check and plots:
+        raise BenchError("--check: compares numbers and draws nothing; leave out --plots")
     names = chosen(family)
-    if compile_only:
+    if check:
+        from kernels.bench.check import check_kernels
+
+        _check_places(json_file, None)
+        words = ["lyceum", "bench", "kernels", *([family] if family else []), "--check"]
+        check_kernels(names, describe_run(shlex.join(words)), json_file)
+    elif compile_only:
         from kernels.gate.command import gate_command
 
         gate_command(names, write=write)

@@ -30,13 +30,18 @@ ALL = Terms("", IGNORE, 0.1, 1e-4)
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
+def traffic(rows: int, vocab: int, size: int = 2) -> int:
+    """Bytes of the sum and its gradient: the logits are read and written once."""
+    return 2 * rows * vocab * size
+
+
 def bench_cases(sizes: Sizes) -> Iterator[BenchCase]:
     """The sum and its gradient, which cannot take less than reading and writing the logits once."""
     for vocab in VOCABULARIES if sizes == "sweep" else MODEL_VOCABULARIES:
-        traffic = 2 * ROWS * vocab * 2
+        moved = traffic(ROWS, vocab)
         size = f"{ROWS} x {vocab} bf16"
         prepare = partial(_forward_and_backward, vocab)
-        yield BenchCase("forward + backward", size, vocab, traffic, 0, prepare)
+        yield BenchCase("forward + backward", size, vocab, moved, 0, prepare)
 
 
 def compile_cases() -> Iterator[CompileCase]:

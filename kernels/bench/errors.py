@@ -7,3 +7,7 @@ class BenchError(ValueError):
 
 class GateFailed(Exception):
     """A kernel does not compile as it should; the problems have been printed."""
+
+
+class CheckFailed(Exception):
+    """A kernel is not within its bound of fp64; the table has been printed."""

@@ -18,6 +18,10 @@ MODEL_WIDTHS = (14336,)
 Unit = Callable[[Tensor], Tensor]
 
 
+MOVED = {"forward": 3, "backward": 5}
+"""How often one of the halves is read or written."""
+
+
 def bench_cases(sizes: Sizes) -> Iterator[BenchCase]:
     """Forward reads both halves and writes one; backward reads three and writes two."""
     for width in WIDTHS if sizes == "sweep" else MODEL_WIDTHS:
@@ -25,8 +29,8 @@ def bench_cases(sizes: Sizes) -> Iterator[BenchCase]:
         size = f"{ROWS} x {width} bf16"
         for name, units in (("swiglu", _swiglu_units), ("geglu", _geglu_units)):
             forward, backward = partial(_forward, units, width), partial(_backward, units, width)
-            yield BenchCase(f"{name} forward", size, width, 3 * half, 0, forward)
-            yield BenchCase(f"{name} backward", size, width, 5 * half, 0, backward)
+            yield BenchCase(f"{name} forward", size, width, MOVED["forward"] * half, 0, forward)
+            yield BenchCase(f"{name} backward", size, width, MOVED["backward"] * half, 0, backward)
 
 
 def compile_cases() -> Iterator[CompileCase]:

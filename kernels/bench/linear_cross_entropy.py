@@ -22,10 +22,15 @@ CHUNK = 2048
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
+def product_work(rows: int, hidden: int, vocab: int) -> int:
+    """Operations of one product; the forward pass has one, the backward pass two."""
+    return 2 * rows * hidden * vocab
+
+
 def bench_cases(sizes: Sizes) -> Iterator[BenchCase]:
     """One product forward, two more backward; what is read and written hardly counts."""
     for vocab in VOCABULARIES if sizes == "sweep" else MODEL_VOCABULARIES:
-        tensors, product = (ROWS + vocab) * HIDDEN * 2, 2 * ROWS * HIDDEN * vocab
+        tensors, product = (ROWS + vocab) * HIDDEN * 2, product_work(ROWS, HIDDEN, vocab)
         size = f"{ROWS} x {HIDDEN} x {vocab} bf16"
         forward, both = partial(_forward, vocab), partial(_forward_and_backward, vocab)
         yield BenchCase("forward", size, vocab, tensors, product, forward)

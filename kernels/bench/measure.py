@@ -115,5 +115,22 @@ class GpuClock:
         return max(start.elapsed_time(end) * 1e-3 / times, 1e-6)
 
 
+class HostClock:
+    """The host's clock around each call: for a CPU, where a call has ended when it returns."""
+
+    def seconds(self, function: Call, calls: int) -> list[float]:
+        """The time of each call, with caches as the one before left them."""
+        times = []
+        for _ in range(calls):
+            started = time.perf_counter()
+            function()
+            times.append(time.perf_counter() - started)
+        return times
+
+    def peak_bytes(self, function: Call) -> int:
+        """0: not counted."""
+        return 0
+
+
 def _event() -> torch.cuda.Event:
     return torch.cuda.Event(enable_timing=True)

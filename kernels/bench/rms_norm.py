@@ -19,6 +19,10 @@ MODEL_WIDTHS = (4096,)
 EPS = 1e-5
 
 
+MOVED = {"forward": 2, "backward": 3, "add forward": 4, "add backward": 4}
+"""How often a tensor as large as the input is read or written."""
+
+
 def bench_cases(sizes: Sizes) -> Iterator[BenchCase]:
     """Forward reads x and writes y; backward reads x and dy and writes dx; the add moves two more.
 
@@ -27,13 +31,13 @@ def bench_cases(sizes: Sizes) -> Iterator[BenchCase]:
     for width in WIDTHS if sizes == "sweep" else MODEL_WIDTHS:
         tensor = ROWS * width * 2
         size = f"{ROWS} x {width} bf16"
-        for name, moved, prepare in (
-            ("forward", 2, _forward),
-            ("backward", 3, _backward),
-            ("add forward", 4, _add_forward),
-            ("add backward", 4, _add_backward),
+        for name, prepare in (
+            ("forward", _forward),
+            ("backward", _backward),
+            ("add forward", _add_forward),
+            ("add backward", _add_backward),
         ):
-            yield BenchCase(name, size, width, moved * tensor, 0, partial(prepare, width))
+            yield BenchCase(name, size, width, MOVED[name] * tensor, 0, partial(prepare, width))
 
 
 def compile_cases() -> Iterator[CompileCase]:

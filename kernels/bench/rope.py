@@ -18,18 +18,23 @@ MODEL_HEAD_SIZES = (128,)
 Rope = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
+def traffic(tokens: int, heads: int, head_size: int, size: int = 2) -> int:
+    """Bytes: `heads` of queries and keys are read and written; the fp32 tables are read."""
+    return tokens * (2 * heads * head_size * size + head_size * 4)
+
+
 def bench_cases(sizes: Sizes) -> Iterator[BenchCase]:
     """Query and key are read and written, and so are their gradients; the tables are read."""
     for head_size in HEAD_SIZES if sizes == "sweep" else MODEL_HEAD_SIZES:
         heads = GROUPS * (REPEAT + 1)
-        traffic = TOKENS * (2 * heads * head_size * 2 + head_size * 4)
+        moved = traffic(TOKENS, heads, head_size)
         size = f"{TOKENS} x {GROUPS * REPEAT}+{GROUPS} heads of {head_size} bf16"
         for name, prepare in (
             ("forward", _forward),
             ("in place", _in_place),
             ("backward", _backward),
         ):
-            yield BenchCase(name, size, head_size, traffic, 0, partial(prepare, head_size))
+            yield BenchCase(name, size, head_size, moved, 0, partial(prepare, head_size))
 
 
 def compile_cases() -> Iterator[CompileCase]:

@@ -68,7 +68,7 @@ class Result:
 
 def markdown(results: Sequence[Result]) -> str:
     """A table; what was not measured shows its floor alone."""
-    return _layout([HEADER, *(_cells(result) for result in results)])
+    return layout([HEADER, *(_cells(result) for result in results)])
 
 
 def floors(results: Sequence[Result]) -> str:
@@ -80,7 +80,7 @@ def floors(results: Sequence[Result]) -> str:
         floor = time_text(result.floor_seconds)
         name = f"{result.family} {case.operator}"
         rows.append((name, case.size, f"{case.traffic / 1e6:,.0f} MB", work, floor))
-    return _layout(rows)
+    return layout(rows)
 
 
 def document(run: Run, ceilings: Ceilings, results: Iterable[Result]) -> dict[str, object]:
@@ -118,7 +118,8 @@ def _cells(result: Result) -> tuple[str, ...]:
     )
 
 
-def _layout(rows: Sequence[Sequence[str]]) -> str:
+def layout(rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table of equally long rows, the first its head, padded to be read as it is."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         f"| {' | '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))} |"

@@ -1,23 +1,15 @@
 """Holding a kernel against its fp64 reference, with tolerances that follow from the dtype."""
 
-import math
-
 import torch
 from torch import Tensor
+
+from kernels.bench.tolerance import tolerance
+
+__all__ = ["DTYPES", "ODD_ROWS", "ODD_WIDTHS", "assert_close", "tolerance", "wide"]
 
 DTYPES = [torch.float32, torch.bfloat16]
 ODD_ROWS = [1, 3, 127]
 ODD_WIDTHS = [1, 3, 127, 128, 129]
-
-
-def tolerance(dtype: torch.dtype, terms: int = 1, roundings: int = 1) -> float:
-    """The error allowed, relative to the largest element of the result.
-
-    Each rounding to `dtype` costs half a unit in the last place (eps / 2). Sums of `terms` products
-    are in fp32, whose rounding errors behave like a random walk: eps * sqrt(terms), six deviations.
-    """
-    unit = torch.finfo(dtype).eps / 2
-    return roundings * unit * 1.01 + 6 * torch.finfo(torch.float32).eps * math.sqrt(max(terms, 1))
 
 
 def assert_close(

@@ -10,6 +10,7 @@ from torch import Tensor
 from kernels.attention import Visible, attention, attention_with_lse, backward, forward
 from kernels.attention.operator import _attention, _attention_backward
 from kernels.attention.reference import reference
+from kernels.bench.checks.attention import sizes_of_terms
 from tests.kernels.oracle import DTYPES, assert_close, tolerance, wide
 
 Tiles = Callable[[int, int], None]
@@ -71,38 +72,6 @@ def drawn(
         .requires_grad_()
         for length, count in shapes
     ]
-
-
-@torch.no_grad()
-def sizes_of_terms(
-    tensors: list[Tensor],
-    visible: Visible,
-    gradient: Tensor,
-    lse_gradient: Tensor,
-    scale: float | None = None,
-) -> list[float]:
-    """The largest root of a sum of squared terms in each gradient: what rounding errors grow with.
-
-    A score's gradient, p (dO V^T - delta), is a difference: it can be far smaller than its terms,
-    as for a query that sees one key alone, and so can the sums that it enters.
-    """
-    query, key, value = tensors
-    group = query.shape[2] // key.shape[2]
-    scale = query.shape[3] ** -0.5 if scale is None else scale
-    output, lse = reference(query, key, value, visible, scale)
-    wide_key, wide_value = (x.repeat_interleave(group, dim=2) for x in (key, value))
-    scores = torch.einsum("qbhd,kbhd->bhqk", query, wide_key) * scale
-    seen = visible.dense()[:, None]
-    weights = torch.where(seen, (scores - lse[..., None]).exp(), 0.0)
-    slopes = torch.einsum("qbhd,kbhd->bhqk", gradient.double(), wide_value).abs()
-    delta = (gradient.double() * output).sum(-1).permute(1, 2, 0) - lse_gradient.double()
-    squares = (scale * weights * (slopes + delta.abs()[..., None])).square()
-    sums = (
-        torch.einsum("bhqk,kbhd->qbhd", squares, wide_key.square()),
-        torch.einsum("bhqk,qbhd->kbhd", squares, query.square()),
-        torch.einsum("bhqk,qbhd->kbhd", weights.square(), gradient.double().square()),
-    )
-    return [total.sqrt().max().item() if total.numel() else 0.0 for total in sums]
 
 
 def hold(tensors: list[Tensor], visible: Visible, extra: float = 0.0, **options: Any) -> None:
