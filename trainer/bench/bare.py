@@ -68,7 +68,7 @@ def rotate(x: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch.T
 
 
 class Attention(nn.Module):
-    """Grouped-query attention with rotary positions; `mask` says who sees whom."""
+    """Grouped-query attention with rotary positions; `mask` says who sees whom (none: causal)."""
 
     def __init__(self, config: BareConfig) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class Attention(nn.Module):
             self.k_norm = nn.RMSNorm(config.head_size, config.norm_eps)
 
     def forward(
-        self, x: torch.Tensor, mask: torch.Tensor, rope: tuple[torch.Tensor, torch.Tensor]
+        self, x: torch.Tensor, mask: torch.Tensor | None, rope: tuple[torch.Tensor, torch.Tensor]
     ) -> torch.Tensor:
         """Maps [rows, sequence, hidden] to the same shape."""
         rows, sequence, _ = x.shape
@@ -95,7 +95,9 @@ class Attention(nn.Module):
         v = self.v_proj(x).view(rows, sequence, -1, size).transpose(1, 2)
         q, k = rotate(q, *rope).type_as(v), rotate(k, *rope).type_as(v)
         grouped = self.config.kv_heads != self.config.heads
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=grouped)
+        mixed = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=grouped
+        )
         return self.o_proj(mixed.transpose(1, 2).reshape(rows, sequence, -1))
 
 
@@ -124,7 +126,7 @@ class Block(nn.Module):
         self.mlp = FeedForward(config)
 
     def forward(
-        self, x: torch.Tensor, mask: torch.Tensor, rope: tuple[torch.Tensor, torch.Tensor]
+        self, x: torch.Tensor, mask: torch.Tensor | None, rope: tuple[torch.Tensor, torch.Tensor]
     ) -> torch.Tensor:
         """Maps [rows, sequence, hidden] to the same shape."""
         x = x + self.self_attn(self.input_layernorm(x), mask, rope)
@@ -163,10 +165,23 @@ class BareModel(nn.Module):
         document = (position_ids == 0).cumsum(dim=1)
         mask = (document[:, :, None] == document[:, None, :]).tril()[:, None]
         rope = (self.cosine[position_ids][:, None], self.sine[position_ids][:, None])
+        return self.lm_head(self.norm(self._layers(tokens, mask, rope)))
+
+    def hidden_states(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Gives what the last norm reads, [rows, sequence, hidden]; a row is one document."""
+        length = tokens.shape[1]
+        return self._layers(tokens, None, (self.cosine[:length], self.sine[:length]))
+
+    def _layers(
+        self,
+        tokens: torch.Tensor,
+        mask: torch.Tensor | None,
+        rope: tuple[torch.Tensor, torch.Tensor],
+    ) -> torch.Tensor:
         x = self.embed_tokens(tokens)
         for layer in self.layers:
             x = layer(x, mask, rope)
-        return self.lm_head(self.norm(x))
+        return x
 
 
 @dataclass(frozen=True)
@@ -189,7 +204,7 @@ def bare_optimizer(model: BareModel, training: BareTraining) -> torch.optim.Adam
     """Gives torch's fused AdamW with the recipe's decay groups."""
     groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
     for name, parameter in model.named_parameters():
-        embedding = name.startswith(("embed_tokens", "lm_head"))
+        embedding = name.startswith("embed_tokens")  # a tied head is the same parameter
         bias = name.endswith(".bias")
         norm = parameter.dim() == 1 and not bias
         decayed = (
@@ -215,12 +230,15 @@ Rows = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # tokens, labels, positi
 
 def bare_step(
     model: BareModel, optimizer: torch.optim.AdamW, rows: Rows, training: BareTraining
-) -> float:
-    """Takes one optimizer step on rows [global batch, sequence]; gives the loss, nats a token."""
+) -> torch.Tensor:
+    """Takes one optimizer step on rows [global batch, sequence]; gives the loss, nats a token, [].
+
+    The host never waits for the device in it.
+    """
     supervised = (rows[1] != IGNORE).sum()
     total = torch.zeros((), device=rows[0].device)
     optimizer.zero_grad(set_to_none=True)
-    for tokens, labels, position_ids in _micro_batches(rows, training.micro):
+    for tokens, labels, position_ids in micro_batches(rows, training.micro):
         with torch.autocast(tokens.device.type, torch.bfloat16, enabled=training.bf16):
             logits = model(tokens, position_ids)
         loss = F.cross_entropy(
@@ -232,10 +250,11 @@ def bare_step(
     if training.clip:
         nn.utils.clip_grad_norm_(model.parameters(), training.clip)
     optimizer.step()
-    return total.item()
+    return total
 
 
-def _micro_batches(rows: Rows, micro: int) -> Iterator[Rows]:
+def micro_batches(rows: Rows, micro: int) -> Iterator[Rows]:
+    """Gives the rows `micro` at a time."""
     for start in range(0, len(rows[0]), micro):
         tokens, labels, position_ids = (part[start : start + micro] for part in rows)
         yield tokens, labels, position_ids

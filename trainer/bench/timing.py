@@ -5,169 +5,96 @@ import io
 import json
 import statistics
 import tempfile
-import time
-from collections.abc import Generator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from trainer.bench.bare import (
-    BareConfig,
-    BareModel,
-    BareTraining,
-    RopeScaling,
-    Rows,
-    bare_optimizer,
-    bare_step,
-)
-from trainer.data.loader import Loader
-from trainer.data.remote.place import Place
-from trainer.data.stream import corpus_folders, stream_arguments
-from trainer.data.tokenizer import load_tokenizer
+from trainer.bench.bare import BareModel, bare_optimizer, bare_step
+from trainer.bench.bare_recipe import bare_config, bare_training
+from trainer.bench.rows import batches, on_device, supervised, vocabulary
+from trainer.bench.step_clock import StepClock, peak_memory_gib, reset_peak_memory
+from trainer.bench.steps import TIMED_STEPS, WARMUP_STEPS, Timing, timing_of
+from trainer.data.stream import corpus_folders
 from trainer.loop import train
+from trainer.parallel.layout import choose_device
 from trainer.recipe import Recipe
-from trainer.recipe.rules import VOCABULARY_MULTIPLE
 from trainer.stages.learning_rate import learning_rate
 
-WARMUP_STEPS = 5
-TIMED_STEPS = 20
+_BARE_PRECISION = {
+    "bf16": "fp32 weights, gradients and moments; products in bf16 by autocast",
+    "fp32": "fp32",
+}
+_BARE_GIVEN = {
+    "attention": "SDPA with a mask of the documents",
+    "compile": "none",
+    "optimizer": "torch.optim.AdamW(fused)",
+    "recompute": "none",
+    "loss": "logits of all positions",
+}
 
 
-@dataclass(frozen=True)
-class Timing:
-    """One run of one loop: the median step, and what the loop itself measured of it."""
-
-    step_seconds: float
-    tokens_per_second: float
-    memory_gib: float | None
-    flops_per_second: float | None = None
-    mfu: float | None = None
+def bare_given(recipe: Recipe) -> dict[str, str]:
+    """What the bare loop works with, in words."""
+    return _BARE_GIVEN | {"precision": _BARE_PRECISION[recipe.precision]}
 
 
-def time_ours(recipe: Recipe) -> Timing:
+def time_ours(recipe: Recipe, steps: int = TIMED_STEPS) -> Timing:
     """Train for a few steps as `lyceum train` does, and read what metrics.jsonl says of them."""
+    reset_peak_memory(choose_device(recipe.device))
     with tempfile.TemporaryDirectory(prefix="lyceum-bench-") as folder:
         with contextlib.redirect_stdout(io.StringIO()):
-            train(_short(recipe, Path(folder) / "run"))
+            train(_short(recipe, Path(folder) / "run", steps))
         lines = (Path(folder) / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    records: list[dict[str, Any]] = [json.loads(line) for line in lines][WARMUP_STEPS:]
+    all_records: list[dict[str, Any]] = [json.loads(line) for line in lines]
+    records = all_records[WARMUP_STEPS:]
 
     def median(key: str) -> float | None:
         known = [record[key] for record in records if record[key] is not None]
         return statistics.median(known) if known else None
 
-    flops = median("tflops_per_device")
+    flops, step = median("tflops_per_device"), median("step_seconds") or 0.0
     return Timing(
-        step_seconds=median("step_seconds") or 0.0,
+        step_seconds=step,
         tokens_per_second=median("tokens_per_second") or 0.0,
         memory_gib=median("memory_gib"),
         flops_per_second=None if flops is None else flops * 1e12,
         mfu=median("mfu"),
+        compile_seconds=max(all_records[0]["step_seconds"] - step, 0.0),
     )
 
 
-def time_bare(recipe: Recipe, device: torch.device) -> Timing:
+def time_bare(recipe: Recipe, device: torch.device, steps: int = TIMED_STEPS) -> Timing:
     """Train the bare model on the same batches, data wait included as in ours."""
     folders = corpus_folders(recipe)
-    config = bare_config(recipe, _vocabulary(recipe, folders))
+    vocab = vocabulary(recipe, folders)
+    reset_peak_memory(device)
     torch.manual_seed(recipe.seed)
-    model = BareModel(config, recipe.sequence_length).to(device)
+    with device:
+        model = BareModel(bare_config(recipe, vocab), recipe.sequence_length)
     training = bare_training(recipe)
     optimizer = bare_optimizer(model, training)
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    seconds, rates = [], []
-    batches = _batches(recipe, folders, device)
-    for step in range(1, WARMUP_STEPS + TIMED_STEPS + 1):
-        started = time.perf_counter()
-        rows = next(batches)
+    clock, tokens = StepClock(device), []
+    stream = batches(recipe, folders)
+    clock.mark()
+    for step in range(1, WARMUP_STEPS + steps + 1):
+        rows = next(stream)
+        tokens.append(supervised(rows))
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(recipe, step)
-        bare_step(model, optimizer, rows, training)
-        taken = time.perf_counter() - started
-        if step > WARMUP_STEPS:
-            seconds.append(taken)
-            rates.append(int((rows[1] >= 0).sum()) / taken)
-    batches.close()
-    on_gpu = device.type == "cuda"
-    memory = torch.cuda.max_memory_allocated(device) / 2**30 if on_gpu else None
-    return Timing(statistics.median(seconds), statistics.median(rates), memory)
+        bare_step(model, optimizer, on_device(rows, device), training)
+        clock.mark()
+    seconds, memory = clock.seconds(), peak_memory_gib(device)
+    stream.close()
+    return timing_of(recipe, vocab, device, seconds, tokens, memory)
 
 
-def bare_config(recipe: Recipe, vocab: int) -> BareConfig:
-    """The recipe's architecture in the bare model's terms."""
-    model = recipe.model
-    scaling = model.rope_scaling
-    return BareConfig(
-        layers=model.layers,
-        hidden=model.hidden,
-        heads=model.heads,
-        kv_heads=model.kv_heads or model.heads,
-        ffn=model.ffn,
-        vocab=vocab,
-        head_size=model.head_size or model.hidden // model.heads,
-        tied_embeddings=model.tied_embeddings,
-        qk_norm=model.qk_norm,
-        qkv_bias=model.qkv_bias,
-        rope_theta=model.rope_theta,
-        rope_scaling=RopeScaling(**scaling.model_dump()) if scaling else None,
-        norm_eps=model.norm_eps,
-        init_std=model.init_std,
-    )
-
-
-def bare_training(recipe: Recipe) -> BareTraining:
-    """The recipe's batch and optimizer in the bare loop's terms."""
-    optimizer = recipe.optimizer
-    return BareTraining(
-        micro=recipe.batch.micro,
-        lr=optimizer.lr,
-        betas=optimizer.betas,
-        eps=optimizer.eps,
-        weight_decay=optimizer.weight_decay,
-        decay_norms=optimizer.decay_norms,
-        decay_biases=optimizer.decay_biases,
-        decay_embeddings=optimizer.decay_embeddings,
-        clip=optimizer.clip,
-        bf16=recipe.precision == "bf16",
-    )
-
-
-def _short(recipe: Recipe, run: Path) -> Recipe:
+def _short(recipe: Recipe, run: Path, steps: int) -> Recipe:
     """The recipe for a few steps at its own learning rates, with nothing in between."""
     keys = recipe.model_dump(mode="json")
     keys["schedule"] |= {"length": recipe.schedule.length or recipe.steps}
-    keys |= {"run": str(run), "steps": WARMUP_STEPS + TIMED_STEPS, "resume": "never"}
+    keys |= {"run": str(run), "steps": WARMUP_STEPS + steps, "resume": "never"}
     keys["checkpoint"] |= {"every": 0, "save_final": False}
     keys["evaluate"] |= {"every": 0, "sample_every": 0}
     keys["profile"] = {}
     return Recipe.from_keys(keys)
-
-
-def _vocabulary(recipe: Recipe, folders: list[Place]) -> int:
-    if recipe.model.vocab is not None:
-        return recipe.model.vocab
-    folder = recipe.tokenizer or folders[0] / "tokenizer"
-    size = load_tokenizer(folder, recipe.data.remote).size
-    return -(-size // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
-
-
-def _batches(
-    recipe: Recipe, folders: list[Place], device: torch.device
-) -> Generator[Rows, None, None]:
-    loader = Loader(
-        stream_arguments(recipe, folders),
-        global_batch=recipe.batch.sequences,
-        rows=range(recipe.batch.sequences),
-        workers=recipe.data.workers,
-        prefetch=recipe.data.prefetch,
-    )
-    try:
-        for batch in loader:
-            parts = batch.tokens, batch.labels, batch.position_ids
-            tokens, labels, position_ids = (part.to(device, non_blocking=True) for part in parts)
-            yield tokens, labels, position_ids
-    finally:
-        loader.close()

@@ -1,123 +1,150 @@
-"""`lyceum bench train`: our loop against the bare one, on the same recipe, in alternating pairs."""
+"""`lyceum bench train`: our loop beside the bare one and other people's, on the same recipe.
+
+Ours and the bare loop run in alternating pairs in this process; each other peer after them in a
+process of its own, on batches that lie on its device beforehand, which only favours it.
+"""
 
 import dataclasses
 import json
-import statistics
-import time
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
-from trainer.bench.timing import TIMED_STEPS, Timing, time_bare, time_ours
-from trainer.errors import RecipeError
+from trainer.bench.comparison import BARE, Comparison, compare
+from trainer.bench.peers import MODULES
+from trainer.bench.peers.process import SECONDS
+from trainer.bench.rows import vocabulary
+from trainer.bench.steps import TIMED_STEPS, WARMUP_STEPS
+from trainer.bench.tokens import made_recipe
+from trainer.bench.train_report import plot, print_report
+from trainer.data.stream import corpus_folders
+from trainer.errors import DataError, RecipeError
 from trainer.parallel.layout import choose_device
-from trainer.recipe import Recipe
+from trainer.recipe import Recipe, parameter_count
+from trainer.recipe.size import flops_per_token
+
+PEERS = (BARE, *MODULES)
+VARIANTS = {"eager": "none", "compiled": "layer"}
+"""Ours by `kernels.compile`."""
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Medians over the pairs; `cost` is ours / bare - 1 of each pair, in time a step."""
+def bench_command(
+    recipe: Recipe,
+    pairs: int,
+    json_file: Path | None,
+    *,
+    peers: str = BARE,
+    ours: str = "",
+    made: bool = False,
+    steps: int = TIMED_STEPS,
+    plot_file: Path | None = None,
+    peer_seconds: float = SECONDS,
+) -> None:
+    """Print speed and memory of the recipe in one process, beside those of `peers`.
 
-    ours: Timing
-    bare: Timing
-    costs: tuple[float, ...]
-    matrix_flops_per_second: float
-
-    @property
-    def cost(self) -> float:
-        """The median cost of our loop."""
-        return statistics.median(self.costs)
-
-    @property
-    def matrix_share(self) -> float:
-        """Our model FLOP/s as a share of a large matrix product's, measured in the same run."""
-        assert self.ours.flops_per_second is not None, "our loop counts its operations"
-        return self.ours.flops_per_second / self.matrix_flops_per_second
-
-
-def bench_command(recipe: Recipe, pairs: int, json_file: Path | None) -> None:
-    """Print speed and memory of the recipe in one process, beside the bare loop's.
-
-    Raises RecipeError for a recipe that needs more than one process, and what training raises.
+    `peers`: "all", "none", or names out of PEERS with commas; `ours`: names out of VARIANTS, or
+    empty for the recipe as it is; `made`: train on made tokens instead of the recipe's corpora.
+    `peer_seconds`: after which a peer is given up. The file is renewed after each peer.
+    Raises RecipeError for a name that is none and for a recipe that needs more than one process,
+    DataError where its corpora are missing, and what training raises.
     """
+    names, variants = _names(peers), _variants(ours)
     device = choose_device(recipe.device)
     recipe.validate_world(1, device.type)
-    comparison = compare(recipe, pairs, device)
-    _print(recipe, comparison)
-    if json_file is not None:
-        figures = {
-            **dataclasses.asdict(comparison),
-            "cost": comparison.cost,
-            "matrix_share": comparison.matrix_share,
-            "steps_timed": TIMED_STEPS,
-            "threads": torch.get_num_threads(),
+    with _on_tokens(recipe, made, WARMUP_STEPS + steps) as ready:
+        loops = {name: _with_compile(ready, value) for name, value in variants.items()}
+        for comparison in compare(ready, loops, names, pairs, steps, device, peer_seconds):
+            if json_file is not None:
+                _write(json_file, _figures(ready, comparison, made, steps))
+        print_report(ready, comparison, made)
+    if plot_file is not None:
+        plot(ready, comparison, plot_file)
+
+
+def _write(json_file: Path, figures: dict[str, Any]) -> None:
+    try:
+        json_file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise RecipeError(f"{json_file}: cannot be written: {error.strerror}") from error
+
+
+@contextmanager
+def _on_tokens(recipe: Recipe, made: bool, steps: int) -> Iterator[Recipe]:
+    """The recipe with corpora that are there and with its vocabulary."""
+    if made:
+        with tempfile.TemporaryDirectory(prefix="lyceum-made-") as folder:
+            yield made_recipe(recipe, Path(folder), steps)
+        return
+    try:
+        folders = corpus_folders(recipe)
+    except DataError as error:
+        raise DataError(f"{error}; or measure on made tokens with --made") from error
+    keys = recipe.model_dump(mode="json")
+    keys["model"] |= {"vocab": vocabulary(recipe, folders)}
+    yield Recipe.from_keys(keys)
+
+
+def _names(chosen: str) -> list[str]:
+    if chosen in ("all", "none"):
+        return list(PEERS) if chosen == "all" else []
+    names = list(dict.fromkeys(chosen.split(",")))
+    for name in names:
+        if name not in PEERS:
+            raise RecipeError(
+                f"--peers: there is no {name!r}; there are {', '.join(PEERS)}, all and none"
+            )
+    return names
+
+
+def _variants(chosen: str) -> dict[str, str | None]:
+    """The value of `kernels.compile` by the variant's name; None: as the recipe says."""
+    if not chosen:
+        return {"ours": None}
+    names = list(dict.fromkeys(chosen.split(",")))
+    for name in names:
+        if name not in VARIANTS:
+            raise RecipeError(f"--ours: there is no {name!r}; there are {', '.join(VARIANTS)}")
+    return {name: VARIANTS[name] for name in names}
+
+
+def _with_compile(recipe: Recipe, value: str | None) -> Recipe:
+    if value is None:
+        return recipe
+    keys = recipe.model_dump(mode="json")
+    keys["kernels"] |= {"compile": value}
+    return Recipe.from_keys(keys)
+
+
+def _figures(recipe: Recipe, comparison: Comparison, made: bool, steps: int) -> dict[str, Any]:
+    vocab, best = recipe.model.vocab, comparison.best_peer
+    assert vocab is not None
+    peers = [
+        {
+            **dataclasses.asdict(peer),
+            "ours_over_it": comparison.ratio(peer.timing) if peer.timing else None,
+            "matrix_share": comparison.share(peer.timing) if peer.timing else None,
         }
-        try:
-            json_file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise RecipeError(f"{json_file}: cannot be written: {error.strerror}") from error
-
-
-def compare(recipe: Recipe, pairs: int, device: torch.device) -> Comparison:
-    """Run `pairs` pairs, who goes first changing from pair to pair."""
-    ours, bare = [], []
-    for pair in range(pairs):
-        if pair % 2:
-            bare.append(time_bare(recipe, device))
-        ours.append(time_ours(recipe))
-        if not pair % 2:
-            bare.append(time_bare(recipe, device))
-    both = zip(ours, bare, strict=True)
-    return Comparison(
-        ours=_median(ours),
-        bare=_median(bare),
-        costs=tuple(one.step_seconds / other.step_seconds - 1 for one, other in both),
-        matrix_flops_per_second=matrix_flops(device, recipe.precision),
-    )
-
-
-def matrix_flops(device: torch.device, precision: str) -> float:
-    """FLOP/s of a large matrix product in the recipe's precision: the best of five."""
-    side = 8192 if device.type == "cuda" else 1024
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    matrix = torch.randn(side, side, device=device).to(dtype)
-    best = float("inf")
-    for _ in range(5):
-        started = time.perf_counter()
-        float((matrix @ matrix)[0, 0])  # reading one number waits for all of them
-        best = min(best, time.perf_counter() - started)
-    return 2 * side**3 / best
-
-
-def _median(timings: list[Timing]) -> Timing:
-    """Field by field."""
-    values: dict[str, float | None] = {}
-    for field in dataclasses.fields(Timing):
-        known = [value for t in timings if (value := getattr(t, field.name)) is not None]
-        values[field.name] = statistics.median(known) if known else None
-    return Timing(**values)  # type: ignore[arg-type]
-
-
-def _print(recipe: Recipe, comparison: Comparison) -> None:
-    table = Table("", "ours", "bare", title=f"{recipe.run}: one process", title_justify="left")
-    ours, bare = comparison.ours, comparison.bare
-    table.add_row("step", f"{ours.step_seconds:.4f} s", f"{bare.step_seconds:.4f} s")
-    table.add_row("tokens/s", f"{ours.tokens_per_second:,.0f}", f"{bare.tokens_per_second:,.0f}")
-    table.add_row("memory", _gib(ours.memory_gib), _gib(bare.memory_gib))
-    if ours.mfu is not None:
-        table.add_row("MFU", f"{ours.mfu:.1%}", "")
-    table.add_row("share of a matrix product", f"{comparison.matrix_share:.1%}", "")
-    console = Console()
-    console.print(table)
-    lowest, highest = min(comparison.costs), max(comparison.costs)
-    console.print(
-        f"Our loop costs {comparison.cost:+.1%} over the bare one (median of "
-        f"{len(comparison.costs)} alternating pairs, {lowest:+.1%} to {highest:+.1%})."
-    )
-
-
-def _gib(memory: float | None) -> str:
-    return "-" if memory is None else f"{memory:.2f} GiB"
+        for peer in comparison.peers
+    ]
+    return {
+        **dataclasses.asdict(comparison),
+        "ours": dataclasses.asdict(comparison.ours),
+        "peers": peers,
+        "cost": comparison.cost,
+        "matrix_share": comparison.share(comparison.ours),
+        "best_peer": best.name if best else None,
+        "ours_over_best": comparison.ratio(best.timing) if best and best.timing else None,
+        "parameters": parameter_count(recipe.model, vocab)["total"],
+        "flops_per_token": flops_per_token(recipe.model, recipe.sequence_length, vocab),
+        "tokens_a_step": recipe.batch.sequences * recipe.sequence_length,
+        "made_tokens": made,
+        "recipe": recipe.model_dump(mode="json"),
+        "steps_warmed_up": WARMUP_STEPS,
+        "steps_timed": steps,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }

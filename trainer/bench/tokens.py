@@ -1,0 +1,95 @@
+"""A corpus of made tokens: one document a row, in seconds, on a machine that has no text."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import tokenizers
+
+from trainer.data.manifest import Manifest, token_dtype_for, total_split, write_manifest
+from trainer.data.tokenizer import CONFIG_FILE, END_OF_TEXT, MAIN_FILE, Tokenizer
+from trainer.data.writer import Sample, ShardWriter
+from trainer.errors import DataError, RecipeError
+from trainer.recipe import Recipe
+
+MOST_TOKENS = 16_000_000
+"""Steps that want more read the rows again, in another order."""
+SHARD_TOKENS = 2_000_000
+VOCABULARY = 50_304
+"""Where the recipe says none."""
+
+
+def made_corpus(folder: Path, sequence_length: int, vocab: int, rows: int, seed: int = 0) -> Path:
+    """Write a corpus of `rows` documents of random tokens into `folder`, which is returned.
+
+    Packed, each document fills a row of `sequence_length` positions exactly, so that attention over
+    the whole row and attention within documents are the same. Tokens are frequent in proportion to
+    1 / rank (Zipf), in `vocab` - 1 ranks; token 0 begins and ends a document. What is written
+    follows from the arguments alone. Raises RecipeError for a row or vocabulary too small for
+    that, DataError where `folder` cannot be written.
+    """
+    if sequence_length < 2 or vocab < 3:
+        raise RecipeError(
+            f"made tokens need sequence_length 2 and model.vocab 3 at least, and these are"
+            f" {sequence_length} and {vocab}"
+        )
+    dtype = token_dtype_for(vocab)
+    try:
+        tokenizer = _tokenizer(vocab)
+        tokenizer.save(folder / "tokenizer")
+        writer = ShardWriter(folder, "train", dtype, SHARD_TOKENS)
+        for sample in _samples(sequence_length, vocab, rows, seed, dtype):
+            writer.add(sample, sample.key)
+        splits = {"train": total_split(writer.close())}
+        manifest = Manifest(
+            tokenizer.fingerprint, vocab, tokenizer.end_of_text, dtype, splits, {"made": True}
+        )
+        write_manifest(folder, manifest)
+    except OSError as error:
+        raise DataError(
+            f"{folder}: made tokens cannot be written ({error.strerror}): set TMPDIR to a folder"
+            " with space"
+        ) from error
+    return folder
+
+
+def made_recipe(recipe: Recipe, folder: Path, steps: int) -> Recipe:
+    """The recipe on made tokens in `folder`, enough of them for `steps` steps or MOST_TOKENS.
+
+    Raises what `made_corpus` raises.
+    """
+    vocab = recipe.model.vocab or VOCABULARY
+    rows = min(recipe.batch.sequences * steps, max(MOST_TOKENS // recipe.sequence_length, 1))
+    made_corpus(folder, recipe.sequence_length, vocab, rows, recipe.seed)
+    keys = recipe.model_dump(mode="json")
+    keys |= {"corpus": None, "tokenizer": None}
+    keys["model"] |= {"vocab": vocab}
+    keys["data"] |= {"mixture": [{"corpus": str(folder)}], "curriculum": []}
+    return Recipe.from_keys(keys)
+
+
+def _samples(
+    sequence_length: int, vocab: int, rows: int, seed: int, dtype: str
+) -> Iterator[Sample]:
+    generator = np.random.default_rng(seed)
+    cumulative = np.cumsum(1.0 / np.arange(1, vocab))
+    for number in range(rows):
+        document = np.zeros(sequence_length + 1, dtype=np.dtype(dtype).newbyteorder("<"))
+        drawn = generator.random(sequence_length - 1) * cumulative[-1]
+        document[1:-1] = 1 + np.searchsorted(cumulative, drawn, side="right")
+        about = {"id": f"made:{number}", "source": "made", "characters": 0}
+        yield Sample(f"{number:014d}", json.dumps(about).encode(), document.tobytes())
+
+
+def _tokenizer(vocab: int) -> Tokenizer:
+    """A name for every id; it reads no text."""
+    names = {END_OF_TEXT: 0} | {f"t{number}": number for number in range(1, vocab)}
+    backend = tokenizers.Tokenizer(tokenizers.models.WordLevel(names, unk_token=END_OF_TEXT))
+    backend.add_special_tokens([END_OF_TEXT])
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": END_OF_TEXT}
+    files = {
+        MAIN_FILE: backend.to_str().encode(),
+        CONFIG_FILE: (json.dumps(config, indent=2) + "\n").encode(),
+    }
+    return Tokenizer(files, "the tokenizer of made tokens")

@@ -1,0 +1,113 @@
+"""What `lyceum bench train` shows: a table, what each was given, and a plot."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from trainer.bench.comparison import BARE, Comparison
+from trainer.bench.peers.process import Outcome
+from trainer.bench.steps import Timing
+from trainer.errors import RecipeError
+from trainer.recipe import Recipe, parameter_count
+
+_HEADS = ("tokens/s", "step s", "MFU", "of a matmul", "GiB", "1st step", "ours/it")
+
+
+def print_report(recipe: Recipe, comparison: Comparison, made: bool) -> None:
+    """The table, what each peer was given, and the two figures that count."""
+    table = Table(title=_title(recipe), title_justify="left")
+    table.add_column("", no_wrap=True)
+    for head in _HEADS:
+        table.add_column(head, justify="right")
+    for name, timing in comparison.variants.items():
+        table.add_row(name, *_cells(comparison, timing))
+    for peer in comparison.peers:
+        if peer.timing is not None:
+            table.add_row(peer.name, *_cells(comparison, peer.timing))
+    console = Console()
+    console.print(table)
+    for peer in comparison.peers:
+        console.print(f"{peer.name}: {_account(peer)}", markup=False, highlight=False)
+    if not made and any(peer.name != BARE for peer in comparison.peers):
+        console.print(
+            "Rows of this corpus hold several documents: ours and bare mask them, the other peers"
+            " attend over whole rows. With --made all do the same."
+        )
+    if comparison.cost is not None:
+        lowest, highest = min(comparison.costs), max(comparison.costs)
+        console.print(
+            f"Our loop costs {comparison.cost:+.1%} over the bare one (median of "
+            f"{len(comparison.costs)} alternating pairs, {lowest:+.1%} to {highest:+.1%})."
+        )
+    best = comparison.best_peer
+    if best is not None and best.timing is not None:
+        console.print(
+            f"Best peer: {best.name}. {comparison.variant} / best peer in tokens a second:"
+            f" {comparison.ratio(best.timing):.2f}"
+        )
+
+
+def _title(recipe: Recipe) -> str:
+    assert recipe.model.vocab is not None
+    millions = parameter_count(recipe.model, recipe.model.vocab)["total"] / 1e6
+    return (
+        f"{recipe.run}: {millions:,.1f}M parameters, {recipe.batch.sequences} x"
+        f" {recipe.sequence_length} tokens a step, micro {recipe.batch.micro}, {recipe.precision}"
+    )
+
+
+def _cells(comparison: Comparison, timing: Timing) -> list[str]:
+    return [
+        f"{timing.tokens_per_second:,.0f}",
+        f"{timing.step_seconds:.4f}",
+        "-" if timing.mfu is None else f"{timing.mfu:.1%}",
+        f"{comparison.share(timing):.1%}",
+        "-" if timing.memory_gib is None else f"{timing.memory_gib:.2f}",
+        "-" if timing.compile_seconds is None else f"+{timing.compile_seconds:.1f} s",
+        f"{comparison.ratio(timing):.2f}",
+    ]
+
+
+def _account(peer: Outcome) -> str:
+    """How it ran, or why not, in one line."""
+    tried = [f"out of memory at micro {micro}" for micro in peer.out_of_memory]
+    if peer.timing is None:
+        return "; ".join([*tried[:-1], peer.problem or "it was not run"])
+    told = [f"{key}: {value}" for key, value in peer.given.items()]
+    return "; ".join([*tried, f"micro {peer.micro}", *told])
+
+
+def plot(recipe: Recipe, comparison: Comparison, file: Path) -> None:
+    """Draw tokens a second of everyone; without matplotlib only say so.
+
+    Raises RecipeError where the file cannot be written.
+    """
+    if find_spec("matplotlib") is None:
+        Console().print(f"{file}: not drawn, as matplotlib is not installed")
+        return
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    rates = {name: timing.tokens_per_second for name, timing in comparison.variants.items()}
+    ours = len(rates)
+    for peer in comparison.peers:
+        if peer.timing is not None:
+            rates[peer.name] = peer.timing.tokens_per_second
+    figure, axes = pyplot.subplots(figsize=(8, 1.2 + 0.45 * len(rates)), layout="constrained")
+    colours = ["tab:blue"] * ours + ["tab:gray"] * (len(rates) - ours)
+    bars = axes.barh(list(rates), list(rates.values()), color=colours)
+    axes.bar_label(bars, fmt="{:,.0f}", padding=3)
+    axes.margins(x=0.15)
+    axes.invert_yaxis()
+    axes.set_xlabel("tokens a second")
+    axes.set_title(_title(recipe), fontsize="medium")
+    try:
+        figure.savefig(file)
+    except (OSError, ValueError) as error:  # ValueError: an ending that names no format
+        raise RecipeError(f"{file}: cannot be drawn: {error}") from error
+    finally:
+        pyplot.close(figure)
