@@ -1,0 +1,98 @@
+"""What one rank holds of the model and of the batch."""
+
+from dataclasses import dataclass
+
+from trainer.errors import RecipeError
+from trainer.recipe import Recipe, parameter_count
+from trainer.recipe.memory import fused_loss
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one rank holds of the model and of the batch."""
+
+    recipe: Recipe
+    micro_batches: int
+    stage: int
+    """Pipeline rank, from 0."""
+    replicas: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of a weight and of an activation."""
+        return 2 if self.recipe.precision == "bf16" else 4
+
+    @property
+    def tensor(self) -> int:
+        """Ranks that share each matrix."""
+        return self.recipe.parallel.tensor
+
+    @property
+    def context(self) -> int:
+        """Ranks that share each sequence."""
+        return self.recipe.parallel.context
+
+    @property
+    def first(self) -> bool:
+        """Whether it holds the embedding."""
+        return self.stage == 0
+
+    @property
+    def last(self) -> bool:
+        """Whether it holds the output layer."""
+        return self.stage == self.recipe.parallel.pipeline - 1
+
+    @property
+    def layers(self) -> int:
+        """Layers that it holds."""
+        return self.recipe.model.layers // self.recipe.parallel.pipeline
+
+    @property
+    def tokens(self) -> int:
+        """Of a micro-batch, in the matrix products."""
+        return self.recipe.batch.micro * self.recipe.sequence_length // self.context
+
+    @property
+    def rows(self) -> int:
+        """Of a micro-batch, in the residual stream: sequence parallelism shares them out."""
+        return self.tokens // self.tensor if self.recipe.parallel.sequence else self.tokens
+
+    @property
+    def vocab(self) -> int:
+        """Rows of the embedding and of the output layer that it holds."""
+        assert self.recipe.model.vocab is not None
+        return self.recipe.model.vocab // self.tensor
+
+    @property
+    def fused(self) -> bool:
+        """Whether the logits of all tokens never exist, as trainer.model.output decides it."""
+        return fused_loss(self.recipe.kernels.loss, self.vocab)
+
+    @property
+    def weights(self) -> int:
+        """Parameters that it holds."""
+        model = self.recipe.model
+        count = parameter_count(model, self.vocab * self.tensor)
+        layer = count["layers"] // model.layers
+        norms = 2 * model.hidden + (2 * model.head_width if model.qk_norm else 0)
+        held = self.layers * ((layer - norms) // self.tensor + norms)
+        table = self.vocab * model.hidden
+        copies = int(self.first) + int(self.last)
+        if model.tied_embeddings and self.first and self.last:
+            copies = 1
+        return held + copies * table + (model.hidden if self.last else 0)
+
+
+def share_of(recipe: Recipe, world_size: int, stage: int) -> Share:
+    """What a rank of pipeline stage `stage` holds.
+
+    Raises RecipeError for what is not predicted: another stage, an unknown vocabulary,
+    a recomputation that is not decided.
+    """
+    if recipe.stage != "pretrain":
+        raise RecipeError(f"stage: {recipe.stage}; bench step predicts and measures pretrain only")
+    if recipe.model.vocab is None:
+        raise RecipeError("model.vocab: none; bench step needs the number, as model.vocab=50304")
+    if recipe.recompute == "auto":
+        raise RecipeError("recompute: auto is decided as a run starts; give bench step a choice")
+    return Share(recipe, recipe.micro_batches(world_size), stage, recipe.data_parallel(world_size))

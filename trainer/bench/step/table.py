@@ -1,0 +1,171 @@
+"""The predicted floor of each part beside the measured time, and where the largest gaps are."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from kernels.bench.run import Run
+from kernels.bench.table import layout, time_text
+from trainer.bench.step.compiled import REST
+from trainer.bench.step.measured import Measured
+from trainer.bench.step.part import Part, Prediction
+
+HEADER = ("part", "phase", "shape", "calls", "floor", "alone", "measured", "gap", "reached")
+IDLE_GOAL = 0.02
+LARGEST = 5
+_GAPS = "launch gaps"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A part of a step; what was measured but not predicted has no part, and a floor of 0."""
+
+    name: str
+    part: Part | None
+    floor_seconds: float
+    alone_seconds: float | None = None
+    """Of a matrix product, all its calls by themselves."""
+    measured_seconds: float | None = None
+
+    @property
+    def gap_seconds(self) -> float | None:
+        """By how much it misses its floor."""
+        return None if self.measured_seconds is None else self.measured_seconds - self.floor_seconds
+
+    @property
+    def reached(self) -> float | None:
+        """The floor as a share of the time that it took."""
+        return self.floor_seconds / self.measured_seconds if self.measured_seconds else None
+
+    def figures(self) -> dict[str, object]:
+        """Everything, for JSON; null for what was not measured."""
+        part = None if self.part is None else asdict(self.part)
+        return {
+            "name": self.name,
+            **{name: getattr(self, name) for name in ("floor_seconds", "alone_seconds")},
+            "measured_seconds": self.measured_seconds,
+            "gap_seconds": self.gap_seconds,
+            "reached": self.reached,
+            "predicted": part,
+        }
+
+
+def rows_of(
+    prediction: Prediction, measured: Measured | None, alone: dict[str, float] | None = None
+) -> list[Row]:
+    """One a part, then what else was measured; the largest gap first, or the largest floor."""
+    alone = alone or {}
+    seconds: dict[str, float] = {}
+    if measured is not None:
+        spent = measured.attribution
+        seconds = {name: total / measured.steps for name, total in spent.rows.items()}
+        seconds[_GAPS] = (spent.window_seconds - spent.union_seconds) / measured.steps
+    parts = list(prediction.parts)
+    grouped = []
+    if REST in seconds:  # of what a compiler fused, the parts have one time together
+        grouped = [part for part in parts if _in_layer(part) and part.name not in seconds]
+        parts = [part for part in parts if part not in grouped]
+    floor = sum(part.floor_seconds(prediction.ceilings) for part in grouped)
+    rows = [
+        Row(
+            *(part.name, part, part.floor_seconds(prediction.ceilings)),
+            alone.get(part.name),
+            None if measured is None else seconds.pop(part.name, 0.0),
+        )
+        for part in parts
+    ]
+    if grouped:
+        names = f"{REST} ({', '.join(part.name for part in grouped)})"
+        rows.append(Row(names, None, floor, None, seconds.pop(REST)))
+    rows += [Row(name, None, 0.0, None, total) for name, total in seconds.items()]
+    return sorted(rows, key=_importance, reverse=True)
+
+
+def _in_layer(part: Part) -> bool:
+    outside = part.name.startswith(("embedding", "final norm"))
+    return part.phase in ("forward", "backward") and not outside
+
+
+def _importance(row: Row) -> float:
+    return row.floor_seconds if row.gap_seconds is None else row.gap_seconds
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The table, and the sum of its columns in the last line."""
+    measured = [row.measured_seconds for row in rows if row.measured_seconds is not None]
+    floor = sum(row.floor_seconds for row in rows)
+    total = Row("all", None, floor, None, sum(measured) if measured else None)
+    return layout([HEADER, *(_cells(row) for row in [*rows, total])])
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    part = row.part
+    about = ("-", "-", "-") if part is None else (part.phase, part.shape, str(part.times))
+    times = (row.floor_seconds, row.alone_seconds, row.measured_seconds, row.gap_seconds)
+    reached = "-" if row.reached is None else f"{row.reached:.0%}"
+    return (row.name, *about, *map(_time, times), reached)
+
+
+def _time(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    return f"-{time_text(-seconds)}" if seconds < 0 else time_text(seconds)
+
+
+def summary(prediction: Prediction, measured: Measured | None, rows: Sequence[Row]) -> list[str]:
+    """What the table comes to, a line a sentence."""
+    seconds = prediction.seconds
+    lines = [
+        f"Predicted: {time_text(seconds)} a step, if every part met its floor and none ran beside "
+        f"another{_mfu(prediction, seconds)}."
+    ]
+    for part in prediction.candidates():
+        saved = time_text(part.spare_seconds(prediction.ceilings))
+        lines.append(f"  {saved} of it less, where {part.mend}: {part.name}")
+    left = seconds - prediction.spare_seconds
+    if left < seconds:
+        lines.append(f"With all of that: {time_text(left)}{_mfu(prediction, left)}.")
+    if measured is None:
+        largest = ", ".join(
+            f"{row.name} ({time_text(row.floor_seconds)})" for row in rows[:LARGEST]
+        )
+        return [*lines, f"Largest floors: {largest}."]
+    taken, share = measured.step_seconds, measured.attribution.idle_share
+    largest = ", ".join(f"{row.name} ({_time(row.gap_seconds)})" for row in rows[:LARGEST])
+    return [
+        *lines,
+        f"Measured: {time_text(taken)} a step{_mfu(prediction, taken)}, the device idle "
+        f"{measured.idle_share:.1%} of it (goal: under {IDLE_GOAL:.0%}); under the profiler "
+        f"{time_text(measured.profiled_step_seconds)} and {share:.1%}, "
+        f"in {measured.attribution.launches // measured.steps} launches.",
+        f"Largest gaps: {largest}.",
+    ]
+
+
+def _mfu(prediction: Prediction, seconds: float) -> str:
+    share = prediction.mfu(seconds)
+    return "" if share is None else f", MFU {share:.1%}"
+
+
+def document(
+    run: Run, prediction: Prediction, measured: Measured | None, rows: Sequence[Row]
+) -> dict[str, object]:
+    """What `--json` writes; null for what was not measured."""
+    seconds, left = prediction.seconds, prediction.seconds - prediction.spare_seconds
+    return {
+        "run": asdict(run),
+        "ceilings": asdict(prediction.ceilings),
+        "peak_flops": prediction.peak,
+        "tokens": prediction.tokens,
+        "flops": prediction.flops,
+        "repeated_flops": prediction.repeated,
+        "predicted": {
+            **{"step_seconds": seconds, "mfu": prediction.mfu(seconds)},
+            **{"spared_step_seconds": left, "spared_mfu": prediction.mfu(left)},
+        },
+        "measured": None
+        if measured is None
+        else {**asdict(measured), "mfu": prediction.mfu(measured.step_seconds)},
+        "idle_share": None if measured is None else measured.idle_share,
+        "profiled_idle_share": None if measured is None else measured.attribution.idle_share,
+        "rows": [row.figures() for row in rows],
+    }
