@@ -238,7 +238,42 @@ def _checkpoint_diff(call: Namespace) -> int:
 def _bench_train(call: Namespace) -> int:
     from trainer.bench.train import bench_command
 
-    bench_command(_recipe(call), call.pairs, _path(call.json_file))
+    bench_command(
+        _recipe(call),
+        call.pairs,
+        _path(call.json_file),
+        peers=call.peers,
+        ours=call.ours,
+        made=call.made,
+        steps=call.steps,
+        plot_file=_path(call.plot),
+        peer_seconds=call.peer_seconds,
+    )
+    return 0
+
+
+def _bench_step(call: Namespace) -> int:
+    from trainer.bench.step.command import step_command
+
+    step_command(
+        _recipe(call),
+        on_cpu=call.on == "cpu",
+        predict_only=call.predict_only,
+        json_file=_path(call.json_file),
+        markdown_file=_path(call.markdown),
+        plot_file=_path(call.plot),
+        trace_file=_path(call.trace),
+        words=(call.recipe, *call.overrides),
+    )
+    return 0
+
+
+def _bench_memory(call: Namespace) -> int:
+    from trainer.bench.memory import memory_command
+
+    memory_command(
+        _recipe(call), gib=call.memory, run=not call.no_run, json_file=_path(call.json_file)
+    )
     return 0
 
 
@@ -251,7 +286,7 @@ def _bench_curation(call: Namespace) -> int:
 
 def _bench_kernels(call: Namespace) -> int:
     from kernels.bench.command import kernels_command
-    from kernels.bench.errors import BenchError, GateFailed
+    from kernels.bench.errors import BenchError, CheckFailed, GateFailed
 
     try:
         kernels_command(
@@ -260,12 +295,13 @@ def _bench_kernels(call: Namespace) -> int:
             compile_only=call.compile_only,
             write=call.write,
             tune=call.tune,
+            check=call.check,
             json_file=_path(call.json_file),
             plots=_path(call.plots),
         )
     except BenchError as error:
         raise RecipeError(str(error)) from error
-    except GateFailed as error:
+    except (CheckFailed, GateFailed) as error:
         raise LyceumError(str(error)) from error
     return 0
 
@@ -303,6 +339,8 @@ _VERBS: dict[str, Verb] = {
     "checkpoint prune": _checkpoint_prune,
     "checkpoint diff": _checkpoint_diff,
     "bench train": _bench_train,
+    "bench step": _bench_step,
+    "bench memory": _bench_memory,
     "bench curation": _bench_curation,
     "bench kernels": _bench_kernels,
     "bench data": _bench_data,

@@ -197,10 +197,50 @@ def _add_checkpoint(verb: Callable[..., _Parser]) -> None:
 
 def _add_bench(verb: Callable[..., _Parser]) -> None:
     branch = _branch(verb("bench", "the benchmarks"))
-    train = verb("bench train", "speed and memory of a recipe, against a bare PyTorch loop", branch)
+    train = verb("bench train", "speed and memory of a recipe, beside other loops", branch)
     _recipe(train)
     train.add_argument("--pairs", type=_positive, default=5, metavar="N", help="alternating pairs")
+    train.add_argument(
+        "--peers",
+        default="bare",
+        metavar="NAMES",
+        help="bare, bare-compiled, transformers-liger, torchtitan, megatron-local: any with"
+        " commas, all, or none",
+    )
+    train.add_argument(
+        "--ours",
+        default="",
+        metavar="NAMES",
+        help="eager, compiled, or both with a comma; none: as the recipe says",
+    )
+    train.add_argument(
+        "--made", action="store_true", help="on made tokens, one document a row: needs no corpus"
+    )
+    train.add_argument("--steps", type=_positive, default=20, metavar="N", help="timed steps a run")
+    train.add_argument(
+        "--peer-seconds",
+        type=_positive,
+        default=600,
+        metavar="S",
+        help="after which a peer is given up",
+    )
     train.add_argument("--json", dest="json_file", metavar="FILE", help="write the figures here")
+    train.add_argument("--plot", metavar="FILE", help="draw tokens a second of all here")
+
+    step = verb("bench step", "a step's parts: the least time of each, and what it took", branch)
+    _recipe(step)
+    step.add_argument("--on", choices=("cpu",), help="measure there; none: on a GPU, if any")
+    step.add_argument("--predict-only", action="store_true", help="run nothing")
+    step.add_argument("--json", dest="json_file", metavar="FILE", help="write the figures here")
+    step.add_argument("--markdown", metavar="FILE", help="write the table here")
+    step.add_argument("--plot", metavar="FILE", help="draw the step there")
+    step.add_argument("--trace", metavar="FILE", help="write a Chrome trace of the step here")
+
+    memory = verb("bench memory", "a step's memory by formula, beside the measured peak", branch)
+    _recipe(memory)
+    memory.add_argument("--memory", type=float, metavar="GIB", help="to fill; none: the device's")
+    memory.add_argument("--no-run", action="store_true", help="the formula only")
+    memory.add_argument("--json", dest="json_file", metavar="FILE", help="write the figures here")
 
     kernels = verb("bench kernels", "our kernels, beside others' and the hardware's limits", branch)
     kernels.add_argument("family", nargs="?", metavar="FAMILY", help="as rms_norm; none: all")
@@ -218,6 +258,9 @@ def _add_bench(verb: Callable[..., _Parser]) -> None:
     )
     mode.add_argument(
         "--tune", action="store_true", help="measure tile sizes and rewrite this GPU's table"
+    )
+    mode.add_argument(
+        "--check", action="store_true", help="hold results and gradients beside fp64, by dtype"
     )
     kernels.add_argument(
         "--write", action="store_true", help="with --compile-only: renew the checked-in readings"

@@ -1,178 +1,146 @@
 """Everything that wants a GPU, in one call: python -m launch.benchmarks.gpu OUT [PART ...] [--dry].
 
-Parts: `kernels` (every kernel's tests, which run on CUDA where there is one), `bench` (`lyceum
-bench kernels`), `curve` (five steps in fp32 on the GPU beside the CPU's), `train` (`lyceum bench
-train` of 162M parameters in bf16, on the machine's own documentation). Ten minutes in all at most.
-Each is a process of its own with a time limit: one that fails or hangs costs no other its result.
-OUT/summary.json is renewed after each part. `--dry` runs every part at its smallest on any machine.
-Never run on a GPU yet.
+The parts stand in `parts`; README.md beside this says what each is. Each is a process of its own
+with a share of `--minutes`, and may use what earlier ones left of theirs: one that fails, hangs or
+lacks a wheel costs no other its result. OUT/summary.json, REPORT.md, all.json and plots.zip are
+renewed after each part. `--dry` runs each at its smallest, on the CPU. Never run on a GPU yet.
 """
 
 import argparse
 import contextlib
-import json
+import gzip
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from pathlib import Path
 
-CURVE_TOLERANCE = 1e-4
-"""Nats over five steps: sums in another order, grown by five updates; wrong kernels differ more."""
+from launch.benchmarks.machine import Machine, describe_machine
+from launch.benchmarks.outcome import Outcome, reason_of
+from launch.benchmarks.parts import SIZES, Part, parts_of, why_not
+from launch.benchmarks.report import write_reports
 
-_CURVE_STEPS = 5
+MOST_BYTES = 15 * 2**20
+"""Of a file that is brought back from a machine: a larger one is packed, or left out."""
 
-
-@dataclass(frozen=True)
-class Part:
-    """One process: what it runs, for how long at most, and what that leaves in OUT."""
-
-    name: str
-    command: list[str]
-    seconds: float
-    leaves: list[str]
+OVERHEAD_SECONDS = 10
+"""For describing the machine, and for reports."""
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a part ended; `exit_code` is null where it ran out of time."""
+def run_parts(
+    parts: Sequence[Part], out: Path, machine: Machine, dry: bool, spare: float = 0.0
+) -> list[Outcome]:
+    """Run one after the other; what they left and how they ended is in OUT after each.
 
-    part: str
-    command: str
-    exit_code: int | None
-    seconds: float
-    leaves: list[str]
-    tail: list[str]
-
-
-def parts_of(out: Path, dry: bool) -> list[Part]:
-    """All parts; at their smallest where `dry`."""
-    lyceum = [sys.executable, "-m", "trainer"]
-    tests = ["tests/kernels/test_glu.py"] if dry else ["tests/kernels"]
-    pytest = [sys.executable, "-m", "pytest", *tests, "-p", "no:cacheprovider"]
-    bench = ["glu"] if dry else []
-    corpus = ["corpus.source=embedded", "corpus.files=[]", "corpus.packages=[stdlib]"]
-    sizes = ["batch.sequences=32", "corpus.vocab=4096"]
-    recipe = ["tiny"] if dry else ["small", *corpus, *sizes]
-    pairs = ["--pairs", "1"]
-    curve = [sys.executable, "-m", "launch.benchmarks.gpu", str(out), "--compare"]
-    return [
-        Part("kernels", [*pytest, f"--junitxml={out / 'kernels.xml'}"], 180, ["kernels.xml"]),
-        Part(
-            "bench",
-            [
-                *lyceum,
-                *("bench", "kernels", *bench, "--sizes", "model"),
-                *("--json", str(out / "bench.json"), "--plots", str(out / "plots")),
-            ],
-            180,
-            ["bench.json"],
-        ),
-        Part("curve", [*curve, "cpu", "cpu" if dry else "cuda"], 120, ["curve.json"]),
-        Part(
-            "train",
-            [*lyceum, "bench", "train", *recipe, *pairs, "--json", str(out / "train.json")],
-            120,
-            ["train.json"],
-        ),
-    ]
-
-
-def run_parts(parts: Sequence[Part], out: Path) -> list[Outcome]:
-    """Run one after the other; OUT/summary.json holds those that ended."""
+    `spare`: seconds beyond the parts' own; each may take from them as much as its own again.
+    """
     out.mkdir(parents=True, exist_ok=True)
     outcomes: list[Outcome] = []
     for part in parts:
-        outcome = _run(part, out)
+        reason = why_not(part, machine, dry)
+        if reason is not None:
+            command = shlex.join(part.command)
+            outcome = Outcome(part.name, command, "not run", reason, None, 0.0, 0.0, [], [])
+            spare += part.seconds
+        else:
+            allowed = part.seconds + min(max(spare, 0.0), part.seconds)
+            outcome = _run(part, out, allowed, dry)
+            spare += part.seconds - outcome.seconds
         outcomes.append(outcome)
-        summary = {"outcomes": [asdict(one) for one in outcomes], "environment": _environment()}
-        (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-        ended = "ran out of time" if outcome.exit_code is None else f"exit {outcome.exit_code}"
-        print(f"{part.name}: {ended} after {outcome.seconds:.0f} s", flush=True)
+        write_reports(out, machine, parts, outcomes, dry)
+        because = f": {outcome.reason}" if outcome.reason else ""
+        print(f"{part.name}: {outcome.state} after {outcome.seconds:.0f} s{because}", flush=True)
     return outcomes
 
 
-def _run(part: Part, out: Path) -> Outcome:
+def _run(part: Part, out: Path, allowed: float, dry: bool) -> Outcome:
+    for name in part.leaves:
+        (out / name).unlink(missing_ok=True)  # of an earlier call
     started = time.monotonic()
     log = out / f"{part.name}.log"
+    environment = {**os.environ, **part.environment}
+    if dry:
+        environment["CUDA_VISIBLE_DEVICES"] = ""
     with log.open("w", encoding="utf-8") as stream:
         process = subprocess.Popen(
-            part.command, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
+            part.command,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=environment,
         )
         code: int | None = None
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            code = process.wait(part.seconds)
-        if code is None:
-            # Its ranks and workers too: they would hold the GPU.
-            os.killpg(process.pid, signal.SIGKILL)
+        try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = process.wait(allowed)
+        finally:
+            # Its ranks and workers too, however it ended: they would hold the GPU.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines += [note for name in part.leaves if (note := _pack(out / name))]
+    state = {None: "out of time", 0: "done"}.get(code, "failed")
     return Outcome(
         part=part.name,
-        command=" ".join(part.command),
+        command=shlex.join(part.command),
+        state=state,  # type: ignore[arg-type]
+        reason=reason_of(code, allowed, lines),
         exit_code=code,
         seconds=time.monotonic() - started,
+        allowed_seconds=allowed,
         leaves=[name for name in part.leaves if (out / name).exists()],
         tail=lines[-20:],
     )
 
 
-def _environment() -> dict[str, object]:
-    """Hardware and versions, from the run's own description; asked in a process of its own."""
-    program = (
-        "import json; from trainer.observe.environment import environment; "
-        "print(json.dumps(environment()))"
-    )
-    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    if answer.returncode != 0:
-        return {"unknown": answer.stderr.splitlines()[-1:]}
-    found: dict[str, object] = json.loads(answer.stdout.splitlines()[-1])
-    return found
-
-
-def compare_curves(out: Path, devices: Sequence[str]) -> float:
-    """Train tiny in fp32 on each device; the largest difference of a loss, also in curve.json."""
-    losses = []
-    for number, device in enumerate(devices):
-        run = out / f"curve-{number}-{device}"
-        keys = [f"run={run}", f"device={device}", f"steps={_CURVE_STEPS}", "resume=auto"]
-        quiet = ["evaluate.every=0", "checkpoint.every=0", "checkpoint.save_final=false"]
-        command = [sys.executable, "-m", "trainer", "train", "tiny", *keys, *quiet]
-        subprocess.run([*command, "schedule.warmup=1"], check=True)
-        lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        losses.append([json.loads(line)["loss"] for line in lines])
-    difference = max(abs(a - b) for a, b in zip(*losses, strict=True))
-    content = {
-        "devices": list(devices),
-        "losses": losses,
-        "largest_difference": difference,
-        "tolerance": CURVE_TOLERANCE,
-    }
-    (out / "curve.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    return difference
+def _pack(path: Path) -> str | None:
+    """Make a file small enough to be brought back; what was done, where something was."""
+    if not path.exists() or path.stat().st_size <= MOST_BYTES:
+        return None
+    if path.suffix != ".gz":
+        packed = path.with_name(f"{path.name}.gz")
+        packed.write_bytes(gzip.compress(path.read_bytes(), 6))
+        if packed.stat().st_size <= MOST_BYTES:
+            path.unlink()
+            return f"{path.name} is packed as {packed.name}"
+        packed.unlink()
+    size = path.stat().st_size / 2**20
+    path.unlink()
+    return f"{path.name} is left out: {size:.0f} MiB are more than {MOST_BYTES / 2**20:.0f}"
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """0 where every chosen part ended well, 1 where one did not."""
+    given = list(sys.argv[1:] if words is None else words)
     parser = argparse.ArgumentParser(prog="python -m launch.benchmarks.gpu")
-    parser.add_argument("out", type=Path)
-    parser.add_argument("parts", nargs="*", metavar="PART")
-    parser.add_argument("--dry", action="store_true", help="every part at its smallest")
-    parser.add_argument("--compare", nargs=2, metavar="DEVICE", help=argparse.SUPPRESS)
-    call = parser.parse_args(words)
-    if call.compare:
-        return int(compare_curves(call.out, call.compare) > CURVE_TOLERANCE)
-    known = parts_of(call.out, call.dry)
+    parser.add_argument("out", type=Path, metavar="OUT")
+    parser.add_argument("parts", nargs="*", metavar="PART", help="none: all")
+    parser.add_argument("--dry", action="store_true", help="every part at its smallest, on the CPU")
+    parser.add_argument("--minutes", type=float, default=10.0, metavar="M", help="in all, at most")
+    parser.add_argument(
+        "--sizes", default=",".join(SIZES), metavar="A,B", help=f"of {', '.join(SIZES)}"
+    )
+    call = parser.parse_intermixed_args(given)
+    sizes = call.sizes.split(",")
+    if wrong := [size for size in sizes if size not in SIZES]:
+        parser.error(f"--sizes: {wrong[0]!r} is unknown; there are {', '.join(SIZES)}")
+    known = parts_of(call.out, call.dry, sizes)
     names = [part.name for part in known]
-    unknown = [name for name in call.parts if name not in names]
-    if unknown:
-        parser.error(f"no part is called {unknown[0]!r}; there are {', '.join(names)}")
+    if wrong := [name for name in call.parts if name not in names]:
+        parser.error(f"no part is called {wrong[0]!r}; there are {', '.join(names)}")
     chosen = [part for part in known if not call.parts or part.name in call.parts]
-    outcomes = run_parts(chosen, call.out)
-    return int(any(outcome.exit_code != 0 for outcome in outcomes))
+    machine = describe_machine(shlex.join(["python", "-m", "launch.benchmarks.gpu", *given]))
+    seconds, wanted = call.minutes * 60 - OVERHEAD_SECONDS, sum(part.seconds for part in chosen)
+    factor = min(1.0, max(seconds, 0.0) / wanted)
+    chosen = [replace(part, seconds=part.seconds * factor) for part in chosen]
+    outcomes = run_parts(chosen, call.out, machine, call.dry, spare=seconds - factor * wanted)
+    print(f"written: {call.out / 'REPORT.md'}")
+    return int(any(outcome.state != "done" for outcome in outcomes))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,161 @@
+"""OUT/REPORT.md, summary.json, all.json and plots.zip: what the parts left, made readable.
+
+A figure that was not measured is "not measured: REASON", never a number.
+"""
+
+import json
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from launch.benchmarks.machine import Machine
+from launch.benchmarks.outcome import Outcome
+from launch.benchmarks.parts import Part
+from launch.benchmarks.tables import section_of
+from launch.benchmarks.unreached import UNREACHED, table_of_unreached
+
+DRY = (
+    "> **A dry run.** Every part ran at its smallest, on the CPU, to show that it runs. "
+    "Its figures mean nothing."
+)
+
+
+def write_reports(
+    out: Path,
+    machine: Machine,
+    parts: Sequence[Part],
+    outcomes: Sequence[Outcome],
+    dry: bool,
+) -> None:
+    """Renew all four files; `parts` are those asked for, `outcomes` those that ended so far."""
+    summary = {
+        "dry": dry,
+        "machine": asdict(machine),
+        "outcomes": [asdict(one) for one in outcomes],
+    }
+    found = {part.name: _json(out, part) for part in parts}
+    _write(out / "summary.json", json.dumps(summary, indent=2) + "\n")
+    _write(out / "all.json", json.dumps({"summary": summary, "parts": found}, indent=1) + "\n")
+    _write(out / "REPORT.md", "\n".join(_report(out, machine, parts, outcomes, dry)) + "\n")
+    with zipfile.ZipFile(out / "plots.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in _plots(out):
+            archive.write(path, path.relative_to(out))
+
+
+def _report(
+    out: Path,
+    machine: Machine,
+    parts: Sequence[Part],
+    outcomes: Sequence[Outcome],
+    dry: bool,
+) -> Iterator[str]:
+    yield "# On a GPU: the same code, close to the limit\n"
+    if dry:
+        yield f"{DRY}\n"
+    yield from _machine(machine)
+    yield from _ceilings(out, outcomes)
+    ended = {one.part: one for one in outcomes}
+    yield "| part | what it shows | ended | seconds | of |\n|---|---|---|---|---|"
+    for part in parts:
+        one = ended.get(part.name)
+        line = "not yet run" if one is None else one.reason or one.state
+        spent = ("-", "-") if one is None else (f"{one.seconds:.0f}", f"{one.allowed_seconds:.0f}")
+        yield f"| {part.name} | {part.about} | {_cell(line)} | {spent[0]} | {spent[1]} |"
+    for part in parts:
+        yield from _section(out, part, ended.get(part.name))
+    plots = [str(path.relative_to(out)) for path in _plots(out)]
+    yield "\n## Plots\n"
+    yield "\n".join(f"- {name}" for name in plots) or "none"
+    yield f"\n## What the CPU tests do not reach\n\n{table_of_unreached(UNREACHED)}"
+
+
+def _machine(machine: Machine) -> Iterator[str]:
+    run, about = machine.run, machine.environment
+    git = about.get("git") or {}
+    dirty = " with changes" if git.get("dirty") else ""
+    packages = {**(about.get("packages") or {}), **run.get("versions", {})}
+    yield f"- GPU: {_gpu(machine)}"
+    yield f"- host: {(about.get('cpu') or {}).get('name')}, {about.get('platform')}"
+    yield f"- Python {run.get('python')}, CUDA {about.get('cuda')}"
+    named = ", ".join(f"{name} {version or 'not installed'}" for name, version in packages.items())
+    yield f"- packages: {named}"
+    yield f"- revision: {git.get('revision')}{dirty}"
+    yield f"- date: {run.get('date')}"
+    yield f"- command: `{run.get('command')}`"
+    if "unknown" in about:
+        yield f"- not all is known of this machine: {about['unknown']}"
+
+
+def _gpu(machine: Machine) -> str:
+    if machine.gpu is None or machine.capability is None:
+        return "none"
+    run, (major, minor) = machine.run, machine.capability
+    return (
+        f"{machine.gpu}, {machine.memory_gib:.0f} GiB, compute capability {major}.{minor}, driver "
+        f"{run.get('driver')}, power limit {run.get('power_limit_watts')} W"
+    )
+
+
+def _ceilings(out: Path, outcomes: Sequence[Outcome]) -> Iterator[str]:
+    path = out / "ceilings.json"
+    done = any(one.part == "ceilings" and one.state == "done" for one in outcomes)
+    if not (done and path.exists()):
+        why = next((one.reason for one in outcomes if one.part == "ceilings"), "not asked for")
+        yield f"- ceilings: not measured: {why}\n"
+        return
+    found = json.loads(path.read_text(encoding="utf-8"))
+    yield (
+        f"- ceilings: {found['bytes_per_second'] / 1e12:.3g} TB/s, "
+        f"{found['flops_per_second'] / 1e12:.3g} TFLOP/s on {found['device']} ({found['source']})\n"
+    )
+
+
+def _section(out: Path, part: Part, outcome: Outcome | None) -> Iterator[str]:
+    yield f"\n## {part.name}: {part.about}\n"
+    if outcome is None:
+        yield "not measured: not yet run"
+        return
+    if outcome.command:
+        yield f"`{outcome.command}`\n"
+    content = _json(out, part)
+    if outcome.state != "done":
+        yield f"not measured: {outcome.reason}\n"
+        if content is None:
+            return
+        yield "What it left before that:\n"
+    elif content is None:
+        yield f"not measured: it left no {part.leaves[0]}"
+        return
+    own = [out / name for name in part.leaves if name.endswith(".md") and (out / name).exists()]
+    if own:
+        yield from (path.read_text(encoding="utf-8") for path in own)
+    else:
+        yield from section_of(part.name, content)
+
+
+def _json(out: Path, part: Part) -> Any:
+    """What the part left, or None: nothing, or half of it."""
+    path = next((out / name for name in part.leaves if name.endswith(".json")), None)
+    if path is None or not path.exists():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
+
+
+def _plots(out: Path) -> list[Path]:
+    return sorted(path for kind in ("*.svg", "*.png") for path in out.rglob(kind))
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all: what is there may be fetched at any time."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

@@ -1,0 +1,52 @@
+"""The measured peak of a training step beside the formula's."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.model.remaking import peaks, sized
+from tests.parity.ranks import on_ranks
+from trainer.bench.memory import memory_command
+from trainer.errors import RecipeError
+from trainer.recipe import Recipe
+
+RUNS: list[dict[str, Any]] = [
+    {},
+    {"precision": "bf16", "batch__micro": 1},
+    {"kernels__loss": "fused", "recompute": ["norms", "swiglu"]},
+    {"kernels__loss": "fused", "precision": "bf16", "recompute": "full"},
+    {"recompute": "mlp", "model__ffn": 1408, "batch__micro": 2},
+    {"recompute": ["attention", "norms"], "precision": "bf16", "model__kv_heads": 2},
+]
+
+
+def test_measured_peaks_are_within_5_percent_of_the_formula() -> None:
+    """Would catch memory that the formula does not know: copies, workspaces, gradients."""
+    recipes = [sized(**keys) for keys in RUNS]
+    for keys, (measured, predicted) in zip(RUNS, on_ranks(1, peaks, recipes)[0], strict=True):
+        assert predicted == pytest.approx(measured, rel=0.05), keys
+
+
+def test_another_recipe_s_formula_is_not_within_5_percent() -> None:
+    """The negative control: without it, states alone could make up the peak."""
+    (kept,), (remade,) = (on_ranks(1, peaks, [sized(**keys)])[0] for keys in (RUNS[0], RUNS[4]))
+    assert abs(kept[1] / remade[0] - 1) > 0.05
+
+
+def test_the_formula_alone_needs_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Would catch a table that asks for a corpus, or for ranks that are not there."""
+    file = tmp_path / "memory.json"
+    recipe = sized(parallel__tensor=2)
+    memory_command(recipe, gib=1.0, run=False, json_file=file)
+    assert "gate_up" in capsys.readouterr().out
+    assert json.loads(file.read_text())["largest_micro"] > 4
+
+
+def test_an_unknown_vocabulary_is_one_line() -> None:
+    """Would catch a stack trace where the vocabulary is the tokenizer's."""
+    keys = sized().model_dump(mode="json")
+    keys["model"]["vocab"] = None
+    with pytest.raises(RecipeError, match=r"set it, as in model\.vocab"):
+        memory_command(Recipe.from_keys(keys), gib=1.0, run=False, json_file=None)
