@@ -203,3 +203,14 @@ def test_parameter_count_equals_that_of_a_model_built_apart(
     shapes += [] if model.tied_embeddings else [(128, 64)]
     expected = sum(shape[0] * (shape[1] if len(shape) == 2 else 1) for shape in shapes)
     assert parameter_count(model, 128)["total"] == expected
+
+
+def test_a_single_replica_shares_nothing(tmp_path: Path) -> None:
+    """Catches a lone GPU that pays for sharding, and two of them that do not share."""
+    for stage, alone in ((0, 0), (1, 0), (2, 0), (3, 3)):
+        recipe = changed(tmp_path, f"zero.stage={stage}")
+        assert recipe.sharding(1) == alone
+        assert recipe.sharding(2) == stage
+    assert changed(tmp_path, "zero.stage=1", "zero.offload=optimizer").sharding(1) == 1
+    assert changed(tmp_path, "zero.stage=1", "parallel.context=2").sharding(2) == 1
+    assert changed(tmp_path, "zero.stage=1", "parallel.tensor=2").sharding(2) == 0

@@ -3,17 +3,19 @@
 import importlib.util
 import json
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
+import trainer.start
 from trainer.bench.attempt import Attempt, NotRunError, attempt
 from trainer.bench.tokens import made_recipe
 from trainer.loop import train
 from trainer.parallel.pipelines import Pipeline, scheduled_by
+from trainer.parallel.zero.sharded import ShardedAdamW
 from trainer.recipe import Recipe
 
 STEPS = 3
@@ -133,10 +135,21 @@ def recipe_of(keys: dict[str, Any], device: torch.device, folder: Path) -> Recip
     return Recipe.from_keys(tree)
 
 
+@contextmanager
+def _sharded() -> Iterator[None]:
+    """Inside: DeepSpeed runs where a single replica would do without it (`Recipe.sharding`)."""
+    chosen = trainer.start.create_optimizer
+    trainer.start.create_optimizer = ShardedAdamW
+    try:
+        yield
+    finally:
+        trainer.start.create_optimizer = chosen
+
+
 def run_losses(recipe: Recipe, corpus: Path, pipeline: Pipeline | None) -> tuple[float, ...]:
     """Train on made tokens as `lyceum train` does, and read each step's loss."""
     forced: AbstractContextManager[None] = scheduled_by(pipeline) if pipeline else nullcontext()
-    with forced:
+    with forced, _sharded() if recipe.zero.stage else nullcontext():
         train(made_recipe(recipe, corpus, STEPS))
     lines = (Path(recipe.run) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return tuple(json.loads(line)["loss"] for line in lines)

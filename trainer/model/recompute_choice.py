@@ -48,6 +48,14 @@ def choose_recompute(recipe: Recipe, layout: Layout) -> str | list[str]:
     }
     chosen = cheapest(peaks, seconds, room)
     _log.info("%s", described(recipe, device, seconds, chosen, peaks[chosen], room))
+    if peaks[chosen] > room:
+        _log.warning(
+            "batch.micro: %d sequences need about %.2f GiB a rank however much is recomputed, and"
+            " there are %.2f; lower it, or set offload=activations",
+            recipe.batch.micro,
+            peaks[chosen] / _GIB,
+            room / _GIB,
+        )
     if chosen == "full":
         return "full"
     return list(chosen) or "none"

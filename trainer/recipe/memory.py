@@ -66,6 +66,8 @@ def memory(recipe: Recipe, world_size: int, vocab: int, device: Device = "cuda")
     `recompute: auto` counts as none. Of a pipeline both ends are looked at: the first stage has the
     most micro-batches in flight, the last one the loss.
     """
+    stage = recipe.zero.model_copy(update={"stage": recipe.sharding(world_size)})
+    recipe = recipe.model_copy(update={"zero": stage})
     if recipe.recompute == "auto":
         recipe = recipe.model_copy(update={"recompute": "none"})
     if recipe.parallel.pipeline == 1:

@@ -31,6 +31,7 @@ class ZeroSection(Section):
     """DeepSpeed ZeRO: what the data-parallel ranks share instead of holding copies."""
 
     stage: Annotated[int, Field(ge=0, le=3)] = 1
-    """0: nothing, 1: optimizer state, 2: and gradients, 3: and parameters."""
+    """0: nothing, 1: optimizer state, 2: and gradients, 3: and parameters. A single replica has
+    nobody to share with: there 1 and 2 are 0."""
     offload: Literal["none", "optimizer"] = "none"
     """`optimizer` keeps the optimizer's state in host memory."""

@@ -102,6 +102,16 @@ class Recipe(Section):
         """Replicas of the model that read different sequences, on `world_size` ranks."""
         return world_size // self.parallel.model_ranks
 
+    def sharding(self, world_size: int) -> int:
+        """The ZeRO stage that runs on `world_size` ranks.
+
+        1 and 2 are 0 where one replica has nobody to share with: our own optimizer then runs, which
+        keeps no second copies and makes no step wait.
+        """
+        alone = self.data_parallel(world_size) * self.parallel.context == 1
+        idle = alone and self.zero.stage < 3 and self.zero.offload == "none"
+        return 0 if idle else self.zero.stage
+
     def micro_batches(self, world_size: int) -> int:
         """Micro-batches that each replica takes through the model a step."""
         return self.batch.sequences // (self.data_parallel(world_size) * self.batch.micro)

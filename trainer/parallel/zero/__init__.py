@@ -49,8 +49,8 @@ class Optimizer(Protocol):
 
 
 def create_optimizer(chunks: list[Any], recipe: Recipe, layout: Layout) -> Optimizer:
-    """AdamW over the chunks' parameters with the recipe's ZeRO stage."""
-    if recipe.zero.stage == 0:
+    """AdamW over the chunks' parameters, sharded as `Recipe.sharding` says."""
+    if recipe.sharding(layout.world_size) == 0:
         from trainer.parallel.zero.replicated import ReplicatedAdamW
 
         return ReplicatedAdamW(chunks, recipe, layout)
