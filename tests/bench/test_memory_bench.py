@@ -44,6 +44,19 @@ def test_the_formula_alone_needs_no_run(tmp_path: Path, capsys: pytest.CaptureFi
     assert json.loads(file.read_text())["largest_micro"] > 4
 
 
+def test_a_gpu_can_be_planned_where_there_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    """Would catch a plan made by the CPU's formula, whose references keep more."""
+    recipe = sized(device="cuda", batch__micro=1)
+    needed = {
+        kind: memory_command(recipe, gib=1.0, run=False, json_file=None)["largest_micro"]
+        for kind, recipe in (("cuda", recipe), ("cpu", sized(batch__micro=1)))
+    }
+    assert needed["cuda"] > needed["cpu"]
+    assert "cuda: a rank" in capsys.readouterr().out
+    with pytest.raises(RecipeError, match=r"^--memory: a GPU that is not here"):
+        memory_command(recipe, gib=None, run=False, json_file=None)
+
+
 def test_an_unknown_vocabulary_is_one_line() -> None:
     """Would catch a stack trace where the vocabulary is the tokenizer's."""
     keys = sized().model_dump(mode="json")

@@ -44,17 +44,15 @@ def memory_command(
     vocab = recipe.model.vocab
     if vocab is None:
         raise RecipeError("model.vocab: is left to a tokenizer; set it, as in model.vocab=32768")
-    device = choose_device(recipe.device)
+    kind, room = _device(recipe, gib, run)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if not run:
         world = max(world, recipe.parallel.model_ranks)
-    recipe.validate_world(world, device.type)
-    kind: Device = "cpu" if device.type == "cpu" else "cuda"
+    recipe.validate_world(world, kind)
     recipe = _decided(recipe) if run else recipe
-    room = device_memory(device) if gib is None else int(gib * _GIB)
     largest = largest_micro(recipe, room, world, vocab, kind)
     console = Console()
-    console.print(_table(recipe, memory(recipe, world, vocab, kind)))
+    console.print(_table(recipe, memory(recipe, world, vocab, kind), kind))
     console.print(f"The largest batch.micro in {room / _GIB:.2f} GiB a rank: {largest}")
     found: dict[str, float | int | None] = {"largest_micro": largest, "room_gib": room / _GIB}
     if run:
@@ -79,6 +77,19 @@ def memory_command(
         except OSError as error:
             raise RecipeError(f"{json_file}: cannot be written: {error.strerror}") from error
     return found
+
+
+def _device(recipe: Recipe, gib: float | None, run: bool) -> tuple[Device, int]:
+    """The kind of device, and the bytes a rank may fill; a GPU that is not here can be planned."""
+    if recipe.device == "cuda" and not run and not torch.cuda.is_available():
+        if gib is None:
+            raise RecipeError(
+                "--memory: a GPU that is not here has to be told by its GiB, as --memory 138"
+            )
+        return "cuda", int(gib * _GIB)
+    device = choose_device(recipe.device)
+    kind: Device = "cpu" if device.type == "cpu" else "cuda"
+    return kind, device_memory(device) if gib is None else int(gib * _GIB)
 
 
 def _decided(recipe: Recipe) -> Recipe:
@@ -160,8 +171,8 @@ def _counted(device: torch.device) -> Iterator[list[float]]:
     found.append(float(most))
 
 
-def _table(recipe: Recipe, needed: Memory) -> Table:
-    title = f"{recipe.run}: a rank's memory by formula, batch.micro {recipe.batch.micro}"
+def _table(recipe: Recipe, needed: Memory, kind: Device) -> Table:
+    title = f"{recipe.run}, {kind}: a rank's memory, batch.micro {recipe.batch.micro}"
     table = Table("part", "GiB", title=title, title_justify="left")
     rows = {
         "weights": needed.weights,

@@ -84,8 +84,10 @@ def create_layout(recipe: Recipe) -> Layout:
 
         use_cpu()
     else:
-        # megatron-core overlaps communication with products only where one queue keeps their order.
-        os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")
+        if recipe.parallel.tensor > 1:
+            # megatron-core overlaps exchanges with products only where one queue keeps their order.
+            # Elsewhere it would hold back copies to the host beside the computation.
+            os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")
         torch.cuda.set_device(device)
     recipe.validate_world(int(os.environ.get("WORLD_SIZE", "1")), device.type)
     _join(device)
