@@ -128,7 +128,8 @@ def _pass_batch(work: Work) -> Passed:
             for box in logical.boxes
         ]
         segments = (batch.position_ids == 0).sum(dim=1).tolist()
-        figures = stage.figures(losses, weight)
+        means = {name: mean.item() for name, mean in losses.figures.items()}
+        figures = stage.figures(means, int(weight))
         return Passed(losses.mean.item(), figures, int(weight), segments, boxes)
     finally:
         leave()
