@@ -6,6 +6,7 @@ import torch
 
 import kernels.dispatch
 import trainer.model.offload
+from tests.nested import nested
 from tests.parity.training import Curve, train_steps
 from trainer.bench.memory import measured_peak
 from trainer.data.batch import Batch
@@ -45,13 +46,7 @@ def sized(**keys: Any) -> Recipe:
         "optimizer": {"lr": 1e-3},
         "zero": {"stage": 0},
     }
-    for key, value in keys.items():
-        section, _, name = key.rpartition("__")
-        if section:
-            tree.setdefault(section, {})[name] = value
-        else:
-            tree[key] = value
-    return Recipe.from_keys(tree)
+    return Recipe.from_keys(nested(tree, keys))
 
 
 def bytes_kept(recipes: list[Recipe]) -> list[tuple[float, float]]:

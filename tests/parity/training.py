@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 import kernels.dispatch
+from tests.nested import nested
 from trainer.data.batch import IGNORE, Batch
 from trainer.model.logical import logical_parameters
 from trainer.model.next_token import NextToken
@@ -54,13 +55,7 @@ def recipe_of(**keys: Any) -> Recipe:
         "optimizer": {"lr": 5e-3, "clip": 0.3},
         "zero": {"stage": 0},
     }
-    for key, value in keys.items():
-        section, _, name = key.rpartition("__")
-        if section:
-            tree.setdefault(section, {})[name] = value
-        else:
-            tree[key] = value
-    return Recipe.from_keys(tree)
+    return Recipe.from_keys(nested(tree, keys))
 
 
 def batch_of(step: int) -> Batch:

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.nested import nested
 from trainer.errors import LyceumError
 from trainer.loop import train
 from trainer.observe import read_metrics
@@ -54,13 +55,7 @@ def recipe_of(run: Path, corpus: Path, **keys: Any) -> Recipe:
             "workers": 1,
         },
     }
-    for key, value in keys.items():
-        section, _, name = key.rpartition("__")
-        if section:
-            tree.setdefault(section, {})[name] = value
-        else:
-            tree[key] = value
-    return Recipe.from_keys(tree)
+    return Recipe.from_keys(nested(tree, keys))
 
 
 def train_here(recipe: Recipe, force: bool = False) -> tuple[str, str] | None:
