@@ -96,7 +96,7 @@ def test_the_micro_batch_does_not_change_the_curve(micro: int) -> None:
         torch.manual_seed(0)
         model = BareModel(CONFIG, sequence_length=24)
         training = BareTraining(micro=size, lr=1e-2)
-        optimizer = bare_optimizer(model, training)
+        optimizer = bare_optimizer(model.named_parameters(), training)
         rows = random_rows()
         curves.append([float(bare_step(model, optimizer, rows, training)) for _ in range(5)])
     assert curves[0] == pytest.approx(curves[1], abs=1e-5)
@@ -106,7 +106,8 @@ def test_the_micro_batch_does_not_change_the_curve(micro: int) -> None:
 def test_only_matrices_decay() -> None:
     """Catches decay groups that differ from the recipe's."""
     training = BareTraining(micro=1, lr=1e-2)
-    decayed, free = bare_optimizer(BareModel(CONFIG, 8), training).param_groups
+    named = BareModel(CONFIG, 8).named_parameters()
+    decayed, free = bare_optimizer(named, training).param_groups
     assert {p.dim() for p in decayed["params"]} == {2}
     assert len(decayed["params"]) == 7 * CONFIG.layers + 1  # and the head
     assert sum(p.dim() == 2 for p in free["params"]) == 1  # the embedding

@@ -8,7 +8,7 @@ names of transformers' LlamaForCausalLM, so that its weights load as they are.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -200,11 +200,16 @@ class BareTraining:
     bf16: bool = False
 
 
-def bare_optimizer(model: BareModel, training: BareTraining) -> torch.optim.AdamW:
-    """Gives torch's fused AdamW with the recipe's decay groups."""
+def bare_optimizer(
+    named: Iterable[tuple[str, nn.Parameter]], training: BareTraining
+) -> torch.optim.AdamW:
+    """Gives torch's fused AdamW over the parameters, with the recipe's decay groups.
+
+    Every Llama's input embedding has "embed" in its name; a tied head is the same parameter.
+    """
     groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
-    for name, parameter in model.named_parameters():
-        embedding = name.startswith("embed_tokens")  # a tied head is the same parameter
+    for name, parameter in named:
+        embedding = "embed" in name
         bias = name.endswith(".bias")
         norm = parameter.dim() == 1 and not bias
         decayed = (

@@ -73,7 +73,7 @@ def time_bare(recipe: Recipe, device: torch.device, steps: int = TIMED_STEPS) ->
     with device:
         model = BareModel(bare_config(recipe, vocab), recipe.sequence_length)
     training = bare_training(recipe)
-    optimizer = bare_optimizer(model, training)
+    optimizer = bare_optimizer(model.named_parameters(), training)
     clock, tokens = StepClock(device), []
     stream = batches(recipe, folders)
     clock.mark()

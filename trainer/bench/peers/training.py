@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from trainer.bench.bare import IGNORE, Rows, micro_batches
+from trainer.bench.bare import IGNORE, Rows, bare_optimizer, micro_batches
+from trainer.bench.bare_recipe import bare_training
 from trainer.bench.peers.peer import Built
 from trainer.recipe import Recipe
 
@@ -39,7 +40,9 @@ class Training:
                 weight.data = weight.data.bfloat16()
                 weight.grad_dtype = torch.float32
         names = [name for name, _ in named]
-        self._optimizer = _optimizer(dict(zip(names, self._masters, strict=True)), recipe)
+        self._optimizer = bare_optimizer(
+            zip(names, self._masters, strict=True), bare_training(recipe)
+        )
 
     def step(self, rows: Rows, lr: float) -> Tensor:
         """One optimizer step on rows [global batch, sequence]; the loss, nats a token, fp32 [].
@@ -69,26 +72,3 @@ class Training:
         if separate:
             with torch.no_grad():
                 torch._foreach_copy_([*self._weights], [*self._masters])
-
-
-def _optimizer(weights: dict[str, nn.Parameter], recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW with the recipe's decay groups; every peer's embedding is called so."""
-    section = recipe.optimizer
-    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
-    for name, weight in weights.items():
-        if weight.dim() == 1:
-            bias = name.endswith(".bias")
-            decayed = section.decay_biases if bias else section.decay_norms
-        else:
-            decayed = section.decay_embeddings or "embed" not in name
-        groups[decayed].append(weight)
-    return torch.optim.AdamW(
-        [
-            {"params": groups[True], "weight_decay": section.weight_decay},
-            {"params": groups[False], "weight_decay": 0.0},
-        ],
-        lr=section.lr,
-        betas=section.betas,
-        eps=section.eps,
-        fused=True,
-    )
