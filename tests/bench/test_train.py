@@ -1,6 +1,7 @@
 """The benchmark's figures are only worth something if both loops do the same work."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,9 @@ def test_made_tokens_need_no_corpus(tmp_path: Path) -> None:
     figures = on_ranks(1, bench_made, tmp_path / "run", tmp_path)[0]
     bare, liger = figures["peers"]
     assert (bare["name"], liger["name"]) == ("bare", "transformers-liger")
-    assert liger["timing"] is None and "CUDA" in liger["problem"]
+    installed = find_spec("liger_kernel") is not None
+    reason = "its kernels need CUDA" if installed else "liger_kernel is not installed"
+    assert liger["timing"] is None and liger["problem"].startswith(reason)
     assert figures["best_peer"] == "bare"
     assert figures["ours_over_best"] == pytest.approx(
         figures["ours"]["tokens_per_second"] / figures["bare"]["tokens_per_second"]

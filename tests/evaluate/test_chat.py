@@ -207,6 +207,8 @@ def command(run: Path, *words: str) -> subprocess.Popen[bytes]:
         **{"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE},
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
+        # Who runs tests in the background hands on that interrupts are ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

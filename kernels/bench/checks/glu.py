@@ -49,5 +49,9 @@ def _hold(
     (right,) = torch.autograd.grad(y64, [gate_up64], dy.double())
     # Activation and slope take about ten fp32 operations, each off by half a unit at most.
     allowed = tolerance(dtype) + 10 * torch.finfo(torch.float32).eps
-    yield Held("y", y, y64, allowed)
-    yield Held("dgate_up", found, right, allowed)
+    # An activation below 0 is a gate times the tail of an exponential, whose exponent is rounded;
+    # a slope is a difference of terms of order one. Both may be as small as one likes.
+    gate, up = gate_up64.detach().chunk(2, dim=-1)
+    yield Held("y", y, y64, allowed, scale=(gate * up).abs().max().item())
+    terms = (dy.double() * up).abs().max().item()
+    yield Held("dgate_up", found, right, allowed, scale=terms)
