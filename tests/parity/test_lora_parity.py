@@ -98,7 +98,10 @@ def test_a_stage_without_adapters_is_refused_under_zero() -> None:
     """Catches DeepSpeed's refusal of an empty optimizer on one rank, and the others waiting."""
     keys: dict[str, Any] = {"parallel__pipeline": 2, "lora__targets": ["model.layers.3.*"]}
     with pytest.raises(AssertionError, match=r"RecipeError: lora\.targets: leave a pipeline stage"):
-        on_ranks(2, lora_steps, lora_recipe(zero__stage=1, **keys), 1)
+        on_ranks(4, lora_steps, lora_recipe(zero__stage=1, **keys), 1)
+    # A single replica runs without DeepSpeed, which is then nobody's trouble.
+    alone = on_ranks(2, lora_steps, lora_recipe(zero__stage=1, **keys), 1)
+    assert alone[0].losses == on_ranks(2, lora_steps, lora_recipe(**keys), 1)[0].losses
 
 
 def spoiled(recipe: Recipe) -> Curve:
