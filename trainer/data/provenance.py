@@ -8,8 +8,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from trainer.corpus.reading.files import InputFile, list_files
 from trainer.data.packages import SourceFile, package_versions, resolve_packages, source_files
-from trainer.data.reading.files import InputFile, list_files
 from trainer.errors import RecipeError
 from trainer.recipe import CorpusSection
 

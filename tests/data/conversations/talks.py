@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from trainer.corpus.reading.quarantine import Place
 from trainer.data.conversations.forms import conversation_of
 from trainer.data.conversations.marking import Tokens, mark
 from trainer.data.conversations.records import Example
 from trainer.data.conversations.template import ChatTemplate
 from trainer.data.conversations.turns import Conversation
 from trainer.data.marks import ID_MASK, TARGET
-from trainer.data.reading.quarantine import Place
 from trainer.data.tokenizer import MAIN_FILE, Tokenizer, train_tokenizer
 
 PLACE = Place("talks.jsonl", "line", 7)

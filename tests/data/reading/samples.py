@@ -10,10 +10,10 @@ from typing import Any
 
 import zstandard
 
-from trainer.data.reading.files import list_files
-from trainer.data.reading.quarantine import Quarantine
-from trainer.data.reading.read import read_file
-from trainer.data.reading.record import RawDocument, ReadOptions
+from trainer.corpus.reading.files import list_files
+from trainer.corpus.reading.quarantine import Quarantine
+from trainer.corpus.reading.read import read_file
+from trainer.corpus.reading.record import RawDocument, ReadOptions
 from trainer.recipe.curation import Limits
 
 PACKERS = {"": bytes, ".gz": gzip.compress, ".zst": zstandard.compress}
@@ -52,10 +52,10 @@ def peak_mib(path: Path, code: str = "") -> tuple[float, str]:
     """
     script = f"""
 import resource
-from trainer.data.reading.files import list_files
-from trainer.data.reading.quarantine import Quarantine
-from trainer.data.reading.read import read_file
-from trainer.data.reading.record import ReadOptions
+from trainer.corpus.reading.files import list_files
+from trainer.corpus.reading.quarantine import Quarantine
+from trainer.corpus.reading.read import read_file
+from trainer.corpus.reading.record import ReadOptions
 from trainer.recipe.curation import Limits
 from trainer.errors import DataError
 import gzip, orjson, pyarrow.parquet, pyarrow.compute, pyarrow.types

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.data.reading.samples import PACKERS, options, peak_mib, read, write
-from trainer.data.reading import array
+from trainer.corpus.reading import array
 from trainer.errors import DataError
 
 RECORDS = [

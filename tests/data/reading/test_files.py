@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.data.reading.samples import write
-from trainer.data.reading.files import kind_of, list_files
+from trainer.corpus.reading.files import kind_of, list_files
 from trainer.errors import DataError
 
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.data.reading.samples import PACKERS, lines, options, peak_mib, read, write
-from trainer.data.reading import record as record_module
-from trainer.data.reading.quarantine import Place, Quarantine
-from trainer.data.reading.record import ReadOptions, read_record
+from trainer.corpus.reading import record as record_module
+from trainer.corpus.reading.quarantine import Place, Quarantine
+from trainer.corpus.reading.record import ReadOptions, read_record
 from trainer.errors import DataError
 
 

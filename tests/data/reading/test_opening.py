@@ -11,11 +11,11 @@ import pytest
 import zstandard
 
 from tests.data.reading.samples import PACKERS, lines, options, peak_mib, read, write
-from trainer.data.reading.files import list_files
-from trainer.data.reading.opening import FREE_EXPANSION, check_expansion
-from trainer.data.reading.quarantine import Quarantine
-from trainer.data.reading.read import read_file
-from trainer.data.reading.record import ReadOptions
+from trainer.corpus.reading.files import list_files
+from trainer.corpus.reading.opening import FREE_EXPANSION, check_expansion
+from trainer.corpus.reading.quarantine import Quarantine
+from trainer.corpus.reading.read import read_file
+from trainer.corpus.reading.record import ReadOptions
 from trainer.errors import DataError
 from trainer.recipe.curation import Limits
 

@@ -8,7 +8,7 @@ import pyarrow.parquet as parquet
 import pytest
 
 from tests.data.reading.samples import options, peak_mib, read, write
-from trainer.data.reading.record import ReadOptions
+from trainer.corpus.reading.record import ReadOptions
 from trainer.errors import DataError
 
 

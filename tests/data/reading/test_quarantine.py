@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.data.reading.samples import lines, write
-from trainer.data.reading.files import list_files
-from trainer.data.reading.quarantine import ROWS_KEPT, Place, Quarantine, Tally
-from trainer.data.reading.read import read_file
-from trainer.data.reading.record import ReadOptions
+from trainer.corpus.reading.files import list_files
+from trainer.corpus.reading.quarantine import ROWS_KEPT, Place, Quarantine, Tally
+from trainer.corpus.reading.read import read_file
+from trainer.corpus.reading.record import ReadOptions
 from trainer.errors import DataError
 
 

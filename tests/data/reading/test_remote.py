@@ -18,10 +18,10 @@ from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
 
 from tests.data.reading.samples import PACKERS, lines, options, read
-from trainer.data.reading.files import InputFile, list_files
-from trainer.data.reading.quarantine import Quarantine
-from trainer.data.reading.read import read_file
-from trainer.data.reading.record import ReadOptions
+from trainer.corpus.reading.files import InputFile, list_files
+from trainer.corpus.reading.quarantine import Quarantine
+from trainer.corpus.reading.read import read_file
+from trainer.corpus.reading.record import ReadOptions
 from trainer.errors import DataError
 
 CONTENT = lines(*({"id": f"d{number}", "text": f"text {number} " * 20} for number in range(2000)))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.data.reading.samples import PACKERS, options, peak_mib, read, write
-from trainer.data.reading.unicode import wide_unicode
+from trainer.corpus.reading.unicode import wide_unicode
 
 
 @pytest.mark.parametrize("packing", PACKERS)

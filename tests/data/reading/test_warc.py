@@ -11,8 +11,8 @@ from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
 from tests.data.reading.samples import PACKERS, options, peak_mib, read, write
-from trainer.data.reading import html
-from trainer.data.reading.html import decode_page
+from trainer.corpus.reading import html
+from trainer.corpus.reading.html import decode_page
 from trainer.errors import DataError
 
 PROSE = "The heron stood in the shallow water and waited for a fish. " * 6

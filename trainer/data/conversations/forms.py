@@ -17,9 +17,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from trainer.corpus.reading.quarantine import Place
 from trainer.data.conversations.records import Example
 from trainer.data.conversations.turns import Conversation, Message, check_turns
-from trainer.data.reading.quarantine import Place
 from trainer.errors import DataError
 
 ROLES = {

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from trainer.corpus.reading.quarantine import Place
 from trainer.data.conversations.forms import (
     fields_of,
     messages_of,
@@ -29,7 +30,6 @@ from trainer.data.conversations.records import Example
 from trainer.data.conversations.template import ChatTemplate
 from trainer.data.conversations.turns import Conversation, Message, check_turns, content_hash
 from trainer.data.marks import GOOD, SEGMENT
-from trainer.data.reading.quarantine import Place
 from trainer.errors import DataError
 
 

@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trainer.data.reading.array import raw_elements
-from trainer.data.reading.files import InputFile, kind_of, list_files
-from trainer.data.reading.jsonl import raw_lines
-from trainer.data.reading.opening import check_expansion
-from trainer.data.reading.parquet import open_stored
-from trainer.data.reading.quarantine import Oversize, Place
-from trainer.data.reading.record import ReadOptions, quick_loads
-from trainer.data.reading.unicode import unicode_fault
+from trainer.corpus.reading.array import raw_elements
+from trainer.corpus.reading.files import InputFile, kind_of, list_files
+from trainer.corpus.reading.jsonl import raw_lines
+from trainer.corpus.reading.opening import check_expansion
+from trainer.corpus.reading.parquet import open_stored
+from trainer.corpus.reading.quarantine import Oversize, Place
+from trainer.corpus.reading.record import ReadOptions, quick_loads
+from trainer.corpus.reading.unicode import unicode_fault
 from trainer.errors import DataError
 
 MIB = 2**20

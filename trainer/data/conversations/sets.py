@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, ParamSpec, TypeVar
 
+from trainer.corpus.reading.quarantine import Place
 from trainer.data.conversations.forms import conversation_of
 from trainer.data.conversations.marking import (
     Counts,
@@ -24,7 +25,6 @@ from trainer.data.conversations.preferences import (
 from trainer.data.conversations.records import Example, read_examples
 from trainer.data.conversations.template import ChatTemplate
 from trainer.data.conversations.turns import Conversation, Message
-from trainer.data.reading.quarantine import Place
 from trainer.errors import DataError
 from trainer.recipe.fine_tuning import ConversationsSection
 

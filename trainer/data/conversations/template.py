@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from trainer.corpus.reading.quarantine import Place
 from trainer.data.conversations.continuation import continued
 from trainer.data.conversations.turns import Message
-from trainer.data.reading.quarantine import Place
 from trainer.data.tokenizer import CONFIG_FILE, TURN_END, TURN_START, Tokenizer
 from trainer.errors import DataError, LyceumError, RecipeError
 

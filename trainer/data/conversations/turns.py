@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from trainer.data.reading.quarantine import Place
+from trainer.corpus.reading.quarantine import Place
 from trainer.errors import DataError
 
 

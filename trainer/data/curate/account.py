@@ -6,9 +6,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from trainer.corpus.reading.quarantine import Tally
 from trainer.data.curate.plan import Plan
 from trainer.data.curate.record import LENGTH_BINS, read_counts
-from trainer.data.reading.quarantine import Tally
 
 PLACES_KEPT = 20
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
+from trainer.corpus.reading.unicode import unicode_fault
 from trainer.data.curate.rule import Finding, Outcome, dropped, kept
-from trainer.data.reading.unicode import unicode_fault
 from trainer.recipe.curation import NormalizeRule
 
 if TYPE_CHECKING:

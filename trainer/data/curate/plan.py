@@ -7,14 +7,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from trainer.corpus.reading.files import InputFile
+from trainer.corpus.reading.quarantine import Quarantine
+from trainer.corpus.reading.read import read_file
+from trainer.corpus.reading.record import ReadOptions
 from trainer.data.curate.record import Record
 from trainer.data.curate.staged import Staged
 from trainer.data.docstrings import read_docstrings
 from trainer.data.packages import SourceFile
-from trainer.data.reading.files import InputFile
-from trainer.data.reading.quarantine import Quarantine
-from trainer.data.reading.read import read_file
-from trainer.data.reading.record import ReadOptions
 from trainer.data.writing import write_whole
 from trainer.recipe import CorpusSection
 

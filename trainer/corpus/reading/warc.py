@@ -11,16 +11,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from trainer.data.reading.files import InputFile
-from trainer.data.reading.html import PageReader
-from trainer.data.reading.opening import PlainStream, open_plain
-from trainer.data.reading.quarantine import PREVIEW_BYTES, Oversize, Place, Quarantine
-from trainer.data.reading.record import (
-    RawDocument,
-    ReadOptions,
-    document_id,
-    set_aside_oversize,
-)
+from trainer.corpus.reading.files import InputFile
+from trainer.corpus.reading.html import PageReader
+from trainer.corpus.reading.opening import PlainStream, open_plain
+from trainer.corpus.reading.quarantine import PREVIEW_BYTES, Oversize, Place, Quarantine
+from trainer.corpus.reading.record import RawDocument, ReadOptions, document_id, set_aside_oversize
 from trainer.errors import DataError
 
 MIB = 2**20

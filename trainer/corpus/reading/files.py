@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from trainer.data.reading.remote import filesystem, named_errors, scheme_of
-from trainer.data.reading.unicode import unicode_fault
+from trainer.corpus.reading.remote import filesystem, named_errors, scheme_of
+from trainer.corpus.reading.unicode import unicode_fault
 from trainer.errors import DataError
 
 COMPRESSIONS = (".gz", ".zst")

@@ -2,15 +2,15 @@
 
 from collections.abc import Callable, Iterator
 
-from trainer.data.reading.array import read_array
-from trainer.data.reading.files import InputFile, kind_of
-from trainer.data.reading.html import read_html
-from trainer.data.reading.jsonl import read_jsonl
-from trainer.data.reading.parquet import read_parquet
-from trainer.data.reading.quarantine import Quarantine
-from trainer.data.reading.record import RawDocument, ReadOptions
-from trainer.data.reading.text import read_text
-from trainer.data.reading.warc import read_warc
+from trainer.corpus.reading.array import read_array
+from trainer.corpus.reading.files import InputFile, kind_of
+from trainer.corpus.reading.html import read_html
+from trainer.corpus.reading.jsonl import read_jsonl
+from trainer.corpus.reading.parquet import read_parquet
+from trainer.corpus.reading.quarantine import Quarantine
+from trainer.corpus.reading.record import RawDocument, ReadOptions
+from trainer.corpus.reading.text import read_text
+from trainer.corpus.reading.warc import read_warc
 
 Reader = Callable[[InputFile, ReadOptions, Quarantine], Iterator[RawDocument]]
 READERS: dict[str, Reader] = {

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from trainer.data.reading.files import InputFile
-from trainer.data.reading.opening import check_expansion, open_raw
-from trainer.data.reading.quarantine import Place, Quarantine
-from trainer.data.reading.record import RawDocument, ReadOptions, document_id
+from trainer.corpus.reading.files import InputFile
+from trainer.corpus.reading.opening import check_expansion, open_raw
+from trainer.corpus.reading.quarantine import Place, Quarantine
+from trainer.corpus.reading.record import RawDocument, ReadOptions, document_id
 from trainer.errors import DataError
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO, TypeAlias, cast
 
-from trainer.data.reading.files import UNKNOWN_BYTES, InputFile, kind_of, local_version
-from trainer.data.reading.remote import named_errors, open_remote, scheme_of
+from trainer.corpus.reading.files import UNKNOWN_BYTES, InputFile, kind_of, local_version
+from trainer.corpus.reading.remote import named_errors, open_remote, scheme_of
 from trainer.errors import DataError
 from trainer.recipe.curation import Limits
 

@@ -3,11 +3,11 @@
 import hashlib
 from collections.abc import Iterator
 
-from trainer.data.reading.files import InputFile
-from trainer.data.reading.opening import PlainStream, open_plain
-from trainer.data.reading.quarantine import PREVIEW_BYTES, Oversize, Place, Quarantine
-from trainer.data.reading.record import RawDocument, ReadOptions, set_aside_oversize
-from trainer.data.reading.unicode import BYTE_ORDER_MARK, wide_unicode
+from trainer.corpus.reading.files import InputFile
+from trainer.corpus.reading.opening import PlainStream, open_plain
+from trainer.corpus.reading.quarantine import PREVIEW_BYTES, Oversize, Place, Quarantine
+from trainer.corpus.reading.record import RawDocument, ReadOptions, set_aside_oversize
+from trainer.corpus.reading.unicode import BYTE_ORDER_MARK, wide_unicode
 
 MIB = 2**20
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainer.data.reading.quarantine import Oversize, Place, Quarantine
-from trainer.data.reading.unicode import unicode_fault
+from trainer.corpus.reading.quarantine import Oversize, Place, Quarantine
+from trainer.corpus.reading.unicode import unicode_fault
 from trainer.recipe.curation import Limits
 
 MIB = 2**20

@@ -5,16 +5,12 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
 
-from trainer.data.reading.files import InputFile
-from trainer.data.reading.opening import open_plain
-from trainer.data.reading.quarantine import Oversize, Place, Quarantine
-from trainer.data.reading.record import (
-    RawDocument,
-    ReadOptions,
-    set_aside_oversize,
-)
-from trainer.data.reading.text import read_whole
-from trainer.data.reading.unicode import BYTE_ORDER_MARK, WIDE_MARKS, unicode_fault
+from trainer.corpus.reading.files import InputFile
+from trainer.corpus.reading.opening import open_plain
+from trainer.corpus.reading.quarantine import Oversize, Place, Quarantine
+from trainer.corpus.reading.record import RawDocument, ReadOptions, set_aside_oversize
+from trainer.corpus.reading.text import read_whole
+from trainer.corpus.reading.unicode import BYTE_ORDER_MARK, WIDE_MARKS, unicode_fault
 from trainer.errors import DataError
 
 EXTRACTION_SECONDS = 20
