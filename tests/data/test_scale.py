@@ -10,11 +10,11 @@ import pytest
 import webdataset
 
 from trainer.cli import main
+from trainer.corpus.rules.rule import Finding
 from trainer.data import scale
 from trainer.data.curate import plan
 from trainer.data.curate.duplicates import MATCHES, PAIR, decide, match_range
 from trainer.data.curate.record import Record
-from trainer.data.curate.rule import Finding
 from trainer.data.curate.sketches import PERMUTATIONS, Sketches, array_path, band_count
 from trainer.data.curate.staged import save_array
 from trainer.data.manifest import Manifest, Shard, load_manifest, total_split, write_manifest

@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 from trainer.bench.planted import PASSAGE, Planted, plant
+from trainer.corpus.rules.rule import Rule
 from trainer.data.build import build_corpus
 from trainer.data.curate.record import Record
-from trainer.data.curate.rule import Rule
 from trainer.data.curate.sketches import sketch
 from trainer.data.curate.stages import text_rules
 from trainer.data.docstrings import read_docstrings

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from trainer.corpus.reading.unicode import unicode_fault
+from trainer.corpus.rules.rule import Finding
 from trainer.data.collector import without_collector
-from trainer.data.curate.rule import Finding
 from trainer.data.curate.staged import Staged
 from trainer.data.packages import TOPICS, SourceFile
 from trainer.errors import DataError

@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
-from trainer.data.curate.balance import all_groups, balance_report, count_groups
-from trainer.data.curate.vocabulary import listed
+from trainer.corpus.rules.balance import all_groups, balance_report, count_groups
+from trainer.corpus.rules.vocabulary import listed
 
 AXES = {"gender", "religion", "region", "race", "age"}
 

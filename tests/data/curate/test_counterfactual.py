@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.data.curate.counterfactual import Counterfactual, swap_gender
-from trainer.data.curate.vocabulary import listed, pairs
+from trainer.corpus.rules.counterfactual import Counterfactual, swap_gender
+from trainer.corpus.rules.vocabulary import listed, pairs
 from trainer.recipe.curation import BalanceRule
 
 SWAPPED = [

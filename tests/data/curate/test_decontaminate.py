@@ -12,8 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from trainer.data.curate.decontaminate import Decontaminate, _guard_of
-from trainer.data.curate.guard import opened, rolled, words_of
+from trainer.corpus.rules.decontaminate import Decontaminate, _guard_of, opened, rolled, words_of
 from trainer.errors import DataError, RecipeError
 from trainer.recipe.curation import DecontaminateRule, EvaluationSet
 

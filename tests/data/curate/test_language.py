@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.data.curate.language import LOOKED_AT, Language, _stretches, find_language
-from trainer.data.curate.rule import Finding, Outcome
+from trainer.corpus.rules.language import LOOKED_AT, Language, _stretches, find_language
+from trainer.corpus.rules.rule import Finding, Outcome
 from trainer.errors import RecipeError
 from trainer.recipe.curation import LanguageRule
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from trainer.data.curate.normalize import Normalize
-from trainer.data.curate.rule import Finding, Outcome
+from trainer.corpus.rules.normalize import Normalize
+from trainer.corpus.rules.rule import Finding, Outcome
 from trainer.recipe.curation import NormalizeRule
 
 FORMS = st.sampled_from(["NFC", "NFKC", "none"])

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.data.curate.personal import KINDS, Personal, personal_data
+from trainer.corpus.rules.personal import KINDS, Personal, personal_data
 from trainer.data.docstrings import read_docstrings
 from trainer.data.packages import source_files
 from trainer.recipe.curation import PersonalRule

@@ -20,10 +20,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.data.curate.texts import PROSE, TEXTS
-from trainer.data.curate.quality import quality_rules
-from trainer.data.curate.quality_filters import DUPLICATE_N_GRAMS, TOP_N_GRAMS, filter_of
-from trainer.data.curate.quality_measures import MEASURES
-from trainer.data.curate.rule import Finding, Rule
+from trainer.corpus.rules.quality import quality_rules
+from trainer.corpus.rules.quality_filters import DUPLICATE_N_GRAMS, TOP_N_GRAMS, filter_of
+from trainer.corpus.rules.quality_measures import MEASURES
+from trainer.corpus.rules.rule import Finding, Rule
 from trainer.recipe.curation import (
     C4Quality,
     FineWebQuality,
@@ -362,10 +362,10 @@ warnings.simplefilter("always")
 def refuse(*arguments, **keywords):
     raise AssertionError("reached for the network")
 socket.socket.connect = socket.getaddrinfo = refuse
-from trainer.data.curate.language import Language
-from trainer.data.curate.normalize import Normalize
+from trainer.corpus.rules.language import Language
+from trainer.corpus.rules.normalize import Normalize
 from trainer.data.curate import splitting
-from trainer.data.curate.quality import quality_rules
+from trainer.corpus.rules.quality import quality_rules
 from trainer.recipe.curation import GopherQuality, LanguageRule, NormalizeRule, QualityRules
 quality = quality_rules(QualityRules()) + quality_rules(
     QualityRules(gopher_quality=GopherQuality(minimum_words=0))

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.data.curate.texts import TEXTS
-from trainer.data.curate import splitting
-from trainer.data.curate.splitting import UNLEARNABLE, learn_common_words
+from trainer.corpus.rules import quality_filters as splitting
+from trainer.corpus.rules.quality_filters import UNLEARNABLE, learn_common_words
 
 
 @cache

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from trainer.data.curate.toxicity import Toxicity, vocabulary
-from trainer.data.curate.vocabulary import listed
+from trainer.corpus.rules.toxicity import Toxicity, vocabulary
+from trainer.corpus.rules.vocabulary import listed
 from trainer.errors import DataError, RecipeError
 from trainer.recipe.curation import ToxicityRule
 

@@ -77,7 +77,7 @@ def timings_of(plan: Plan, curation: dict[str, Any]) -> dict[str, dict[str, floa
 def _balance(counts: Counter[str], documents: int) -> list[dict[str, Any]]:
     if not counts:
         return []
-    from trainer.data.curate.balance import balance_report
+    from trainer.corpus.rules.balance import balance_report
 
     return balance_report(counts, documents)
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from trainer.corpus.rules.rule import Finding
 from trainer.data.curate.duplicates import decide, load_removed, match_range
-from trainer.data.curate.rule import Finding
 from trainer.data.curate.staged import Staged, read_staged, staged_at
 from trainer.data.curate.step import (
     STAGED,

@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
-from trainer.data.curate.rule import Finding
+from trainer.corpus.rules.rule import Finding
 from trainer.data.writing import write_whole
 
 AUDIT = "audit"

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from trainer.corpus.rules.quality import MinimumLength
+from trainer.corpus.rules.rule import Rule
 from trainer.data.curate.finish import finish, fit_tokenizer, judge_input, write_bucket
-from trainer.data.curate.length import MinimumLength
 from trainer.data.curate.plan import Plan
 from trainer.data.curate.record import Record
-from trainer.data.curate.rule import Rule
 from trainer.recipe import CorpusSection
 from trainer.recipe.curation import CurationRules
 
@@ -78,9 +78,9 @@ def _rules_behind(section: CorpusSection) -> list[Rule]:
 
 
 def _rules_of_text(rules: CurationRules) -> list[Rule]:
-    from trainer.data.curate.language import Language
-    from trainer.data.curate.normalize import Normalize
-    from trainer.data.curate.quality import quality_rules
+    from trainer.corpus.rules.language import Language
+    from trainer.corpus.rules.normalize import Normalize
+    from trainer.corpus.rules.quality import quality_rules
 
     found: list[Rule] = []
     if rules.normalize is not None:
@@ -93,10 +93,10 @@ def _rules_of_text(rules: CurationRules) -> list[Rule]:
 
 
 def _rules_of_content(rules: CurationRules) -> list[Rule]:
-    from trainer.data.curate.counterfactual import Counterfactual
-    from trainer.data.curate.decontaminate import Decontaminate
-    from trainer.data.curate.personal import Personal
-    from trainer.data.curate.toxicity import Toxicity
+    from trainer.corpus.rules.counterfactual import Counterfactual
+    from trainer.corpus.rules.decontaminate import Decontaminate
+    from trainer.corpus.rules.personal import Personal
+    from trainer.corpus.rules.toxicity import Toxicity
 
     found: list[Rule] = []
     if rules.personal is not None:

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from datatrove.data import Document
 
-from trainer.data.curate.balance import count_groups
+from trainer.corpus.rules.balance import count_groups
+from trainer.corpus.rules.rule import Rule
 from trainer.data.curate.duplicate_steps import DUPLICATES
 from trainer.data.curate.plan import Plan
 from trainer.data.curate.record import Record
-from trainer.data.curate.rule import Rule
 from trainer.data.curate.shuffle import document_key, write_sorted
 from trainer.data.curate.sketches import Sketches
 from trainer.data.curate.staged import LineWriter

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from trainer.data.curate.quality_filters import (
+from trainer.corpus.rules.quality_filters import (
     DUPLICATE_N_GRAMS,
     TOP_N_GRAMS,
     c4_filter,

@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 
-from trainer.data.curate.rule import Finding, Outcome, kept
-from trainer.data.curate.vocabulary import further_words, listed, with_plurals
+from trainer.corpus.rules.rule import Finding, Outcome, kept
+from trainer.corpus.rules.vocabulary import further_words, listed, with_plurals
 from trainer.recipe.curation import ToxicityRule
 
 DISCUSSED_WITHIN = 10

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from trainer.data.curate.phones import Span, phone_numbers
-from trainer.data.curate.rule import Finding, Outcome, dropped
+from trainer.corpus.rules.phones import Span, phone_numbers
+from trainer.corpus.rules.rule import Finding, Outcome, dropped
 from trainer.recipe.curation import PersonalRule
 
 # Letters of scripts that put spaces between words: in Chinese or Japanese text an address may

@@ -5,8 +5,8 @@ import re
 from dataclasses import dataclass
 from functools import cache
 
-from trainer.data.curate.rule import Finding, Outcome, kept
-from trainer.data.curate.vocabulary import pairs
+from trainer.corpus.rules.rule import Finding, Outcome, kept
+from trainer.corpus.rules.vocabulary import pairs
 from trainer.recipe.curation import BalanceRule
 
 # Code, URLs, and pronouns that already name both genders are stepped over whole; the word's

@@ -6,9 +6,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from trainer.data.curate.quality_filters import filter_of
-from trainer.data.curate.quality_measures import has_words, measures_of
-from trainer.data.curate.rule import Finding, Outcome, Rule, dropped, kept
+from trainer.corpus.rules.quality_filters import filter_of
+from trainer.corpus.rules.quality_measures import has_words, measures_of
+from trainer.corpus.rules.rule import Finding, Outcome, Rule, dropped, kept
 from trainer.recipe.curation import (
     C4Quality,
     FineWebQuality,
@@ -143,3 +143,19 @@ def _unsplittable(text: str) -> int | None:
             if len(word) - letters >= SYMBOLS * len(word):
                 return len(word)
     return None
+
+
+@dataclass(frozen=True)
+class MinimumLength:
+    """Drops texts of fewer than `characters`, white space around them not counted; empty ones
+    always.
+    """
+
+    characters: int
+    name: str = "minimum length"
+
+    def __call__(self, text: str, document: str) -> Outcome:
+        """Judge one text by its length."""
+        length = len(text.strip())
+        limit = max(self.characters, 1)
+        return dropped("too short", length, limit) if length < limit else kept(text)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from trainer.data.curate.rule import Outcome, dropped, kept
+from trainer.corpus.rules.rule import Outcome, dropped, kept
 from trainer.errors import RecipeError
 from trainer.recipe.curation import LanguageRule
 

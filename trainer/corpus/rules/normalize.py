@@ -9,7 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from trainer.corpus.reading.unicode import unicode_fault
-from trainer.data.curate.rule import Finding, Outcome, dropped, kept
+from trainer.corpus.rules.rule import Finding, Outcome, dropped, kept
 from trainer.recipe.curation import NormalizeRule
 
 if TYPE_CHECKING:

@@ -6,12 +6,55 @@ limit there is. ABOVE_ZERO stands in for it: no share that is not zero is as sma
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-from trainer.data.curate.splitting import learn_common_words
 from trainer.recipe.curation import C4Quality, FineWebQuality, GopherQuality, GopherRepetition
+
+WORDS_LEARNED = 100_000
+"""Words that are kept: all that common prose has need of. A process is 50 MB larger for them."""
+UNLEARNABLE = "IS_ALPHA"
+"""A word that spaCy, where it is to forget, fails on from the second time on, whereupon datatrove
+takes it out of the text. So as to split as datatrove does, such texts always go the slow way."""
+
+
+@cache
+def learn_common_words() -> None:
+    """Let the splitter of this process keep what it learns, up to WORDS_LEARNED words; later words
+    are forgotten behind each text, as without it.
+    """
+    from datatrove.utils.typeshelper import Languages
+    from datatrove.utils.word_tokenizers import load_word_tokenizer
+
+    splitter = load_word_tokenizer(Languages.english)
+    # The first time is now, lest a text be split otherwise for being the first.
+    splitter.word_tokenize(UNLEARNABLE)
+    spacy = splitter.tokenizer
+    forgetting = spacy.memory_zone
+    learns = False
+
+    @contextmanager
+    def memory_zone(*arguments: Any) -> Iterator[Any]:
+        if learns:
+            yield None
+        else:
+            with forgetting(*arguments) as pool:
+                yield pool
+
+    def deciding(split: Callable[[str], Any]) -> Callable[[str], Any]:
+        def decide_and_split(text: str) -> Any:
+            nonlocal learns
+            learns = UNLEARNABLE not in text and len(spacy.vocab.strings) < WORDS_LEARNED
+            return split(text)
+
+        return decide_and_split
+
+    spacy.memory_zone = memory_zone
+    for name in ("word_tokenize", "sent_tokenize", "span_tokenize"):
+        setattr(splitter, name, deciding(getattr(splitter, name)))
+
 
 ABOVE_ZERO = math.ulp(0.0)
 TOP_N_GRAMS = (2, 3, 4)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from trainer.data.curate.vocabulary import listed
+from trainer.corpus.rules.vocabulary import listed
 
 DOCUMENTS = "documents"
 
