@@ -91,7 +91,7 @@ def _demo(call: Namespace) -> int:
 
 
 def _corpus_build(call: Namespace) -> int:
-    from trainer.data.build import build_from_recipe
+    from trainer.corpus.build.corpus import build_from_recipe
 
     build_from_recipe(_recipe(call), on=call.on)
     return 0

@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from trainer.data.build import build_corpus
+from trainer.corpus.build.corpus import build_corpus
 from trainer.recipe import CorpusSection
 
 WORDS = 20_000

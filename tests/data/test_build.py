@@ -14,9 +14,15 @@ import numpy as np
 import pytest
 import webdataset
 
-from trainer.data import build, partial, writer
-from trainer.data.build import build_corpus, build_from_recipe, corpus_folder, ensure_corpus
-from trainer.data.curate import finish, record, shuffle, sketches
+from trainer.corpus.build import corpus as build
+from trainer.corpus.build import finish, record, shuffle, sketches, writer
+from trainer.corpus.build import unfinished as partial
+from trainer.corpus.build.corpus import (
+    build_corpus,
+    build_from_recipe,
+    corpus_folder,
+    ensure_corpus,
+)
 from trainer.data.curation import load_curation
 from trainer.data.inspect import inspect_corpus
 from trainer.data.manifest import Manifest, load_manifest
@@ -192,7 +198,7 @@ KILLED_IN_THE_FOURTH_SHARD = """
 import json, os, signal, sys
 from pathlib import Path
 from trainer.data import writer
-from trainer.data.build import build_corpus
+from trainer.corpus.build.corpus import build_corpus
 from trainer.recipe import CorpusSection
 
 seal, calls = writer.seal_shard, []

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from tests.data.corpora import random_documents, write_corpus
+from trainer.corpus.build.record import Record
 from trainer.corpus.rules.rule import Finding
 from trainer.data.card import CARD_NAME, data_card, write_card, write_plots
-from trainer.data.curate.record import Record
 from trainer.data.curation import Curation, Lengths, audit_size, load_curation, lost
 from trainer.errors import DataError
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from trainer.data.curate.record import Record
-from trainer.data.curate.staged import Staged
+from trainer.corpus.build.record import Record
+from trainer.corpus.build.staged import Staged
 from trainer.data.docstrings import read_docstrings
 from trainer.data.packages import SourceFile, resolve_packages, source_files
 from trainer.errors import DataError, RecipeError

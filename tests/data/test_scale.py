@@ -10,13 +10,13 @@ import pytest
 import webdataset
 
 from trainer.cli import main
+from trainer.corpus.build import plan
+from trainer.corpus.build.duplicates import MATCHES, PAIR, decide, match_range
+from trainer.corpus.build.record import Record
+from trainer.corpus.build.sketches import PERMUTATIONS, Sketches, array_path, band_count
+from trainer.corpus.build.staged import save_array
 from trainer.corpus.rules.rule import Finding
 from trainer.data import scale
-from trainer.data.curate import plan
-from trainer.data.curate.duplicates import MATCHES, PAIR, decide, match_range
-from trainer.data.curate.record import Record
-from trainer.data.curate.sketches import PERMUTATIONS, Sketches, array_path, band_count
-from trainer.data.curate.staged import save_array
 from trainer.data.manifest import Manifest, Shard, load_manifest, total_split, write_manifest
 from trainer.data.order import shard_order
 from trainer.data.packing import plan_block

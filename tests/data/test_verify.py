@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainer.data.build import build_corpus
+from trainer.corpus.build.corpus import build_corpus
 from trainer.data.manifest import load_manifest
 from trainer.data.shards import file_sha256
 from trainer.data.verify import verify_corpus

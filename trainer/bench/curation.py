@@ -15,11 +15,11 @@ from rich.console import Console
 from rich.table import Table
 
 from trainer.bench.planted import PASSAGE, Planted, plant
+from trainer.corpus.build.chain import text_rules
+from trainer.corpus.build.corpus import build_corpus
+from trainer.corpus.build.record import Record
+from trainer.corpus.build.sketches import sketch
 from trainer.corpus.rules.rule import Rule
-from trainer.data.build import build_corpus
-from trainer.data.curate.record import Record
-from trainer.data.curate.sketches import sketch
-from trainer.data.curate.stages import text_rules
 from trainer.data.docstrings import read_docstrings
 from trainer.data.packages import resolve_packages, source_files
 from trainer.errors import RecipeError

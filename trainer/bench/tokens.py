@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import tokenizers
 
+from trainer.corpus.build.writer import Sample, ShardWriter
 from trainer.data.manifest import Manifest, token_dtype_for, total_split, write_manifest
 from trainer.data.tokenizer import CONFIG_FILE, END_OF_TEXT, MAIN_FILE, Tokenizer
-from trainer.data.writer import Sample, ShardWriter
 from trainer.errors import DataError, RecipeError
 from trainer.recipe import Recipe
 

@@ -5,15 +5,15 @@ import warnings
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from trainer.corpus.build.staged import Staged
 from trainer.corpus.reading.unicode import unicode_fault
 from trainer.corpus.rules.rule import Finding
 from trainer.data.collector import without_collector
-from trainer.data.curate.staged import Staged
 from trainer.data.packages import TOPICS, SourceFile
 from trainer.errors import DataError
 
 if TYPE_CHECKING:
-    from trainer.data.curate.record import Record
+    from trainer.corpus.build.record import Record
 
 LONGEST_DEFAULT = 40
 LONGEST_SIGNATURE = 400

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from trainer.data.curate.record import Record
+from trainer.corpus.build.record import Record
 from trainer.data.docstrings import read_docstrings
 from trainer.data.packages import TOPICS, SourceFile, resolve_packages, source_files
 from trainer.data.summaries import summary_line

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from trainer.corpus.build.unfinished import build_lock
 from trainer.data.manifest import Shard
-from trainer.data.partial import build_lock
 from trainer.data.shards import file_sha256
 from trainer.data.writing import write_whole
 from trainer.errors import DataError

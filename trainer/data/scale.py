@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trainer.data.curate.sketches import PERMUTATIONS, band_count
+from trainer.corpus.build.sketches import PERMUTATIONS, band_count
 
 TASK_BYTES = 256 << 20
 """corpus.task_mib: input of one task, and text of one bucket of the shuffle."""

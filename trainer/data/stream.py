@@ -233,7 +233,7 @@ def corpus_folders(recipe: "Recipe") -> list[Place]:
     if recipe.data.mixture:
         parts = enumerate(recipe.data.mixture)
         return [_folder(recipe, f"data.mixture.{n}.corpus", part.corpus) for n, part in parts]
-    from trainer.data.build import ensure_corpus
+    from trainer.corpus.build.corpus import ensure_corpus
 
     return [ensure_corpus(recipe)]
 

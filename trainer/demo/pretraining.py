@@ -32,7 +32,7 @@ class Scores:
 
 def build_corpus(console: Console, recipe: Recipe) -> Path:
     """The folder of the recipe's own corpus, built if need be, and a look at it."""
-    from trainer.data.build import corpus_folder, ensure_corpus
+    from trainer.corpus.build.corpus import corpus_folder, ensure_corpus
     from trainer.data.inspect import inspect_corpus
 
     assert recipe.corpus is not None, "the demo's recipe says how its corpus is built"

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainer.data.curate.duplicates import decide, load_removed, match_range
-from trainer.data.curate.sketches import SHINGLE_WORDS, WORD, Sketches, band_count, sketch
+from trainer.corpus.build.duplicates import decide, load_removed, match_range
+from trainer.corpus.build.sketches import SHINGLE_WORDS, WORD, Sketches, band_count, sketch
 
 TASK_BITS = 32
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainer.data.curate import shuffle
-from trainer.data.curate.shuffle import (
+from trainer.corpus.build import shuffle
+from trainer.corpus.build.shuffle import (
     KEYS,
     bucket_borders,
     count_range,
@@ -15,7 +15,7 @@ from trainer.data.curate.shuffle import (
     merge_range,
     write_sorted,
 )
-from trainer.data.curate.staged import LineWriter, Staged
+from trainer.corpus.build.staged import LineWriter, Staged
 
 
 def spread(folder: Path, texts: list[str], tasks: int) -> None:

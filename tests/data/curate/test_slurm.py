@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.slurm import absent_programs, slurm_cluster
-from trainer.data.build import build_corpus
+from trainer.corpus.build.corpus import build_corpus
 from trainer.errors import ClusterError, DataError, RecipeError
 from trainer.recipe import CorpusSection
 

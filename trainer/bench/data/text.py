@@ -73,8 +73,8 @@ def bare(workload: TextWorkload) -> Work:
 
 def ours(workload: TextWorkload) -> Work:
     """The builder's way: tokenized, written as shards, indexed, hashed and flushed to disk."""
+    from trainer.corpus.build.writer import write_shards
     from trainer.data.tokenizer import load_tokenizer
-    from trainer.data.writer import write_shards
 
     texts = python_texts(workload.characters)
     tokenizer = load_tokenizer(workload.tokenizer)

@@ -10,14 +10,72 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import multiprocess
+from datatrove.executor import LocalPipelineExecutor, SlurmPipelineExecutor
+from loguru import logger
+
 from trainer import errors
-from trainer.data.curate.plan import FAILED, Plan
-from trainer.data.curate.stages import StageOfBuild, stages
+from trainer.corpus.build.chain import StageOfBuild, stages
+from trainer.corpus.build.plan import FAILED, Plan
 from trainer.data.writing import write_whole
 from trainer.errors import ClusterError, DataError
+
+
+class LocalExecutor(LocalPipelineExecutor):
+    """A pool of processes on this machine; its log goes to files only.
+
+    datatrove's own `run` starts a manager process, which lives on for ever when its parent is
+    killed, and holds the parent's output open. A pool's processes end with their parent.
+    """
+
+    def run(self) -> None:
+        """Run the tasks that have not ended yet."""
+        ranks = self.get_incomplete_ranks(range(self.tasks))
+        if not ranks:
+            return
+        if self.workers == 1:
+            for rank in ranks:
+                deepcopy(self).run_task(rank)
+            return
+        with multiprocess.get_context(self.start_method).Pool(self.workers) as pool:
+            for _ in pool.imap_unordered(self.run_task, ranks):
+                pass
+
+    def run_task(self, rank: int) -> None:
+        """Run one task; in a pool, this is another process."""
+        with _quietly():
+            self._run_for_rank(rank)
+
+
+class SlurmExecutor(SlurmPipelineExecutor):
+    """A job array; datatrove's further job that adds up its own statistics is left out."""
+
+    def launch_job(self) -> None:
+        """Submit the array, and first what it depends on."""
+        with _quietly():
+            super().launch_job()
+
+    def launch_merge_stats(self) -> None:
+        """Nothing: the build keeps its own counts."""
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Datatrove logs to whatever sys.stderr is when a task begins; its log files say the same."""
+    before = sys.stderr
+    logger.remove()
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        sys.stderr = nowhere
+        try:
+            yield
+        finally:
+            sys.stderr = before
+            logger.remove()
+
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +90,7 @@ def run_locally(plan: Plan, advance: Advance) -> None:
 
     Raises the DataError or RecipeError that a task raised.
     """
-    from trainer.data.curate.executors import LocalExecutor
+    from trainer.corpus.build.execute import LocalExecutor
 
     workers = plan.section.workers or len(os.sched_getaffinity(0))
     for stage in stages(plan):
@@ -81,7 +139,7 @@ def run_on_slurm(plan: Plan, advance: Advance) -> None:
 
 
 def _submit(plan: Plan, todo: list[StageOfBuild]) -> list[str]:
-    from trainer.data.curate.executors import SlurmExecutor
+    from trainer.corpus.build.execute import SlurmExecutor
 
     slurm = plan.section.slurm
     assert slurm is not None, "the recipe says what to ask of the cluster"

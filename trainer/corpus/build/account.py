@@ -6,9 +6,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from trainer.corpus.build.plan import Plan
+from trainer.corpus.build.record import LENGTH_BINS, read_counts
 from trainer.corpus.reading.quarantine import Tally
-from trainer.data.curate.plan import Plan
-from trainer.data.curate.record import LENGTH_BINS, read_counts
 
 PLACES_KEPT = 20
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer.data.curate.staged import (
+from trainer.corpus.build.staged import (
     LineWriter,
     Staged,
     load_array,

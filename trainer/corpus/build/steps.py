@@ -8,15 +8,13 @@ from typing import Any
 import numpy as np
 from datatrove.data import Document
 
-from trainer.corpus.rules.balance import count_groups
-from trainer.corpus.rules.rule import Rule
-from trainer.data.curate.duplicate_steps import DUPLICATES
-from trainer.data.curate.plan import Plan
-from trainer.data.curate.record import Record
-from trainer.data.curate.shuffle import document_key, write_sorted
-from trainer.data.curate.sketches import Sketches
-from trainer.data.curate.staged import LineWriter
-from trainer.data.curate.step import (
+from trainer.corpus.build.duplicate_steps import DUPLICATES
+from trainer.corpus.build.plan import Plan
+from trainer.corpus.build.record import Record
+from trainer.corpus.build.shuffle import document_key, write_sorted
+from trainer.corpus.build.sketches import Sketches
+from trainer.corpus.build.staged import LineWriter
+from trainer.corpus.build.step import (
     STAGED,
     Documents,
     Step,
@@ -25,6 +23,8 @@ from trainer.data.curate.step import (
     to_document,
     to_staged,
 )
+from trainer.corpus.rules.balance import count_groups
+from trainer.corpus.rules.rule import Rule
 from trainer.errors import DataError, LyceumError
 
 SKETCHED_AT_ONCE = 512

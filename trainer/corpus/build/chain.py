@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from trainer.corpus.build.finish import finish, fit_tokenizer, judge_input, write_bucket
+from trainer.corpus.build.plan import Plan
+from trainer.corpus.build.record import Record
 from trainer.corpus.rules.quality import MinimumLength
 from trainer.corpus.rules.rule import Rule
-from trainer.data.curate.finish import finish, fit_tokenizer, judge_input, write_bucket
-from trainer.data.curate.plan import Plan
-from trainer.data.curate.record import Record
 from trainer.recipe import CorpusSection
 from trainer.recipe.curation import CurationRules
 
@@ -26,8 +26,8 @@ def stages(plan: Plan) -> list[StageOfBuild]:
     """What is to be done, in order. Each task leaves its files whole or not at all, so that a
     stopped build goes on with the tasks that had not ended.
     """
-    from trainer.data.curate.duplicate_steps import Decide, Match, Unique
-    from trainer.data.curate.steps import Call, Read, Sort, Stage
+    from trainer.corpus.build.duplicate_steps import Decide, Match, Unique
+    from trainer.corpus.build.steps import Call, Read, Sort, Stage
 
     def record(stage: str) -> Record:
         return Record(plan.folder, stage)
@@ -111,6 +111,6 @@ def _rules_of_content(rules: CurationRules) -> list[Rule]:
 
 
 def _judges(plan: Plan, record: Record, rules: list[Rule]) -> list[Any]:
-    from trainer.data.curate.steps import Judge
+    from trainer.corpus.build.steps import Judge
 
     return [Judge(plan, record, rule) for rule in rules]

@@ -11,9 +11,9 @@ import multiprocess
 from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
 
-from trainer.data.curate.plan import FAILED, Plan
-from trainer.data.curate.record import Record
-from trainer.data.curate.staged import Staged
+from trainer.corpus.build.plan import FAILED, Plan
+from trainer.corpus.build.record import Record
+from trainer.corpus.build.staged import Staged
 from trainer.data.writing import write_whole
 from trainer.errors import LyceumError
 

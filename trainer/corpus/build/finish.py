@@ -7,16 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from trainer import __version__
-from trainer.data.curate.account import (
-    curation_of,
-    drops_of,
-    funnel_of,
-    tally_of,
-    timings_of,
-)
-from trainer.data.curate.plan import QUARANTINE, Plan
-from trainer.data.curate.record import AUDIT, read_counts
-from trainer.data.curate.shuffle import KEYS, bucket_borders, merge_range
+from trainer.corpus.build.account import curation_of, drops_of, funnel_of, tally_of, timings_of
+from trainer.corpus.build.plan import QUARANTINE, Plan
+from trainer.corpus.build.record import AUDIT, read_counts
+from trainer.corpus.build.shuffle import KEYS, bucket_borders, merge_range
+from trainer.corpus.build.writer import Record, write_shards
 from trainer.data.manifest import (
     MANIFEST_NAME,
     Manifest,
@@ -26,7 +21,6 @@ from trainer.data.manifest import (
     write_manifest,
 )
 from trainer.data.tokenizer import MAIN_FILE, Tokenizer, load_tokenizer, train_tokenizer
-from trainer.data.writer import Record, write_shards
 from trainer.data.writing import write_whole
 from trainer.errors import DataError
 

@@ -15,9 +15,9 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from trainer.data.curate.plan import Plan, make_plan
-from trainer.data.manifest import Manifest, load_manifest
-from trainer.data.partial import (
+from trainer.corpus.build.plan import Plan, make_plan
+from trainer.corpus.build.provenance import corpus_inputs, corpus_key, corpus_settings, input_files
+from trainer.corpus.build.unfinished import (
     build_lock,
     existing_corpus,
     is_taken,
@@ -25,7 +25,7 @@ from trainer.data.partial import (
     open_partial,
     publish,
 )
-from trainer.data.provenance import corpus_inputs, corpus_key, corpus_settings, input_files
+from trainer.data.manifest import Manifest, load_manifest
 from trainer.data.tokenizer import load_tokenizer
 from trainer.errors import DataError, RecipeError
 from trainer.recipe import CorpusSection, Recipe
@@ -118,7 +118,7 @@ def build_corpus(
 
 
 def _run(plan: Plan, on: Place, progress: bool) -> None:
-    from trainer.data.curate.execute import run_locally, run_on_slurm
+    from trainer.corpus.build.execute import run_locally, run_on_slurm
 
     with _progress(progress) as bar:
         tasks: dict[str, TaskID] = {}

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer.data.curate.sketches import EXACT, load
-from trainer.data.curate.staged import load_array, save_array
+from trainer.corpus.build.sketches import EXACT, load
+from trainer.corpus.build.staged import load_array, save_array
 
 MATCHES, REMOVED = "matches", "removed"
 COMPARED_WITH_ALL = 32

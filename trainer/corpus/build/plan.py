@@ -7,12 +7,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from trainer.corpus.build.record import Record
+from trainer.corpus.build.staged import Staged
 from trainer.corpus.reading.files import InputFile
 from trainer.corpus.reading.quarantine import Quarantine
 from trainer.corpus.reading.read import read_file
 from trainer.corpus.reading.record import ReadOptions
-from trainer.data.curate.record import Record
-from trainer.data.curate.staged import Staged
 from trainer.data.docstrings import read_docstrings
 from trainer.data.packages import SourceFile
 from trainer.data.writing import write_whole

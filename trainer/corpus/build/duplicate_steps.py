@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from trainer.corpus.rules.rule import Finding
-from trainer.data.curate.duplicates import decide, load_removed, match_range
-from trainer.data.curate.staged import Staged, read_staged, staged_at
-from trainer.data.curate.step import (
+from trainer.corpus.build.duplicates import decide, load_removed, match_range
+from trainer.corpus.build.staged import Staged, read_staged, staged_at
+from trainer.corpus.build.step import (
     STAGED,
     Documents,
     Step,
@@ -13,6 +12,7 @@ from trainer.data.curate.step import (
     reported,
     to_document,
 )
+from trainer.corpus.rules.rule import Finding
 
 DUPLICATES = "duplicates"
 

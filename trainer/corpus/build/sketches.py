@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer.data.curate.staged import growing_array, load_array, save_array
+from trainer.corpus.build.staged import growing_array, load_array, save_array
 
 PERMUTATIONS = 128
 SHINGLE_WORDS = 3
