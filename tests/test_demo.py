@@ -108,7 +108,7 @@ def test_the_story_is_told_to_its_end(story: str) -> None:
 def test_the_trigram_reads_what_the_model_read(story: str, folder: Path) -> None:
     """Catches a baseline fitted on more, or on less, than the model consumed."""
     from trainer.data.stream import stream_arguments
-    from trainer.data.trace import trace
+    from trainer.trace import trace
 
     recipe = Recipe.from_yaml((folder / "run" / "recipe.yaml").read_text())
     arguments = stream_arguments(recipe, [folder / "shards"])

@@ -100,7 +100,7 @@ def _corpus_build(call: Namespace) -> int:
 def _corpus_inspect(call: Namespace) -> int:
     from rich import print
 
-    from trainer.data.inspect import inspect_corpus, write_extras
+    from trainer.corpus.inspect.contents import inspect_corpus, write_extras
 
     folder = Path(call.folder)
     # Files first: whoever reads the rest, such as `head`, may leave early.
@@ -110,7 +110,7 @@ def _corpus_inspect(call: Namespace) -> int:
 
 
 def _corpus_find(call: Namespace) -> int:
-    from trainer.data.find import find_command
+    from trainer.corpus.inspect.find import find_command
 
     find_command(Path(call.folder), call.passage, call.exact, call.limit, _path(call.json_file))
     return 0
@@ -124,13 +124,13 @@ def _corpus_scale(call: Namespace) -> int:
 
 
 def _corpus_verify(call: Namespace) -> int:
-    from trainer.data.verify import verify_corpus
+    from trainer.corpus.inspect.verify import verify_corpus
 
     return _verdict(verify_corpus(Path(call.folder)), call.folder)
 
 
 def _corpus_trace(call: Namespace) -> int:
-    from trainer.data.trace import trace_command
+    from trainer.trace import trace_command
 
     trace_command(Path(call.folder), call.step, call.row)
     return 0

@@ -18,7 +18,6 @@ from trainer.data.mixture import stages_of_recipe
 from trainer.data.remote.place import Place
 from trainer.data.shares import changes_of_shares, realised_shares
 from trainer.data.tokenizer import Tokenizer
-from trainer.data.trace import trace
 from trainer.errors import DataError
 from trainer.evaluate.generate import Generator, Sampling, Vocabulary
 from trainer.model.next_token import supervised_in
@@ -28,6 +27,7 @@ from trainer.parallel.zero import Optimizer, StepOutcome
 from trainer.recipe import Recipe
 from trainer.stages import Setting, create_stage
 from trainer.stages.learning_rate import learning_rate
+from trainer.trace import trace
 
 _log = logging.getLogger(__name__)
 

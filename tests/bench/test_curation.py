@@ -7,7 +7,7 @@ import pytest
 
 from trainer.bench.curation import Trial, clean_documents, curation_command, judge, run_trial
 from trainer.bench.planted import PASSAGE, PERSONAL, Planted, plant
-from trainer.data.find import find_passage
+from trainer.corpus.inspect.find import find_passage
 from trainer.data.manifest import load_manifest
 from trainer.data.shards import ShardReader
 from trainer.data.tokenizer import load_tokenizer

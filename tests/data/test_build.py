@@ -23,12 +23,12 @@ from trainer.corpus.build.corpus import (
     corpus_folder,
     ensure_corpus,
 )
-from trainer.data.curation import load_curation
-from trainer.data.inspect import inspect_corpus
+from trainer.corpus.inspect.contents import inspect_corpus
+from trainer.corpus.inspect.curation import load_curation
+from trainer.corpus.inspect.verify import verify_corpus
 from trainer.data.manifest import Manifest, load_manifest
 from trainer.data.shards import ShardReader
 from trainer.data.tokenizer import END_OF_TEXT, load_tokenizer
-from trainer.data.verify import verify_corpus
 from trainer.errors import DataError, RecipeError
 from trainer.recipe import CorpusSection, Recipe
 

@@ -8,9 +8,9 @@ import pytest
 
 from tests.data.corpora import random_documents, write_corpus
 from trainer.corpus.build.record import Record
+from trainer.corpus.inspect.card import CARD_NAME, data_card, write_card, write_plots
+from trainer.corpus.inspect.curation import Curation, Lengths, audit_size, load_curation, lost
 from trainer.corpus.rules.rule import Finding
-from trainer.data.card import CARD_NAME, data_card, write_card, write_plots
-from trainer.data.curation import Curation, Lengths, audit_size, load_curation, lost
 from trainer.errors import DataError
 
 CURATION: dict[str, Any] = {
@@ -214,7 +214,7 @@ def test_a_card_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 
 def test_every_threshold_is_told_though_it_removed_nothing() -> None:
     """Would catch a card that is silent about the controls that no document met."""
-    from trainer.data.card import _thresholds
+    from trainer.corpus.inspect.card import _thresholds
 
     rules = {"quality": {"fineweb": {"short_lines": 0.67}, "c4": None}, "language": None}
     told = "\n".join(_thresholds(rules))

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from tests.data.corpora import write_corpus
 from trainer.cli import main
-from trainer.data import search
-from trainer.data.find import find_command
-from trainer.data.passages import (
+from trainer.corpus.inspect import search
+from trainer.corpus.inspect.find import find_command
+from trainer.corpus.inspect.passages import (
     LEAST_RUN_WORDS,
     Decoded,
     bulk_decoder,
@@ -23,7 +23,7 @@ from trainer.data.passages import (
     longest_runs,
     whole,
 )
-from trainer.data.search import find_passage
+from trainer.corpus.inspect.search import find_passage
 from trainer.data.tokenizer import MAIN_FILE, Tokenizer, train_tokenizer
 from trainer.errors import DataError, RecipeError
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from tests.data.corpora import write_corpus
 from tests.data.test_card import CURATION
 from trainer.cli import main
-from trainer.data.inspect import inspect_corpus
+from trainer.corpus.inspect.contents import inspect_corpus
 from trainer.data.tokenizer import train_tokenizer
 
 TEXT = "A text with [bold]brackets[/bold] in it, and a few words more."

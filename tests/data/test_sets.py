@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 import torch
 
+from trainer.corpus.inspect.contents import inspect_corpus
+from trainer.corpus.inspect.search import find_passage
+from trainer.corpus.inspect.verify import verify_corpus
 from trainer.data.batch import IGNORE, Batch
-from trainer.data.inspect import inspect_corpus
 from trainer.data.manifest import load_manifest
 from trainer.data.references import read_references, reference_folder, write_references
-from trainer.data.search import find_passage
 from trainer.data.sets import ensure_set, told
 from trainer.data.stream import Stream, corpus_folders, stream_arguments
 from trainer.data.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
-from trainer.data.trace import trace
-from trainer.data.verify import verify_corpus
 from trainer.errors import DataError
 from trainer.recipe import Recipe
+from trainer.trace import trace
 
 TOKENIZER = train_tokenizer(["What is it? It is a word and another word."] * 20, 300)
 LENGTH = 64

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from trainer.corpus.build.corpus import build_corpus
+from trainer.corpus.inspect.verify import verify_corpus
 from trainer.data.manifest import load_manifest
 from trainer.data.shards import file_sha256
-from trainer.data.verify import verify_corpus
 from trainer.errors import DataError
 from trainer.recipe import CorpusSection
 

@@ -33,7 +33,7 @@ class Scores:
 def build_corpus(console: Console, recipe: Recipe) -> Path:
     """The folder of the recipe's own corpus, built if need be, and a look at it."""
     from trainer.corpus.build.corpus import corpus_folder, ensure_corpus
-    from trainer.data.inspect import inspect_corpus
+    from trainer.corpus.inspect.contents import inspect_corpus
 
     assert recipe.corpus is not None, "the demo's recipe says how its corpus is built"
     folder = corpus_folder(recipe.corpus, recipe.tokenizer)
@@ -78,8 +78,8 @@ def compare_with_trigram(recipe: Recipe, corpus: Path) -> Scores:
     from trainer.data.loader import validation_batches
     from trainer.data.stream import stream_arguments
     from trainer.data.tokenizer import load_tokenizer
-    from trainer.data.trace import consumed_rows
     from trainer.evaluate.trigram import Trigram, trigrams_of_rows
+    from trainer.trace import consumed_rows
 
     size = load_tokenizer(corpus / "tokenizer").size
     arguments = stream_arguments(recipe, [corpus])

@@ -13,9 +13,10 @@ import torch
 from tests.data.corpora import random_documents, write_corpus
 from tests.data.remote.bound import used
 from tests.data.remote.servers import Fault, WebServer, s3_server, upload, web_server
+from trainer.corpus.inspect.contents import inspect_corpus
+from trainer.corpus.inspect.verify import verify_corpus
 from trainer.data import manifest
 from trainer.data.batch import Batch
-from trainer.data.inspect import inspect_corpus
 from trainer.data.loader import Loader, validation_batches
 from trainer.data.manifest import load_manifest
 from trainer.data.order import shard_order
@@ -26,7 +27,6 @@ from trainer.data.remote.place import place
 from trainer.data.remote.storage import _s3_client
 from trainer.data.stream import Stream
 from trainer.data.tokenizer import load_tokenizer, train_tokenizer
-from trainer.data.verify import verify_corpus
 from trainer.errors import DataError
 from trainer.recipe.data import RemoteSection
 

@@ -122,7 +122,7 @@ def _tokenizer(folder: Path) -> Tokenizer:
 
 def finish(plan: Plan, rank: int) -> None:
     """Write what was done to the documents, the manifest and, last, the data card."""
-    from trainer.data.card import write_card
+    from trainer.corpus.inspect.card import write_card
 
     folder = Path(plan.folder)
     if not (folder / MANIFEST_NAME).is_file():

@@ -5,7 +5,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from trainer.data.curation import Curation, lost
+from trainer.corpus.inspect.curation import Curation, lost
 
 CONTROLS_SHOWN = 15
 LANGUAGES_SHOWN = 10

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainer.data.curation import Curation, load_curation
+from trainer.corpus.inspect.curation import Curation, load_curation
 from trainer.errors import DataError, RecipeError
 
 log = logging.getLogger(__name__)

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainer.data.curation import Curation, audit_size, load_curation, lost
-from trainer.data.funnel_plots import write_plots
+from trainer.corpus.inspect.curation import Curation, audit_size, load_curation, lost
+from trainer.corpus.inspect.funnel_plots import write_plots
 from trainer.data.manifest import Manifest, load_manifest
 from trainer.errors import DataError
 

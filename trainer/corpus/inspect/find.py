@@ -17,8 +17,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from trainer.data.passages import LEAST_RUN_WORDS
-from trainer.data.search import Match, Search, find_passage
+from trainer.corpus.inspect.passages import LEAST_RUN_WORDS
+from trainer.corpus.inspect.search import Match, Search, find_passage
 from trainer.errors import RecipeError
 
 FILE_COLUMNS = 200

@@ -16,9 +16,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from trainer.corpus.inspect.passages import (
+    LEAST_RUN_WORDS,
+    Decoded,
+    Place,
+    bulk_decoder,
+    longest_runs,
+    whole,
+)
 from trainer.data.manifest import Shard, check_tokenizer, load_manifest
 from trainer.data.marks import ID_MASK
-from trainer.data.passages import LEAST_RUN_WORDS, Decoded, Place, bulk_decoder, longest_runs, whole
 from trainer.data.remote.place import local_folder
 from trainer.data.shards import ShardReader
 from trainer.data.tokenizer import load_tokenizer

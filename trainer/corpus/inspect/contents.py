@@ -9,10 +9,10 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from trainer.data.card import write_card
-from trainer.data.curation import audit_size, load_curation
-from trainer.data.curation_tables import curation_tables
-from trainer.data.funnel_plots import plots_command
+from trainer.corpus.inspect.card import write_card
+from trainer.corpus.inspect.curation import audit_size, load_curation
+from trainer.corpus.inspect.funnel_plots import plots_command
+from trainer.corpus.inspect.tables import curation_tables
 from trainer.data.manifest import KINDS, Manifest, Split, load_manifest
 from trainer.data.marks import ID_MASK
 from trainer.data.packing import packing_summary
