@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from trainer.data.conversations.forms import conversation_of
-from trainer.data.conversations.preferences import pair_of
-from trainer.data.conversations.records import read_examples
+from trainer.conversations.forms import conversation_of
+from trainer.conversations.preferences import pair_of
+from trainer.conversations.records import read_examples
 from trainer.data.packages import source_files
 from trainer.data.questions import (
     Documented,

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from trainer.conversations.sets import ensure_set, told
 from trainer.corpus.inspect.contents import inspect_corpus
 from trainer.corpus.inspect.search import find_passage
 from trainer.corpus.inspect.verify import verify_corpus
 from trainer.data.batch import IGNORE, Batch
 from trainer.data.manifest import load_manifest
 from trainer.data.references import read_references, reference_folder, write_references
-from trainer.data.sets import ensure_set, told
 from trainer.data.stream import Stream, corpus_folders, stream_arguments
 from trainer.data.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 from trainer.errors import DataError
@@ -231,7 +231,7 @@ def test_what_was_left_out_is_told(recipe) -> None:
     assert (examples_told["read"], examples_told["used"]) == (6, 4)
     assert (examples_told["dropped_long"], examples_told["malformed"]) == (1, 1)
     assert "sft.jsonl line 6" in examples_told["first_malformed"]
-    from trainer.data.conversations.marking import Counts
+    from trainer.conversations.marking import Counts
 
     line = told("sft.jsonl", Counts(**examples_told))
     assert "4 of 6 examples; 1 too long; 1 malformed" in line and "supervised" in line

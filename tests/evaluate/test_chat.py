@@ -19,8 +19,8 @@ from rich.console import Console
 from tests.parity.ranks import on_ranks
 from tests.training.runs import recipe_of, train_here, write_text
 from tests.training.sets import tuning_recipe, write_sets
-from trainer.data.conversations.template import ChatTemplate
-from trainer.data.conversations.turns import Message
+from trainer.conversations.template import ChatTemplate
+from trainer.conversations.turns import Message
 from trainer.data.tokenizer import train_tokenizer
 from trainer.errors import RecipeError
 from trainer.evaluate import chat as chatting

@@ -15,8 +15,8 @@ from tests.hugging_face.models import make_model
 from tests.parity.ranks import on_ranks
 from tests.training.sets import write_sets
 from trainer.cli import main
-from trainer.data.conversations.template import CHATML
-from trainer.data.conversations.turns import Message
+from trainer.conversations.template import CHATML
+from trainer.conversations.turns import Message
 from trainer.observe import read_metrics
 
 QUESTIONS = ["What is 3?", "Sure?", "tea"]

@@ -32,8 +32,8 @@ from tests.stages.peers import (
     weights_of,
     with_parallel,
 )
+from trainer.conversations.sets import ensure_set
 from trainer.data.batch import IGNORE
-from trainer.data.sets import ensure_set
 from trainer.data.tokenizer import Tokenizer
 
 # TRL speaks of checkpointing in words that transformers is about to leave behind.

@@ -31,7 +31,7 @@ from tests.stages.peers import (
     weights_of,
     with_parallel,
 )
-from trainer.data.sets import ensure_set
+from trainer.conversations.sets import ensure_set
 
 # TRL speaks of checkpointing in words that transformers is about to leave behind.
 pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")

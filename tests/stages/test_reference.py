@@ -9,9 +9,9 @@ import trainer.stages.reference
 from tests.data.conversations.talks import TRAINED
 from tests.parity.ranks import on_ranks
 from tests.stages.peers import Passed, Work, network, pass_batches, set_recipe, weights_of
+from trainer.conversations.sets import ensure_set
 from trainer.data.manifest import Shard
 from trainer.data.references import DONE, read_references, write_references
-from trainer.data.sets import ensure_set
 
 PAIRS = [
     {"prompt": f"What is {number}?", "chosen": f" It is {number}.", "rejected": " No."}

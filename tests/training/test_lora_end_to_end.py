@@ -15,7 +15,7 @@ from tests.parity.ranks import on_ranks
 from tests.training.runs import losses, train_here
 from tests.training.sets import tuning_recipe, write_sets
 from trainer.checkpoint import CheckpointReader, resolve_checkpoint
-from trainer.data.conversations.template import CHATML
+from trainer.conversations.template import CHATML
 from trainer.evaluate.opened import open_model
 from trainer.hugging_face.adapters import export_adapter_command
 from trainer.hugging_face.exporting import export_command

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
+from trainer.conversations.sets import is_set
 from trainer.data.manifest import Split, load_manifest
 from trainer.data.mixture import Stage, stage_at, stages_of_recipe
-from trainer.data.sets import is_set
 from trainer.errors import DataError
 from trainer.recipe import Recipe
 

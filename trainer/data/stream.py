@@ -240,7 +240,7 @@ def corpus_folders(recipe: "Recipe") -> list[Place]:
 
 def _folder(recipe: "Recipe", key: str, source: str) -> Place:
     if recipe.stage != "pretrain":
-        from trainer.data.sets import ensure_set, is_set
+        from trainer.conversations.sets import ensure_set, is_set
 
         if is_set(source):
             return ensure_set(recipe, source)

@@ -76,7 +76,7 @@ def examine(
 def _examine(
     run: Path, recipes: Recipes, files: "QuestionFiles", questions: Sequence[str]
 ) -> dict[str, Any]:
-    from trainer.data.conversations.turns import Message
+    from trainer.conversations.turns import Message
     from trainer.evaluate.chat import Speaker
     from trainer.evaluate.generate import Sampling
     from trainer.evaluate.opened import open_model
@@ -97,8 +97,8 @@ def _examine(
 def _validate(model: "OpenedModel", recipe: Recipe, source: Path) -> tuple[dict[str, float], int]:
     """A stage's own figures on a set that it never trains on, and how many examples these are."""
     from trainer.checkpoint.agreement import Ranks
+    from trainer.conversations.sets import ensure_set
     from trainer.data.manifest import load_manifest
-    from trainer.data.sets import ensure_set
     from trainer.stages import Setting, create_stage
     from trainer.start import on_first_rank
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from rich.console import Console
 
 from trainer.checkpoint.agreement import Ranks
-from trainer.data.conversations.template import ChatTemplate
-from trainer.data.conversations.turns import Message
+from trainer.conversations.template import ChatTemplate
+from trainer.conversations.turns import Message
 from trainer.data.tokenizer import Tokenizer
 from trainer.errors import LyceumError, RecipeError
 from trainer.evaluate.generate import Generator, Sampling, Vocabulary

@@ -6,10 +6,10 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from trainer.data.conversations.marking import Counts
+from trainer.conversations.marking import Counts
+from trainer.conversations.sets import told
 from trainer.data.manifest import load_manifest
 from trainer.data.marks import ID_MASK, TARGET
-from trainer.data.sets import told
 from trainer.data.stream import Stream
 from trainer.data.tokenizer import Tokenizer
 from trainer.stages.stage import Setting

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from trainer.conversations.forms import conversation_of
+from trainer.conversations.marking import Tokens, mark
+from trainer.conversations.records import Example
+from trainer.conversations.template import ChatTemplate
+from trainer.conversations.turns import Conversation
 from trainer.corpus.reading.quarantine import Place
-from trainer.data.conversations.forms import conversation_of
-from trainer.data.conversations.marking import Tokens, mark
-from trainer.data.conversations.records import Example
-from trainer.data.conversations.template import ChatTemplate
-from trainer.data.conversations.turns import Conversation
 from trainer.data.marks import ID_MASK, TARGET
 from trainer.data.tokenizer import MAIN_FILE, Tokenizer, train_tokenizer
 

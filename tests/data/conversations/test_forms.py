@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from tests.data.conversations.talks import PLACE, parse, talk
-from trainer.data.conversations.forms import conversation_of
-from trainer.data.conversations.records import Example
-from trainer.data.conversations.turns import Message
+from trainer.conversations.forms import conversation_of
+from trainer.conversations.records import Example
+from trainer.conversations.turns import Message
 from trainer.errors import DataError
 
 HI, YES = Message("user", "Hi"), Message("assistant", "Yes")

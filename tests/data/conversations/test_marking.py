@@ -24,9 +24,8 @@ from tests.data.conversations.talks import (
     speaking,
     talk,
 )
-from trainer.data.conversations.continuation import continued
-from trainer.data.conversations.marking import count_targets, mark, shorten
-from trainer.data.conversations.template import ChatTemplate
+from trainer.conversations.marking import count_targets, mark, shorten
+from trainer.conversations.template import ChatTemplate, continued
 from trainer.data.marks import ID_MASK, TARGET
 from trainer.data.tokenizer import END_OF_TEXT, TURN_END, TURN_START, Tokenizer
 from trainer.errors import DataError

@@ -26,10 +26,10 @@ from tests.data.conversations.talks import (
     speaking,
 )
 from tests.data.conversations.test_preferences import segments
-from trainer.data.conversations.marking import Tokens, mark
-from trainer.data.conversations.preferences import mark_pair, pair_of
-from trainer.data.conversations.records import Example
-from trainer.data.conversations.template import CHATML, ChatTemplate
+from trainer.conversations.marking import Tokens, mark
+from trainer.conversations.preferences import mark_pair, pair_of
+from trainer.conversations.records import Example
+from trainer.conversations.template import CHATML, ChatTemplate
 from trainer.data.marks import ID_MASK, TARGET
 from trainer.data.tokenizer import Tokenizer
 

@@ -6,16 +6,11 @@ import numpy as np
 import pytest
 
 from tests.data.conversations.talks import PLACE, TRAINED, shown
-from trainer.data.conversations.marking import Tokens, fits, mark
-from trainer.data.conversations.preferences import (
-    judged_of,
-    mark_judged,
-    mark_pair,
-    pair_of,
-)
-from trainer.data.conversations.records import Example
-from trainer.data.conversations.template import ChatTemplate
-from trainer.data.conversations.turns import Message
+from trainer.conversations.marking import Tokens, fits, mark
+from trainer.conversations.preferences import judged_of, mark_judged, mark_pair, pair_of
+from trainer.conversations.records import Example
+from trainer.conversations.template import ChatTemplate
+from trainer.conversations.turns import Message
 from trainer.data.marks import GOOD, SEGMENT
 from trainer.data.tokenizer import END_OF_TEXT
 from trainer.errors import DataError

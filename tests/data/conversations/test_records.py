@@ -8,7 +8,7 @@ import pyarrow.parquet
 import pytest
 
 from tests.data.reading.samples import PACKERS, lines, write
-from trainer.data.conversations.records import read_examples
+from trainer.conversations.records import read_examples
 from trainer.errors import DataError
 
 TURNS = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes"}]}

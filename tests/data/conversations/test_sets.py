@@ -12,9 +12,9 @@ import pytest
 from tests.data.conversations.talks import TRAINED, shown
 from tests.data.conversations.test_preferences import segments
 from tests.data.reading.samples import lines, write
-from trainer.data.conversations.marking import Counts, Marked
-from trainer.data.conversations.sets import marked_examples
-from trainer.data.conversations.template import ChatTemplate
+from trainer.conversations.examples import marked_examples
+from trainer.conversations.marking import Counts, Marked
+from trainer.conversations.template import ChatTemplate
 from trainer.data.marks import GOOD
 from trainer.errors import DataError
 from trainer.recipe.fine_tuning import ConversationsSection

@@ -20,8 +20,8 @@ from tests.data.conversations.talks import (
     talk,
     with_tokens,
 )
-from trainer.data.conversations.marking import mark
-from trainer.data.conversations.template import CHATML, ChatTemplate
+from trainer.conversations.marking import mark
+from trainer.conversations.template import CHATML, ChatTemplate
 from trainer.data.tokenizer import TURN_END, Tokenizer, load_tokenizer
 from trainer.errors import DataError, RecipeError
 

@@ -6,10 +6,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from trainer.conversations.template import ChatTemplate, continued
+from trainer.conversations.turns import Conversation, Message
 from trainer.corpus.reading.quarantine import Place
-from trainer.data.conversations.continuation import continued
-from trainer.data.conversations.template import ChatTemplate
-from trainer.data.conversations.turns import Conversation, Message
 from trainer.data.marks import ID_MASK, TARGET
 from trainer.data.tokenizer import Tokenizer
 from trainer.errors import DataError

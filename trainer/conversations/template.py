@@ -1,15 +1,36 @@
 """The chat template: how a conversation is written as one text."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from trainer.conversations.turns import Message
 from trainer.corpus.reading.quarantine import Place
-from trainer.data.conversations.continuation import continued
-from trainer.data.conversations.turns import Message
 from trainer.data.tokenizer import CONFIG_FILE, TURN_END, TURN_START, Tokenizer
 from trainer.errors import DataError, LyceumError, RecipeError
+
+Encode = Callable[[str], list[int]]
+
+
+def continued(encode: Encode, text: str) -> list[int]:
+    """The ids of a text behind another one, which is encoded by itself, as a prompt is.
+
+    A tokenizer of SentencePiece's kind puts a space before every text, which does not stand in the
+    middle of one. There the text is encoded behind a line break, and the line break's ids are taken
+    away again.
+    """
+    if not text or not _puts_space(encode):
+        return encode(text)
+    line_break = encode("\n")
+    ids = encode("\n" + text)
+    return ids[len(line_break) :] if ids[: len(line_break)] == line_break else encode(text)
+
+
+def _puts_space(encode: Encode) -> bool:
+    line_break, behind = encode("\n"), encode("\nx")
+    return behind[: len(line_break)] == line_break and behind[len(line_break) :] != encode("x")
+
 
 CHATML = """\
 {%- if tools %}

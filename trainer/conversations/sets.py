@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import trainer
+from trainer.conversations.examples import marked_examples
+from trainer.conversations.marking import Counts, Marked
+from trainer.conversations.template import ChatTemplate
 from trainer.corpus.build.unfinished import build_lock
 from trainer.corpus.build.writer import Sample, ShardWriter
 from trainer.corpus.reading.files import InputFile, list_files
-from trainer.data.conversations.marking import Counts, Marked
-from trainer.data.conversations.sets import marked_examples
-from trainer.data.conversations.template import ChatTemplate
 from trainer.data.manifest import MANIFEST_NAME, Manifest, Shard, total_split, write_manifest
 from trainer.data.tokenizer import load_tokenizer
 from trainer.errors import DataError, RecipeError

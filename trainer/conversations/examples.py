@@ -4,9 +4,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, ParamSpec, TypeVar
 
-from trainer.corpus.reading.quarantine import Place
-from trainer.data.conversations.forms import conversation_of
-from trainer.data.conversations.marking import (
+from trainer.conversations.forms import conversation_of
+from trainer.conversations.marking import (
     Counts,
     Marked,
     Tokens,
@@ -15,16 +14,11 @@ from trainer.data.conversations.marking import (
     mark,
     shorten,
 )
-from trainer.data.conversations.preferences import (
-    Judged,
-    judged_of,
-    mark_judged,
-    mark_pair,
-    pair_of,
-)
-from trainer.data.conversations.records import Example, read_examples
-from trainer.data.conversations.template import ChatTemplate
-from trainer.data.conversations.turns import Conversation, Message
+from trainer.conversations.preferences import Judged, judged_of, mark_judged, mark_pair, pair_of
+from trainer.conversations.records import Example, read_examples
+from trainer.conversations.template import ChatTemplate
+from trainer.conversations.turns import Conversation, Message
+from trainer.corpus.reading.quarantine import Place
 from trainer.errors import DataError
 from trainer.recipe.fine_tuning import ConversationsSection
 

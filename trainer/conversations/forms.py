@@ -17,9 +17,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from trainer.conversations.records import Example
+from trainer.conversations.turns import Conversation, Message, check_turns
 from trainer.corpus.reading.quarantine import Place
-from trainer.data.conversations.records import Example
-from trainer.data.conversations.turns import Conversation, Message, check_turns
 from trainer.errors import DataError
 
 ROLES = {

@@ -16,8 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from trainer.corpus.reading.quarantine import Place
-from trainer.data.conversations.forms import (
+from trainer.conversations.forms import (
     fields_of,
     messages_of,
     present,
@@ -25,10 +24,11 @@ from trainer.data.conversations.forms import (
     tools_of,
     with_system,
 )
-from trainer.data.conversations.marking import Tokens, mark
-from trainer.data.conversations.records import Example
-from trainer.data.conversations.template import ChatTemplate
-from trainer.data.conversations.turns import Conversation, Message, check_turns, content_hash
+from trainer.conversations.marking import Tokens, mark
+from trainer.conversations.records import Example
+from trainer.conversations.template import ChatTemplate
+from trainer.conversations.turns import Conversation, Message, check_turns, content_hash
+from trainer.corpus.reading.quarantine import Place
 from trainer.data.marks import GOOD, SEGMENT
 from trainer.errors import DataError
 
