@@ -15,7 +15,7 @@ FLOORS = [
     {"trainer.demo", "trainer.doctor"},
     {"launch"},
     {"trainer.loop", "trainer.watch", "trainer.run", "trainer.start"},
-    {"trainer.plan", "trainer.show"},
+    {"trainer.plan", "trainer.plan.show"},
     {"trainer.stages", "trainer.trace"},
     {"trainer.evaluate", "trainer.hugging_face"},
     {"trainer.checkpoint", "trainer.recovery"},
@@ -131,7 +131,7 @@ def test_command_and_recipe_import_nothing_heavy() -> None:
     light = ("trainer.cli", "trainer.command_line", "trainer.preflight", "trainer.recipe")
     heavy = {"torch", "transformers", "megatron", "deepspeed", "webdataset", "numpy", "tokenizers"}
     for module, path in sources("trainer", "launch"):
-        if module.startswith((*light, "trainer.errors", "trainer.show", "launch")):
+        if module.startswith((*light, "trainer.errors", "trainer.plan.show", "launch")):
             assert not heavy & heavy_at_import(path), module
 
 

@@ -117,7 +117,7 @@ def _corpus_find(call: Namespace) -> int:
 
 
 def _corpus_scale(call: Namespace) -> int:
-    from trainer.data.scale import scale_command
+    from trainer.plan.corpus import scale_command
 
     scale_command(call.text_bytes, call.document_bytes, call.token_bytes)
     return 0
@@ -139,7 +139,7 @@ def _corpus_trace(call: Namespace) -> int:
 def _train(call: Namespace) -> int:
     recipe = _recipe(call)
     if call.show:
-        from trainer.show import show
+        from trainer.plan.show import show
 
         show(recipe, call.nproc)
         return 0

@@ -22,10 +22,10 @@ from trainer.data.tokenizer import Tokenizer, load_tokenizer
 from trainer.errors import LyceumError, RecipeError
 from trainer.hugging_face.importing import KEPT
 from trainer.model.backend import choose_backend, read_choices
-from trainer.model.recompute_choice import choose_recompute
 from trainer.model.transformer import build_model
 from trainer.parallel.layout import Layout, create_layout, leave
 from trainer.parallel.zero import create_optimizer
+from trainer.plan.recompute_choice import choose_recompute
 from trainer.recipe import Recipe, learning_changes
 from trainer.recipe.rules import VOCABULARY_MULTIPLE
 from trainer.recovery import RunLock

@@ -25,7 +25,6 @@ from trainer.observe import (
     Waits,
     WeightsAndBiases,
     disk_warning,
-    estimate,
     matrix_rate,
     memory_gib,
     truncate_metrics,
@@ -34,6 +33,7 @@ from trainer.observe import (
 from trainer.parallel.device import Moment, Readback
 from trainer.parallel.schedule import Losses
 from trainer.parallel.zero import StepOutcome
+from trainer.plan import estimate
 from trainer.run import Counts, Run
 
 

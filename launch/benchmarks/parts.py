@@ -198,12 +198,12 @@ def _installed(module: str) -> bool:
 
 
 def _too_large(part: Part, machine: Machine) -> str | None:
-    """By the formula of trainer.recipe.memory; nothing is known of parts without a recipe."""
+    """By the formula of trainer.plan.memory; nothing is known of parts without a recipe."""
     if part.recipe is None or machine.memory_gib is None:
         return None
     from launch.shipped import find_recipe
+    from trainer.plan.memory import memory
     from trainer.recipe import load_recipe
-    from trainer.recipe.memory import memory
 
     name, keys = part.recipe
     recipe = load_recipe(find_recipe(name), list(keys))

@@ -193,7 +193,7 @@ UNREACHED: tuple[Unreached, ...] = (
     ),
     Unreached(
         "MFU: a share of a peak that is known",
-        "trainer/parallel/peak.py::peak_flops",
+        "trainer/plan/devices.py::peak_flops",
         "a CPU's peak is not known; the names are tested",
         "train-1.2b",
     ),

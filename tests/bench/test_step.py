@@ -14,14 +14,14 @@ from tests.training.runs import recipe_of
 from trainer.bench.step.attribute import UNKNOWN, Attribution
 from trainer.bench.step.command import predict, step_command
 from trainer.bench.step.compiled import REST
-from trainer.bench.step.floors import step_parts
 from trainer.bench.step.measured import Measured
-from trainer.bench.step.part import Part, Prediction, Product
 from trainer.bench.step.rates import raised
-from trainer.bench.step.share import share_of
 from trainer.bench.step.table import markdown, rows_of, summary
 from trainer.cli import main
 from trainer.errors import RecipeError
+from trainer.plan.floors import step_parts
+from trainer.plan.part import Part, Prediction, Product
+from trainer.plan.share import share_of
 from trainer.recipe import Recipe, flops_per_token, parameter_count
 
 PLACE = Path("run"), Path("corpus")

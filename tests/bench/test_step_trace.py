@@ -12,9 +12,9 @@ from tests.training.runs import recipe_of
 from trainer.bench.step.attribute import UNKNOWN, attribute
 from trainer.bench.step.command import step_command
 from trainer.bench.step.compiled import REST, Shapes
-from trainer.bench.step.floors import step_parts
-from trainer.bench.step.share import share_of
 from trainer.bench.step.trace import Span, read_trace
+from trainer.plan.floors import step_parts
+from trainer.plan.share import share_of
 
 
 def event(name: str, kind: str, start: float, length: float, thread: int = 1, **more: Any) -> Any:

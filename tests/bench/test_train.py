@@ -18,8 +18,8 @@ from trainer.bench.peers.process import Outcome
 from trainer.bench.steps import Timing
 from trainer.bench.train import bench_command
 from trainer.errors import DataError, RecipeError
+from trainer.plan.size import flops_per_token
 from trainer.recipe import Recipe, parameter_count
-from trainer.recipe.size import flops_per_token
 
 SCALING = {
     **{"factor": 8.0, "low_frequency_factor": 1.0, "high_frequency_factor": 4.0},

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.data.forecast import epoch_sequences, forecast
 from trainer.data.manifest import Split
 from trainer.data.mixture import Turns, stages_of
 from trainer.errors import DataError
+from trainer.plan.mixture import epoch_sequences, forecast
 
 
 @given(

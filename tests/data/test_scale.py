@@ -16,11 +16,13 @@ from trainer.corpus.build.record import Record
 from trainer.corpus.build.sketches import PERMUTATIONS, Sketches, array_path, band_count
 from trainer.corpus.build.staged import save_array
 from trainer.corpus.rules.rule import Finding
-from trainer.data import scale
 from trainer.data.manifest import Manifest, Shard, load_manifest, total_split, write_manifest
 from trainer.data.order import shard_order
 from trainer.data.packing import plan_block
-from trainer.data.scale import (
+from trainer.data.shards import ShardReader, seal_shard
+from trainer.data.tokenizer import Tokenizer, train_tokenizer
+from trainer.plan import corpus as scale
+from trainer.plan.corpus import (
     MOST_TASKS,
     TextKind,
     audit_bytes,
@@ -45,8 +47,6 @@ from trainer.data.scale import (
     task_count,
     token_count,
 )
-from trainer.data.shards import ShardReader, seal_shard
-from trainer.data.tokenizer import Tokenizer, train_tokenizer
 from trainer.recipe import CorpusSection
 
 SHARD_TOKENS = 2_000

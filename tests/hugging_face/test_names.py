@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from trainer.hugging_face.names import tensor_map
+from trainer.plan.size import parameter_count
 from trainer.recipe.model import ModelSection
-from trainer.recipe.size import parameter_count
 
 SHAPES = {
     "grouped": {"kv_heads": 2},

@@ -14,9 +14,9 @@ from trainer.model.micro_batches import MicroBatches
 from trainer.model.recompute import InPlace
 from trainer.model.transformer import build_model
 from trainer.parallel.layout import create_layout, leave
+from trainer.plan.activations import Device, layer_kept
+from trainer.plan.memory import memory
 from trainer.recipe import Recipe
-from trainer.recipe.activations import Device, layer_kept
-from trainer.recipe.memory import memory
 
 
 def train_moving_all(recipe: Recipe, steps: int) -> Curve:

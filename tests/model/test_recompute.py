@@ -8,7 +8,7 @@ import pytest
 from tests.parity.ranks import on_ranks
 from tests.parity.training import Curve, recipe_of, train_steps
 from trainer.errors import RecipeError
-from trainer.model.recompute_choice import candidates, cheapest
+from trainer.plan.recompute_choice import candidates, cheapest
 from trainer.recipe import learning_changes
 
 PARTS: list[tuple[int, dict[str, Any], list[Any]]] = [

@@ -7,7 +7,7 @@ from torch import nn
 from tests.observe.starting import recipe
 from trainer.observe import Throughput, memory_gib
 from trainer.observe.throughput import GIB
-from trainer.parallel.peak import named_peak, peak_flops
+from trainer.plan.devices import named_peak, peak_flops
 from trainer.recipe import flops_per_token, matrix_parameters, parameter_count
 
 CPU = torch.device("cpu")

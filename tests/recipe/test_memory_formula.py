@@ -7,7 +7,7 @@ import pytest
 from kernels.linear_cross_entropy import CHUNK_BYTES as LOSS_CHUNK_BYTES
 from tests.model.remaking import bytes_kept, bytes_kept_on_triton, sized
 from tests.parity.ranks import on_ranks
-from trainer.recipe.memory import CHUNK_BYTES, largest_micro, memory, with_micro
+from trainer.plan.memory import CHUNK_BYTES, largest_micro, memory, with_micro
 
 SETS: list[dict[str, Any]] = [
     {},

@@ -10,11 +10,11 @@ import pytest
 from tests.data.corpora import write_corpus
 from tests.parity.ranks import Died, on_ranks
 from tests.training.runs import losses, recipe_of, train_here, train_until, write_text
-from trainer.data.forecast import mixture_report
 from trainer.data.manifest import load_manifest
 from trainer.observe import read_metrics
+from trainer.plan.mixture import mixture_report
+from trainer.plan.show import show
 from trainer.recipe import Recipe
-from trainer.show import show
 
 BATCH = 8
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-import trainer.model.recompute_choice
+import trainer.plan.recompute_choice
 from tests.parity.ranks import on_ranks
 from tests.training.runs import losses, recipe_of, train_here
+from trainer.plan.memory import memory
 from trainer.recipe import Recipe
-from trainer.recipe.memory import memory
 
 VOCAB = 384
 
@@ -17,7 +17,7 @@ VOCAB = 384
 def in_little_memory(recipe: Recipe, room: float) -> list[str]:
     """Train on a device that has only `room` bytes; what was said of the choice."""
     said: list[str] = []
-    choice = trainer.model.recompute_choice
+    choice = trainer.plan.recompute_choice
     choice.device_memory = lambda _: room
     choice._log.setLevel(logging.INFO)
     handler = logging.Handler()

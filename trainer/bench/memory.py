@@ -17,15 +17,15 @@ from rich.table import Table
 from trainer.data.batch import Batch
 from trainer.errors import RecipeError
 from trainer.model.next_token import NextToken
-from trainer.model.recompute_choice import choose_recompute
 from trainer.model.transformer import build_model
-from trainer.parallel.capacity import device_memory
 from trainer.parallel.layout import Layout, choose_device, create_layout, leave
 from trainer.parallel.schedule import finalize_gradients
 from trainer.parallel.zero import create_optimizer
+from trainer.plan.activations import Device
+from trainer.plan.devices import device_memory
+from trainer.plan.memory import Memory, largest_micro, memory, with_micro
+from trainer.plan.recompute_choice import choose_recompute
 from trainer.recipe import Recipe
-from trainer.recipe.activations import Device
-from trainer.recipe.memory import Memory, largest_micro, memory, with_micro
 
 _GIB = 2**30
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import torch
 
-from trainer.parallel.peak import peak_flops
+from trainer.plan.devices import peak_flops
+from trainer.plan.size import flops_per_token
 from trainer.recipe import Recipe
-from trainer.recipe.size import flops_per_token
 
 WARMUP_STEPS = 5
 TIMED_STEPS = 20
@@ -17,7 +17,7 @@ TIMED_STEPS = 20
 class Timing:
     """One run of one loop: the median step and what it means.
 
-    `flops_per_second` and `mfu` count operations by our formula (trainer.recipe.size), whoever ran;
+    `flops_per_second` and `mfu` count operations by our formula (trainer.plan.size), whoever ran;
     `mfu` is None where the device's peak is unknown. `compile_seconds` is by how much the first
     step was longer than the median one: what is compiled, tuned or allocated once.
     """

@@ -2,7 +2,6 @@
 
 from trainer.observe.callback import Callback, RunStart
 from trainer.observe.environment import write_environment
-from trainer.observe.estimate import Estimate, disk_warning, estimate
 from trainer.observe.log import RankLog
 from trainer.observe.metrics import MetricsWriter, read_metrics, truncate_metrics
 from trainer.observe.profile import Profiler
@@ -12,6 +11,7 @@ from trainer.observe.tensorboard import TensorBoard
 from trainer.observe.throughput import Throughput, matrix_rate, memory_gib
 from trainer.observe.waits import Waits
 from trainer.observe.weights_and_biases import WeightsAndBiases
+from trainer.plan.estimate import Estimate, disk_warning, estimate
 
 __all__ = [
     "Callback",

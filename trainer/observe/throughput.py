@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from trainer.parallel.peak import peak_flops
-from trainer.recipe.size import flops_per_token
+from trainer.plan.devices import peak_flops
+from trainer.plan.size import flops_per_token
 
 if TYPE_CHECKING:
     from trainer.recipe import ModelSection

@@ -1,5 +1,6 @@
 """The recipe: frozen and typed, one file a section; load, override, validate."""
 
+from trainer.plan.size import flops_per_token, matrix_parameters, parameter_count
 from trainer.recipe.batch import BatchSection
 from trainer.recipe.changes import learning_changes
 from trainer.recipe.checkpoint import CheckpointSection, RecoverySection
@@ -13,7 +14,6 @@ from trainer.recipe.observe import KernelsSection, ObserveSection, ProfileSectio
 from trainer.recipe.optimizer import OptimizerSection, ScheduleSection
 from trainer.recipe.parallel import ParallelSection, ZeroSection
 from trainer.recipe.recipe import Recipe
-from trainer.recipe.size import flops_per_token, matrix_parameters, parameter_count
 
 __all__ = [
     "BatchSection",

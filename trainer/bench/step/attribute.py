@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from trainer.bench.step.compiled import PRODUCTS, Shapes
-from trainer.bench.step.part import Part
 from trainer.bench.step.ranges import PREFIX, WINDOW
 from trainer.bench.step.trace import NODE, Span, Trace, union_seconds
+from trainer.plan.part import Part
 
 UNKNOWN = "not attributed"
 _FUSED = "lyceum::linear_cross_entropy"

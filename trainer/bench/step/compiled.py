@@ -5,8 +5,8 @@ Never run on a GPU; the names are those that torch.compile gives to what it call
 
 from collections.abc import Sequence
 
-from trainer.bench.step.part import Part
 from trainer.bench.step.trace import Span
+from trainer.plan.part import Part
 
 PRODUCTS = ("aten::mm", "aten::addmm")
 REST = "compiled layers, other"

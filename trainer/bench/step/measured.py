@@ -18,13 +18,13 @@ import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from trainer.bench.step.attribute import Attribution, attribute
-from trainer.bench.step.part import Part
 from trainer.bench.step.ranges import PREFIX, WINDOW, ranges
 from trainer.bench.step.trace import read_trace
 from trainer.bench.tokens import made_recipe
 from trainer.data.batch import Batch
 from trainer.errors import RecipeError
 from trainer.loop import train
+from trainer.plan.part import Part
 from trainer.recipe import Recipe
 from trainer.run import Run
 

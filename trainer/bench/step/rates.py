@@ -9,8 +9,8 @@ import torch
 
 from kernels.bench.ceilings import H200, Ceilings, measure_ceilings
 from kernels.bench.measure import Clock, GpuClock, HostClock, measure
-from trainer.bench.step.part import Part
-from trainer.parallel.peak import named_peak, peak_flops
+from trainer.plan.devices import named_peak, peak_flops
+from trainer.plan.part import Part
 from trainer.recipe import Recipe
 
 _H200_FP32 = 67e12

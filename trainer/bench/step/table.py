@@ -7,7 +7,7 @@ from kernels.bench.run import Run
 from kernels.bench.table import layout, time_text
 from trainer.bench.step.compiled import REST
 from trainer.bench.step.measured import Measured
-from trainer.bench.step.part import Part, Prediction
+from trainer.plan.part import Part, Prediction
 
 HEADER = ("part", "phase", "shape", "calls", "floor", "alone", "measured", "gap", "reached")
 IDLE_GOAL = 0.02

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from kernels.bench import adamw, attention, cross_entropy, glu, rms_norm, rope
-from trainer.bench.step.part import Part, Product
-from trainer.bench.step.share import Share
+from trainer.plan.part import Part, Product
+from trainer.plan.share import Share
 
 _ADDING = "a product adds to the fp32 gradient itself"
 _MADE_AGAIN = {

@@ -9,9 +9,9 @@ were never compared with one.
 
 from dataclasses import dataclass, field
 
-from trainer.recipe.activations import Device, Sizes, final_norm_kept, layer_kept, shared_kept
+from trainer.plan.activations import Device, Sizes, final_norm_kept, layer_kept, shared_kept
+from trainer.plan.size import parameter_count
 from trainer.recipe.recipe import Recipe
-from trainer.recipe.size import parameter_count
 
 _MASTER, _MOMENTS, _GRADIENT = 4, 8, 4  # bytes a parameter: all fp32, whatever the precision
 

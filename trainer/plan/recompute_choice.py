@@ -13,12 +13,12 @@ from torch import Tensor
 
 import kernels
 from trainer.model.sequence import SequenceLayout, rope_frequencies
-from trainer.parallel.capacity import device_memory
 from trainer.parallel.device import Moment
 from trainer.parallel.layout import Layout
+from trainer.plan.activations import Device, layer_kept
+from trainer.plan.devices import device_memory
+from trainer.plan.memory import memory
 from trainer.recipe import Recipe
-from trainer.recipe.activations import Device, layer_kept
-from trainer.recipe.memory import memory
 from trainer.recipe.recompute import PARTS
 
 _log = logging.getLogger(__name__)

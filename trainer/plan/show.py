@@ -28,7 +28,7 @@ def show(recipe: Recipe, world_size: int | None = None) -> None:
     console.print(_batch_line(recipe, world), soft_wrap=True)
     console.print(_parameter_table(recipe))
     if recipe.data.mixture:
-        from trainer.data.forecast import mixture_report
+        from trainer.plan.mixture import mixture_report
 
         table, lines = mixture_report(recipe)
         console.print(table)

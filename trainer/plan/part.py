@@ -40,7 +40,7 @@ class Part:
     times: int
     """Calls a step."""
     flops: float = 0.0
-    """Operations that the model's count holds (trainer.recipe.size.flops_per_token)."""
+    """Operations that the model's count holds (trainer.plan.size.flops_per_token)."""
     repeated: float = 0.0
     """Operations that make again what was made before: not in the model's count."""
     traffic: float = 0.0

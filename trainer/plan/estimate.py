@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainer.observe.throughput import GIB
+from trainer.plan.memory import memory
 from trainer.recipe import Recipe, flops_per_token, parameter_count
-from trainer.recipe.memory import memory
 
 _MASTER, _MOMENTS = 4, 8  # bytes a parameter in a checkpoint, fp32 whatever the precision
 
@@ -58,7 +58,7 @@ class Estimate:
 def estimate(recipe: Recipe, world_size: int, vocab: int) -> Estimate:
     """What the recipe will need on `world_size` ranks. `vocab`: rows of the embedding.
 
-    Memory by the formula of trainer.recipe.memory, for a GPU unless the recipe's device is the CPU;
+    Memory by the formula of trainer.plan.memory, for a GPU unless the recipe's device is the CPU;
     `activations_gib` is all that the peak of a step takes beyond weights, gradients and optimizer.
     """
     count = parameter_count(recipe.model, vocab)

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from trainer.errors import RecipeError
+from trainer.plan.memory import fused_loss
 from trainer.recipe import Recipe, parameter_count
-from trainer.recipe.memory import fused_loss
 
 
 @dataclass(frozen=True)

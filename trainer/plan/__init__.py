@@ -1,0 +1,1 @@
+"""What will it take: memory, time, disk, parameters and floors, foreseen from the recipe alone."""
