@@ -100,7 +100,7 @@ def parts_of(out: Path, dry: bool, sizes: Iterable[str] = tuple(SIZES)) -> list[
         ),
         Part(
             "groups",
-            [*python, "trainer.bench.groups", str(out / "groups.json"), "--device", device],
+            [*python, "trainer.doctor.groups", str(out / "groups.json"), "--device", device],
             50,
             ["groups.json"],
             "every group, collective, schedule and way through a step, on one rank",
@@ -108,7 +108,7 @@ def parts_of(out: Path, dry: bool, sizes: Iterable[str] = tuple(SIZES)) -> list[
         ),
         Part(
             "waits",
-            [*python, "trainer.bench.waits", str(out / "waits.json"), "--device", device, *waits],
+            [*python, "trainer.doctor.waits", str(out / "waits.json"), "--device", device, *waits],
             30,
             ["waits.json"],
             "where the host waits for the device in a step",

@@ -10,10 +10,10 @@ import torch
 import torch.distributed as dist
 
 from tests.parity.ranks import on_ranks
-from trainer.bench import collectives, groups
-from trainer.bench.attempt import NotRunError, attempt
-from trainer.bench.collectives import AXES, try_collectives, try_sending
-from trainer.bench.paths import STEPS, Way, held, recipe_of, run_losses, try_paths, ways
+from trainer.doctor import collectives, groups
+from trainer.doctor.attempt import NotRunError, attempt
+from trainer.doctor.collectives import AXES, try_collectives, try_sending
+from trainer.doctor.paths import STEPS, Way, held, recipe_of, run_losses, try_paths, ways
 from trainer.parallel.layout import create_layout, leave
 
 CPU = torch.device("cpu")
@@ -83,7 +83,8 @@ def forced(folder: Path, pipeline: Any) -> str:
     """The schedule that the trained model went through."""
     from megatron.core.pipeline_parallel import schedules
 
-    from trainer.parallel import megatron, pipelines
+    from trainer.doctor import pipelines
+    from trainer.parallel import megatron
 
     seen = []
     for name, run in list(pipelines._SCHEDULES.items()):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import torch
 import torch.distributed as dist
 
-from trainer.bench.attempt import Attempt, attempt
+from trainer.doctor.attempt import Attempt, attempt
 from trainer.parallel.layout import Axis, Layout
 from trainer.parallel.megatron import embedding_group
 

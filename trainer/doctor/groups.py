@@ -1,6 +1,6 @@
 """All groups, collectives, schedules and ways through a step, on one rank: its back end's paths.
 
-python -m trainer.bench.groups FILE [--device cpu|cuda|auto]. NCCL on a GPU, gloo on the CPU; never
+python -m trainer.doctor.groups FILE [--device cpu|cuda|auto]. NCCL on a GPU, gloo on the CPU; never
 run on NCCL yet. One JSON entry an attempt, renewed after each; exit code 1 where one failed.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from trainer.bench.attempt import Attempt
+from trainer.doctor.attempt import Attempt
 from trainer.errors import LyceumError
 from trainer.parallel.layout import Layout, choose_device, create_layout, leave
 
@@ -27,8 +27,8 @@ def run_groups(device: torch.device, folder: Path) -> Iterator[Attempt]:
         from trainer.parallel.cpu import use_cpu
 
         use_cpu()  # before megatron-core is imported
-    from trainer.bench.collectives import try_collectives, try_sending
-    from trainer.bench.paths import try_paths
+    from trainer.doctor.collectives import try_collectives, try_sending
+    from trainer.doctor.paths import try_paths
 
     with _groups(device, folder) as layout:
         yield from try_collectives(layout)
@@ -39,7 +39,7 @@ def run_groups(device: torch.device, folder: Path) -> Iterator[Attempt]:
 
 @contextlib.contextmanager
 def _groups(device: torch.device, folder: Path) -> Iterator[Layout]:
-    from trainer.bench.paths import recipe_of
+    from trainer.doctor.paths import recipe_of
 
     layout = create_layout(recipe_of({}, device, folder))
     try:
@@ -61,7 +61,7 @@ def write(file: Path, device: torch.device, attempts: Sequence[Attempt]) -> None
 
 def main(words: Sequence[str] | None = None) -> int:
     """0 where nothing failed."""
-    parser = argparse.ArgumentParser(prog="python -m trainer.bench.groups")
+    parser = argparse.ArgumentParser(prog="python -m trainer.doctor.groups")
     parser.add_argument("file", type=Path)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     call = parser.parse_args(words)

@@ -1,4 +1,4 @@
-"""Whether a step waits for the device: python -m trainer.bench.waits FILE [--device auto|cpu|cuda].
+"""Whether a step waits for the device: python -m trainer.doctor.waits FILE [--device cpu].
 
 Short runs with `profile.waits`, one a way through the step; exit code 1 where one waited. On CUDA
 PyTorch reports the waits, which has not been tried on a GPU yet; on a CPU, what would wait there.
@@ -53,7 +53,7 @@ def waits_of(way: str, device: str, folder: Path) -> dict[str, Any]:
 
 def main(words: Sequence[str] | None = None) -> int:
     """0 where no step waited."""
-    parser = argparse.ArgumentParser(prog="python -m trainer.bench.waits")
+    parser = argparse.ArgumentParser(prog="python -m trainer.doctor.waits")
     parser.add_argument("file", type=Path)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--ways", nargs="*", choices=WAYS, default=list(WAYS), metavar="WAY")

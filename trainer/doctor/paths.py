@@ -11,10 +11,10 @@ from typing import Any
 import torch
 
 import trainer.start
-from trainer.bench.attempt import Attempt, NotRunError, attempt
 from trainer.bench.tokens import made_recipe
+from trainer.doctor.attempt import Attempt, NotRunError, attempt
+from trainer.doctor.pipelines import Pipeline, scheduled_by
 from trainer.loop import train
-from trainer.parallel.pipelines import Pipeline, scheduled_by
 from trainer.parallel.zero.sharded import ShardedAdamW
 from trainer.recipe import Recipe
 

@@ -1,0 +1,1 @@
+"""Is this machine right: every group, collective, schedule and way through a step, tried."""
