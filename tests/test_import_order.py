@@ -24,7 +24,7 @@ FLOORS = [
     {"trainer.recipe", "trainer.errors", "trainer.preflight", "trainer"},
 ]
 OBSERVE = "trainer.observe"
-WATCHERS = {"trainer.loop", "trainer.watch", "launch.benchmarks.plot_run"}
+WATCHERS = {"trainer.loop", "trainer.watch", "trainer.bench.plot_run"}
 
 
 def sources(*packages: str) -> Iterator[tuple[str, Path]]:

@@ -11,9 +11,8 @@ import torch
 import kernels
 from kernels.bench.ceilings import H200, Ceilings
 from tests.training.runs import recipe_of
-from trainer.bench.step.attribute import UNKNOWN, Attribution
+from trainer.bench.step.attribute import REST, UNKNOWN, Attribution
 from trainer.bench.step.command import predict, step_command
-from trainer.bench.step.compiled import REST
 from trainer.bench.step.measured import Measured
 from trainer.bench.step.rates import raised
 from trainer.bench.step.table import markdown, rows_of, summary

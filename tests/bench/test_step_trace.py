@@ -9,9 +9,8 @@ import pytest
 
 from tests.parity.ranks import on_ranks
 from tests.training.runs import recipe_of
-from trainer.bench.step.attribute import UNKNOWN, attribute
+from trainer.bench.step.attribute import REST, UNKNOWN, Shapes, attribute
 from trainer.bench.step.command import step_command
-from trainer.bench.step.compiled import REST, Shapes
 from trainer.bench.step.trace import Span, read_trace
 from trainer.plan.floors import step_parts
 from trainer.plan.share import share_of

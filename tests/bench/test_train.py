@@ -11,11 +11,10 @@ import torch
 import trainer.bench.comparison
 from tests.parity.ranks import on_ranks
 from tests.training.runs import recipe_of, write_text
-from trainer.bench.bare import BareModel
-from trainer.bench.bare_recipe import bare_config, bare_training
+from trainer.bench.bare import BareModel, bare_config, bare_training
+from trainer.bench.clock import Timing
 from trainer.bench.comparison import Comparison
 from trainer.bench.peers.process import Outcome
-from trainer.bench.steps import Timing
 from trainer.bench.train import bench_command
 from trainer.errors import DataError, RecipeError
 from trainer.plan.size import flops_per_token

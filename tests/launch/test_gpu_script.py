@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from launch.benchmarks import curve, gpu, parts
-from launch.benchmarks.gpu import main, run_parts
-from launch.benchmarks.machine import Machine, describe_machine
-from launch.benchmarks.outcome import reason_of
-from launch.benchmarks.parts import SIZES, Part, parts_of, why_not
-from launch.benchmarks.report import DRY
-from launch.benchmarks.tables import any_table, section_of
+from trainer.bench.gpu import command as gpu
+from trainer.bench.gpu import curve, parts
+from trainer.bench.gpu.command import main, run_parts
+from trainer.bench.gpu.machine import Machine, describe_machine
+from trainer.bench.gpu.outcome import reason_of
+from trainer.bench.gpu.parts import SIZES, Part, parts_of, why_not
+from trainer.bench.gpu.report import DRY
+from trainer.bench.gpu.tables import any_table, section_of
 
 HOPPER = Machine("NVIDIA H200", (9, 0), 140.0, {"command": "test"}, {"git": {"revision": "abc"}})
 NONE = Machine(None, None, None)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from launch.benchmarks.parts import parts_of
-from launch.benchmarks.unreached import UNREACHED, Unreached, table_of_unreached
+from trainer.bench.gpu.parts import parts_of
+from trainer.bench.gpu.unreached import UNREACHED, Unreached, table_of_unreached
 
 ROOT = Path(__file__).parents[2]
 OF_A_DEVICE = re.compile(r"\b(GPU|CPU|CUDA)\b")

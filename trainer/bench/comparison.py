@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
+from trainer.bench.clock import StepClock, Timing, reset_peak_memory
 from trainer.bench.peers.process import SECONDS, Outcome, half, run_peer, with_micro
-from trainer.bench.step_clock import StepClock, reset_peak_memory
-from trainer.bench.steps import Timing
 from trainer.bench.timing import bare_given, time_bare, time_ours
 from trainer.errors import RecipeError
 from trainer.recipe import Recipe, parameter_count

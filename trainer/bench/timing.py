@@ -10,11 +10,17 @@ from typing import Any
 
 import torch
 
-from trainer.bench.bare import BareModel, bare_optimizer, bare_step
-from trainer.bench.bare_recipe import bare_config, bare_training
-from trainer.bench.rows import batches, on_device, supervised, vocabulary
-from trainer.bench.step_clock import StepClock, peak_memory_gib, reset_peak_memory
-from trainer.bench.steps import TIMED_STEPS, WARMUP_STEPS, Timing, timing_of
+from trainer.bench.bare import BareModel, bare_config, bare_optimizer, bare_step, bare_training
+from trainer.bench.clock import (
+    TIMED_STEPS,
+    WARMUP_STEPS,
+    StepClock,
+    Timing,
+    peak_memory_gib,
+    reset_peak_memory,
+    timing_of,
+)
+from trainer.bench.tokens import batches, on_device, supervised, vocabulary
 from trainer.data.stream import corpus_folders
 from trainer.loop import train
 from trainer.parallel.layout import choose_device

@@ -14,12 +14,11 @@ from typing import Any
 
 import torch
 
+from trainer.bench.clock import TIMED_STEPS, WARMUP_STEPS
 from trainer.bench.comparison import BARE, Comparison, compare
 from trainer.bench.peers import MODULES
 from trainer.bench.peers.process import SECONDS
-from trainer.bench.rows import vocabulary
-from trainer.bench.steps import TIMED_STEPS, WARMUP_STEPS
-from trainer.bench.tokens import made_recipe
+from trainer.bench.tokens import made_recipe, vocabulary
 from trainer.bench.train_report import plot, print_report
 from trainer.data.stream import corpus_folders
 from trainer.errors import DataError, RecipeError

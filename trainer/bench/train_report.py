@@ -6,9 +6,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from trainer.bench.clock import Timing
 from trainer.bench.comparison import BARE, Comparison
 from trainer.bench.peers.process import Outcome
-from trainer.bench.steps import Timing
 from trainer.errors import RecipeError
 from trainer.recipe import Recipe, parameter_count
 

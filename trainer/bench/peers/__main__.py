@@ -9,12 +9,17 @@ from typing import Any
 
 import torch
 
+from trainer.bench.clock import (
+    WARMUP_STEPS,
+    StepClock,
+    peak_memory_gib,
+    reset_peak_memory,
+    timing_of,
+)
 from trainer.bench.peers import peer
 from trainer.bench.peers.peer import Peer
 from trainer.bench.peers.training import Training
-from trainer.bench.rows import first_batches, on_device, supervised
-from trainer.bench.step_clock import StepClock, peak_memory_gib, reset_peak_memory
-from trainer.bench.steps import WARMUP_STEPS, timing_of
+from trainer.bench.tokens import first_batches, on_device, supervised
 from trainer.data.stream import corpus_folders
 from trainer.parallel.layout import choose_device
 from trainer.recipe import Recipe, parameter_count

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from trainer.bench.step_clock import StepClock
+from trainer.bench.clock import StepClock
 from trainer.recipe import Recipe
 
 _CALLS = 10

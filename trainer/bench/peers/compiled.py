@@ -5,8 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import sdpa_kernel
 
-from trainer.bench.bare import IGNORE, BareModel
-from trainer.bench.bare_recipe import bare_config
+from trainer.bench.bare import IGNORE, BareModel, bare_config
 from trainer.bench.peers.attention import fastest_sdpa
 from trainer.bench.peers.peer import Built, Peer
 from trainer.recipe import Recipe

@@ -20,7 +20,7 @@ def build(recipe: Recipe, device: torch.device) -> Built:
     keys = recipe.model_dump(mode="json") | {"recompute": recompute, "offload": "none"}
     recipe = Recipe.from_keys(keys)
     layout = create_layout(recipe)
-    from trainer.parallel.stock import stock_losses, stock_model
+    from trainer.bench.peers.stock import stock_losses, stock_model
 
     model = stock_model(recipe, layout)
     initialize_weights(model, recipe, layout)

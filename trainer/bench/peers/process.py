@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
+from trainer.bench.clock import Timing
 from trainer.bench.peers import peer
-from trainer.bench.steps import Timing
 from trainer.recipe import Recipe
 
 SECONDS = 600.0

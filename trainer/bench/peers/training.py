@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from trainer.bench.bare import IGNORE, Rows, bare_optimizer, micro_batches
-from trainer.bench.bare_recipe import bare_training
+from trainer.bench.bare import IGNORE, Rows, bare_optimizer, bare_training, micro_batches
 from trainer.bench.peers.peer import Built
 from trainer.recipe import Recipe
 

@@ -9,9 +9,8 @@ import torch
 
 from kernels.bench.run import Run, describe_run
 from trainer.bench.step.measured import measure_step
-from trainer.bench.step.plot import plot
 from trainer.bench.step.rates import ceilings_of, dtype_of, measure_shapes, peak_of, raised
-from trainer.bench.step.table import document, markdown, rows_of, summary
+from trainer.bench.step.table import document, markdown, plot, rows_of, summary
 from trainer.errors import RecipeError
 from trainer.plan.floors import step_parts
 from trainer.plan.part import Prediction

@@ -1,6 +1,6 @@
-"""What the CPU tests do not reach, and why: python -m launch.benchmarks.unreached.
+"""What the CPU tests do not reach, and why: python -m trainer.bench.gpu.unreached.
 
-Beside each, the part of `launch.benchmarks.gpu` that runs it.
+Beside each, the part of `trainer.bench.gpu.command` that runs it.
 """
 
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ class Unreached:
     why: str
     """Why the tests, which run on a CPU, do not reach it."""
     part: str
-    """The part of `launch.benchmarks.gpu` that does, or "none: ..."."""
+    """The part of `trainer.bench.gpu.command` that does, or "none: ..."."""
 
 
 UNREACHED: tuple[Unreached, ...] = (

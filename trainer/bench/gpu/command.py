@@ -1,4 +1,4 @@
-"""Everything that wants a GPU, in one call: python -m launch.benchmarks.gpu OUT [PART ...] [--dry].
+"""Everything that wants a GPU, in one call: python -m trainer.bench.gpu.command OUT [PART ...] [--dry].
 
 The parts stand in `parts`; README.md beside this says what each is. Each is a process of its own
 with a share of `--minutes`, and may use what earlier ones left of theirs: one that fails, hangs or
@@ -19,10 +19,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from launch.benchmarks.machine import Machine, describe_machine
-from launch.benchmarks.outcome import Outcome, reason_of
-from launch.benchmarks.parts import SIZES, Part, parts_of, why_not
-from launch.benchmarks.report import write_reports
+from trainer.bench.gpu.machine import Machine, describe_machine
+from trainer.bench.gpu.outcome import Outcome, reason_of
+from trainer.bench.gpu.parts import SIZES, Part, parts_of, why_not
+from trainer.bench.gpu.report import write_reports
 
 MOST_BYTES = 15 * 2**20
 """Of a file that is brought back from a machine: a larger one is packed, or left out."""
@@ -117,7 +117,7 @@ def _pack(path: Path) -> str | None:
 def main(words: Sequence[str] | None = None) -> int:
     """0 where every chosen part ended well, 1 where one did not."""
     given = list(sys.argv[1:] if words is None else words)
-    parser = argparse.ArgumentParser(prog="python -m launch.benchmarks.gpu")
+    parser = argparse.ArgumentParser(prog="python -m trainer.bench.gpu.command")
     parser.add_argument("out", type=Path, metavar="OUT")
     parser.add_argument("parts", nargs="*", metavar="PART", help="none: all")
     parser.add_argument("--dry", action="store_true", help="every part at its smallest, on the CPU")
@@ -134,7 +134,7 @@ def main(words: Sequence[str] | None = None) -> int:
     if wrong := [name for name in call.parts if name not in names]:
         parser.error(f"no part is called {wrong[0]!r}; there are {', '.join(names)}")
     chosen = [part for part in known if not call.parts or part.name in call.parts]
-    machine = describe_machine(shlex.join(["python", "-m", "launch.benchmarks.gpu", *given]))
+    machine = describe_machine(shlex.join(["python", "-m", "trainer.bench.gpu.command", *given]))
     seconds, wanted = call.minutes * 60 - OVERHEAD_SECONDS, sum(part.seconds for part in chosen)
     factor = min(1.0, max(seconds, 0.0) / wanted)
     chosen = [replace(part, seconds=part.seconds * factor) for part in chosen]

@@ -1,4 +1,4 @@
-"""Five steps of the tiny recipe in fp32 on two devices: python -m launch.benchmarks.curve FILE A B.
+"""Five steps of the tiny recipe in fp32 on two devices: python -m trainer.bench.gpu.curve FILE A B.
 
 Both runs read the same made tokens, so that nothing has to be curated. Never run on a GPU yet.
 """
@@ -57,7 +57,7 @@ def _command(run: Path, device: str, corpus: Path) -> list[str]:
 
 def main(words: Sequence[str] | None = None) -> int:
     """0 where the curves agree within TOLERANCE."""
-    parser = argparse.ArgumentParser(prog="python -m launch.benchmarks.curve")
+    parser = argparse.ArgumentParser(prog="python -m trainer.bench.gpu.curve")
     parser.add_argument("file", type=Path)
     parser.add_argument("devices", nargs=2, metavar="DEVICE")
     call = parser.parse_args(words)

@@ -1,4 +1,4 @@
-"""Draws the loss curves of runs: python -m launch.benchmarks.plot_run PICTURE RUN..."""
+"""Draws the loss curves of runs: python -m trainer.bench.plot_run PICTURE RUN..."""
 
 import sys
 from pathlib import Path

@@ -10,11 +10,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from launch.benchmarks.machine import Machine
-from launch.benchmarks.outcome import Outcome
-from launch.benchmarks.parts import Part
-from launch.benchmarks.tables import section_of
-from launch.benchmarks.unreached import UNREACHED, table_of_unreached
+from trainer.bench.gpu.machine import Machine
+from trainer.bench.gpu.outcome import Outcome
+from trainer.bench.gpu.parts import Part
+from trainer.bench.gpu.tables import section_of
+from trainer.bench.gpu.unreached import UNREACHED, table_of_unreached
 
 DRY = (
     "> **A dry run.** Every part ran at its smallest, on the CPU, to show that it runs. "

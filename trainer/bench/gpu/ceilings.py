@@ -1,4 +1,4 @@
-"""What the device can do at best, measured: python -m launch.benchmarks.ceilings FILE."""
+"""What the device can do at best, measured: python -m trainer.bench.gpu.ceilings FILE."""
 
 import argparse
 import dataclasses
@@ -26,7 +26,7 @@ def measured_here() -> dict[str, object]:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Always 0: what cannot be measured raises."""
-    parser = argparse.ArgumentParser(prog="python -m launch.benchmarks.ceilings")
+    parser = argparse.ArgumentParser(prog="python -m trainer.bench.gpu.ceilings")
     parser.add_argument("file", type=Path)
     call = parser.parse_args(words)
     content = measured_here()

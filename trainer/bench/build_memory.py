@@ -1,4 +1,4 @@
-"""Peak memory of a corpus build: `python -m launch.benchmarks.build_memory MEGABYTES`.
+"""Peak memory of a corpus build: `python -m trainer.bench.build_memory MEGABYTES`.
 
 Makes that much JSONL of random words in a temporary folder, builds a corpus from it in one process
 with duplicates removed and no other rule, and prints peak resident memory and time. One file is one

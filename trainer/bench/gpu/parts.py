@@ -1,4 +1,4 @@
-"""The parts of `launch.benchmarks.gpu`: what each runs, needs and leaves, and its share of time."""
+"""The parts of `trainer.bench.gpu.command`: what each runs, needs and leaves, and its share of time."""
 
 import importlib.util
 import sys
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from launch.benchmarks.machine import Machine
+from trainer.bench.gpu.machine import Machine
 
 WHEELS = {"deepspeed": "deepspeed", "megatron.core": "megatron-core", "webdataset": "webdataset"}
 """By module: what a bare machine with torch has to be given."""
@@ -75,7 +75,7 @@ def parts_of(out: Path, dry: bool, sizes: Iterable[str] = tuple(SIZES)) -> list[
     return [
         Part(
             "ceilings",
-            [*python, "launch.benchmarks.ceilings", str(out / "ceilings.json")],
+            [*python, "trainer.bench.gpu.ceilings", str(out / "ceilings.json")],
             15,
             ["ceilings.json"],
             "what the device can do at best, in this run",
@@ -92,7 +92,7 @@ def parts_of(out: Path, dry: bool, sizes: Iterable[str] = tuple(SIZES)) -> list[
         ),
         Part(
             "curve",
-            [*python, "launch.benchmarks.curve", str(out / "curve.json"), "cpu", device],
+            [*python, "trainer.bench.gpu.curve", str(out / "curve.json"), "cpu", device],
             35,
             ["curve.json"],
             "five steps of the tiny recipe in fp32, beside the CPU's",
