@@ -17,7 +17,7 @@ from tests.training.runs import recipe_of, write_text
 from trainer.data.questions import QuestionFiles
 from trainer.demo.examination import shown_questions
 from trainer.demo.recipes import REPEATED_STEPS, demo_recipes
-from trainer.evaluate.trigram import Trigram, trigrams_of_sequences
+from trainer.demo.trigram import Trigram, trigrams_of_sequences
 from trainer.recipe import Recipe, learning_changes, load_recipe
 
 STORY = """

@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 import numpy as np
 import pytest
 
-from trainer.evaluate.trigram import (
+from trainer.demo.trigram import (
     SPARSE_DISCOUNTS,
     Trigram,
     discounts,

@@ -78,7 +78,7 @@ def compare_with_trigram(recipe: Recipe, corpus: Path) -> Scores:
     from trainer.data.loader import validation_batches
     from trainer.data.stream import stream_arguments
     from trainer.data.tokenizer import load_tokenizer
-    from trainer.evaluate.trigram import Trigram, trigrams_of_rows
+    from trainer.demo.trigram import Trigram, trigrams_of_rows
     from trainer.trace import consumed_rows
 
     size = load_tokenizer(corpus / "tokenizer").size
