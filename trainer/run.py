@@ -14,9 +14,8 @@ from trainer.checkpoint import folder_name, rotate, save_checkpoint
 from trainer.checkpoint.base import Base
 from trainer.checkpoint.state import training_pieces
 from trainer.data.batch import Batch
-from trainer.data.mixture import stages_of_recipe
+from trainer.data.mixture import changes_of_shares, realised_shares, stages_of_recipe
 from trainer.data.remote.place import Place
-from trainer.data.shares import changes_of_shares, realised_shares
 from trainer.data.tokenizer import Tokenizer
 from trainer.errors import DataError
 from trainer.evaluate.generate import Generator, Sampling, Vocabulary

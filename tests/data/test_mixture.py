@@ -7,8 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.data.mixture import Counts, Stage, Turns, stage_at, stages_of
-from trainer.data.shares import changes_of_shares, realised_shares
+from trainer.data.mixture import (
+    Counts,
+    Stage,
+    Turns,
+    changes_of_shares,
+    realised_shares,
+    stage_at,
+    stages_of,
+)
 from trainer.errors import DataError, RecipeError
 
 WINDOW = 100_000

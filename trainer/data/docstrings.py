@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from trainer.corpus.build.staged import Staged
 from trainer.corpus.reading.unicode import unicode_fault
 from trainer.corpus.rules.rule import Finding
-from trainer.data.collector import without_collector
+from trainer.data.manifest import without_collector
 from trainer.data.packages import TOPICS, SourceFile
 from trainer.errors import DataError
 
