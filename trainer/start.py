@@ -12,7 +12,6 @@ import trainer.errors
 from kernels.attention import CHOICES
 from trainer.checkpoint import CheckpointReader, latest_checkpoint, resolve_checkpoint
 from trainer.checkpoint.adapted import Reader
-from trainer.checkpoint.agreement import Ranks
 from trainer.checkpoint.starting import open_resumed, start_from
 from trainer.checkpoint.state import restore_training
 from trainer.data.manifest import check_tokenizer, load_manifest
@@ -23,6 +22,7 @@ from trainer.errors import LyceumError, RecipeError
 from trainer.hugging_face.importing import KEPT
 from trainer.model.backend import choose_backend, read_choices
 from trainer.model.transformer import build_model
+from trainer.parallel.agreement import Ranks
 from trainer.parallel.layout import Layout, create_layout, leave
 from trainer.parallel.zero import create_optimizer
 from trainer.plan.recompute_choice import choose_recompute

@@ -8,11 +8,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from trainer.checkpoint.agreement import Ranks
 from trainer.checkpoint.base import Base, find_base, holds_adapters
 from trainer.checkpoint.read import CheckpointReader, open_checkpoint
 from trainer.errors import CheckpointError
 from trainer.model.lora.merge import Merge, merges
+from trainer.parallel.agreement import Ranks
 from trainer.recipe import Recipe
 from trainer.recipe.fine_tuning import LoraSection
 from trainer.recipe.model import ModelSection

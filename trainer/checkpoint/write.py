@@ -12,7 +12,6 @@ from typing import Any
 
 import torch.distributed as dist
 
-from trainer.checkpoint.agreement import Ranks
 from trainer.checkpoint.format import (
     DTYPES,
     MANIFEST,
@@ -36,6 +35,7 @@ from trainer.checkpoint.partial import (
 from trainer.checkpoint.tensor_file import Planned, sync_folder, write_bytes, write_tensors
 from trainer.checkpoint.verify import size_fault
 from trainer.errors import CheckpointError, TrainingError
+from trainer.parallel.agreement import Ranks
 
 FILE_BYTES = 1 << 30
 """A rank's pieces are written once they fill this much: the most that a save holds in memory

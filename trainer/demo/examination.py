@@ -96,9 +96,9 @@ def _examine(
 
 def _validate(model: "OpenedModel", recipe: Recipe, source: Path) -> tuple[dict[str, float], int]:
     """A stage's own figures on a set that it never trains on, and how many examples these are."""
-    from trainer.checkpoint.agreement import Ranks
     from trainer.conversations.sets import ensure_set
     from trainer.data.manifest import load_manifest
+    from trainer.parallel.agreement import Ranks
     from trainer.stages import Setting, create_stage
     from trainer.start import on_first_rank
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from trainer.checkpoint.agreement import Ranks
 from trainer.conversations.template import ChatTemplate
 from trainer.conversations.turns import Message
 from trainer.data.tokenizer import Tokenizer
@@ -16,6 +15,7 @@ from trainer.errors import LyceumError, RecipeError
 from trainer.evaluate.generate import Generator, Sampling, Vocabulary
 from trainer.evaluate.opened import OpenedModel, open_model
 from trainer.evaluate.sampling import check_sampling
+from trainer.parallel.agreement import Ranks
 
 HELP = """\
 /reset            forget what was said

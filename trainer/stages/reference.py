@@ -14,7 +14,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from trainer.checkpoint.agreement import Ranks
 from trainer.data.batch import Batch, Rows
 from trainer.data.manifest import KINDS, Manifest, load_manifest
 from trainer.data.references import has_references, reference_folder, write_references
@@ -22,6 +21,7 @@ from trainer.data.stream import Stream
 from trainer.data.writing import write_whole
 from trainer.errors import DataError, RecipeError
 from trainer.model.micro_batches import MicroBatch, MicroBatches
+from trainer.parallel.agreement import Ranks
 from trainer.parallel.layout import Layout
 from trainer.parallel.megatron import evaluating, forward_backward
 from trainer.recipe import Recipe

@@ -69,7 +69,7 @@ UNREACHED: tuple[Unreached, ...] = (
     ),
     Unreached(
         "a broadcast of choices and names over NCCL",
-        "trainer/checkpoint/agreement.py::Ranks",
+        "trainer/parallel/agreement.py::Ranks",
         "gloo moves CPU tensors",
         "curve",
     ),

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from trainer.parallel.layout import Layout
-from trainer.parallel.zero.outcome import StepOutcome
+from trainer.parallel.zero.adamw import StepOutcome
 from trainer.recipe import Recipe
 
 __all__ = ["Optimizer", "StepOutcome", "create_optimizer"]

@@ -14,8 +14,7 @@ from kernels.adamw import adamw_step
 from kernels.grad_norm import clip_coefficient, grad_square_sum
 from kernels.tensor_list import TensorPlans
 from trainer.parallel.layout import Layout
-from trainer.parallel.zero.groups import adamw_options, parameter_groups
-from trainer.parallel.zero.outcome import StepOutcome
+from trainer.parallel.zero.adamw import StepOutcome, adamw_options, parameter_groups
 from trainer.recipe import Recipe
 
 _BUCKET_ELEMENTS = 25_000_000  # gradients summed in one all-reduce: 100 MB in fp32

@@ -12,10 +12,8 @@ from torch.nn import Module, ModuleList, Parameter
 
 from trainer.errors import RecipeError
 from trainer.parallel.layout import Layout
-from trainer.parallel.zero.adamw import FusedAdamW
+from trainer.parallel.zero.adamw import FusedAdamW, StepOutcome, adamw_options, parameter_groups
 from trainer.parallel.zero.deepspeed import ModelParallelUnit, deepspeed_config, prepare_deepspeed
-from trainer.parallel.zero.groups import adamw_options, parameter_groups
-from trainer.parallel.zero.outcome import StepOutcome
 from trainer.recipe import Recipe
 
 
