@@ -10,8 +10,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from trainer.checkpoint import folder_name, rotate, save_checkpoint
-from trainer.checkpoint.base import Base
+from trainer.checkpoint import folder_name, save_checkpoint
+from trainer.checkpoint import folders as rotate
+from trainer.checkpoint.lora_base import Base
 from trainer.checkpoint.state import training_pieces
 from trainer.data.batch import Batch
 from trainer.data.mixture import changes_of_shares, realised_shares, stages_of_recipe

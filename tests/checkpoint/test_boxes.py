@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.checkpoint.boxes import Box, intersect, slices, tiling_fault
+from trainer.checkpoint.format import Box, intersect, slices, tiling_fault
 
 
 @st.composite

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from tests.checkpoint.ranks import run_ranks
 from tests.checkpoint.saving import WEIGHT, save, whole
 from trainer.checkpoint import Piece, latest_checkpoint, verify_checkpoint
-from trainer.checkpoint.tensor_file import FileWriter
+from trainer.checkpoint.files import FileWriter
 from trainer.errors import CheckpointError, LyceumError, TrainingError
 
 

@@ -14,7 +14,9 @@ from trainer.checkpoint import (
     latest_checkpoint,
     list_checkpoints,
     resolve_checkpoint,
-    rotate,
+)
+from trainer.checkpoint import (
+    folders as rotate,
 )
 from trainer.errors import CheckpointError
 

@@ -76,7 +76,7 @@ def test_large_tensors_are_compared_in_parts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Would catch a difference lost between the parts."""
-    monkeypatch.setattr("trainer.checkpoint.diff._ROWS_ELEMENTS", 12)
+    monkeypatch.setattr("trainer.checkpoint.report._ROWS_ELEMENTS", 12)
     last = WEIGHT.clone()
     last[3, 5] = 0
     a = save(tmp_path / "a", 1)

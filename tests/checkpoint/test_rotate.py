@@ -4,7 +4,14 @@ from pathlib import Path
 import pytest
 
 from tests.checkpoint.saving import save
-from trainer.checkpoint import latest_checkpoint, list_checkpoints, resolve_checkpoint, rotate
+from trainer.checkpoint import (
+    folders as rotate,
+)
+from trainer.checkpoint import (
+    latest_checkpoint,
+    list_checkpoints,
+    resolve_checkpoint,
+)
 from trainer.errors import CheckpointError
 
 

@@ -19,7 +19,7 @@ from tests.parity.ranks import on_ranks
 from tests.parity.training import VOCAB, batch_of, recipe_of
 from trainer.checkpoint import CheckpointReader
 from trainer.checkpoint.adapted import read_merged
-from trainer.checkpoint.base import find_base
+from trainer.checkpoint.lora_base import find_base
 from trainer.checkpoint.starting import start_from
 from trainer.model.logical import logical_parameters
 from trainer.model.lora import adapters_off

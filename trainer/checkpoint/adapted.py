@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from trainer.checkpoint.base import Base, find_base, holds_adapters
+from trainer.checkpoint.lora_base import Base, find_base, holds_adapters
 from trainer.checkpoint.read import CheckpointReader, open_checkpoint
 from trainer.errors import CheckpointError
 from trainer.model.lora.merge import Merge, merges

@@ -9,9 +9,8 @@ import torch
 import torch.distributed as dist
 from safetensors import SafetensorError, safe_open
 
-from trainer.checkpoint.boxes import Box, inside, intersect, slices
-from trainer.checkpoint.format import DTYPES, StoredPiece
-from trainer.checkpoint.verify import complete_manifest, hash_fault
+from trainer.checkpoint.files import complete_manifest, hash_fault
+from trainer.checkpoint.format import DTYPES, Box, StoredPiece, inside, intersect, slices
 from trainer.errors import CheckpointError
 from trainer.parallel.agreement import Ranks
 

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from trainer.checkpoint.adapted import AdaptedReader, Reader, open_merged, open_trained
-from trainer.checkpoint.base import Base, holds_adapters, named_seal
+from trainer.checkpoint.folders import resolve_checkpoint
+from trainer.checkpoint.lora_base import Base, holds_adapters, named_seal
 from trainer.checkpoint.read import CheckpointReader
-from trainer.checkpoint.rotate import resolve_checkpoint
 from trainer.checkpoint.state import restore_weights
 from trainer.errors import CheckpointError, RecipeError
 from trainer.model.lora.targets import adapted_names

@@ -20,7 +20,7 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 def training_pieces(chunks: list[Any], optimizer: Optimizer, layout: Layout) -> Iterator[Piece]:
     """The pieces that this rank writes: weights, fp32 masters (of bf16 weights), Adam's moments.
 
-    Of what learns: a frozen base stands in a checkpoint of its own (trainer.checkpoint.base).
+    Of what learns: a frozen base stands in a checkpoint of its own (trainer.checkpoint.lora_base).
     Collective over replicas: every rank must take all of them, in order.
     """
     for logical in logical_parameters(chunks, layout):

@@ -12,6 +12,14 @@ from typing import Any
 
 import torch.distributed as dist
 
+from trainer.checkpoint.files import Planned, size_fault, sync_folder, write_bytes, write_tensors
+from trainer.checkpoint.folders import (
+    being_written,
+    finish,
+    partial_name,
+    remove_leftovers,
+    set_aside,
+)
 from trainer.checkpoint.format import (
     DTYPES,
     MANIFEST,
@@ -25,15 +33,6 @@ from trainer.checkpoint.format import (
     manifest_bytes,
     safe_name,
 )
-from trainer.checkpoint.partial import (
-    being_written,
-    finish,
-    partial_name,
-    remove_leftovers,
-    set_aside,
-)
-from trainer.checkpoint.tensor_file import Planned, sync_folder, write_bytes, write_tensors
-from trainer.checkpoint.verify import size_fault
 from trainer.errors import CheckpointError, TrainingError
 from trainer.parallel.agreement import Ranks
 

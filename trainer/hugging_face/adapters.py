@@ -16,7 +16,7 @@ from torch import Tensor
 
 from trainer.checkpoint import CheckpointReader, resolve_checkpoint
 from trainer.checkpoint.adapted import saved_recipe
-from trainer.checkpoint.base import holds_adapters, named_place
+from trainer.checkpoint.lora_base import holds_adapters, named_place
 from trainer.errors import CheckpointError, RecipeError
 from trainer.model.lora.targets import adapted_names, adapter_name, fused_linears
 from trainer.recipe.fine_tuning import LINEARS, LoraSection

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from trainer.checkpoint import CheckpointReader, Piece, folder_name, save_checkpoint
-from trainer.checkpoint.tensor_file import sync_folder
+from trainer.checkpoint.files import sync_folder
 from trainer.data.tokenizer import GENERATION_FILE, Tokenizer, load_tokenizer
 from trainer.errors import CheckpointError, LyceumError
 from trainer.hugging_face.config import FILE, Described, conversion_recipe, read_config

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainer.checkpoint.files import complete_manifest
 from trainer.checkpoint.format import MANIFEST
 from trainer.checkpoint.read import CheckpointReader
-from trainer.checkpoint.verify import complete_manifest
 from trainer.errors import CheckpointError
 
 ATTACHMENT = "base.json"
