@@ -1,18 +1,16 @@
 """The recipe: frozen and typed, one file a section; load, override, validate."""
 
 from trainer.plan.size import flops_per_token, matrix_parameters, parameter_count
-from trainer.recipe.batch import BatchSection
 from trainer.recipe.changes import learning_changes
-from trainer.recipe.checkpoint import CheckpointSection, RecoverySection
+from trainer.recipe.checkpoint import CheckpointSection, EvaluateSection, RecoverySection
 from trainer.recipe.corpus import CorpusSection
 from trainer.recipe.data import DataSection, MixtureSource
-from trainer.recipe.evaluate import EvaluateSection
 from trainer.recipe.fine_tuning import ConversationsSection, LoraSection, PreferenceSection
 from trainer.recipe.load import load_recipe
 from trainer.recipe.model import ModelSection, RopeScaling
 from trainer.recipe.observe import KernelsSection, ObserveSection, ProfileSection
 from trainer.recipe.optimizer import OptimizerSection, ScheduleSection
-from trainer.recipe.parallel import ParallelSection, ZeroSection
+from trainer.recipe.parallel import BatchSection, ParallelSection, ZeroSection
 from trainer.recipe.recipe import Recipe
 
 __all__ = [

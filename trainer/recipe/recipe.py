@@ -5,16 +5,14 @@ from typing import Any, Literal, Self
 from pydantic import model_validator
 
 from trainer.recipe import reading, rules
-from trainer.recipe.batch import BatchSection
-from trainer.recipe.checkpoint import CheckpointSection, RecoverySection
+from trainer.recipe.checkpoint import CheckpointSection, EvaluateSection, RecoverySection
 from trainer.recipe.corpus import CorpusSection
 from trainer.recipe.data import DataSection
-from trainer.recipe.evaluate import EvaluateSection
 from trainer.recipe.fine_tuning import ConversationsSection, LoraSection, PreferenceSection
 from trainer.recipe.model import ModelSection
 from trainer.recipe.observe import KernelsSection, ObserveSection, ProfileSection
 from trainer.recipe.optimizer import OptimizerSection, ScheduleSection
-from trainer.recipe.parallel import ParallelSection, ZeroSection
+from trainer.recipe.parallel import BatchSection, ParallelSection, ZeroSection
 from trainer.recipe.recompute import Recompute, parts_of
 from trainer.recipe.section import Count, Positive, Section
 

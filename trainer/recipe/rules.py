@@ -4,9 +4,9 @@ import importlib.util
 from typing import TYPE_CHECKING
 
 from trainer.errors import RecipeError
-from trainer.recipe.compile_rules import check_compile
-from trainer.recipe.fine_tuning_rules import check_fine_tuning
-from trainer.recipe.mixture import check_mixture
+from trainer.recipe.data import check_mixture
+from trainer.recipe.fine_tuning import check_fine_tuning
+from trainer.recipe.kernels import check_compile
 
 if TYPE_CHECKING:
     from trainer.recipe.recipe import Recipe

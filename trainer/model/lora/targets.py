@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trainer.recipe.fine_tuning import LINEARS, LoraSection
-from trainer.recipe.fine_tuning_rules import linear_names, matches
+from trainer.recipe.fine_tuning import LINEARS, LoraSection, linear_names, matches
 from trainer.recipe.model import ModelSection
 
 
