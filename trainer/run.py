@@ -20,7 +20,7 @@ from trainer.data.remote.place import Place
 from trainer.data.tokenizer import Tokenizer
 from trainer.errors import DataError
 from trainer.evaluate.generate import Generator, Sampling, Vocabulary
-from trainer.model.next_token import supervised_in
+from trainer.model.passes import supervised_in
 from trainer.parallel.layout import Layout
 from trainer.parallel.schedule import Losses, finalize_gradients
 from trainer.parallel.zero import Optimizer, StepOutcome

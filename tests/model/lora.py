@@ -12,7 +12,7 @@ from trainer.checkpoint.adapted import Reader
 from trainer.checkpoint.starting import open_resumed, start_from
 from trainer.checkpoint.state import restore_training, training_pieces
 from trainer.data.batch import IGNORE, Batch
-from trainer.model.next_token import NextToken
+from trainer.model.passes import NextToken
 from trainer.model.sequence import SequenceLayout, rope_frequencies
 from trainer.model.transformer import build_model
 from trainer.parallel.layout import Layout, create_layout, leave

@@ -23,7 +23,7 @@ from tests.parity.training import (
     train_steps,
 )
 from trainer.errors import RecipeError
-from trainer.model.next_token import NextToken
+from trainer.model.passes import NextToken
 from trainer.model.sequence import SequenceLayout, rope_frequencies
 from trainer.model.transformer import build_model
 from trainer.parallel.layout import create_layout, leave

@@ -26,7 +26,7 @@ from trainer.checkpoint.adapted import open_trained, read_merged, saved_recipe
 from trainer.checkpoint.state import load_weights
 from trainer.errors import CheckpointError, RecipeError
 from trainer.hugging_face.adapters import export_adapter_command
-from trainer.model.logical import logical_parameters
+from trainer.model.global_tensors import logical_parameters
 from trainer.model.lora import adapters_off
 from trainer.model.transformer import build_model
 from trainer.parallel.layout import create_layout, leave

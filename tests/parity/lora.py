@@ -5,8 +5,8 @@ from typing import Any
 import torch
 
 from tests.parity.training import Curve, recipe_of, train_steps
+from trainer.model.global_tensors import logical_parameters
 from trainer.model.initialize import fill_box
-from trainer.model.logical import logical_parameters
 from trainer.model.lora.targets import is_adapter
 from trainer.parallel.layout import Layout
 from trainer.recipe import Recipe

@@ -10,8 +10,8 @@ import torch
 import kernels.dispatch
 from tests.nested import nested
 from trainer.data.batch import IGNORE, Batch
-from trainer.model.logical import logical_parameters
-from trainer.model.next_token import NextToken
+from trainer.model.global_tensors import logical_parameters
+from trainer.model.passes import NextToken
 from trainer.model.transformer import build_model
 from trainer.parallel.layout import Layout, create_layout, leave
 from trainer.parallel.schedule import finalize_gradients

@@ -13,7 +13,7 @@ from torch import Tensor
 from tests.training.runs import recipe_of
 from trainer.data.tokenizer import Tokenizer, load_tokenizer
 from trainer.hugging_face.names import tensor_map
-from trainer.model.logical import logical_parameters
+from trainer.model.global_tensors import logical_parameters
 from trainer.model.transformer import build_model
 from trainer.parallel.layout import Layout, create_layout, leave
 from trainer.parallel.schedule import finalize_gradients

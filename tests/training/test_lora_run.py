@@ -21,9 +21,9 @@ from trainer.checkpoint import CheckpointReader
 from trainer.checkpoint.adapted import read_merged
 from trainer.checkpoint.lora_base import find_base
 from trainer.checkpoint.starting import start_from
-from trainer.model.logical import logical_parameters
+from trainer.model.global_tensors import logical_parameters
 from trainer.model.lora import adapters_off
-from trainer.model.next_token import NextToken
+from trainer.model.passes import NextToken
 from trainer.model.transformer import build_model
 from trainer.parallel.layout import create_layout, leave
 from trainer.parallel.zero import create_optimizer

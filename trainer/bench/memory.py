@@ -16,7 +16,7 @@ from rich.table import Table
 
 from trainer.data.batch import Batch
 from trainer.errors import RecipeError
-from trainer.model.next_token import NextToken
+from trainer.model.passes import NextToken
 from trainer.model.transformer import build_model
 from trainer.parallel.layout import Layout, choose_device, create_layout, leave
 from trainer.parallel.schedule import finalize_gradients

@@ -11,7 +11,7 @@ from torch import Tensor
 from trainer.checkpoint.lora_base import Base, find_base, holds_adapters
 from trainer.checkpoint.read import CheckpointReader, open_checkpoint
 from trainer.errors import CheckpointError
-from trainer.model.lora.merge import Merge, merges
+from trainer.model.lora.targets import Merge, merges
 from trainer.parallel.agreement import Ranks
 from trainer.recipe import Recipe
 from trainer.recipe.fine_tuning import LoraSection

@@ -9,7 +9,7 @@ from torch import Tensor
 from trainer.checkpoint.adapted import Reader
 from trainer.checkpoint.format import Piece
 from trainer.errors import CheckpointError
-from trainer.model.logical import Box, Logical, local_shape, logical_parameters
+from trainer.model.global_tensors import Box, Logical, local_shape, logical_parameters
 from trainer.model.lora.targets import is_adapter
 from trainer.parallel.layout import Layout
 from trainer.parallel.zero import Optimizer

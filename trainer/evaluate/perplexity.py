@@ -13,7 +13,7 @@ from trainer.data.loader import validation_batches
 from trainer.data.remote.place import Place
 from trainer.data.stream import stream_arguments
 from trainer.data.tokenizer import Tokenizer
-from trainer.model.next_token import NextToken, supervised_in
+from trainer.model.passes import NextToken, supervised_in
 from trainer.parallel.layout import Layout
 from trainer.parallel.megatron import evaluating
 from trainer.recipe import Recipe

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from trainer.hugging_face.names import EMBEDDING, HEAD
-from trainer.model.logical import global_name
+from trainer.model.global_tensors import global_name
 from trainer.model.sequence import SequenceLayout, rope_frequencies
 from trainer.model.transformer import build_model
 from trainer.parallel.layout import create_layout, leave

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainer.model.logical import Box, logical_parameters
+from trainer.model.global_tensors import Box, logical_parameters
 from trainer.parallel.layout import Layout
 from trainer.recipe import Recipe
 

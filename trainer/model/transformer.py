@@ -14,8 +14,7 @@ from torch import Tensor
 
 from trainer.model.initialize import initialize_weights
 from trainer.model.layers import RMSNorm, layer_spec
-from trainer.model.lora.adapters import adapted
-from trainer.model.lora.prepare import freeze_base, initialize_adapters
+from trainer.model.lora.adapters import adapted, freeze_base, initialize_adapters
 from trainer.model.offload import Offload
 from trainer.model.output import Targets, use_targets
 from trainer.model.sequence import SequenceLayout

@@ -2,7 +2,7 @@
 
 from trainer.data.manifest import load_manifest
 from trainer.errors import DataError
-from trainer.stages.pretrain import Pretraining
+from trainer.stages.next_token import Pretraining
 from trainer.stages.stage import Setting, Stage
 
 __all__ = ["Setting", "Stage", "create_stage"]
@@ -14,7 +14,7 @@ def create_stage(setting: Setting) -> Stage:
     if setting.recipe.evaluate.every and stage != "pretrain":
         _check_held_out(setting)
     if stage == "sft":
-        from trainer.stages.sft import FineTuning
+        from trainer.stages.next_token import FineTuning
 
         return FineTuning(setting)
     if stage == "preference":

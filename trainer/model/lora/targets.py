@@ -70,3 +70,37 @@ def is_adapter(name: str) -> bool:
 def adapter_name(ours: str, layer: int, linear: str, matrix: str) -> str:
     """The global name of an adapter's matrix, "A" or "B"; `ours` as in `fused_linears`."""
     return f"decoder.layers.{layer}.{ours}.adapters.{linear}.{matrix}"
+
+
+@dataclass(frozen=True)
+class Merge:
+    """One adapter's share in one of our weights: weight[rows] += scale * B A.
+
+    `A`, `B`: the matrices' global names; `rows`: int64 [outputs].
+    """
+
+    A: str
+    B: str
+    rows: Tensor
+    scale: float
+
+
+def merges(lora: LoraSection, model: ModelSection) -> dict[str, list[Merge]]:
+    """The adapters of each weight that has some, by the weight's global name."""
+    found: dict[str, list[Merge]] = {}
+    for layer in range(model.layers):
+        adapted = adapted_linears(lora, layer)
+        for ours, fused in fused_linears(model).items():
+            parts = [
+                Merge(
+                    adapter_name(ours, layer, linear, "A"),
+                    adapter_name(ours, layer, linear, "B"),
+                    fused.rows(linear),
+                    lora.scale,
+                )
+                for linear in fused.names
+                if linear in adapted
+            ]
+            if parts:
+                found[f"decoder.layers.{layer}.{ours}.weight"] = parts
+    return found

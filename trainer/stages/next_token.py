@@ -9,8 +9,10 @@ from trainer.data.batch import Batch
 from trainer.data.loader import Loader
 from trainer.data.stream import stream_arguments
 from trainer.evaluate.perplexity import validation_loss
-from trainer.model.next_token import NextToken, supervised_in
+from trainer.model.passes import NextToken, supervised_in
 from trainer.parallel.schedule import Losses
+from trainer.stages.example import tell_examples
+from trainer.stages.noise import EmbeddingNoise
 from trainer.stages.stage import Setting, open_loader
 
 
@@ -46,3 +48,16 @@ class Pretraining:
         setting = self.setting
         measured = validation_loss(setting.chunks, setting.recipe, setting.layout, setting.folders)
         return {"loss": measured.nats}
+
+
+class FineTuning(Pretraining):
+    """As pre-training; targets are the answers alone, and embeddings may be noisy (NEFTune)."""
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(setting)
+        recipe, layout = setting.recipe, setting.layout
+        if recipe.conversations.neftune_alpha:
+            noise = EmbeddingNoise(setting.chunks, recipe, layout)
+            self._passes = NextToken(setting.chunks, recipe, layout, noise.prepare)
+        if setting.step == 0 and layout.reports:
+            tell_examples(setting, self.stream_arguments())
