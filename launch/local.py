@@ -2,9 +2,20 @@
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 from launch.ranks import run_ranks
 from trainer.recipe import Recipe
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+def find_recipe(name: str) -> Path:
+    """The recipe file that `name` means: a path, or the bare name of a shipped recipe ("tiny")."""
+    shipped = RECIPES / f"{name}.yaml"
+    if not Path(name).is_file() and Path(name).name == name and shipped.is_file():
+        return shipped
+    return Path(name)
 
 
 def train_ranks(recipe: Recipe, nproc: int | None, force: bool) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from launch.shipped import find_recipe
+from launch.local import find_recipe
 from tests.data.test_questions import many_functions
 from tests.training.runs import recipe_of, write_text
 from trainer.data.questions import QuestionFiles

@@ -348,7 +348,7 @@ _VERBS: dict[str, Verb] = {
 
 
 def _recipe(call: Namespace) -> "Recipe":
-    from launch.shipped import find_recipe
+    from launch.local import find_recipe
     from trainer.recipe import load_recipe
 
     return load_recipe(find_recipe(call.recipe), call.overrides)

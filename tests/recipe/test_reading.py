@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from launch.shipped import RECIPES, find_recipe
+from launch.local import RECIPES, find_recipe
 from tests.recipe.recipes import TEXT, changed, written
 from trainer.errors import RecipeError
 from trainer.recipe import Recipe, load_recipe

@@ -42,7 +42,7 @@ def demo_recipes(folder: Path) -> Recipes:
 
 def demo_recipe(folder: Path) -> Recipe:
     """The shipped recipe on the CPU, with a checkpoint a few steps before the end."""
-    from launch.shipped import find_recipe
+    from launch.local import find_recipe
 
     keys = load_recipe(find_recipe("demo")).model_dump(mode="json")
     keys |= {"run": str(folder), "device": "cpu"}
@@ -79,7 +79,7 @@ def measuring_recipe(recipe: Recipe, opened: Recipe, source: Path) -> Recipe:
 
 def _next_stage(shipped: str, before: Recipe, run: str, base: Path, files: str) -> Recipe:
     """A shipped recipe that goes on from the run `base`, on the demo's own files."""
-    from launch.shipped import find_recipe
+    from launch.local import find_recipe
 
     folder = before.run
     keys = load_recipe(find_recipe(shipped)).model_dump(mode="json")

@@ -7,10 +7,9 @@ from trainer.observe.metrics import MetricsWriter, read_metrics, truncate_metric
 from trainer.observe.profile import Profiler
 from trainer.observe.progress import ProgressBar
 from trainer.observe.status import StatusWriter, read_status
-from trainer.observe.tensorboard import TensorBoard
 from trainer.observe.throughput import Throughput, matrix_rate, memory_gib
+from trainer.observe.trackers import TensorBoard, WeightsAndBiases
 from trainer.observe.waits import Waits
-from trainer.observe.weights_and_biases import WeightsAndBiases
 from trainer.plan.estimate import Estimate, disk_warning, estimate
 
 __all__ = [

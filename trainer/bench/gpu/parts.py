@@ -201,7 +201,7 @@ def _too_large(part: Part, machine: Machine) -> str | None:
     """By the formula of trainer.plan.memory; nothing is known of parts without a recipe."""
     if part.recipe is None or machine.memory_gib is None:
         return None
-    from launch.shipped import find_recipe
+    from launch.local import find_recipe
     from trainer.plan.memory import memory
     from trainer.recipe import load_recipe
 

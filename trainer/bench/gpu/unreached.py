@@ -81,7 +81,7 @@ UNREACHED: tuple[Unreached, ...] = (
     ),
     Unreached(
         "ranks as new processes instead of forks",
-        "launch/rank.py::start_process",
+        "launch/ranks.py::start_process",
         "CUDA does not survive a fork; a CPU rank is one (a stand-in command is tested)",
         SEVERAL,
     ),
