@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.data.conversations.talks import GENERATION, HEADERS, LLAMA, TRAINED
+from tests.conversations.talks import GENERATION, HEADERS, LLAMA, TRAINED
 from tests.parity.ranks import on_ranks
 from tests.stages.peers import (
     TOLERANCE,

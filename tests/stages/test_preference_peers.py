@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.data.conversations.talks import HEADERS, LLAMA
+from tests.conversations.talks import HEADERS, LLAMA
 from tests.parity.ranks import on_ranks
 from tests.stages.peers import (
     TOLERANCE,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import trainer.stages.reference
-from tests.data.conversations.talks import TRAINED
+from tests.conversations.talks import TRAINED
 from tests.parity.ranks import on_ranks
 from tests.stages.peers import Passed, Work, network, pass_batches, set_recipe, weights_of
 from trainer.conversations.sets import ensure_set

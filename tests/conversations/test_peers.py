@@ -14,7 +14,7 @@ from datasets import Dataset
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
-from tests.data.conversations.talks import (
+from tests.conversations.talks import (
     CLOSING,
     GENERATION,
     HEADERS,
@@ -25,7 +25,7 @@ from tests.data.conversations.talks import (
     parse,
     speaking,
 )
-from tests.data.conversations.test_preferences import segments
+from tests.conversations.test_preferences import segments
 from trainer.conversations.marking import Tokens, mark
 from trainer.conversations.preferences import mark_pair, pair_of
 from trainer.conversations.records import Example

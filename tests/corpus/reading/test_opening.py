@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from tests.data.reading.samples import PACKERS, lines, options, peak_mib, read, write
+from tests.corpus.reading.samples import PACKERS, lines, options, peak_mib, read, write
 from trainer.corpus.reading.files import list_files
 from trainer.corpus.reading.opening import FREE_EXPANSION, check_expansion
 from trainer.corpus.reading.quarantine import Quarantine

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from launch.local import find_recipe
-from tests.data.test_questions import many_functions
+from tests.demo.test_questions import many_functions
 from tests.training.runs import recipe_of, write_text
 from trainer.data.questions import QuestionFiles
 from trainer.demo.examination import shown_questions

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.data.conversations.talks import PLACE, parse, talk
+from tests.conversations.talks import PLACE, parse, talk
 from trainer.conversations.forms import conversation_of
 from trainer.conversations.records import Example
 from trainer.conversations.turns import Message

@@ -10,7 +10,7 @@ import pytest
 from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
-from tests.data.reading.samples import PACKERS, options, peak_mib, read, write
+from tests.corpus.reading.samples import PACKERS, options, peak_mib, read, write
 from trainer.corpus.reading import html
 from trainer.corpus.reading.html import decode_page
 from trainer.errors import DataError

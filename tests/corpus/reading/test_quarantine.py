@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.data.reading.samples import lines, write
+from tests.corpus.reading.samples import lines, write
 from trainer.corpus.reading.files import list_files
 from trainer.corpus.reading.quarantine import ROWS_KEPT, Place, Quarantine, Tally
 from trainer.corpus.reading.read import read_file

@@ -19,7 +19,7 @@ from datatrove.pipeline.filters import (
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tests.data.curate.texts import PROSE, TEXTS
+from tests.corpus.rules.texts import PROSE, TEXTS
 from trainer.corpus.rules.quality import quality_rules
 from trainer.corpus.rules.quality_filters import DUPLICATE_N_GRAMS, TOP_N_GRAMS, filter_of
 from trainer.corpus.rules.quality_measures import MEASURES

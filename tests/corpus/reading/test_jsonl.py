@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.data.reading.samples import PACKERS, lines, options, peak_mib, read, write
+from tests.corpus.reading.samples import PACKERS, lines, options, peak_mib, read, write
 from trainer.corpus.reading import record as record_module
 from trainer.corpus.reading.quarantine import Place, Quarantine
 from trainer.corpus.reading.record import ReadOptions, read_record

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
-from tests.data.conversations.talks import (
+from tests.conversations.talks import (
     CLOSING,
     FORGETFUL,
     GENERATION,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.data.reading.samples import PACKERS, options, peak_mib, read, write
+from tests.corpus.reading.samples import PACKERS, options, peak_mib, read, write
 from trainer.corpus.reading import array
 from trainer.errors import DataError
 

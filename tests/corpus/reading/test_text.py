@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.data.reading.samples import PACKERS, options, peak_mib, read, write
+from tests.corpus.reading.samples import PACKERS, options, peak_mib, read, write
 from trainer.corpus.reading.unicode import wide_unicode
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.data.conversations.talks import PLACE, TRAINED, shown
+from tests.conversations.talks import PLACE, TRAINED, shown
 from trainer.conversations.marking import Tokens, fits, mark
 from trainer.conversations.preferences import judged_of, mark_judged, mark_pair, pair_of
 from trainer.conversations.records import Example

@@ -17,7 +17,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
 
-from tests.data.reading.samples import PACKERS, lines, options, read
+from tests.corpus.reading.samples import PACKERS, lines, options, read
 from trainer.corpus.reading.files import InputFile, list_files
 from trainer.corpus.reading.quarantine import Quarantine
 from trainer.corpus.reading.read import read_file

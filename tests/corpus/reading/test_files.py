@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.data.reading.samples import write
+from tests.corpus.reading.samples import write
 from trainer.corpus.reading.files import kind_of, list_files
 from trainer.errors import DataError
 

@@ -9,9 +9,9 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from tests.data.conversations.talks import TRAINED, shown
-from tests.data.conversations.test_preferences import segments
-from tests.data.reading.samples import lines, write
+from tests.conversations.talks import TRAINED, shown
+from tests.conversations.test_preferences import segments
+from tests.corpus.reading.samples import lines, write
 from trainer.conversations.examples import marked_examples
 from trainer.conversations.marking import Counts, Marked
 from trainer.conversations.template import ChatTemplate

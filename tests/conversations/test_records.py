@@ -7,7 +7,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from tests.data.reading.samples import PACKERS, lines, write
+from tests.corpus.reading.samples import PACKERS, lines, write
 from trainer.conversations.records import read_examples
 from trainer.errors import DataError
 

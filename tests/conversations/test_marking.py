@@ -8,7 +8,7 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.data.conversations.talks import (
+from tests.conversations.talks import (
     CLOSING,
     FORGETFUL,
     GENERATION,

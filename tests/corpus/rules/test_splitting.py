@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.data.curate.texts import TEXTS
+from tests.corpus.rules.texts import TEXTS
 from trainer.corpus.rules import quality_filters as splitting
 from trainer.corpus.rules.quality_filters import UNLEARNABLE, learn_common_words
 

@@ -7,7 +7,7 @@ import pyarrow
 import pyarrow.parquet as parquet
 import pytest
 
-from tests.data.reading.samples import options, peak_mib, read, write
+from tests.corpus.reading.samples import options, peak_mib, read, write
 from trainer.corpus.reading.record import ReadOptions
 from trainer.errors import DataError
 

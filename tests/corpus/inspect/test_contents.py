@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from tests.corpus.inspect.test_card import CURATION
 from tests.data.corpora import write_corpus
-from tests.data.test_card import CURATION
 from trainer.cli import main
 from trainer.corpus.inspect.contents import inspect_corpus
 from trainer.data.tokenizer import train_tokenizer
