@@ -10,8 +10,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from trainer.checkpoint import folder_name, save_checkpoint
-from trainer.checkpoint import folders as rotate
+from trainer.checkpoint import folder_name, rotate, save_checkpoint
 from trainer.checkpoint.lora_base import Base
 from trainer.checkpoint.state import training_pieces
 from trainer.data.batch import Batch

@@ -24,7 +24,6 @@ from trainer.observe import (
     Throughput,
     Waits,
     WeightsAndBiases,
-    disk_warning,
     matrix_rate,
     memory_gib,
     truncate_metrics,
@@ -33,7 +32,7 @@ from trainer.observe import (
 from trainer.parallel.device import Moment, Readback
 from trainer.parallel.schedule import Losses
 from trainer.parallel.zero import StepOutcome
-from trainer.plan import estimate
+from trainer.plan.estimate import disk_warning, estimate
 from trainer.run import Counts, Run
 
 

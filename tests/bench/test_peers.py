@@ -23,7 +23,8 @@ from trainer.bench.peers.process import half, run_peer
 from trainer.bench.peers.training import Training
 from trainer.bench.tokens import made_recipe
 from trainer.loop import train
-from trainer.recipe import Recipe, parameter_count
+from trainer.plan.size import parameter_count
+from trainer.recipe import Recipe
 
 CPU = torch.device("cpu")
 

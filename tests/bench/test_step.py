@@ -21,7 +21,8 @@ from trainer.errors import RecipeError
 from trainer.plan.floors import step_parts
 from trainer.plan.part import Part, Prediction, Product
 from trainer.plan.share import share_of
-from trainer.recipe import Recipe, flops_per_token, parameter_count
+from trainer.plan.size import flops_per_token, parameter_count
+from trainer.recipe import Recipe
 
 PLACE = Path("run"), Path("corpus")
 LAYOUTS: list[dict[str, Any]] = [

@@ -17,8 +17,8 @@ from trainer.bench.comparison import Comparison
 from trainer.bench.peers.process import Outcome
 from trainer.bench.train import bench_command
 from trainer.errors import DataError, RecipeError
-from trainer.plan.size import flops_per_token
-from trainer.recipe import Recipe, parameter_count
+from trainer.plan.size import flops_per_token, parameter_count
+from trainer.recipe import Recipe
 
 SCALING = {
     **{"factor": 8.0, "low_frequency_factor": 1.0, "high_frequency_factor": 4.0},

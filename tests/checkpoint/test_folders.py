@@ -5,12 +5,10 @@ import pytest
 
 from tests.checkpoint.saving import save
 from trainer.checkpoint import (
-    folders as rotate,
-)
-from trainer.checkpoint import (
     latest_checkpoint,
     list_checkpoints,
     resolve_checkpoint,
+    rotate,
 )
 from trainer.errors import CheckpointError
 

@@ -14,9 +14,7 @@ from trainer.checkpoint import (
     latest_checkpoint,
     list_checkpoints,
     resolve_checkpoint,
-)
-from trainer.checkpoint import (
-    folders as rotate,
+    rotate,
 )
 from trainer.errors import CheckpointError
 

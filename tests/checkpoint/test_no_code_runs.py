@@ -14,10 +14,8 @@ from trainer.checkpoint import (
     list_checkpoints,
     open_checkpoint,
     resolve_checkpoint,
+    rotate,
     verify_checkpoint,
-)
-from trainer.checkpoint import (
-    folders as rotate,
 )
 from trainer.checkpoint.files import write_bytes
 from trainer.checkpoint.report import diff_command, list_command, verify_command

@@ -8,7 +8,7 @@ from tests.observe.starting import recipe
 from trainer.observe import Throughput, memory_gib
 from trainer.observe.throughput import GIB
 from trainer.plan.devices import named_peak, peak_flops
-from trainer.recipe import flops_per_token, matrix_parameters, parameter_count
+from trainer.plan.size import flops_per_token, matrix_parameters, parameter_count
 
 CPU = torch.device("cpu")
 

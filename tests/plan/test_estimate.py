@@ -8,10 +8,9 @@ import torch
 from tests.checkpoint.saving import save, whole
 from tests.observe.starting import recipe
 from trainer.checkpoint import list_checkpoints
-from trainer.observe import disk_warning
 from trainer.observe.throughput import GIB
-from trainer.plan import estimate
-from trainer.recipe import parameter_count
+from trainer.plan.estimate import disk_warning, estimate
+from trainer.plan.size import parameter_count
 
 BIG: dict[str, Any] = {
     "model": {"layers": 32, "hidden": 4096, "heads": 32, "kv_heads": 8, "ffn": 14336},

@@ -6,7 +6,7 @@ import pytest
 
 from tests.recipe.recipes import changed
 from trainer.errors import RecipeError
-from trainer.recipe import parameter_count
+from trainer.plan.size import parameter_count
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from trainer.bench.clock import StepClock, Timing, reset_peak_memory
 from trainer.bench.peers.process import SECONDS, Outcome, half, run_peer, with_micro
 from trainer.bench.timing import bare_given, time_bare, time_ours
 from trainer.errors import RecipeError
-from trainer.recipe import Recipe, parameter_count
+from trainer.plan.size import parameter_count
+from trainer.recipe import Recipe
 
 BARE = "bare"
 

@@ -23,8 +23,8 @@ from trainer.bench.train_report import plot, print_report
 from trainer.data.stream import corpus_folders
 from trainer.errors import DataError, RecipeError
 from trainer.parallel.layout import choose_device
-from trainer.plan.size import flops_per_token
-from trainer.recipe import Recipe, parameter_count
+from trainer.plan.size import flops_per_token, parameter_count
+from trainer.recipe import Recipe
 
 PEERS = (BARE, *MODULES)
 VARIANTS = {"eager": "none", "compiled": "layer"}

@@ -10,7 +10,8 @@ from trainer.bench.clock import Timing
 from trainer.bench.comparison import BARE, Comparison
 from trainer.bench.peers.process import Outcome
 from trainer.errors import RecipeError
-from trainer.recipe import Recipe, parameter_count
+from trainer.plan.size import parameter_count
+from trainer.recipe import Recipe
 
 _HEADS = ("tokens/s", "step s", "MFU", "of a matmul", "GiB", "1st step", "ours/it")
 

@@ -10,7 +10,8 @@ from rich.text import Text
 from trainer.demo.examination import Examination, Shown
 from trainer.demo.pretraining import Scores, last_figure
 from trainer.demo.recipes import REPEATED_STEPS, Recipes
-from trainer.recipe import Recipe, parameter_count
+from trainer.plan.size import parameter_count
+from trainer.recipe import Recipe
 
 LONGEST_SHOWN = 150
 SUPERVISED = "supervised_tokens"

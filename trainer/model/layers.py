@@ -21,7 +21,7 @@ from trainer.model.attention import CoreAttention
 from trainer.model.offload import Offload
 from trainer.model.recompute import Again, InPlace, Keeper, made_again
 from trainer.model.sequence import SequenceLayout
-from trainer.recipe.observe import KernelsSection
+from trainer.recipe.kernels import KernelsSection
 
 IN_PLACE = InPlace()
 

@@ -11,7 +11,7 @@ from megatron.core.tensor_parallel import (
 from torch import Tensor
 
 import kernels
-from trainer.plan.memory import fused_loss
+from trainer.recipe.kernels import fused_loss
 
 
 @dataclass(frozen=True)

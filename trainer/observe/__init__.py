@@ -10,11 +10,9 @@ from trainer.observe.status import StatusWriter, read_status
 from trainer.observe.throughput import Throughput, matrix_rate, memory_gib
 from trainer.observe.trackers import TensorBoard, WeightsAndBiases
 from trainer.observe.waits import Waits
-from trainer.plan.estimate import Estimate, disk_warning, estimate
 
 __all__ = [
     "Callback",
-    "Estimate",
     "MetricsWriter",
     "Profiler",
     "ProgressBar",
@@ -25,8 +23,6 @@ __all__ = [
     "Throughput",
     "Waits",
     "WeightsAndBiases",
-    "disk_warning",
-    "estimate",
     "matrix_rate",
     "memory_gib",
     "read_metrics",

@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from trainer.plan.devices import peak_flops
+from trainer.plan.devices import GIB, peak_flops
 from trainer.plan.size import flops_per_token
 
 if TYPE_CHECKING:
     from trainer.recipe import ModelSection
-
-GIB = 1 << 30
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype, size: int = 512) -> float:

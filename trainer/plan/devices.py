@@ -1,9 +1,11 @@
-"""What a device can do at best, by its name."""
+"""What a device has to give: its peak by its name, and the memory that a rank may take."""
 
 import os
 from pathlib import Path
 
 import torch
+
+GIB = 1 << 30
 
 _PEAKS = (
     ("GB200", 2.5e15),

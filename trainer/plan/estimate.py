@@ -4,9 +4,10 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer.observe.throughput import GIB
+from trainer.plan.devices import GIB
 from trainer.plan.memory import memory
-from trainer.recipe import Recipe, flops_per_token, parameter_count
+from trainer.plan.size import flops_per_token, parameter_count
+from trainer.recipe import Recipe
 
 _MASTER, _MOMENTS = 4, 8  # bytes a parameter in a checkpoint, fp32 whatever the precision
 

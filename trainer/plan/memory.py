@@ -11,15 +11,13 @@ from dataclasses import dataclass, field
 
 from trainer.plan.activations import Device, Sizes, final_norm_kept, layer_kept, shared_kept
 from trainer.plan.size import parameter_count
+from trainer.recipe.kernels import fused_loss
 from trainer.recipe.recipe import Recipe
 
 _MASTER, _MOMENTS, _GRADIENT = 4, 8, 4  # bytes a parameter: all fp32, whatever the precision
 
 CHUNK_BYTES = 2**29
 """Logits that the fused loss has at one time (kernels.linear_cross_entropy)."""
-
-FUSED_FROM = 16_384
-"""Ids a rank from which `kernels.loss: auto` is the fused one."""
 
 BUCKET_BYTES = 4 * 50_000_000
 """DeepSpeed's buffer for gradients on their way between ranks."""
@@ -305,11 +303,3 @@ class _Step:
         flattened = self.recipe.precision == "fp32"  # bf16 gradients are not gathered in one tensor
         temporary = flat * (int(flattened) + int(self.device == "cpu"))
         return gradients + max(bucket, temporary)
-
-
-def fused_loss(wanted: str, rows: float) -> bool:
-    """Whether an output layer of `rows` ids a rank never makes the logits of all tokens.
-
-    `wanted`: the recipe's `kernels.loss`.
-    """
-    return wanted == "fused" or (wanted == "auto" and rows >= FUSED_FROM)

@@ -16,14 +16,13 @@ from trainer.model.sequence import SequenceLayout, rope_frequencies
 from trainer.parallel.device import Moment
 from trainer.parallel.layout import Layout
 from trainer.plan.activations import Device, layer_kept
-from trainer.plan.devices import device_memory
+from trainer.plan.devices import GIB, device_memory
 from trainer.plan.memory import memory
 from trainer.recipe import Recipe
 from trainer.recipe.recompute import PARTS
 
 _log = logging.getLogger(__name__)
 
-_GIB = 2**30
 
 Call = Callable[[], object]
 
@@ -53,8 +52,8 @@ def choose_recompute(recipe: Recipe, layout: Layout) -> str | list[str]:
             "batch.micro: %d sequences need about %.2f GiB a rank however much is recomputed, and"
             " there are %.2f; lower it, or set offload=activations",
             recipe.batch.micro,
-            peaks[chosen] / _GIB,
-            room / _GIB,
+            peaks[chosen] / GIB,
+            room / GIB,
         )
     if chosen == "full":
         return "full"
@@ -102,12 +101,12 @@ def described(
     }
     order = sorted(seconds, key=lambda part: seconds[part] / max(freed[part], 1e-9))
     parts = ", ".join(
-        f"{part} {seconds[part] * layers:.4f} s for {freed[part] * layers / _GIB:.3f} GiB"
+        f"{part} {seconds[part] * layers:.4f} s for {freed[part] * layers / GIB:.3f} GiB"
         for part in order
     )
     words = chosen if isinstance(chosen, str) else ", ".join(chosen) or "none"
     return (
-        f"recompute: auto takes {words}: {peak / _GIB:.2f} GiB of {room / _GIB:.2f} a rank "
+        f"recompute: auto takes {words}: {peak / GIB:.2f} GiB of {room / GIB:.2f} a rank "
         f"(a micro-batch of all layers: {parts})"
     )
 

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from trainer.errors import RecipeError
-from trainer.plan.memory import fused_loss
-from trainer.recipe import Recipe, parameter_count
+from trainer.plan.size import parameter_count
+from trainer.recipe import Recipe
+from trainer.recipe.kernels import fused_loss
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 from rich.console import Console
 from rich.table import Table
 
-from trainer.recipe import Recipe, parameter_count
+from trainer.plan.size import parameter_count
+from trainer.recipe import Recipe
 from trainer.recipe.rules import VOCABULARY_MULTIPLE
 
 SHOWN_RANKS = 64

@@ -1,14 +1,14 @@
 """The recipe: frozen and typed, one file a section; load, override, validate."""
 
-from trainer.plan.size import flops_per_token, matrix_parameters, parameter_count
 from trainer.recipe.changes import learning_changes
 from trainer.recipe.checkpoint import CheckpointSection, EvaluateSection, RecoverySection
 from trainer.recipe.corpus import CorpusSection
 from trainer.recipe.data import DataSection, MixtureSource
 from trainer.recipe.fine_tuning import ConversationsSection, LoraSection, PreferenceSection
+from trainer.recipe.kernels import KernelsSection
 from trainer.recipe.load import load_recipe
 from trainer.recipe.model import ModelSection, RopeScaling
-from trainer.recipe.observe import KernelsSection, ObserveSection, ProfileSection
+from trainer.recipe.observe import ObserveSection, ProfileSection
 from trainer.recipe.optimizer import OptimizerSection, ScheduleSection
 from trainer.recipe.parallel import BatchSection, ParallelSection, ZeroSection
 from trainer.recipe.recipe import Recipe
@@ -34,9 +34,6 @@ __all__ = [
     "RopeScaling",
     "ScheduleSection",
     "ZeroSection",
-    "flops_per_token",
     "learning_changes",
     "load_recipe",
-    "matrix_parameters",
-    "parameter_count",
 ]

@@ -1,13 +1,44 @@
-"""What `kernels.compile: layer` cannot be together with; each rule is one line with its mend."""
+"""`kernels`: which implementation of an operator runs, and what `compile` cannot go with."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from trainer.errors import RecipeError
+from trainer.recipe.section import Section
 
 if TYPE_CHECKING:
     from trainer.recipe.recipe import Recipe
 
+FUSED_FROM = 16_384
+"""Ids a rank from which `kernels.loss: auto` is the fused one."""
+
 _MEND = "or kernels.compile=none"
+
+
+class KernelsSection(Section):
+    """Which implementation of an operator runs."""
+
+    attention: Literal["auto", "reference", "sdpa", "triton", "flash"] = "auto"
+    """`auto`: on a GPU the one measured fastest for the model's shapes, on the CPU sdpa; `flash`
+    needs the package flash-attn."""
+    deterministic: bool = True
+    """Whether attention's backward pass may not use atomics; without it, a resumed run is not
+    bitwise the same."""
+    loss: Literal["auto", "fused", "logits"] = "auto"
+    """`fused`: the output projection and the loss a chunk of tokens at a time, without the logits
+    of all; `logits`: with them; `auto`: fused from 16,384 ids a rank on."""
+    compile: Literal["none", "layer"] = "none"
+    """`layer`: training passes run each transformer layer through torch.compile, our kernels inside
+    it; compiled once a shape and cached. What it compiles is as repeatable as `deterministic` says,
+    and `attention: auto` is then never flash. The default waits for a GPU to show which of the two
+    is faster: on none has it been measured yet."""
+
+
+def fused_loss(wanted: str, rows: float) -> bool:
+    """Whether an output layer of `rows` ids a rank never makes the logits of all tokens.
+
+    `wanted`: the recipe's `kernels.loss`.
+    """
+    return wanted == "fused" or (wanted == "auto" and rows >= FUSED_FROM)
 
 
 def check_compile(recipe: "Recipe") -> None:

@@ -9,8 +9,9 @@ from trainer.recipe.checkpoint import CheckpointSection, EvaluateSection, Recove
 from trainer.recipe.corpus import CorpusSection
 from trainer.recipe.data import DataSection
 from trainer.recipe.fine_tuning import ConversationsSection, LoraSection, PreferenceSection
+from trainer.recipe.kernels import KernelsSection
 from trainer.recipe.model import ModelSection
-from trainer.recipe.observe import KernelsSection, ObserveSection, ProfileSection
+from trainer.recipe.observe import ObserveSection, ProfileSection
 from trainer.recipe.optimizer import OptimizerSection, ScheduleSection
 from trainer.recipe.parallel import BatchSection, ParallelSection, ZeroSection
 from trainer.recipe.recompute import Recompute, parts_of

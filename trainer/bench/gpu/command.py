@@ -1,4 +1,4 @@
-"""Everything that wants a GPU, in one call: python -m trainer.bench.gpu.command OUT [PART ...] [--dry].
+"""Everything that wants a GPU, in one call: python -m trainer.bench.gpu.command OUT [PART ...].
 
 The parts stand in `parts`; README.md beside this says what each is. Each is a process of its own
 with a share of `--minutes`, and may use what earlier ones left of theirs: one that fails, hangs or

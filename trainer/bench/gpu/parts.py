@@ -1,4 +1,4 @@
-"""The parts of `trainer.bench.gpu.command`: what each runs, needs and leaves, and its share of time."""
+"""The parts of a GPU run: what each runs, needs and leaves, and its share of time."""
 
 import importlib.util
 import sys

@@ -22,7 +22,8 @@ from trainer.bench.peers.training import Training
 from trainer.bench.tokens import first_batches, on_device, supervised
 from trainer.data.stream import corpus_folders
 from trainer.parallel.layout import choose_device
-from trainer.recipe import Recipe, parameter_count
+from trainer.plan.size import parameter_count
+from trainer.recipe import Recipe
 from trainer.stages.learning_rate import learning_rate
 
 _SAME_SIZE = 1e-3

@@ -5,7 +5,8 @@ from torch import Tensor
 
 from trainer.bench.bare import IGNORE
 from trainer.bench.peers.peer import Built, Peer
-from trainer.recipe import Recipe, parameter_count
+from trainer.plan.size import parameter_count
+from trainer.recipe import Recipe
 
 _STATE_BYTES = 18  # bf16 weight; fp32 master, gradient and two moments
 _SCORE_BYTES = 6  # kept a score: fp32 out of the softmax, bf16 into the product
