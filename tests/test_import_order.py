@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 
 # From the top of the house to its ground; a module may import what stands in its own row or below.
 FLOORS = [
-    {"trainer.cli", "trainer.__main__", "trainer.command_line"},
+    {"trainer.cli", "trainer.__main__"},
     {"trainer.bench", "trainer.doctor"},
     {"trainer.demo"},
     {"launch"},
@@ -21,7 +21,7 @@ FLOORS = [
     {"trainer.checkpoint", "trainer.recovery"},
     {"trainer.model", "trainer.data", "trainer.corpus", "trainer.conversations"},
     {"trainer.parallel"},
-    {"trainer.recipe", "trainer.errors", "trainer.preflight", "trainer"},
+    {"trainer.recipe", "trainer.errors", "trainer"},
 ]
 OBSERVE = "trainer.observe"
 SCHEDULES_AND_STOCK = ("trainer.doctor.pipelines", "trainer.bench.peers.stock")
@@ -129,7 +129,7 @@ def test_engines_are_entered_where_the_plan_says(package: str) -> None:
 
 def test_command_and_recipe_import_nothing_heavy() -> None:
     """Catches `lyceum --help` and `--show` waiting for torch."""
-    light = ("trainer.cli", "trainer.command_line", "trainer.preflight", "trainer.recipe")
+    light = ("trainer.cli", "trainer.recipe")
     heavy = {"torch", "transformers", "megatron", "deepspeed", "webdataset", "numpy", "tokenizers"}
     for module, path in sources("trainer", "launch"):
         if module.startswith((*light, "trainer.errors", "trainer.plan.show", "launch")):

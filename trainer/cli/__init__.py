@@ -1,0 +1,129 @@
+"""The `lyceum` command: one typed function a verb, no logic; heavy imports wait for their verb."""
+
+import logging
+import os
+import select
+import sys
+import traceback
+import warnings
+from typing import Annotated
+
+import typer
+
+from trainer import __version__
+from trainer.cli import bench, corpus, models, training
+from trainer.cli.grammar import Verbs
+from trainer.errors import LyceumError, StopRequested
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code; what a user caused is shown as one line."""
+    words = sys.argv[1:] if arguments is None else arguments
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("trainer").setLevel(logging.INFO)
+    # OpenMP threads that spin while they wait slow a busy machine down tenfold; read on import.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if "--debug" not in words:
+        _silence_dependencies()
+    try:
+        return _run(words)
+    except LyceumError as error:
+        if "--debug" in words:
+            traceback.print_exc()
+        _report(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        from launch.failure import leave_failure
+
+        if not (_reader_has_left(error) or leave_failure(error)):
+            raise
+        return 1
+
+
+def _run(words: list[str]) -> int:
+    """Parse the words and run their verb: its exit code.
+
+    Not by calling the app: typer's own main turns broken pipes and Ctrl-C into exits of its own.
+    """
+    command = typer.main.get_command(application)
+    try:
+        with command.make_context("lyceum", list(words)) as context:
+            return command.invoke(context) or 0
+    except typer.Exit as exit_:  # --help and --version
+        return exit_.exit_code
+
+
+application = typer.Typer(
+    cls=Verbs,
+    rich_markup_mode=None,  # rich would cost more than the whole help
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    subcommand_metavar="VERB ...",
+)
+for _verbs in (training.verbs, models.verbs, corpus.verbs, models.checkpoint, bench.verbs):
+    application.add_typer(_verbs)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"lyceum {__version__}")
+        raise typer.Exit
+
+
+@application.callback()
+def _whole(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_show_version,
+            is_eager=True,
+            expose_value=False,
+            help="Print the version.",
+        ),
+    ] = False,
+    debug: Annotated[
+        bool,
+        typer.Option(
+            "--debug", expose_value=False, help="Show the whole trace of an error; on any verb."
+        ),
+    ] = False,
+) -> None:
+    """Train language models, from raw text to a measured model."""
+
+
+def _silence_dependencies() -> None:
+    """Hide warnings raised inside dependencies: they speak to their callers, not to our users."""
+    noisy = ("torch", "deepspeed", "megatron", "transformers", "triton")
+    warnings.filterwarnings("ignore", module=rf"({'|'.join(noisy)})(\.|$)")
+
+
+def _reader_has_left(error: Exception) -> bool:
+    """Whether `error` is only that whoever reads our output, such as `head`, has seen enough."""
+    if not isinstance(error, BrokenPipeError):
+        return False
+    try:
+        standard_output = sys.stdout.fileno()
+    except (OSError, ValueError):
+        return False
+    # Not by flushing: what could not be written may have left the buffer all the same.
+    pipe = select.poll()
+    pipe.register(standard_output, 0)
+    if not any(event & select.POLLERR for _, event in pipe.poll(0)):
+        return False
+    # Python's own flush at exit must not complain again.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), standard_output)
+    return True
+
+
+def _report(error: LyceumError) -> None:
+    from launch.failure import leave_failure
+
+    if leave_failure(error):
+        return  # The process that started this rank reports it, once for all ranks.
+    rank = os.environ.get("RANK", "0")
+    who = "" if rank == "0" else f" (rank {rank})"
+    what = "stopped" if isinstance(error, StopRequested) else "error"
+    print(f"lyceum: {what}{who}: {' '.join(str(error).split())}", file=sys.stderr)

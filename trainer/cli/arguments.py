@@ -1,0 +1,106 @@
+"""What several verbs take: parameters with their help, and how words become their values.
+
+typer passes defaults through the same functions as words: each takes both.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trainer.errors import RecipeError
+
+if TYPE_CHECKING:
+    from trainer.recipe import Recipe
+
+
+def positive(word: str | int) -> int:
+    """A whole number from 1."""
+    return _whole(word, 1)
+
+
+def count(word: str | int) -> int:
+    """A whole number from 0."""
+    return _whole(word, 0)
+
+
+def seed(word: str | int) -> int:
+    """A whole number from 0, below 2^63."""
+    number = _whole(word, 0)
+    if number >= 2**63:
+        raise typer.BadParameter(f"{word!r} is too large a seed: give one below 2^63")
+    return number
+
+
+def number(word: str | float) -> float:
+    """A number."""
+    try:
+        return float(word)
+    except ValueError:
+        raise typer.BadParameter(f"{word!r} is not a number") from None
+
+
+def byte_count(word: str | float) -> float:
+    """A number of bytes, as 1e12."""
+    try:
+        number = float(word)
+    except ValueError:
+        number = 0.0
+    if not 1 <= number < 1e21:
+        raise typer.BadParameter(f"{word!r} is not a number of bytes, as 1e12")
+    return number
+
+
+def file(word: str | Path) -> Path | None:
+    """A path; none where the word is empty, as an unset shell variable leaves it."""
+    return Path(word) if word else None
+
+
+def _whole(word: str | int, least: int) -> int:
+    text = str(word)
+    number = int(text) if text.isdecimal() else -1
+    if number < least:
+        raise typer.BadParameter(f"{word!r} is not a whole number from {least}")
+    return number
+
+
+RecipeName = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="YAML file, or the name of a shipped recipe.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="KEY=VALUE", help="Replaces a key, as in model.layers=8."),
+]
+Checkpoint = Annotated[
+    Path,
+    typer.Argument(metavar="CHECKPOINT", parser=Path, help="Checkpoint folder, or run directory."),
+]
+Run = Annotated[Path, typer.Argument(metavar="RUN", parser=Path, help="Run directory.")]
+Corpus = Annotated[Path, typer.Argument(metavar="DIR", parser=Path, help="Corpus folder.")]
+JsonFile = Annotated[
+    Path | None,
+    typer.Option("--json", metavar="FILE", parser=file, help="Write the figures here."),
+]
+Ranks = Annotated[
+    int | None,
+    typer.Option("--nproc", metavar="N", parser=positive, help="Local ranks to start."),
+]
+
+
+def recipe_of(name: str, overrides: list[str] | None) -> "Recipe":
+    """The recipe called `name`, a file or a shipped one, with its overrides."""
+    from launch.local import find_recipe
+    from trainer.recipe import load_recipe
+
+    return load_recipe(find_recipe(name), overrides or [])
+
+
+def give_json(file: Path, text: str) -> None:
+    """Write JSON to `file`, or print it where that is "-"; raises RecipeError where it can't."""
+    if str(file) == "-":
+        print(text)
+        return
+    try:
+        file.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise RecipeError(f"--json {file}: cannot be written: {error.strerror}") from error

@@ -1,0 +1,193 @@
+"""The verbs about what a run has learned: evaluate, generate, chat, import, export, checkpoint."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from trainer.cli.arguments import (
+    Checkpoint,
+    JsonFile,
+    Ranks,
+    Run,
+    count,
+    file,
+    number,
+    positive,
+    seed,
+)
+from trainer.cli.grammar import Verb, Verbs
+from trainer.errors import RecipeError
+
+verbs = typer.Typer(cls=Verbs)
+
+Tokens = Annotated[int, typer.Option(metavar="N", parser=positive, help="At most.")]
+Temperature = Annotated[float, typer.Option(metavar="T", parser=number, help="0: greedy.")]
+TopK = Annotated[int, typer.Option(metavar="K", parser=count, help="0: all tokens.")]
+TopP = Annotated[float, typer.Option(metavar="P", parser=number, help="1: all tokens.")]
+Seed = Annotated[int, typer.Option(metavar="S", parser=seed, help="Of the draws.")]
+
+
+@verbs.command(cls=Verb)
+def evaluate(
+    checkpoint: Checkpoint,
+    suites: Annotated[
+        list[str] | None,
+        typer.Option("--suite", metavar="NAME", help="Repeatable; none: all."),
+    ] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Measure a checkpoint."""
+    from trainer.evaluate.command import evaluate_command
+
+    evaluate_command(checkpoint, suites or [], json_file)
+
+
+@verbs.command(cls=Verb)
+def generate(
+    checkpoint: Checkpoint,
+    prompt: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="What the text begins with.")
+    ] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(metavar="FILE", parser=file, help="One prompt a line.")
+    ] = None,
+    tokens: Tokens = 128,
+    temperature: Temperature = 0.8,
+    top_k: TopK = 0,
+    top_p: TopP = 1.0,
+    seed: Seed = 0,
+    nproc: Ranks = None,
+) -> int:
+    """Read what a checkpoint learned."""
+    if (prompt is None) == (prompts is None):
+        raise RecipeError("give one of --prompt and --prompts; see lyceum generate --help")
+    from launch.local import run_local
+
+    def worker() -> int:
+        from trainer.evaluate.command import generate_command
+
+        generate_command(
+            checkpoint,
+            prompt=prompt,
+            prompts_file=prompts,
+            tokens=tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            seed=seed,
+        )
+        return 0
+
+    return run_local(worker, nproc)
+
+
+@verbs.command(cls=Verb)
+def chat(
+    checkpoint: Checkpoint,
+    system: Annotated[str | None, typer.Option(metavar="TEXT", help="System prompt.")] = None,
+    tokens: Tokens = 512,
+    temperature: Temperature = 0.8,
+    top_k: TopK = 0,
+    top_p: TopP = 1.0,
+    seed: Seed = 0,
+) -> None:
+    """Talk with a checkpoint."""
+    from trainer.evaluate.chat import chat_command
+    from trainer.evaluate.generate import Sampling
+
+    sampling = Sampling(tokens, temperature, top_k, top_p, seed)
+    chat_command(checkpoint, system, sampling, int(os.environ.get("WORLD_SIZE", "1")))
+
+
+@verbs.command("import", cls=Verb)
+def import_(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR", parser=Path, help="config.json, safetensors, tokenizer.json."
+        ),
+    ],
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", parser=Path, help="Run directory to make.")
+    ],
+) -> None:
+    """Make a checkpoint of a Hugging Face model folder."""
+    from trainer.hugging_face.importing import import_command
+
+    import_command(folder, checkpoint)
+
+
+@verbs.command(cls=Verb)
+def export(
+    checkpoint: Checkpoint,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", parser=Path, help="Folder to make.")],
+    shard_gb: Annotated[
+        float, typer.Option(metavar="G", parser=number, help="Gigabytes a file holds at most.")
+    ] = 5.0,
+    dtype: Annotated[
+        Literal["stored", "fp32", "bf16"],
+        typer.Option(help="Type of the weights; stored: as they were saved."),
+    ] = "stored",
+    adapter: Annotated[
+        bool,
+        typer.Option("--adapter", help="LoRA adapters alone, in PEFT's format, not merged."),
+    ] = False,
+    base: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="With --adapter: the model that PEFT is to load under them."
+        ),
+    ] = None,
+) -> None:
+    """Make a Hugging Face model folder of a checkpoint."""
+    if adapter:
+        from trainer.hugging_face.adapters import export_adapter_command
+
+        export_adapter_command(checkpoint, folder, base)
+        return
+    from trainer.hugging_face.exporting import export_command
+
+    export_command(checkpoint, folder, shard_gb=shard_gb, dtype=dtype)
+
+
+checkpoint = typer.Typer(name="checkpoint", cls=Verbs, help="Look after checkpoints.")
+
+
+@checkpoint.command("ls", cls=Verb)
+def list_(folder: Run) -> None:
+    """The checkpoints of a run."""
+    from trainer.checkpoint.report import list_command
+
+    list_command(folder)
+
+
+@checkpoint.command(cls=Verb)
+def verify(checkpoint: Checkpoint) -> None:
+    """Check every file against its hash."""
+    from trainer.checkpoint.report import verify_command
+
+    verify_command(checkpoint)
+
+
+@checkpoint.command(cls=Verb)
+def prune(
+    folder: Run,
+    keep: Annotated[int, typer.Option(metavar="N", parser=positive, help="How many stay.")] = 1,
+) -> None:
+    """Remove all but the newest checkpoints of a run."""
+    from trainer.checkpoint.report import prune_command
+
+    prune_command(folder, keep)
+
+
+@checkpoint.command(cls=Verb)
+def diff(
+    first: Annotated[Path, typer.Argument(metavar="A", parser=Path)],
+    second: Annotated[Path, typer.Argument(metavar="B", parser=Path)],
+) -> None:
+    """How two checkpoints differ."""
+    from trainer.checkpoint.report import diff_command
+
+    diff_command(first, second)
