@@ -1,11 +1,12 @@
 """The verbs about runs: demo, recipe, train, compare."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from trainer.cli.arguments import Overrides, Ranks, RecipeName, recipe_of
+from trainer.cli.arguments import Overrides, Ranks, RecipeName, file, give_json, recipe_of
 from trainer.cli.grammar import Verb, Verbs
 
 verbs = typer.Typer(cls=Verbs)
@@ -45,3 +46,24 @@ def train(
     from launch.local import train_ranks
 
     return train_ranks(resolved, nproc, force=force)
+
+
+@verbs.command(cls=Verb)
+def recipe(
+    key: Annotated[
+        str | None,
+        typer.Argument(metavar="KEY", help="A section or a key, as optimizer.lr; none: all."),
+    ] = None,
+    json_file: Annotated[
+        Path | None,
+        typer.Option("--json", metavar="FILE", parser=file, help="Write them here; -: print them."),
+    ] = None,
+) -> None:
+    """The keys of a recipe. Of each: type, bounds, default and documentation."""
+    from trainer.recipe.documentation import find_keys, show_keys
+
+    keys = find_keys(key)
+    if str(json_file) != "-":
+        show_keys(keys)
+    if json_file is not None:
+        give_json(json_file, json.dumps([key.as_json() for key in keys], indent=2))

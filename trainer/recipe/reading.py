@@ -123,7 +123,7 @@ _WANTED = {
 def _explain(kind: type[BaseModel], error: dict[str, Any], place: tuple[str, ...]) -> str:
     name = ".".join(place)
     if error["type"] == "extra_forbidden":
-        return f"unknown key {name}; {_nearest(kind, place)}"
+        return f"unknown key {name}; {nearest(kind, place)}"
     if error["type"] == "missing":
         return f"{name}: is missing; give it a value"
     if error["type"] == "literal_error":
@@ -135,7 +135,7 @@ def _explain(kind: type[BaseModel], error: dict[str, Any], place: tuple[str, ...
     return f"{name}: {_shown(error['input'])} is not allowed; give {wanted}"
 
 
-def _nearest(kind: type[BaseModel], place: tuple[str, ...]) -> str:
+def nearest(kind: type[BaseModel], place: tuple[str, ...]) -> str:
     """The key that was probably meant.
 
     One like it in the same section, else one of that very name; the other way round for a key
