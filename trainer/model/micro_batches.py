@@ -45,11 +45,8 @@ class MicroBatches:
         places = context_slice(recipe.sequence_length, context.rank, context.size)
         self._places = places.to(layout.device)
 
-    def of(self, batch: Batch, expected_gradient: Tensor | None = None) -> Iterator[MicroBatch]:
-        """The micro-batches in order, on this rank's device.
-
-        `expected_gradient`: what the sum of the losses is multiplied by before the backward pass.
-        """
+    def of(self, batch: Batch) -> Iterator[MicroBatch]:
+        """The micro-batches in order, on this rank's device."""
         device, context = self._layout.device, self._layout.context
         tensors = [batch.tokens, batch.labels, batch.position_ids]
         tokens, labels, positions = (t.to(device, non_blocking=True) for t in tensors)
@@ -61,7 +58,6 @@ class MicroBatches:
                 *(positions[rows], self._frequencies, context.rank, context.size),
                 on_host=batch.position_ids[rows],
             )
-            layout.expected_gradient = expected_gradient
             yield MicroBatch(
                 number,
                 tokens[rows][:, self._places],

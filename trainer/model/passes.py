@@ -38,13 +38,13 @@ class NextToken:
         # Gradients are averaged over replicas afterwards; this undoes that division.
         scale = self._layout.replicas.size / supervised.clamp(min=1)
         count = len(batch.tokens) // self._micro_batches.rows
-        cut = partial(self._micro_batches.of, batch, scale)
+        cut = partial(self._micro_batches.of, batch)
         # Stretches of one rank read the same ones; else each is made, and let go, as it is reached.
         shared = list(cut()) if len(self._chunks) > 1 else None
         before = None if forward_only else self._before_forward
         return run_schedule(
             self._chunks,
-            partial(_forward_step, _loss(scale), before),
+            partial(_forward_step, _loss(scale), scale, before),
             lambda: cut() if shared is None else iter(shared),
             supervised,
             self._layout,
@@ -66,6 +66,7 @@ def _loss(scale: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor, dict[str, T
 
 def _forward_step(
     loss: Callable[..., Any],
+    scale: Tensor,
     before: BeforeForward | None,
     micro_batches: Iterator[MicroBatch],
     chunk: Any,
@@ -73,7 +74,10 @@ def _forward_step(
     micro = next(micro_batches)
     if before is not None:
         before(micro)
-    return chunk(micro.tokens, micro.layout, micro.labels, reduction="sum"), loss
+    total = chunk(
+        *(micro.tokens, micro.layout, micro.labels), reduction="sum", expected_gradient=scale
+    )
+    return total, loss
 
 
 def supervised_in(batch: Batch) -> int:

@@ -51,8 +51,6 @@ class SequenceLayout:
     position_ids: Tensor
     queries: Tensor | None
     frequencies: Tensor
-    expected_gradient: Tensor | None = None
-    """What the sum of the losses is multiplied by before the backward pass, where it is known."""
     on_host: Tensor | None = None
     """`position_ids` in host memory, where they are known there: nobody need wait to read them."""
     qkv_format: str = "sbhd"  # megatron-core asks this of whatever describes packed sequences

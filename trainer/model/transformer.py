@@ -36,19 +36,21 @@ class LanguageModel(HiddenStatesModel):
         labels: Tensor | None = None,
         *,
         reduction: Literal["none", "sum"] = "none",
+        expected_gradient: Tensor | None = None,
     ) -> Tensor:
         """Hidden states between stages; on the last, losses or logits.
 
         `tokens`, `labels`: int64 [batch, sequence / context size]. With labels the last stage gives
         nats a token, fp32 [batch, sequence], or with `reduction` "sum" their sum, []; without,
         logits [batch, sequence, vocab / tensor]. Other stages give [sequence, batch, hidden].
+        `expected_gradient` as in `Targets`.
         """
         hidden = self.hidden_states(tokens, layout)
         if not self.post_process:
             return hidden
         targets = None
         if labels is not None:
-            targets = Targets(labels, reduction, layout.expected_gradient)
+            targets = Targets(labels, reduction, expected_gradient)
         weight = None
         if self.share_embeddings_and_output_weights:
             weight = self.shared_embedding_or_output_weight()
