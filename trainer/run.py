@@ -174,11 +174,6 @@ class Run:
         assert self.counters.stream is not None, "a step has been made"
         return realised_shares(self.counters.stream, self._names)
 
-    def figures(self, means: Mapping[str, float], counts: Counts) -> dict[str, float]:
-        """`preference/NAME`: what a step measured, from the `means` of its losses' figures."""
-        named = self.stage.figures(means, counts.weight)
-        return {f"{self.recipe.stage}/{name}": value for name, value in named.items()}
-
     def validate(self) -> dict[str, float]:
         """Figures over the recipe's validation sequences, the same at every layout."""
         return self.stage.validate()

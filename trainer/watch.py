@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from math import ceil, isfinite
+from math import ceil, isfinite, isnan
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -120,7 +120,8 @@ class Watch:
             "memory_gib": memory.item(),
             **run.mixture_shares(),
         }
-        numbers = {"loss": losses.mean, "grad_norm": outcome.grad_norm, **losses.figures}
+        figures = {f"{run.recipe.stage}/{name}": n for name, n in losses.figures.items()}
+        numbers = {"loss": losses.mean, "grad_norm": outcome.grad_norm, **figures}
         self._readback.push(_Pending(self._began, counts, known), numbers)
 
     def evaluated(self, values: dict[str, float]) -> None:
@@ -155,7 +156,8 @@ class Watch:
             "memory_gib": known.pop("memory_gib"),
             "skipped": skipped,
             **known,
-            **self._run.figures(numbers, pending.counts),
+            # A figure is NaN where a step had nothing to take a mean of, or was not finite itself.
+            **{name: n for name, n in numbers.items() if skipped or not isnan(n)},
         }
 
     def sampled(self, samples: list[tuple[str, str]]) -> None:

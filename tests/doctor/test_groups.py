@@ -84,7 +84,7 @@ def forced(folder: Path, pipeline: Any) -> str:
     from megatron.core.pipeline_parallel import schedules
 
     from trainer.doctor import pipelines
-    from trainer.parallel import megatron
+    from trainer.parallel import schedule
 
     seen = []
     for name, run in list(pipelines._SCHEDULES.items()):
@@ -93,7 +93,7 @@ def forced(folder: Path, pipeline: Any) -> str:
             run(**words),
         )[1]
     run_losses(recipe_of({}, CPU, folder), folder / "corpus", pipeline)
-    assert megatron.get_forward_backward_func is schedules.get_forward_backward_func
+    assert schedule.get_forward_backward_func is schedules.get_forward_backward_func
     return " ".join(dict.fromkeys(seen))
 
 

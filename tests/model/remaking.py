@@ -10,7 +10,7 @@ from tests.nested import nested
 from tests.parity.training import Curve, train_steps
 from trainer.bench.memory import measured_peak
 from trainer.data.batch import Batch
-from trainer.model.micro_batches import MicroBatches
+from trainer.model.micro_batches import MicroBatchCutter
 from trainer.model.recompute import InPlace
 from trainer.model.transformer import build_model
 from trainer.parallel.layout import create_layout, leave
@@ -85,7 +85,7 @@ def _kept_of_layers(recipe: Recipe) -> float:
         tokens = torch.zeros((recipe.batch.micro, recipe.sequence_length), dtype=torch.int64)
         positions = torch.arange(recipe.sequence_length).repeat(recipe.batch.micro, 1)
         batch = Batch(tokens, tokens, positions, 0, {})
-        micro = next(MicroBatches(recipe, layout).of(batch))
+        micro = next(iter(MicroBatchCutter(recipe, layout).cut(batch).items))
         visible = micro.layout.visible
         visible.mask(torch.float32 if recipe.precision == "fp32" else torch.bfloat16)
         shared = [*micro.layout.rotation, visible.low, visible.high, visible.first, visible.last]

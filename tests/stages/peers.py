@@ -128,8 +128,7 @@ def _pass_batch(work: Work) -> Passed:
             for box in logical.boxes
         ]
         segments = (batch.position_ids == 0).sum(dim=1).tolist()
-        means = {name: mean.item() for name, mean in losses.figures.items()}
-        figures = stage.figures(means, int(weight))
+        figures = {name: mean.item() for name, mean in losses.figures.items()}
         return Passed(losses.mean.item(), figures, int(weight), segments, boxes)
     finally:
         leave()

@@ -15,6 +15,13 @@ from trainer.stages.preference_losses import (
     pair_losses,
 )
 
+
+def reported(totals: dict[str, torch.Tensor], count: int) -> dict[str, float]:
+    """The means of these sums, without those of nothing, as a run reports them."""
+    means = mean_metrics(totals, torch.tensor(float(count)))
+    return {name: mean.item() for name, mean in means.items() if not mean.isnan()}
+
+
 PAIRED = ("dpo", "ipo", "orpo", "simpo")
 
 POLICY = torch.tensor([[-12.0, -15.0], [-30.0, -8.0]])
@@ -137,7 +144,7 @@ def test_judged_means_are_over_answers_of_their_kind() -> None:
     """Catches a mean reward of the good answers that depends on how many bad ones there were."""
     section = PreferenceSection(loss="kto", beta=0.3)
     _, metrics = judged_losses(section, KNOWN, OF_REFERENCE, GOOD, torch.tensor(1.5))
-    means = mean_metrics({name: values.sum().item() for name, values in metrics.items()}, 3)
+    means = reported({name: values.sum() for name, values in metrics.items()}, 3)
     assert means == pytest.approx(
         {
             "reward_chosen": 0.15,
@@ -153,10 +160,13 @@ def test_judged_means_are_over_answers_of_their_kind() -> None:
 
 
 def test_means_without_bad_answers_leave_their_metrics_out() -> None:
-    """Catches a division by no answers, or a margin against nothing."""
-    totals = {"good": 2.0, "reward_chosen": 3.0, "reward_rejected": 0.0, "kl": 1.0}
-    assert mean_metrics(totals, 2) == {"reward_chosen": 1.5, "kl": 0.5}
-    assert mean_metrics({"nll": 3.0}, 2) == {"nll": 1.5}
+    """Catches a division by the wrong answers, or a margin against nothing."""
+    sums = {"good": 2.0, "reward_chosen": 3.0, "reward_rejected": 0.0, "kl": 1.0}
+    assert reported({name: torch.tensor(total) for name, total in sums.items()}, 2) == {
+        "reward_chosen": 1.5,
+        "kl": 0.5,
+    }
+    assert reported({"nll": torch.tensor(3.0)}, 2) == {"nll": 1.5}
 
 
 @pytest.mark.parametrize("loss", PAIRED)

@@ -115,8 +115,14 @@ def of_pairs(
         with torch.no_grad():
             known = packed_answers(reference, *rows)[0].view(-1, 2)
     losses, metrics = pair_losses(section, sums.view(-1, 2), tokens.view(-1, 2), known)
-    totals = {name: values.sum().item() for name, values in metrics.items()}
-    return losses.mean(), mean_metrics(totals, pairs)
+    return losses.mean(), means_of(metrics, pairs)
+
+
+def means_of(metrics: dict[str, Tensor], count: int) -> dict[str, float]:
+    """What is reported of so many pairs or examples."""
+    totals = {name: values.sum() for name, values in metrics.items()}
+    means = mean_metrics(totals, torch.tensor(float(count)))
+    return {name: mean.item() for name, mean in means.items()}
 
 
 @pytest.mark.parametrize(
@@ -282,7 +288,6 @@ def test_kto_equals_trls(tmp_path: Path, seeds: tuple[int, int]) -> None:
     section = PreferenceSection(loss="kto", **weights)
     losses, metrics = judged_losses(section, answers(policy, ""), known, batch["label"], baseline)
     assert_equal(policy, losses.mean(), of_trl)
-    totals = {name: values.sum().item() for name, values in metrics.items()}
-    means = mean_metrics(totals, len(PAIRS))
+    means = means_of(metrics, len(PAIRS))
     assert_reported(means, trainer)
     assert means["kl"] == pytest.approx(trainer._metrics["train"]["kl"][-1], rel=1e-5)

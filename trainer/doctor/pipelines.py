@@ -10,7 +10,7 @@ from typing import Any, Literal
 from megatron.core.pipeline_parallel import schedules
 from megatron.core.utils import get_model_config
 
-from trainer.parallel import megatron
+from trainer.parallel import schedule
 
 Pipeline = Literal["1f1b", "interleaved"]
 
@@ -18,12 +18,12 @@ Pipeline = Literal["1f1b", "interleaved"]
 @contextmanager
 def scheduled_by(pipeline: Pipeline) -> Iterator[None]:
     """Inside: `forward_backward` runs that schedule, whatever the pipeline's size."""
-    chosen = megatron.get_forward_backward_func
-    megatron.get_forward_backward_func = lambda: _SCHEDULES[pipeline]
+    chosen = schedule.get_forward_backward_func
+    schedule.get_forward_backward_func = lambda: _SCHEDULES[pipeline]
     try:
         yield
     finally:
-        megatron.get_forward_backward_func = chosen
+        schedule.get_forward_backward_func = chosen
 
 
 def _interleaved(**arguments: Any) -> Any:

@@ -14,7 +14,8 @@ from trainer.evaluate.sampling import check_sampling, sample
 from trainer.model.attention import CachedSequence, KeyValueCache
 from trainer.model.sequence import SequenceLayout, context_slice, rope_frequencies
 from trainer.parallel.layout import Layout
-from trainer.parallel.megatron import evaluating, forward_backward
+from trainer.parallel.megatron import evaluating
+from trainer.parallel.schedule import MicroBatches, forward_backward
 from trainer.recipe import Recipe
 
 
@@ -172,15 +173,11 @@ class Generator:
     def _last_logits(self, batches: list[_MicroBatch]) -> Tensor | None:
         """Logits after the last token, fp32 [rows, vocabulary], where this rank has them."""
         passes = [self._pass(batch) for batch in batches]
+        length = passes[0][1].length * self._layout.context.size
+        micro_batches = MicroBatches(passes, len(passes), len(batches[0].tokens), length)
         with evaluating(self._chunks):
             reports = forward_backward(
-                self._forward_step,
-                lambda: iter(passes),
-                self._chunks,
-                count=len(passes),
-                sequence_length=passes[0][1].length * self._layout.context.size,
-                micro_batch=len(batches[0].tokens),
-                forward_only=True,
+                self._forward_step, micro_batches, self._chunks, forward_only=True
             )
         if not reports:
             return None

@@ -9,6 +9,7 @@ from torch import Tensor
 from trainer.data.batch import Batch, Segments
 from trainer.model.sequence import SequenceLayout, context_slice, rope_frequencies
 from trainer.parallel.layout import Layout
+from trainer.parallel.schedule import MicroBatches
 from trainer.recipe import Recipe
 
 
@@ -34,26 +35,31 @@ BeforeForward = Callable[[MicroBatch], None]
 """Told of a micro-batch before it enters a chunk of the model."""
 
 
-class MicroBatches:
-    """Cuts a rank's rows of a global batch; made once a run."""
+class MicroBatchCutter:
+    """Cuts a rank's rows of a global batch into micro-batches; made once a run."""
 
     def __init__(self, recipe: Recipe, layout: Layout) -> None:
-        self.rows = recipe.batch.micro
+        self._rows = recipe.batch.micro
         self._layout = layout
         self._frequencies = rope_frequencies(recipe).to(layout.device)
         context = layout.context
         places = context_slice(recipe.sequence_length, context.rank, context.size)
         self._places = places.to(layout.device)
 
-    def of(self, batch: Batch) -> Iterator[MicroBatch]:
-        """The micro-batches in order, on this rank's device."""
+    def cut(self, batch: Batch) -> MicroBatches[MicroBatch]:
+        """The micro-batches of these rows in order; each is made as it is reached."""
+        count = len(batch.tokens) // self._rows
+        return MicroBatches(self._made(batch), count, self._rows, batch.tokens.shape[1])
+
+    def _made(self, batch: Batch) -> Iterator[MicroBatch]:
+        """The micro-batches on this rank's device."""
         device, context = self._layout.device, self._layout.context
         tensors = [batch.tokens, batch.labels, batch.position_ids]
         tokens, labels, positions = (t.to(device, non_blocking=True) for t in tensors)
         # The rows of a data rank stand together in the global batch.
         first = batch.first_sequence + self._layout.data.rank * len(tokens)
-        for number, start in enumerate(range(0, len(tokens), self.rows)):
-            rows = slice(start, start + self.rows)
+        for number, start in enumerate(range(0, len(tokens), self._rows)):
+            rows = slice(start, start + self._rows)
             layout = SequenceLayout.whole(
                 *(positions[rows], self._frequencies, context.rank, context.size),
                 on_host=batch.position_ids[rows],
@@ -64,7 +70,7 @@ class MicroBatches:
                 labels[rows][:, self._places],
                 layout,
                 self._places,
-                range(first + start, first + start + self.rows),
+                range(first + start, first + start + self._rows),
                 _cut(batch.segments, rows, device),
             )
 

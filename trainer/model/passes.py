@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kernels.cross_entropy import IGNORE
 from trainer.data.batch import Batch
-from trainer.model.micro_batches import BeforeForward, MicroBatch, MicroBatches
+from trainer.model.micro_batches import BeforeForward, MicroBatch, MicroBatchCutter
 from trainer.parallel.layout import Layout
 from trainer.parallel.schedule import Losses, run_schedule
 from trainer.recipe import Recipe
@@ -27,32 +27,26 @@ class NextToken:
     ) -> None:
         self._chunks = chunks
         self._layout = layout
-        self._micro_batches = MicroBatches(recipe, layout)
+        self._cutter = MicroBatchCutter(recipe, layout)
         self._before_forward = before_forward
 
     def run(self, batch: Batch, supervised: Tensor, *, forward_only: bool = False) -> Losses:
         """Forward, and unless `forward_only` backward, of this rank's rows of a global batch.
 
-        `supervised`: how many tokens of the *global* batch have a label.
+        `supervised`: how many tokens of the *global* batch have a label, fp32 [].
         """
+        weight = supervised.clamp(min=1)
         # Gradients are averaged over replicas afterwards; this undoes that division.
-        scale = self._layout.replicas.size / supervised.clamp(min=1)
-        count = len(batch.tokens) // self._micro_batches.rows
-        cut = partial(self._micro_batches.of, batch)
-        # Stretches of one rank read the same ones; else each is made, and let go, as it is reached.
-        shared = list(cut()) if len(self._chunks) > 1 else None
+        scale = self._layout.replicas.size / weight
         before = None if forward_only else self._before_forward
-        return run_schedule(
-            self._chunks,
+        sums = run_schedule(
             partial(_forward_step, _loss(scale), scale, before),
-            lambda: cut() if shared is None else iter(shared),
-            supervised,
+            self._cutter.cut(batch),
+            self._chunks,
             self._layout,
-            count=count,
-            sequence_length=batch.tokens.shape[1],
-            micro_batch=self._micro_batches.rows,
             forward_only=forward_only,
         )
+        return Losses(mean=sums["loss"] / weight)
 
 
 def _loss(scale: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor, dict[str, Tensor]]]:

@@ -1,8 +1,8 @@
-"""Every touch of megatron-core's own state: versions, groups, configuration, schedules."""
+"""Every touch of megatron-core's own state: versions, groups, configuration."""
 
 import importlib.metadata
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,7 +10,6 @@ import torch
 import torch.distributed as dist
 from megatron.core import parallel_state
 from megatron.core.models.gpt import GPTModel
-from megatron.core.pipeline_parallel import get_forward_backward_func
 from megatron.core.tensor_parallel import model_parallel_cuda_manual_seed
 from megatron.core.transformer.transformer_config import TransformerConfig
 
@@ -179,30 +178,3 @@ def evaluating(chunks: list[Any]) -> Iterator[None]:
     finally:
         for chunk, training in zip(chunks, before, strict=True):
             chunk.train(training)
-
-
-def forward_backward(
-    forward_step: Callable[..., Any],
-    micro_batches: Callable[[], Iterator[Any]],
-    chunks: list[Any],
-    *,
-    count: int,
-    sequence_length: int,
-    micro_batch: int,
-    forward_only: bool,
-) -> list[dict[str, torch.Tensor]]:
-    """Run `count` micro-batches through megatron-core's schedule for this layout.
-
-    Returns what `forward_step`'s loss function reported a micro-batch; empty on every stage but the
-    last. `micro_batches` gives a fresh iterator for each model chunk.
-    """
-    results: list[dict[str, torch.Tensor]] = get_forward_backward_func()(
-        forward_step_func=forward_step,
-        data_iterator=[micro_batches() for _ in chunks] if len(chunks) > 1 else micro_batches(),
-        model=chunks if len(chunks) > 1 else chunks[0],
-        num_microbatches=count,
-        seq_length=sequence_length,
-        micro_batch_size=micro_batch,
-        forward_only=forward_only,
-    )
-    return results

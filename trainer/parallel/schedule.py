@@ -1,56 +1,88 @@
 """One optimizer step's forward and backward passes, at every layout, in one way."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 import torch.distributed as dist
+from megatron.core.pipeline_parallel import get_forward_backward_func
 from torch import Tensor
 
 from trainer.parallel.layout import Layout
-from trainer.parallel.megatron import embedding_group, forward_backward
+from trainer.parallel.megatron import embedding_group
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class MicroBatches(Generic[_T]):
+    """What a schedule takes through the model: `count` micro-batches of `rows` sequences.
+
+    `items` gives them once, in order; `length`: tokens of a sequence, over all context ranks.
+    """
+
+    items: Iterable[_T]
+    count: int
+    rows: int
+    length: int
 
 
 @dataclass(frozen=True)
 class Losses:
-    """What a global batch measured, equal on all ranks; tensors, so that reading them is a choice.
+    """What a global batch measured, equal on all ranks; fp32 [], so that reading is a choice.
 
-    `mean`: nats a supervised token over the whole global batch (of a preference: a pair); `figures`
-    are means over the same, by name.
+    `mean`: nats a supervised token (of a preference: a pair); `figures`: what else is reported of a
+    step, by name, divided already. A figure is NaN where nothing was there to take a mean of.
     """
 
     mean: Tensor
     figures: dict[str, Tensor] = field(default_factory=dict)
 
 
-def run_schedule(
-    chunks: list[Any],
+def forward_backward(
     forward_step: Callable[..., Any],
-    micro_batches: Callable[[], Iterator[Any]],
-    weight: Tensor,
-    layout: Layout,
+    micro_batches: MicroBatches[Any],
+    chunks: list[Any],
     *,
-    count: int,
-    sequence_length: int,
-    micro_batch: int,
-    forward_only: bool = False,
-    figures: Sequence[str] = (),
-) -> Losses:
-    """Run `count` micro-batches of this rank; with `forward_only` no gradients are made.
+    forward_only: bool,
+) -> list[dict[str, Tensor]]:
+    """Run the micro-batches through megatron-core's schedule for this layout.
 
-    `forward_step` reports {"loss": its micro-batch's sum over what `weight` counts in the global
-    batch}, and so each of the `figures`.
+    `forward_step(iterator, chunk)` gives the output of the chunk for the iterator's next
+    micro-batch, and a loss function of it. Returns what that function reported of each micro-batch;
+    [] on every pipeline stage but the last.
     """
-    reports = forward_backward(
-        forward_step,
-        micro_batches,
-        chunks,
-        count=count,
-        sequence_length=sequence_length,
-        micro_batch=micro_batch,
+    several = len(chunks) > 1
+    # A rank's chunks all read the same ones; else each is made, and let go, as it is reached.
+    items = list(micro_batches.items) if several else micro_batches.items
+    reports: list[dict[str, Tensor]] = get_forward_backward_func()(
+        forward_step_func=forward_step,
+        data_iterator=[iter(items) for _ in chunks] if several else iter(items),
+        model=chunks if several else chunks[0],
+        num_microbatches=micro_batches.count,
+        seq_length=micro_batches.length,
+        micro_batch_size=micro_batches.rows,
         forward_only=forward_only,
     )
+    return reports
+
+
+def run_schedule(
+    forward_step: Callable[..., Any],
+    micro_batches: MicroBatches[Any],
+    chunks: list[Any],
+    layout: Layout,
+    *,
+    figures: Sequence[str] = (),
+    forward_only: bool = False,
+) -> dict[str, Tensor]:
+    """Run this rank's micro-batches; the sums over the global batch of "loss" and the `figures`.
+
+    Sums are fp32 [] and equal on all ranks; `forward_step`'s loss function reports each of them, by
+    name, of its micro-batch. With `forward_only` no gradients are made.
+    """
+    reports = forward_backward(forward_step, micro_batches, chunks, forward_only=forward_only)
     names = ("loss", *figures)
     totals = torch.zeros(len(names), device=layout.device)
     for report in reports:
@@ -59,8 +91,7 @@ def run_schedule(
     for axis in (layout.replicas, layout.pipeline):
         if axis.size > 1:
             dist.all_reduce(totals, group=axis.group)
-    means = dict(zip(names, totals / weight.clamp(min=1), strict=True))
-    return Losses(mean=means.pop("loss"), figures=means)
+    return dict(zip(names, totals.unbind(), strict=True))
 
 
 def finalize_gradients(chunks: list[Any], layout: Layout, losses: Losses) -> None:

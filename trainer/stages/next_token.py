@@ -1,6 +1,5 @@
 """Pre-training: the packed stream of documents, every token of which is a label."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -36,12 +35,8 @@ class Pretraining:
         return supervised_in(batch)
 
     def run(self, batch: Batch, weight: Tensor) -> Losses:
-        """Forward and backward; `weight`: targets of the global batch."""
+        """Forward and backward; `weight`: targets of the global batch, fp32 []."""
         return self._passes.run(batch, weight)
-
-    def figures(self, means: Mapping[str, float], weight: int) -> dict[str, float]:
-        """None: the loss says it all."""
-        return {}
 
     def validate(self) -> dict[str, float]:
         """`loss`: nats a target over the held-out rows, the same at every layout."""

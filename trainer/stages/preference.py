@@ -1,7 +1,8 @@
 """Preference tuning: which of two answers is better, or whether one is good."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import partial
+from math import isnan
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from trainer.data.batch import Batch
 from trainer.data.loader import Loader, validation_batches
 from trainer.data.stream import stream_arguments
 from trainer.model.lora import adapters_off
-from trainer.model.micro_batches import MicroBatch, MicroBatches
+from trainer.model.micro_batches import MicroBatch, MicroBatchCutter
 from trainer.parallel.megatron import evaluating
 from trainer.parallel.schedule import Losses, run_schedule
 from trainer.stages.answers import (
@@ -48,7 +49,7 @@ class Preference:
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
         self._section = setting.recipe.preference
-        self._micro_batches = MicroBatches(setting.recipe, setting.layout)
+        self._cutter = MicroBatchCutter(setting.recipe, setting.layout)
         self._answers = AnswerPass(setting.chunks, setting.recipe, setting.layout)
         self._judged = self._section.loss == "kto"
         self._figures = JUDGED_FIGURES if self._judged else pair_figures(self._section)
@@ -72,27 +73,29 @@ class Preference:
         return int(batch.segments.counts.sum()) // 2
 
     def run(self, batch: Batch, weight: Tensor) -> Losses:
-        """Forward and backward; `weight`: pairs of the global batch."""
-        return self._run(batch, weight, forward_only=False)
+        """Forward and backward; `weight`: pairs of the global batch, fp32 [].
 
-    def figures(self, means: Mapping[str, float], weight: int) -> dict[str, float]:
-        """Rewards, accuracy, log-probabilities and KL of a step's pairs."""
-        totals = {name: mean * weight for name, mean in means.items()}
-        return mean_metrics(totals, weight) if weight else {}
+        Its figures are rewards, accuracy, log-probabilities and KL of these pairs.
+        """
+        sums = self._run(batch, weight, forward_only=False)
+        return Losses(_mean(sums.pop("loss"), weight), mean_metrics(sums, weight))
 
     def validate(self) -> dict[str, float]:
         """`loss` and the figures of training, over the held-out rows; KTO's baseline is theirs."""
-        totals: dict[str, float] = {}
-        pairs = 0.0
+        zero = torch.zeros((), dtype=torch.float64, device=self.setting.layout.device)
+        totals = dict.fromkeys(self._figures, zero)
+        loss = pairs = zero
         with evaluating(self.setting.chunks), torch.no_grad():
             baseline = self._held_out_baseline() if self._judged else None
             for batch, weight in self._held_out():
-                losses = self._run(batch, weight, forward_only=True, baseline=baseline)
-                pairs += float(weight)
-                for name, mean in {"loss": losses.mean, **losses.figures}.items():
-                    totals[name] = totals.get(name, 0.0) + float(mean) * float(weight)
-        loss = totals.pop("loss", 0.0) / max(pairs, 1.0)
-        return {"loss": loss, **(mean_metrics(totals, int(pairs)) if pairs else {})}
+                sums = self._run(batch, weight, forward_only=True, baseline=baseline)
+                # As the loss of a step, and of other stages' validation: a mean of fp32 a batch.
+                loss = loss + _mean(sums.pop("loss"), weight).double() * weight
+                totals = {name: total + sums[name] for name, total in totals.items()}
+                pairs = pairs + weight
+        means = {"loss": _mean(loss, pairs), **mean_metrics(totals, pairs)}
+        numbers = {name: mean.item() for name, mean in means.items()}
+        return {name: number for name, number in numbers.items() if not isnan(number)}
 
     def _held_out(self) -> Iterator[tuple[Batch, Tensor]]:
         """This rank's rows of the validation's batches, and the pairs of each whole one."""
@@ -112,30 +115,26 @@ class Preference:
         for batch, weight in self._held_out():
             total = total + self._ahead_of_reference(batch, self._of_base(batch))
             pairs = pairs + weight
-        return total / pairs.clamp(min=1)
+        return _mean(total, pairs)
 
     def _run(
         self, batch: Batch, weight: Tensor, *, forward_only: bool, baseline: Tensor | None = None
-    ) -> Losses:
+    ) -> dict[str, Tensor]:
+        """The sums over the global batch of the loss and of what is reported of its pairs."""
         layout = self.setting.layout
-        micro_batches = list(self._micro_batches.of(batch))
         base = self._of_base(batch)
         if self._judged and baseline is None:
-            baseline = self._ahead_of_reference(batch, base) / weight.clamp(min=1)
+            baseline = _mean(self._ahead_of_reference(batch, base), weight)
         # Gradients are averaged over replicas afterwards; this undoes that division.
         scale = layout.replicas.size / weight.clamp(min=1)
         loss = partial(self._loss, scale, base, baseline)
         return run_schedule(
-            self.setting.chunks,
             partial(_forward_step, loss),
-            lambda: iter(micro_batches),
-            weight,
+            self._cutter.cut(batch),
+            self.setting.chunks,
             layout,
-            count=len(micro_batches),
-            sequence_length=batch.tokens.shape[1],
-            micro_batch=self._micro_batches.rows,
-            forward_only=forward_only,
             figures=self._figures,
+            forward_only=forward_only,
         )
 
     def _of_base(self, batch: Batch) -> list[Tensor] | None:
@@ -152,8 +151,8 @@ class Preference:
         """Policy less reference of the mismatched answers, summed over the global batch."""
         layout = self.setting.layout
         total = torch.zeros((), device=layout.device)
-        micro_batches = self._micro_batches.of(batch)
-        for micro, policy in zip(micro_batches, self._answers.of(batch), strict=False):
+        micro_batches = self._cutter.cut(batch)
+        for micro, policy in zip(micro_batches.items, self._answers.of(batch), strict=False):
             ahead = policy - self._reference(micro, base)
             total += _in_twos(micro, ahead)[:, 1].sum() / layout.context.size
         for axis in (layout.replicas, layout.pipeline):
@@ -194,6 +193,11 @@ class Preference:
         report = {"loss": losses.detach(), **metrics}
         sums_of = {name: values.sum() / context.size for name, values in report.items()}
         return losses.sum() * scale, torch.ones((), dtype=torch.int), sums_of
+
+
+def _mean(total: Tensor, pairs: Tensor) -> Tensor:
+    """The mean over so many pairs, [] as both; 0 over none."""
+    return total / pairs.clamp(min=1)
 
 
 def _in_twos(micro: MicroBatch, answers: Tensor) -> Tensor:

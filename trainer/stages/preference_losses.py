@@ -1,5 +1,7 @@
 """What `stage: preference` minimises: losses over pairs of answers, and over judged answers."""
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -155,18 +157,20 @@ def judged_losses(
     return losses, dict(zip(JUDGED_FIGURES, values, strict=True))
 
 
-def mean_metrics(totals: dict[str, float], count: int) -> dict[str, float]:
-    """What to report of a batch, from the sums of its metrics over `count` pairs or examples.
+def mean_metrics(totals: Mapping[str, Tensor], count: Tensor) -> dict[str, Tensor]:
+    """What to report of a batch, from the sums [] of its metrics over `count` pairs or examples.
 
     Of judged answers, a chosen metric is the mean over the good ones and a rejected metric over the
-    bad ones, left out where there are none; `reward_margin` is the difference of the two means.
+    bad ones, NaN where there are none; `reward_margin` is the difference of the two means.
     """
     good = totals.get("good")
     if good is None:
         return {name: total / count for name, total in totals.items()}
-    of = {"chosen": good, "rejected": count - good}
-    counts = {name: of.get(name.rpartition("_")[2], count) for name in totals if name != "good"}
-    means = {name: totals[name] / number for name, number in counts.items() if number}
-    if "reward_chosen" in means and "reward_rejected" in means:
-        means["reward_margin"] = means["reward_chosen"] - means["reward_rejected"]
+    counts = {"chosen": good, "rejected": count - good}
+    means = {
+        name: total / counts.get(name.rpartition("_")[2], count)
+        for name, total in totals.items()
+        if name != "good"
+    }
+    means["reward_margin"] = means["reward_chosen"] - means["reward_rejected"]
     return means

@@ -20,10 +20,11 @@ from trainer.data.references import has_references, reference_folder, write_refe
 from trainer.data.stream import Stream
 from trainer.data.writing import write_whole
 from trainer.errors import DataError, RecipeError
-from trainer.model.micro_batches import MicroBatch, MicroBatches
+from trainer.model.micro_batches import MicroBatch, MicroBatchCutter
 from trainer.parallel.agreement import Ranks
 from trainer.parallel.layout import Layout
-from trainer.parallel.megatron import evaluating, forward_backward
+from trainer.parallel.megatron import evaluating
+from trainer.parallel.schedule import forward_backward
 from trainer.recipe import Recipe
 from trainer.stages.answers import answer_log_probabilities, segment_ids, sum_over_context
 from trainer.stages.stage import Setting
@@ -39,7 +40,7 @@ class AnswerPass:
 
     def __init__(self, chunks: list[Any], recipe: Recipe, layout: Layout) -> None:
         self._chunks, self._layout = chunks, layout
-        self._micro_batches = MicroBatches(recipe, layout)
+        self._cutter = MicroBatchCutter(recipe, layout)
 
     @torch.no_grad()
     def of(self, batch: Batch) -> list[Tensor]:
@@ -47,16 +48,9 @@ class AnswerPass:
 
         Collective over the ranks of a replica.
         """
-        micro_batches = list(self._micro_batches.of(batch))
         with evaluating(self._chunks):
             reports = forward_backward(
-                self._forward_step,
-                lambda: iter(micro_batches),
-                self._chunks,
-                count=len(micro_batches),
-                sequence_length=batch.tokens.shape[1],
-                micro_batch=self._micro_batches.rows,
-                forward_only=True,
+                self._forward_step, self._cutter.cut(batch), self._chunks, forward_only=True
             )
         return [report["answers"] for report in reports]
 

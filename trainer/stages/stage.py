@@ -1,6 +1,6 @@
 """What the loop asks of a stage, and what a stage is made of."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -47,10 +47,11 @@ class Stage(Protocol):
         """How much of what the loss is a mean over these rows hold: targets, or pairs."""
 
     def run(self, batch: Batch, weight: Tensor) -> Losses:
-        """Forward and backward of this rank's rows; `weight` is the whole global batch's."""
+        """Forward and backward of this rank's rows, int64 [rows, sequence] of tokens and labels.
 
-    def figures(self, means: Mapping[str, float], weight: int) -> dict[str, float]:
-        """What a step measured beside the loss, by name, from the `means` of its figures."""
+        `weight`: `weight_of` the whole global batch, fp32 [] on this rank's device. Gradients are
+        left as this rank's passes made them; the losses are means over the global batch.
+        """
 
     def validate(self) -> dict[str, float]:
         """Figures over the held-out rows, equal on all ranks; collective."""
