@@ -15,18 +15,17 @@ from trainer.stages.preference_losses import (
     pair_losses,
 )
 
-
-def reported(totals: dict[str, torch.Tensor], count: int) -> dict[str, float]:
-    """The means of these sums, without those of nothing, as a run reports them."""
-    means = mean_metrics(totals, torch.tensor(float(count)))
-    return {name: mean.item() for name, mean in means.items() if not mean.isnan()}
-
-
 PAIRED = ("dpo", "ipo", "orpo", "simpo")
 
 POLICY = torch.tensor([[-12.0, -15.0], [-30.0, -8.0]])
 TOKENS = torch.tensor([[6, 5], [10, 4]])
 REFERENCE = torch.tensor([[-14.0, -14.5], [-29.0, -10.0]])
+
+
+def reported(totals: dict[str, torch.Tensor], count: int) -> dict[str, float]:
+    """The means of these sums, without those of nothing, as a run reports them."""
+    means = mean_metrics(totals, torch.tensor(float(count)))
+    return {name: mean.item() for name, mean in means.items() if not mean.isnan()}
 
 
 def sigmoid(x: float) -> float:
