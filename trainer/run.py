@@ -207,7 +207,7 @@ class Run:
         path = save_checkpoint(
             folder,
             self.step,
-            training_pieces(self.chunks, self.optimizer, self.layout),
+            training_pieces(self.chunks, self.optimizer),
             model=self.recipe.model.model_dump(mode="json"),
             counters=asdict(self.counters),
             attachments=attachments,

@@ -265,11 +265,11 @@ def _build(
         if not point["kept"]:
             counters.stream = None  # other data: from its beginning
         optimizer.updates = counters.updates
-        restore_training(reader, chunks, optimizer, layout)
+        restore_training(reader, chunks, optimizer)
         kept = _kept(reader)
         _log.info("resuming from %s", reader.folder)
     elif recipe.init_from is not None:
-        base = start_from(recipe, chunks, optimizer, layout)
+        base = start_from(recipe, chunks, optimizer)
         kept = _kept(CheckpointReader(Path(recipe.init_from)))
         _log.info("starting from the weights of %s", recipe.init_from)
     return Run(recipe, layout, folders, tokenizer, chunks, optimizer, counters, base, kept)

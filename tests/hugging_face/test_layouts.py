@@ -55,7 +55,7 @@ def save(run: Path, parallel: dict[str, Any], model: dict[str, Any], precision: 
     save_checkpoint(
         run / "checkpoints",
         3,
-        training_pieces(chunks, optimizer, layout),
+        training_pieces(chunks, optimizer),
         model=recipe.model.model_dump(mode="json"),
         counters={"step": 3},
         attachments=attachments | {"recipe.yaml": recipe.to_yaml().encode()},

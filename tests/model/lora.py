@@ -45,7 +45,7 @@ def save_base(folder: Path, seed: int = 7, **keys: Any) -> Path:
         return save_checkpoint(
             folder / "checkpoints",
             1,
-            training_pieces(chunks, optimizer, layout),
+            training_pieces(chunks, optimizer),
             model=recipe.model.model_dump(mode="json"),
             counters={},
             attachments={"recipe.yaml": recipe.to_yaml().encode()},
@@ -93,11 +93,11 @@ def train_adapters(
         optimizer = create_optimizer(chunks, recipe, layout)
         first = 0
         if resume is None:
-            base = start_from(recipe, chunks, optimizer, layout)
+            base = start_from(recipe, chunks, optimizer)
         else:
             reader, base = open_resumed(resume, recipe)
             first = optimizer.updates = reader.counters["updates"]
-            restore_training(reader, chunks, optimizer, layout)
+            restore_training(reader, chunks, optimizer)
         passes = NextToken(chunks, recipe, layout)
         losses = [
             one_step(passes, chunks, optimizer, recipe, layout, step)
@@ -111,7 +111,7 @@ def train_adapters(
         path = save_checkpoint(
             run / "checkpoints",
             steps,
-            training_pieces(chunks, optimizer, layout),
+            training_pieces(chunks, optimizer),
             model=recipe.model.model_dump(mode="json"),
             counters={"updates": optimizer.updates},
             attachments=attachments,

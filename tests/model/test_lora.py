@@ -26,10 +26,10 @@ from trainer.checkpoint.adapted import open_trained, read_merged, saved_recipe
 from trainer.checkpoint.state import load_weights
 from trainer.errors import CheckpointError, RecipeError
 from trainer.hugging_face.adapters import export_adapter_command
-from trainer.model.global_tensors import logical_parameters
 from trainer.model.lora import adapters_off
 from trainer.model.transformer import build_model
 from trainer.parallel.layout import create_layout, leave
+from trainer.parallel.sharding import sharded_parameters
 from trainer.recipe import Recipe
 
 SOME = ["q_proj", "model.layers.[12].*.v_proj", "up_proj", "model.layers.3.mlp.down_proj"]
@@ -68,7 +68,7 @@ def our_logits(checkpoint: Path) -> torch.Tensor:
     layout = create_layout(recipe)
     try:
         chunks = build_model(recipe, VOCAB, layout)
-        load_weights(reader, chunks, layout)
+        load_weights(reader, chunks)
         return logits_of(chunks, recipe, TOKENS)
     finally:
         leave()
@@ -153,9 +153,9 @@ def first_weights(recipe: Recipe) -> dict[str, torch.Tensor]:
     try:
         chunks = build_model(recipe, VOCAB, layout)
         return {
-            logical.name: logical.parameter.detach().clone()
-            for logical in logical_parameters(chunks, layout)
-            if logical.parameter.requires_grad
+            sharding.name: parameter.detach().clone()
+            for parameter, sharding in sharded_parameters(chunks)
+            if parameter.requires_grad
         }
     finally:
         leave()

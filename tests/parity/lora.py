@@ -5,10 +5,10 @@ from typing import Any
 import torch
 
 from tests.parity.training import Curve, recipe_of, train_steps
-from trainer.model.global_tensors import logical_parameters
 from trainer.model.initialize import fill_box
 from trainer.model.lora.targets import is_adapter
 from trainer.parallel.layout import Layout
+from trainer.parallel.sharding import sharded_parameters
 from trainer.recipe import Recipe
 
 
@@ -24,10 +24,10 @@ def lora_recipe(**keys: Any) -> Recipe:
 @torch.no_grad()
 def wake(chunks: list[Any], layout: Layout) -> None:
     """Make each B what some training could have made it: with zeros no A would get a gradient."""
-    for logical in logical_parameters(chunks, layout):
-        if is_adapter(logical.name) and logical.name.endswith(".B"):
-            for box in logical.boxes:
-                fill_box(box.of(logical.parameter), box, 0.1, 5)
+    for parameter, sharding in sharded_parameters(chunks):
+        if is_adapter(sharding.name) and sharding.name.endswith(".B"):
+            for box in sharding.boxes:
+                fill_box(box.of(parameter), box, 0.1, 5)
 
 
 def lora_steps(recipe: Recipe, steps: int, leave_out: str | None = None) -> Curve:

@@ -10,11 +10,11 @@ import torch
 import kernels.dispatch
 from tests.nested import nested
 from trainer.data.batch import IGNORE, Batch
-from trainer.model.global_tensors import logical_parameters
 from trainer.model.passes import NextToken
 from trainer.model.transformer import build_model
 from trainer.parallel.layout import Layout, create_layout, leave
 from trainer.parallel.schedule import finalize_gradients
+from trainer.parallel.sharding import sharded_parameters
 from trainer.parallel.zero import create_optimizer
 from trainer.recipe import Recipe
 
@@ -101,11 +101,11 @@ def train_steps(
                 if leave_out != "finalize":
                     finalize_gradients(chunks, layout, measured)
             if step == 0:
-                for logical in logical_parameters(chunks, layout):
-                    if not logical.parameter.requires_grad:
+                for parameter, sharding in sharded_parameters(chunks):
+                    if not parameter.requires_grad:
                         continue
-                    gradient = optimizer.gradient(logical.parameter)
-                    for box in logical.boxes:
+                    gradient = optimizer.gradient(parameter)
+                    for box in sharding.boxes:
                         values = box.of(gradient).detach().float().cpu().numpy().copy()
                         gradients.append((box.name, box.global_shape, box.offset, values))
             outcome = optimizer.step(recipe.optimizer.lr)

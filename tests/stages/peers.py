@@ -13,10 +13,10 @@ from torch import Tensor
 from tests.training.runs import recipe_of
 from trainer.data.tokenizer import Tokenizer, load_tokenizer
 from trainer.hugging_face.names import tensor_map
-from trainer.model.global_tensors import logical_parameters
 from trainer.model.transformer import build_model
 from trainer.parallel.layout import Layout, create_layout, leave
 from trainer.parallel.schedule import finalize_gradients
+from trainer.parallel.sharding import sharded_parameters
 from trainer.parallel.zero import create_optimizer
 from trainer.recipe import Recipe
 from trainer.stages import Setting, create_stage
@@ -123,9 +123,9 @@ def _pass_batch(work: Work) -> Passed:
             losses = stage.run(batch, weight)
             finalize_gradients(chunks, layout, losses)
         boxes = [
-            (box.name, _place(box), box.of(optimizer.gradient(logical.parameter)).numpy().copy())
-            for logical in logical_parameters(chunks, layout)
-            for box in logical.boxes
+            (box.name, _place(box), box.of(optimizer.gradient(parameter)).numpy().copy())
+            for parameter, sharding in sharded_parameters(chunks)
+            for box in sharding.boxes
         ]
         segments = (batch.position_ids == 0).sum(dim=1).tolist()
         figures = {name: mean.item() for name, mean in losses.figures.items()}
@@ -138,9 +138,9 @@ def _pass_batch(work: Work) -> Passed:
 def _load(chunks: list[Any], layout: Layout, recipe: Recipe, weights: Weights) -> None:
     read = {name: torch.from_numpy(values) for name, values in weights.items()}.__getitem__
     wholes = {joined.name: joined.join(read) for joined in tensor_map(recipe.model)}
-    for logical in logical_parameters(chunks, layout):
-        for box in logical.boxes:
-            box.of(logical.parameter).copy_(wholes[box.name][_place(box)])
+    for parameter, sharding in sharded_parameters(chunks):
+        for box in sharding.boxes:
+            box.of(parameter).copy_(wholes[box.name][_place(box)])
 
 
 def _place(box: Any) -> tuple[slice, ...]:

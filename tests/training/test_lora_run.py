@@ -21,11 +21,11 @@ from trainer.checkpoint import CheckpointReader
 from trainer.checkpoint.adapted import read_merged
 from trainer.checkpoint.lora_base import find_base
 from trainer.checkpoint.starting import start_from
-from trainer.model.global_tensors import logical_parameters
 from trainer.model.lora import adapters_off
 from trainer.model.passes import NextToken
 from trainer.model.transformer import build_model
 from trainer.parallel.layout import create_layout, leave
+from trainer.parallel.sharding import sharded_parameters
 from trainer.parallel.zero import create_optimizer
 from trainer.recipe import Recipe
 
@@ -119,11 +119,11 @@ def first_adapters(recipe: Recipe) -> dict[str, torch.Tensor]:
     layout = create_layout(recipe)
     try:
         chunks = build_model(recipe, VOCAB, layout)
-        start_from(recipe, chunks, create_optimizer(chunks, recipe, layout), layout)
+        start_from(recipe, chunks, create_optimizer(chunks, recipe, layout))
         return {
-            f"model/{logical.name}": logical.parameter.detach().clone()
-            for logical in logical_parameters(chunks, layout)
-            if logical.parameter.requires_grad
+            f"model/{sharding.name}": parameter.detach().clone()
+            for parameter, sharding in sharded_parameters(chunks)
+            if parameter.requires_grad
         }
     finally:
         leave()
@@ -176,7 +176,7 @@ def reference_beside_training(recipe: Recipe) -> tuple[list[float], list[float]]
     try:
         chunks = build_model(recipe, VOCAB, layout)
         optimizer = create_optimizer(chunks, recipe, layout)
-        start_from(recipe, chunks, optimizer, layout)
+        start_from(recipe, chunks, optimizer)
         passes = NextToken(chunks, recipe, layout)
         own, supervised = own_rows(batch_of(0), layout)
         base, model = [], []

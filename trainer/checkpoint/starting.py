@@ -10,15 +10,12 @@ from trainer.checkpoint.read import CheckpointReader
 from trainer.checkpoint.state import restore_weights
 from trainer.errors import CheckpointError, RecipeError
 from trainer.model.lora.targets import adapted_names
-from trainer.parallel.layout import Layout
 from trainer.parallel.zero import Optimizer
 from trainer.recipe import Recipe
 from trainer.recipe.fine_tuning import LoraSection
 
 
-def start_from(
-    recipe: Recipe, chunks: list[Any], optimizer: Optimizer, layout: Layout
-) -> Base | None:
+def start_from(recipe: Recipe, chunks: list[Any], optimizer: Optimizer) -> Base | None:
     """Put the weights of `init_from` in place; under `lora`, the base that the adapters are for.
 
     From a checkpoint of adapters, a run of all weights starts from the merged ones, and one of the
@@ -29,7 +26,7 @@ def start_from(
     folder = resolve_checkpoint(Path(recipe.init_from))
     reader = open_merged(folder) if recipe.lora is None else open_trained(folder)
     base = base_of(reader, recipe)
-    restore_weights(reader, chunks, optimizer, layout)
+    restore_weights(reader, chunks, optimizer)
     return base
 
 

@@ -9,80 +9,77 @@ from torch import Tensor
 from trainer.checkpoint.adapted import Reader
 from trainer.checkpoint.format import Piece
 from trainer.errors import CheckpointError
-from trainer.model.global_tensors import Box, Logical, local_shape, logical_parameters
 from trainer.model.lora.targets import is_adapter
-from trainer.parallel.layout import Layout
+from trainer.parallel.sharding import Box, ParameterSharding, sharded_parameters
 from trainer.parallel.zero import Optimizer
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-def training_pieces(chunks: list[Any], optimizer: Optimizer, layout: Layout) -> Iterator[Piece]:
+def training_pieces(chunks: list[Any], optimizer: Optimizer) -> Iterator[Piece]:
     """The pieces that this rank writes: weights, fp32 masters (of bf16 weights), Adam's moments.
 
     Of what learns: a frozen base stands in a checkpoint of its own (trainer.checkpoint.lora_base).
     Collective over replicas: every rank must take all of them, in order.
     """
-    for logical in logical_parameters(chunks, layout):
-        if not logical.parameter.requires_grad:
+    for parameter, sharding in sharded_parameters(chunks):
+        if not parameter.requires_grad:
             continue
-        weight, state = optimizer.weight(logical.parameter), optimizer.state(logical.parameter)
-        if not logical.primary:
+        weight, state = optimizer.weight(parameter), optimizer.state(parameter)
+        if not sharding.writes:
             continue
-        tensors = {f"model/{logical.name}": weight}
+        tensors = {f"model/{sharding.name}": weight}
         if weight.dtype != torch.float32:
-            tensors[f"optimizer/master/{logical.name}"] = state["master"]
-        tensors |= {f"optimizer/{key}/{logical.name}": state[key] for key in MOMENTS}
+            tensors[f"optimizer/master/{sharding.name}"] = state["master"]
+        tensors |= {f"optimizer/{key}/{sharding.name}": state[key] for key in MOMENTS}
         for key, tensor in tensors.items():
-            for box in logical.boxes:
+            for box in sharding.boxes:
                 data = box.of(tensor).detach().to("cpu").contiguous()
                 yield Piece(key, box.global_shape, box.offset, data)
 
 
-def restore_training(
-    reader: Reader, chunks: list[Any], optimizer: Optimizer, layout: Layout
-) -> None:
+def restore_training(reader: Reader, chunks: list[Any], optimizer: Optimizer) -> None:
     """Put weights, masters and moments of a checkpoint in place, at whatever layout this is."""
-    for logical in logical_parameters(chunks, layout):
-        weight = _read(reader, f"model/{logical.name}", logical)
-        if not logical.parameter.requires_grad:
-            optimizer.load(logical.parameter, weight, None)
+    for parameter, sharding in sharded_parameters(chunks):
+        weight = _read(reader, f"model/{sharding.name}", sharding)
+        if not parameter.requires_grad:
+            optimizer.load(parameter, weight, None)
             continue
-        master = f"optimizer/master/{logical.name}"
-        state = {"master": _read(reader, master, logical) if master in reader else weight.float()}
-        state |= {key: _read(reader, f"optimizer/{key}/{logical.name}", logical) for key in MOMENTS}
-        optimizer.load(logical.parameter, weight, state)
+        master = f"optimizer/master/{sharding.name}"
+        state = {"master": _read(reader, master, sharding) if master in reader else weight.float()}
+        state |= {
+            key: _read(reader, f"optimizer/{key}/{sharding.name}", sharding) for key in MOMENTS
+        }
+        optimizer.load(parameter, weight, state)
 
 
-def restore_weights(
-    reader: Reader, chunks: list[Any], optimizer: Optimizer, layout: Layout
-) -> None:
+def restore_weights(reader: Reader, chunks: list[Any], optimizer: Optimizer) -> None:
     """Put the weights alone in place (fp32 masters where they were saved): a fresh optimizer.
 
     Adapters of which the checkpoint has none keep their first weights.
     """
-    for logical in logical_parameters(chunks, layout):
-        if is_adapter(logical.name) and f"model/{logical.name}" not in reader:
+    for parameter, sharding in sharded_parameters(chunks):
+        if is_adapter(sharding.name) and f"model/{sharding.name}" not in reader:
             continue
-        optimizer.load(logical.parameter, _best_weight(reader, logical), None)
+        optimizer.load(parameter, _best_weight(reader, sharding), None)
 
 
-def load_weights(reader: Reader, chunks: list[Any], layout: Layout) -> None:
+def load_weights(reader: Reader, chunks: list[Any]) -> None:
     """Put the weights into a model that is only read from: no optimizer."""
     with torch.no_grad():
-        for logical in logical_parameters(chunks, layout):
-            logical.parameter.copy_(_read(reader, f"model/{logical.name}", logical))
+        for parameter, sharding in sharded_parameters(chunks):
+            parameter.copy_(_read(reader, f"model/{sharding.name}", sharding))
 
 
-def _best_weight(reader: Reader, logical: Logical) -> Tensor:
-    master = f"optimizer/master/{logical.name}"
-    return _read(reader, master if master in reader else f"model/{logical.name}", logical)
+def _best_weight(reader: Reader, sharding: ParameterSharding) -> Tensor:
+    master = f"optimizer/master/{sharding.name}"
+    return _read(reader, master if master in reader else f"model/{sharding.name}", sharding)
 
 
-def _read(reader: Reader, key: str, logical: Logical) -> Tensor:
+def _read(reader: Reader, key: str, sharding: ParameterSharding) -> Tensor:
     """This rank's part of a global tensor, in the parameter's full local shape, on the CPU."""
-    whole = torch.empty(local_shape(logical.parameter), dtype=reader.dtype(key))
-    for box in logical.boxes:
+    whole = torch.empty(sharding.shape, dtype=reader.dtype(key))
+    for box in sharding.boxes:
         box.of(whole).copy_(_read_box(reader, key, box))
     return whole
 

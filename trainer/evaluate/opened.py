@@ -42,7 +42,7 @@ def open_model(checkpoint: Path, world_size: int) -> Iterator[OpenedModel]:
         reader = open_trained(folder)
         assert recipe.model.vocab is not None, "a saved recipe is resolved"
         chunks = build_model(recipe, recipe.model.vocab, layout)
-        load_weights(reader, chunks, layout)
+        load_weights(reader, chunks)
         tokenizer = _saved_tokenizer(reader)
         yield OpenedModel(folder, reader.step, recipe, layout, chunks, tokenizer)
     finally:

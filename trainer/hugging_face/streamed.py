@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from trainer.hugging_face.names import EMBEDDING, HEAD
-from trainer.model.global_tensors import global_name
 from trainer.model.sequence import SequenceLayout, rope_frequencies
 from trainer.model.transformer import build_model
 from trainer.parallel.layout import create_layout, leave
+from trainer.parallel.sharding import global_name
 from trainer.recipe import Recipe
 
 ReadRows = Callable[[str, int, int], Tensor]

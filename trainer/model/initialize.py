@@ -8,15 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainer.model.global_tensors import Box, logical_parameters
-from trainer.parallel.layout import Layout
+from trainer.parallel.sharding import Box, sharded_parameters
 from trainer.recipe import Recipe
 
 _BLOCK_ROWS = 1024
 
 
 @torch.no_grad()
-def initialize_weights(chunk: Any, recipe: Recipe, layout: Layout) -> None:
+def initialize_weights(chunk: Any, recipe: Recipe) -> None:
     """Fill norms with 1, biases with 0, matrices with normal numbers of deviation `init_std`.
 
     The two projections back into the residual stream get init_std / sqrt(2 * layers) (GPT-2's
@@ -24,16 +23,16 @@ def initialize_weights(chunk: Any, recipe: Recipe, layout: Layout) -> None:
     it holds. Parameters on the meta device, which have no memory, are left alone.
     """
     residual = 1.0 / math.sqrt(2.0 * recipe.model.layers)
-    for logical in logical_parameters([chunk], layout):
-        if logical.parameter.is_meta:
+    for parameter, sharding in sharded_parameters([chunk]):
+        if parameter.is_meta:
             continue
-        if logical.parameter.dim() == 1:
-            logical.parameter.fill_(0.0 if logical.name.endswith(".bias") else 1.0)
+        if parameter.dim() == 1:
+            parameter.fill_(0.0 if sharding.name.endswith(".bias") else 1.0)
             continue
-        projects_back = logical.name.endswith(("linear_proj.weight", "linear_fc2.weight"))
+        projects_back = sharding.name.endswith(("linear_proj.weight", "linear_fc2.weight"))
         deviation = recipe.model.init_std * (residual if projects_back else 1.0)
-        for box in logical.boxes:
-            fill_box(box.of(logical.parameter), box, deviation, recipe.seed)
+        for box in sharding.boxes:
+            fill_box(box.of(parameter), box, deviation, recipe.seed)
 
 
 def fill_box(

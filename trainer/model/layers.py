@@ -35,8 +35,8 @@ class RMSNorm(torch.nn.Module):
         self.weight = torch.nn.Parameter(
             torch.ones(hidden_size, dtype=config.params_dtype, device=torch.cuda.current_device())
         )
-        # Under sequence parallelism each rank normalises its share of the sequence only.
-        self.weight.sums_over_tensor_ranks = config.sequence_parallel  # type: ignore[attr-defined]
+        # Under sequence parallelism each rank normalises its part of the sequence only.
+        self.partial_gradients = ("weight",) if config.sequence_parallel else ()
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Any:
         """[..., hidden] -> [..., hidden]; with `residual`, (norm of the sum, the sum).
@@ -69,7 +69,7 @@ class HeadNorm(RMSNorm):
 
     def __init__(self, config: Any, hidden_size: int, eps: float = 1e-5, **_: Any) -> None:
         super().__init__(config, hidden_size, eps)
-        self.weight.sums_over_tensor_ranks = True  # type: ignore[attr-defined]
+        self.partial_gradients = ("weight",)
 
 
 class SwiGLU(MLP):

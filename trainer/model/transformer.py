@@ -20,6 +20,7 @@ from trainer.model.output import Targets, use_targets
 from trainer.model.sequence import SequenceLayout
 from trainer.parallel.layout import Layout
 from trainer.parallel.megatron import HiddenStatesModel, transformer_config
+from trainer.parallel.sharding import describe_shardings
 from trainer.recipe import Recipe
 
 
@@ -70,12 +71,12 @@ def build_model(recipe: Recipe, vocab: int, layout: Layout) -> list[LanguageMode
         _build_chunk(config, recipe, vocab, index if virtual else None)
         for index in range(virtual or 1)
     ]
+    describe_shardings(chunks, layout)
     for chunk in chunks:
-        initialize_weights(chunk, recipe, layout)
+        initialize_weights(chunk, recipe)
         if recipe.lora is not None:
-            initialize_adapters(chunk, recipe, layout)
+            initialize_adapters(chunk, recipe)
             freeze_base(chunk)
-        _mark_for_norm(chunk, layout)
     if recipe.kernels.compile == "layer":
         from trainer.model.compiled import compile_layers
 
@@ -115,19 +116,3 @@ def _build_chunk(config: Any, recipe: Recipe, vocab: int, stage: int | None) -> 
         # bf16 weights accumulate their micro-batches' gradients in fp32 (architecture, D10).
         parameter.grad_dtype = torch.float32
     return chunk
-
-
-def _mark_for_norm(chunk: LanguageModel, layout: Layout) -> None:
-    """Mark which rank counts a weight in the global gradient norm, so that each counts once.
-
-    Sharded weights count everywhere. One that tensor ranks share counts on the first of them, at
-    every pipeline stage (`model_parallel` tells DeepSpeed so); the last stage's copy of tied
-    embeddings does not count (`ds_pipe_replicated`).
-    """
-    for parameter in chunk.parameters():
-        if not getattr(parameter, "tensor_model_parallel", False):
-            parameter.model_parallel = layout.tensor.rank == 0
-    copied = chunk.share_embeddings_and_output_weights and not chunk.pre_process
-    if copied and chunk.post_process:
-        weight = chunk.shared_embedding_or_output_weight()
-        weight.ds_pipe_replicated = True

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from trainer.parallel.layout import Layout
 from trainer.parallel.megatron import embedding_group
+from trainer.parallel.sharding import sharded_parameters
 
 _T = TypeVar("_T")
 
@@ -97,7 +98,7 @@ def run_schedule(
 def finalize_gradients(chunks: list[Any], layout: Layout, losses: Losses) -> None:
     """Add up what backward left in parts: replicated weights over tensor ranks, tied embeddings.
 
-    A weight marked `sums_over_tensor_ranks` saw only this rank's share of the sequence (norms under
+    A weight whose gradient comes in parts saw only this rank's share of the sequence (norms under
     sequence parallelism) or of the heads (query and key norms). Tied embeddings have one copy on
     the first stage and one on the last. A loss that is not finite makes a gradient so too: the
     optimizer then skips the step on all ranks, which all see the one global norm.
@@ -111,9 +112,8 @@ def finalize_gradients(chunks: list[Any], layout: Layout, losses: Losses) -> Non
     if layout.tensor.size > 1:
         partial = [
             parameter.grad
-            for chunk in chunks
-            for parameter in chunk.parameters()
-            if getattr(parameter, "sums_over_tensor_ranks", False) and parameter.grad is not None
+            for parameter, sharding in sharded_parameters(chunks)
+            if sharding.gradient_is_partial and parameter.grad is not None
         ]
         _sum_together(partial, layout.tensor.group)
     group = embedding_group()

@@ -16,6 +16,7 @@ def build(recipe: Recipe, device: torch.device) -> Built:
     """Joins a world of one rank; the weights are drawn as ours are, and so are the same."""
     from trainer.model.initialize import initialize_weights
     from trainer.parallel.layout import create_layout
+    from trainer.parallel.sharding import describe_shardings
 
     recompute = chosen_recompute(recipe, memory_of(device))
     keys = recipe.model_dump(mode="json") | {"recompute": recompute, "offload": "none"}
@@ -24,7 +25,8 @@ def build(recipe: Recipe, device: torch.device) -> Built:
     from trainer.bench.peers.stock import stock_losses, stock_model
 
     model = stock_model(recipe, layout)
-    initialize_weights(model, recipe, layout)
+    describe_shardings([model], layout)
+    initialize_weights(model, recipe)
 
     def loss_sum(tokens: Tensor, labels: Tensor) -> Tensor:
         ignored = labels == IGNORE

@@ -23,10 +23,9 @@ from megatron.core.transformer.spec_utils import ModuleSpec
 from torch import Tensor
 from torch.nn import Module, ModuleDict, Parameter
 
-from trainer.model.global_tensors import logical_parameters
 from trainer.model.initialize import fill_box
 from trainer.model.lora.targets import Fused, adapted_linears, fused_linears, is_adapter
-from trainer.parallel.layout import Layout
+from trainer.parallel.sharding import sharded_parameters
 from trainer.recipe import Recipe
 from trainer.recipe.fine_tuning import LoraSection
 
@@ -55,8 +54,8 @@ class ColumnAdapter(Adapter):
     def __init__(self, linear: Any, inputs: int, outputs: int, lora: LoraSection) -> None:
         super().__init__(linear, inputs, outputs, lora)
         set_tensor_model_parallel_attributes(self.B, True, 0, 1)
-        # Under sequence parallelism A sees this rank's share of the sequence only.
-        self.A.sums_over_tensor_ranks = self.sequence_parallel  # type: ignore[attr-defined]
+        # Under sequence parallelism A sees this rank's part of the sequence only.
+        self.partial_gradients = ("A",) if self.sequence_parallel else ()
 
     def forward(self, x: Tensor) -> Tensor:
         """[sequence, batch, hidden], or its share of the sequence -> [sequence, batch, outputs]."""
@@ -74,7 +73,7 @@ class RowAdapter(Adapter):
     def __init__(self, linear: Any, inputs: int, outputs: int, lora: LoraSection) -> None:
         super().__init__(linear, inputs, outputs, lora)
         set_tensor_model_parallel_attributes(self.A, True, 1, 1)
-        self.B.sums_over_tensor_ranks = self.sequence_parallel  # type: ignore[attr-defined]
+        self.partial_gradients = ("B",) if self.sequence_parallel else ()
 
     def forward(self, x: Tensor) -> Tensor:
         """[sequence, batch, inputs] -> [sequence, batch, hidden], or its share of the sequence."""
@@ -183,22 +182,22 @@ def adapters_off(chunks: list[Any]) -> Iterator[None]:
 
 
 @torch.no_grad()
-def initialize_adapters(chunk: Any, recipe: Recipe, layout: Layout) -> None:
+def initialize_adapters(chunk: Any, recipe: Recipe) -> None:
     """B is zero, A uniform within 1 / sqrt(inputs) (Kaiming's rule as PEFT applies it), in place.
 
     Each A follows from the recipe's seed, `lora.seed` and its global name, at every layout.
     """
     assert recipe.lora is not None
     seed = f"{recipe.seed}/lora/{recipe.lora.seed}"
-    for logical in logical_parameters([chunk], layout):
-        if not is_adapter(logical.name) or logical.parameter.is_meta:
+    for parameter, sharding in sharded_parameters([chunk]):
+        if not is_adapter(sharding.name) or parameter.is_meta:
             continue
-        if logical.name.endswith(".B"):
-            logical.parameter.zero_()
+        if sharding.name.endswith(".B"):
+            parameter.zero_()
             continue
-        for box in logical.boxes:
+        for box in sharding.boxes:
             bound = 1.0 / math.sqrt(box.global_shape[1])
-            fill_box(box.of(logical.parameter), box, bound, seed, _uniform)
+            fill_box(box.of(parameter), box, bound, seed, _uniform)
 
 
 def freeze_base(chunk: Any) -> None:

@@ -14,6 +14,7 @@ from kernels.adamw import adamw_step
 from kernels.grad_norm import clip_coefficient, grad_square_sum
 from kernels.tensor_list import TensorPlans
 from trainer.parallel.layout import Layout
+from trainer.parallel.sharding import sharding_of
 from trainer.parallel.zero.adamw import StepOutcome, adamw_options, parameter_groups
 from trainer.recipe import Recipe
 
@@ -77,7 +78,9 @@ class ReplicatedAdamW:
         return StepOutcome(norm)
 
     def _global_norm(self) -> Tensor:
-        counted = [p.grad for p in self._parameters if _counts(p) and p.grad is not None]
+        counted = [
+            p.grad for p in self._parameters if sharding_of(p).in_norm and p.grad is not None
+        ]
         square = torch.zeros((), dtype=torch.float64, device=self._layout.device)
         if counted:
             square = grad_square_sum(counted, plans=self._plans)
@@ -146,13 +149,6 @@ class ReplicatedAdamW:
     @updates.setter
     def updates(self, count: int) -> None:
         self._updates.fill_(count)
-
-
-def _counts(parameter: Parameter) -> bool:
-    if getattr(parameter, "ds_pipe_replicated", False):
-        return False
-    sharded = getattr(parameter, "tensor_model_parallel", False)
-    return bool(sharded or getattr(parameter, "model_parallel", False))
 
 
 def _buckets(gradients: list[Tensor]) -> Iterator[list[Tensor]]:
