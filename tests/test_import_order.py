@@ -14,7 +14,7 @@ FLOORS = [
     {"trainer.bench", "trainer.doctor"},
     {"trainer.demo"},
     {"launch"},
-    {"trainer.loop", "trainer.watch", "trainer.run", "trainer.start"},
+    {"trainer.loop", "trainer.events", "trainer.watch", "trainer.run", "trainer.start"},
     {"trainer.plan", "trainer.plan.show"},
     {"trainer.stages", "trainer.trace"},
     {"trainer.evaluate", "trainer.hugging_face"},
@@ -25,7 +25,7 @@ FLOORS = [
 ]
 OBSERVE = "trainer.observe"
 SCHEDULES_AND_STOCK = ("trainer.doctor.pipelines", "trainer.bench.peers.stock")
-WATCHERS = {"trainer.loop", "trainer.watch", "trainer.bench.plot_run"}
+WATCHERS = {"trainer.loop", "trainer.events", "trainer.watch", "trainer.bench.plot_run"}
 
 
 def sources(*packages: str) -> Iterator[tuple[str, Path]]:

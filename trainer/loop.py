@@ -1,8 +1,9 @@
-"""THE training loop: batch -> schedule -> step -> log -> evaluate -> checkpoint."""
+"""THE training loop: batch -> schedule -> step -> evaluate -> log -> checkpoint."""
 
 from trainer.errors import StopRequested
+from trainer.events import events_of, happen
 from trainer.recipe import Recipe
-from trainer.recovery import Guard, StopSignals
+from trainer.recovery import NonFiniteGuard, StopSignals
 from trainer.run import Run
 from trainer.start import open_run
 from trainer.watch import Watch
@@ -16,8 +17,9 @@ def train(recipe: Recipe, force: bool = False) -> None:
     TrainingError where training failed, and what `open_run` raises.
     """
     with StopSignals() as signals, open_run(recipe, force) as run, Watch(run) as watch:
-        guard = Guard(run.recipe.recovery.skipped_in_a_row)
+        guard = NonFiniteGuard(run.recipe.recovery.skipped_in_a_row)
         guard.load_state(run.counters.guard)
+        events = events_of(run, watch)
 
         while run.step < run.recipe.steps:
             watch.begin_step()
@@ -31,25 +33,13 @@ def train(recipe: Recipe, force: bool = False) -> None:
             run.advance(batch, counts)
             watch.end_step(losses, counts, outcome, rate)
 
-            if due(run.recipe.evaluate.every, run):
-                watch.evaluated(run.validate())
-            read(run, watch, guard, everything=run.pauses)
-
-            if due(run.recipe.evaluate.sample_every, run):
-                watch.sampled(run.sample())
-            if due(run.recipe.checkpoint.every, run):
-                watch.saved(*run.save())
-
-        if run.recipe.checkpoint.save_final and not run.saved:
-            watch.saved(*run.save())
+            due = [event for event in events if event.when(run.step)]
+            happen(due, recorded=True)
+            log_finished_steps(run, watch, guard, everything=bool(due))
+            happen(due, recorded=False)
 
 
-def due(every: int, run: Run) -> bool:
-    """Whether something that happens each `every` steps (0: never) happens after this one."""
-    return every > 0 and run.step % every == 0
-
-
-def read(run: Run, watch: Watch, guard: Guard, everything: bool) -> None:
+def log_finished_steps(run: Run, watch: Watch, guard: NonFiniteGuard, everything: bool) -> None:
     """Log the steps that the device has done, and let the guard judge them.
 
     Not the newest, unless `everything` is to be known: the device would run dry meanwhile.
@@ -59,11 +49,11 @@ def read(run: Run, watch: Watch, guard: Guard, everything: bool) -> None:
     run.counters.guard = guard.state()
 
 
-def stop(run: Run, watch: Watch, guard: Guard, signal: str | None) -> None:
+def stop(run: Run, watch: Watch, guard: NonFiniteGuard, signal: str | None) -> None:
     """Save what the last whole step left, and end with exit code 75."""
-    read(run, watch, guard, everything=True)
+    log_finished_steps(run, watch, guard, everything=True)
     if not run.saved:
-        watch.saved(*run.save())
+        watch.checkpointed(*run.save())
     raise StopRequested(
         f"run {run.folder} stopped after step {run.step} on {signal or 'another rank'}; the same "
         "command goes on from there"

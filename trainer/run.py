@@ -100,15 +100,6 @@ class Run:
         return self.counters.step
 
     @property
-    def pauses(self) -> bool:
-        """Whether something follows this step that needs its numbers, or the device for itself."""
-        recipe, step = self.recipe, self.step
-        every = (recipe.evaluate.every, recipe.evaluate.sample_every, recipe.checkpoint.every)
-        window = recipe.profile.steps
-        borders = (window[0] - 1, window[1]) if window is not None else ()
-        return step >= recipe.steps or step in borders or any(n and step % n == 0 for n in every)
-
-    @property
     def saved(self) -> bool:
         """Whether a checkpoint (or the beginning) holds exactly this state."""
         return self._saved_step == self.step

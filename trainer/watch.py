@@ -166,7 +166,7 @@ class Watch:
             for callback in self._callbacks:
                 callback.on_sample(self._run.step, prompt, text)
 
-    def saved(self, path: Path, seconds: float) -> None:
+    def checkpointed(self, path: Path, seconds: float) -> None:
         """A checkpoint is complete."""
         for callback in self._callbacks:
             callback.on_checkpoint(self._run.step, path, seconds)

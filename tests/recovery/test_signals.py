@@ -1,11 +1,9 @@
 import os
 import signal
-from pathlib import Path
 
 import pytest
 
-from tests.checkpoint.ranks import run_ranks
-from trainer.recovery import StopSignals, agree
+from trainer.recovery import StopSignals
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
@@ -43,17 +41,3 @@ def test_the_handlers_before_come_back() -> None:
         assert signal.getsignal(signal.SIGINT) != before
         raise ZeroDivisionError
     assert signal.getsignal(signal.SIGINT) == before
-
-
-def test_one_rank_that_wants_to_stop_stops_all(tmp_path: Path) -> None:
-    """Would catch ranks that part ways because a signal reached only one of them."""
-
-    def wishes(rank: int) -> list[bool]:
-        return [agree(rank == 2), agree(False), agree(True)]
-
-    assert run_ranks(3, wishes, tmp_path) == [[True, False, True]] * 3
-
-
-def test_one_process_agrees_with_itself() -> None:
-    """Would catch a run without torch.distributed that cannot stop."""
-    assert (agree(True), agree(False)) == (True, False)

@@ -1,7 +1,7 @@
 """What a run does when something goes wrong: policies that the loop asks."""
 
-from trainer.recovery.guard import Guard
+from trainer.recovery.guard import NonFiniteGuard
 from trainer.recovery.lock import RunLock
-from trainer.recovery.signals import StopSignals, agree
+from trainer.recovery.signals import StopSignals
 
-__all__ = ["Guard", "RunLock", "StopSignals", "agree"]
+__all__ = ["NonFiniteGuard", "RunLock", "StopSignals"]

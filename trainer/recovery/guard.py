@@ -1,4 +1,4 @@
-"""Steps whose loss or gradient is not finite: skipped, counted, and an end to a hopeless run."""
+"""Steps whose gradient was not finite: counted, and an end to a hopeless run."""
 
 import logging
 from typing import Any
@@ -8,8 +8,8 @@ from trainer.errors import TrainingError
 _log = logging.getLogger(__name__)
 
 
-class Guard:
-    """Decides what becomes of a non-finite step: skip it, until `limit` came in a row.
+class NonFiniteGuard:
+    """Counts the steps that the optimizer skipped, and ends the run after `limit` in a row.
 
     `skipped`: how many in all; `in_a_row`: how many since the last finite one.
     """
@@ -20,14 +20,14 @@ class Guard:
         self.skipped = 0
         self.in_a_row = 0
 
-    def observe(self, finite: bool, step: int) -> bool:
-        """Whether to skip the step. `finite` must be the same on all ranks (see `agree`).
+    def observe(self, finite: bool, step: int) -> None:
+        """Count a step, by whether its gradient was finite: the norm says so, alike on all ranks.
 
         Raises TrainingError once `limit` steps in a row were not finite.
         """
         if finite:
             self.in_a_row = 0
-            return False
+            return
         self.skipped += 1
         self.in_a_row += 1
         _log.warning("step %d skipped: the loss or the gradient is not finite", step)
@@ -36,7 +36,6 @@ class Guard:
                 f"{self.in_a_row} steps in a row were not finite, the last one step {step}; lower "
                 "optimizer.lr or look at the data, then resume from the last good checkpoint"
             )
-        return True
 
     def state(self) -> dict[str, Any]:
         """The counts, for a checkpoint's counters."""

@@ -4,9 +4,6 @@ import signal
 from types import FrameType
 from typing import Any
 
-import torch
-import torch.distributed as dist
-
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
@@ -40,18 +37,3 @@ class StopSignals:
             raise KeyboardInterrupt
         self._interrupted = self._interrupted or number == signal.SIGINT
         self._requested = self._requested or signal.Signals(number)
-
-
-def agree(flag: bool, group: dist.ProcessGroup | None = None) -> bool:
-    """Whether any rank says so: the same answer on every rank. Collective over `group`.
-
-    A signal reaches the ranks at different steps; acting on one's own flag alone would leave the
-    others waiting in a collective.
-    """
-    if not (dist.is_available() and dist.is_initialized()):
-        return flag
-    nccl = dist.get_backend(group) == "nccl"
-    device = torch.device("cuda", torch.cuda.current_device()) if nccl else torch.device("cpu")
-    said = torch.tensor([int(flag)], dtype=torch.int32, device=device)
-    dist.all_reduce(said, op=dist.ReduceOp.MAX, group=group)
-    return bool(said.item())
