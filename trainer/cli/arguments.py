@@ -3,6 +3,7 @@
 typer passes defaults through the same functions as words: each takes both.
 """
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,6 +39,14 @@ def number(word: str | float) -> float:
         return float(word)
     except ValueError:
         raise typer.BadParameter(f"{word!r} is not a number") from None
+
+
+def tolerance(word: str | float) -> float:
+    """A number from 0."""
+    value = number(word)
+    if not 0 <= value < math.inf:
+        raise typer.BadParameter(f"{word!r} is not a number from 0")
+    return value
 
 
 def byte_count(word: str | float) -> float:

@@ -6,7 +6,15 @@ from typing import Annotated
 
 import typer
 
-from trainer.cli.arguments import Overrides, Ranks, RecipeName, file, give_json, recipe_of
+from trainer.cli.arguments import (
+    Overrides,
+    Ranks,
+    RecipeName,
+    file,
+    give_json,
+    recipe_of,
+    tolerance,
+)
 from trainer.cli.grammar import Verb, Verbs
 
 verbs = typer.Typer(cls=Verbs)
@@ -67,3 +75,41 @@ def recipe(
         show_keys(keys)
     if json_file is not None:
         give_json(json_file, json.dumps([key.as_json() for key in keys], indent=2))
+
+
+RunOrMetrics = Annotated[
+    Path,
+    typer.Argument(metavar="RUN", parser=Path, help="Run directory, or a metrics.jsonl."),
+]
+
+
+@verbs.command(cls=Verb)
+def compare(
+    first: RunOrMetrics,
+    second: RunOrMetrics,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            metavar="T",
+            parser=tolerance,
+            help="Nats that losses may differ by; where given, exit code 5 if one differs by more.",
+            show_default="1e-5, and exit code 0",
+        ),
+    ] = None,
+    json_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--json", metavar="FILE", parser=file, help="Write every step here; -: print it."
+        ),
+    ] = None,
+) -> None:
+    """How the losses of two runs differ. Step by step, and where they first pass a tolerance."""
+    from trainer.compare import TOLERANCE, check, compare_runs, show
+
+    compared = compare_runs(first, second, TOLERANCE if tolerance is None else tolerance)
+    if str(json_file) != "-":
+        show(compared)
+    if json_file is not None:
+        give_json(json_file, json.dumps(compared.as_json(), indent=1, allow_nan=False))
+    if tolerance is not None:
+        check(compared)
