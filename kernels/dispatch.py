@@ -1,4 +1,4 @@
-"""Which implementation of an operator runs (architecture, D5): one rule for all families."""
+"""Which implementation of an operator runs (trainer/README.md, D5): one rule for all families."""
 
 import os
 

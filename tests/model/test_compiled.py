@@ -77,7 +77,7 @@ class _Lines(logging.Handler):
 
 
 def check_equal(curve: Curve, reference: Curve) -> None:
-    """The bounds of invariant 1."""
+    """The bounds of invariant 1 (trainer/README.md)."""
     assert curve.losses == pytest.approx(reference.losses, abs=LOSS_TOLERANCE, rel=0)
     difference, where = largest_gradient_difference(curve, reference)
     assert difference < GRADIENT_TOLERANCE, where

@@ -1,4 +1,4 @@
-"""The model computes what transformers' models compute (invariant 2)."""
+"""The model computes what transformers' models compute (trainer/README.md, invariant 2)."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Documents packed in a row are learned as if each stood alone (invariant 6)."""
+"""Documents packed in a row are learned as if each stood alone (trainer/README.md, invariant 6)."""
 
 import pytest
 import torch

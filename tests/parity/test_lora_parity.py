@@ -1,4 +1,4 @@
-"""LoRA learns at every layout what it learns in one process (invariant 1)."""
+"""LoRA learns at every layout what it learns in one process (trainer/README.md, invariant 1)."""
 
 import math
 from functools import cache

@@ -1,4 +1,4 @@
-"""Every layout learns what one process learns (architecture.md, invariant 1)."""
+"""Every layout learns what one process learns (trainer/README.md, invariant 1)."""
 
 from functools import cache
 from typing import Any

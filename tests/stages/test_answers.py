@@ -132,7 +132,8 @@ def test_context_ranks_make_the_gradient_of_one_process(
 ) -> None:
     """Catches a loss counted once a context rank, or a part of an answer taken for the whole.
 
-    On four ranks the replicas are two data by two context ranks. Tolerance: invariant 1's.
+    On four ranks the replicas are two data by two context ranks. Tolerance: that of
+    invariant 1 (trainer/README.md).
     """
     for found in on_ranks(ranks, gradients, recipe_of(parallel__context=2)):
         assert difference(found, alone) < 1e-6

@@ -98,7 +98,10 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path, corpus: Path) -> None:
 
 
 def test_a_shard_altered_under_a_run_is_found(tmp_path: Path, corpus: Path) -> None:
-    """Catches training on data that is not what the manifest says (invariant 7)."""
+    """Catches training on data that is not what the manifest says.
+
+    trainer/README.md, invariant 7.
+    """
     recipe = recipe_of(tmp_path / "first", corpus, steps=1)
     on_ranks(1, train_here, recipe)
     copy = tmp_path / "shards"

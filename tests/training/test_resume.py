@@ -1,4 +1,7 @@
-"""A run goes on exactly where it was, on this layout or another (invariants 3 and 4)."""
+"""A run goes on exactly where it was, on this layout or another.
+
+trainer/README.md, invariants 3 and 4.
+"""
 
 import json
 import random

@@ -8,6 +8,11 @@
 Nothing here can run code: tensors are safetensors, all else is JSON or plain bytes. The manifest
 carries the sha256 of every other file, and of itself (of its JSON without that one key), so that a
 changed bit anywhere is found before a tensor is used.
+
+Why a format of our own (trainer/README.md, D7): megatron-core's dist_checkpointing and the default
+writer of torch's DCP keep their metadata as a pickle. DCP's HuggingFaceStorageWriter (torch 2.13)
+has none, but also no hashes, no rename of a complete folder, nothing beside tensors, and it holds a
+file's tensors and all of its bytes in memory at once.
 """
 
 import hashlib

@@ -16,7 +16,10 @@ from trainer.recipe import Recipe
 
 
 class NextToken:
-    """Runs batches through the model's schedule, with the loss a supervised token (D9)."""
+    """Runs batches through the model's schedule, with the loss a supervised token.
+
+    Changing micro-batch or layout must not change it: trainer/README.md, D9.
+    """
 
     def __init__(
         self,

@@ -113,6 +113,6 @@ def _build_chunk(config: Any, recipe: Recipe, vocab: int, stage: int | None) -> 
     if chunk.post_process:
         use_targets(chunk.output_layer, recipe.kernels.loss)
     for parameter in chunk.parameters():
-        # bf16 weights accumulate their micro-batches' gradients in fp32 (architecture, D10).
+        # bf16 weights accumulate their micro-batches' gradients in fp32 (trainer/README.md, D10).
         parameter.grad_dtype = torch.float32
     return chunk

@@ -2,6 +2,10 @@
 
 Nothing in an archive is unpacked to disk: a record's address, however it is spelled ("../..",
 "file:///etc/passwd"), is kept as text and never used as a path.
+
+Not warcio: of a file that ends inside its second record it gives two records, of a gzip file cut in
+half the first of three, and no error either time (warcio 1.8; its issue 138). What is lost in
+silence cannot be restored, so damage is an error here that names file and record.
 """
 
 import hashlib

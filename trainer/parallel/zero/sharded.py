@@ -61,7 +61,10 @@ class ShardedAdamW:
         return list(self._zero.single_partition_of_fp32_groups)
 
     def _check_precision(self) -> None:
-        """Refuse a stage that would keep masters or gradients in less than fp32 (D10)."""
+        """Refuse a stage that would keep masters or gradients in less than fp32.
+
+        trainer/README.md, D10.
+        """
         kept = {partition.dtype for partition in self._partitions()}
         kept.add(self._zero.gradient_accumulation_dtype)
         if kept != {torch.float32}:
