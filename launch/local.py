@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from launch.ranks import run_ranks
+from trainer.collector import importing
 from trainer.recipe import Recipe
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -22,7 +23,8 @@ def train_ranks(recipe: Recipe, nproc: int | None, force: bool) -> int:
     """Train on `nproc` local ranks (None: one), or as the rank that torchrun made of us."""
 
     def worker() -> int:
-        from trainer.loop import train
+        with importing():
+            from trainer.loop import train
 
         train(recipe, force=force)
         return 0
@@ -30,19 +32,24 @@ def train_ranks(recipe: Recipe, nproc: int | None, force: bool) -> int:
     if not _is_rank():
         known = recipe.device if recipe.device != "auto" else "cuda"
         recipe.validate_world(nproc or 1, known)
-    return run_local(worker, nproc, recipe.device)
+    return run_local(worker, nproc, recipe.device, sharded=recipe.sharding(nproc or 1) > 0)
 
 
-def run_local(worker: Callable[[], int], nproc: int | None, device: str = "auto") -> int:
+def run_local(
+    worker: Callable[[], int], nproc: int | None, device: str = "auto", sharded: bool = False
+) -> int:
     """The exit code of `worker` here, where one is asked for or this is a rank; else of all ranks.
 
-    Raises what `run_ranks` raises.
+    `sharded`: whether the ranks will want DeepSpeed. Raises what `run_ranks` raises.
     """
     if _is_rank() or nproc is None or nproc == 1:
         return worker()
     chosen = _device(device)
     if chosen == "cpu":
-        import launch.warm  # noqa: F401
+        from launch import warm
+
+        if sharded:
+            warm.load_deepspeed()
     return run_ranks(worker, nproc, chosen)
 
 
@@ -53,6 +60,7 @@ def _is_rank() -> bool:
 def _device(wanted: str) -> str:
     if wanted == "cpu":
         return wanted
-    from trainer.parallel.layout import choose_device
+    with importing():
+        from trainer.parallel.layout import choose_device
 
     return choose_device(wanted).type

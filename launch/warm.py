@@ -1,15 +1,22 @@
-"""Importing this loads all that a CPU rank needs, so that ranks can be forked in an instant.
+"""Importing this loads what every CPU rank needs, so that ranks can be forked in an instant.
 
-Imports of megatron-core and DeepSpeed take seconds of one core a process: eight ranks on two cores
-that import for themselves meet after 24 s, forks of one warm process after 5.
+Imports of megatron-core take seconds of one core a process: eight ranks on two cores that import
+for themselves meet after 24 s, forks of one warm process after 5.
 """
 
-from trainer.parallel.cpu import use_cpu
+from trainer.collector import importing
 
-use_cpu()
+with importing():
+    from trainer.parallel.cpu import use_cpu
 
-from trainer.parallel.zero.deepspeed import prepare_deepspeed  # noqa: E402
+    use_cpu()
 
-prepare_deepspeed()
+    import trainer.loop  # noqa: F401
 
-import trainer.loop  # noqa: E402, F401
+
+def load_deepspeed() -> None:
+    """Load what only ranks that shard their optimizer need as well."""
+    with importing():
+        from trainer.parallel.zero.deepspeed import prepare_deepspeed
+
+        prepare_deepspeed()

@@ -1,6 +1,5 @@
 """The `lyceum` command as a person meets it."""
 
-import json
 import os
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from kernels.dispatch import MODES
+from tests.loaded import modules_after
 from trainer import __version__
 from trainer.cli import application, main
 from trainer.cli.arguments import recipe_of
@@ -47,29 +47,18 @@ def refused(capsys: pytest.CaptureFixture[str], code: int, *words: str) -> str:
     return shown.err
 
 
-def modules_after(*words: str) -> set[str]:
-    """The modules that are loaded once `lyceum` has run these words, in a process of its own."""
-    program = (
-        "import json, sys\nfrom trainer.cli import main\n"
-        f"main({list(words)!r})\nprint('\\n' + json.dumps(sorted(sys.modules)))"
-    )
-    answer = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True
-    )
-    return set(json.loads(answer.stdout.splitlines()[-1]))
-
-
 @pytest.mark.parametrize(
     "words",
     [["--help"], ["corpus", "--help"], ["train", "--help"], ["bench", "kernels", "--help"]],
     ids=" ".join,
 )
 def test_help_loads_the_command_line_alone(words: list[str]) -> None:
-    """Catches a help that waits for a recipe, rich or torch: ours are nine files of few imports."""
+    """Catches a help that waits for a recipe, rich or torch: ours are ten files of few imports."""
     modules = modules_after(*words)
     ours = {name for name in modules if name.split(".")[0] in {"trainer", "kernels", "launch"}}
     assert {name for name in ours if not name.startswith("trainer.cli")} == {
         "trainer",
+        "trainer.collector",
         "trainer.errors",
     }
     assert not modules & {"rich", "yaml", "torch", "numpy"}

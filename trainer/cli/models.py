@@ -18,6 +18,7 @@ from trainer.cli.arguments import (
     seed,
 )
 from trainer.cli.grammar import Verb, Verbs
+from trainer.collector import importing
 from trainer.errors import RecipeError
 
 verbs = typer.Typer(cls=Verbs)
@@ -39,7 +40,8 @@ def evaluate(
     json_file: JsonFile = None,
 ) -> None:
     """Measure a checkpoint."""
-    from trainer.evaluate.command import evaluate_command
+    with importing():
+        from trainer.evaluate.command import evaluate_command
 
     evaluate_command(checkpoint, suites or [], json_file)
 
@@ -66,7 +68,8 @@ def generate(
     from launch.local import run_local
 
     def worker() -> int:
-        from trainer.evaluate.command import generate_command
+        with importing():
+            from trainer.evaluate.command import generate_command
 
         generate_command(
             checkpoint,
@@ -94,8 +97,9 @@ def chat(
     seed: Seed = 0,
 ) -> None:
     """Talk with a checkpoint."""
-    from trainer.evaluate.chat import chat_command
-    from trainer.evaluate.generate import Sampling
+    with importing():
+        from trainer.evaluate.chat import chat_command
+        from trainer.evaluate.generate import Sampling
 
     sampling = Sampling(tokens, temperature, top_k, top_p, seed)
     chat_command(checkpoint, system, sampling, int(os.environ.get("WORLD_SIZE", "1")))
@@ -114,7 +118,8 @@ def import_(
     ],
 ) -> None:
     """Make a checkpoint of a Hugging Face model folder."""
-    from trainer.hugging_face.importing import import_command
+    with importing():
+        from trainer.hugging_face.importing import import_command
 
     import_command(folder, checkpoint)
 
@@ -143,11 +148,13 @@ def export(
 ) -> None:
     """Make a Hugging Face model folder of a checkpoint."""
     if adapter:
-        from trainer.hugging_face.adapters import export_adapter_command
+        with importing():
+            from trainer.hugging_face.adapters import export_adapter_command
 
         export_adapter_command(checkpoint, folder, base)
         return
-    from trainer.hugging_face.exporting import export_command
+    with importing():
+        from trainer.hugging_face.exporting import export_command
 
     export_command(checkpoint, folder, shard_gb=shard_gb, dtype=dtype)
 
@@ -158,7 +165,8 @@ checkpoint = typer.Typer(name="checkpoint", cls=Verbs, help="Look after checkpoi
 @checkpoint.command("ls", cls=Verb)
 def list_(folder: Run) -> None:
     """The checkpoints of a run."""
-    from trainer.checkpoint.report import list_command
+    with importing():
+        from trainer.checkpoint.report import list_command
 
     list_command(folder)
 
@@ -166,7 +174,8 @@ def list_(folder: Run) -> None:
 @checkpoint.command(cls=Verb)
 def verify(checkpoint: Checkpoint) -> None:
     """Check every file against its hash."""
-    from trainer.checkpoint.report import verify_command
+    with importing():
+        from trainer.checkpoint.report import verify_command
 
     verify_command(checkpoint)
 
@@ -177,7 +186,8 @@ def prune(
     keep: Annotated[int, typer.Option(metavar="N", parser=positive, help="How many stay.")] = 1,
 ) -> None:
     """Remove all but the newest checkpoints of a run."""
-    from trainer.checkpoint.report import prune_command
+    with importing():
+        from trainer.checkpoint.report import prune_command
 
     prune_command(folder, keep)
 
@@ -188,6 +198,7 @@ def diff(
     second: Annotated[Path, typer.Argument(metavar="B", parser=Path)],
 ) -> None:
     """How two checkpoints differ."""
-    from trainer.checkpoint.report import diff_command
+    with importing():
+        from trainer.checkpoint.report import diff_command
 
     diff_command(first, second)

@@ -5,10 +5,10 @@ import warnings
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from trainer.collector import without_collector
 from trainer.corpus.build.staged import Staged
 from trainer.corpus.reading.unicode import unicode_fault
 from trainer.corpus.rules.rule import Finding
-from trainer.data.manifest import without_collector
 from trainer.data.packages import TOPICS, SourceFile
 from trainer.errors import DataError
 

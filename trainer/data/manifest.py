@@ -1,32 +1,17 @@
 """The manifest of a corpus folder: its shards, their checksums and counts, and its tokenizer."""
 
-import gc
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from trainer.collector import without_collector
 from trainer.data.remote.place import Place, Url, place
 from trainer.errors import DataError
 from trainer.recipe.data import RemoteSection
-
-
-@contextmanager
-def without_collector() -> Iterator[None]:
-    """Collect no cycles in this block: the collector's walks would take much of its time."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
-
 
 FORMAT = "lyceum-corpus/1"
 MANIFEST_NAME = "manifest.json"
