@@ -40,6 +40,9 @@ def use_cpu() -> None:
     torch.cuda.synchronize = lambda *_, **__: None
     torch.Tensor.cuda = lambda self, *_, **__: self  # type: ignore[method-assign]
 
+    import trainer.parallel.lazy_compile  # noqa: F401  (before megatron-core)
+
+    # isort: split
     from megatron.core.models.common.embeddings import rope_utils
     from megatron.core.pipeline_parallel import schedules
 

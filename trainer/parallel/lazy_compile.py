@@ -1,0 +1,44 @@
+"""megatron-core, imported without TorchDynamo and Inductor.
+
+It decorates some forty functions with torch.compile as it is imported, none of which a run of ours
+calls, and the decorator alone imports both. After this module each is compiled at its first call.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+_compile = torch.compile
+
+
+def compile_at_first_call(
+    function: Callable[..., Any] | None = None, **options: Any
+) -> Callable[..., Any]:
+    """torch.compile as a decorator, with or without options, that waits for the first call."""
+    if function is None:
+        return functools.partial(compile_at_first_call, **options)
+    compiled: Callable[..., Any] | None = None
+
+    @functools.wraps(function)
+    def call(*arguments: Any, **named: Any) -> Any:
+        nonlocal compiled
+        if torch.compiler.is_compiling():
+            return function(*arguments, **named)
+        if compiled is None:
+            compiled = _compile(function, **options)
+        return compiled(*arguments, **named)
+
+    return call
+
+
+def _import_megatron() -> None:
+    torch.compile = compile_at_first_call  # type: ignore[assignment]
+    try:
+        import megatron.core.jit  # noqa: F401  (it and its users hold on to what they found here)
+    finally:
+        torch.compile = _compile
+
+
+_import_megatron()
