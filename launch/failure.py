@@ -6,8 +6,7 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
-import trainer.errors
-from trainer.errors import LyceumError, StopRequested
+from trainer.errors import LyceumError, StopRequested, error_of, note_of
 
 FAILURE_FILE = "LYCEUM_FAILURE_FILE"
 """Environment variable: where this rank leaves its error instead of printing it."""
@@ -45,7 +44,7 @@ def leave_failure(error: BaseException) -> bool:
     if path is None:
         return False
     trace = "".join(traceback.format_exception(error))
-    note = {"kind": type(error).__name__, "line": str(error), "trace": trace}
+    note = {"error": note_of(error) if isinstance(error, LyceumError) else None, "trace": trace}
     try:
         Path(path).write_text(json.dumps(note), encoding="utf-8")
     except OSError:
@@ -59,9 +58,8 @@ def read_failure(path: Path, rank: int, exit_code: int, order: int) -> Failure:
         note = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return Failure(rank, exit_code, order, error=None, trace="")
-    kind = getattr(trainer.errors, note["kind"], None)
     error = None
-    if isinstance(kind, type) and issubclass(kind, LyceumError):
-        error = kind(note["line"])
+    if note["error"] is not None:
+        error = error_of(note["error"])
         error.add_note(f"on rank {rank}:\n{note['trace']}")
     return Failure(rank, exit_code, order, error, note["trace"])

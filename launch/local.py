@@ -61,6 +61,6 @@ def _device(wanted: str) -> str:
     if wanted == "cpu":
         return wanted
     with importing():
-        from trainer.parallel.layout import choose_device
+        from trainer.parallel.join import choose_device
 
     return choose_device(wanted).type

@@ -1,5 +1,7 @@
 """What a user can cause: each error carries one line (what, where, the mend) and an exit code."""
 
+from typing import TypedDict
+
 
 class LyceumError(Exception):
     """Base of every error that a user can cause; shown as one line, never as a stack trace."""
@@ -45,3 +47,32 @@ class StopRequested(LyceumError):
     """The run was asked to stop, has saved, and can be resumed."""
 
     exit_code = 75
+
+
+class ErrorNote(TypedDict):
+    """An error as plain JSON, on its way to another process.
+
+    `kinds`: the class and those that it derives from, the nearest first.
+    """
+
+    kinds: list[str]
+    line: str
+    exit_code: int
+
+
+def note_of(error: LyceumError) -> ErrorNote:
+    """What another process needs to raise the same error with `error_of`."""
+    kinds = [kind.__name__ for kind in type(error).__mro__ if issubclass(kind, LyceumError)]
+    return {"kinds": kinds, "line": str(error), "exit_code": error.exit_code}
+
+
+def error_of(note: ErrorNote) -> LyceumError:
+    """The error that `note_of` described, with its line and its exit code.
+
+    A class that this module does not define comes back as the nearest one that it does.
+    """
+    named = (globals().get(name) for name in note["kinds"])
+    known = (kind for kind in named if isinstance(kind, type) and issubclass(kind, LyceumError))
+    error = next(known, LyceumError)(note["line"])
+    error.exit_code = note["exit_code"]
+    return error

@@ -3,12 +3,11 @@
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
-import trainer.errors
 from kernels.attention import CHOICES
 from trainer.checkpoint import CheckpointReader, latest_checkpoint, resolve_checkpoint
 from trainer.checkpoint.adapted import Reader
@@ -18,12 +17,13 @@ from trainer.data.manifest import check_tokenizer, load_manifest
 from trainer.data.remote.place import Place, place
 from trainer.data.stream import check_kinds, corpus_folders
 from trainer.data.tokenizer import Tokenizer, load_tokenizer
-from trainer.errors import LyceumError, RecipeError
+from trainer.errors import RecipeError
 from trainer.hugging_face.importing import KEPT
 from trainer.model.backend import choose_backend, read_choices
 from trainer.model.transformer import build_model
-from trainer.parallel.agreement import Ranks
-from trainer.parallel.layout import Layout, create_layout, leave
+from trainer.parallel.agreement import Ranks, on_first_rank
+from trainer.parallel.join import create_layout, leave
+from trainer.parallel.layout import Layout
 from trainer.parallel.zero import create_optimizer
 from trainer.plan.recompute_choice import choose_recompute
 from trainer.recipe import Recipe, learning_changes
@@ -32,7 +32,6 @@ from trainer.recovery import RunLock
 from trainer.run import Counters, Run
 
 _log = logging.getLogger(__name__)
-_T = TypeVar("_T")
 
 _STREAM_KEYS = (
     *("data.", "corpus.", "tokenizer", "sequence_length", "seed"),
@@ -71,22 +70,6 @@ def open_run(recipe: Recipe, force: bool) -> Iterator[Run]:
             yield run
     finally:
         leave()
-
-
-def on_first_rank(ranks: Ranks, action: Callable[[], _T]) -> _T:
-    """Rank 0's JSON-able result on every rank; an error it raises is raised on every rank."""
-    result, failure = None, None
-    if ranks.rank == 0:
-        try:
-            result = action()
-        except LyceumError as error:
-            failure = [type(error).__name__, str(error)]
-    answer = ranks.share([result, failure])
-    if answer[1] is not None:
-        name, line = answer[1]
-        raise getattr(trainer.errors, name)(line)
-    shared: _T = answer[0]
-    return shared
 
 
 def _begun(recipe: Recipe) -> dict[str, str]:

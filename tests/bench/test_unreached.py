@@ -65,8 +65,8 @@ def test_every_skip_that_speaks_of_a_device_is_listed() -> None:
 
 def test_a_missing_symbol_would_be_found() -> None:
     """Negative control: the search knows what is not there."""
-    assert exists("trainer/parallel/layout.py::_join")
-    assert not exists("trainer/parallel/layout.py::_part")
+    assert exists("trainer/parallel/join.py::_join")
+    assert not exists("trainer/parallel/join.py::_part")
     assert not exists("trainer/parallel/nowhere.py::_join")
 
 

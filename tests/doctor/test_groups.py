@@ -14,7 +14,7 @@ from trainer.doctor import collectives, groups
 from trainer.doctor.attempt import NotRunError, attempt
 from trainer.doctor.collectives import AXES, try_collectives, try_sending
 from trainer.doctor.paths import STEPS, Way, held, recipe_of, run_losses, try_paths, ways
-from trainer.parallel.layout import create_layout, leave
+from trainer.parallel.join import create_layout, leave
 
 CPU = torch.device("cpu")
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from trainer.evaluate.generate import Generator, Sampling, Vocabulary
 from trainer.model.transformer import build_model
-from trainer.parallel.layout import create_layout
+from trainer.parallel.join import create_layout
 from trainer.parallel.megatron import dissolve_groups
 from trainer.recipe import Recipe
 

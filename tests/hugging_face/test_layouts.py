@@ -42,7 +42,7 @@ def save(run: Path, parallel: dict[str, Any], model: dict[str, Any], precision: 
     from trainer.checkpoint import save_checkpoint
     from trainer.checkpoint.state import training_pieces
     from trainer.model.transformer import build_model
-    from trainer.parallel.layout import create_layout
+    from trainer.parallel.join import create_layout
     from trainer.parallel.zero import create_optimizer
 
     recipe = recipe_of(run, parallel, model).model_copy(update={"precision": precision})
@@ -72,7 +72,7 @@ def export_and_write(run: Path, folder: Path) -> tuple[list[list[int]], list[lis
 def export_all(root: Path) -> None:
     """Both precisions, saved and exported in each type that can be asked for."""
     from trainer.hugging_face.exporting import export_command
-    from trainer.parallel.layout import leave
+    from trainer.parallel.join import leave
 
     for precision, dtypes in {"bf16": ["stored", "fp32", "bf16"], "fp32": ["bf16"]}.items():
         save(root / precision, {}, {}, precision)

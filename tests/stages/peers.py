@@ -14,7 +14,8 @@ from tests.training.runs import recipe_of
 from trainer.data.tokenizer import Tokenizer, load_tokenizer
 from trainer.hugging_face.names import tensor_map
 from trainer.model.transformer import build_model
-from trainer.parallel.layout import Layout, create_layout, leave
+from trainer.parallel.join import create_layout, leave
+from trainer.parallel.layout import Layout
 from trainer.parallel.schedule import finalize_gradients
 from trainer.parallel.sharding import sharded_parameters
 from trainer.parallel.zero import create_optimizer

@@ -11,7 +11,7 @@ from tests.parity.training import VOCAB, recipe_of
 from trainer.data.batch import IGNORE
 from trainer.model.sequence import SequenceLayout, context_slice, rope_frequencies
 from trainer.model.transformer import build_model
-from trainer.parallel.layout import create_layout, leave
+from trainer.parallel.join import create_layout, leave
 from trainer.recipe import Recipe
 from trainer.recipe.fine_tuning import PreferenceSection
 from trainer.stages.answers import (

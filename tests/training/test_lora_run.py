@@ -24,7 +24,7 @@ from trainer.checkpoint.starting import start_from
 from trainer.model.lora import adapters_off
 from trainer.model.passes import NextToken
 from trainer.model.transformer import build_model
-from trainer.parallel.layout import create_layout, leave
+from trainer.parallel.join import create_layout, leave
 from trainer.parallel.sharding import sharded_parameters
 from trainer.parallel.zero import create_optimizer
 from trainer.recipe import Recipe

@@ -18,7 +18,8 @@ from trainer.data.batch import Batch
 from trainer.errors import RecipeError
 from trainer.model.passes import NextToken
 from trainer.model.transformer import build_model
-from trainer.parallel.layout import Layout, choose_device, create_layout, leave
+from trainer.parallel.join import choose_device, create_layout, leave
+from trainer.parallel.layout import Layout
 from trainer.parallel.schedule import finalize_gradients
 from trainer.parallel.zero import create_optimizer
 from trainer.plan.activations import Device

@@ -23,7 +23,7 @@ from trainer.bench.clock import (
 from trainer.bench.tokens import batches, on_device, supervised, vocabulary
 from trainer.data.stream import corpus_folders
 from trainer.loop import train
-from trainer.parallel.layout import choose_device
+from trainer.parallel.join import choose_device
 from trainer.recipe import Recipe
 from trainer.stages.learning_rate import learning_rate
 

@@ -22,7 +22,7 @@ from trainer.bench.tokens import made_recipe, vocabulary
 from trainer.bench.train_report import plot, print_report
 from trainer.data.stream import corpus_folders
 from trainer.errors import DataError, RecipeError
-from trainer.parallel.layout import choose_device
+from trainer.parallel.join import choose_device
 from trainer.plan.size import flops_per_token, parameter_count
 from trainer.recipe import Recipe
 

@@ -98,9 +98,8 @@ def _validate(model: "OpenedModel", recipe: Recipe, source: Path) -> tuple[dict[
     """A stage's own figures on a set that it never trains on, and how many examples these are."""
     from trainer.conversations.sets import ensure_set
     from trainer.data.manifest import load_manifest
-    from trainer.parallel.agreement import Ranks
+    from trainer.parallel.agreement import Ranks, on_first_rank
     from trainer.stages import Setting, create_stage
-    from trainer.start import on_first_rank
 
     tokenizer = str(model.folder / "tokenizer")
     recipe = measuring_recipe(recipe, model.recipe, source)

@@ -51,7 +51,7 @@ def write_untrained(recipe: Recipe, corpus: Path) -> None:
     from trainer.data.tokenizer import load_tokenizer
     from trainer.evaluate.opened import OpenedModel
     from trainer.model.transformer import build_model
-    from trainer.parallel.layout import create_layout, leave
+    from trainer.parallel.join import create_layout, leave
 
     layout = create_layout(recipe)
     try:

@@ -18,7 +18,8 @@ import torch
 
 from trainer.doctor.attempt import Attempt
 from trainer.errors import LyceumError
-from trainer.parallel.layout import Layout, choose_device, create_layout, leave
+from trainer.parallel.join import choose_device, create_layout, leave
+from trainer.parallel.layout import Layout
 
 
 def run_groups(device: torch.device, folder: Path) -> Iterator[Attempt]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from trainer.bench.tokens import made_recipe
 from trainer.loop import train
-from trainer.parallel.layout import choose_device
+from trainer.parallel.join import choose_device
 from trainer.recipe import Recipe
 
 STEPS = 10

@@ -12,7 +12,8 @@ from trainer.checkpoint.state import load_weights
 from trainer.data.tokenizer import Tokenizer
 from trainer.errors import CheckpointError, RecipeError
 from trainer.model.transformer import build_model
-from trainer.parallel.layout import Layout, create_layout, leave
+from trainer.parallel.join import create_layout, leave
+from trainer.parallel.layout import Layout
 from trainer.recipe import Recipe
 
 

@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 from trainer.hugging_face.names import EMBEDDING, HEAD
 from trainer.model.sequence import SequenceLayout, rope_frequencies
 from trainer.model.transformer import build_model
-from trainer.parallel.layout import create_layout, leave
+from trainer.parallel.join import create_layout, leave
 from trainer.parallel.sharding import global_name
 from trainer.recipe import Recipe
 

@@ -1,10 +1,15 @@
-"""What ranks tell each other while they save and load: JSON values as bytes, never pickles."""
+"""How all ranks agree: JSON values as bytes, never pickles."""
 
 import json
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+
+from trainer.errors import LyceumError, error_of, note_of
+
+_T = TypeVar("_T")
 
 
 class Ranks:
@@ -69,3 +74,18 @@ class Ranks:
     @staticmethod
     def _decode(message: torch.Tensor, size: int) -> Any:
         return json.loads(message[:size].cpu().numpy().tobytes())
+
+
+def on_first_rank(ranks: Ranks, action: Callable[[], _T]) -> _T:
+    """Rank 0's JSON-able result on every rank; a user's error it raises is raised on every rank."""
+    result, failure = None, None
+    if ranks.rank == 0:
+        try:
+            result = action()
+        except LyceumError as error:
+            failure = note_of(error)
+    result, failure = ranks.share([result, failure])
+    if failure is not None:
+        raise error_of(failure)
+    shared: _T = result
+    return shared

@@ -27,7 +27,7 @@ UNREACHED: tuple[Unreached, ...] = (
     # --- Ranks and groups
     Unreached(
         "NCCL's start, and every group on it",
-        "trainer/parallel/layout.py::_join",
+        "trainer/parallel/join.py::_join",
         "on a CPU the ranks meet over gloo",
         "groups",
     ),
@@ -39,13 +39,13 @@ UNREACHED: tuple[Unreached, ...] = (
     ),
     Unreached(
         "CUDA_DEVICE_MAX_CONNECTIONS=1, and a rank's own GPU",
-        "trainer/parallel/layout.py::create_layout",
+        "trainer/parallel/join.py::create_layout",
         "read by the CUDA driver alone",
         "groups",
     ),
     Unreached(
         "a local rank beyond the machine's GPUs is refused",
-        "trainer/parallel/layout.py::choose_device",
+        "trainer/parallel/join.py::choose_device",
         "there is none to count",
         "none: needs a start of more ranks than GPUs",
     ),

@@ -21,7 +21,7 @@ from trainer.bench.peers.peer import Peer
 from trainer.bench.peers.training import Training
 from trainer.bench.tokens import first_batches, on_device, supervised
 from trainer.data.stream import corpus_folders
-from trainer.parallel.layout import choose_device
+from trainer.parallel.join import choose_device
 from trainer.plan.size import parameter_count
 from trainer.recipe import Recipe
 from trainer.stages.learning_rate import learning_rate

@@ -15,7 +15,7 @@ _SCORE_BYTES = 6  # kept a score: fp32 out of the softmax, bf16 into the product
 def build(recipe: Recipe, device: torch.device) -> Built:
     """Joins a world of one rank; the weights are drawn as ours are, and so are the same."""
     from trainer.model.initialize import initialize_weights
-    from trainer.parallel.layout import create_layout
+    from trainer.parallel.join import create_layout
     from trainer.parallel.sharding import describe_shardings
 
     recompute = chosen_recompute(recipe, memory_of(device))

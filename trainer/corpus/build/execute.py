@@ -18,11 +18,10 @@ import multiprocess
 from datatrove.executor import LocalPipelineExecutor, SlurmPipelineExecutor
 from loguru import logger
 
-from trainer import errors
 from trainer.corpus.build.chain import StageOfBuild, stages
 from trainer.corpus.build.plan import FAILED, Plan
 from trainer.data.writing import write_whole
-from trainer.errors import ClusterError, DataError
+from trainer.errors import ClusterError, LyceumError, error_of
 
 
 class LocalExecutor(LocalPipelineExecutor):
@@ -190,12 +189,10 @@ def _any_left(jobs: list[str]) -> bool:
     return any(reason != "DependencyNeverSatisfied" for reason in listed.stdout.split())
 
 
-def _failure(folder: Path) -> Exception | None:
+def _failure(folder: Path) -> LyceumError | None:
     """The error that a task left, as it was raised there."""
     for path in sorted((folder / FAILED).glob("*.json")):
-        content = json.loads(path.read_bytes())
-        kind = getattr(errors, content["error"], DataError)
-        return kind(content["message"])
+        return error_of(json.loads(path.read_bytes()))
     return None
 
 

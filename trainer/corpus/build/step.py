@@ -15,7 +15,7 @@ from trainer.corpus.build.plan import FAILED, Plan
 from trainer.corpus.build.record import Record
 from trainer.corpus.build.staged import Staged
 from trainer.data.writing import write_whole
-from trainer.errors import LyceumError
+from trainer.errors import LyceumError, note_of
 
 Documents = Iterator[Document]
 
@@ -42,8 +42,7 @@ def reported(folder: Path, name: str) -> Iterator[None]:
         yield
     except LyceumError as error:
         path.parent.mkdir(exist_ok=True)
-        content = {"error": type(error).__name__, "message": str(error)}
-        write_whole(path, json.dumps(content).encode())
+        write_whole(path, json.dumps(note_of(error)).encode())
         raise
 
 
