@@ -197,7 +197,7 @@ def test_a_build_stopped_anywhere_looks_incomplete_and_continues_to_the_same_byt
 KILLED_IN_THE_FOURTH_SHARD = """
 import json, os, signal, sys
 from pathlib import Path
-from trainer.data import writer
+from trainer.corpus.build import writer
 from trainer.corpus.build.corpus import build_corpus
 from trainer.recipe import CorpusSection
 
@@ -219,7 +219,7 @@ def test_a_killed_process_leaves_finished_shards_that_are_not_written_again(
     """Would catch what exceptions hide: unflushed files, a lock left behind, work done twice."""
     out = tmp_path / "killed"
     settings = json.dumps(section(texts).model_dump(mode="json"))
-    root = str(Path(__file__).parents[2])
+    root = str(Path(__file__).parents[3])
     command = [sys.executable, "-c", KILLED_IN_THE_FOURTH_SHARD, settings, str(out)]
     done = subprocess.run(command, cwd=root, capture_output=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()

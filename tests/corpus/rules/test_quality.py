@@ -364,7 +364,7 @@ def refuse(*arguments, **keywords):
 socket.socket.connect = socket.getaddrinfo = refuse
 from trainer.corpus.rules.language import Language
 from trainer.corpus.rules.normalize import Normalize
-from trainer.data.curate import splitting
+from trainer.corpus.rules import quality_filters
 from trainer.corpus.rules.quality import quality_rules
 from trainer.recipe.curation import GopherQuality, LanguageRule, NormalizeRule, QualityRules
 quality = quality_rules(QualityRules()) + quality_rules(

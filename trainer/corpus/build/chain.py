@@ -7,10 +7,10 @@ from typing import Any
 from trainer.corpus.build.finish import finish, fit_tokenizer, judge_input, write_bucket
 from trainer.corpus.build.plan import Plan
 from trainer.corpus.build.record import Record
+from trainer.corpus.rules import rules_of
 from trainer.corpus.rules.quality import MinimumLength
 from trainer.corpus.rules.rule import Rule
 from trainer.recipe import CorpusSection
-from trainer.recipe.curation import CurationRules
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def stages(plan: Plan) -> list[StageOfBuild]:
     def call(name: str, tasks: int, function: Callable[[Plan, int], None]) -> StageOfBuild:
         return StageOfBuild(name, tasks, [Call(plan, record(name), name, function)])
 
-    first, second = rules_of(plan)
+    first, second = prepared_rules(plan)
     reading, cleaning = record("read"), record("clean")
     steps = [Read(plan, reading), *_judges(plan, reading, first), Stage(plan, reading)]
     found = [StageOfBuild("read", plan.tasks, steps), call("judge", 1, judge_input)]
@@ -50,12 +50,12 @@ def stages(plan: Plan) -> list[StageOfBuild]:
     return found
 
 
-def rules_of(plan: Plan) -> tuple[list[Rule], list[Rule]]:
+def prepared_rules(plan: Plan) -> tuple[list[Rule], list[Rule]]:
     """The rules before and behind the removal of duplicates.
 
     Raises RecipeError or DataError where one cannot do its work: before the first document is read.
     """
-    found = _rules_before(plan.section), _rules_behind(plan.section)
+    found = _rules_before(plan.section), rules_of(plan.section.rules, behind_duplicates=True)
     for rule in (*found[0], *found[1]):
         prepare = getattr(rule, "prepare", None)
         if prepare is not None:
@@ -65,49 +65,12 @@ def rules_of(plan: Plan) -> tuple[list[Rule], list[Rule]]:
 
 def text_rules(section: CorpusSection) -> list[Rule]:
     """Every rule that judges a document by itself, in order."""
-    return _rules_before(section) + _rules_behind(section)
+    return _rules_before(section) + rules_of(section.rules, behind_duplicates=True)
 
 
 def _rules_before(section: CorpusSection) -> list[Rule]:
     first: list[Rule] = [MinimumLength(section.minimum_characters)]
-    return first if section.rules is None else first + _rules_of_text(section.rules)
-
-
-def _rules_behind(section: CorpusSection) -> list[Rule]:
-    return [] if section.rules is None else _rules_of_content(section.rules)
-
-
-def _rules_of_text(rules: CurationRules) -> list[Rule]:
-    from trainer.corpus.rules.language import Language
-    from trainer.corpus.rules.normalize import Normalize
-    from trainer.corpus.rules.quality import quality_rules
-
-    found: list[Rule] = []
-    if rules.normalize is not None:
-        found.append(Normalize(rules.normalize))
-    if rules.language is not None:
-        found.append(Language(rules.language))
-    if rules.quality is not None:
-        found += quality_rules(rules.quality)
-    return found
-
-
-def _rules_of_content(rules: CurationRules) -> list[Rule]:
-    from trainer.corpus.rules.counterfactual import Counterfactual
-    from trainer.corpus.rules.decontaminate import Decontaminate
-    from trainer.corpus.rules.personal import Personal
-    from trainer.corpus.rules.toxicity import Toxicity
-
-    found: list[Rule] = []
-    if rules.personal is not None:
-        found.append(Personal(rules.personal))
-    if rules.toxicity is not None:
-        found.append(Toxicity(rules.toxicity))
-    if rules.balance is not None and rules.balance.counterfactual > 0:
-        found.append(Counterfactual(rules.balance))
-    if rules.decontaminate is not None and rules.decontaminate.sets:
-        found.append(Decontaminate(rules.decontaminate))
-    return found
+    return first + rules_of(section.rules, behind_duplicates=False)
 
 
 def _judges(plan: Plan, record: Record, rules: list[Rule]) -> list[Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.corpus.reading.files import InputFile, list_files
+from trainer.corpus.rules import controls
 from trainer.data.packages import SourceFile, package_versions, resolve_packages, source_files
 from trainer.errors import RecipeError
 from trainer.recipe import CorpusSection
@@ -81,12 +82,11 @@ def _library_versions() -> dict[str, str]:
 
 
 def _files_of_rules(section: CorpusSection) -> list[str]:
-    rules = section.rules
-    if rules is None:
-        return []
-    words = [rules.toxicity.words] if rules.toxicity and rules.toxicity.words else []
-    sets = rules.decontaminate.sets if rules.decontaminate else ()
-    return [*words, *(item.file for item in sets)]
+    found = []
+    for key, control in controls().items() if section.rules is not None else ():
+        settings = getattr(section.rules, key)
+        found += control.files(settings) if settings is not None else []
+    return found
 
 
 def _version(path: str) -> list[Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from trainer.corpus.inspect.curation import Curation, audit_size, load_curation, lost
 from trainer.corpus.inspect.funnel_plots import write_plots
+from trainer.corpus.rules import controls
 from trainer.data.manifest import Manifest, load_manifest
 from trainer.errors import DataError
 
@@ -16,28 +17,6 @@ CARD_NAME = "DATA_CARD.md"
 PLOTS = "plots"
 LANGUAGES_SHOWN = 15
 PLACES_SHOWN = 5
-NOT_APPLIED = {
-    "normalize": "text was not normalised",
-    "language": "languages were not told apart",
-    "quality": "no heuristic of quality was applied",
-    "personal": "personal data was not looked for",
-    "toxicity": "slurs and toxic words were not looked for",
-    "balance": "demographic balance was not measured",
-    "decontaminate": "evaluation sets were not kept out",
-}
-LIMITS = {
-    "language": "Languages are told by a statistical model, which errs on short and mixed text.",
-    "quality": "Heuristics of quality judge form and not truth: a false statement in good prose"
-    " passes, and good text in an unusual form (code, verse, tables) may have been dropped.",
-    "personal": "Personal data is found by its pattern: names, postal addresses and what is written"
-    " out in words are not found.",
-    "toxicity": "Toxicity is judged by lists of words and their company: hostility without such"
-    " words passes, and quoted words may have cost a document its place.",
-    "balance": "Balance counts mentions of words, not persons, and knows the terms of its lists"
-    " alone.",
-    "decontaminate": "Contamination is found word for word: a paraphrase or translation of an"
-    " evaluation set passes.",
-}
 NEAR_DUPLICATES = (
     "Near-duplicates are found by an estimate of their similarity (standard error 0.035 at 0.8)"
     " among candidates: some pairs above the threshold stay."
@@ -229,9 +208,13 @@ def _sources(manifest: Manifest, curation: Curation | None) -> list[str]:
 def _limits(manifest: Manifest, curation: Curation | None) -> list[str]:
     rules: Mapping[str, Any] = (curation.rules if curation else None) or {}
     settings = manifest.provenance.get("settings", {})
-    applied = [rule for rule in NOT_APPLIED if _applied(rule, rules)]
-    absent = [text for rule, text in NOT_APPLIED.items() if rule not in applied]
-    lines = [f"- {LIMITS[rule]}" for rule in applied if rule in LIMITS]
+    lines: list[str] = []
+    absent: list[str] = []
+    for key, control in controls().items():
+        if not control.had_work(rules.get(key)):
+            absent.append(control.not_applied)
+        elif control.limits is not None:
+            lines.append(f"- {control.limits}")
     if settings.get("near_duplicates") is not None or rules.get("duplicates"):
         lines.append(f"- {NEAR_DUPLICATES}")
     else:
@@ -240,14 +223,6 @@ def _limits(manifest: Manifest, curation: Curation | None) -> list[str]:
         lines.append(f"- Not done: {'; '.join(absent)}.")
     lines.append("- Nothing here was read by a person, and no statement was checked for its truth.")
     return ["## Known limits", "", *lines, ""]
-
-
-def _applied(rule: str, rules: Mapping[str, Any]) -> bool:
-    """Whether a rule stood in the recipe and had anything to do."""
-    settings = rules.get(rule)
-    if rule == "decontaminate" and isinstance(settings, Mapping):
-        return bool(settings.get("sets"))
-    return bool(settings)
 
 
 def _trail(folder: Path) -> list[str]:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+from trainer.corpus.rules.counterfactual import Counterfactual
+from trainer.corpus.rules.rule import Control
 from trainer.corpus.rules.vocabulary import listed
 
 DOCUMENTS = "documents"
@@ -95,3 +97,13 @@ def _grouped(name: str) -> dict[str, str]:
         axis, group, *words = line.split()
         found |= dict.fromkeys(words, f"{axis}/{group}")
     return found
+
+
+CONTROL = Control(
+    rules=lambda section: [Counterfactual(section)] if section.counterfactual > 0 else [],
+    behind_duplicates=True,
+    summary="mentions by gender, religion, region, age in the report; `counterfactual` adds"
+    " documents with gendered terms swapped",
+    not_applied="demographic balance was not measured",
+    limits="Balance counts mentions of words, not persons, and knows the terms of its lists alone.",
+)

@@ -4,7 +4,7 @@ import hashlib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from trainer.corpus.rules.evaluation_sets import read_examples
-from trainer.corpus.rules.rule import Finding, Outcome, kept
+from trainer.corpus.rules.rule import Control, Finding, Outcome, kept
 from trainer.errors import RecipeError
 from trainer.recipe.curation import DecontaminateRule
 
@@ -230,3 +230,19 @@ class Decontaminate:
 def _guard_of(section: DecontaminateRule) -> Guard:
     """Read once a process; the files are taken not to change meanwhile."""
     return Guard(section)
+
+
+def _sets_named(settings: Any) -> bool:
+    return bool(settings.get("sets") if isinstance(settings, Mapping) else settings)
+
+
+CONTROL = Control(
+    rules=lambda section: [Decontaminate(section)] if section.sets else [],
+    behind_duplicates=True,
+    summary="drops documents with a passage of 13 words of a named evaluation set",
+    not_applied="evaluation sets were not kept out",
+    limits="Contamination is found word for word: a paraphrase or translation of an evaluation"
+    " set passes.",
+    files=lambda section: [item.file for item in section.sets],
+    had_work=_sets_named,
+)

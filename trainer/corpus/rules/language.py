@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from trainer.corpus.rules.rule import Outcome, dropped, kept
+from trainer.corpus.rules.rule import Control, Outcome, dropped, kept
 from trainer.errors import RecipeError
 from trainer.recipe.curation import LanguageRule
 
@@ -83,3 +83,12 @@ def _model() -> Any:
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+
+
+CONTROL = Control(
+    rules=lambda section: [Language(section)],
+    behind_duplicates=False,
+    summary="py3langid, whose model is in its package (`keep: [en]`)",
+    not_applied="languages were not told apart",
+    limits="Languages are told by a statistical model, which errs on short and mixed text.",
+)

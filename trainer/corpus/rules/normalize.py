@@ -9,7 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from trainer.corpus.reading.unicode import unicode_fault
-from trainer.corpus.rules.rule import Finding, Outcome, dropped, kept
+from trainer.corpus.rules.rule import Control, Finding, Outcome, dropped, kept
 from trainer.recipe.curation import NormalizeRule
 
 if TYPE_CHECKING:
@@ -139,3 +139,11 @@ def _without_trailing_space(text: str) -> tuple[str, int]:
     # By lines: a regular expression takes quadratic time on a long run of spaces.
     cleaned = "\n".join([line.rstrip() for line in text.split("\n")])
     return cleaned, len(text) - len(cleaned)
+
+
+CONTROL = Control(
+    rules=lambda section: [Normalize(section)],
+    behind_duplicates=False,
+    summary="ftfy mends mojibake, NFC, control characters and foreign line ends go",
+    not_applied="text was not normalised",
+)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from trainer.corpus.rules.phones import Span, phone_numbers
-from trainer.corpus.rules.rule import Finding, Outcome, dropped
+from trainer.corpus.rules.rule import Control, Finding, Outcome, dropped
 from trainer.recipe.curation import PersonalRule
 
 # Letters of scripts that put spaces between words: in Chinese or Japanese text an address may
@@ -198,3 +198,13 @@ KINDS: dict[str, Callable[[str], Iterator[Span]]] = {
     "phone": phone_numbers,
 }
 """In the order in which a stretch of text is claimed."""
+
+
+CONTROL = Control(
+    rules=lambda section: [Personal(section)],
+    behind_duplicates=True,
+    summary="e-mail, public IP, phone, payment card (Luhn): redact, drop or keep",
+    not_applied="personal data was not looked for",
+    limits="Personal data is found by its pattern: names, postal addresses and what is written"
+    " out in words are not found.",
+)

@@ -8,7 +8,7 @@ from typing import Any
 
 from trainer.corpus.rules.quality_filters import filter_of
 from trainer.corpus.rules.quality_measures import has_words, measures_of
-from trainer.corpus.rules.rule import Finding, Outcome, Rule, dropped, kept
+from trainer.corpus.rules.rule import Control, Finding, Outcome, Rule, dropped, kept
 from trainer.recipe.curation import (
     C4Quality,
     FineWebQuality,
@@ -159,3 +159,14 @@ class MinimumLength:
         length = len(text.strip())
         limit = max(self.characters, 1)
         return dropped("too short", length, limit) if length < limit else kept(text)
+
+
+CONTROL = Control(
+    rules=quality_rules,
+    behind_duplicates=False,
+    summary="Gopher repetition, Gopher quality, C4 (without terminal punctuation), FineWeb:"
+    " datatrove's filters",
+    not_applied="no heuristic of quality was applied",
+    limits="Heuristics of quality judge form and not truth: a false statement in good prose"
+    " passes, and good text in an unusual form (code, verse, tables) may have been dropped.",
+)

@@ -2,7 +2,7 @@
 why.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -47,6 +47,39 @@ class Rule(Protocol):
 
     def __call__(self, text: str, document: str) -> Outcome:
         """Judge one text, whose document's id decides what is drawn by chance."""
+
+
+def _no_files(_section: Any) -> list[str]:
+    return []
+
+
+def _has_settings(settings: Any) -> bool:
+    return bool(settings)
+
+
+@dataclass(frozen=True)
+class Control:
+    """What the house says of one key of `corpus.rules`: the chain, the data card and the README.
+
+    Attributes:
+        rules: The rules that a section of the recipe asks for, in order; none where it has
+            nothing to do.
+        behind_duplicates: Whether they are applied behind the removal of duplicates, or before it.
+        summary: What it does, as the README's table says it.
+        not_applied: What the data card says of a corpus that was made without it.
+        limits: What the data card tells its readers to beware of, where it was applied.
+        files: The files that a section names, which are part of what a corpus is made from.
+        had_work: Whether settings, as curation.json keeps them, gave it anything to do.
+
+    """
+
+    rules: Callable[[Any], Sequence[Rule]]
+    behind_duplicates: bool
+    summary: str
+    not_applied: str
+    limits: str | None = None
+    files: Callable[[Any], list[str]] = _no_files
+    had_work: Callable[[Any], bool] = _has_settings
 
 
 def kept(text: str, **notes: Any) -> Outcome:

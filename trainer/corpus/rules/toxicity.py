@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 
-from trainer.corpus.rules.rule import Finding, Outcome, kept
+from trainer.corpus.rules.rule import Control, Finding, Outcome, kept
 from trainer.corpus.rules.vocabulary import further_words, listed, with_plurals
 from trainer.recipe.curation import ToxicityRule
 
@@ -201,3 +201,14 @@ def _plain(word: str, known: dict[str, str]) -> str | None:
 
 def _spelled(match: re.Match[str]) -> str:
     return match.group()[::2]
+
+
+CONTROL = Control(
+    rules=lambda section: [Toxicity(section)],
+    behind_duplicates=True,
+    summary="slurs, told from talk about them, and abuse that is aimed at somebody; English",
+    not_applied="slurs and toxic words were not looked for",
+    limits="Toxicity is judged by lists of words and their company: hostility without such"
+    " words passes, and quoted words may have cost a document its place.",
+    files=lambda section: [section.words] if section.words else [],
+)
