@@ -18,6 +18,7 @@ FLOORS = [
     {"trainer.plan", "trainer.plan.show"},
     {"trainer.stages", "trainer.trace"},
     {"trainer.evaluate", "trainer.hugging_face"},
+    {"trainer.sources"},
     {"trainer.checkpoint", "trainer.recovery"},
     {"trainer.model", "trainer.data", "trainer.corpus", "trainer.conversations"},
     {"trainer.parallel"},

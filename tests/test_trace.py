@@ -9,9 +9,10 @@ import torch
 
 from tests.data.corpora import random_documents, write_corpus
 from trainer.data.batch import IGNORE
-from trainer.data.stream import Stream, stream_arguments
+from trainer.data.stream import Stream
 from trainer.errors import RecipeError
 from trainer.recipe import Recipe
+from trainer.sources import stream_arguments
 from trainer.trace import consumed_rows, nearest_state, trace, trace_command
 
 TRAIN = [random_documents([30, 7, 95, 2, 18] * 2, seed) for seed in range(5)]

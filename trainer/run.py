@@ -15,8 +15,6 @@ from trainer.checkpoint.lora_base import Base
 from trainer.checkpoint.state import training_pieces
 from trainer.data.batch import Batch
 from trainer.data.mixture import changes_of_shares, realised_shares, stages_of_recipe
-from trainer.data.remote.place import Place
-from trainer.data.tokenizer import Tokenizer
 from trainer.errors import DataError
 from trainer.evaluate.generate import Generator, Sampling, Vocabulary
 from trainer.model.passes import supervised_in
@@ -24,6 +22,7 @@ from trainer.parallel.layout import Layout
 from trainer.parallel.schedule import Losses, finalize_gradients
 from trainer.parallel.zero import Optimizer, StepOutcome
 from trainer.recipe import Recipe
+from trainer.sources import Sources
 from trainer.stages import Setting, create_stage
 from trainer.stages.learning_rate import learning_rate
 from trainer.trace import trace
@@ -68,8 +67,7 @@ class Run:
         self,
         recipe: Recipe,
         layout: Layout,
-        folders: list[Place],
-        tokenizer: Tokenizer,
+        sources: Sources,
         chunks: list[Any],
         optimizer: Optimizer,
         counters: Counters,
@@ -78,8 +76,7 @@ class Run:
     ) -> None:
         self.recipe = recipe
         self.layout = layout
-        self.folders = folders
-        self.tokenizer = tokenizer
+        self.tokenizer = sources.tokenizer
         self.chunks = chunks
         self.optimizer = optimizer
         self.counters = counters
@@ -87,9 +84,7 @@ class Run:
         self._base = base
         self._kept = dict(kept or {})
         self._saved_step = counters.step
-        self.stage = create_stage(
-            Setting(recipe, layout, folders, tokenizer, chunks, counters.step)
-        )
+        self.stage = create_stage(Setting(recipe, layout, sources, chunks, counters.step))
         self._stream = self.stage.open_stream(counters.stream)
         self._stages = stages_of_recipe(recipe)
         self._names = recipe.data.names() or ("corpus",)

@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,9 +14,7 @@ from trainer.checkpoint import CheckpointReader, latest_checkpoint, resolve_chec
 from trainer.checkpoint.adapted import Reader
 from trainer.checkpoint.starting import open_resumed, start_from
 from trainer.checkpoint.state import restore_training
-from trainer.data.manifest import check_tokenizer, load_manifest
-from trainer.data.remote.place import Place, place
-from trainer.data.stream import check_kinds, corpus_folders
+from trainer.data.remote.place import place
 from trainer.data.tokenizer import Tokenizer, load_tokenizer
 from trainer.errors import RecipeError
 from trainer.hugging_face.importing import KEPT
@@ -30,6 +29,7 @@ from trainer.recipe import Recipe, learning_changes
 from trainer.recipe.rules import VOCABULARY_MULTIPLE
 from trainer.recovery import RunLock
 from trainer.run import Counters, Run
+from trainer.sources import Sources, open_sources
 
 _log = logging.getLogger(__name__)
 
@@ -56,14 +56,12 @@ def open_run(recipe: Recipe, force: bool) -> Iterator[Run]:
             on_first_rank(ranks, lambda: held.enter_context(RunLock(folder)) and None)
             begun = on_first_rank(ranks, lambda: _begun(recipe))
             recipe = recipe.model_copy(update=begun)
-            found = on_first_rank(ranks, lambda: [str(path) for path in corpus_folders(recipe)])
-            folders = [place(path) for path in found]
-            tokenizer = _tokenizer(recipe, folders)
-            recipe = _resolve(recipe, tokenizer, layout)
-            point = on_first_rank(ranks, lambda: _resume_from(recipe, tokenizer, force))
+            sources = open_sources(recipe, partial(on_first_rank, ranks))
+            recipe = _resolve(recipe, sources.tokenizer, layout)
+            point = on_first_rank(ranks, lambda: _resume_from(recipe, sources.tokenizer, force))
             _choose_kernels(recipe, layout, ranks)
             recipe = _choose_recompute(recipe, layout, ranks)
-            run = _build(recipe, folders, tokenizer, layout, point)
+            run = _build(recipe, sources, layout, point)
             if layout.reports:
                 _replace(Path(recipe.run) / "recipe.yaml", recipe.to_yaml())
             held.callback(run.close)
@@ -110,22 +108,6 @@ def _earlier_base(start: Path, named: Path) -> Path | None:
     old = Recipe.from_yaml(saved.read_text(encoding="utf-8"), str(saved)).init_from
     base = Path(old) if old is not None else None
     return base if base is not None and named in (base, *base.parents) else None
-
-
-def _tokenizer(recipe: Recipe, folders: list[Place]) -> Tokenizer:
-    """The run's tokenizer; every corpus must have been made with it.
-
-    That of a set has the chat template with which its conversations were rendered.
-    """
-    remote = recipe.data.remote
-    manifests = [load_manifest(folder, remote) for folder in folders]
-    check_kinds(recipe, manifests)
-    sets = [folder for folder, made in zip(folders, manifests, strict=True) if made.marked]
-    source = sets[0] / "tokenizer" if sets else recipe.tokenizer or folders[0] / "tokenizer"
-    tokenizer = load_tokenizer(source, remote)
-    for folder, manifest in zip(folders, manifests, strict=True):
-        check_tokenizer(manifest, tokenizer.fingerprint, folder)
-    return tokenizer
 
 
 def _resolve(recipe: Recipe, tokenizer: Tokenizer, layout: Layout) -> Recipe:
@@ -229,13 +211,7 @@ def _check_changes(changes: list[tuple[str, object, object]], folder: Path, forc
     _log.warning("resuming with a changed recipe (--force): %s", listed)
 
 
-def _build(
-    recipe: Recipe,
-    folders: list[Place],
-    tokenizer: Tokenizer,
-    layout: Layout,
-    point: dict[str, Any] | None,
-) -> Run:
+def _build(recipe: Recipe, sources: Sources, layout: Layout, point: dict[str, Any] | None) -> Run:
     assert recipe.model.vocab is not None
     chunks = build_model(recipe, recipe.model.vocab, layout)
     optimizer = create_optimizer(chunks, recipe, layout)
@@ -255,7 +231,7 @@ def _build(
         base = start_from(recipe, chunks, optimizer)
         kept = _kept(CheckpointReader(Path(recipe.init_from)))
         _log.info("starting from the weights of %s", recipe.init_from)
-    return Run(recipe, layout, folders, tokenizer, chunks, optimizer, counters, base, kept)
+    return Run(recipe, layout, sources, chunks, optimizer, counters, base, kept)
 
 
 def _kept(reader: Reader) -> dict[str, bytes]:

@@ -14,8 +14,11 @@ from rich.table import Table
 
 from trainer.data.marks import ID_MASK
 from trainer.data.source import Source
-from trainer.data.stream import Stream, corpus_folders, stream_arguments
+from trainer.data.stream import Stream
+from trainer.data.tokenizer import load_tokenizer
 from trainer.errors import RecipeError
+from trainer.recipe import Recipe
+from trainer.sources import open_sources
 
 FIRST_WORDS_TOKENS = 16
 
@@ -130,9 +133,6 @@ def trace_command(run_dir: Path, step: int, row: int | None = None) -> None:
 
     Raises RecipeError when the run, step or row does not exist, DataError when its data is gone.
     """
-    from trainer.data.tokenizer import load_tokenizer
-    from trainer.recipe import Recipe
-
     run_dir = Path(run_dir)
     try:
         path = run_dir / "recipe.yaml"
@@ -148,12 +148,10 @@ def trace_command(run_dir: Path, step: int, row: int | None = None) -> None:
     if recipe.stage != "pretrain" and tokenizers:
         # That of the base may be gone; the run's own rendered its sets too.
         recipe = recipe.model_copy(update={"tokenizer": str(tokenizers[-1])})
-    folders = corpus_folders(recipe)
+    tokenizer = load_tokenizer(tokenizers[-1]) if tokenizers else None
+    sources = open_sources(recipe, tokenizer=tokenizer)
     state, state_step = nearest_state(run_dir, step)
-    entries = trace(stream_arguments(recipe, folders), sequences, step, row, state, state_step)
-    saved = run_dir / "tokenizer"
-    own = saved if saved.is_dir() else folders[0] / "tokenizer"
-    tokenizer = load_tokenizer(own, recipe.data.remote)
+    entries = trace(sources.stream_arguments(recipe), sequences, step, row, state, state_step)
     table = Table(title=f"{run_dir}, step {step}", title_justify="left")
     for name in ("row", "positions", "document", "source", "shard", "tokens", "begins"):
         table.add_column(name, justify="right" if name == "row" else "left", overflow="fold")
@@ -166,7 +164,7 @@ def trace_command(run_dir: Path, step: int, row: int | None = None) -> None:
             f"{'/'.join(Path(entry.shard).parts[-2:])} #{entry.index}",
             f"{entry.piece_start}-{entry.piece_start + entry.length}",
             # A printed table has no room for line breaks, and brackets in a text are not markup.
-            escape(" ".join(tokenizer.decode(list(entry.first_tokens)).split())),
+            escape(" ".join(sources.tokenizer.decode(list(entry.first_tokens)).split())),
         )
     console = Console()
     if not console.is_terminal:

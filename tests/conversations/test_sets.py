@@ -17,10 +17,11 @@ from trainer.corpus.inspect.verify import verify_corpus
 from trainer.data.batch import IGNORE, Batch
 from trainer.data.manifest import load_manifest
 from trainer.data.references import read_references, reference_folder, write_references
-from trainer.data.stream import Stream, corpus_folders, stream_arguments
+from trainer.data.stream import Stream
 from trainer.data.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 from trainer.errors import DataError
 from trainer.recipe import Recipe
+from trainer.sources import corpus_folders, stream_arguments
 from trainer.trace import trace
 
 TOKENIZER = train_tokenizer(["What is it? It is a word and another word."] * 20, 300)

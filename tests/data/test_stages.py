@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from tests.data.corpora import numbered_corpus, random_documents, write_corpus
 from trainer.data.loader import Loader, validation_batches
-from trainer.data.stream import Stream, corpus_folders, stream_arguments
+from trainer.data.stream import Stream
 from trainer.errors import DataError
 from trainer.recipe import Recipe
+from trainer.sources import corpus_folders, stream_arguments
 
 LENGTHS = st.lists(
     st.lists(st.integers(1, 40), min_size=1, max_size=6), min_size=1, max_size=5

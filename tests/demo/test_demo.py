@@ -31,7 +31,7 @@ from trainer.recipe import Recipe
 folder = Path(sys.argv[1])
 recipe, sft, preference = (Recipe.from_yaml(Path(path).read_text()) for path in sys.argv[2:])
 tell(Recipes(recipe, repeating_recipe(recipe), sft, preference, folder / "run-questions", 200))
-print(compare_with_trigram(recipe, Path(recipe.corpus.path)))
+print(compare_with_trigram(recipe))
 """
 
 
@@ -107,7 +107,7 @@ def test_the_story_is_told_to_its_end(story: str) -> None:
 
 def test_the_trigram_reads_what_the_model_read(story: str, folder: Path) -> None:
     """Catches a baseline fitted on more, or on less, than the model consumed."""
-    from trainer.data.stream import stream_arguments
+    from trainer.sources import stream_arguments
     from trainer.trace import trace
 
     recipe = Recipe.from_yaml((folder / "run" / "recipe.yaml").read_text())

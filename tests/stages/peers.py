@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tests.training.runs import recipe_of
+from trainer.data.manifest import load_manifest
 from trainer.data.tokenizer import Tokenizer, load_tokenizer
 from trainer.hugging_face.names import tensor_map
 from trainer.model.transformer import build_model
@@ -20,6 +21,7 @@ from trainer.parallel.schedule import finalize_gradients
 from trainer.parallel.sharding import sharded_parameters
 from trainer.parallel.zero import create_optimizer
 from trainer.recipe import Recipe
+from trainer.sources import Sources
 from trainer.stages import Setting, create_stage
 
 VOCAB = 384
@@ -109,13 +111,17 @@ def pass_batches(works: list[Work]) -> list[Passed]:
     return [_pass_batch(work) for work in works]
 
 
+def _sources(work: Work) -> Sources:
+    manifests = tuple(map(load_manifest, work.folders))
+    return Sources(tuple(work.folders), manifests, load_tokenizer(work.folders[0] / "tokenizer"))
+
+
 def _pass_batch(work: Work) -> Passed:
     recipe, layout = work.recipe, create_layout(work.recipe)
     try:
         chunks = build_model(recipe, VOCAB, layout)
         _load(chunks, layout, recipe, work.start)
-        tokenizer = load_tokenizer(work.folders[0] / "tokenizer")
-        stage = create_stage(Setting(recipe, layout, work.folders, tokenizer, chunks, step=0))
+        stage = create_stage(Setting(recipe, layout, _sources(work), chunks, step=0))
         _load(chunks, layout, recipe, work.then)
         optimizer = create_optimizer(chunks, recipe, layout)
         batch = next(stage.open_stream(None))

@@ -9,9 +9,9 @@ import pytest
 from tests.parity.ranks import Died, on_ranks
 from tests.training.runs import losses, recipe_of, train_here, train_until
 from tests.training.sets import tuning_recipe, write_sets
-from trainer.data.stream import corpus_folders
 from trainer.observe import read_metrics
 from trainer.recipe import Recipe
+from trainer.sources import corpus_folders
 
 TOLERANCE = 1e-5
 """Nats (of a preference: loss) over 5 steps; rounding alone gives about 1e-6."""

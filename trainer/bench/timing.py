@@ -21,10 +21,10 @@ from trainer.bench.clock import (
     timing_of,
 )
 from trainer.bench.tokens import batches, on_device, supervised, vocabulary
-from trainer.data.stream import corpus_folders
 from trainer.loop import train
 from trainer.parallel.join import choose_device
 from trainer.recipe import Recipe
+from trainer.sources import open_sources
 from trainer.stages.learning_rate import learning_rate
 
 _BARE_PRECISION = {
@@ -72,8 +72,8 @@ def time_ours(recipe: Recipe, steps: int = TIMED_STEPS) -> Timing:
 
 def time_bare(recipe: Recipe, device: torch.device, steps: int = TIMED_STEPS) -> Timing:
     """Train the bare model on the same batches, data wait included as in ours."""
-    folders = corpus_folders(recipe)
-    vocab = vocabulary(recipe, folders)
+    sources = open_sources(recipe)
+    vocab = vocabulary(recipe, sources)
     reset_peak_memory(device)
     torch.manual_seed(recipe.seed)
     with device:
@@ -81,7 +81,7 @@ def time_bare(recipe: Recipe, device: torch.device, steps: int = TIMED_STEPS) ->
     training = bare_training(recipe)
     optimizer = bare_optimizer(model.named_parameters(), training)
     clock, tokens = StepClock(device), []
-    stream = batches(recipe, folders)
+    stream = batches(recipe, sources)
     clock.mark()
     for step in range(1, WARMUP_STEPS + steps + 1):
         rows = next(stream)

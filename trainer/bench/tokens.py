@@ -1,7 +1,7 @@
 """A corpus of made tokens: one document a row, in seconds, on a machine that has no text."""
 
 import json
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -13,11 +13,11 @@ from trainer.bench.bare import IGNORE, Rows
 from trainer.corpus.build.writer import Sample, ShardWriter
 from trainer.data.loader import Loader
 from trainer.data.manifest import Manifest, token_dtype_for, total_split, write_manifest
-from trainer.data.stream import stream_arguments
-from trainer.data.tokenizer import CONFIG_FILE, END_OF_TEXT, MAIN_FILE, Tokenizer, load_tokenizer
+from trainer.data.tokenizer import CONFIG_FILE, END_OF_TEXT, MAIN_FILE, Tokenizer
 from trainer.errors import DataError, RecipeError
 from trainer.recipe import Recipe
 from trainer.recipe.rules import VOCABULARY_MULTIPLE
+from trainer.sources import Sources
 
 MOST_TOKENS = 16_000_000
 """Steps that want more read the rows again, in another order."""
@@ -101,21 +101,19 @@ def _tokenizer(vocab: int) -> Tokenizer:
     return Tokenizer(files, "the tokenizer of made tokens")
 
 
-def vocabulary(recipe: Recipe, folders: Sequence[str | Path]) -> int:
+def vocabulary(recipe: Recipe, sources: Sources) -> int:
     """Rows of the embedding: the recipe's, or as many as the corpus's tokenizer needs."""
     if recipe.model.vocab is not None:
         return recipe.model.vocab
-    folder = recipe.tokenizer or Path(str(folders[0])) / "tokenizer"
-    size = load_tokenizer(folder, recipe.data.remote).size
-    return -(-size // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
+    return -(-sources.tokenizer.size // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
 
 
 def batches(
-    recipe: Recipe, folders: Sequence[str | Path], workers: int | None = None
+    recipe: Recipe, sources: Sources, workers: int | None = None
 ) -> Generator[Rows, None, None]:
     """Global batches on the host, each (tokens, labels, position_ids) [sequences, length]."""
     loader = Loader(
-        stream_arguments(recipe, list(folders)),
+        sources.stream_arguments(recipe),
         global_batch=recipe.batch.sequences,
         rows=range(recipe.batch.sequences),
         workers=recipe.data.workers if workers is None else workers,
@@ -128,9 +126,9 @@ def batches(
         loader.close()
 
 
-def first_batches(recipe: Recipe, folders: Sequence[str | Path], count: int) -> list[Rows]:
+def first_batches(recipe: Recipe, sources: Sources, count: int) -> list[Rows]:
     """The first `count` global batches, read in this process."""
-    stream = batches(recipe, folders, workers=0)
+    stream = batches(recipe, sources, workers=0)
     try:
         return list(islice(stream, count))
     finally:

@@ -20,11 +20,11 @@ from trainer.bench.peers import MODULES
 from trainer.bench.peers.process import SECONDS
 from trainer.bench.tokens import made_recipe, vocabulary
 from trainer.bench.train_report import plot, print_report
-from trainer.data.stream import corpus_folders
 from trainer.errors import DataError, RecipeError
 from trainer.parallel.join import choose_device
 from trainer.plan.size import flops_per_token, parameter_count
 from trainer.recipe import Recipe
+from trainer.sources import open_sources
 
 PEERS = (BARE, *MODULES)
 VARIANTS = {"eager": "none", "compiled": "layer"}
@@ -79,11 +79,11 @@ def _on_tokens(recipe: Recipe, made: bool, steps: int) -> Iterator[Recipe]:
             yield made_recipe(recipe, Path(folder), steps)
         return
     try:
-        folders = corpus_folders(recipe)
+        sources = open_sources(recipe)
     except DataError as error:
         raise DataError(f"{error}; or measure on made tokens with --made") from error
     keys = recipe.model_dump(mode="json")
-    keys["model"] |= {"vocab": vocabulary(recipe, folders)}
+    keys["model"] |= {"vocab": vocabulary(recipe, sources)}
     yield Recipe.from_keys(keys)
 
 

@@ -3,7 +3,6 @@
 import json
 import os
 from dataclasses import dataclass, field
-from functools import lru_cache
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -87,27 +86,18 @@ def token_dtype_for(tokenizer_size: int) -> str:
 def load_manifest(folder: str | Path, remote: RemoteSection | None = None) -> Manifest:
     """Read and check the manifest of a corpus folder, or of a corpus at a URL.
 
-    A process reads that of a URL once, fetched as `remote` says. Raises DataError, naming the
-    folder, when it is missing, half-built, of another format, or cannot be fetched.
+    That of a URL is fetched as `remote` says. Raises DataError, naming the folder, when it is
+    missing, half-built, of another format, or cannot be fetched.
     """
-    where = place(folder)
-    if isinstance(where, Url):
-        return _load_remote(where, remote or RemoteSection())
     with without_collector():
-        return _load(where)
+        return _load(place(folder), remote or RemoteSection())
 
 
-@lru_cache(maxsize=64)
-def _load_remote(folder: Url, remote: RemoteSection) -> Manifest:
-    with without_collector():
-        return _load(folder, remote)
-
-
-def _load(folder: Place, remote: RemoteSection | None = None) -> Manifest:
+def _load(folder: Place, remote: RemoteSection) -> Manifest:
     path: Place | str = folder / MANIFEST_NAME
     try:
         if isinstance(path, Url):
-            content = json.loads(_fetched(path, remote or RemoteSection()))
+            content = json.loads(_fetched(path, remote))
             path = path.shown
         else:
             content = json.loads(Path(path).read_text(encoding="utf-8"))

@@ -2,24 +2,21 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from trainer.data.batch import Batch, Parcel, Rows
-from trainer.data.manifest import MANIFEST_NAME, Manifest, load_manifest
+from trainer.data.manifest import Manifest, load_manifest
 from trainer.data.marks import TARGET
 from trainer.data.mixture import Counts, Turns, stages_of
 from trainer.data.references import reference_folder
-from trainer.data.remote.place import Place, place
+from trainer.data.remote.place import place
 from trainer.data.remote.reader import shards_of
 from trainer.data.shards import ShardReader
 from trainer.data.source import OpenShard, Rule, Source
 from trainer.errors import DataError
 from trainer.recipe.data import RemoteSection
-
-if TYPE_CHECKING:
-    from trainer.recipe import Recipe
 
 
 class Stream:
@@ -32,7 +29,7 @@ class Stream:
     corpora made with different tokenizers, and where the sources have all been read as often as
     they may; RecipeError for a bad weight. `remote` has the fields of the recipe's `data.remote`.
     `references` names the reference model whose log-probabilities the answers of pairs come with.
-    `open_shard` is there for tests.
+    `manifests` are those of the sources, where they have been parsed. `open_shard` is for tests.
     """
 
     def __init__(
@@ -47,6 +44,7 @@ class Stream:
         curriculum: Sequence[tuple[int, Sequence[float]]] = (),
         remote: dict[str, Any] | None = None,
         references: str | None = None,
+        manifests: Sequence[Manifest] | None = None,
         open_shard: OpenShard = ShardReader,
     ):
         assert sources, "a stream needs a source"
@@ -57,7 +55,8 @@ class Stream:
         self._epochs = list(epochs) if epochs is not None else [None] * len(sources)
         self._sources: list[Source] = []
         places, distant = [place(folder) for folder, _ in sources], RemoteSection(**(remote or {}))
-        manifests = [load_manifest(folder, distant) for folder in places]
+        if manifests is None:
+            manifests = [load_manifest(folder, distant) for folder in places]
         first = manifests[0]
         self._remote = shards_of(places, manifests, split, block_shards, distant)
         for number, (folder, manifest) in enumerate(zip(places, manifests, strict=True)):
@@ -222,78 +221,3 @@ class Stream:
             source.close()
         for shards in self._remote.values():
             shards.close()
-
-
-def corpus_folders(recipe: "Recipe") -> list[Place]:
-    """Where the corpora that a recipe trains on lie, one a source; its own is built if need be.
-
-    So is a set of conversations or preferences that the mixture names by its files. Raises
-    DataError naming the entry of the mixture whose corpus is not there.
-    """
-    if recipe.data.mixture:
-        parts = enumerate(recipe.data.mixture)
-        return [_folder(recipe, f"data.mixture.{n}.corpus", part.corpus) for n, part in parts]
-    from trainer.corpus.build.corpus import ensure_corpus
-
-    return [ensure_corpus(recipe)]
-
-
-def _folder(recipe: "Recipe", key: str, source: str) -> Place:
-    if recipe.stage != "pretrain":
-        from trainer.conversations.sets import ensure_set, is_set
-
-        if is_set(source):
-            return ensure_set(recipe, source)
-    _check_there(key, source)
-    return place(source)
-
-
-_KINDS = {"pretrain": ("documents",), "sft": ("conversations", "documents")}
-
-
-def check_kinds(recipe: "Recipe", manifests: Sequence[Manifest]) -> None:
-    """Raise DataError where a corpus of the recipe, by its manifest, is of no use to its stage."""
-    wanted = _KINDS.get(recipe.stage)
-    if wanted is None:
-        wanted = ("judged",) if recipe.preference.loss == "kto" else ("pairs",)
-    for number, manifest in enumerate(manifests):
-        if manifest.kind not in wanted:
-            raise DataError(
-                f"data.mixture.{number}.corpus: holds {manifest.kind}, and stage {recipe.stage}"
-                f" reads {' and '.join(wanted)}; name another, or set the stage that it was made"
-                " for"
-            )
-
-
-def _check_there(key: str, corpus: str) -> None:
-    """DataError where a local folder holds no corpus; a distant one shows when it is opened."""
-    try:
-        found = place(corpus)
-        if isinstance(found, Path) and not (found / MANIFEST_NAME).exists():
-            load_manifest(found)
-    except DataError as error:
-        raise DataError(f"{key}: {error}") from None
-
-
-def stream_arguments(recipe: "Recipe", folders: Sequence[str | Path]) -> dict[str, Any]:
-    """The arguments of `Stream` for a recipe: plain values, so that they go into JSON or a worker.
-
-    `folders` is what `corpus_folders` returns.
-    """
-    weights = [part.weight for part in recipe.data.mixture] or [1.0]
-    return {
-        "sources": [
-            [str(folder), float(weight)] for folder, weight in zip(folders, weights, strict=True)
-        ],
-        "split": "train",
-        "sequence_length": recipe.sequence_length,
-        "seed": recipe.seed,
-        "block_shards": recipe.data.block_shards,
-        "packing": recipe.data.packing,
-        "epochs": [part.epochs for part in recipe.data.mixture] or [None],
-        "curriculum": [
-            [first, list(changed)]
-            for first, changed in recipe.data.stage_weights(recipe.batch.sequences)
-        ],
-        "remote": recipe.data.remote.model_dump(mode="json"),
-    }

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,16 +97,15 @@ def _examine(
 
 def _validate(model: "OpenedModel", recipe: Recipe, source: Path) -> tuple[dict[str, float], int]:
     """A stage's own figures on a set that it never trains on, and how many examples these are."""
-    from trainer.conversations.sets import ensure_set
-    from trainer.data.manifest import load_manifest
     from trainer.parallel.agreement import Ranks, on_first_rank
+    from trainer.sources import open_sources
     from trainer.stages import Setting, create_stage
 
     tokenizer = str(model.folder / "tokenizer")
     recipe = measuring_recipe(recipe, model.recipe, source)
     recipe = recipe.model_copy(update={"tokenizer": tokenizer})
-    folder = Path(on_first_rank(Ranks(), lambda: str(ensure_set(recipe, str(source)))))
+    sources = open_sources(recipe, partial(on_first_rank, Ranks()), model.tokenizer)
     # Of a run's first step a stage tells something; this is no run.
-    setting = Setting(recipe, model.layout, [folder], model.tokenizer, model.chunks, step=1)
+    setting = Setting(recipe, model.layout, sources, model.chunks, step=1)
     figures = create_stage(setting).validate()
-    return figures, load_manifest(folder).splits["validation"].documents
+    return figures, sources.manifests[0].splits["validation"].documents

@@ -71,18 +71,17 @@ def write_trained(folder: Path) -> None:
         _write(model)
 
 
-def compare_with_trigram(recipe: Recipe, corpus: Path) -> Scores:
+def compare_with_trigram(recipe: Recipe) -> Scores:
     """The model's last validation loss, and that of a trigram fitted on exactly what it read."""
     import numpy as np
 
     from trainer.data.loader import validation_batches
-    from trainer.data.stream import stream_arguments
-    from trainer.data.tokenizer import load_tokenizer
     from trainer.demo.trigram import Trigram, trigrams_of_rows
+    from trainer.sources import open_sources
     from trainer.trace import consumed_rows
 
-    size = load_tokenizer(corpus / "tokenizer").size
-    arguments = stream_arguments(recipe, [corpus])
+    sources = open_sources(recipe)
+    size, arguments = sources.tokenizer.size, sources.stream_arguments(recipe)
     rows = consumed_rows(arguments, recipe.batch.sequences, recipe.steps)
     read = [trigrams_of_rows(*row, size) for row in rows]
     held_out = [

@@ -68,7 +68,7 @@ def pretrain(console: Console, recipes: Recipes) -> None:
     train(recipes.again)
 
     chapter(console, 6, "what came of reading")
-    scores = compare_with_trigram(recipe, corpus)
+    scores = compare_with_trigram(recipe)
     difference = largest_difference(run, Path(recipes.again.run))
     print_figures(console, score_rows(recipe, scores, difference, seconds))
 

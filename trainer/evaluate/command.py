@@ -9,13 +9,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from trainer.data.manifest import check_tokenizer, load_manifest
-from trainer.data.stream import corpus_folders
 from trainer.errors import RecipeError
 from trainer.evaluate.generate import Generator, Sampling, Vocabulary
 from trainer.evaluate.opened import OpenedModel, open_model
 from trainer.evaluate.perplexity import Perplexity, validation_bytes, validation_loss
 from trainer.evaluate.sampling import check_sampling
+from trainer.sources import open_sources
 
 Figures = dict[str, float]
 
@@ -77,12 +76,9 @@ def perplexity(model: OpenedModel) -> Figures:
         conversations = recipe.conversations.model_copy(update={"template": None})
         own = {"tokenizer": str(model.folder / "tokenizer"), "conversations": conversations}
         recipe = recipe.model_copy(update=own)
-    folders = corpus_folders(recipe)
-    for folder in folders:
-        manifest = load_manifest(folder, recipe.data.remote)
-        check_tokenizer(manifest, model.tokenizer.fingerprint, folder)
-    loss = validation_loss(model.chunks, recipe, model.layout, folders)
-    text_bytes = validation_bytes(recipe, folders, model.tokenizer)
+    sources = open_sources(recipe, tokenizer=model.tokenizer)
+    loss = validation_loss(model.chunks, recipe, model.layout, sources)
+    text_bytes = validation_bytes(recipe, sources)
     return dataclasses.asdict(Perplexity.of(loss, text_bytes))
 
 

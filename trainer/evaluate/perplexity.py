@@ -1,7 +1,6 @@
 """How well a model predicts held-out text: nats a token, perplexity, and bits a byte."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,13 +9,11 @@ import torch.distributed as dist
 
 from trainer.data.batch import IGNORE
 from trainer.data.loader import validation_batches
-from trainer.data.remote.place import Place
-from trainer.data.stream import stream_arguments
-from trainer.data.tokenizer import Tokenizer
 from trainer.model.passes import NextToken, supervised_in
 from trainer.parallel.layout import Layout
 from trainer.parallel.megatron import evaluating
 from trainer.recipe import Recipe
+from trainer.sources import Sources
 
 
 @dataclass(frozen=True)
@@ -29,7 +26,7 @@ class ValidationLoss:
 
 @torch.no_grad()
 def validation_loss(
-    chunks: list[Any], recipe: Recipe, layout: Layout, folders: Sequence[Place]
+    chunks: list[Any], recipe: Recipe, layout: Layout, sources: Sources
 ) -> ValidationLoss:
     """The loss over the recipe's first `evaluate.sequences` validation sequences; of pairs, over
     the chosen answers.
@@ -44,7 +41,7 @@ def validation_loss(
     total, tokens = 0.0, 0
     with evaluating(chunks):
         for batch in validation_batches(
-            stream_arguments(recipe, folders),
+            sources.stream_arguments(recipe),
             recipe.evaluate.sequences,
             layout.data.size * share,
             rows,
@@ -58,13 +55,13 @@ def validation_loss(
     return ValidationLoss(total / max(tokens, 1), tokens)
 
 
-def validation_bytes(recipe: Recipe, folders: Sequence[Place], tokenizer: Tokenizer) -> int:
+def validation_bytes(recipe: Recipe, sources: Sources) -> int:
     """UTF-8 bytes of the text that `validation_loss` predicts; an end of text has none.
 
     A character that is cut between two pieces of a long document counts as U+FFFD, 3 bytes, twice.
     """
-    count = 0
-    arguments = stream_arguments(recipe, folders)
+    count, tokenizer = 0, sources.tokenizer
+    arguments = sources.stream_arguments(recipe)
     for batch in validation_batches(arguments, recipe.evaluate.sequences, 1, range(1)):
         batch = batch.first_answers()
         labels, positions = batch.labels[0], batch.position_ids[0]

@@ -1,6 +1,5 @@
 """What is learned: each stage gives a batch stream and a loss over the model's output."""
 
-from trainer.data.manifest import load_manifest
 from trainer.errors import DataError
 from trainer.stages.next_token import Pretraining
 from trainer.stages.stage import Setting, Stage
@@ -26,8 +25,8 @@ def create_stage(setting: Setting) -> Stage:
 
 def _check_held_out(setting: Setting) -> None:
     """Raise DataError at once where the first evaluation would find nothing to measure."""
-    for folder in setting.folders:
-        manifest = load_manifest(folder, setting.recipe.data.remote)
+    sources = setting.sources
+    for folder, manifest in zip(sources.folders, sources.manifests, strict=True):
         if "validation" not in manifest.splits:
             source = manifest.provenance.get("settings", {}).get("source", folder)
             raise DataError(

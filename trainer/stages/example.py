@@ -8,7 +8,6 @@ from rich.text import Text
 
 from trainer.conversations.marking import Counts
 from trainer.conversations.sets import told
-from trainer.data.manifest import load_manifest
 from trainer.data.marks import ID_MASK, TARGET
 from trainer.data.stream import Stream
 from trainer.data.tokenizer import Tokenizer
@@ -24,8 +23,8 @@ def tell_examples(setting: Setting, arguments: dict[str, Any]) -> None:
 
     Its supervised tokens stand out by colour, or without a terminal between [[ and ]].
     """
-    for folder in setting.folders:
-        provenance = load_manifest(folder, setting.recipe.data.remote).provenance
+    for manifest in setting.sources.manifests:
+        provenance = manifest.provenance
         if "examples" in provenance:
             source = provenance["settings"]["source"]
             log.info("%s", told(source, Counts(**provenance["examples"])))
@@ -36,10 +35,10 @@ def tell_examples(setting: Setting, arguments: dict[str, Any]) -> None:
         segments = source.read(row)[: 2 if source.kind in ("pairs", "judged") else 1]
     finally:
         stream.close()
-    console = Console(stderr=True, highlight=False)
+    console, tokenizer = Console(stderr=True, highlight=False), setting.sources.tokenizer
     console.print(f"the first example, {name}:", style="bold", markup=False)
     for tokens in segments:
-        shown = shown_tokens(tokens[:SHOWN_TOKENS].tolist(), source.marked, setting.tokenizer)
+        shown = shown_tokens(tokens[:SHOWN_TOKENS].tolist(), source.marked, tokenizer)
         if len(tokens) > SHOWN_TOKENS:
             shown.append((False, " ..."))
         console.print(_highlighted(shown) if console.is_terminal else _bracketed(shown))

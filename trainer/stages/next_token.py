@@ -6,7 +6,6 @@ from torch import Tensor
 
 from trainer.data.batch import Batch
 from trainer.data.loader import Loader
-from trainer.data.stream import stream_arguments
 from trainer.evaluate.perplexity import validation_loss
 from trainer.model.passes import NextToken, supervised_in
 from trainer.parallel.schedule import Losses
@@ -24,7 +23,7 @@ class Pretraining:
 
     def stream_arguments(self) -> dict[str, Any]:
         """What `Stream` is made with."""
-        return stream_arguments(self.setting.recipe, list(self.setting.folders))
+        return self.setting.sources.stream_arguments(self.setting.recipe)
 
     def open_stream(self, state: dict[str, Any] | None) -> Loader:
         """This rank's rows of the global batches, from the saved `state` on."""
@@ -41,7 +40,7 @@ class Pretraining:
     def validate(self) -> dict[str, float]:
         """`loss`: nats a target over the held-out rows, the same at every layout."""
         setting = self.setting
-        measured = validation_loss(setting.chunks, setting.recipe, setting.layout, setting.folders)
+        measured = validation_loss(setting.chunks, setting.recipe, setting.layout, setting.sources)
         return {"loss": measured.nats}
 
 

@@ -12,7 +12,6 @@ from torch import Tensor
 from kernels.tensor_list import sent
 from trainer.data.batch import Batch
 from trainer.data.loader import Loader, validation_batches
-from trainer.data.stream import stream_arguments
 from trainer.model.lora import adapters_off
 from trainer.model.micro_batches import MicroBatch, MicroBatchCutter
 from trainer.parallel.megatron import evaluating
@@ -60,7 +59,7 @@ class Preference:
 
     def stream_arguments(self) -> dict[str, Any]:
         """What `Stream` is made with; its answers come with their references."""
-        arguments = stream_arguments(self.setting.recipe, list(self.setting.folders))
+        arguments = self.setting.sources.stream_arguments(self.setting.recipe)
         return arguments | {"references": self._references}
 
     def open_stream(self, state: dict[str, Any] | None) -> Loader:

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from trainer.data.batch import Batch, Rows
-from trainer.data.manifest import KINDS, Manifest, load_manifest
+from trainer.data.manifest import KINDS, Manifest
 from trainer.data.references import has_references, reference_folder, write_references
 from trainer.data.stream import Stream
 from trainer.data.writing import write_whole
@@ -78,7 +78,7 @@ def ensure_references(setting: Setting) -> str:
     has lost them.
     """
     key = _key(setting)
-    for folder in setting.folders:
+    for folder, manifest in zip(setting.sources.folders, setting.sources.manifests, strict=True):
         if not isinstance(folder, Path):
             raise RecipeError(
                 f"data.mixture: {folder} is remote, and the reference is kept beside a set; copy it"
@@ -91,7 +91,7 @@ def ensure_references(setting: Setting) -> str:
                 f"{stored} is gone, and step {setting.step} of {setting.run} is no reference any"
                 " more; restore it, or start a new run"
             )
-        _compute(setting, folder, stored)
+        _compute(setting, folder, manifest, stored)
     return key
 
 
@@ -120,9 +120,8 @@ def _key(setting: Setting) -> str:
     return key
 
 
-def _compute(setting: Setting, folder: Path, stored: Path) -> None:
+def _compute(setting: Setting, folder: Path, manifest: Manifest, stored: Path) -> None:
     started = time.perf_counter()
-    manifest = load_manifest(folder)
     values: dict[str, np.ndarray] = {}
     for split in manifest.splits:
         values |= _of_split(setting, folder, manifest, split)
@@ -156,7 +155,7 @@ def _of_split(
     share = recipe.batch.micro * layout.pipeline.size
     own = range(layout.data.rank * share, (layout.data.rank + 1) * share)
     speaks = layout.last_stage and layout.tensor.rank == 0 and layout.context.rank == 0
-    stream = Stream([(str(folder), 1.0)], split, recipe.sequence_length)
+    stream = Stream([(str(folder), 1.0)], split, recipe.sequence_length, manifests=[manifest])
     try:
         while not stream.ends_epoch():
             rows = Rows(share, recipe.sequence_length, manifest.end_of_text, True, True)

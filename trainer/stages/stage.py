@@ -1,6 +1,5 @@
 """What the loop asks of a stage, and what a stage is made of."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -9,12 +8,11 @@ from torch import Tensor
 
 from trainer.data.batch import Batch
 from trainer.data.loader import Loader
-from trainer.data.remote.place import Place
-from trainer.data.tokenizer import Tokenizer
 from trainer.parallel.device import runs_ahead
 from trainer.parallel.layout import Layout
 from trainer.parallel.schedule import Losses
 from trainer.recipe import Recipe
+from trainer.sources import Sources
 
 
 @dataclass(frozen=True)
@@ -23,8 +21,7 @@ class Setting:
 
     recipe: Recipe
     layout: Layout
-    folders: Sequence[Place]
-    tokenizer: Tokenizer
+    sources: Sources
     chunks: list[Any]
     step: int
 
@@ -38,7 +35,7 @@ class Stage(Protocol):
     """A batch stream, and a loss over what the model makes of it."""
 
     def stream_arguments(self) -> dict[str, Any]:
-        """What `Stream` is made with: plain values."""
+        """What `Stream` is made with."""
 
     def open_stream(self, state: dict[str, Any] | None) -> Loader:
         """This rank's rows of the global batches, from the saved `state` on (None: the first)."""

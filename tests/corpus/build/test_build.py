@@ -362,7 +362,7 @@ def test_a_recipe_gets_its_corpus_once(
     folder = build_from_recipe(recipe, progress=False)
     assert capsys.readouterr().out.startswith(f"{folder}: train ")
     before = {path: path.stat().st_ino for path in folder.rglob("*")}
-    assert ensure_corpus(recipe, progress=False) == folder
+    assert ensure_corpus(recipe, progress=False) == (folder, load_manifest(folder))
     assert {path: path.stat().st_ino for path in folder.rglob("*")} == before
     with pytest.raises(RecipeError, match="no corpus section"):
         ensure_corpus(Recipe.model_construct(corpus=None, tokenizer=None), progress=False)

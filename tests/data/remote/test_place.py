@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from trainer.data.remote.place import Url, place
-from trainer.data.stream import corpus_folders, stream_arguments
 from trainer.errors import DataError
 from trainer.recipe import Recipe, learning_changes
+from trainer.sources import corpus_folders, stream_arguments
 
 
 def recipe_with(**data: Any) -> Recipe:

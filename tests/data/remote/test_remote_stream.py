@@ -15,7 +15,6 @@ from tests.data.remote.bound import used
 from tests.data.remote.servers import Fault, WebServer, s3_server, upload, web_server
 from trainer.corpus.inspect.contents import inspect_corpus
 from trainer.corpus.inspect.verify import verify_corpus
-from trainer.data import manifest
 from trainer.data.batch import Batch
 from trainer.data.loader import Loader, validation_batches
 from trainer.data.manifest import load_manifest
@@ -38,10 +37,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:User
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No long waits, and none of the manifests that a process keeps, from the test before."""
+    """No long waits."""
     monkeypatch.setattr(transfer, "FIRST_WAIT_SECONDS", 0.001)
     monkeypatch.setattr(cache_module, "ROOM_WAIT_SECONDS", 20.0)
-    manifest._load_remote.cache_clear()
 
 
 @pytest.fixture

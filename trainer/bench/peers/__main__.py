@@ -20,10 +20,10 @@ from trainer.bench.peers import peer
 from trainer.bench.peers.peer import Peer
 from trainer.bench.peers.training import Training
 from trainer.bench.tokens import first_batches, on_device, supervised
-from trainer.data.stream import corpus_folders
 from trainer.parallel.join import choose_device
 from trainer.plan.size import parameter_count
 from trainer.recipe import Recipe
+from trainer.sources import open_sources
 from trainer.stages.learning_rate import learning_rate
 
 _SAME_SIZE = 1e-3
@@ -36,7 +36,7 @@ def measured(one: Peer, recipe: Recipe, device: torch.device, steps: int) -> dic
     `recipe.model.vocab` is known. AssertionError for a model of another size than the recipe's.
     """
     assert recipe.model.vocab is not None
-    rows = first_batches(recipe, corpus_folders(recipe), WARMUP_STEPS + steps)
+    rows = first_batches(recipe, open_sources(recipe), WARMUP_STEPS + steps)
     tokens = [supervised(batch) for batch in rows]
     reset_peak_memory(device)
     built = one.build(recipe, device)

@@ -37,25 +37,26 @@ Place = Literal["local", "slurm"]
 
 def build_from_recipe(recipe: Recipe, progress: bool = True, on: Place = "local") -> Path:
     """ensure_corpus, and a line on standard output that says what there is and where."""
-    folder = ensure_corpus(recipe, progress, on)
+    folder, manifest = ensure_corpus(recipe, progress, on)
     counts = [
         f"{name} {split.documents:,} documents, {split.tokens:,} tokens, {len(split.shards)} shards"
-        for name, split in load_manifest(folder).splits.items()
+        for name, split in manifest.splits.items()
     ]
     print(f"{folder}: {'; '.join(counts)}")
     return folder
 
 
-def ensure_corpus(recipe: Recipe, progress: bool = True, on: Place = "local") -> Path:
-    """The folder of the recipe's own corpus, built if absent; of several processes one builds.
+def ensure_corpus(
+    recipe: Recipe, progress: bool = True, on: Place = "local"
+) -> tuple[Path, Manifest]:
+    """The recipe's own corpus, built if absent; of several processes one builds.
 
     Raises RecipeError when the recipe has no `corpus` section, and what build_corpus raises.
     """
     if recipe.corpus is None:
         raise RecipeError("the recipe has no corpus section: add `corpus:` to say what to build")
     folder = corpus_folder(recipe.corpus, recipe.tokenizer)
-    build_corpus(recipe.corpus, recipe.tokenizer, folder, progress, on)
-    return folder
+    return folder, build_corpus(recipe.corpus, recipe.tokenizer, folder, progress, on)
 
 
 def corpus_folder(section: CorpusSection, tokenizer: str | None = None) -> Path:

@@ -1,0 +1,142 @@
+"""What a run reads, opened once: its corpora, their manifests, and its tokenizer."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainer.data.manifest import MANIFEST_NAME, Manifest, check_tokenizer, load_manifest
+from trainer.data.remote.place import Place, place
+from trainer.data.tokenizer import Tokenizer, load_tokenizer
+from trainer.errors import DataError
+from trainer.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The corpora of a recipe, one an entry of its mixture, and the tokenizer they were made with.
+
+    A process parses each manifest once: at 100 TB that takes a second, which neither a step nor an
+    evaluation has. Workers of the stream inherit them by fork.
+    """
+
+    folders: tuple[Place, ...]
+    manifests: tuple[Manifest, ...]
+    tokenizer: Tokenizer
+
+    def stream_arguments(self, recipe: Recipe) -> dict[str, Any]:
+        """The arguments of `Stream` for the training split of a recipe over these corpora."""
+        return stream_arguments(recipe, self.folders) | {"manifests": self.manifests}
+
+
+Finder = Callable[[Callable[[], list[str]]], list[str]]
+"""Calls the function that finds the corpora, or has another rank call it; returns its result."""
+
+
+def open_sources(
+    recipe: Recipe,
+    find: Finder = lambda action: action(),
+    tokenizer: Tokenizer | None = None,
+) -> Sources:
+    """The recipe's corpora, built where they can be and are absent, and the tokenizer.
+
+    `find` lets one rank build for all. `tokenizer` is the model's, where there is one already.
+    Raises DataError naming the entry of the mixture whose corpus is not there, is of no use to the
+    recipe's stage, or was made with another tokenizer; RecipeError as `ensure_set` does.
+    """
+    parsed: dict[Place, Manifest] = {}
+    found = find(lambda: [str(folder) for folder in corpus_folders(recipe, parsed)])
+    folders = [place(folder) for folder in found]
+    manifests = [
+        parsed.get(folder) or load_manifest(folder, recipe.data.remote) for folder in folders
+    ]
+    check_kinds(recipe, manifests)
+    tokenizer = tokenizer or _tokenizer(recipe, folders, manifests)
+    for folder, manifest in zip(folders, manifests, strict=True):
+        check_tokenizer(manifest, tokenizer.fingerprint, folder)
+    return Sources(tuple(folders), tuple(manifests), tokenizer)
+
+
+def corpus_folders(recipe: Recipe, parsed: dict[Place, Manifest] | None = None) -> list[Place]:
+    """Where the corpora lie, one an entry of the mixture; the recipe's own is built if need be.
+
+    So is a set of conversations or preferences that the mixture names by its files. The manifests
+    that building reads are added to `parsed`. Raises DataError naming the entry of the mixture
+    whose corpus is not there.
+    """
+    if recipe.data.mixture:
+        parts = enumerate(recipe.data.mixture)
+        return [_folder(recipe, f"data.mixture.{n}.corpus", part.corpus) for n, part in parts]
+    from trainer.corpus.build.corpus import ensure_corpus
+
+    folder, manifest = ensure_corpus(recipe)
+    if parsed is not None:
+        parsed[folder] = manifest
+    return [folder]
+
+
+def _folder(recipe: Recipe, key: str, source: str) -> Place:
+    if recipe.stage != "pretrain":
+        from trainer.conversations.sets import ensure_set, is_set
+
+        if is_set(source):
+            return ensure_set(recipe, source)
+    _check_there(key, source)
+    return place(source)
+
+
+def _check_there(key: str, corpus: str) -> None:
+    """DataError where a local folder holds no corpus; a distant one shows when it is opened."""
+    try:
+        found = place(corpus)
+        if isinstance(found, Path) and not (found / MANIFEST_NAME).exists():
+            load_manifest(found)
+    except DataError as error:
+        raise DataError(f"{key}: {error}") from None
+
+
+_KINDS = {"pretrain": ("documents",), "sft": ("conversations", "documents")}
+
+
+def check_kinds(recipe: Recipe, manifests: Sequence[Manifest]) -> None:
+    """Raise DataError where a corpus of the recipe, by its manifest, is of no use to its stage."""
+    wanted = _KINDS.get(recipe.stage)
+    if wanted is None:
+        wanted = ("judged",) if recipe.preference.loss == "kto" else ("pairs",)
+    for number, manifest in enumerate(manifests):
+        if manifest.kind not in wanted:
+            raise DataError(
+                f"data.mixture.{number}.corpus: holds {manifest.kind}, and stage {recipe.stage}"
+                f" reads {' and '.join(wanted)}; name another, or set the stage that it was made"
+                " for"
+            )
+
+
+def _tokenizer(recipe: Recipe, folders: list[Place], manifests: list[Manifest]) -> Tokenizer:
+    """That of a set, which has the chat template of its conversations; or the recipe's; or that
+    of the corpus.
+    """
+    sets = [folder for folder, made in zip(folders, manifests, strict=True) if made.marked]
+    chosen = sets[0] / "tokenizer" if sets else recipe.tokenizer or folders[0] / "tokenizer"
+    return load_tokenizer(chosen, recipe.data.remote)
+
+
+def stream_arguments(recipe: Recipe, folders: Sequence[str | Path]) -> dict[str, Any]:
+    """The arguments of `Stream` for a recipe over the corpora in these folders: plain values."""
+    weights = [part.weight for part in recipe.data.mixture] or [1.0]
+    return {
+        "sources": [
+            [str(folder), float(weight)] for folder, weight in zip(folders, weights, strict=True)
+        ],
+        "split": "train",
+        "sequence_length": recipe.sequence_length,
+        "seed": recipe.seed,
+        "block_shards": recipe.data.block_shards,
+        "packing": recipe.data.packing,
+        "epochs": [part.epochs for part in recipe.data.mixture] or [None],
+        "curriculum": [
+            [first, list(changed)]
+            for first, changed in recipe.data.stage_weights(recipe.batch.sequences)
+        ],
+        "remote": recipe.data.remote.model_dump(mode="json"),
+    }
