@@ -1,6 +1,5 @@
 """A process opens its sources once: what each verb parses, counted."""
 
-import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +12,11 @@ from tests.parity.ranks import on_ranks
 from tests.training.runs import recipe_of, train_here, write_text
 from tests.training.sets import tuning_recipe, write_sets
 from trainer.data import manifest
+from trainer.data.loader import Loader
 from trainer.data.tokenizer import Tokenizer
 from trainer.errors import DataError
 from trainer.evaluate.command import evaluate_command, generate_command
+from trainer.observe import read_metrics
 from trainer.recipe import Recipe
 from trainer.sources import open_sources
 from trainer.trace import trace_command
@@ -62,14 +63,29 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_run_with_evaluations_parses_once(run: Path, tmp_path: Path, workers: int) -> None:
-    """Catches an evaluation, or a worker, that reads 100 TB's manifest while a step waits."""
-    keys = {"evaluate__every": 2, "data__workers": workers}
-    recipe = recipe_of(tmp_path / "run", run.parent, **keys)
+def test_a_run_with_evaluations_parses_once(run: Path, tmp_path: Path) -> None:
+    """Catches an evaluation that reads 100 TB's manifest while a step waits."""
+    recipe = recipe_of(tmp_path / "run", run.parent, evaluate__every=2)
     found = counted_on_rank(tmp_path / "log", train_here, recipe)
     assert found == {"manifest shards": 1, "tokenizer tokenizer": 1}
-    assert os.listdir(tmp_path / "run/checkpoints"), "it really ran"
+    assert [n for n, r in enumerate(read_metrics(tmp_path / "run"), 1) if "eval/loss" in r] == [
+        *(2, 4, 6, 8),
+    ]
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
+def test_workers_inherit_what_was_parsed(run: Path, tmp_path: Path) -> None:
+    """Catches a manifest that each worker parses, or that is pickled to it."""
+
+    def read() -> None:
+        recipe = recipe_of(tmp_path / "run", run.parent)
+        arguments = open_sources(recipe).stream_arguments(recipe)
+        loader = Loader(arguments, global_batch=8, rows=range(8), workers=2)
+        assert next(loader).tokens.shape == (8, 32)
+        loader.close()
+
+    found = counted(tmp_path / "log", read)
+    assert found == {"manifest shards": 1, "tokenizer tokenizer": 1}
 
 
 def test_a_remote_manifest_is_fetched_and_parsed_once(run: Path, tmp_path: Path) -> None:
