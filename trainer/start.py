@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -17,6 +16,7 @@ from trainer.checkpoint.state import restore_training
 from trainer.data.remote.place import place
 from trainer.data.tokenizer import Tokenizer, load_tokenizer
 from trainer.errors import RecipeError
+from trainer.files import write_whole
 from trainer.hugging_face.importing import KEPT
 from trainer.model.backend import choose_backend, read_choices
 from trainer.model.transformer import build_model
@@ -63,7 +63,7 @@ def open_run(recipe: Recipe, force: bool) -> Iterator[Run]:
             recipe = _choose_recompute(recipe, layout, ranks)
             run = _build(recipe, sources, layout, point)
             if layout.reports:
-                _replace(Path(recipe.run) / "recipe.yaml", recipe.to_yaml())
+                write_whole(Path(recipe.run) / "recipe.yaml", recipe.to_yaml())
             held.callback(run.close)
             yield run
     finally:
@@ -140,7 +140,7 @@ def _choose_kernels(recipe: Recipe, layout: Layout, ranks: Ranks) -> None:
         known = read_choices(path)
         chosen = choose_backend(recipe, layout, known)
         if chosen != known:
-            _replace(path, json.dumps({"attention": chosen}, indent=2) + "\n")
+            write_whole(path, json.dumps({"attention": chosen}, indent=2) + "\n")
         return chosen
 
     CHOICES.restore(on_first_rank(ranks, measured))
@@ -245,10 +245,3 @@ def _model_keys(recipe: Recipe, saved: dict[str, Any]) -> dict[str, Any]:
     defaults = {name: field.default for name, field in type(recipe.model).model_fields.items()}
     keys = recipe.model.model_dump(mode="json")
     return {k: v for k, v in keys.items() if k in saved or v != defaults[k]}
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write the file whole or not at all."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)

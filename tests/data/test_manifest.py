@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from tests.data.corpora import random_documents, write_corpus
-from trainer.data import manifest as manifests
 from trainer.data.manifest import (
     Manifest,
     Shard,
@@ -35,7 +34,7 @@ def test_an_interrupted_write_leaves_the_old_manifest(tmp_path: Path, monkeypatc
     def full_disk(_descriptor: int) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(manifests.os, "fsync", full_disk)
+    monkeypatch.setattr("trainer.files.os.fsync", full_disk)
     other = Manifest("d" * 64, 300, 0, "uint16", {})
     with pytest.raises(OSError, match="disk full"):
         write_manifest(tmp_path, other)

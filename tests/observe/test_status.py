@@ -54,7 +54,7 @@ def test_a_status_that_cannot_be_written_hides_no_other_failure(tmp_path: Path) 
     """Would catch "status.json cannot be written" reported in the place of the full disk."""
     status = StatusWriter()
     status.on_start(start(tmp_path))
-    (tmp_path / "status.json.partial").symlink_to("/dev/full")
+    (tmp_path / f"status.json.{os.getpid()}.tmp").symlink_to("/dev/full")
     status.on_stop("failed", "disk full")
     assert (read_status(tmp_path) or {})["state"] == "running"
 

@@ -118,15 +118,6 @@ class FileWriter:
             self._file.close()
 
 
-def sync_folder(folder: Path) -> None:
-    """Bring a folder's entries (new names, renames) to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def size_fault(folder: Path, name: str, stored: StoredFile) -> str | None:
     """Why a file can't be the one that was saved, judged without reading it; None: it may be."""
     try:

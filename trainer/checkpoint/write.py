@@ -12,7 +12,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-from trainer.checkpoint.files import Planned, size_fault, sync_folder, write_bytes, write_tensors
+from trainer.checkpoint.files import Planned, size_fault, write_bytes, write_tensors
 from trainer.checkpoint.folders import (
     being_written,
     finish,
@@ -34,6 +34,7 @@ from trainer.checkpoint.format import (
     safe_name,
 )
 from trainer.errors import CheckpointError, TrainingError
+from trainer.files import sync_folder
 from trainer.parallel.agreement import Ranks
 
 FILE_BYTES = 1 << 30

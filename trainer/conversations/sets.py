@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -14,12 +13,12 @@ import trainer
 from trainer.conversations.examples import marked_examples
 from trainer.conversations.marking import Counts, Marked
 from trainer.conversations.template import ChatTemplate
-from trainer.corpus.build.unfinished import build_lock
 from trainer.corpus.build.writer import Sample, ShardWriter
 from trainer.corpus.reading.files import InputFile, list_files
 from trainer.data.manifest import MANIFEST_NAME, Manifest, Shard, total_split, write_manifest
 from trainer.data.tokenizer import load_tokenizer
 from trainer.errors import DataError, RecipeError
+from trainer.files import build_lock, cache_folder
 
 if TYPE_CHECKING:
     from trainer.recipe import Recipe
@@ -65,7 +64,7 @@ def ensure_set(recipe: "Recipe", source: str) -> Path:
         "builder_rules": RULES,
         **recipe.conversations.model_dump(mode="json", exclude={"neftune_alpha", "template"}),
     }
-    out = _cache() / _key(settings, files)
+    out = cache_folder("sets") / _key(settings, files)
     try:
         with build_lock(out):
             if not (out / MANIFEST_NAME).is_file():
@@ -82,10 +81,6 @@ def _kind(recipe: "Recipe") -> Literal["conversations", "pairs", "judged"]:
     if recipe.stage == "preference":
         return "judged" if recipe.preference.loss == "kto" else "pairs"
     return "conversations"
-
-
-def _cache() -> Path:
-    return Path(os.environ.get("LYCEUM_CACHE") or "~/.cache/lyceum").expanduser() / "sets"
 
 
 def _key(settings: dict[str, Any], files: list[InputFile]) -> str:

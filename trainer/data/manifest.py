@@ -1,7 +1,6 @@
 """The manifest of a corpus folder: its shards, their checksums and counts, and its tokenizer."""
 
 import json
-import os
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 from trainer.collector import without_collector
 from trainer.data.remote.place import Place, Url, place
 from trainer.errors import DataError
+from trainer.files import write_whole
 from trainer.recipe.data import RemoteSection
 
 FORMAT = "lyceum-corpus/1"
@@ -125,10 +125,7 @@ def _fetched(url: Url, remote: RemoteSection) -> bytes:
 
 
 def write_manifest(folder: str | Path, manifest: Manifest) -> None:
-    """Write the manifest so that it appears whole or not at all.
-
-    It is written under a temporary name, flushed to disk, then renamed.
-    """
+    """Write the manifest so that it appears whole or not at all."""
     content = {
         "format": FORMAT,
         "tokenizer": {
@@ -141,20 +138,10 @@ def write_manifest(folder: str | Path, manifest: Manifest) -> None:
         "splits": {name: _split_content(split) for name, split in manifest.splits.items()},
         "provenance": manifest.provenance,
     }
-    path = Path(folder) / MANIFEST_NAME
-    temporary = path.with_name(f"{MANIFEST_NAME}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        # Indented for a reader while it is short; that costs seconds at 100,000 shards.
-        shards = sum(len(split.shards) for split in manifest.splits.values())
-        file.write(json.dumps(content, indent=1 if shards < 1000 else None, ensure_ascii=False))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    directory = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    # Indented for a reader while it is short; that costs seconds at 100,000 shards.
+    shards = sum(len(split.shards) for split in manifest.splits.values())
+    text = json.dumps(content, indent=1 if shards < 1000 else None, ensure_ascii=False)
+    write_whole(Path(folder) / MANIFEST_NAME, text)
 
 
 def check_tokenizer(

@@ -17,8 +17,8 @@ from trainer.corpus.build.record import Record
 from trainer.data.docstrings import read_docstrings
 from trainer.data.packages import TOPICS, SourceFile, resolve_packages, source_files
 from trainer.data.summaries import summary_line
-from trainer.data.writing import write_whole
 from trainer.errors import DataError
+from trainer.files import write_whole
 
 HELD_OUT_SHARE = 0.1
 LONGEST_NAME = 44

@@ -1,16 +1,14 @@
 """A reference model's log-probabilities of the answers of a set, kept beside its shards."""
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 
-from trainer.corpus.build.unfinished import build_lock
 from trainer.data.manifest import Shard
 from trainer.data.shards import file_sha256
-from trainer.data.writing import write_whole
 from trainer.errors import DataError
+from trainer.files import build_lock, whole_file, write_whole
 
 DONE = "references.json"
 
@@ -41,12 +39,8 @@ def _write(folder: Path, values: dict[str, np.ndarray], told: dict[str, str]) ->
     for name, array in values.items():
         path = _path(folder, name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".tmp")
-        with temporary.open("wb") as file:
+        with whole_file(path) as file:
             np.save(file, array.astype(np.float32), allow_pickle=False)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
         status = path.stat()
         digests[name] = file_sha256(str(path), status.st_size, status.st_mtime_ns)
     content = {"reference": told, "sha256": digests}

@@ -15,6 +15,7 @@ from trainer.data.manifest import TOKEN_DTYPES, Shard
 from trainer.data.remote.place import place
 from trainer.data.tar import plain_members
 from trainer.errors import DataError
+from trainer.files import whole_file
 
 MEND = "copy it again from its source, or build the corpus again"
 READ_CHUNK_BYTES = 1 << 17
@@ -241,12 +242,8 @@ def seal_shard(folder: str | Path, name: str, token_dtype: str) -> Shard:
     path = Path(folder) / name
     index = index_tar(path, token_dtype)
     index_path = Path(folder) / (name.removesuffix(".tar") + ".index.npy")
-    temporary = index_path.with_name(index_path.name + ".tmp")
-    with temporary.open("wb") as file:
+    with whole_file(index_path) as file:
         np.save(file, index, allow_pickle=False)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(index_path)
     with path.open("rb") as file:
         os.fsync(file.fileno())
     status, index_status = path.stat(), index_path.stat()

@@ -4,7 +4,6 @@ format.
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -15,6 +14,7 @@ import tokenizers
 
 from trainer.data.remote.place import Url, place
 from trainer.errors import DataError, RecipeError
+from trainer.files import write_whole
 from trainer.recipe.data import RemoteSection
 
 END_OF_TEXT = "<|endoftext|>"
@@ -103,12 +103,7 @@ class Tokenizer:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         for name in sorted(self._files, key=lambda name: name == MAIN_FILE):
-            temporary = folder / f"{name}.{os.getpid()}.tmp"
-            with temporary.open("wb") as file:
-                file.write(self._files[name])
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(folder / name)
+            write_whole(folder / name, self._files[name])
 
     def speaking(self, template: str, turn_end: int | None = None) -> "Tokenizer":
         """This tokenizer with another chat template; `turn_end` is one more id that ends a text."""

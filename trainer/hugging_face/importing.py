@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 
 from trainer.checkpoint import CheckpointReader, Piece, folder_name, save_checkpoint
-from trainer.checkpoint.files import sync_folder
 from trainer.data.tokenizer import GENERATION_FILE, Tokenizer, load_tokenizer
 from trainer.errors import CheckpointError, LyceumError
+from trainer.files import sync_folder
 from trainer.hugging_face.config import FILE, Described, conversion_recipe, read_config
 from trainer.hugging_face.names import Joined, tensor_map
 from trainer.hugging_face.parity import measure, report, require

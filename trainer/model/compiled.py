@@ -9,7 +9,6 @@ that a second start reads it. Never run on a GPU yet.
 import logging
 import os
 from collections.abc import Callable
-from pathlib import Path
 from types import FunctionType
 from typing import Any
 
@@ -24,6 +23,7 @@ import trainer.parallel.traced  # noqa: F401  (what graphs hold in place of mega
 from kernels import dispatch
 from kernels.attention import CHOICES
 from trainer.errors import RecipeError
+from trainer.files import cache_folder
 from trainer.model.layers import IN_PLACE, Layer
 from trainer.model.recompute import Keeper
 from trainer.model.sequence import SequenceLayout
@@ -128,8 +128,7 @@ def _options(recipe: Recipe) -> dict[str, Any] | None:
 
 def _use_cache() -> None:
     """Keep what is compiled in the user's cache; inductor's Triton kernels lie beside it."""
-    home = Path(os.environ.get("LYCEUM_CACHE") or "~/.cache/lyceum").expanduser()
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(home / "compiled"))
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder("compiled")))
 
 
 def _log_when_done(first: Any, count: int) -> None:

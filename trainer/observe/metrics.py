@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.errors import TrainingError
+from trainer.files import whole_file
 from trainer.observe.callback import Callback, RunStart
 
 METRICS = "metrics.jsonl"
@@ -67,22 +68,18 @@ def truncate_metrics(run_dir: Path, step: int) -> int:
     For resuming: what is written next follows without a gap or a repetition.
     """
     path = Path(run_dir) / METRICS
-    partial = path.with_name(f"{METRICS}.partial")
     removed = 0
     try:
         source = path.open("rb")
     except FileNotFoundError:
         return 0
-    with source, partial.open("wb") as kept:
+    with source, whole_file(path) as kept:
         for line in source:
             record = _record(line)
             if record is not None and record["step"] <= step:
                 kept.write(line)
             else:
                 removed += 1
-        kept.flush()
-        os.fsync(kept.fileno())
-    os.replace(partial, path)
     return removed
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.errors import StopRequested, TrainingError
+from trainer.files import write_whole
 from trainer.observe.callback import Callback, RunStart
 
 _log = logging.getLogger(__name__)
@@ -79,10 +80,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
     Raises TrainingError where it can't be written (disk full).
     """
-    partial = path.with_name(f"{path.name}.partial")
     try:
-        partial.write_text(json.dumps(content, indent=2) + "\n")
-        os.replace(partial, path)
+        write_whole(path, json.dumps(content, indent=2) + "\n", durable=False)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise TrainingError(f"{path} cannot be written: {error.strerror}") from None

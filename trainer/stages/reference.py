@@ -18,8 +18,8 @@ from trainer.data.batch import Batch, Rows
 from trainer.data.manifest import KINDS, Manifest
 from trainer.data.references import has_references, reference_folder, write_references
 from trainer.data.stream import Stream
-from trainer.data.writing import write_whole
 from trainer.errors import DataError, RecipeError
+from trainer.files import write_whole
 from trainer.model.micro_batches import MicroBatch, MicroBatchCutter
 from trainer.parallel.agreement import Ranks
 from trainer.parallel.layout import Layout

@@ -331,8 +331,8 @@ def test_a_source_that_fails_leaves_no_lock(server: WebServer, remote: RemoteSec
 def test_the_folder_follows_the_environment(monkeypatch, tmp_path: Path) -> None:
     """Would catch shards written to a home folder that a cluster keeps small."""
     monkeypatch.setenv("LYCEUM_CACHE", str(tmp_path))
-    assert cache_module.cache_folder(RemoteSection()) == tmp_path / "shards"
-    assert cache_module.cache_folder(RemoteSection(cache="/x/y")) == Path("/x/y")
+    assert cache_module.shard_cache(RemoteSection()) == tmp_path / "shards"
+    assert cache_module.shard_cache(RemoteSection(cache="/x/y")) == Path("/x/y")
     monkeypatch.delenv("LYCEUM_CACHE")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert cache_module.cache_folder(RemoteSection()) == tmp_path / "home/.cache/lyceum/shards"
+    assert cache_module.shard_cache(RemoteSection()) == tmp_path / "home/.cache/lyceum/shards"

@@ -15,6 +15,7 @@ from trainer.bench.gpu.outcome import Outcome
 from trainer.bench.gpu.parts import Part
 from trainer.bench.gpu.tables import section_of
 from trainer.bench.gpu.unreached import UNREACHED, table_of_unreached
+from trainer.files import write_whole
 
 DRY = (
     "> **A dry run.** Every part ran at its smallest, on the CPU, to show that it runs. "
@@ -36,9 +37,9 @@ def write_reports(
         "outcomes": [asdict(one) for one in outcomes],
     }
     found = {part.name: _json(out, part) for part in parts}
-    _write(out / "summary.json", json.dumps(summary, indent=2) + "\n")
-    _write(out / "all.json", json.dumps({"summary": summary, "parts": found}, indent=1) + "\n")
-    _write(out / "REPORT.md", "\n".join(_report(out, machine, parts, outcomes, dry)) + "\n")
+    write_whole(out / "summary.json", json.dumps(summary, indent=2) + "\n")
+    write_whole(out / "all.json", json.dumps({"summary": summary, "parts": found}, indent=1) + "\n")
+    write_whole(out / "REPORT.md", "\n".join(_report(out, machine, parts, outcomes, dry)) + "\n")
     with zipfile.ZipFile(out / "plots.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for path in _plots(out):
             archive.write(path, path.relative_to(out))
@@ -152,10 +153,3 @@ def _plots(out: Path) -> list[Path]:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|")
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all: what is there may be fetched at any time."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

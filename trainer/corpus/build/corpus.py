@@ -1,7 +1,6 @@
 """Build a corpus: read, judge, deduplicate, tokenize, write shards; stop anywhere, continue."""
 
 import logging
-import os
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +17,6 @@ from rich.progress import (
 from trainer.corpus.build.plan import Plan, make_plan
 from trainer.corpus.build.provenance import corpus_inputs, corpus_key, corpus_settings, input_files
 from trainer.corpus.build.unfinished import (
-    build_lock,
     existing_corpus,
     is_taken,
     is_whole,
@@ -28,6 +26,7 @@ from trainer.corpus.build.unfinished import (
 from trainer.data.manifest import Manifest, load_manifest
 from trainer.data.tokenizer import load_tokenizer
 from trainer.errors import DataError, RecipeError
+from trainer.files import build_lock, cache_folder
 from trainer.recipe import CorpusSection, Recipe
 
 log = logging.getLogger(__name__)
@@ -66,9 +65,8 @@ def corpus_folder(section: CorpusSection, tokenizer: str | None = None) -> Path:
     """
     if section.path is not None:
         return Path(section.path).expanduser()
-    cache = Path(os.environ.get("LYCEUM_CACHE") or "~/.cache/lyceum").expanduser()
     fingerprint = load_tokenizer(tokenizer).fingerprint if tokenizer else None
-    return cache / "corpora" / corpus_key(section, fingerprint)
+    return cache_folder("corpora") / corpus_key(section, fingerprint)
 
 
 def build_corpus(

@@ -20,8 +20,8 @@ from loguru import logger
 
 from trainer.corpus.build.chain import StageOfBuild, stages
 from trainer.corpus.build.plan import FAILED, Plan
-from trainer.data.writing import write_whole
 from trainer.errors import ClusterError, LyceumError, error_of
+from trainer.files import write_whole
 
 
 class LocalExecutor(LocalPipelineExecutor):

@@ -21,8 +21,8 @@ from trainer.data.manifest import (
     write_manifest,
 )
 from trainer.data.tokenizer import MAIN_FILE, Tokenizer, load_tokenizer, train_tokenizer
-from trainer.data.writing import write_whole
 from trainer.errors import DataError
+from trainer.files import write_whole
 
 TOKENIZER = "tokenizer"
 SPLITS = ("train", "validation")

@@ -15,7 +15,7 @@ from trainer.corpus.reading.read import read_file
 from trainer.corpus.reading.record import ReadOptions
 from trainer.data.docstrings import read_docstrings
 from trainer.data.packages import SourceFile
-from trainer.data.writing import write_whole
+from trainer.files import write_whole
 from trainer.recipe import CorpusSection
 
 TASKS = "tasks.json"

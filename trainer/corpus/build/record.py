@@ -4,13 +4,12 @@ dropped or changed.
 
 import hashlib
 import json
-import os
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
 from trainer.corpus.rules.rule import Finding
-from trainer.data.writing import write_whole
+from trainer.files import WholeFile, write_whole
 
 AUDIT = "audit"
 COUNTS = "counts"
@@ -38,12 +37,14 @@ class Record:
         self._folder, self._stage = Path(folder), stage
         self._rows: list[tuple[Any, ...]] = []
         self._writer: Any = None
-        self._path = self._temporary = Path()
+        self._audit: WholeFile | None = None
         self.begin(0)
 
     def begin(self, rank: int) -> None:
         """Start anew for a task; what an earlier, stopped attempt left is written over."""
-        self._rank = rank
+        if self._audit is not None:
+            self._audit.discard()
+        self._rank, self._audit = rank, None
         self.funnel: dict[str, list[int]] = {}
         self.controls: Counter[tuple[str, str, str, str]] = Counter()
         self.seconds: defaultdict[str, float] = defaultdict(float)
@@ -101,9 +102,10 @@ class Record:
     def finish(self) -> None:
         """Put the audit and then the counts on disk, each whole or not at all."""
         self._flush()
-        if self._writer is not None:
+        if self._audit is not None:
             self._writer.close()
-            self._temporary.replace(self._path)
+            self._audit.commit()
+            self._audit = None
         content = {
             "funnel": self.funnel,
             "controls": [[*key, count] for key, count in sorted(self.controls.items())],
@@ -127,9 +129,8 @@ class Record:
         if self._writer is None:
             folder = self._folder / AUDIT
             folder.mkdir(exist_ok=True)
-            self._path = folder / f"part-{self._stage}-{self._rank:05d}.parquet"
-            self._temporary = self._path.with_name(f"{self._path.name}.{os.getpid()}.tmp")
-            self._writer = pq.ParquetWriter(self._temporary, schema, compression="zstd")
+            self._audit = WholeFile(folder / f"part-{self._stage}-{self._rank:05d}.parquet")
+            self._writer = pq.ParquetWriter(self._audit.file, schema, compression="zstd")
         columns = zip(*self._rows, strict=True)
         arrays = [
             pa.array(column, kind) for column, kind in zip(columns, kinds.values(), strict=True)

@@ -1,7 +1,6 @@
 """Documents between two stages of a build: JSON lines on disk, a file a task, read by position."""
 
 import json
-import os
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +8,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
+
+from trainer.files import WholeFile, whole_file
 
 
 class Staged(NamedTuple):
@@ -38,35 +39,26 @@ class LineWriter:
     """
 
     def __init__(self, path: Path):
-        self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        self._file = self._temporary.open("wb")
+        self._whole = WholeFile(path)
         self.offsets = array("q", [0])
 
     def write(self, line: bytes) -> None:
         """Append a line."""
-        self._file.write(line)
+        self._whole.file.write(line)
         self.offsets.append(self.offsets[-1] + len(line))
 
     def close(self) -> None:
         """Put it on disk, under its name, with the offsets beside it."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        save_array(offsets_path(self._path), np.frombuffer(self.offsets, dtype=np.int64))
-        self._temporary.replace(self._path)
+        save_array(offsets_path(self._whole.path), np.frombuffer(self.offsets, dtype=np.int64))
+        self._whole.commit()
 
 
 def save_array(path: Path, array: np.ndarray) -> None:
     """An array into a file that appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
+    with whole_file(path) as file:
         np.save(file, array, allow_pickle=False)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 @contextmanager
@@ -76,14 +68,10 @@ def growing_array(path: Path, dtype: str, shape: tuple[int, ...]) -> Iterator[Bi
     load_array reads it; it appears whole or not at all.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
+    with whole_file(path) as file:
         about = {"descr": dtype, "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, about)
         yield file
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def load_array(path: Path, mapped: bool = False) -> np.ndarray:

@@ -14,8 +14,8 @@ from datatrove.pipeline.base import PipelineStep
 from trainer.corpus.build.plan import FAILED, Plan
 from trainer.corpus.build.record import Record
 from trainer.corpus.build.staged import Staged
-from trainer.data.writing import write_whole
 from trainer.errors import LyceumError, note_of
+from trainer.files import write_whole
 
 Documents = Iterator[Document]
 

@@ -2,19 +2,15 @@
 continued.
 """
 
-import fcntl
 import json
 import logging
-import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from trainer.data.manifest import MANIFEST_NAME, Manifest, load_manifest
-from trainer.data.writing import write_whole
 from trainer.errors import DataError
+from trainer.files import TEMPORARY_SUFFIX, sync_folder, write_whole
 
 log = logging.getLogger(__name__)
 
@@ -36,22 +32,6 @@ SCAFFOLD = (
     STATE,
 )
 """What only the build itself needs."""
-
-
-@contextmanager
-def build_lock(out: Path) -> Iterator[None]:
-    """Hold the lock of the corpus `out`; a second process waits here. A killed process loses it."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    file = os.open(out.parent / f".{out.name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.info("another process builds %s: waiting for it", out)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(file)
 
 
 def is_taken(out: Path) -> bool:
@@ -92,7 +72,7 @@ def open_partial(
     """
     partial = out.with_name(out.name + ".partial")
     if partial.is_dir():
-        content = [path for path in partial.iterdir() if path.suffix != ".tmp"]
+        content = [path for path in partial.iterdir() if path.suffix != TEMPORARY_SUFFIX]
         if content and _is_this_build(partial, key, settings, inputs):
             return partial, True
         if content and not any((partial / name).is_file() for name in (STATE, MANIFEST_NAME)):
@@ -114,7 +94,10 @@ def publish(partial: Path, out: Path) -> None:
     The manifest is there already, so that a build killed among these lines has only this left to
     do.
     """
-    for leftover in (*partial.rglob("*.tmp"), *(partial / name for name in SCAFFOLD)):
+    for leftover in (
+        *partial.rglob(f"*{TEMPORARY_SUFFIX}"),
+        *(partial / name for name in SCAFFOLD),
+    ):
         if leftover.is_dir():
             shutil.rmtree(leftover)
         else:
@@ -125,11 +108,7 @@ def publish(partial: Path, out: Path) -> None:
     if out.is_dir():
         out.rmdir()
     partial.rename(out)
-    directory = os.open(out.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    sync_folder(out.parent)
 
 
 def _is_this_build(

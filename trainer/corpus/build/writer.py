@@ -3,7 +3,6 @@ stopped write continues.
 """
 
 import json
-import os
 import struct
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +18,7 @@ from trainer.data.manifest import Shard, token_dtype_for
 from trainer.data.shards import seal_shard
 from trainer.data.tar import PlainTarWriter
 from trainer.data.tokenizer import Tokenizer
+from trainer.files import whole_file
 
 ENCODED_AT_ONCE = 256
 ENCODED_AHEAD = 2
@@ -165,8 +165,7 @@ def _write_shard(
     token_dtype: str,
 ) -> None:
     limit = shard_tokens * np.dtype(token_dtype).itemsize
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
+    with whole_file(path) as file:
         tar = PlainTarWriter(file, OWNER)
         size = 0
         sample: Sample | None = first
@@ -176,6 +175,3 @@ def _write_shard(
             size += len(sample.tokens)
             sample = next(rest, None) if size < limit else None
         tar.close()
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

@@ -10,6 +10,7 @@ from trainer.corpus.inspect.funnel_plots import write_plots
 from trainer.corpus.rules import controls
 from trainer.data.manifest import Manifest, load_manifest
 from trainer.errors import DataError
+from trainer.files import write_whole
 
 __all__ = ["CARD_NAME", "data_card", "write_card", "write_plots"]
 
@@ -36,10 +37,8 @@ def write_card(folder: str | Path, path: str | Path | None = None) -> Path:
     folder = Path(folder)
     path = folder / CARD_NAME if path is None else Path(path)
     text = data_card(folder, path.parent)
-    temporary = path.with_name(path.name + ".tmp")
     try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+        write_whole(path, text)
     except OSError as error:
         raise DataError(f"cannot write {path}: {error.strerror or error}") from None
     return path

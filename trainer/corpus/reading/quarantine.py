@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from trainer.errors import DataError
+from trainer.files import WholeFile
 
 log = logging.getLogger(__name__)
 
@@ -113,12 +114,12 @@ class Quarantine:
         self.tally = Tally()
         self.rows: list[dict[str, Any]] = []
         self._path = path
-        self._file: IO[bytes] | None = None
+        self._file: WholeFile | None = None
 
     def __enter__(self) -> Self:
         if self._path is not None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._temporary.open("wb")
+            self._file = WholeFile(self._path)
         return self
 
     def __exit__(
@@ -127,14 +128,9 @@ class Quarantine:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._file is None or self._path is None:
-            return
-        self._file.close()
-        self._file = None
-        if kind is None:
-            self._temporary.replace(self._path)
-        else:
-            self._temporary.unlink(missing_ok=True)
+        if self._file is not None:
+            whole, self._file = self._file, None
+            whole.commit() if kind is None else whole.discard()
 
     def set_aside(self, place: Place, reason: str, raw: bytes | Oversize, detail: str) -> None:
         """Count a malformed record and keep a row of it.
@@ -163,14 +159,9 @@ class Quarantine:
         if len(self.rows) < ROWS_KEPT:
             self.rows.append(row)
         if self._file is not None:
-            self._file.write(json.dumps(row).encode() + b"\n")
+            self._file.file.write(json.dumps(row).encode() + b"\n")
 
     def empty_file(self, file: str) -> None:
         """Count a file with nothing in it, and warn."""
         self.tally.empty_files += 1
         log.warning("%s is empty", file)
-
-    @property
-    def _temporary(self) -> Path:
-        assert self._path is not None
-        return self._path.with_name(self._path.name + ".tmp")

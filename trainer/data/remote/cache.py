@@ -18,6 +18,7 @@ from typing import BinaryIO, NamedTuple
 from trainer.data.remote.transfer import Attempts, Wanted, download
 from trainer.data.shards import file_sha256
 from trainer.errors import DataError
+from trainer.files import cache_folder
 from trainer.recipe.data import RemoteSection
 
 log = logging.getLogger(__name__)
@@ -56,11 +57,9 @@ class _Entry(NamedTuple):
     path: Path
 
 
-def cache_folder(remote: RemoteSection) -> Path:
-    """Where fetched shards are kept: `data.remote.cache`, or below LYCEUM_CACHE or ~/.cache."""
-    if remote.cache is not None:
-        return Path(remote.cache).expanduser()
-    return Path(os.environ.get("LYCEUM_CACHE") or "~/.cache/lyceum").expanduser() / "shards"
+def shard_cache(remote: RemoteSection) -> Path:
+    """Where fetched shards are kept: `data.remote.cache`, or the user's cache."""
+    return cache_folder("shards") if remote.cache is None else Path(remote.cache).expanduser()
 
 
 class Cache:
@@ -70,7 +69,7 @@ class Cache:
     """
 
     def __init__(self, remote: RemoteSection):
-        self.folder = cache_folder(remote)
+        self.folder = shard_cache(remote)
         self.limit = int(remote.cache_gib * GIB)
         self._objects, self._incoming = self.folder / "objects", self.folder / "incoming"
 
