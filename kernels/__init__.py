@@ -2,10 +2,10 @@
 
 from kernels.adamw import adamw_step
 from kernels.attention import Visible, attention, attention_with_lse
-from kernels.cross_entropy import cross_entropy
+from kernels.cross_entropy import cross_entropy, cross_entropy_with_nats
 from kernels.glu import geglu, swiglu
 from kernels.grad_norm import clip_coefficient, grad_norm, grad_square_sum
-from kernels.linear_cross_entropy import linear_cross_entropy
+from kernels.linear_cross_entropy import linear_cross_entropy, linear_cross_entropy_with_nats
 from kernels.norm import add_layer_norm, add_rms_norm, layer_norm, rms_norm
 from kernels.rope import rope, rope_frequencies, rope_table
 
@@ -18,11 +18,13 @@ __all__ = [
     "attention_with_lse",
     "clip_coefficient",
     "cross_entropy",
+    "cross_entropy_with_nats",
     "geglu",
     "grad_norm",
     "grad_square_sum",
     "layer_norm",
     "linear_cross_entropy",
+    "linear_cross_entropy_with_nats",
     "rms_norm",
     "rope",
     "rope_frequencies",

@@ -20,8 +20,6 @@ from kernels.launch import launch
 from kernels.tensor_list import CHUNK, Chunks, TensorPlans, addresses, locate
 from kernels.tiles import tile
 
-# --- Reference ---------------------------------------------------------------------------------
-
 
 def reference(
     parameters: Sequence[Tensor],
@@ -33,7 +31,10 @@ def reference(
     clip_coefficient: Tensor | None,
     skip: Tensor | None,
 ) -> None:
-    """`adamw_step` in PyTorch, bitwise as torch.optim.AdamW; waits for the device's numbers."""
+    """`adamw_step` in PyTorch, bitwise as torch.optim.AdamW; waits for the device's numbers.
+
+    The i-th tensors of all lists have one shape; `clip_coefficient` and `skip`: [] or none.
+    """
     if skip is not None and skip.item() != 0:
         return
     factor = 1.0 if clip_coefficient is None else clip_coefficient.item()
@@ -77,9 +78,6 @@ class Scalars(NamedTuple):
             root_correction=(1.0 - betas[1] ** step) ** 0.5,
             eps=eps,
         )
-
-
-# --- Kernels -----------------------------------------------------------------------------------
 
 
 @triton.jit
@@ -190,9 +188,6 @@ def _adamw(
             )
 
 
-# --- Launchers ---------------------------------------------------------------------------------
-
-
 def _launch(
     types: tuple[torch.dtype, torch.dtype],
     table: Tensor,
@@ -222,8 +217,6 @@ def _launch(
         **tile("adamw.adamw", CHUNK, table.device),
     )
 
-
-# --- Custom operators --------------------------------------------------------------------------
 
 _MUTATED = ("parameters", "exp_avg", "exp_avg_sq", "masters")
 
@@ -266,9 +259,6 @@ def _(
     corrections: Tensor | None,
 ) -> None:
     return None
-
-
-# --- Public functions --------------------------------------------------------------------------
 
 
 @torch.no_grad()

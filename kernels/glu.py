@@ -19,11 +19,9 @@ from kernels.tiles import tile
 Activation = Literal["silu", "gelu", "gelu_tanh"]
 ACTIVATIONS: tuple[Activation, ...] = ("silu", "gelu", "gelu_tanh")
 
-# --- Reference ---------------------------------------------------------------------------------
-
 
 def reference(gate_up: Tensor, activation: Activation = "silu") -> Tensor:
-    """The gated unit in PyTorch: in fp32 (fp64 for fp64), rounded once."""
+    """[..., 2 * ffn] -> [..., ffn] in PyTorch: in fp32 (fp64 for fp64), rounded once."""
     gate, up = gate_up.chunk(2, dim=-1)
     if gate_up.dtype == torch.bfloat16:
         gate, up = gate.float(), up.float()
@@ -33,9 +31,6 @@ def reference(gate_up: Tensor, activation: Activation = "silu") -> Tensor:
         approximate = "tanh" if activation == "gelu_tanh" else "none"
         active = torch.nn.functional.gelu(gate, approximate=approximate)
     return (active * up).to(gate_up.dtype)
-
-
-# --- Kernels -----------------------------------------------------------------------------------
 
 
 @triton.jit
@@ -116,9 +111,6 @@ def _backward(
     tl.store(target + ffn, (upstream * active).to(dgate_up.dtype.element_ty), mask=inside)
 
 
-# --- Launchers ---------------------------------------------------------------------------------
-
-
 def _launch_forward(gate_up: Tensor, activation: str) -> Tensor:
     """[rows, 2 * ffn] -> [rows, ffn]."""
     rows, ffn = gate_up.shape[0], gate_up.shape[1] // 2
@@ -151,9 +143,6 @@ def _launch_backward(dy: Tensor, gate_up: Tensor, activation: str) -> Tensor:
 
 def _grid(rows: int, ffn: int, chosen: dict[str, int]) -> tuple[int]:
     return (triton.cdiv(rows, chosen["ROWS"]) * triton.cdiv(ffn, chosen["BLOCK"]),)
-
-
-# --- Custom operators --------------------------------------------------------------------------
 
 
 @torch.library.custom_op("lyceum::glu", mutates_args=())
@@ -189,9 +178,6 @@ def _differentiate(ctx: Any, dy: Tensor) -> tuple[Tensor, None]:
 _glu.register_autograd(_differentiate, setup_context=_setup)
 
 
-# --- Public functions --------------------------------------------------------------------------
-
-
 def swiglu(gate_up: Tensor) -> Tensor:
     """silu(gate) * up.
 
@@ -205,7 +191,7 @@ def swiglu(gate_up: Tensor) -> Tensor:
 def geglu(gate_up: Tensor, approximate: bool = True) -> Tensor:
     """gelu(gate) * up; `approximate` is the tanh form (Hendrycks & Gimpel 2016), else by erf.
 
-    `gate_up` and the result as in `swiglu`.
+    `gate_up`: [..., 2 * ffn], and the result, [..., ffn], as in `swiglu`.
     """
     return _gated(gate_up, "gelu_tanh" if approximate else "gelu")
 

@@ -20,19 +20,14 @@ from kernels.tiles import tile
 
 TYPES = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16}
 
-# --- Reference ---------------------------------------------------------------------------------
-
 
 def reference(gradients: Sequence[Tensor]) -> Tensor:
-    """`grad_square_sum` in PyTorch."""
+    """`grad_square_sum` in PyTorch: fp64 [], of tensors of any shape and floating dtype."""
     narrow = [x for x in gradients if x.dtype != torch.float64]
     norms = [torch.linalg.vector_norm(x) for x in gradients if x.dtype == torch.float64]
     if narrow:
         norms += torch._foreach_norm(narrow, 2, dtype=torch.float32)
     return torch.stack([norm.double() for norm in norms]).square().sum()
-
-
-# --- Kernels -----------------------------------------------------------------------------------
 
 
 @triton.jit
@@ -66,9 +61,6 @@ def _square_sum(
     tl.store(partial + tl.program_id(0), tl.sum(total, axis=0))
 
 
-# --- Launchers ---------------------------------------------------------------------------------
-
-
 def _launch(gradients: Sequence[Tensor], table: Tensor, chunks: Chunks) -> Tensor:
     """The chunks' sums, fp32 [chunks]; the gradients have one dtype."""
     count = chunks.owner.numel()
@@ -84,9 +76,6 @@ def _launch(gradients: Sequence[Tensor], table: Tensor, chunks: Chunks) -> Tenso
     return partial
 
 
-# --- Custom operators --------------------------------------------------------------------------
-
-
 @torch.library.custom_op("lyceum::grad_square_sums", mutates_args=())
 def _square_sums(gradients: list[Tensor], owner: Tensor, first: Tensor, sizes: Tensor) -> Tensor:
     return _launch(gradients, addresses([gradients])[0], Chunks(owner, first, sizes))
@@ -95,9 +84,6 @@ def _square_sums(gradients: list[Tensor], owner: Tensor, first: Tensor, sizes: T
 @_square_sums.register_fake
 def _(gradients: list[Tensor], owner: Tensor, first: Tensor, sizes: Tensor) -> Tensor:
     return owner.new_empty(owner.shape, dtype=torch.float32)
-
-
-# --- Public functions --------------------------------------------------------------------------
 
 
 @torch.no_grad()

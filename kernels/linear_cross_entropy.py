@@ -35,8 +35,6 @@ _ALIGNMENT = 64
 _MIXED = "dtype_out" in torch.ops.aten.addmm.overloads()
 """Whether torch can add a product of bf16 matrices to an fp32 one, on a GPU."""
 
-# --- Chunks ------------------------------------------------------------------------------------
-
 
 def _chunks(hidden: Tensor, weight: Tensor, chunk: int) -> Iterator[tuple[slice, Tensor]]:
     """(a chunk's rows, their logits), one after the other in the same memory."""
@@ -51,6 +49,7 @@ def _chunks(hidden: Tensor, weight: Tensor, chunk: int) -> Iterator[tuple[slice,
 
 
 def _losses(logits: Tensor, labels: Tensor, terms: Terms) -> tuple[Tensor, Tensor]:
+    """As `operator.token_losses`."""
     if use_triton(logits):
         return token_losses(logits, labels, terms)
     return reference_losses(logits, labels, terms)
@@ -66,13 +65,15 @@ def _gradient(
         logits.copy_(reference_gradient(upstream, logits, labels, statistics, terms))
 
 
-def _losses_and_gradient(logits: Tensor, labels: Tensor, hoped: Tensor, terms: Terms) -> Tensor:
-    """Losses; the logits become their gradient, for the upstream gradient `hoped`."""
+def _losses_and_gradient(
+    logits: Tensor, labels: Tensor, hoped: Tensor, terms: Terms
+) -> tuple[Tensor, Tensor]:
+    """As `_losses`; the logits become their gradient, for the upstream gradient `hoped`."""
     if use_triton(logits) and not terms.group:
-        return launch_forward(logits, labels, terms, hoped)[0]
+        return launch_forward(logits, labels, terms, hoped)
     losses, statistics = _losses(logits, labels, terms)
     _gradient(hoped, logits, labels, statistics, terms)
-    return losses
+    return losses, statistics
 
 
 class _Gradients:
@@ -87,7 +88,7 @@ class _Gradients:
             self.of_weight = make(weight.shape, dtype=torch.float32, device=weight.device)
 
     def add(self, part: slice, gradient: Tensor) -> None:
-        """Take in a chunk's `gradient`, that of its logits."""
+        """Take in the `gradient` of a chunk's logits, [the part's rows, vocab / ranks]."""
         if self.of_hidden.numel():
             torch.mm(gradient, self.weight, out=self.of_hidden[part])
         if self.of_weight.numel():
@@ -108,9 +109,6 @@ class _Gradients:
         return self.of_hidden, self.of_weight if kept else self.of_weight.to(self.weight.dtype)
 
 
-# --- Custom operators --------------------------------------------------------------------------
-
-
 @torch.library.custom_op("lyceum::linear_cross_entropy", mutates_args=())
 def _linear_cross_entropy(
     hidden: Tensor,
@@ -123,8 +121,7 @@ def _linear_cross_entropy(
     chunk: int,
 ) -> tuple[Tensor, Tensor]:
     terms = Terms(group, ignore_index, label_smoothing, z_loss)
-    losses = hidden.new_empty(hidden.shape[0], dtype=torch.float32)
-    statistics = losses.new_empty((2, hidden.shape[0]))
+    losses, statistics = _empty_losses(hidden, terms)
     for part, logits in _chunks(hidden, weight, chunk):
         losses[part], statistics[:, part] = _losses(logits, labels[part], terms)
     return losses, statistics
@@ -141,8 +138,12 @@ def _(
     z_loss: float,
     chunk: int,
 ) -> tuple[Tensor, Tensor]:
+    return _empty_losses(hidden, Terms(group, ignore_index, label_smoothing, z_loss))
+
+
+def _empty_losses(hidden: Tensor, terms: Terms) -> tuple[Tensor, Tensor]:
     losses = hidden.new_empty(hidden.shape[0], dtype=torch.float32)
-    return losses, losses.new_empty((2, hidden.shape[0]))
+    return losses, losses.new_empty((terms.statistics, hidden.shape[0]))
 
 
 @torch.library.custom_op("lyceum::linear_cross_entropy_backward", mutates_args=())
@@ -204,14 +205,21 @@ def _linear_cross_entropy_summed(
     of_weight: bool,
     wide: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(the losses' sum, dhidden, dweight), both for the upstream gradient `hoped`."""
+    """(the losses' sum, dhidden, dweight), both gradients for the upstream gradient `hoped`.
+
+    The sum is fp32 []; where the loss is not plain, [2]: it, and that of the plain cross entropy.
+    """
     terms = Terms(group, ignore_index, label_smoothing, z_loss)
-    losses = hidden.new_empty(hidden.shape[0], dtype=torch.float32)
+    losses, statistics = _empty_losses(hidden, terms)
     gradients = _Gradients(hidden, weight, of_hidden, of_weight)
     for part, logits in _chunks(hidden, weight, chunk):
-        losses[part] = _losses_and_gradient(logits, labels[part], hoped, terms)
+        losses[part], found = _losses_and_gradient(logits, labels[part], hoped, terms)
+        statistics[2:, part] = found[2:]
         gradients.add(part, logits)
-    return losses.sum(), *gradients.result(wide)
+    total = losses.sum()
+    if not terms.plain:
+        total = torch.stack((total, statistics[2].sum()))
+    return total, *gradients.result(wide)
 
 
 @_linear_cross_entropy_summed.register_fake
@@ -229,31 +237,36 @@ def _(
     of_weight: bool,
     wide: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    total = hidden.new_empty((), dtype=torch.float32)
+    plain = Terms(group, ignore_index, label_smoothing, z_loss).plain
+    total = hidden.new_empty(() if plain else (2,), dtype=torch.float32)
     return total, *_Gradients(hidden, weight, of_hidden, of_weight).result(wide)
 
-
-# --- Autograd ----------------------------------------------------------------------------------
 
 _NOTHING = (None,) * 7
 """The gradients of what follows hidden states and weight."""
 
 
 class _PerToken(torch.autograd.Function):
-    """Losses of tokens; the backward pass makes the logits again."""
+    """Losses and plain cross entropy a token; the backward pass makes the logits again."""
 
     @staticmethod
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor, wide: bool, *terms: Any
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         losses, statistics = _linear_cross_entropy(hidden, weight, labels, *terms)
         ctx.save_for_backward(hidden, weight, labels, statistics)
         ctx.terms, ctx.wide = terms, wide
-        return losses
+        nats = losses.new_empty(0) if statistics.shape[0] == 2 else statistics[2].clone()
+        _has_no_gradient(ctx, nats)
+        return losses, nats
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any, upstream: Tensor | None, _nats: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        if upstream is None:
+            return None, None, *_NOTHING
         wanted = ctx.needs_input_grad[:2]
         gradients = _linear_cross_entropy_backward(
             upstream, *ctx.saved_tensors, *ctx.terms, *wanted, ctx.wide
@@ -261,8 +274,14 @@ class _PerToken(torch.autograd.Function):
         return *_wanted(gradients, wanted), *_NOTHING
 
 
+def _has_no_gradient(ctx: Any, nats: Tensor) -> None:
+    """Of a function's two results: the second one."""
+    ctx.mark_non_differentiable(nats)
+    ctx.set_materialize_grads(False)
+
+
 class _Summed(torch.autograd.Function):
-    """The losses' sum; both gradients are made in the forward pass."""
+    """Sums of losses and plain cross entropy; both gradients are made in the forward pass."""
 
     @staticmethod
     def forward(
@@ -273,17 +292,25 @@ class _Summed(torch.autograd.Function):
         hoped: Tensor,
         wide: bool,
         *terms: Any,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         wanted = ctx.needs_input_grad[:2]
         total, *gradients = _linear_cross_entropy_summed(
             hidden, weight, labels, hoped, *terms, *wanted, wide
         )
         ctx.save_for_backward(*gradients, hoped)
-        return total
+        nats = total.new_empty(0)
+        if total.dim():
+            total, nats = total[0].clone(), total[1].clone()
+        _has_no_gradient(ctx, nats)
+        return total, nats
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any, upstream: Tensor | None, _nats: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        if upstream is None:
+            return None, None, None, *_NOTHING
         *saved, hoped = ctx.saved_tensors
         wanted = ctx.needs_input_grad[:2]
         gradients = _wanted([one.detach() for one in saved], wanted)
@@ -306,9 +333,6 @@ def _corrected(gradient: Tensor, upstream: Tensor, hoped: Tensor) -> None:
         rescale_(gradient, upstream, hoped)
     else:
         gradient.mul_(torch.where(upstream == hoped, 1.0, upstream / hoped))
-
-
-# --- Public function ---------------------------------------------------------------------------
 
 
 def linear_cross_entropy(
@@ -339,24 +363,55 @@ def linear_cross_entropy(
     makes them right, and a second backward pass raises RuntimeError.
     Raises ValueError where an argument is not so.
     """
+    losses, _ = linear_cross_entropy_with_nats(
+        *(hidden, weight, labels, group),
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+        z_loss=z_loss,
+        reduction=reduction,
+        chunk=chunk,
+        expected_gradient=expected_gradient,
+    )
+    return losses
+
+
+def linear_cross_entropy_with_nats(
+    hidden: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    group: dist.ProcessGroup | None = None,
+    *,
+    ignore_index: int = IGNORE,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    reduction: str = "sum",
+    chunk: int | None = None,
+    expected_gradient: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """(`linear_cross_entropy`, the same without label smoothing and z-loss, without gradient).
+
+    Both fp32 of one shape.
+    """
     shared = group_name(group)
     ranks = group.size() if group is not None and shared else 1
     _check(hidden, weight, chunk)
     check_labels(labels, "hidden", hidden, weight.shape[0] * ranks, ignore_index)
     check_terms(label_smoothing, z_loss, reduction, expected_gradient, hidden)
     rows, flat_labels = rows_of(hidden), labels.reshape(-1)
-    terms = (shared, ignore_index, float(label_smoothing), float(z_loss))
+    terms = Terms(shared, ignore_index, float(label_smoothing), float(z_loss))
     chunk = _default_chunk(weight) if chunk is None else chunk
     wide = _wide_gradient(weight)
     differentiated = torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad)
     if reduction == "sum" and differentiated:
         hoped = expected(expected_gradient, hidden)
-        total = _Summed.apply(rows, weight, flat_labels, hoped, wide, *terms, chunk)
-        assert isinstance(total, Tensor)
-        return total
-    losses = _PerToken.apply(rows, weight, flat_labels, wide, *terms, chunk)
-    assert isinstance(losses, Tensor)
-    return losses.sum() if reduction == "sum" else losses.view(labels.shape)
+        total, nats = _Summed.apply(rows, weight, flat_labels, hoped, wide, *terms, chunk)
+        return total, total.detach() if terms.plain else nats
+    losses, nats = _PerToken.apply(rows, weight, flat_labels, wide, *terms, chunk)
+    nats = losses.detach() if terms.plain else nats
+    if reduction == "sum":
+        total = losses.sum()
+        return total, total.detach() if terms.plain else nats.sum()
+    return losses.view(labels.shape), nats.view(labels.shape)
 
 
 def _default_chunk(weight: Tensor) -> int:

@@ -19,13 +19,14 @@ from kernels.language import tl, triton
 from kernels.launch import launch
 from kernels.tiles import tile
 
-# --- Reference ---------------------------------------------------------------------------------
-
 
 def reference(
     query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, interleaved: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """`rope` in PyTorch, out of place: fp32 (fp64 for fp64), rounded once."""
+    """`rope` in PyTorch, out of place: fp32 (fp64 for fp64), rounded once.
+
+    Gives [sequence, batch, heads, head_size] each; arguments as in `rope`.
+    """
     if query.dim() == 5:
         query = query.flatten(2, 3)
     return _turned(query, cos, sin, interleaved), _turned(key, cos, sin, interleaved)
@@ -38,9 +39,6 @@ def _turned(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool) -> Tensor:
     first, second = pairs.unbind(-1 if interleaved else -2)
     turned = (first * cos - second * sin, second * cos + first * sin)
     return torch.stack(turned, dim=-1 if interleaved else -2).flatten(-2).to(x.dtype)
-
-
-# --- Kernels -----------------------------------------------------------------------------------
 
 
 @triton.jit
@@ -171,9 +169,6 @@ def _turn(
     )
 
 
-# --- Launchers ---------------------------------------------------------------------------------
-
-
 def _launch(
     query: Tensor,
     key: Tensor,
@@ -219,9 +214,6 @@ def _launch_out_of_place(
     turned_key = torch.empty(key.shape, dtype=key.dtype, device=key.device)
     _launch(query, key, cos, sin, turned_query, turned_key, interleaved, inverse)
     return turned_query, turned_key
-
-
-# --- Custom operators --------------------------------------------------------------------------
 
 
 @torch.library.custom_op("lyceum::rope", mutates_args=())
@@ -291,9 +283,6 @@ def _dense(x: Tensor) -> Tensor:
 
 def _grouped(query: Tensor) -> Tensor:
     return query if query.dim() == 5 else query.unsqueeze(3)
-
-
-# --- Public functions --------------------------------------------------------------------------
 
 
 def rope(

@@ -103,7 +103,7 @@ def addresses(lists: Sequence[Sequence[Tensor]]) -> Tensor:
 
 
 def sent(table: Tensor, device: torch.device) -> Tensor:
-    """A host's tensor on the device, copied without the host waiting."""
+    """A host's tensor, of any shape and dtype, on the device; the host does not wait for it."""
     # The pinned copy is new each time: the allocator keeps it until the device has read it.
     return table.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else table
 

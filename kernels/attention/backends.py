@@ -31,14 +31,17 @@ FLASH = _installed("flash_attn")
 def available(
     query: Tensor, key: Tensor, visible: Visible, deterministic: bool = False
 ) -> list[Backend]:
-    """The back ends that can run this call."""
+    """The back ends that can run this call: `query` and `key` as in `attention`."""
     return [name for name in BACKENDS if not why_not(name, query, key, visible, deterministic)]
 
 
 def why_not(
     backend: Backend, query: Tensor, key: Tensor, visible: Visible, deterministic: bool = False
 ) -> str:
-    """Why the back end cannot run this call, as "it takes ..."; empty where it can."""
+    """Why the back end cannot run this call, as "it takes ..."; empty where it can.
+
+    `query`: [queries, batch, heads, head_size]; `key`: [keys, batch, kv_heads, head_size].
+    """
     head_size = query.shape[3]
     if backend == "triton" and not AVAILABLE:
         return "the package triton is not installed"

@@ -29,7 +29,13 @@ def launch_backward(
     scale: float,
     deterministic: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of query, key and value; `sides`: low, high, first, last."""
+    """The gradients of query, key and value, in their shapes and dtypes, contiguous.
+
+    `query`, `output` and `gradient` (the output's): fp32 or bf16 [queries, batch, heads,
+    head_size]; `key`, `value`: [keys, batch, kv_heads, head_size]; any strides, the last one 1.
+    `lse` and `lse_gradient` (none: nothing depends on it): fp32 [batch, heads, queries].
+    `sides`: low and high int32 [batch, queries], first and last int32 [batch, keys] (Visible).
+    """
     atomic = tile(kernel_name("fused_gradient", query), query.shape[3], query.device)["ATOMIC"]
     whole = (gradient, lse_gradient, query, key, value, output, lse, sides, scale)
     if atomic and not deterministic:
@@ -48,7 +54,7 @@ def launch_split(
     sides: tuple[Tensor, Tensor, Tensor, Tensor],
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Two kernels, bitwise repeatable."""
+    """As `launch_backward`, by two kernels: bitwise repeatable."""
     queries, batch, heads, head_size = query.shape
     keys, _, kv_heads, _ = key.shape
     low, high, _, _ = sides
@@ -103,7 +109,7 @@ def launch_fused(
     sides: tuple[Tensor, Tensor, Tensor, Tensor],
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """One kernel of five products, whose atomic sums come in any order."""
+    """As `launch_backward`, by one kernel of five products, whose atomic sums have no order."""
     queries, batch, heads, head_size = query.shape
     delta = torch.empty(lse.shape, dtype=torch.float32, device=query.device)
     chosen = tile("attention.delta", head_size, query.device)
@@ -144,7 +150,11 @@ def _launch_keys(
     scale: float,
     chosen: dict[str, int],
 ) -> tuple[Tensor, Tensor]:
-    """The gradients of key and value; adds the query's to `query_result`, where there is one."""
+    """The gradients of key and value; adds the query's to `query_result`, where there is one.
+
+    `delta`: fp32 [batch, heads, queries], the row sums of output x gradient less the lse's
+    gradient; `query_result`: fp32, of the query's shape; `chosen`: the kernel's tile.
+    """
     queries, _, heads, head_size = query.shape
     keys, batch, kv_heads, _ = key.shape
     _, _, first, last = sides

@@ -61,6 +61,7 @@ class Choices:
     def choose(self, query: Tensor, key: Tensor, visible: Visible, deterministic: bool) -> Backend:
         """The back end for this call: the class's own, else the fastest by measurement.
 
+        `query`: [queries, batch, heads, head_size]; `key`: [keys, batch, kv_heads, head_size].
         Never measures while something traces or captures (Triton then, where it can), nor where no
         gradient is asked for or a single token is generated (SDPA then, where it needs no mask of
         queries x keys or that is a single row; else Triton).

@@ -19,8 +19,6 @@ LOG2_E = math.log2(math.e)
 RESIDENT = 16 * 2**20
 """Bytes of keys and values that programs running together should share in the L2 cache."""
 
-# --- Kernels -----------------------------------------------------------------------------------
-
 
 @triton.jit
 def _sweep(
@@ -181,9 +179,6 @@ def _forward(
     store_rows(output, output_row, queries - start, total, HEAD, WIDTH, QUERIES)
     natural = (peak + tl.log2(mass)) * 0.6931471805599453  # ln 2
     tl.store(at(lse, slot, queries) + row, natural, mask=row < queries)
-
-
-# --- Launchers ---------------------------------------------------------------------------------
 
 
 def launch_forward(

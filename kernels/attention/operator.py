@@ -8,8 +8,6 @@ from torch import Tensor
 from kernels.attention.backward import launch_backward
 from kernels.attention.forward import launch_forward
 
-# --- Custom operators --------------------------------------------------------------------------
-
 
 @torch.library.custom_op("lyceum::attention", mutates_args=())
 def _attention(
@@ -114,8 +112,6 @@ def _differentiate(
 
 _attention.register_autograd(_differentiate, setup_context=_setup)
 
-# --- Public function ---------------------------------------------------------------------------
-
 
 def triton_attention(
     query: Tensor,
@@ -125,7 +121,12 @@ def triton_attention(
     scale: float,
     deterministic: bool,
 ) -> tuple[Tensor, Tensor]:
-    """(output, lse) as `attention_with_lse`; `sides`: low, high, first, last."""
+    """(output, lse) as `attention_with_lse`, whose arguments are checked by then.
+
+    `query`: fp32 or bf16 [queries, batch, heads, head_size]; `key`, `value`: [keys, batch,
+    kv_heads, head_size]; `sides`: low and high int32 [batch, queries], first and last int32
+    [batch, keys]. Gives [queries, batch, heads, head_size] and fp32 [batch, heads, queries].
+    """
     output: Tensor
     lse: Tensor
     output, lse = _attention(query, key, value, *sides, scale, deterministic)

@@ -11,7 +11,8 @@ def reference(
 ) -> tuple[Tensor, Tensor]:
     """(softmax(scale Q K^T) V, its log-sum-exp), over the keys that each query sees.
 
-    Shapes as in `attention_with_lse`; fp32 inside (fp64 for fp64), rounded once. Memory grows with
+    [queries, batch, heads, head_size] and fp32 [batch, heads, queries] from the tensors of
+    `attention_with_lse`; fp32 inside (fp64 for fp64), rounded once. Memory grows with
     queries x keys.
     """
     queries, batch, heads, head_size = query.shape

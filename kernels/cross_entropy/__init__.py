@@ -20,12 +20,12 @@ from torch import Tensor
 
 from kernels.arguments import check, check_device, check_dtype, check_last_stride, check_shape
 from kernels.cross_entropy import operator
-from kernels.cross_entropy.reference import reference
+from kernels.cross_entropy.reference import reference, reference_with_nats
 from kernels.cross_entropy.terms import IGNORE, Terms, group_name
 from kernels.dispatch import use_triton
 from kernels.rows import rows_of
 
-__all__ = ["IGNORE", "cross_entropy"]
+__all__ = ["IGNORE", "cross_entropy", "cross_entropy_with_nats"]
 
 
 def cross_entropy(
@@ -58,6 +58,48 @@ def cross_entropy(
     what comes, the backward pass is free; where not, one more pass makes it right.
     Raises ValueError where an argument is not so.
     """
+    losses, _ = _losses_and_nats(
+        *(logits, labels, group, ignore_index, label_smoothing, z_loss, reduction, inplace),
+        *(expected_gradient, False),
+    )
+    return losses
+
+
+def cross_entropy_with_nats(
+    logits: Tensor,
+    labels: Tensor,
+    group: dist.ProcessGroup | None = None,
+    *,
+    ignore_index: int = IGNORE,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    reduction: str = "none",
+    inplace: bool = False,
+    expected_gradient: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """(`cross_entropy`, the same without label smoothing and z-loss), both fp32 of one shape.
+
+    The second one has no gradient; it costs a number a row, as both come of the same statistics.
+    """
+    return _losses_and_nats(
+        *(logits, labels, group, ignore_index, label_smoothing, z_loss, reduction, inplace),
+        *(expected_gradient, True),
+    )
+
+
+def _losses_and_nats(
+    logits: Tensor,
+    labels: Tensor,
+    group: dist.ProcessGroup | None,
+    ignore_index: int,
+    label_smoothing: float,
+    z_loss: float,
+    reduction: str,
+    inplace: bool,
+    expected_gradient: Tensor | None,
+    wants_nats: bool,
+) -> tuple[Tensor, Tensor]:
+    """The second result means nothing unless it is wanted."""
     shared = group_name(group)
     vocab = logits.shape[-1:].numel() * (group.size() if group is not None and shared else 1)
     _check(logits, labels, vocab, ignore_index)
@@ -65,23 +107,40 @@ def cross_entropy(
     differentiated = torch.is_grad_enabled() and logits.requires_grad
     if inplace:
         _check_inplace(logits, differentiated)
-    if not use_triton(logits):
-        losses = reference(logits, labels, group, ignore_index, label_smoothing, z_loss)
-        return losses.sum() if reduction == "sum" else losses
     terms = Terms(shared, ignore_index, float(label_smoothing), float(z_loss))
+    if not use_triton(logits):
+        if wants_nats and not terms.plain:
+            both = reference_with_nats(logits, labels, terms)
+        else:
+            losses = reference(logits, labels, group, ignore_index, label_smoothing, z_loss)
+            both = losses, losses.detach()
+        return _reduced(*both, reduction, terms)
     rows, flat_labels = rows_of(logits), labels.reshape(-1)
-    if not (inplace and differentiated):
-        losses = operator.cross_entropy(rows, flat_labels, *terms)[0]
-    elif reduction == "sum" and not shared:
-        hoped = expected(expected_gradient, logits)
-        return operator.cross_entropy_in_place(rows, flat_labels, hoped, terms)
+    if inplace and differentiated:
+        hoped = None
+        if reduction == "sum" and not shared:
+            hoped = expected(expected_gradient, logits)
+        losses, nats = operator.cross_entropy_in_place(rows, flat_labels, hoped, terms)
+        if hoped is not None:
+            return losses, nats
     else:
-        losses = operator.cross_entropy_in_place(rows, flat_labels, None, terms)
-    return losses.sum() if reduction == "sum" else losses.view(labels.shape)
+        losses, statistics = operator.cross_entropy(rows, flat_labels, *terms)
+        nats = losses.detach() if terms.plain else statistics[2]
+    return _reduced(losses.view(labels.shape), nats.view(labels.shape), reduction, terms)
+
+
+def _reduced(losses: Tensor, nats: Tensor, reduction: str, terms: Terms) -> tuple[Tensor, Tensor]:
+    if reduction == "none":
+        return losses, nats
+    total = losses.sum()
+    return total, total.detach() if terms.plain else nats.sum()
 
 
 def expected(expected_gradient: Tensor | None, like: Tensor) -> Tensor:
-    """The upstream gradient that a gradient made early is for; a copy, as callers may reuse it."""
+    """The upstream gradient, fp32 [], that a gradient made early is for; 1 where none is given.
+
+    A copy, as callers may reuse theirs.
+    """
     if expected_gradient is not None:
         return expected_gradient.detach().clone()
     return torch.ones((), dtype=torch.float32, device=like.device)
@@ -90,7 +149,10 @@ def expected(expected_gradient: Tensor | None, like: Tensor) -> Tensor:
 def check_labels(
     labels: Tensor, like_name: str, like: Tensor, vocab: int, ignore_index: int
 ) -> None:
-    """Raise ValueError unless labels are int64 ids or `ignore_index`, one a row of `like`."""
+    """Raise ValueError unless labels, [...], are int64 ids or `ignore_index`.
+
+    `like`: [..., any], a row a label.
+    """
     check_dtype("labels", labels, (torch.int64,))
     shape = like.shape[:-1]
     check_shape("labels", labels, shape, f"that of {like_name} without its last dimension")

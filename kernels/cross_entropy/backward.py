@@ -119,7 +119,11 @@ def launch_backward(
     out: Tensor,
     terms: Terms,
 ) -> None:
-    """The gradient into `out`; `upstream`: [rows], or one number for all of them."""
+    """The gradient into `out`, fp32 or bf16 [rows, vocab], which may be the logits themselves.
+
+    `upstream`: fp32 [rows], or [] for all of them; `logits`: [rows, vocab], or this rank's slice;
+    `labels`: int64 [rows]; `statistics`: fp32 [2 or 3, rows], from the forward pass.
+    """
     rows, width = logits.shape
     launch(
         _backward,
@@ -134,7 +138,10 @@ def launch_backward(
 
 
 def launch_rescale(gradient: Tensor, upstream: Tensor, expected: Tensor) -> None:
-    """The gradient times upstream / expected; few programs, for mostly the two are equal."""
+    """The gradient, [rows, width], times upstream / expected, both fp32 [].
+
+    Few programs, for mostly the two are equal.
+    """
     rows, width = gradient.shape
     chosen = tile("cross_entropy.rescale", width, gradient.device)
     per_processor = chosen.pop("PROGRAMS")

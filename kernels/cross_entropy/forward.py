@@ -22,16 +22,21 @@ def loss_of(
     SMOOTHED: tl.constexpr,
     Z_LOSS: tl.constexpr,
 ):
-    """A row's loss, from its highest logit, log2 of its sum, its label's logit and its total."""
+    """(a row's loss, its plain cross entropy) from its statistics.
+
+    `highest`: its highest logit; `log2_sum`: of the sum of exponentials above that; `target`: its
+    label's logit; `total`: the sum of its logits.
+    """
     # Differences of logits first: they are exact where a logit is large and its loss small.
     log_sum = log2_sum * LN_2
     loss = highest - target
+    nats = loss + log_sum
     if SMOOTHED:
         loss = (1.0 - label_smoothing) * loss + label_smoothing * (highest - total / vocab)
     loss += log_sum
     if Z_LOSS:
         loss += z_loss * (highest + log_sum) * (highest + log_sum)
-    return loss
+    return loss, nats
 
 
 @triton.jit
@@ -66,12 +71,14 @@ def _forward(
     )
     highest = tl.where(wanted, highest, 0.0)
     log2_sum = tl.log2(tl.where(wanted, sums, 1.0))
-    loss = poison + loss_of(
+    loss, nats = loss_of(
         highest, log2_sum, target, total, width, label_smoothing, z_loss, SMOOTHED, Z_LOSS
     )
-    tl.store(losses + index, tl.where(wanted, loss, 0.0))
+    tl.store(losses + index, tl.where(wanted, poison + loss, 0.0))
     tl.store(statistics + index, highest)
     tl.store(statistics + rows + index, log2_sum)
+    if SMOOTHED or Z_LOSS:
+        tl.store(statistics + rows * 2 + index, tl.where(wanted, poison + nats, 0.0))
     if GRADIENT:
         upstream = tl.where(wanted, tl.load(expected) + poison, 0.0)
         write_gradient(
@@ -96,10 +103,14 @@ def _forward(
 def launch_forward(
     logits: Tensor, labels: Tensor, terms: Terms, expected: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """(losses [rows], statistics [2, rows]); with `expected` the logits become the gradient."""
+    """(losses fp32 [rows], statistics fp32 [terms.statistics, rows]).
+
+    `logits`: fp32 or bf16 [rows, vocab]; `labels`: int64 [rows]. With `expected`, an upstream
+    gradient, fp32 [], the logits become the gradient.
+    """
     rows, width = logits.shape
     losses = torch.empty(rows, dtype=torch.float32, device=logits.device)
-    statistics = torch.empty((2, rows), dtype=torch.float32, device=logits.device)
+    statistics = torch.empty((terms.statistics, rows), dtype=torch.float32, device=logits.device)
     launch(
         _forward,
         (rows,),

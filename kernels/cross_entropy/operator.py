@@ -12,7 +12,11 @@ from kernels.cross_entropy.terms import Terms
 
 
 def token_losses(logits: Tensor, labels: Tensor, terms: Terms) -> tuple[Tensor, Tensor]:
-    """(losses [rows], statistics [2, rows]), whether or not ranks share the vocabulary."""
+    """(losses fp32 [rows], statistics fp32 [terms.statistics, rows]).
+
+    `logits`: fp32 or bf16 [rows, vocab], or this rank's slice of the vocabulary; `labels`: int64
+    [rows], ids of the whole one.
+    """
     if terms.group:
         return parallel_losses(logits, labels, terms)
     return launch_forward(logits, labels, terms)
@@ -27,7 +31,7 @@ def cross_entropy(
     label_smoothing: float,
     z_loss: float,
 ) -> tuple[Tensor, Tensor]:
-    """(losses, statistics) of rows, as `token_losses` has them."""
+    """As `token_losses`: losses fp32 [rows], statistics fp32 [Terms.statistics, rows]."""
     return token_losses(logits, labels, Terms(group, ignore_index, label_smoothing, z_loss))
 
 
@@ -40,8 +44,12 @@ def _(
     label_smoothing: float,
     z_loss: float,
 ) -> tuple[Tensor, Tensor]:
+    return _fake_losses(logits, Terms(group, ignore_index, label_smoothing, z_loss))
+
+
+def _fake_losses(logits: Tensor, terms: Terms) -> tuple[Tensor, Tensor]:
     losses = logits.new_empty(logits.shape[0], dtype=torch.float32)
-    return losses, losses.new_empty((2, logits.shape[0]))
+    return losses, losses.new_empty((terms.statistics, logits.shape[0]))
 
 
 @torch.library.custom_op("lyceum::cross_entropy_backward", mutates_args=())
@@ -55,7 +63,10 @@ def cross_entropy_backward(
     label_smoothing: float,
     z_loss: float,
 ) -> Tensor:
-    """The gradient of rows of logits, in a tensor of its own."""
+    """The gradient of logits [rows, vocab], in a tensor of its own of their shape and dtype.
+
+    `upstream`: fp32 [rows]; `statistics`: fp32 [2 or 3, rows], from the forward pass.
+    """
     terms = Terms(group, ignore_index, label_smoothing, z_loss)
     out = torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)
     launch_backward(upstream, logits, labels, statistics, out, terms)
@@ -103,10 +114,13 @@ def cross_entropy_(
     ignore_index: int,
     label_smoothing: float,
     z_loss: float,
-) -> Tensor:
-    """Losses; the logits become their gradient, for the upstream gradient `expected`."""
+) -> tuple[Tensor, Tensor]:
+    """As `token_losses` of the whole vocabulary; the logits become their gradient.
+
+    That is for the upstream gradient `expected`, fp32 [].
+    """
     terms = Terms("", ignore_index, label_smoothing, z_loss)
-    return launch_forward(logits, labels, terms, expected)[0]
+    return launch_forward(logits, labels, terms, expected)
 
 
 @cross_entropy_.register_fake
@@ -117,8 +131,8 @@ def _(
     ignore_index: int,
     label_smoothing: float,
     z_loss: float,
-) -> Tensor:
-    return logits.new_empty(logits.shape[0], dtype=torch.float32)
+) -> tuple[Tensor, Tensor]:
+    return _fake_losses(logits, Terms("", ignore_index, label_smoothing, z_loss))
 
 
 @torch.library.custom_op("lyceum::cross_entropy_backward_", mutates_args=("logits",))
@@ -132,29 +146,38 @@ def cross_entropy_backward_(
     label_smoothing: float,
     z_loss: float,
 ) -> None:
-    """The logits become their gradient."""
+    """The logits [rows, vocab] become their gradient; arguments as `cross_entropy_backward`."""
     terms = Terms(group, ignore_index, label_smoothing, z_loss)
     launch_backward(upstream, logits, labels, statistics, logits, terms)
 
 
 @torch.library.custom_op("lyceum::rescale_", mutates_args=("gradient",))
 def rescale_(gradient: Tensor, upstream: Tensor, expected: Tensor) -> None:
-    """The gradient times upstream / expected; untouched where the two are equal."""
+    """The gradient [rows, width] times upstream / expected; untouched where the two are equal.
+
+    `upstream`, `expected`: fp32 [].
+    """
     launch_rescale(gradient, upstream, expected)
 
 
 class _SummedInPlace(torch.autograd.Function):
-    """The sum of the losses; the logits become the gradient in the forward pass."""
+    """Sums of losses and of plain cross entropy; the logits become the gradient in forward."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, labels: Tensor, expected: Tensor, *terms: Any) -> Tensor:
-        losses: Tensor = cross_entropy_(logits, labels, expected, *terms)
+    def forward(
+        ctx: Any, logits: Tensor, labels: Tensor, expected: Tensor, *terms: Any
+    ) -> tuple[Tensor, Tensor]:
+        losses, statistics = cross_entropy_(logits, labels, expected, *terms)
         ctx.save_for_backward(logits, expected)
-        return losses.sum()
+        return losses.sum(), _nats(ctx, statistics, summed=True)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any, upstream: Tensor | None, _nats: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        if upstream is None:
+            return (None,) * 6
         saved, expected = ctx.saved_tensors
         gradient = saved.detach()
         rescale_(gradient, upstream, expected)
@@ -162,31 +185,49 @@ class _SummedInPlace(torch.autograd.Function):
 
 
 class _InPlace(torch.autograd.Function):
-    """Losses of tokens; the logits become the gradient in the backward pass."""
+    """Losses and plain cross entropy a token; the logits become the gradient in backward."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, labels: Tensor, *terms: Any) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, labels: Tensor, *terms: Any) -> tuple[Tensor, Tensor]:
         losses, statistics = cross_entropy(logits, labels, *terms)
         ctx.save_for_backward(logits, labels, statistics)
         ctx.terms = terms
-        return losses
+        return losses, _nats(ctx, statistics, summed=False)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any, upstream: Tensor | None, _nats: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        if upstream is None:
+            return (None,) * 6
         saved, labels, statistics = ctx.saved_tensors
         gradient = saved.detach()
         cross_entropy_backward_(upstream, gradient, labels, statistics, *ctx.terms)
         return gradient, None, None, None, None, None
 
 
+def _nats(ctx: Any, statistics: Tensor, summed: bool) -> Tensor:
+    """The plain cross entropy that a function's second result is, or nothing, fp32 [0]."""
+    if statistics.shape[0] == 2:
+        nats = statistics.new_empty(0)
+    else:
+        nats = statistics[2].sum() if summed else statistics[2].clone()
+    ctx.mark_non_differentiable(nats)
+    ctx.set_materialize_grads(False)
+    return nats
+
+
 def cross_entropy_in_place(
     logits: Tensor, labels: Tensor, expected: Tensor | None, terms: Terms
-) -> Tensor:
-    """Losses, whose backward pass makes the logits their gradient; with `expected` their sum."""
+) -> tuple[Tensor, Tensor]:
+    """(losses, plain cross entropy), fp32 [rows]; with `expected`, fp32 [], their sums [].
+
+    `logits`: fp32 or bf16 [rows, vocab], which the backward pass (with `expected` the forward
+    pass) makes their gradient; `labels`: int64 [rows].
+    """
     if expected is None:
-        result = _InPlace.apply(logits, labels, *terms)
+        losses, nats = _InPlace.apply(logits, labels, *terms)
     else:
-        result = _SummedInPlace.apply(logits, labels, expected, *terms[1:])
-    assert isinstance(result, Tensor)
-    return result
+        losses, nats = _SummedInPlace.apply(logits, labels, expected, *terms[1:])
+    return losses, losses.detach() if terms.plain else nats

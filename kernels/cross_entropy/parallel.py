@@ -82,17 +82,24 @@ def _combine(
     unknown = (label < 0) | (label >= vocab)
     highest = tl.where(wanted, highest, 0.0)
     log2_sum = tl.log2(tl.where(wanted, sums, 1.0))
-    loss = loss_of(
+    loss, nats = loss_of(
         highest, log2_sum, target, total, vocab, label_smoothing, z_loss, SMOOTHED, Z_LOSS
     )
     loss = tl.where(unknown, float("nan"), loss)
     tl.store(losses + index, tl.where(wanted, loss, 0.0), mask=inside)
     tl.store(statistics + index, highest, mask=inside)
     tl.store(statistics + rows + index, log2_sum, mask=inside)
+    if SMOOTHED or Z_LOSS:
+        nats = tl.where(unknown, float("nan"), nats)
+        tl.store(statistics + rows * 2 + index, tl.where(wanted, nats, 0.0), mask=inside)
 
 
 def launch_partial(logits: Tensor, labels: Tensor, terms: Terms) -> Tensor:
-    """[4, rows]: maximum, sum of exponentials, the label's logit, sum of logits."""
+    """What this rank's slice knows, fp32 [4, rows]: maximum, sum of exponentials, the label's
+    logit, sum of logits.
+
+    `logits`: fp32 or bf16 [rows, vocab / ranks]; `labels`: int64 [rows], ids of the whole one.
+    """
     rows, width = logits.shape
     packed = torch.empty((4, rows), dtype=torch.float32, device=logits.device)
     launch(
@@ -110,10 +117,14 @@ def launch_partial(logits: Tensor, labels: Tensor, terms: Terms) -> Tensor:
 def launch_combine(
     gathered: Tensor, labels: Tensor, terms: Terms, vocab: int
 ) -> tuple[Tensor, Tensor]:
-    """(losses, statistics) from [ranks, 4, rows]."""
+    """(losses fp32 [rows], statistics fp32 [terms.statistics, rows]).
+
+    `gathered`: fp32 [ranks, 4, rows], what each rank's `launch_partial` gave; `labels`: int64
+    [rows]; `vocab`: of all ranks together.
+    """
     ranks, _, rows = gathered.shape
     losses = torch.empty(rows, dtype=torch.float32, device=gathered.device)
-    statistics = torch.empty((2, rows), dtype=torch.float32, device=gathered.device)
+    statistics = torch.empty((terms.statistics, rows), dtype=torch.float32, device=gathered.device)
     chosen = tile("cross_entropy.combine", rows, gathered.device)
     launch(
         _combine,
@@ -128,7 +139,10 @@ def launch_combine(
 
 
 def parallel_losses(logits: Tensor, labels: Tensor, terms: Terms) -> tuple[Tensor, Tensor]:
-    """(losses, statistics) of the whole vocabulary, equal on all ranks to the last bit."""
+    """As `launch_forward`, of the whole vocabulary: equal on all ranks to the last bit.
+
+    `logits`: fp32 or bf16 [rows, vocab / ranks], this rank's slice.
+    """
     packed = launch_partial(logits, labels, terms)
     _, vocab = slice_of(terms, logits.shape[1])
     return launch_combine(gather(packed, terms), labels, terms, vocab)

@@ -21,12 +21,10 @@ def reference(
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
 ) -> Tensor:
-    """`cross_entropy` with reduction "none"."""
+    """`cross_entropy` with reduction "none": fp32 [...] from logits [..., vocab / ranks]."""
     terms = Terms(group_name(group), ignore_index, label_smoothing, z_loss)
     if terms.group:
-        losses = _VocabularyParallel.apply(logits, labels, terms)
-        assert isinstance(losses, Tensor)
-        return losses
+        return reference_with_nats(logits, labels, terms)[0]
     wide = _wide(logits)
     losses = torch.nn.functional.cross_entropy(
         wide.reshape(-1, wide.shape[-1]),
@@ -41,8 +39,17 @@ def reference(
     return losses
 
 
+def reference_with_nats(logits: Tensor, labels: Tensor, terms: Terms) -> tuple[Tensor, Tensor]:
+    """`cross_entropy_with_nats` with reduction "none": both fp32 [...]."""
+    losses, nats = _Analytic.apply(logits, labels, terms)
+    return losses, losses.detach() if terms.plain else nats
+
+
 def reference_losses(logits: Tensor, labels: Tensor, terms: Terms) -> tuple[Tensor, Tensor]:
-    """(losses [...], statistics [2, ...]: the highest logit and log2 of the sum, as kernels do)."""
+    """(losses fp32 [...], statistics fp32 [terms.statistics, ...]), as the kernels' forward.
+
+    `logits`: [..., vocab / ranks], this rank's slice; `labels`: int64 [...].
+    """
     width = logits.shape[-1]
     first, vocab = slice_of(terms, width)
     wide = _wide(logits)
@@ -61,6 +68,7 @@ def reference_losses(logits: Tensor, labels: Tensor, terms: Terms) -> tuple[Tens
     log2_sum = sums.log2()
     log_sum = log2_sum * math.log(2.0)
     losses = highest - target
+    nats = losses + log_sum
     if terms.label_smoothing:
         smoothing = terms.label_smoothing
         losses = (1.0 - smoothing) * losses + smoothing * (highest - total / vocab)
@@ -68,14 +76,22 @@ def reference_losses(logits: Tensor, labels: Tensor, terms: Terms) -> tuple[Tens
     if terms.z_loss:
         losses = losses + terms.z_loss * (highest + log_sum).square()
     unknown = (labels < 0) | (labels >= vocab)
-    losses = losses.masked_fill(unknown, math.nan)
-    return losses.masked_fill(ignored, 0.0), torch.stack((highest, log2_sum))
+
+    def known(values: Tensor) -> Tensor:
+        return values.masked_fill(unknown, math.nan).masked_fill(ignored, 0.0)
+
+    statistics = (highest, log2_sum) if terms.plain else (highest, log2_sum, known(nats))
+    return known(losses), torch.stack(statistics)
 
 
 def reference_gradient(
     upstream: Tensor, logits: Tensor, labels: Tensor, statistics: Tensor, terms: Terms
 ) -> Tensor:
-    """The logits' gradient; `upstream` is as the labels, or one number for all of them."""
+    """The logits' gradient, in their shape and dtype.
+
+    `upstream`: fp32, of the labels' shape, or [] for all of them; `statistics` as
+    `reference_losses` gave them.
+    """
     first, vocab = slice_of(terms, logits.shape[-1])
     highest, log_sum = statistics[0], statistics[1] * math.log(2.0)
     exponents = _wide(logits) - highest.unsqueeze(-1)
@@ -92,19 +108,29 @@ def reference_gradient(
     return gradient.masked_fill_(ignored, 0.0).to(logits.dtype)
 
 
-class _VocabularyParallel(torch.autograd.Function):
-    """Each rank has a slice of the vocabulary (Shoeybi et al. 2019, section 3)."""
+class _Analytic(torch.autograd.Function):
+    """(losses, plain cross entropy or nothing), the gradient by its formula.
+
+    Each rank may have a slice of the vocabulary (Shoeybi et al. 2019, section 3).
+    """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, labels: Tensor, terms: Terms) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, labels: Tensor, terms: Terms) -> tuple[Tensor, Tensor]:
         losses, statistics = reference_losses(logits, labels, terms)
+        nats = statistics.new_empty(0) if terms.plain else statistics[2].clone()
         ctx.save_for_backward(logits, labels, statistics)
+        ctx.mark_non_differentiable(nats)
+        ctx.set_materialize_grads(False)
         ctx.terms = terms
-        return losses
+        return losses, nats
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
+    def backward(
+        ctx: Any, upstream: Tensor | None, _nats: Tensor | None
+    ) -> tuple[Tensor | None, None, None]:
+        if upstream is None:
+            return None, None, None
         logits, labels, statistics = ctx.saved_tensors
         gradient = reference_gradient(upstream, logits, labels, statistics, ctx.terms)
         return gradient, None, None

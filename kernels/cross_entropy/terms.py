@@ -18,6 +18,18 @@ class Terms(NamedTuple):
     label_smoothing: float
     z_loss: float
 
+    @property
+    def plain(self) -> bool:
+        """Whether the loss is the plain cross entropy."""
+        return not (self.label_smoothing or self.z_loss)
+
+    @property
+    def statistics(self) -> int:
+        """Numbers a row beside its loss: the highest logit, log2 of the sum of exponentials above
+        it, and where the loss is not `plain`, the plain cross entropy.
+        """
+        return 2 if self.plain else 3
+
 
 def group_name(group: dist.ProcessGroup | None) -> str:
     """What `Terms.group` is for a group, or for none."""

@@ -41,7 +41,7 @@ def add_rms_norm(
 ) -> tuple[Tensor, Tensor]:
     """(rms_norm(x + residual), x + residual), the sum rounded to x's dtype before the norm.
 
-    Shapes as in `rms_norm`; `residual` has x's shape and dtype. Raises ValueError where not.
+    `x` and `residual`: [..., hidden], one dtype; both results too. Else as in `rms_norm`.
     """
     _check(x, residual, weight, None)
     if not use_triton(x):
@@ -77,7 +77,10 @@ def add_layer_norm(
     eps: float = 1e-5,
     zero_centered: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """(layer_norm(x + residual), x + residual), the sum rounded to x's dtype before the norm."""
+    """(layer_norm(x + residual), x + residual), the sum rounded to x's dtype before the norm.
+
+    `x` and `residual`: [..., hidden], one dtype; both results too. Else as in `layer_norm`.
+    """
     _check(x, residual, weight, bias)
     if not use_triton(x):
         total = x + residual

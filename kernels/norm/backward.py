@@ -200,7 +200,11 @@ def launch_backward(
     zero_centered: bool,
     layer: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(dx, dweight, dbias) in the dtypes of x, weight and bias; empty where there is none."""
+    """(dx, dweight, dbias) in the shapes and dtypes of x, weight and bias; [0] where none is.
+
+    `dy`, `dtotal` (the gradient of x + residual, or none) and `x`: [rows, hidden]; `weight`,
+    `bias`: [hidden] or none; `mean` (of LayerNorm) and `rstd`: fp32 [rows].
+    """
     rows, width = x.shape
     dx = torch.empty((rows, width), dtype=x.dtype, device=x.device)
     chosen = tile("norm.backward" if bias is None else "norm.backward_bias", width, x.device)

@@ -20,7 +20,11 @@ def norm(
     zero_centered: bool,
     layer: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(y, x + residual, mean, 1 / deviation) of rows, as `launch_forward` has it."""
+    """(y, x + residual, mean, 1 / deviation) of rows, as `launch_forward` has it.
+
+    `x`, `residual`, y and the sum: [rows, hidden]; `weight`, `bias`: [hidden]; mean and the
+    inverse of the deviation: fp32 [rows]. What there is none of is empty, [0].
+    """
     return launch_forward(x, residual, weight, bias, eps, zero_centered, layer)
 
 
@@ -52,7 +56,10 @@ def norm_backward(
     zero_centered: bool,
     layer: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(dx, dweight, dbias), as `launch_backward` has it."""
+    """(dx, dweight, dbias), as `launch_backward` has it: [rows, hidden], [hidden], [hidden].
+
+    `dy`, `dtotal` (the sum's gradient) and `x`: [rows, hidden]; `mean`, `rstd`: fp32 [rows].
+    """
     return launch_backward(dy, dtotal, x, weight, bias, mean, rstd, zero_centered, layer)
 
 

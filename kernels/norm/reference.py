@@ -7,7 +7,7 @@ from torch import Tensor
 def rms_norm_reference(
     x: Tensor, weight: Tensor | None, eps: float = 1e-5, zero_centered: bool = False
 ) -> Tensor:
-    """`rms_norm`; torch's own operator, which is one on the CPU too."""
+    """`rms_norm`, [..., hidden] -> the same; torch's own operator, one pass on the CPU too."""
     wide = _wide(x)
     factor = _factor(weight, wide, zero_centered)
     return torch.nn.functional.rms_norm(wide, x.shape[-1:], factor, eps).to(x.dtype)
@@ -20,7 +20,7 @@ def layer_norm_reference(
     eps: float = 1e-5,
     zero_centered: bool = False,
 ) -> Tensor:
-    """`layer_norm`; torch's own operator."""
+    """`layer_norm`, [..., hidden] -> the same; torch's own operator."""
     wide = _wide(x)
     factor = _factor(weight, wide, zero_centered)
     shift = bias.to(wide.dtype) if bias is not None else None

@@ -26,9 +26,6 @@ def drawn(visible: Visible, dtype: torch.dtype = torch.float32, **options: Any) 
     ]
 
 
-# --- Visible -----------------------------------------------------------------------------------
-
-
 def by_definition(
     positions: Tensor, queries: list[int], window: int | None = None
 ) -> list[list[list[bool]]]:
@@ -114,8 +111,6 @@ def test_bad_masks_are_named() -> None:
     with pytest.raises(ValueError, match=r"^cu_seqlens: shape \[0\] should be integers"):
         Visible.from_cu_seqlens(torch.empty(0, dtype=torch.int32), 3)
 
-
-# --- Back ends ---------------------------------------------------------------------------------
 
 MASKS: dict[str, Callable[[], Visible]] = {
     "causal": lambda: Visible.causal(2, 9),
@@ -249,9 +244,6 @@ def test_flash_says_why_not(flash: Flash, monkeypatch: pytest.MonkeyPatch) -> No
         attention(*tensors, causal, backend="flash")
 
 
-# --- The choice --------------------------------------------------------------------------------
-
-
 class Stopwatch:
     """A timer that gives these milliseconds one after the other; errors are raised."""
 
@@ -354,9 +346,6 @@ def test_what_would_not_fit_or_wait_is_not_chosen(
         assert choices.choose(*drawn(visible, torch.bfloat16)[:2], visible, False) == "triton"
     odd = [tensor[..., :12] for tensor in tensors]
     assert choices.choose(*odd, visible, False) == "reference"
-
-
-# --- Arguments ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("backend", ["auto", "reference"])

@@ -46,9 +46,6 @@ def case(traffic: int = 4_300_000_000, work: int = 0, **functions: Any) -> Bench
     return BenchCase("forward", "2 x 4096", 4096, traffic, work, lambda device: functions)
 
 
-# --- Measuring ---------------------------------------------------------------------------------
-
-
 def test_a_measurement_is_the_median_of_enough_calls() -> None:
     """Catches a mean, a median of too few calls, and timing before the function is warm."""
     clock = CountingClock()
@@ -130,8 +127,6 @@ def test_peers_that_are_not_installed_are_left_out(monkeypatch: pytest.MonkeyPat
     assert flash_attention() is None
 
 
-# --- The families ------------------------------------------------------------------------------
-
 FLOORS = {  # seconds, from the ceilings of H200; a figure of two or three digits each
     "rms_norm": {"forward": 31e-6, "backward": 47e-6, "add forward": 62e-6, "add backward": 62e-6},
     "layer_norm": {"forward": 31e-6, "backward": 47e-6},
@@ -199,9 +194,6 @@ def _tensors(output: object) -> list[torch.Tensor]:
     return [part for part in parts if isinstance(part, torch.Tensor)]
 
 
-# --- Tables and pictures -----------------------------------------------------------------------
-
-
 def measured(*widths: int) -> list[Result]:
     """Results as a GPU would give them, made up."""
     found: list[Result] = []
@@ -247,9 +239,6 @@ def test_a_picture_a_family_is_drawn(tmp_path: Path) -> None:
     assert path == tmp_path / "norm.png"
     assert path.read_bytes().startswith(b"\x89PNG")
     assert plot([Result("norm", case(), None, 1.0, 1.0)], tmp_path, "") == []
-
-
-# --- Tuning ------------------------------------------------------------------------------------
 
 
 def tuned(kernel: str, width: int, costs: dict[int, float]) -> tuple[TuneCase, CountingClock]:
@@ -331,9 +320,6 @@ def test_a_second_tuning_replaces_the_first(tables: Path) -> None:
     rows = json.loads(text)["kernels"]["forward"]["sm_90"]
     assert [row["up_to"] for row in rows] == [64, 96, 128]
     assert '        {"up_to": 96, "ROWS": 1, "BLOCK": 128, "num_warps": 16},\n' in text
-
-
-# --- The command -------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -7,7 +7,13 @@ import torch
 from torch import Tensor
 
 from kernels import tiles
-from kernels.cross_entropy import IGNORE, cross_entropy, operator, row
+from kernels.cross_entropy import (
+    IGNORE,
+    cross_entropy,
+    cross_entropy_with_nats,
+    operator,
+    row,
+)
 from kernels.cross_entropy.backward import launch_backward
 from kernels.cross_entropy.forward import launch_forward
 from kernels.cross_entropy.parallel import launch_combine, launch_partial
@@ -98,6 +104,34 @@ def test_odd_vocabularies_are_right(
     """Catches masks that are off by one, and rows that start off a vector's boundary."""
     logits = random(3, vocab, dtype=dtype, device=device)
     hold(logits, some_labels(logits), **WAYS[way], **BOTH)
+
+
+@pytest.mark.parametrize("mode", ["triton", "reference"])
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("options", [{}, BOTH], ids=str)
+def test_the_plain_cross_entropy_comes_along(
+    options: dict[str, Any],
+    way: str,
+    mode: str,
+    monkeypatch: pytest.MonkeyPatch,
+    device: torch.device,
+) -> None:
+    """Catches a reported loss that holds a term, and one that changes the loss or its gradient."""
+    monkeypatch.setattr("kernels.dispatch.MODE", mode)
+    logits = random(2, 3, 81, dtype=torch.float32, device=device)
+    labels = some_labels(logits)
+    arguments = {**WAYS[way], **options}
+    losses = cross_entropy(logits * 1, labels, **arguments)
+    again, nats = cross_entropy_with_nats(logits * 1, labels, **arguments)
+    assert not nats.requires_grad
+    torch.testing.assert_close(again, losses, rtol=1e-6, atol=1e-6)
+    plain = right(logits.detach().double(), labels)
+    plain = plain.sum() if losses.dim() == 0 else plain
+    torch.testing.assert_close(nats.double(), plain, rtol=1e-5, atol=1e-5)
+    upstream = torch.ones_like(losses)
+    (found,) = torch.autograd.grad(again, [logits], upstream)
+    (expected,) = torch.autograd.grad(losses, [logits], upstream)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -26,9 +26,6 @@ from kernels.launch import launch
 META = torch.device("meta")
 
 
-# --- Planted kernels ---------------------------------------------------------------------------
-
-
 @triton.jit
 def _double(x, y, width, x_stride, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
@@ -98,9 +95,6 @@ def only(outcomes: Sequence[Outcome]) -> Row:
     return row
 
 
-# --- Our kernels -------------------------------------------------------------------------------
-
-
 def test_every_kernel_compiles_and_breaks_no_rule() -> None:
     """Catches a change that spills registers, loads bf16 one by one or leaves the tensor cores.
 
@@ -123,9 +117,6 @@ def test_a_good_kernel_passes() -> None:
         assert failures(planted(doubled(wide), chip)) == []
         assert failures(planted(softmax(warps=16), chip)) == []
         assert failures(planted(multiplied(128, 64), chip, products=True)) == []
-
-
-# --- Planted failures --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("chip", CHIPS)
@@ -213,9 +204,6 @@ def test_what_does_not_compile_is_named() -> None:
     assert isinstance(empty, Broken)
 
 
-# --- The table ---------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def good() -> list[Outcome]:
     x = torch.empty(8, 4096, dtype=torch.bfloat16, device=META)
@@ -295,9 +283,6 @@ def test_the_command_says_what_is_wrong_and_refuses_to_write_it(
     now[0] = changed(good[0], registers=99)
     command.gate_command(["planted"], write=True)
     assert path.read_text() != written
-
-
-# --- The machinery -----------------------------------------------------------------------------
 
 
 def test_the_real_driver_and_its_kernels_come_back() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from kernels.cross_entropy import IGNORE, cross_entropy
-from kernels.linear_cross_entropy import linear_cross_entropy
+from kernels.linear_cross_entropy import linear_cross_entropy, linear_cross_entropy_with_nats
 from tests.kernels.oracle import DTYPES, assert_close, tolerance, wide
 from tests.kernels.test_cross_entropy import right
 from tests.kernels.vocabulary_ranks import compute
@@ -78,6 +78,24 @@ def hold(hidden: Tensor, weight: Tensor, labels: Tensor, upstream: Tensor, **opt
         # A row of the logits' gradient sums to 2 at most; each is multiplied with this.
         assert_close(name, one, other, allowed, scale=2 * slope * factor.abs().max().item())
     assert losses.dtype == torch.float32 and found[0].dtype == hidden.dtype
+
+
+@pytest.mark.usefixtures("either")
+@pytest.mark.parametrize("reduction", ["none", "sum"])
+@pytest.mark.parametrize("options", [{}, BOTH], ids=str)
+def test_the_plain_cross_entropy_comes_along(
+    options: dict[str, Any], reduction: str, device: torch.device
+) -> None:
+    """Catches a reported loss that holds a term, or a chunk's place taken by another's."""
+    hidden, weight, labels = inputs(7, vocab=65, device=device)
+    arguments: dict[str, Any] = {"reduction": reduction, "chunk": 3, **options}
+    losses, nats = linear_cross_entropy_with_nats(hidden, weight, labels, **arguments)
+    expected = linear_cross_entropy(hidden, weight, labels, **arguments)
+    torch.testing.assert_close(losses, expected, rtol=0, atol=0)
+    assert not nats.requires_grad
+    plain = right(hidden.detach().double() @ weight.detach().double().t(), labels)
+    plain = plain.sum() if reduction == "sum" else plain
+    torch.testing.assert_close(nats.double(), plain, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.usefixtures("either")
@@ -243,9 +261,6 @@ def test_ranks_that_share_the_vocabulary_are_right() -> None:
         assert_close("dweight", torch.cat((one[2], other[2])), grads[1], allowed, scale)
 
 
-# --- Memory ------------------------------------------------------------------------------------
-
-
 def peak_bytes(run: Callable[[], object], device: torch.device, folder: Path) -> int:
     """The most that is allocated at one time beyond what was before."""
     if device.type == "cuda":
@@ -303,9 +318,6 @@ def test_the_default_chunk_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) 
         hidden = torch.empty((1, 2), dtype=torch.bfloat16)
         linear_cross_entropy(hidden, weight, torch.zeros(1, dtype=torch.int64))
         assert seen.pop() == tokens
-
-
-# --- Registration ------------------------------------------------------------------------------
 
 
 def test_operators_are_registered_whole(device: torch.device) -> None:
