@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from megatron.core.tensor_parallel import (
     ColumnParallelLinear,
     copy_to_tensor_model_parallel_region,
@@ -12,6 +13,11 @@ from torch import Tensor
 
 import kernels
 from trainer.recipe.kernels import fused_loss
+from trainer.recipe.loss import LossSection
+
+PLAIN = LossSection()
+
+PLAIN = LossSection()
 
 
 @dataclass(frozen=True)
@@ -20,12 +26,15 @@ class Targets:
 
     `labels`: int64 [batch, sequence]; `reduction`: "none" for nats a token, "sum" for their sum,
     whose gradient costs less; `expected_gradient`: fp32 [], what that sum will be multiplied by
-    before the backward pass (a hint: a right one saves a pass over the gradient).
+    before the backward pass (a hint: a right one saves a pass over the gradient). Where `loss` is
+    not plain, two results stand in the place of one, along a first dimension of 2: what is
+    minimised, and the plain cross entropy, which has no gradient.
     """
 
     labels: Tensor
     reduction: Literal["none", "sum"] = "none"
     expected_gradient: Tensor | None = None
+    loss: LossSection = PLAIN
 
 
 class OutputLayer(ColumnParallelLinear):
@@ -45,30 +54,25 @@ class OutputLayer(ColumnParallelLinear):
     ) -> tuple[Tensor, Any]:
         """Hidden states [sequence, batch, hidden] -> (logits, or what `targets` ask for; no bias).
 
-        Logits are [sequence, batch, vocab / tensor], losses fp32 [sequence, batch] or [].
+        Logits are [sequence, batch, vocab / tensor], losses fp32 [sequence, batch] or [] (or two of
+        them, as in `Targets`).
         """
         if targets is None:
             logits: tuple[Tensor, Any] = super().forward(input_, weight, runtime_gather_output)
             return logits
-        labels, reduction = targets.labels.t(), targets.reduction
-        expected = targets.expected_gradient
+        labels, options = targets.labels.t(), _options(targets)
         if self.fused:
             weight = self.weight if weight is None else weight
             hidden = self._whole(input_)
-            losses = kernels.linear_cross_entropy(
-                *(hidden, weight, labels, self.tp_group),
-                reduction=reduction,
-                expected_gradient=expected,
+            both = kernels.linear_cross_entropy_with_nats(
+                *(hidden, weight, labels, self.tp_group), **options
             )
         else:
             produced, _bias = super().forward(input_, weight, runtime_gather_output)
-            losses = kernels.cross_entropy(
-                *(produced, labels, self.tp_group),
-                reduction=reduction,
-                inplace=True,
-                expected_gradient=expected,
+            both = kernels.cross_entropy_with_nats(
+                *(produced, labels, self.tp_group), inplace=True, **options
             )
-        return losses, None
+        return both[0] if targets.loss.plain else torch.stack(both), None
 
     def _whole(self, hidden: Tensor) -> Tensor:
         """The hidden states on each tensor-parallel rank; backward sums what each one adds."""
@@ -77,6 +81,16 @@ class OutputLayer(ColumnParallelLinear):
             return gathered
         copied: Tensor = copy_to_tensor_model_parallel_region(hidden, group=self.tp_group)
         return copied
+
+
+def _options(targets: Targets) -> dict[str, Any]:
+    """Of the kernels' loss."""
+    return {
+        "label_smoothing": targets.loss.label_smoothing,
+        "z_loss": targets.loss.z,
+        "reduction": targets.reduction,
+        "expected_gradient": targets.expected_gradient,
+    }
 
 
 def use_targets(layer: ColumnParallelLinear, loss: Literal["auto", "fused", "logits"]) -> None:

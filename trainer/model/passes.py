@@ -10,9 +10,14 @@ from torch import Tensor
 from kernels.cross_entropy import IGNORE
 from trainer.data.batch import Batch
 from trainer.model.micro_batches import BeforeForward, MicroBatch, MicroBatchCutter
+from trainer.model.output import PLAIN
 from trainer.parallel.layout import Layout
 from trainer.parallel.schedule import Losses, run_schedule
 from trainer.recipe import Recipe
+from trainer.recipe.loss import LossSection
+
+OBJECTIVE = "objective"
+"""The figure of a step that says what was minimised, nats a supervised token."""
 
 
 class NextToken:
@@ -32,31 +37,43 @@ class NextToken:
         self._layout = layout
         self._cutter = MicroBatchCutter(recipe, layout)
         self._before_forward = before_forward
+        self._trained = recipe.loss
 
     def run(self, batch: Batch, supervised: Tensor, *, forward_only: bool = False) -> Losses:
         """Forward, and unless `forward_only` backward, of this rank's rows of a global batch.
 
-        `supervised`: how many tokens of the *global* batch have a label, fp32 [].
+        `supervised`: how many tokens of the *global* batch have a label, fp32 []. The loss that is
+        reported is the plain cross entropy, and the figure `objective` what is minimised, where the
+        recipe's `loss` is not plain; with `forward_only` that is left out.
         """
+        trained = PLAIN if forward_only else self._trained
         weight = supervised.clamp(min=1)
         # Gradients are averaged over replicas afterwards; this undoes that division.
         scale = self._layout.replicas.size / weight
         before = None if forward_only else self._before_forward
         sums = run_schedule(
-            partial(_forward_step, _loss(scale), scale, before),
+            partial(_forward_step, _loss(scale, trained), scale, trained, before),
             self._cutter.cut(batch),
             self._chunks,
             self._layout,
             forward_only=forward_only,
+            figures=() if trained.plain else (OBJECTIVE,),
         )
-        return Losses(mean=sums["loss"] / weight)
+        means = {name: total / weight for name, total in sums.items()}
+        return Losses(mean=means.pop("loss"), figures=means)
 
 
-def _loss(scale: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor, dict[str, Tensor]]]:
+def _loss(
+    scale: Tensor, trained: LossSection
+) -> Callable[[Tensor], tuple[Tensor, Tensor, dict[str, Tensor]]]:
     tokens = torch.ones((), dtype=torch.int)
 
     def loss(total: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        return total * scale, tokens, {"loss": total.detach()}
+        if trained.plain:
+            return total * scale, tokens, {"loss": total.detach()}
+        objective, nats = total.unbind()
+        sums = {"loss": nats.detach(), OBJECTIVE: objective.detach()}
+        return objective * scale, tokens, sums
 
     return loss
 
@@ -64,6 +81,7 @@ def _loss(scale: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor, dict[str, T
 def _forward_step(
     loss: Callable[..., Any],
     scale: Tensor,
+    trained: LossSection,
     before: BeforeForward | None,
     micro_batches: Iterator[MicroBatch],
     chunk: Any,
@@ -72,7 +90,10 @@ def _forward_step(
     if before is not None:
         before(micro)
     total = chunk(
-        *(micro.tokens, micro.layout, micro.labels), reduction="sum", expected_gradient=scale
+        *(micro.tokens, micro.layout, micro.labels),
+        reduction="sum",
+        expected_gradient=scale,
+        loss=trained,
     )
     return total, loss
 

@@ -16,12 +16,13 @@ from trainer.model.initialize import initialize_weights
 from trainer.model.layers import RMSNorm, layer_spec
 from trainer.model.lora.adapters import adapted, freeze_base, initialize_adapters
 from trainer.model.offload import Offload
-from trainer.model.output import Targets, use_targets
+from trainer.model.output import PLAIN, Targets, use_targets
 from trainer.model.sequence import SequenceLayout
 from trainer.parallel.layout import Layout
 from trainer.parallel.megatron import HiddenStatesModel, transformer_config
 from trainer.parallel.sharding import describe_shardings
 from trainer.recipe import Recipe
+from trainer.recipe.loss import LossSection
 
 
 class LanguageModel(HiddenStatesModel):
@@ -38,25 +39,28 @@ class LanguageModel(HiddenStatesModel):
         *,
         reduction: Literal["none", "sum"] = "none",
         expected_gradient: Tensor | None = None,
+        loss: LossSection = PLAIN,
     ) -> Tensor:
         """Hidden states between stages; on the last, losses or logits.
 
         `tokens`, `labels`: int64 [batch, sequence / context size]. With labels the last stage gives
         nats a token, fp32 [batch, sequence], or with `reduction` "sum" their sum, []; without,
         logits [batch, sequence, vocab / tensor]. Other stages give [sequence, batch, hidden].
-        `expected_gradient` as in `Targets`.
+        `expected_gradient` and `loss` as in `Targets`: a `loss` that is not plain gives two results
+        along a first dimension, and its `reduction` is "sum".
         """
         hidden = self.hidden_states(tokens, layout)
         if not self.post_process:
             return hidden
         targets = None
         if labels is not None:
-            targets = Targets(labels, reduction, expected_gradient)
+            assert loss.plain or reduction == "sum"
+            targets = Targets(labels, reduction, expected_gradient, loss)
         weight = None
         if self.share_embeddings_and_output_weights:
             weight = self.shared_embedding_or_output_weight()
         output: Tensor = self.output_layer(hidden, weight=weight, targets=targets)[0]
-        return output if output.dim() == 0 else output.transpose(0, 1)
+        return output if output.dim() < 2 else output.transpose(0, 1)
 
 
 def build_model(recipe: Recipe, vocab: int, layout: Layout) -> list[LanguageModel]:

@@ -7,6 +7,7 @@ from trainer.recipe.data import DataSection, MixtureSource
 from trainer.recipe.fine_tuning import ConversationsSection, LoraSection, PreferenceSection
 from trainer.recipe.kernels import KernelsSection
 from trainer.recipe.load import load_recipe
+from trainer.recipe.loss import LossSection
 from trainer.recipe.model import ModelSection, RopeScaling
 from trainer.recipe.observe import ObserveSection, ProfileSection
 from trainer.recipe.optimizer import OptimizerSection, ScheduleSection
@@ -22,6 +23,7 @@ __all__ = [
     "EvaluateSection",
     "KernelsSection",
     "LoraSection",
+    "LossSection",
     "MixtureSource",
     "ModelSection",
     "ObserveSection",

@@ -6,7 +6,7 @@ from trainer.recipe.recipe import Recipe
 
 _LEARNING = (
     *("model", "data", "corpus", "tokenizer", "seed", "batch", "optimizer"),
-    *("sequence_length", "precision", "stage", "conversations", "preference", "lora"),
+    *("sequence_length", "precision", "stage", "loss", "conversations", "preference", "lora"),
 )
 _SPEED_ONLY = {
     *("data.workers", "data.prefetch", "batch.micro"),

@@ -111,6 +111,12 @@ def check_fine_tuning(recipe: "Recipe") -> None:
 
 def _check_preference(recipe: "Recipe") -> None:
     section = recipe.preference
+    for key in ("z", "label_smoothing"):
+        if getattr(recipe.loss, key):
+            raise RecipeError(
+                f"loss.{key}: belongs to stage pretrain and sft, and preference minimises what"
+                " preference.loss names; set it to 0"
+            )
     if section.label_smoothing and section.loss not in ("dpo", "simpo"):
         raise RecipeError(
             f"preference.label_smoothing: belongs to dpo and simpo, not {section.loss}; set it to 0"

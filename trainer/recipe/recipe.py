@@ -10,6 +10,7 @@ from trainer.recipe.corpus import CorpusSection
 from trainer.recipe.data import DataSection
 from trainer.recipe.fine_tuning import ConversationsSection, LoraSection, PreferenceSection
 from trainer.recipe.kernels import KernelsSection
+from trainer.recipe.loss import LossSection
 from trainer.recipe.model import ModelSection
 from trainer.recipe.observe import ObserveSection, ProfileSection
 from trainer.recipe.optimizer import OptimizerSection, ScheduleSection
@@ -50,6 +51,8 @@ class Recipe(Section):
     """`auto` takes CUDA where there is one."""
     model: ModelSection
     """The shape of the transformer; left out of the file, that of `init_from`."""
+    loss: LossSection = LossSection()
+    """What `stage: pretrain` and `sft` minimise."""
     batch: BatchSection
     """How much is read a step."""
     parallel: ParallelSection = ParallelSection()
