@@ -14,7 +14,7 @@ from torch._dynamo.testing import CompileCounter
 
 from tests.parity.ranks import on_ranks
 from tests.training.runs import recipe_of
-from trainer.bench.bare import BareModel
+from trainer.bench.bare import BareModel, bare_config
 from trainer.bench.peers import MODULES, peer, process
 from trainer.bench.peers.__main__ import measured
 from trainer.bench.peers.liger import llama
@@ -22,6 +22,7 @@ from trainer.bench.peers.peer import Built
 from trainer.bench.peers.process import half, run_peer
 from trainer.bench.peers.training import Training
 from trainer.bench.tokens import made_recipe
+from trainer.errors import RecipeError
 from trainer.loop import train
 from trainer.plan.size import parameter_count
 from trainer.recipe import Recipe
@@ -137,6 +138,8 @@ def test_reasons_are_known_before_a_process_starts(
     plain = recipe_of(tmp_path, tmp_path)
     normed = recipe_of(tmp_path, tmp_path, model__qk_norm=True)
     tied = recipe_of(tmp_path, tmp_path, model__tied_embeddings=True)
+    windowed = recipe_of(tmp_path, tmp_path, model__window=8)
+    smoothed = recipe_of(tmp_path, tmp_path, loss__label_smoothing=0.1)
     monkeypatch.setattr(described, "find_spec", lambda _: None)
     missing = {name: peer(name).why_not(plain, CPU) for name in MODULES}
     assert missing["torchtitan"] == "torchtitan is not installed"
@@ -148,6 +151,11 @@ def test_reasons_are_known_before_a_process_starts(
     assert peer("megatron-local").why_not(plain, CPU) == ""
     assert "qk_norm" in peer("megatron-local").why_not(normed, CPU)
     assert "tied" in peer("torchtitan").why_not(tied, CPU)
+    assert "model.window" in peer("bare-compiled").why_not(windowed, CPU)
+    assert "loss.label_smoothing" in peer("bare-compiled").why_not(smoothed, CPU)
+    for recipe in (windowed, smoothed):
+        with pytest.raises(RecipeError, match="the bare loop that ours is compared with"):
+            bare_config(recipe, 384)
 
 
 def script(folder: Path, body: str) -> list[str]:

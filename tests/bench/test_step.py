@@ -31,6 +31,11 @@ LAYOUTS: list[dict[str, Any]] = [
     {"parallel": {"tensor": 2, "pipeline": 2, "sequence": True}, "batch__micro": 2},
     {"parallel": {"context": 2}, "kernels__loss": "fused", "precision": "bf16"},
     {"recompute": "full", "model__qkv_bias": True},
+    {
+        "parallel": {"pipeline": 2, "virtual": 2},
+        "model__window": 7,
+        "model__window_pattern": ["local", "local", "global"],
+    },
 ]
 
 

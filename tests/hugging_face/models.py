@@ -24,10 +24,16 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
     "llama 3": ("llama", {"rope_parameters": LLAMA3_ROPE}, "float32"),
     "llama linear": ("llama", {"rope_parameters": LINEAR_ROPE}, "float32"),
     "llama fp16": ("llama", {}, "float16"),
-    "mistral": ("mistral", {"sliding_window": 48}, "float32"),
+    # Shorter than a prompt and what follows it.
+    "mistral": ("mistral", {"sliding_window": 6}, "float32"),
     "mistral bf16": ("mistral", {"sliding_window": None}, "bfloat16"),
     "qwen2": ("qwen2", {}, "float32"),
     "qwen2 tied": ("qwen2", {"tie_word_embeddings": True, "num_key_value_heads": 4}, "float32"),
+    "qwen2 windows": (
+        "qwen2",
+        {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1},
+        "float32",
+    ),
     "qwen3": ("qwen3", {"head_dim": 24}, "float32"),
     "qwen3 tied": ("qwen3", {"tie_word_embeddings": True, "head_dim": 16}, "bfloat16"),
 }

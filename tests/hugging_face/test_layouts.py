@@ -16,6 +16,17 @@ LAYOUTS: dict[str, tuple[int, dict[str, Any], dict[str, Any]]] = {
     "tensor 2 pipeline 2": (4, {"tensor": 2, "pipeline": 2}, {}),
     "tied, biases, tensor 2": (2, {"tensor": 2}, {"tied_embeddings": True, "qkv_bias": True}),
     "head norms, virtual": (2, {"pipeline": 2, "virtual": 2}, {"qk_norm": True}),
+    "windows, geglu, pipeline 2": (
+        2,
+        {"pipeline": 2},
+        {
+            "window": 5,
+            "window_pattern": ["local", "global"],
+            "qk_norm": True,
+            "activation": "geglu",
+        },
+    ),
+    "one window": (1, {}, {"window": 5}),
 }
 
 

@@ -61,7 +61,7 @@ def edit(path: Path, change: dict[str, Any]) -> None:
         ({"architectures": ["LlamaForSequenceClassification"]}, "it has another head"),
         ({"quantization_config": {"bits": 4}}, "quantization_config is set"),
         ({"auto_map": {"AutoModel": "own.Model"}}, "auto_map is set"),
-        ({"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
+        ({"hidden_act": "relu"}, "hidden_act is 'relu'"),
         ({"attention_bias": True}, "attention_bias is true"),
         ({"mlp_bias": True}, "mlp_bias is true"),
         ({"rope_parameters": YARN}, "the rope type is 'yarn'"),
@@ -83,15 +83,25 @@ def test_a_model_that_is_not_computed_is_refused(
 
 
 @pytest.mark.parametrize("family", ["qwen2", "qwen3"])
-def test_a_window_in_some_layers_is_refused(family: str) -> None:
-    """Catches layers that would see further than in transformers; a wide window hides nothing."""
+def test_windows_are_those_of_transformers(family: str) -> None:
+    """Catches layers that would see further than in transformers, or less far."""
     keys: dict[str, Any] = {"model_type": family, "use_sliding_window": True}
-    keys |= {"max_window_layers": 1, "sliding_window": 16, "max_position_embeddings": 64}
-    with pytest.raises(CheckpointError, match="use_sliding_window is true"):
-        describe(json.dumps(keys).encode(), "config.json")
-    assert describe(json.dumps(keys | {"sliding_window": 64}).encode(), "").sequence_length == 64
-    unused = describe(json.dumps(keys | {"use_sliding_window": False}).encode(), "")
-    assert unused.sequence_length == 64
+    keys |= {"sliding_window": 16, "max_position_embeddings": 64, "num_hidden_layers": 6}
+
+    def windows(**changes: Any) -> tuple[tuple[int | None, ...], Any]:
+        described = describe(json.dumps(keys | changes).encode(), "config.json")
+        assert described.sequence_length == 64
+        return described.model.windows, described.model.window_pattern
+
+    assert windows(max_window_layers=0) == ((16,) * 6, None)
+    late = ("global", "global", "local", "local", "local", "local")
+    assert windows(max_window_layers=2) == ((None, None, 16, 16, 16, 16), late)
+    types = ["sliding_attention", "full_attention", "full_attention"] * 2
+    assert windows(layer_types=types)[1] == ("local", "global", "global")
+    for unused in ({"max_window_layers": 6}, {"use_sliding_window": False}):
+        assert windows(**unused) == ((None,) * 6, None)
+    with pytest.raises(CheckpointError, match="layer_types names chunked_attention"):
+        windows(layer_types=["chunked_attention"] * 6)
 
 
 def test_older_keys_say_the_same(folder: Path) -> None:
@@ -295,6 +305,19 @@ def test_the_family_follows_from_the_model() -> None:
     assert family(rope_scaling={"factor": 4.0, "original_context": 1}) == "llama"
     with pytest.raises(CheckpointError, match="belong to no family"):
         family(qkv_bias=True, qk_norm=True)
+    assert family(window=16) == "mistral"
+    assert family(activation="geglu") == "llama"
+    assert family(activation="geglu_tanh", window=16, qk_norm=True) == "qwen3"
+    mixed: dict[str, Any] = {"layers": 3, "window": 16, "window_pattern": ("global", "local")}
+    assert family(**mixed, qkv_bias=True) == "qwen2"
+    with pytest.raises(CheckpointError, match="window_pattern: layers of both kinds belong to"):
+        family(**mixed)
+    for strange in (
+        *({"norm": "layer"}, {"zero_centered_norms": True}, {"rope_interleaved": True}),
+        *({"attention_scale": 0.5}, {"softmax": "off_by_one"}),
+    ):
+        with pytest.raises(CheckpointError, match=f"model.{next(iter(strange))}: belongs to no"):
+            family(**strange)
 
 
 def test_a_shard_has_a_size(tmp_path: Path) -> None:

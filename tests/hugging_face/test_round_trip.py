@@ -104,10 +104,11 @@ def test_half_precision_weights_are_kept_as_they_are(travelled: Travelled, name:
     assert "precision: bf16" in reader.attachment("recipe.yaml").decode()
 
 
-def test_a_window_limits_the_sequence(travelled: Travelled) -> None:
+def test_a_window_stays_a_window(travelled: Travelled) -> None:
     """Catches a model that reads further than its sliding window, where transformers forgets."""
-    recipe = CheckpointReader(resolve_checkpoint(travelled[0] / "mistral" / "run"))
-    assert "sequence_length: 48" in recipe.attachment("recipe.yaml").decode()
+    reader = CheckpointReader(resolve_checkpoint(travelled[0] / "mistral" / "run"))
+    recipe = reader.attachment("recipe.yaml").decode()
+    assert "sequence_length: 64" in recipe and "window: 6" in recipe
 
 
 def test_the_index_is_what_transformers_writes(travelled: Travelled) -> None:

@@ -13,7 +13,7 @@ import kernels.dispatch
 import trainer.model.compiled as compiled
 from tests.parity.lora import lora_recipe, lora_steps
 from tests.parity.ranks import on_ranks
-from tests.parity.test_parity import GRADIENT_TOLERANCE, LOSS_TOLERANCE, name, one_process
+from tests.parity.test_parity import GRADIENT_TOLERANCE, LOSS_TOLERANCE, learned, name, one_process
 from tests.parity.training import (
     VOCAB,
     Curve,
@@ -45,6 +45,8 @@ LAYOUTS: list[tuple[int, dict[str, Any], int]] = [
         },
         1,
     ),
+    # Layers that see through a window, and layers that do not.
+    (2, {"model__window": 7, "model__window_pattern": ("local", "local", "global")}, 2),
 ]
 
 
@@ -90,8 +92,7 @@ def test_compiled_layers_learn_what_eager_ones_learn(
     ranks: int, keys: dict[str, Any], graphs: int
 ) -> None:
     """Catches an exchange that a graph lost, and a graph for each layer, step or micro-batch."""
-    others = {key: keys[key] for key in ("model__qkv_bias", "model__qk_norm") if key in keys}
-    reference = one_process(keys.get("model__tied_embeddings", False), 5, **others)
+    reference = one_process(keys.get("model__tied_embeddings", False), 5, **learned(keys))
     for curve, counted, lines in on_ranks(ranks, on_aot_eager, recipe_of(**COMPILED | keys), 5):
         check_equal(curve, reference)
         assert counted == graphs

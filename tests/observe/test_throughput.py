@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from kernels import Visible
 from tests.observe.starting import recipe
 from trainer.observe import Throughput, memory_gib
 from trainer.observe.throughput import GIB
@@ -31,6 +32,20 @@ def test_flops_are_those_that_a_product_of_matrices_takes() -> None:
     # Queries times keys and scores times values: 2 x 2 S H, half of it causal, three times over.
     attention = 4 * 3 * (2 * 2 * 32 * 64) / 2
     assert flops_per_token(model, 32, 256) == 6 * matrices + attention
+
+
+def test_a_window_leaves_the_pairs_that_it_lets_see() -> None:
+    """Would catch an MFU that counts what a window hides, or the windows of the wrong layers."""
+    whole = recipe().model
+    pattern = {"window": 100, "window_pattern": ("local", "global", "local")}
+    windowed = whole.model_copy(update=pattern)
+    assert windowed.windows == (100, None, 100, 100)
+    pairs = [int(Visible.causal(1, 1024, window=w).dense().sum()) for w in windowed.windows]
+    attention = flops_per_token(windowed, 1024, 256) - 6 * matrix_parameters(windowed, 256)
+    # The causal half leaves out half of the diagonal.
+    assert attention * 1024 == pytest.approx(12 * 64 * sum(pairs), rel=1e-2)
+    wide = whole.model_copy(update={"window": 1024})
+    assert flops_per_token(wide, 1024, 256) == flops_per_token(whole, 1024, 256)
 
 
 def test_the_known_figure_of_an_8b_model() -> None:

@@ -19,6 +19,14 @@ LOSS_TOLERANCE = 1e-5
 GRADIENT_TOLERANCE = 1e-6
 """Absolute, first step; rounding alone gives about 1e-8."""
 
+PATTERN = ("local", "local", "global")
+LAYER_NORMS = {"model__norm": "layer", "model__qk_norm": True}
+OTHERS = {
+    **{"model__activation": "geglu_tanh", "model__rope_interleaved": True},
+    **{"model__zero_centered_norms": True, "model__attention_scale": 0.5},
+    "model__softmax": "off_by_one",
+}
+
 LAYOUTS: list[tuple[int, dict[str, Any]]] = [
     (2, {"parallel__tensor": 2}),
     (2, {"parallel__tensor": 2, "parallel__sequence": True}),
@@ -68,6 +76,21 @@ LAYOUTS: list[tuple[int, dict[str, Any]]] = [
     (2, {"model__qkv_bias": True, "parallel__tensor": 2, "parallel__sequence": True}),
     (2, {"model__qkv_bias": True, "zero__stage": 3, "model__qk_norm": True}),
     (4, {"model__qkv_bias": True, "parallel__tensor": 2, "zero__stage": 2}),
+    (2, {"model__window": 7, "parallel__tensor": 2, "parallel__sequence": True}),
+    (2, {"model__window": 7, "parallel__context": 2, "recompute": "attention"}),
+    # A pattern counted within a stage would give the second stage other windows.
+    (2, {"model__window": 7, "model__window_pattern": PATTERN, "parallel__pipeline": 2}),
+    (
+        2,
+        {
+            **{"model__window": 7, "model__window_pattern": PATTERN, "parallel__pipeline": 2},
+            **{"parallel__virtual": 2},
+        },
+    ),
+    (2, {"model__window": 7, "zero__stage": 3, "recompute": "full"}),
+    (2, {**LAYER_NORMS, "parallel__tensor": 2, "parallel__sequence": True}),
+    (2, {**LAYER_NORMS, "zero__stage": 3, "recompute": ["norms"]}),
+    (2, {**OTHERS, "parallel__tensor": 2, "recompute": ["swiglu", "norms"]}),
 ]
 
 
@@ -78,17 +101,26 @@ def name(layout: tuple[int, dict[str, Any]]) -> str:
 
 
 @cache
-def one_process(tied: bool, steps: int, **model: bool) -> Curve:
-    """The reference curve; batch, clipping and data as everywhere."""
-    return on_ranks(1, train_steps, recipe_of(model__tied_embeddings=tied, **model), steps)[0]
+def one_process(tied: bool, steps: int, **others: Any) -> Curve:
+    """The reference curve; batch, clipping and data as everywhere. `others`: as `learned`."""
+    return on_ranks(1, train_steps, recipe_of(model__tied_embeddings=tied, **others), steps)[0]
+
+
+def learned(keys: dict[str, Any]) -> dict[str, Any]:
+    """Of a layout's keys those that change what is learned; but for tied embeddings."""
+    sections = ("model__", "loss__")
+    return {
+        key: value
+        for key, value in keys.items()
+        if key.startswith(sections) and key != "model__tied_embeddings"
+    }
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=name)
 def test_layout_learns_what_one_process_learns(layout: tuple[int, dict[str, Any]]) -> None:
     """Catches any wrong or missing exchange between ranks, in forward, backward, norm or step."""
     ranks, keys = layout
-    others = {key: keys[key] for key in ("model__qkv_bias", "model__qk_norm") if key in keys}
-    reference = one_process(keys.get("model__tied_embeddings", False), 5, **others)
+    reference = one_process(keys.get("model__tied_embeddings", False), 5, **learned(keys))
     for curve in on_ranks(ranks, train_steps, recipe_of(**keys), 5):
         assert curve.losses == pytest.approx(reference.losses, abs=LOSS_TOLERANCE, rel=0)
         assert curve.norms[0] == pytest.approx(reference.norms[0], rel=1e-5)
@@ -102,6 +134,15 @@ TRITON_LAYOUTS: list[tuple[int, dict[str, Any]]] = [
     (2, {"parallel__tensor": 2, "parallel__sequence": True, "kernels__loss": "fused"}),
     (2, {"parallel__pipeline": 2, "model__tied_embeddings": True}),
     (2, {"parallel__context": 2, "zero__stage": 2}),
+    # Few layers: the interpreter takes seconds for each.
+    (
+        2,
+        {
+            **{"model__layers": 2, "model__window": 7, "parallel__context": 2},
+            "model__window_pattern": ("local", "global"),
+        },
+    ),
+    (2, {**LAYER_NORMS, **OTHERS, "model__layers": 1, "parallel__tensor": 2}),
 ]
 
 
@@ -111,7 +152,7 @@ def test_triton_kernels_learn_what_the_reference_learns(
 ) -> None:
     """Catches a kernel that is right alone and wrong in the model: strides, slices, documents."""
     ranks, keys = layout
-    reference = one_process(keys.get("model__tied_embeddings", False), 2)
+    reference = one_process(keys.get("model__tied_embeddings", False), 2, **learned(keys))
     for curve in on_ranks(ranks, train_steps_on_triton, recipe_of(**keys), 2):
         assert curve.losses == pytest.approx(reference.losses, abs=LOSS_TOLERANCE, rel=0)
         assert curve.norms[0] == pytest.approx(reference.norms[0], rel=1e-5)

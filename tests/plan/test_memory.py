@@ -18,6 +18,8 @@ SETS: list[dict[str, Any]] = [
     {"recompute": "full", "precision": "bf16"},
     {"model__qk_norm": True, "precision": "bf16"},
     {"model__qk_norm": True, "recompute": "attention"},
+    {"model__norm": "layer", "model__qk_norm": True, "precision": "bf16"},
+    {"model__norm": "layer", "model__qk_norm": True, "model__activation": "geglu"},
 ]
 
 
@@ -36,7 +38,7 @@ def test_the_loss_has_the_chunk_that_the_formula_counts() -> None:
 def test_layers_keep_what_the_formula_says_on_kernels() -> None:
     """Would catch a formula for GPUs that counts the references' intermediate tensors."""
     # What differs on kernels: norms, rotation, the gated unit and attention, kept or made again.
-    sets = SETS[0], SETS[3], SETS[6]
+    sets = SETS[0], SETS[3], SETS[6], SETS[8]
     small: dict[str, Any] = {
         "kernels__attention": "triton",
         "sequence_length": 32,

@@ -13,6 +13,8 @@ from trainer.recipe import learning_changes
     [
         ("model.layers=2", "model.layers"),
         ("model.rope_scaling.factor=8.0", "model.rope_scaling.factor"),
+        ("model.window=8", "model.window"),
+        ("loss.z=1e-4", "loss.z"),
         ("seed=5", "seed"),
         ("batch.sequences=16", "batch.sequences"),
         ("optimizer.lr=1e-3", "optimizer.lr"),

@@ -51,6 +51,22 @@ from trainer.plan.size import parameter_count
         (["corpus.source=text"], ["corpus.files"]),
         (["corpus.files=[a.txt]"], ["corpus.files", "corpus.source=text"]),
         (["corpus.packages=[]"], ["corpus.packages"]),
+        (["model.softmax=off_by_one", "kernels.attention=sdpa"], ["kernels.attention", "softmax"]),
+        (["model.window_pattern=[local,global]"], ["model.window_pattern", "model.window is none"]),
+        (["model.window=8", "model.window_pattern=[global]"], ["model.window_pattern", "no local"]),
+        (["model.window=8", "model.window_pattern=[]"], ["model.window_pattern", "no local"]),
+        (
+            ["model.window=8", "model.window_pattern=[local,local,global,local,global]"],
+            ["model.window_pattern", "5 layers", "model.layers is 4"],
+        ),
+        (
+            ["stage=preference", "data.mixture=[{corpus: a.jsonl}]", "loss.z=0.1"],
+            ["loss.z", "preference.loss"],
+        ),
+        (
+            ["stage=preference", "data.mixture=[{corpus: a.jsonl}]", "loss.label_smoothing=0.1"],
+            ["loss.label_smoothing", "preference.loss"],
+        ),
         (
             ["model.rope_scaling.factor=8", "model.rope_scaling.high_frequency_factor=1"],
             ["model.rope_scaling"],
@@ -189,17 +205,24 @@ def test_batch_arithmetic(
     assert replicas * micro_batches * recipe.batch.micro == recipe.batch.sequences
 
 
-@pytest.mark.parametrize("overrides", [[], ["model.tied_embeddings=true"], ["model.qk_norm=true"]])
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        *([], ["model.tied_embeddings=true"], ["model.qk_norm=true"]),
+        ["model.norm=layer", "model.qk_norm=true"],
+    ],
+)
 def test_parameter_count_equals_that_of_a_model_built_apart(
     tmp_path: Path, overrides: list[str]
 ) -> None:
     """Catches a forgotten matrix: the same shapes, added up one by one."""
     model = changed(tmp_path, *overrides, "model.head_size=24").model
-    shapes = [(128, 64), (64,)]
+    vectors = 2 if model.norm == "layer" else 1
+    shapes = [(128, 64), *[(64,)] * vectors]
     for _ in range(4):
         shapes += [(4 * 24, 64), (2 * 24, 64), (2 * 24, 64), (64, 4 * 24)]
-        shapes += [(128, 64), (128, 64), (64, 128), (64,), (64,)]
-        shapes += [(24,), (24,)] if model.qk_norm else []
+        shapes += [(128, 64), (128, 64), (64, 128), *[(64,), (64,)] * vectors]
+        shapes += [(24,), (24,)] * vectors if model.qk_norm else []
     shapes += [] if model.tied_embeddings else [(128, 64)]
     expected = sum(shape[0] * (shape[1] if len(shape) == 2 else 1) for shape in shapes)
     assert parameter_count(model, 128)["total"] == expected

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from trainer.errors import RecipeError
 from trainer.recipe import Recipe
 
 IGNORE = -100  # label of padding
@@ -267,9 +268,22 @@ def micro_batches(rows: Rows, micro: int) -> Iterator[Rows]:
         yield tokens, labels, position_ids
 
 
+BEYOND_BARE = (
+    *("window", "attention_scale", "softmax", "activation", "rope_interleaved", "norm"),
+    "zero_centered_norms",
+)
+"""Keys of the model section that neither the bare model nor a peer's has."""
+
+
 def bare_config(recipe: Recipe, vocab: int) -> BareConfig:
-    """The recipe's architecture in the bare model's terms."""
+    """The recipe's architecture in the bare model's terms; RecipeError where it has none."""
     model = recipe.model
+    beyond = model.changed(*BEYOND_BARE) + ([] if recipe.loss.plain else ["loss"])
+    if beyond:
+        raise RecipeError(
+            f"{', '.join(beyond)}: the bare loop that ours is compared with has no such model;"
+            " leave it out of a benchmark's recipe"
+        )
     scaling = model.rope_scaling
     return BareConfig(
         layers=model.layers,

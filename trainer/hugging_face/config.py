@@ -1,11 +1,10 @@
 """config.json of a Hugging Face model folder, as our recipe's model section and back."""
 
 import json
-import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -23,7 +22,22 @@ FAMILIES = {
 }
 """The model types that are read and written, and transformers' class of each."""
 
-_log = logging.getLogger(__name__)
+ACTIVATIONS: dict[str, Literal["swiglu", "geglu", "geglu_tanh"]] = {
+    "silu": "swiglu",
+    "swish": "swiglu",
+    "gelu": "geglu",
+    "gelu_pytorch_tanh": "geglu_tanh",
+}
+"""`model.activation` by transformers' names of what the gate passes; the first one is written."""
+
+
+LAYER_TYPES: dict[str, Literal["local", "global"]] = {
+    "sliding_attention": "local",
+    "full_attention": "global",
+}
+"""The words of `model.window_pattern` by transformers' own."""
+
+Pattern = tuple[Literal["local", "global"], ...]
 
 
 @dataclass(frozen=True)
@@ -34,8 +48,6 @@ class Described:
     keys: dict[str, Any]
     model: ModelSection
     sequence_length: int
-    window: int | None
-    """Where every layer sees this many tokens only: the sequence length, shortened to it."""
 
 
 def read_config(folder: Path) -> tuple[Described, bytes]:
@@ -50,13 +62,7 @@ def read_config(folder: Path) -> tuple[Described, bytes]:
         raise CheckpointError(
             f"{path} cannot be read: {error.strerror}; name a folder as save_pretrained writes it"
         ) from None
-    described = describe(content, str(path))
-    if described.window is not None:
-        _log.info(
-            "%s: sequence_length is %d, its sliding window: up to there the window hides nothing",
-            *(path, described.window),
-        )
-    return described, content
+    return describe(content, str(path)), content
 
 
 def describe(content: bytes, where: str) -> Described:
@@ -73,15 +79,19 @@ def describe(content: bytes, where: str) -> Described:
     family = _family(keys, where)
     config = _resolved(family, keys, where)
     _refuse_strange(config, where)
+    window, pattern = _window(family, config, where)
     model = ModelSection(
         layers=config.num_hidden_layers,
         hidden=config.hidden_size,
         heads=config.num_attention_heads,
         kv_heads=config.num_key_value_heads,
         ffn=config.intermediate_size,
+        activation=ACTIVATIONS[config.hidden_act],
         vocab=config.vocab_size,
         head_size=_head_size(config),
         tied_embeddings=config.tie_word_embeddings,
+        window=window,
+        window_pattern=pattern,
         qk_norm=family == "qwen3",
         qkv_bias=family == "qwen2",
         rope_theta=config.rope_parameters["rope_theta"],
@@ -89,8 +99,7 @@ def describe(content: bytes, where: str) -> Described:
         norm_eps=config.rms_norm_eps,
         init_std=config.initializer_range or 0.02,
     )
-    positions, window = config.max_position_embeddings, _window(family, config, where)
-    return Described(family, keys, model, window or positions, window)
+    return Described(family, keys, model, config.max_position_embeddings)
 
 
 def conversion_recipe(
@@ -126,7 +135,7 @@ def config_of(
         "num_attention_heads": model.heads,
         "num_key_value_heads": model.query_groups,
         "head_dim": model.head_width,
-        "hidden_act": "silu",
+        "hidden_act": next(name for name, ours in ACTIVATIONS.items() if ours == model.activation),
         "max_position_embeddings": sequence_length,
         "initializer_range": model.init_std,
         "rms_norm_eps": model.norm_eps,
@@ -136,7 +145,7 @@ def config_of(
         "rope_theta": model.rope_theta,
         "rope_scaling": None if rope["rope_type"] == "default" else rope,
         "attention_dropout": 0.0,
-        "sliding_window": None,
+        **_window_keys(family, model),
         **({"attention_bias": False, "mlp_bias": False} if family == "llama" else {}),
         **({"attention_bias": False} if family == "qwen3" else {}),
         "bos_token_id": tokenizer.start[0] if tokenizer.start else None,
@@ -185,10 +194,10 @@ def _resolved(family: str, keys: dict[str, Any], where: str) -> Any:
 
 
 def _refuse_strange(config: Any, where: str) -> None:
-    if config.hidden_act not in ("silu", "swish"):
+    if config.hidden_act not in ACTIVATIONS:
         raise CheckpointError(
-            f"{where}: hidden_act is {config.hidden_act!r}, and only silu is computed; choose"
-            " another model"
+            f"{where}: hidden_act is {config.hidden_act!r}, and {', '.join(ACTIVATIONS)} are"
+            " computed; choose another model"
         )
     for key in ("attention_bias", "mlp_bias"):
         if getattr(config, key, False):
@@ -245,23 +254,55 @@ def _rope_parameters(model: ModelSection) -> dict[str, Any]:
     }
 
 
-def _window(family: str, config: Any, where: str) -> int | None:
-    """The window of every layer, where it is shorter than the positions that the model has."""
+def _window(family: str, config: Any, where: str) -> tuple[int | None, Pattern | None]:
+    """`model.window` and `model.window_pattern` of a configuration."""
     window: int | None = getattr(config, "sliding_window", None)
-    sliding = family == "mistral" or "sliding_attention" in (
-        getattr(config, "layer_types", None) or ()
-    )
-    if window is None or window >= config.max_position_embeddings or not sliding:
-        return None
-    if family != "mistral":
+    if family == "mistral":
+        return window, None
+    types = getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers
+    if unknown := sorted(set(types) - set(LAYER_TYPES)):
         raise CheckpointError(
-            f"{where}: use_sliding_window is true with a window of {window} tokens, and every layer"
-            f" sees the whole sequence here; set max_position_embeddings to {window} at most"
+            f"{where}: layer_types names {', '.join(unknown)}, and {', '.join(LAYER_TYPES)} are"
+            " computed; choose another model"
         )
-    return window
+    pattern = tuple(LAYER_TYPES[kind] for kind in types)
+    if window is None or "local" not in pattern:
+        return None, None
+    return window, _shortest(pattern)
+
+
+def _shortest(pattern: Pattern) -> Pattern | None:
+    """The shortest pattern that repeats to this one; None: all are local."""
+    for length in range(1, len(pattern)):
+        if all(kind == pattern[layer % length] for layer, kind in enumerate(pattern)):
+            pattern = pattern[:length]
+            break
+    return None if pattern == ("local",) else pattern
+
+
+def _window_keys(family: str, model: ModelSection) -> dict[str, Any]:
+    """What a configuration says of windows."""
+    if model.window is None:
+        return {"sliding_window": None}
+    keys: dict[str, Any] = {"sliding_window": model.window}
+    if family == "mistral":
+        return keys
+    types = {ours: theirs for theirs, ours in LAYER_TYPES.items()}
+    kinds = [types["local" if window is not None else "global"] for window in model.windows]
+    # Both spellings: an older reader knows the number of layers that see everything.
+    full = kinds.count(types["global"])
+    return keys | {"use_sliding_window": True, "max_window_layers": full, "layer_types": kinds}
 
 
 def _family_of(model: ModelSection) -> str:
+    strange = model.changed(
+        *("attention_scale", "softmax", "rope_interleaved", "norm", "zero_centered_norms")
+    )
+    if strange:
+        raise CheckpointError(
+            f"{', '.join(strange)}: belongs to no family of Hugging Face's that is written"
+            f" ({', '.join(FAMILIES)}); train a model without"
+        )
     if model.qkv_bias and model.qk_norm:
         raise CheckpointError(
             "model.qkv_bias and model.qk_norm together belong to no family of Hugging Face's that"
@@ -271,5 +312,12 @@ def _family_of(model: ModelSection) -> str:
         return "qwen2"
     if model.qk_norm:
         return "qwen3"
-    # LlamaConfig refuses such widths, even with a head_dim of its own.
-    return "llama" if model.hidden % model.heads == 0 else "mistral"
+    if model.window is not None and None in model.windows:
+        raise CheckpointError(
+            "model.window_pattern: layers of both kinds belong to qwen2 and qwen3 alone of the"
+            " families of Hugging Face's that are written; train a model with model.qkv_bias or"
+            " model.qk_norm, or with one kind of layer"
+        )
+    # LlamaConfig knows no window, and refuses such widths, even with a head_dim of its own.
+    plain = model.window is None and model.hidden % model.heads == 0
+    return "llama" if plain else "mistral"

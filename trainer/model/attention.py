@@ -38,7 +38,7 @@ class CoreAttention(torch.nn.Module):
     """Causal attention inside documents, between the linears of SelfAttention.
 
     `packed_seq_params` carries our SequenceLayout: megatron-core hands it through untouched, also
-    around recomputation.
+    around recomputation. `window`: the tokens that one sees at most; none: its whole document.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class CoreAttention(torch.nn.Module):
         pg_collection: Any,
         backend: str,
         deterministic: bool,
+        window: int | None = None,
         **_: Any,
     ) -> None:
         super().__init__()
@@ -57,6 +58,10 @@ class CoreAttention(torch.nn.Module):
         self.context_group = pg_collection.cp if config.context_parallel_size > 1 else None
         self.backend = backend
         self.deterministic = deterministic
+        self.window = window
+        self.interleaved = config.rotary_interleaved
+        self.scale = config.softmax_scale
+        self.off_by_one = config.softmax_type == "off-by-one"
 
     def forward(
         self,
@@ -73,21 +78,29 @@ class CoreAttention(torch.nn.Module):
         """
         layout = packed_seq_params
         assert layout is not None
-        query, key = kernels.rope(query, key, *layout.rotation)
+        # A back end that trains whole sequences need not know how to go on from a cache.
+        generating = isinstance(layout, CachedSequence)
+        query, key = kernels.rope(query, key, *layout.rotation, interleaved=self.interleaved)
         if isinstance(layout, CachedSequence):
             key, value = layout.cache.extend(self.layer_number, key, value)
         elif self.context_group is not None:
             key, value = self._gather(key, value)
-        # A back end that trains whole sequences need not know how to go on from a cache.
-        generating = isinstance(layout, CachedSequence)
-        return kernels.attention(
+        attend = self._off_by_one if self.off_by_one else kernels.attention
+        return attend(
             query,
             key,
             value,
-            layout.visible,
+            layout.visible_through(self.window),
+            scale=self.scale,
             backend="auto" if generating else self.backend,
             deterministic=self.deterministic,
         )
+
+    def _off_by_one(self, *tensors: Any, **options: Any) -> Tensor:
+        """As `kernels.attention`, with exp(0) in the denominator: m / (m + 1) = sigmoid(log m)."""
+        output, lse = kernels.attention_with_lse(*tensors, **options)
+        share = torch.sigmoid(lse).permute(2, 0, 1).unsqueeze(-1)
+        return (output * share).to(output.dtype).flatten(2)
 
     def _gather(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         # All-gather forward, reduce-scatter backward: all queries send gradients to all keys.

@@ -68,9 +68,12 @@ class CompiledLayer(Layer):
 
     def _make_ready(self, layout: SequenceLayout, hidden: Tensor) -> None:
         """Make what the layers of a micro-batch share, which the first one's graph would make."""
-        _rotation, visible = layout.rotation, layout.visible
-        backend = self.self_attention.core_attention.backend
-        if backend == "auto":
+        core_attention = self.self_attention.core_attention
+        _rotation, visible = layout.rotation, layout.visible_through(core_attention.window)
+        backend = core_attention.backend
+        if backend == "auto" and core_attention.off_by_one:
+            backend = dispatch.MODE or ("triton" if hidden.is_cuda else "reference")
+        elif backend == "auto":
             on_cuda = "sdpa" if "sdpa" in CHOICES.exported().values() else "triton"
             backend = dispatch.MODE or (on_cuda if hidden.is_cuda else "sdpa")
         if backend == "sdpa":

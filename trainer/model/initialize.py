@@ -16,18 +16,20 @@ _BLOCK_ROWS = 1024
 
 @torch.no_grad()
 def initialize_weights(chunk: Any, recipe: Recipe) -> None:
-    """Fill norms with 1, biases with 0, matrices with normal numbers of deviation `init_std`.
+    """Fill norms with 1 (zero-centred ones with 0), biases with 0, matrices with normal numbers.
 
-    The two projections back into the residual stream get init_std / sqrt(2 * layers) (GPT-2's
-    rule). Rows are drawn in blocks, each from its own generator, so a rank draws little more than
-    it holds. Parameters on the meta device, which have no memory, are left alone.
+    Their deviation is `init_std`; that of the two projections back into the residual stream is
+    init_std / sqrt(2 * layers) (GPT-2's rule). Rows are drawn in blocks, each from its own
+    generator, so a rank draws little more than it holds. Parameters on the meta device, which have
+    no memory, are left alone.
     """
+    norm = 0.0 if recipe.model.zero_centered_norms else 1.0
     residual = 1.0 / math.sqrt(2.0 * recipe.model.layers)
     for parameter, sharding in sharded_parameters([chunk]):
         if parameter.is_meta:
             continue
         if parameter.dim() == 1:
-            parameter.fill_(0.0 if sharding.name.endswith(".bias") else 1.0)
+            parameter.fill_(0.0 if sharding.name.endswith(".bias") else norm)
             continue
         projects_back = sharding.name.endswith(("linear_proj.weight", "linear_fc2.weight"))
         deviation = recipe.model.init_std * (residual if projects_back else 1.0)

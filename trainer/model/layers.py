@@ -21,65 +21,114 @@ from trainer.model.attention import CoreAttention
 from trainer.model.offload import Offload
 from trainer.model.recompute import Again, InPlace, Keeper, made_again
 from trainer.model.sequence import SequenceLayout
-from trainer.recipe.kernels import KernelsSection
+from trainer.recipe import Recipe
 
 IN_PLACE = InPlace()
 
 
-class RMSNorm(torch.nn.Module):
-    """RMSNorm with one weight a channel, whole on every tensor-parallel rank."""
+class Norm(torch.nn.Module):
+    """RMSNorm, or LayerNorm, which has a bias; its vectors are whole on every tensor-parallel rank.
+
+    Which of the two, and whether weights are zero-centred, is the configuration's `normalization`
+    and `layernorm_zero_centered_gamma`.
+    """
+
+    weight: torch.nn.Parameter
+    bias: torch.nn.Parameter | None
 
     def __init__(self, config: Any, hidden_size: int, eps: float = 1e-5, **_: Any) -> None:
         super().__init__()
         self.eps = eps
-        self.weight = torch.nn.Parameter(
-            torch.ones(hidden_size, dtype=config.params_dtype, device=torch.cuda.current_device())
-        )
+        self.zero_centered = config.layernorm_zero_centered_gamma
+        fresh = {"dtype": config.params_dtype, "device": torch.cuda.current_device()}
+        self.weight = torch.nn.Parameter(torch.ones(hidden_size, **fresh))
+        bias = None
+        if config.normalization == "LayerNorm":
+            bias = torch.nn.Parameter(torch.zeros(hidden_size, **fresh))
+        self.register_parameter("bias", bias)
         # Under sequence parallelism each rank normalises its part of the sequence only.
-        self.partial_gradients = ("weight",) if config.sequence_parallel else ()
+        self.partial_gradients = self.vectors if config.sequence_parallel else ()
+
+    @property
+    def vectors(self) -> tuple[str, ...]:
+        """The names of its parameters."""
+        return ("weight",) if self.bias is None else ("weight", "bias")
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Any:
         """[..., hidden] -> [..., hidden]; with `residual`, (norm of the sum, the sum).
 
-        One method for both, as ZeRO-3 gives a rank the whole weight only in here.
+        One method for both, as ZeRO-3 gives a rank the whole vectors only in here.
         """
-        if residual is not None:
-            return kernels.add_rms_norm(x, residual, self.weight, self.eps)
-        return kernels.rms_norm(x, self.weight, self.eps)
+        if residual is None:
+            return normalised(x, self.weight, self.bias, self.eps, self.zero_centered)
+        if self.bias is None:
+            return kernels.add_rms_norm(x, residual, self.weight, self.eps, self.zero_centered)
+        return kernels.add_layer_norm(
+            x, residual, self.weight, self.bias, self.eps, self.zero_centered
+        )
 
 
-class RemadeNorm(RMSNorm):
-    """RMSNorm whose result backward makes again: it remembers the weight that it was made with."""
+def normalised(
+    x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, zero_centered: bool
+) -> Tensor:
+    """[..., hidden] -> the same; vectors are [hidden]. A norm without a bias is RMSNorm."""
+    if bias is None:
+        return kernels.rms_norm(x, weight, eps, zero_centered)
+    return kernels.layer_norm(x, weight, bias, eps, zero_centered)
+
+
+class RemadeNorm(Norm):
+    """A norm whose result backward makes again: it remembers the vectors that it was made with."""
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Any:
-        """As RMSNorm's."""
-        weight = self.weight.detach()
-        if weight.untyped_storage().nbytes() != weight.nbytes:
-            weight = weight.clone()  # a slice of what ZeRO-3 gathered, which would all be kept
-        self._used = weight
+        """As Norm's."""
+        self._used = [_own(vector) for vector in (self.weight, self.bias)]
         return super().forward(x, residual)
 
     def again(self, x: Tensor) -> Again:
         """How the newest result is made from its own input, the residual sum included."""
-        return Again(x, partial(kernels.rms_norm, weight=self._used, eps=self.eps))
+        weight, bias = self._used
+        assert weight is not None, "a norm has a weight"
+        make = partial(
+            normalised, weight=weight, bias=bias, eps=self.eps, zero_centered=self.zero_centered
+        )
+        return Again(x, make)
 
 
-class HeadNorm(RMSNorm):
-    """RMSNorm over each head's channels: queries and keys, whose heads tensor ranks share out."""
+def _own(vector: Tensor | None) -> Tensor | None:
+    """The vector without its graph; a copy where ZeRO-3 gathered it as a slice of much more."""
+    if vector is None:
+        return None
+    vector = vector.detach()
+    # A slice would keep all that was gathered.
+    whole = vector.untyped_storage().nbytes() == vector.nbytes
+    return vector if whole else vector.clone()
+
+
+class HeadNorm(Norm):
+    """A norm over each head's channels: queries and keys, whose heads tensor ranks share out."""
 
     def __init__(self, config: Any, hidden_size: int, eps: float = 1e-5, **_: Any) -> None:
         super().__init__(config, hidden_size, eps)
-        self.partial_gradients = ("weight",)
+        self.partial_gradients = self.vectors
 
 
-class SwiGLU(MLP):
-    """megatron-core's MLP with our SwiGLU between its two linears.
+def gated(gate_up: Tensor, activation: str) -> Tensor:
+    """[..., 2 * ffn] -> [..., ffn]; `activation` as in the recipe."""
+    if activation == "swiglu":
+        return kernels.swiglu(gate_up)
+    return kernels.geglu(gate_up, approximate=activation == "geglu_tanh")
 
-    `remade`: whether backward makes the gated product again.
+
+class GatedMLP(MLP):
+    """megatron-core's MLP with our gated unit between its two linears.
+
+    `activation` as in the recipe; `remade`: whether backward makes the gated product again.
     """
 
-    def __init__(self, *arguments: Any, remade: bool = False, **keys: Any) -> None:
+    def __init__(self, *arguments: Any, activation: str, remade: bool = False, **keys: Any) -> None:
         super().__init__(*arguments, **keys)
+        self.activation = activation
         self.remade = remade
 
     def forward(
@@ -93,8 +142,9 @@ class SwiGLU(MLP):
         """[sequence, batch, hidden] -> ([sequence, batch, hidden], no bias)."""
         with made_again(hidden_states, again, self.linear_fc1, keeper):
             gate_up, _bias = self.linear_fc1(hidden_states)
-        product = kernels.swiglu(gate_up)
-        remade = Again(gate_up, kernels.swiglu) if self.remade else None
+        product = gated(gate_up, self.activation)
+        gate = partial(gated, activation=self.activation)
+        remade = Again(gate_up, gate) if self.remade else None
         with made_again(product, remade, self.linear_fc2, keeper):
             output, _bias = self.linear_fc2(product)
         return output, None
@@ -171,7 +221,8 @@ class Layer(TransformerLayer):
         if self.offload is None or not (self.training and torch.is_grad_enabled()):
             return self._whole(hidden_states, packed_seq_params, IN_PLACE), None
         assert packed_seq_params is not None
-        shared = packed_seq_params.rotation, packed_seq_params.visible
+        window = self.self_attention.core_attention.window
+        shared = packed_seq_params.rotation, packed_seq_params.visible_through(window)
         with self.offload.layer(self, shared) as keeper:
             return self._whole(hidden_states, packed_seq_params, keeper), None
 
@@ -214,21 +265,26 @@ def _as_it_is(_name: str, plain: type) -> type | ModuleSpec:
 
 def layer_spec(
     config: TransformerConfig,
-    kernels: KernelsSection,
+    recipe: Recipe,
+    layer: int,
     linear: Callable[[str, type], type | ModuleSpec] = _as_it_is,
-    recomputed: frozenset[str] = frozenset(),
     offload: Offload | None = None,
 ) -> ModuleSpec:
-    """One transformer layer: pre-norm, grouped-query attention, SwiGLU.
+    """One transformer layer: pre-norm, grouped-query attention, gated MLP.
 
-    `linear` says what stands in the place of a linear of this name below the layer; `recomputed`
-    and `offload` as in `Layer`.
+    `layer`: its number in the whole model, from 0; `linear` says what stands in the place of a
+    linear of this name below the layer; `offload` as in `Layer`.
     """
-    norm = RemadeNorm if "norms" in recomputed else RMSNorm
+    kernels, recomputed = recipe.kernels, recipe.recomputed
+    norm = RemadeNorm if "norms" in recomputed else Norm
     head_norm = HeadNorm if config.qk_layernorm else IdentityOp
     core_attention = ModuleSpec(
         module=CoreAttention,
-        params={"backend": kernels.attention, "deterministic": kernels.deterministic},
+        params={
+            "backend": kernels.attention,
+            "deterministic": kernels.deterministic,
+            "window": recipe.model.windows[layer],
+        },
     )
     attention = ModuleSpec(
         module=Attention,
@@ -242,8 +298,12 @@ def layer_spec(
         ),
     )
     mlp = ModuleSpec(
-        module=SwiGLU,
-        params={"ffn_hidden_size": config.ffn_hidden_size, "remade": "swiglu" in recomputed},
+        module=GatedMLP,
+        params={
+            "ffn_hidden_size": config.ffn_hidden_size,
+            "activation": recipe.model.activation,
+            "remade": "swiglu" in recomputed,
+        },
         submodules=MLPSubmodules(
             linear_fc1=linear("mlp.linear_fc1", ColumnParallelLinear),
             linear_fc2=linear("mlp.linear_fc2", RowParallelLinear),

@@ -1,6 +1,6 @@
 """How tokens lie in a micro-batch: documents, positions, this rank's share, what may be seen."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -54,6 +54,9 @@ class SequenceLayout:
     on_host: Tensor | None = None
     """`position_ids` in host memory, where they are known there: nobody need wait to read them."""
     qkv_format: str = "sbhd"  # megatron-core asks this of whatever describes packed sequences
+    _visible: dict[int | None, kernels.Visible] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     @classmethod
     def whole(
@@ -84,7 +87,15 @@ class SequenceLayout:
             positions = positions[:, self.queries]
         return kernels.rope_table(positions, self.frequencies.to(positions.device))
 
-    @cached_property
+    @property
     def visible(self) -> kernels.Visible:
         """A token sees itself and what came before it in its own document."""
-        return kernels.Visible.documents(self.position_ids, self.queries, on_host=self.on_host)
+        return self.visible_through(None)
+
+    def visible_through(self, window: int | None) -> kernels.Visible:
+        """As `visible`, but no more than the `window` newest tokens, itself included."""
+        if window not in self._visible:
+            self._visible[window] = kernels.Visible.documents(
+                self.position_ids, self.queries, window, self.on_host
+            )
+        return self._visible[window]

@@ -13,7 +13,7 @@ from megatron.core.transformer.transformer_layer import get_transformer_layer_of
 from torch import Tensor
 
 from trainer.model.initialize import initialize_weights
-from trainer.model.layers import RMSNorm, layer_spec
+from trainer.model.layers import Norm, layer_spec
 from trainer.model.lora.adapters import adapted, freeze_base, initialize_adapters
 from trainer.model.offload import Offload
 from trainer.model.output import PLAIN, Targets, use_targets
@@ -94,14 +94,10 @@ def _build_chunk(config: Any, recipe: Recipe, vocab: int, stage: int | None) -> 
     offload = Offload() if recipe.offload == "activations" else None
     spec = TransformerBlockSubmodules(
         layer_specs=[
-            layer_spec(
-                *(config, recipe.kernels, partial(adapted, recipe, first + index)),
-                recomputed=recipe.recomputed,
-                offload=offload,
-            )
-            for index in range(get_num_layers_to_build(config, vp_stage=stage))
+            layer_spec(config, recipe, layer, partial(adapted, recipe, layer), offload)
+            for layer in range(first, first + get_num_layers_to_build(config, vp_stage=stage))
         ],
-        layer_norm=RMSNorm,
+        layer_norm=Norm,
     )
     chunk = LanguageModel(
         config,

@@ -16,6 +16,7 @@ from megatron.core import parallel_state
 from megatron.core.models.gpt import GPTModel
 from megatron.core.tensor_parallel import model_parallel_cuda_manual_seed
 from megatron.core.transformer.transformer_config import TransformerConfig
+from torch.nn import functional
 
 from trainer.errors import RecipeError
 from trainer.parallel.layout import Axis, Layout
@@ -111,12 +112,16 @@ def transformer_config(recipe: Recipe, layout: Layout) -> TransformerConfig:
         kv_channels=model.head_size,
         ffn_hidden_size=model.ffn,
         gated_linear_unit=True,
-        activation_func=torch.nn.functional.silu,
+        activation_func=functional.silu if model.activation == "swiglu" else functional.gelu,
         add_bias_linear=False,
         add_qkv_bias=model.qkv_bias,
-        normalization="RMSNorm",
+        normalization="RMSNorm" if model.norm == "rms" else "LayerNorm",
+        layernorm_zero_centered_gamma=model.zero_centered_norms,
         layernorm_epsilon=model.norm_eps,
         qk_layernorm=model.qk_norm,
+        rotary_interleaved=model.rope_interleaved,
+        softmax_scale=model.attention_scale,
+        softmax_type="off-by-one" if model.softmax == "off_by_one" else "vanilla",
         attention_dropout=0.0,
         hidden_dropout=0.0,
         init_method=_leave_alone,

@@ -55,7 +55,7 @@ def layer_kept(
     """Bytes of one layer that wait for its backward pass, a part.
 
     `input` (what a wholly recomputed layer keeps), `norms` (their own), `normalised` (what they
-    give), `attention`, `product` (SwiGLU's), `gate_up`. `recomputed`: none: the recipe's.
+    give), `attention`, `product` (the gated one), `gate_up`. `recomputed`: none: the recipe's.
     """
     parts = recipe.recomputed if recomputed is None else recomputed
     sizes = Sizes.of(recipe)
@@ -63,7 +63,7 @@ def layer_kept(
         return {"input": sizes.hidden * sizes.width}
     lean = device == "cuda"
     return {
-        "norms": 2 * _norm(sizes, lean, sizes.hidden, sizes.rows),
+        "norms": 2 * _norm(recipe, sizes, lean),
         "normalised": 2 * _normalised(sizes, lean, parts),
         "attention": _attention(recipe, sizes, lean, "attention" in parts),
         "gate_up": 0.0 if "mlp" in parts else _gate_up(sizes, lean),
@@ -71,12 +71,14 @@ def layer_kept(
     }
 
 
-def _norm(sizes: Sizes, lean: bool, elements: float, rows: float) -> float:
-    """What a norm keeps of its own: its input and one number a row.
+def _norm(recipe: Recipe, sizes: Sizes, lean: bool) -> float:
+    """What a norm keeps of its own: its input, and one number a row (LayerNorm: two).
 
-    The reference has its input in fp32, and the normalised input before the weight.
+    The reference has its input in fp32; RMSNorm's the normalised input before the weight, too.
     """
-    return elements * (sizes.width if lean else 8) + 4 * rows
+    vectors = recipe.model.norm_vectors
+    wide = 8 if vectors == 1 else 4
+    return sizes.hidden * (sizes.width if lean else wide) + 4 * vectors * sizes.rows
 
 
 def _normalised(sizes: Sizes, lean: bool, parts: frozenset[str]) -> float:
@@ -113,6 +115,8 @@ def _attention(recipe: Recipe, sizes: Sizes, lean: bool, recomputed: bool) -> fl
     if recomputed:
         return kept + projection + queries + (queries + keys if head_norms else 0.0)
     rows = 4 * sizes.query_heads
+    if recipe.model.softmax == "off_by_one":
+        kept += queries + rows  # the output before its share is taken, and the share
     context = recipe.parallel.context
     if context > 1:
         held = projection if head_norms and (lean or width == 4) else 0.0
@@ -125,11 +129,12 @@ def _head_norms(recipe: Recipe, sizes: Sizes, lean: bool) -> float:
 
     A group's queries are no matrix with rows at one distance: our kernel reads a copy.
     """
-    rows = 4 * (sizes.query_heads + sizes.key_heads)
+    vectors = recipe.model.norm_vectors
+    rows = 4 * vectors * (sizes.query_heads + sizes.key_heads)
     if lean:
         grouped = recipe.model.query_groups != recipe.model.heads
         return rows + (sizes.queries * sizes.width if grouped else 0.0)
-    wide = 4 if sizes.width == 4 else 8
+    wide = (4 if sizes.width == 4 else 8) - (4 if vectors == 2 else 0)
     return rows + wide * (sizes.queries + sizes.keys)
 
 
@@ -140,11 +145,12 @@ def shared_kept(recipe: Recipe, device: Device) -> float:
     places = recipe.batch.micro * length
     kept = sizes.tokens * (2 * 8 + 4 * model.head_width + 2 * 4) + places * (2 * 4 + 8)
     if device == "cpu" and recipe.kernels.attention != "triton":
-        kept += sizes.tokens * length * sizes.width  # the mask that SDPA reads there
+        masks = len(set(model.windows))
+        kept += masks * sizes.tokens * length * sizes.width  # those that SDPA reads there
     return kept
 
 
 def final_norm_kept(recipe: Recipe, device: Device) -> float:
     """The last norm's own; what it gives belongs to the loss."""
     sizes = Sizes.of(recipe)
-    return _norm(sizes, device == "cuda", sizes.hidden, sizes.rows)
+    return _norm(recipe, sizes, device == "cuda")

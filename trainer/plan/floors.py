@@ -15,8 +15,11 @@ from trainer.plan.share import Share
 _ADDING = "a product adds to the fp32 gradient itself"
 _MADE_AGAIN = {
     "attention": ("rope forward", "attention forward"),
-    "swiglu": ("swiglu forward",),
-    "mlp": ("gate and up projection forward", "swiglu forward", "down projection forward"),
+    "swiglu": ("swiglu forward", "geglu forward"),
+    "mlp": (
+        *("gate and up projection forward", "swiglu forward", "geglu forward"),
+        "down projection forward",
+    ),
 }
 """The forward parts of a layer that each part of trainer.recipe.recompute makes again."""
 
@@ -95,6 +98,11 @@ def _attention_block(share: Share) -> list[Part]:
         into = "backward of attention keeps the whole projection"
         found.append(_moved("values copied", "forward", words, times, copied, into))
     found += _core_attention(share, heads, groups, times)
+    if model.softmax == "off_by_one":
+        output, shape = tokens * heads * width * size, f"{tokens} x {heads} heads of {width}"
+        into = "attention adds to the denominator itself"
+        for way, moves in (("forward", 2), ("backward", 3)):
+            found.append(_moved(f"off by one {way}", way, shape, times, moves * output, into))
     joined = 2 * tokens * packed * size
     into = "backward of rope and attention write into the packed gradient"
     found.append(_moved("qkv gradient joined", "backward", shape, times, joined, into))
@@ -106,7 +114,7 @@ def _core_attention(share: Share, heads: int, groups: int, times: int) -> Iterat
     recipe, width = share.recipe, share.recipe.model.head_width
     batch, length, context = recipe.batch.micro, recipe.sequence_length, share.context
     # Context ranks share the causal half evenly, and each reads all keys.
-    work = attention.forward_work(batch, length, heads, width) / context
+    work = attention.forward_work(batch, length, heads, width) / context * share.attended
     whole = attention.backward_work(int(work))
     shape = f"{batch} x {length}, {heads}/{groups} heads of {width}"
     tokens, size = share.tokens, share.size
@@ -128,7 +136,8 @@ def _mlp_block(share: Share) -> list[Part]:
     found += _products(share, "gate and up projection", 2 * ffn, model.hidden, times)
     half, shape = share.tokens * ffn * size, f"{share.tokens} x {ffn}"
     for way in ("forward", "backward"):
-        found.append(_moved(f"swiglu {way}", way, shape, times, glu.MOVED[way] * half))
+        gate = model.activation.removesuffix("_tanh")
+        found.append(_moved(f"{gate} {way}", way, shape, times, glu.MOVED[way] * half))
     found += _products(share, "down projection", model.hidden, ffn, times)
     tensor, shape = share.rows * model.hidden * size, f"{share.rows} x {model.hidden}"
     # The next norm reads the sum anyway: of three tensors that move, it saves reading one.

@@ -3,8 +3,8 @@
 What autograd keeps is that of our own model on our own operators: `device` "cuda" means the Triton
 kernels, which keep the least they can; "cpu" their PyTorch references, whose autograd keeps more.
 In bytes, of the rank that needs most; the allocator's rounding comes on top. Left out: adapters
-(lora), attention by kernels.attention reference, and what torch.compile keeps. The figures for GPUs
-were never compared with one.
+(lora), attention by the reference (kernels.attention, and model.softmax off_by_one on a CPU), and
+what torch.compile keeps. The figures for GPUs were never compared with one.
 """
 
 from dataclasses import dataclass, field
@@ -252,7 +252,7 @@ class _Step:
         product = states * 2 + logits * width + table * self._gradient_bytes
         if self.device == "cuda":
             return states + logits * width, product
-        if recipe.parallel.tensor > 1:
+        if recipe.parallel.tensor > 1 or not recipe.loss.plain:
             return states + logits * (width + 4 * width // 2), states + logits * (6 + width)
         forward = logits * (8 if width == 4 else 10)
         return states + forward, max(states + 12 * logits, product)

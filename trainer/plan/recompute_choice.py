@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 import kernels
+from trainer.model.layers import gated, normalised
 from trainer.model.sequence import SequenceLayout, rope_frequencies
 from trainer.parallel.device import Moment
 from trainer.parallel.layout import Layout
@@ -118,12 +119,19 @@ def measure_parts(recipe: Recipe, layout: Layout, calls: int = 5) -> dict[str, f
         parts = {
             "norms": _median(work.norms(), layout.device, calls),
             "swiglu": _median(work.swiglu(), layout.device, calls),
-            "attention": _median(work.attention(), layout.device, calls),
+            "attention": _attention_seconds(work, recipe, layout.device, calls),
         }
         products = [_median(call, layout.device, calls) for call in work.products()]
     parts["mlp"] = parts["swiglu"] + sum(products[2:])
     parts["full"] = parts["norms"] + parts["attention"] + products[0] + products[1] + parts["mlp"]
     return parts
+
+
+def _attention_seconds(work: "_Work", recipe: Recipe, device: torch.device, calls: int) -> float:
+    """Of the mean layer: those with a window have less to do."""
+    windows = recipe.model.windows
+    times = {w: _median(work.attention(w), device, calls) for w in dict.fromkeys(windows)}
+    return sum(times[window] for window in windows) / len(windows)
 
 
 def _median(call: Call, device: torch.device, calls: int) -> float:
@@ -161,23 +169,27 @@ class _Work:
         rows = self._tokens // (self._layout.tensor.size if sequence else 1)
         x = self._filled(rows, self._micro, self._recipe.model.hidden)
         weight = self._filled(self._recipe.model.hidden)
-        return lambda: [kernels.rms_norm(x, weight, eps) for _ in range(2)]
+        bias = weight if self._recipe.model.norm == "layer" else None
+        centered = self._recipe.model.zero_centered_norms
+        return lambda: [normalised(x, weight, bias, eps, centered) for _ in range(2)]
 
     def swiglu(self) -> Call:
         """The gated product."""
         gate_up = self._filled(self._tokens, self._micro, 2 * self._ffn)
-        return lambda: kernels.swiglu(gate_up)
+        activation = self._recipe.model.activation
+        return lambda: gated(gate_up, activation)
 
-    def attention(self) -> Call:
-        """Rotation and attention."""
+    def attention(self, window: int | None) -> Call:
+        """Rotation and attention of a layer with this window."""
         section, size = self._recipe.kernels, self._recipe.model.head_width
         query = self._filled(self._tokens, self._micro, self._heads, size)
         key = self._filled(self._tokens, self._micro, self._groups, size)
         whole = key.repeat(self._layout.context.size, 1, 1, 1)
-        rotation, visible = self._sequence.rotation, self._sequence.visible
+        rotation, visible = self._sequence.rotation, self._sequence.visible_through(window)
+        interleaved = self._recipe.model.rope_interleaved
 
         def call() -> object:
-            turned, _ = kernels.rope(query, key, *rotation)
+            turned, _ = kernels.rope(query, key, *rotation, interleaved=interleaved)
             return kernels.attention(
                 *(turned, whole, whole, visible),
                 backend=section.attention,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from trainer.errors import RecipeError
-from trainer.plan.size import parameter_count
+from trainer.plan.size import keys_seen, norm_parameters, parameter_count
 from trainer.recipe import Recipe
 from trainer.recipe.kernels import fused_loss
 
@@ -49,6 +49,15 @@ class Share:
         return self.recipe.model.layers // self.recipe.parallel.pipeline
 
     @property
+    def attended(self) -> float:
+        """Of the pairs that causal attention computes, the share that its layers' windows leave."""
+        sizes, length = self.recipe.parallel, self.recipe.sequence_length
+        windows, each = self.recipe.model.windows, self.layers // sizes.virtual
+        firsts = ((turn * sizes.pipeline + self.stage) * each for turn in range(sizes.virtual))
+        seen = [keys_seen(length, w) for first in firsts for w in windows[first : first + each]]
+        return sum(seen) / (len(seen) * keys_seen(length, None))
+
+    @property
     def tokens(self) -> int:
         """Of a micro-batch, in the matrix products."""
         return self.recipe.batch.micro * self.recipe.sequence_length // self.context
@@ -75,13 +84,13 @@ class Share:
         model = self.recipe.model
         count = parameter_count(model, self.vocab * self.tensor)
         layer = count["layers"] // model.layers
-        norms = 2 * model.hidden + (2 * model.head_width if model.qk_norm else 0)
+        norms = norm_parameters(model)
         held = self.layers * ((layer - norms) // self.tensor + norms)
         table = self.vocab * model.hidden
         copies = int(self.first) + int(self.last)
         if model.tied_embeddings and self.first and self.last:
             copies = 1
-        return held + copies * table + (model.hidden if self.last else 0)
+        return held + copies * table + (count["norm"] if self.last else 0)
 
 
 def share_of(recipe: Recipe, world_size: int, stage: int) -> Share:

@@ -1,10 +1,10 @@
 """`model`: the shape of the transformer."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from trainer.recipe.section import Positive, Section
+from trainer.recipe.section import FrozenSequence, Positive, Section
 
 
 class RopeScaling(Section):
@@ -21,7 +21,7 @@ class RopeScaling(Section):
 
 
 class ModelSection(Section):
-    """A Llama-family decoder: RMSNorm, rotary positions, grouped-query attention, SwiGLU."""
+    """A Llama-family decoder: pre-norm, rotary positions, grouped-query attention, gated MLP."""
 
     layers: Positive
     """Transformer blocks."""
@@ -32,23 +32,45 @@ class ModelSection(Section):
     kv_heads: Positive | None = None
     """Key and value heads, shared by groups of query heads; none: as many as `heads`."""
     ffn: Positive
-    """Inner width of the SwiGLU block."""
+    """Inner width of the gated MLP."""
+    activation: Literal["swiglu", "geglu", "geglu_tanh"] = "swiglu"
+    """What the gate of the MLP passes: swiglu: SiLU; geglu: GELU by erf; geglu_tanh: GELU's tanh
+    form, as Gemma has it."""
     vocab: Positive | None = None
     """Rows of the embedding; none: the tokenizer's size rounded up to a multiple of 128."""
     head_size: Positive | None = None
     """Width of one head; none: hidden / heads."""
     tied_embeddings: bool = False
     """Whether the output projection is the embedding matrix."""
+    window: Positive | None = None
+    """Sliding-window attention: how many tokens a token sees at most, itself included, inside its
+    document; none: all before it. Which layers have it: `window_pattern`."""
+    window_pattern: Annotated[tuple[Literal["local", "global"], ...], FrozenSequence] | None = None
+    """Which layers see no further than `window`: a list of local and global, repeated over the
+    layers from the first one on, as [local, local, local, global]; none: every layer is local."""
+    attention_scale: Annotated[float, Field(gt=0.0)] | None = None
+    """What attention scores are multiplied by; none: 1 / sqrt(head size)."""
+    softmax: Literal["plain", "off_by_one"] = "plain"
+    """How attention weighs keys: off_by_one adds exp(0) to the softmax's denominator, so that a
+    token may attend to nothing (E. Miller 2023, "Attention is off by one"; megatron-core's
+    softmax_type). That takes kernels.attention triton or reference."""
     qk_norm: bool = False
-    """Whether queries and keys pass an RMSNorm over the head, before the rotation."""
+    """Whether queries and keys pass a norm over the head, before the rotation."""
     qkv_bias: bool = False
     """Whether the projections to queries, keys and values add a bias, as Qwen2's do."""
     rope_theta: Annotated[float, Field(gt=0.0)] = 10000.0
     """Base of the rotary frequencies."""
     rope_scaling: RopeScaling | None = None
     """Llama-3 stretching of the rotary frequencies; none: as they are."""
+    rope_interleaved: bool = False
+    """Whether the rotation's pairs are neighbouring channels (2i, 2i + 1), as GPT-J's are; else
+    (i, i + head size / 2), as Llama's."""
+    norm: Literal["rms", "layer"] = "rms"
+    """What every norm is: RMSNorm, or LayerNorm with a bias."""
+    zero_centered_norms: bool = False
+    """Whether norms multiply by 1 + weight, with weights that start at 0, as Gemma's do."""
     norm_eps: Annotated[float, Field(gt=0.0)] = 1e-5
-    """Added to the mean square in every RMSNorm."""
+    """Added to the mean square (LayerNorm: to the variance) in every norm."""
     init_std: Annotated[float, Field(gt=0.0)] = 0.02
     """Standard deviation of the initial weights."""
 
@@ -61,3 +83,20 @@ class ModelSection(Section):
     def head_width(self) -> int:
         """Width of one head, the default resolved."""
         return self.head_size if self.head_size is not None else self.hidden // self.heads
+
+    @property
+    def norm_vectors(self) -> int:
+        """Parameters a channel of every norm: a weight, and LayerNorm's bias."""
+        return 2 if self.norm == "layer" else 1
+
+    def changed(self, *names: str) -> list[str]:
+        """Which of these keys are not at their defaults, as model.NAME."""
+        fields = type(self).model_fields
+        return [f"model.{name}" for name in names if getattr(self, name) != fields[name].default]
+
+    @property
+    def windows(self) -> tuple[int | None, ...]:
+        """The window of each layer, the first one first; None: it sees its whole document."""
+        pattern = self.window_pattern or ("local",)
+        kinds = (pattern[layer % len(pattern)] for layer in range(self.layers))
+        return tuple(self.window if kind == "local" else None for kind in kinds)

@@ -19,6 +19,7 @@ def check_recipe(recipe: "Recipe") -> None:
     """Raise RecipeError where sections contradict each other, whatever the world size."""
     check_fine_tuning(recipe)
     _check_heads(recipe)
+    _check_window(recipe)
     _check_division(recipe)
     _check_sequence(recipe)
     _check_zero(recipe)
@@ -80,6 +81,27 @@ def _check_heads(recipe: "Recipe") -> None:
     if scaling and scaling.high_frequency_factor <= scaling.low_frequency_factor:
         raise RecipeError(
             "model.rope_scaling: high_frequency_factor must be above low_frequency_factor"
+        )
+
+
+def _check_window(recipe: "Recipe") -> None:
+    model, pattern = recipe.model, recipe.model.window_pattern
+    if pattern is None:
+        return
+    if model.window is None:
+        raise RecipeError(
+            "model.window_pattern: names local layers, and model.window is none; set model.window,"
+            " or leave the pattern out"
+        )
+    if "local" not in pattern:
+        raise RecipeError(
+            "model.window_pattern: names no local layer, so that model.window means nothing; name"
+            " one, or leave both out"
+        )
+    if len(pattern) > model.layers:
+        raise RecipeError(
+            f"model.window_pattern: {len(pattern)} layers, and model.layers is {model.layers};"
+            " shorten it"
         )
 
 
@@ -171,6 +193,11 @@ def _check_corpus(recipe: "Recipe") -> None:
 def _check_kernels(recipe: "Recipe") -> None:
     """What the implementations asked for by name can do; `auto` takes one that can."""
     attention, size = recipe.kernels.attention, recipe.model.head_width
+    if recipe.model.softmax == "off_by_one" and attention in ("sdpa", "flash"):
+        raise RecipeError(
+            f"kernels.attention: {attention} knows no other softmax than the plain one, and"
+            " model.softmax is off_by_one; use kernels.attention=auto"
+        )
     if attention == "triton" and (size % 8 or size > 256):
         raise RecipeError(
             f"kernels.attention: triton takes heads of 8 to 256 channels in steps of 8, and these "

@@ -15,9 +15,8 @@ from trainer.plan.part import Part
 PRODUCTS = ("aten::mm", "aten::addmm")
 REST = "compiled layers, other"
 
-_OPERATORS = {
+_COMPILED = {
     "lyceum::rope": "rope",
-    "lyceum::glu": "swiglu",
     "lyceum::attention": "attention",
 }
 _REGIONS = ("CompiledFunction", "Torch-Compiled Region", "## Call CompiledFxGraph")
@@ -35,6 +34,8 @@ class Shapes:
                 rows, inner, columns = part.product.rows, part.product.inner, part.product.columns
                 key = part.phase == "backward", ((rows, inner), (inner, columns))
                 self._names.setdefault(key, part.name)
+        geglu = any(part.name == "geglu forward" for part in parts)
+        self._operators = _COMPILED | {"lyceum::glu": "geglu" if geglu else "swiglu"}
 
     def row(self, inner: Sequence[Span], backward: bool) -> str | None:
         """Of the calls round a span, from the innermost: its row, if a compiled layer made them."""
@@ -45,7 +46,7 @@ class Shapes:
                 first = 0 if caller.name == "aten::mm" else 1
                 operands = tuple(tuple(shape) for shape in caller.shapes[first : first + 2])
                 return self._names.get((backward, operands), REST)
-            for prefix, name in _OPERATORS.items():
+            for prefix, name in self._operators.items():
                 if caller.name.startswith(prefix):
                     return f"{name} {'backward' if backward else 'forward'}"
         return REST
@@ -70,7 +71,9 @@ _OPERATORS = {
     "rope": "rope",
     "attention": "attention",
     "swiglu": "swiglu",
+    "geglu": "geglu",
     "rms_norm": "norms",
+    "layer_norm": "norms",
 }
 _TIED = ("embedding", "output_layer")
 _REST = {

@@ -34,7 +34,8 @@ _LAYER = re.compile(r"(^|\.)layers\.\d+(\.|$)")
 _VERBS = ("count", "forward_backward", "update")
 
 _FUNCTIONS: tuple[tuple[Any, str], ...] = (
-    *((kernels, name) for name in ("rope", "attention", "swiglu", "rms_norm")),
+    *((kernels, name) for name in ("rope", "attention", "swiglu", "geglu")),
+    *((kernels, name) for name in ("rms_norm", "layer_norm")),
     (trainer.parallel.zero.adamw, "adamw_step"),
     (trainer.parallel.zero.replicated, "adamw_step"),
     (trainer.parallel.zero.replicated, "grad_square_sum"),
