@@ -2,6 +2,9 @@
 TORCH ?= cpu
 PYTHON ?= python3
 
+# Processes that the tests run on; 8 hold about 12 GB.
+WORKERS ?= $(shell n=$$(nproc); echo $$((n < 8 ? n : 8)))
+
 BIN := .venv/bin
 READY := .venv/ready-$(TORCH)
 TORCH_VERSION := $(shell sed -n 's/^torch==//p' launch/constraints.txt)
@@ -12,7 +15,7 @@ demo: $(READY)
 	$(BIN)/lyceum demo
 
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 check: $(READY)
 	$(BIN)/ruff check .

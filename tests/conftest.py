@@ -1,0 +1,51 @@
+"""What every test of the suite can rely on, and the order in which `make test` hands files out."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Set before torch is imported: two workers of two threads each fight over two cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+FOLDER = Path(__file__).parent
+
+LONGEST = (
+    "kernels/test_gate.py",
+    "parity/test_parity.py",
+    "training/test_fine_tuning.py",
+    "model/test_compiled.py",
+    "training/test_resume.py",
+    "demo/test_demo.py",
+    "training/test_lora_run.py",
+    "training/test_lora_end_to_end.py",
+    "bench/test_gpu_script.py",
+    "doctor/test_waits.py",
+    "parity/test_lora_parity.py",
+    "kernels/test_attention.py",
+)
+"""The files that take longest, longest first: begun last, one would run on alone at the end."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A shell's background jobs ignore Ctrl-C, and what they start inherits that: undo it."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Under pytest-xdist the longest files come first; alone, all stay in their order."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+    turn = {FOLDER / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: turn.get(item.path, len(turn)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What tests cache lies in this process's own folder, not in the user's or another worker's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LYCEUM_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
