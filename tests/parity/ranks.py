@@ -1,12 +1,17 @@
-"""Runs a function on several ranks: one warm server imports all once, ranks are its forks."""
+"""Runs a function on several ranks: one warm server imports all once, ranks are its forks.
+
+A server serves one pytest process (under pytest-xdist, one worker) to its end.
+"""
 
 import multiprocessing
 import os
 import pickle
 import socket
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
 from typing import Any
 
 
@@ -14,8 +19,8 @@ class Died(Exception):
     """A rank ended without an answer."""
 
 
-SECONDS = 240
-"""A case takes a few seconds; one that takes this long hangs."""
+SECONDS = 1800
+"""A case takes seconds, on the busiest machine minutes; one that takes this long hangs."""
 
 _PRELOAD = ["torch", "deepspeed", "launch.warm", "tests.parity.training"]
 
@@ -24,7 +29,18 @@ def on_ranks(count: int, function: Callable[..., Any], *arguments: Any) -> list[
     """`function(*arguments)` on `count` ranks over gloo; what each returned, by rank."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOAD)
-    port, started = _free_port(), []
+    with _own_port() as port:
+        return _run(context, port, count, function, arguments)
+
+
+def _run(
+    context: ForkServerContext,
+    port: int,
+    count: int,
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],
+) -> list[Any]:
+    started = []
     caches = {name: os.environ[name] for name in ("LYCEUM_CACHE",) if name in os.environ}
     for rank in range(count):
         receiver, sender = context.Pipe(duplex=False)
@@ -76,8 +92,14 @@ def _rank(
         sender.send_bytes(pickle.dumps((None, f"rank {rank}:\n{traceback.format_exc()}")))
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+@contextmanager
+def _own_port() -> Iterator[int]:
+    """A port that nobody else is given while the ranks use it.
+
+    The system hands out no port that a socket is bound to; where both allow reuse, the first
+    rank's store may still listen on this one, as the socket here does not.
+    """
+    with socket.socket() as reservation:
+        reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reservation.bind(("127.0.0.1", 0))
+        yield reservation.getsockname()[1]
