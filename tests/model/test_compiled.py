@@ -26,7 +26,7 @@ from trainer.errors import RecipeError
 from trainer.model.passes import NextToken
 from trainer.model.sequence import SequenceLayout, rope_frequencies
 from trainer.model.transformer import build_model
-from trainer.parallel.join import create_layout, leave
+from trainer.parallel.layout import create_layout, leave
 from trainer.recipe import Recipe
 
 COMPILED = {"kernels__compile": "layer"}
@@ -185,13 +185,12 @@ def test_evaluation_and_other_lengths_compile_nothing() -> None:
 def with_inductor(recipe: Recipe, cache: str, steps: int, mode: str) -> tuple[Curve, int, int]:
     """The curve, and how often inductor's cache knew a graph and did not.
 
-    Without vectors and precompiled headers g++ has less to do; what it makes is not the matter.
+    Without vectors g++ has less to do; what it makes is not the matter.
     """
     os.environ["LYCEUM_CACHE"] = cache
     os.environ.pop("TORCHINDUCTOR_CACHE_DIR", None)
     kernels.dispatch.MODE = mode
-    quick = {"cpp.simdlen": 1, "cpp_cache_precompile_headers": False}
-    with torch._inductor.config.patch(quick):
+    with torch._inductor.config.patch({"cpp.simdlen": 1}):
         curve, _, _ = steps_counted(recipe, steps)
     found = counters["inductor"]
     return curve, found["fxgraph_cache_hit"], found["fxgraph_cache_miss"]

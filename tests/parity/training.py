@@ -12,8 +12,7 @@ from tests.nested import nested
 from trainer.data.batch import IGNORE, Batch
 from trainer.model.passes import NextToken
 from trainer.model.transformer import build_model
-from trainer.parallel.join import create_layout, leave
-from trainer.parallel.layout import Layout
+from trainer.parallel.layout import Layout, create_layout, leave
 from trainer.parallel.schedule import finalize_gradients
 from trainer.parallel.sharding import sharded_parameters
 from trainer.parallel.zero import create_optimizer
@@ -59,18 +58,18 @@ def recipe_of(**keys: Any) -> Recipe:
     return Recipe.from_keys(nested(tree, keys))
 
 
-def batch_of(step: int) -> Batch:
+def batch_of(step: int, rows: int = SEQUENCES) -> Batch:
     """A global batch of two documents a row and labels missing here and there, unevenly."""
     generator = torch.Generator().manual_seed(100 + step)
-    tokens = torch.randint(0, VOCAB, (SEQUENCES, SEQUENCE + 1), generator=generator)
+    tokens = torch.randint(0, VOCAB, (rows, SEQUENCE + 1), generator=generator)
     labels = tokens[:, 1:].clone()
-    shares = torch.rand(SEQUENCES, 1, generator=generator) * 0.6
+    shares = torch.rand(rows, 1, generator=generator) * 0.6
     labels[torch.rand(labels.shape, generator=generator) < shares] = IGNORE
-    positions = torch.arange(SEQUENCE).repeat(SEQUENCES, 1)
+    positions = torch.arange(SEQUENCE).repeat(rows, 1)
     for row in positions:
         border = int(torch.randint(3, SEQUENCE - 3, (1,), generator=generator))
         row[border:] -= border
-    return Batch(tokens[:, :-1].contiguous(), labels, positions, step * SEQUENCES, {})
+    return Batch(tokens[:, :-1].contiguous(), labels, positions, step * rows, {})
 
 
 def train_steps(
@@ -90,11 +89,11 @@ def train_steps(
             prepare(chunks, layout)
         passes = NextToken(chunks, recipe, layout)
         optimizer = create_optimizer(chunks, recipe, layout)
-        share = SEQUENCES // layout.data.size
+        share = recipe.batch.sequences // layout.data.size
         rows = slice(layout.data.rank * share, (layout.data.rank + 1) * share)
         losses, norms, gradients = [], [], []
         for step in range(steps):
-            whole = batch_of(step)
+            whole = batch_of(step, recipe.batch.sequences)
             supervised = (whole.labels != IGNORE).sum().float()
             own = Batch(whole.tokens[rows], whole.labels[rows], whole.position_ids[rows], 0, {})
             with optimizer.accumulate():
