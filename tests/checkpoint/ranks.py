@@ -49,7 +49,7 @@ def _child(
             init_method=f"file://{store}",
             rank=rank,
             world_size=world,
-            timeout=timedelta(seconds=60),  # a deadlock fails its test
+            timeout=timedelta(minutes=10),  # a deadlock fails its test
         )
         outcome = {"value": function(rank)}
         dist.barrier()

@@ -109,7 +109,7 @@ def test_closing_ends_the_workers(arguments) -> None:
     assert len(workers) == 2
     loader.close()
     for worker in workers:
-        worker.join(timeout=20)
+        worker.join(timeout=600)
         assert not worker.is_alive()
 
 
@@ -153,7 +153,7 @@ def test_a_loader_left_open_does_not_hold_up_the_exit(arguments) -> None:
     """Catches a process that waits for ever for workers which leave its SIGTERM alone."""
     use = f"kept = Loader({arguments!r}, 2, [0]); next(kept)"
     program = f"from trainer.data.loader import Loader; {use}"
-    ended = subprocess.run([sys.executable, "-c", program], timeout=120, check=False)
+    ended = subprocess.run([sys.executable, "-c", program], timeout=600, check=False)
     assert ended.returncode == 0
 
 

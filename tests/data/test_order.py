@@ -1,6 +1,5 @@
 """Order is arithmetic: permutations from the seed, sources from the weights."""
 
-import time
 from fractions import Fraction
 
 import numpy as np
@@ -8,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.work import lines_run
 from trainer.data.order import Mixture, Purpose, permutation, shard_order
 from trainer.errors import RecipeError
 
@@ -119,15 +119,12 @@ def test_a_choice_among_many_sources_costs_about_what_one_among_few_does() -> No
     """Catches a choice that looks at every source: a hundred would slow the stream down."""
     generator = np.random.default_rng(0)
 
-    def seconds(sources: int) -> float:
+    def lines(sources: int) -> int:
         mixture = Mixture((generator.random(sources) + 0.01).tolist())
-        begin = time.thread_time()
-        for _ in range(5000):
-            mixture.take()
-        return time.thread_time() - begin
+        return lines_run(lambda: [mixture.take() for _ in range(1000)])
 
-    # Measured: less than twice the time. A look at every source would take some 50 times.
-    assert min(seconds(200) for _ in range(3)) < 10 * min(seconds(4) for _ in range(3))
+    # A look at every source would take some 50 times as many.
+    assert lines(200) < 3 * lines(4)
 
 
 @pytest.mark.parametrize("weight", [0.0, -1.0, float("nan"), float("inf")])

@@ -63,7 +63,7 @@ def tell(folder: Path) -> str:
         [sys.executable, "-W", "ignore", "-c", STORY, folder, *paths],
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=1800,
         env={
             **os.environ,
             **{"PYTHONPATH": str(folder / "site"), "LYCEUM_CACHE": str(folder / "cache")},

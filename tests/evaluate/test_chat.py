@@ -216,7 +216,7 @@ def test_a_whole_chat_over_a_pipe(run: Path) -> None:
     """Catches an end of input or a byte that is no text which ends in a stack trace."""
     said = b"/temperature 0\nWhat is 3?\n/reset\ncaf\xe9?\n/temperature x\nWhat is 3?"
     with command(run) as process:
-        shown, errors = process.communicate(said, timeout=200)
+        shown, errors = process.communicate(said, timeout=600)
     lines = shown.decode().splitlines()
     assert process.returncode == 0, errors
     assert b"Traceback" not in errors
@@ -231,5 +231,5 @@ def test_an_interrupt_ends_it_without_a_trace(run: Path) -> None:
         assert process.stdout is not None and process.stderr is not None
         assert b"/help" in process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) == 130
+        assert process.wait(timeout=600) == 130
         assert b"Traceback" not in process.stderr.read()

@@ -15,7 +15,8 @@ from trainer.data.batch import IGNORE, Batch
 from trainer.model.passes import NextToken
 from trainer.model.sequence import SequenceLayout, rope_frequencies
 from trainer.model.transformer import build_model
-from trainer.parallel.layout import Layout, create_layout, leave
+from trainer.parallel.join import create_layout, leave
+from trainer.parallel.layout import Layout
 from trainer.parallel.schedule import finalize_gradients
 from trainer.parallel.zero import Optimizer, create_optimizer
 from trainer.recipe import Recipe

@@ -13,7 +13,7 @@ from trainer.data.batch import Batch
 from trainer.model.micro_batches import MicroBatchCutter
 from trainer.model.recompute import InPlace
 from trainer.model.transformer import build_model
-from trainer.parallel.layout import create_layout, leave
+from trainer.parallel.join import create_layout, leave
 from trainer.plan.activations import Device, layer_kept
 from trainer.plan.memory import memory
 from trainer.recipe import Recipe

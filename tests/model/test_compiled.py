@@ -26,7 +26,7 @@ from trainer.errors import RecipeError
 from trainer.model.passes import NextToken
 from trainer.model.sequence import SequenceLayout, rope_frequencies
 from trainer.model.transformer import build_model
-from trainer.parallel.layout import create_layout, leave
+from trainer.parallel.join import create_layout, leave
 from trainer.recipe import Recipe
 
 COMPILED = {"kernels__compile": "layer"}

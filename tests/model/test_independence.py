@@ -23,7 +23,7 @@ from tests.parity.ranks import on_ranks
 from tests.parity.training import VOCAB, recipe_of
 from trainer.model.sequence import SequenceLayout, rope_frequencies
 from trainer.model.transformer import build_model
-from trainer.parallel.layout import create_layout, leave
+from trainer.parallel.join import create_layout, leave
 
 SEQUENCE = 32
 LLAMA3 = {

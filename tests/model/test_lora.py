@@ -28,7 +28,7 @@ from trainer.errors import CheckpointError, RecipeError
 from trainer.hugging_face.adapters import export_adapter_command
 from trainer.model.lora import adapters_off
 from trainer.model.transformer import build_model
-from trainer.parallel.layout import create_layout, leave
+from trainer.parallel.join import create_layout, leave
 from trainer.parallel.sharding import sharded_parameters
 from trainer.recipe import Recipe
 

@@ -7,7 +7,7 @@ from tests.parity.ranks import on_ranks
 from tests.parity.training import VOCAB, recipe_of
 from trainer.model.sequence import SequenceLayout, rope_frequencies
 from trainer.model.transformer import build_model
-from trainer.parallel.layout import create_layout, leave
+from trainer.parallel.join import create_layout, leave
 from trainer.recipe import Recipe
 
 LENGTHS = (5, 1, 11, 15)

@@ -12,7 +12,8 @@ from tests.nested import nested
 from trainer.data.batch import IGNORE, Batch
 from trainer.model.passes import NextToken
 from trainer.model.transformer import build_model
-from trainer.parallel.layout import Layout, create_layout, leave
+from trainer.parallel.join import create_layout, leave
+from trainer.parallel.layout import Layout
 from trainer.parallel.schedule import finalize_gradients
 from trainer.parallel.sharding import sharded_parameters
 from trainer.parallel.zero import create_optimizer
