@@ -18,9 +18,10 @@ from trainer.checkpoint import CheckpointReader, resolve_checkpoint
 from trainer.checkpoint.adapted import saved_recipe
 from trainer.checkpoint.lora_base import holds_adapters, named_place
 from trainer.errors import CheckpointError, RecipeError
-from trainer.model.lora.targets import adapted_names, adapter_name, fused_linears
-from trainer.recipe.fine_tuning import LINEARS, LoraSection
+from trainer.model.lora.targets import adapted_names, adapter_name
+from trainer.recipe.fine_tuning import LoraSection
 from trainer.recipe.model import ModelSection
+from trainer.recipe.shape import LINEARS, block_linears
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
@@ -89,7 +90,7 @@ def target_modules(lora: LoraSection, layers: int) -> list[str] | str:
 def _tensors(
     reader: CheckpointReader, lora: LoraSection, model: ModelSection
 ) -> Iterator[tuple[str, Tensor]]:
-    ours = {linear: name for name, fused in fused_linears(model).items() for linear in fused.names}
+    ours = {part: linear.name for linear in block_linears(model) for part in linear.parts}
     for name in adapted_names(lora, model.layers):
         block, linear = int(name.split(".")[2]), name.rpartition(".")[2]
         for matrix in ("A", "B"):

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from trainer.recipe.model import ModelSection
+from trainer.recipe.shape import Linear, block_linears
 
 EMBEDDING = "embedding.word_embeddings.weight"
 HEAD = "output_layer.weight"
@@ -78,44 +79,35 @@ def tensor_map(model: ModelSection) -> list[Joined]:
 
 
 def _layer(model: ModelSection, ours: str, theirs: str) -> Iterator[Joined]:
-    hidden, ffn, queries = model.hidden, model.ffn, model.heads * model.head_width
+    qkv, projection, gate_up, down = block_linears(model)
     attention, their_attention = f"{ours}self_attention.", f"{theirs}self_attn."
-    norm, head_norm = (hidden,), (model.head_width,)
+    norm, head_norm = (model.hidden,), (model.head_width,)
     yield _same(f"{ours}input_layernorm.weight", f"{theirs}input_layernorm.weight", norm)
-    yield _grouped(model, f"{attention}linear_qkv", their_attention, "weight", (hidden,))
-    if model.qkv_bias:
-        yield _grouped(model, f"{attention}linear_qkv", their_attention, "bias", ())
+    yield from _linear(qkv, ours, theirs)
     if model.qk_norm:
         for name in ("q", "k"):
             peer = f"{their_attention}{name}_norm.weight"
             yield _same(f"{attention}{name}_layernorm.weight", peer, head_norm)
-    yield _same(
-        f"{attention}linear_proj.weight", f"{their_attention}o_proj.weight", (hidden, queries)
-    )
+    yield from _linear(projection, ours, theirs)
     peer = f"{theirs}post_attention_layernorm.weight"
     yield _same(f"{ours}pre_mlp_layernorm.weight", peer, norm)
-    gate = Part(f"{theirs}mlp.gate_proj.weight", (ffn, hidden), ((0, ffn),))
-    up = Part(f"{theirs}mlp.up_proj.weight", (ffn, hidden), ((ffn, 2 * ffn),))
-    yield Joined(f"{ours}mlp.linear_fc1.weight", (2 * ffn, hidden), (gate, up))
-    yield _same(f"{ours}mlp.linear_fc2.weight", f"{theirs}mlp.down_proj.weight", (hidden, ffn))
+    yield from _linear(gate_up, ours, theirs)
+    yield from _linear(down, ours, theirs)
 
 
 def _same(ours: str, theirs: str, shape: tuple[int, ...]) -> Joined:
     return Joined(ours, shape, (Part(theirs, shape, ((0, shape[0]),)),))
 
 
-def _grouped(
-    model: ModelSection, ours: str, theirs: str, kind: str, columns: tuple[int, ...]
-) -> Joined:
-    """Queries, keys and values: of each group first its query heads, then its key, its value."""
-    width, groups = model.head_width, model.query_groups
-    queries = model.heads // groups
-    parts, place = [], 0
-    for name, heads in (("q_proj", queries), ("k_proj", 1), ("v_proj", 1)):
-        firsts = [(group * (queries + 2) + place) * width for group in range(groups)]
-        stretches = tuple((first, first + heads * width) for first in firsts)
-        shape = (groups * heads * width, *columns)
-        parts.append(Part(f"{theirs}{name}.{kind}", shape, stretches))
-        place += heads
-    rows = groups * (queries + 2) * width
-    return Joined(f"{ours}.{kind}", (rows, *columns), tuple(parts))
+def _linear(linear: Linear, ours: str, theirs: str) -> Iterator[Joined]:
+    """A linear's weight, and its bias where it has one, out of its parts."""
+    for kind, columns in (("weight", (linear.columns,)), ("bias", ()))[: 1 + linear.bias]:
+        parts = [
+            Part(
+                f"{theirs}{linear.module}.{part}.{kind}",
+                (linear.part_shape(part)[0], *columns),
+                linear.stretches(part),
+            )
+            for part in linear.parts
+        ]
+        yield Joined(f"{ours}{linear.name}.{kind}", (linear.rows, *columns), tuple(parts))

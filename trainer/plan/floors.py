@@ -11,6 +11,7 @@ from dataclasses import replace
 from kernels.bench import adamw, attention, cross_entropy, glu, rms_norm, rope
 from trainer.plan.part import Part, Product
 from trainer.plan.share import Share
+from trainer.recipe.shape import block_linears
 
 _ADDING = "a product adds to the fp32 gradient itself"
 _MADE_AGAIN = {
@@ -41,6 +42,22 @@ def _copied(share: Share) -> Part:
     count = 3 * share.micro_batches * share.recipe.batch.micro * share.recipe.sequence_length
     shape = f"{count} int64: tokens, labels, positions"
     return Part("batch to the device", "data", shape, 1, traffic=8 * count)
+
+
+_LINEARS = {
+    "qkv projection": "self_attention.linear_qkv",
+    "attention output projection": "self_attention.linear_proj",
+    "gate and up projection": "mlp.linear_fc1",
+    "down projection": "mlp.linear_fc2",
+}
+"""How the table calls the linear layers of a block."""
+
+
+def _linear(share: Share, name: str) -> Iterator[Part]:
+    """The products of a linear layer that stands in every block."""
+    linears = {linear.name: linear for linear in block_linears(share.recipe.model)}
+    held = linears[_LINEARS[name]].of_rank(share.tensor)
+    yield from _products(share, name, held.rows, held.columns, share.layers * share.micro_batches)
 
 
 def _products(share: Share, name: str, columns: int, inner: int, times: int) -> Iterator[Part]:
@@ -79,7 +96,7 @@ def _attention_block(share: Share) -> list[Part]:
     width, tokens = model.head_width, share.tokens
     packed = (heads + 2 * groups) * width
     found = _norm(share, "input norm", "", share.rows, model.hidden, times)
-    found += _products(share, "qkv projection", packed, model.hidden, times)
+    found += _linear(share, "qkv projection")
     shape = f"{tokens} x {packed}"
     if model.qkv_bias:
         bias = 2 * tokens * packed * size
@@ -106,7 +123,7 @@ def _attention_block(share: Share) -> list[Part]:
     joined = 2 * tokens * packed * size
     into = "backward of rope and attention write into the packed gradient"
     found.append(_moved("qkv gradient joined", "backward", shape, times, joined, into))
-    found += _products(share, "attention output projection", model.hidden, heads * width, times)
+    found += _linear(share, "attention output projection")
     return found
 
 
@@ -133,12 +150,12 @@ def _mlp_block(share: Share) -> list[Part]:
     model, size, times = share.recipe.model, share.size, share.layers * share.micro_batches
     ffn = model.ffn // share.tensor
     found = _norm(share, "add + norm", "add ", share.rows, model.hidden, times)
-    found += _products(share, "gate and up projection", 2 * ffn, model.hidden, times)
+    found += _linear(share, "gate and up projection")
     half, shape = share.tokens * ffn * size, f"{share.tokens} x {ffn}"
     for way in ("forward", "backward"):
         gate = model.activation.removesuffix("_tanh")
         found.append(_moved(f"{gate} {way}", way, shape, times, glu.MOVED[way] * half))
-    found += _products(share, "down projection", model.hidden, ffn, times)
+    found += _linear(share, "down projection")
     tensor, shape = share.rows * model.hidden * size, f"{share.rows} x {model.hidden}"
     # The next norm reads the sum anyway: of three tensors that move, it saves reading one.
     into = "the next layer's norm adds"

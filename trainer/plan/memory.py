@@ -13,6 +13,7 @@ from trainer.plan.activations import Device, Sizes, final_norm_kept, layer_kept,
 from trainer.plan.size import parameter_count
 from trainer.recipe.kernels import fused_loss
 from trainer.recipe.recipe import Recipe
+from trainer.recipe.shape import block_linears
 
 _MASTER, _MOMENTS, _GRADIENT = 4, 8, 4  # bytes a parameter: all fp32, whatever the precision
 
@@ -132,14 +133,15 @@ def _weights(recipe: Recipe, vocab: int, first: bool, last: bool) -> _Weights:
     model, parallel = recipe.model, recipe.parallel
     count, tensor = parameter_count(model, vocab), parallel.tensor
     table = count["embedding"] / tensor
+    _qkv, _projection, gate_up, down = block_linears(model)
     copied = model.tied_embeddings and not first  # the last stage's copy of the embedding
     return _Weights(
         embedding=table if first else 0.0,
         layer=count["layers"] / model.layers / tensor,
         layers=model.layers / parallel.pipeline,
         head=table if last and (copied or not model.tied_embeddings) else 0.0,
-        up=2 * model.hidden * model.ffn / tensor,
-        down=model.hidden * model.ffn / tensor,
+        up=gate_up.weights / tensor,
+        down=down.weights / tensor,
     )
 
 

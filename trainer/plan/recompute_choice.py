@@ -21,6 +21,7 @@ from trainer.plan.devices import GIB, device_memory
 from trainer.plan.memory import memory
 from trainer.recipe import Recipe
 from trainer.recipe.recompute import PARTS
+from trainer.recipe.shape import block_linears
 
 _log = logging.getLogger(__name__)
 
@@ -151,6 +152,7 @@ class _Work:
     def __init__(self, recipe: Recipe, layout: Layout) -> None:
         self._recipe, self._layout = recipe, layout
         model, tensor = recipe.model, layout.tensor.size
+        self._tensor = tensor
         self._micro = recipe.batch.micro
         self._tokens = recipe.sequence_length // layout.context.size
         self._heads, self._groups = model.heads // tensor, model.query_groups // tensor
@@ -200,16 +202,8 @@ class _Work:
 
     def products(self) -> list[Call]:
         """The linears: queries, keys and values; the output; gate and up; down."""
-        model, hidden = self._recipe.model, self._recipe.model.hidden
-        heads = self._heads * model.head_width
-        keys = self._groups * model.head_width
-        shapes = [
-            (hidden, heads + 2 * keys),
-            (heads, hidden),
-            (hidden, 2 * self._ffn),
-            (self._ffn, hidden),
-        ]
-        return [self._product(inputs, outputs) for inputs, outputs in shapes]
+        held = (linear.of_rank(self._tensor) for linear in block_linears(self._recipe.model))
+        return [self._product(linear.columns, linear.rows) for linear in held]
 
     def _product(self, inputs: int, outputs: int) -> Call:
         x = self._filled(self._tokens * self._micro, inputs)

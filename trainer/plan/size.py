@@ -1,6 +1,7 @@
 """How many parameters a model has, and what a step of training computes."""
 
 from trainer.recipe.model import ModelSection
+from trainer.recipe.shape import block_linears
 
 
 def parameter_count(model: ModelSection, vocab: int) -> dict[str, int]:
@@ -9,12 +10,8 @@ def parameter_count(model: ModelSection, vocab: int) -> dict[str, int]:
     `embedding`, `layers` (all of them, norms included), `norm` (the final one), `head` (0 where
     tied), and `total`.
     """
-    query = model.heads * model.head_width
-    key_value = model.query_groups * model.head_width
-    attention = model.hidden * (query + 2 * key_value) + query * model.hidden
-    if model.qkv_bias:
-        attention += query + 2 * key_value
-    layer = attention + 3 * model.hidden * model.ffn + norm_parameters(model)
+    linears = sum(linear.parameters for linear in block_linears(model))
+    layer = linears + norm_parameters(model)
     parts = {
         "embedding": vocab * model.hidden,
         "layers": model.layers * layer,
@@ -44,10 +41,8 @@ def matrix_parameters(model: ModelSection, vocab: int) -> int:
 
     A tied embedding counts once, as the output layer. `vocab`: rows of the output layer.
     """
-    queries = model.heads * model.head_width
-    keys = model.query_groups * model.head_width
-    attention = 2 * model.hidden * queries + 2 * model.hidden * keys
-    return model.layers * (attention + 3 * model.hidden * model.ffn) + vocab * model.hidden
+    layer = sum(linear.weights for linear in block_linears(model))
+    return model.layers * layer + vocab * model.hidden
 
 
 def flops_per_token(model: ModelSection, sequence_length: int, vocab: int) -> float:

@@ -2,19 +2,16 @@
 
 import difflib
 import fnmatch
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from trainer.errors import RecipeError
 from trainer.recipe.section import Count, Names, Positive, Section
+from trainer.recipe.shape import LINEARS, linear_names
 
 if TYPE_CHECKING:
     from trainer.recipe.recipe import Recipe
-
-LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-"""The linear layers of a block, by the names that Hugging Face and PEFT know them by."""
 
 
 class ConversationsSection(Section):
@@ -138,14 +135,6 @@ def _check_preference(recipe: "Recipe") -> None:
             "preference.reference: base needs lora, whose base stays frozen; use"
             " preference.reference=stored"
         )
-
-
-def linear_names(layers: int) -> Iterator[str]:
-    """The full Hugging Face names of all linear layers of so many blocks."""
-    for layer in range(layers):
-        for name in LINEARS:
-            part = "self_attn" if name in ("q_proj", "k_proj", "v_proj", "o_proj") else "mlp"
-            yield f"model.layers.{layer}.{part}.{name}"
 
 
 def matches(target: str, name: str) -> bool:

@@ -24,10 +24,11 @@ from torch import Tensor
 from torch.nn import Module, ModuleDict, Parameter
 
 from trainer.model.initialize import fill_box
-from trainer.model.lora.targets import Fused, adapted_linears, fused_linears, is_adapter
+from trainer.model.lora.targets import adapted_linears, is_adapter
 from trainer.parallel.sharding import sharded_parameters
 from trainer.recipe import Recipe
 from trainer.recipe.fine_tuning import LoraSection
+from trainer.recipe.shape import Linear, block_linears
 
 
 class Adapter(Module):
@@ -89,16 +90,21 @@ class AdaptedColumn(ColumnParallelLinear):
     """A column-parallel linear with an adapter for some of the linears that are fused in it."""
 
     def __init__(
-        self, *arguments: Any, fused: Fused, adapted: frozenset[str], lora: LoraSection, **keys: Any
+        self,
+        *arguments: Any,
+        linear: Linear,
+        adapted: frozenset[str],
+        lora: LoraSection,
+        **keys: Any,
     ) -> None:
         super().__init__(*arguments, **keys)
-        self.fused = fused.share(self.tp_group.size())
+        self.linear = linear.of_rank(self.tp_group.size())
         self.adapters_on = True
-        sizes = zip(self.fused.names, self.fused.widths, strict=True)
+        sizes = zip(self.linear.parts, self.linear.part_rows, strict=True)
         self.adapters = ModuleDict(
             {
-                name: ColumnAdapter(self, self.input_size, self.fused.groups * width, lora)
-                for name, width in sizes
+                name: ColumnAdapter(self, self.input_size, self.linear.groups * rows, lora)
+                for name, rows in sizes
                 if name in adapted
             }
         )
@@ -118,8 +124,8 @@ class AdaptedColumn(ColumnParallelLinear):
     def _additions(self, input_: Tensor, output: Tensor) -> Tensor:
         """What the adapters add, in the order of our rows; zeros for linears without one."""
         parts = []
-        for name, width in zip(self.fused.names, self.fused.widths, strict=True):
-            shape = (*output.shape[:-1], self.fused.groups, width)
+        for name, rows in zip(self.linear.parts, self.linear.part_rows, strict=True):
+            shape = (*output.shape[:-1], self.linear.groups, rows)
             if name in self.adapters:
                 parts.append(self.adapters[name](input_).view(shape))
             else:
@@ -131,11 +137,16 @@ class AdaptedRow(RowParallelLinear):
     """A row-parallel linear with an adapter."""
 
     def __init__(
-        self, *arguments: Any, fused: Fused, adapted: frozenset[str], lora: LoraSection, **keys: Any
+        self,
+        *arguments: Any,
+        linear: Linear,
+        adapted: frozenset[str],
+        lora: LoraSection,
+        **keys: Any,
     ) -> None:
         super().__init__(*arguments, **keys)
         self.adapters_on = True
-        (name,) = adapted & set(fused.names)
+        (name,) = adapted & set(linear.parts)
         adapter = RowAdapter(self, self.input_size_per_partition, self.output_size, lora)
         self.adapters = ModuleDict({name: adapter})
 
@@ -149,16 +160,16 @@ class AdaptedRow(RowParallelLinear):
 
 
 def adapted(recipe: Recipe, layer: int, ours: str, plain: type) -> type | ModuleSpec:
-    """Block `layer`'s linear `ours` (as in `fused_linears`): `plain`, or one with its adapters."""
+    """What stands for block `layer`'s linear `ours` (Linear.name): `plain`, or with adapters."""
     if recipe.lora is None:
         return plain
-    fused = fused_linears(recipe.model)[ours]
-    names = adapted_linears(recipe.lora, layer) & set(fused.names)
+    linear = next(linear for linear in block_linears(recipe.model) if linear.name == ours)
+    names = adapted_linears(recipe.lora, layer) & set(linear.parts)
     if not names:
         return plain
     return ModuleSpec(
         module=AdaptedColumn if plain is ColumnParallelLinear else AdaptedRow,
-        params={"fused": fused, "adapted": frozenset(names), "lora": recipe.lora},
+        params={"linear": linear, "adapted": frozenset(names), "lora": recipe.lora},
     )
 
 

@@ -1,50 +1,18 @@
-"""Which linear layers have an adapter, and where Hugging Face's linears lie in our fused ones."""
+"""Which linear layers have an adapter, and what merging adapters into their base means."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from trainer.recipe.fine_tuning import LINEARS, LoraSection, linear_names, matches
+from trainer.recipe.fine_tuning import LoraSection, matches
 from trainer.recipe.model import ModelSection
+from trainer.recipe.shape import LINEARS, Linear, block_linears, linear_names
 
 
-@dataclass(frozen=True)
-class Fused:
-    """A linear of ours, as the Hugging Face linears whose rows it holds.
-
-    Its rows come in `groups`; each group holds, one after the other, `widths` rows of the linears
-    in `names`. Queries, keys and values are fused a key/value head at a time; gate and up whole.
-    """
-
-    names: tuple[str, ...]
-    widths: tuple[int, ...]
-    groups: int
-
-    def share(self, tensor: int) -> "Fused":
-        """What one of `tensor` ranks holds: some of the groups, or a part of the one group."""
-        if self.groups % tensor == 0:
-            return Fused(self.names, self.widths, self.groups // tensor)
-        return Fused(self.names, tuple(width // tensor for width in self.widths), self.groups)
-
-    def rows(self, name: str) -> Tensor:
-        """Where the rows of the linear `name`, in order, lie in ours; int64 [rows of it]."""
-        places = torch.arange(self.groups * sum(self.widths)).view(self.groups, -1)
-        return places.split(list(self.widths), dim=1)[self.names.index(name)].reshape(-1)
-
-
-def fused_linears(model: ModelSection) -> dict[str, Fused]:
-    """The four linears of a block, by our names below the layer."""
-    head, groups = model.head_width, model.query_groups
-    queries = model.heads // groups * head
-    return {
-        "self_attention.linear_qkv": Fused(
-            ("q_proj", "k_proj", "v_proj"), (queries, head, head), groups
-        ),
-        "self_attention.linear_proj": Fused(("o_proj",), (model.hidden,), 1),
-        "mlp.linear_fc1": Fused(("gate_proj", "up_proj"), (model.ffn, model.ffn), 1),
-        "mlp.linear_fc2": Fused(("down_proj",), (model.hidden,), 1),
-    }
+def rows_of_part(linear: Linear, part: str) -> Tensor:
+    """Where the rows of a Hugging Face linear, in its order, lie in ours; int64 [rows of it]."""
+    return torch.cat([torch.arange(*stretch) for stretch in linear.stretches(part)])
 
 
 def adapted_linears(lora: LoraSection, layer: int) -> frozenset[str]:
@@ -68,7 +36,7 @@ def is_adapter(name: str) -> bool:
 
 
 def adapter_name(ours: str, layer: int, linear: str, matrix: str) -> str:
-    """The global name of an adapter's matrix, "A" or "B"; `ours` as in `fused_linears`."""
+    """The global name of an adapter's matrix, "A" or "B"; `ours` is a Linear.name."""
     return f"decoder.layers.{layer}.{ours}.adapters.{linear}.{matrix}"
 
 
@@ -90,17 +58,17 @@ def merges(lora: LoraSection, model: ModelSection) -> dict[str, list[Merge]]:
     found: dict[str, list[Merge]] = {}
     for layer in range(model.layers):
         adapted = adapted_linears(lora, layer)
-        for ours, fused in fused_linears(model).items():
+        for linear in block_linears(model):
             parts = [
                 Merge(
-                    adapter_name(ours, layer, linear, "A"),
-                    adapter_name(ours, layer, linear, "B"),
-                    fused.rows(linear),
+                    adapter_name(linear.name, layer, part, "A"),
+                    adapter_name(linear.name, layer, part, "B"),
+                    rows_of_part(linear, part),
                     lora.scale,
                 )
-                for linear in fused.names
-                if linear in adapted
+                for part in linear.parts
+                if part in adapted
             ]
             if parts:
-                found[f"decoder.layers.{layer}.{ours}.weight"] = parts
+                found[f"decoder.layers.{layer}.{linear.name}.weight"] = parts
     return found
