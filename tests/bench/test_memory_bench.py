@@ -19,6 +19,7 @@ RUNS: list[dict[str, Any]] = [
     {"kernels__loss": "fused", "precision": "bf16", "recompute": "full"},
     {"recompute": "mlp", "model__ffn": 1408, "batch__micro": 2},
     {"recompute": ["attention", "norms"], "precision": "bf16", "model__kv_heads": 2},
+    {"loss__z": 1e-3, "loss__label_smoothing": 0.1},
 ]
 
 

@@ -254,10 +254,12 @@ class _Step:
         product = states * 2 + logits * width + table * self._gradient_bytes
         if self.device == "cuda":
             return states + logits * width, product
-        if recipe.parallel.tensor > 1 or not recipe.loss.plain:
+        if recipe.parallel.tensor > 1:
             return states + logits * (width + 4 * width // 2), states + logits * (6 + width)
         forward = logits * (8 if width == 4 else 10)
-        return states + forward, max(states + 12 * logits, product)
+        # PyTorch's own gradient needs more than that by the formula, which a loss with terms takes.
+        backward = 12 * logits if recipe.loss.plain else forward
+        return states + forward, max(states + backward, product)
 
     def _fused(self, sizes: Sizes, vocab: float, states: float) -> float:
         """A chunk's logits, and both gradients; the reference has the chunk in fp32 besides."""
