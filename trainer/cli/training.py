@@ -1,12 +1,13 @@
-"""The verbs about runs: demo, recipe, train, compare."""
+"""The verbs about runs, and the machine that they need: demo, recipe, train, compare, doctor."""
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from trainer.cli.arguments import (
+    JsonFile,
     Overrides,
     Ranks,
     RecipeName,
@@ -113,3 +114,20 @@ def compare(
         give_json(json_file, json.dumps(compared.as_json(), indent=1, allow_nan=False))
     if tolerance is not None:
         check(compared)
+
+
+@verbs.command(cls=Verb)
+def doctor(
+    self_test: Annotated[
+        bool,
+        typer.Option("--self-test", help="Groups, collectives, schedules and waits, on one rank."),
+    ] = False,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option(help="What to check; auto: a GPU, if any.")
+    ] = "auto",
+    json_file: JsonFile = None,
+) -> None:
+    """Is this machine right? Prints a line a check; exit code 6 where one fails."""
+    from trainer.doctor.self_test import doctor_command
+
+    doctor_command(self_test, device, json_file)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import torch
 import torch.distributed as dist
 
-from trainer.doctor.attempt import Attempt, attempt
+from trainer.doctor.check import Check, check
 from trainer.parallel.layout import Axis, Layout
 from trainer.parallel.megatron import embedding_group
 
@@ -15,25 +15,25 @@ ELEMENTS = 1025
 """A rank's share; no power of 2."""
 
 
-def try_collectives(layout: Layout) -> Iterator[Attempt]:
-    """One attempt a collective and group, those between two ranks apart; on all ranks together."""
+def check_collectives(layout: Layout) -> Iterator[Check]:
+    """One check a collective and group, those between two ranks apart; on all ranks together."""
     wanted = "gloo" if layout.device.type == "cpu" else "nccl"
     for name, axis in _axes(layout):
-        yield attempt(f"{name}: back end", lambda axis=axis: _backend(axis, wanted))  # type: ignore[misc]
+        yield check(f"{name}: back end", lambda axis=axis: _backend(axis, wanted))  # type: ignore[misc]
         for collective, run in COLLECTIVES.items():
-            yield attempt(
+            yield check(
                 f"{name}: {collective}",
                 lambda axis=axis, run=run: run(axis, layout.device),  # type: ignore[misc]
             )
 
 
-def try_sending(layout: Layout) -> Iterator[Attempt]:
+def check_sending(layout: Layout) -> Iterator[Check]:
     """A batched send and receive in every group; alone, to itself, which a back end may refuse.
 
-    To be tried last: where it hangs or breaks a group, nothing comes after it.
+    To be checked last: where it hangs or breaks a group, nothing comes after it.
     """
     for name, axis in _axes(layout):
-        yield attempt(
+        yield check(
             f"{name}: batched send and receive",
             lambda axis=axis: _send_and_receive(axis, layout.device),  # type: ignore[misc]
             may_refuse=axis.size == 1,
@@ -109,15 +109,15 @@ def _send_and_receive(axis: Axis, device: torch.device) -> str:
     mine = _own(axis, device)
     found = torch.full_like(mine, torch.nan)
     after = dist.get_global_rank(axis.group, (axis.rank + 1) % axis.size)
-    before_place = (axis.rank - 1) % axis.size
-    before = dist.get_global_rank(axis.group, before_place)
+    before_rank = (axis.rank - 1) % axis.size
+    before = dist.get_global_rank(axis.group, before_rank)
     operations = [
         dist.P2POp(dist.isend, mine, after, axis.group),
         dist.P2POp(dist.irecv, found, before, axis.group),
     ]
     for work in dist.batch_isend_irecv(operations):
         work.wait()
-    _held(found, mine / (axis.rank + 1) * (before_place + 1))
+    _held(found, mine / (axis.rank + 1) * (before_rank + 1))
     return "received what was sent"
 
 

@@ -12,7 +12,7 @@ import torch
 
 import trainer.start
 from trainer.bench.tokens import made_recipe
-from trainer.doctor.attempt import Attempt, NotRunError, attempt
+from trainer.doctor.check import Check, NotRunError, check
 from trainer.doctor.pipelines import Pipeline, scheduled_by
 from trainer.loop import train
 from trainer.parallel.zero.sharded import ShardedAdamW
@@ -73,24 +73,24 @@ def ways() -> Iterator[Way]:
     yield Way("bf16 loss fused", bf16 | {"kernels.loss": "fused"})
 
 
-def try_paths(
+def check_paths(
     device: torch.device, folder: Path, chosen: Callable[[Way], bool] = lambda way: True
-) -> Iterator[Attempt]:
-    """One attempt a way, in turn, in this process; `folder` is for made tokens and runs."""
+) -> Iterator[Check]:
+    """One check a way, in turn, in this process; `folder` is for made tokens and runs."""
     first: dict[str, tuple[float, ...]] = {}
     for number, way in enumerate(way for way in ways() if chosen(way)):
-        place = folder / str(number)
+        run_folder = folder / str(number)
 
-        def run(way: Way = way, place: Path = place) -> tuple[str, tuple[float, ...]]:
+        def run(way: Way = way, run_folder: Path = run_folder) -> tuple[str, tuple[float, ...]]:
             if way.needs_gpu and device.type == "cpu":
                 raise NotRunError("needs a GPU")
             if way.package and importlib.util.find_spec(way.package) is None:
                 raise NotRunError(f"needs {way.package}, which is not installed")
-            recipe = recipe_of(way.keys, device, place)
-            losses = run_losses(recipe, place / "corpus", way.pipeline)
+            recipe = recipe_of(way.keys, device, run_folder)
+            losses = run_losses(recipe, run_folder / "corpus", way.pipeline)
             return held(losses, first.setdefault(recipe.precision, losses), recipe.precision)
 
-        yield attempt(way.name, run, way.may_refuse)
+        yield check(way.name, run, way.may_refuse)
 
 
 def held(

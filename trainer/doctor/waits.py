@@ -1,20 +1,19 @@
-"""Whether a step waits for the device: python -m trainer.doctor.waits FILE [--device cpu].
+"""Whether a step waits for the device: short runs with `profile.waits`, one a way through the step.
 
-Short runs with `profile.waits`, one a way through the step; exit code 1 where one waited. On CUDA
-PyTorch reports the waits, which has not been tried on a GPU yet; on a CPU, what would wait there.
+On CUDA PyTorch reports the waits, which has not been tried on a GPU yet; on a CPU, what would wait
+there.
 """
 
-import argparse
 import json
-import sys
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from trainer.bench.tokens import made_recipe
+from trainer.doctor.check import Check, NotRunError, check
 from trainer.loop import train
-from trainer.parallel.join import choose_device
 from trainer.recipe import Recipe
 
 STEPS = 10
@@ -29,6 +28,26 @@ WAYS: dict[str, dict[str, Any]] = {
 """ZeRO above 0 is not among them: DeepSpeed waits for the gradient's norm at each step."""
 CUDA_ONLY = frozenset({"bf16, compiled layers"})
 """torch.compile will not run under what watches the operators on a CPU."""
+
+
+def check_waits(device: torch.device, folder: Path) -> Iterator[Check]:
+    """One check a way, in turn, in this process; `folder` is for made tokens and runs."""
+    for number, way in enumerate(WAYS):
+
+        def run(way: str = way, run_folder: Path = folder / str(number)) -> str:
+            if way in CUDA_ONLY and device.type == "cpu":
+                raise NotRunError("needs a GPU")
+            return without_waits(waits_of(way, device.type, run_folder))
+
+        yield check(f"waits: {way}", run)
+
+
+def without_waits(found: dict[str, Any]) -> str:
+    """Of waits.json; AssertionError naming each wait, and how often it came."""
+    if found["waits"]:
+        waits = [f"{one['where']} ({one['what']}, {one['times']}x)" for one in found["waits"]]
+        raise AssertionError(f"waits in {found['steps']} steps: {', '.join(waits)}")
+    return f"no waits in {found['steps']} steps"
 
 
 def waits_of(way: str, device: str, folder: Path) -> dict[str, Any]:
@@ -49,29 +68,3 @@ def waits_of(way: str, device: str, folder: Path) -> dict[str, Any]:
     train(made_recipe(Recipe.from_keys(keys | WAYS[way]), folder / "tokens", STEPS))
     found: dict[str, Any] = json.loads((folder / "run" / "waits.json").read_text(encoding="utf-8"))
     return found
-
-
-def main(words: Sequence[str] | None = None) -> int:
-    """0 where no step waited."""
-    parser = argparse.ArgumentParser(prog="python -m trainer.doctor.waits")
-    parser.add_argument("file", type=Path)
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--ways", nargs="*", choices=WAYS, default=list(WAYS), metavar="WAY")
-    call = parser.parse_args(words)
-    device = choose_device(call.device).type
-    found = {}
-    for way in call.ways:
-        if way in CUDA_ONLY and device == "cpu":
-            print(f"{way}: not checked, as it needs a GPU", flush=True)
-            continue
-        with tempfile.TemporaryDirectory(prefix="lyceum-waits-") as folder:
-            found[way] = waits_of(way, device, Path(folder))
-        content = {"device": device, "ways": found}
-        call.file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        lines = [f"{wait['where']} ({wait['what']})" for wait in found[way]["waits"]]
-        print(f"{way}: {', '.join(lines) or 'no waits'}", flush=True)
-    return int(any(one["waits"] for one in found.values()))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,19 +1,20 @@
-"""One thing tried among many: what became of it, in a line, so that the rest goes on."""
+"""One check of a machine: how it ended, in a line, so that the others go on."""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-State = Literal["ok", "failed", "refused", "not run"]
+CheckState = Literal["ok", "failed", "refused", "not run"]
+"""`refused`: what a back end or library may say no to, and did; it fails nothing."""
 
 
 @dataclass(frozen=True)
-class Attempt:
-    """`refused`: what a back end or library may say no to, and did; it fails nothing."""
+class Check:
+    """One result of `lyceum doctor --self-test`."""
 
-    case: str
-    state: State
+    name: str
+    state: CheckState
     reason: str
     """One line; what was found, where all is well."""
     seconds: float = 0.0
@@ -21,16 +22,16 @@ class Attempt:
 
 
 class NotRunError(Exception):
-    """The case needs what this machine has not."""
+    """The check needs what this machine lacks."""
 
 
-def attempt(
-    case: str, action: Callable[[], str | tuple[str, tuple[float, ...]]], may_refuse: bool = False
-) -> Attempt:
-    """Do it; an exception becomes the reason. `action` returns what it found, and any losses."""
+def check(
+    name: str, action: Callable[[], str | tuple[str, tuple[float, ...]]], may_refuse: bool = False
+) -> Check:
+    """Run `action`, which returns what it found and any losses; an exception becomes the reason."""
     started = time.perf_counter()
     losses: tuple[float, ...] = ()
-    state: State = "ok"
+    state: CheckState = "ok"
     try:
         found = action()
         reason, losses = (found, ()) if isinstance(found, str) else found
@@ -40,7 +41,7 @@ def attempt(
         state, reason = "not run", f"needs {missing.name}, which is not installed"
     except Exception as error:
         state, reason = "refused" if may_refuse else "failed", line_of(error)
-    return Attempt(case, state, reason, time.perf_counter() - started, losses)
+    return Check(name, state, reason, time.perf_counter() - started, losses)
 
 
 def line_of(error: Exception) -> str:

@@ -1,0 +1,102 @@
+"""`lyceum doctor --self-test`: is this machine right? Every check that one rank can make.
+
+NCCL on a GPU, gloo on the CPU; never run on NCCL yet.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from trainer.doctor.check import Check
+from trainer.errors import ClusterError, RecipeError
+from trainer.parallel.join import choose_device, create_layout, leave
+from trainer.parallel.layout import Layout
+
+
+def doctor_command(self_test: bool, device: str = "auto", json_file: Path | None = None) -> None:
+    """Print a line a check, and write all of them to `json_file`, renewed after each.
+
+    `device`: auto, cpu or cuda. Raises ClusterError where one failed, RecipeError without
+    `self_test` (there is nothing else yet), without that device, or where the file cannot be
+    written.
+    """
+    if not self_test:
+        raise RecipeError("doctor: has no other checks yet than those of --self-test; give it")
+    chosen = choose_device(device)
+    os.environ.setdefault("DS_LOG_LEVEL", "ERROR")
+    logging.getLogger("trainer").setLevel(logging.WARNING)  # the runs' own lines
+    checks: list[Check] = []
+    _write(json_file, chosen, checks)  # before anything runs: else the results have nowhere to go
+    with tempfile.TemporaryDirectory(prefix="lyceum-doctor-") as folder:
+        for one in _quietly(run_self_test(chosen, Path(folder))):
+            checks.append(one)
+            print(f"{one.name}: {one.state} ({one.reason})", flush=True)
+            _write(json_file, chosen, checks)
+    failed = [one for one in checks if one.state == "failed"]
+    if failed:
+        raise ClusterError(
+            f"doctor: {len(failed)} of {len(checks)} checks failed, the first: {failed[0].name}: "
+            f"{failed[0].reason}"
+        )
+    print(f"{len(checks)} checks, none failed")
+
+
+def run_self_test(device: torch.device, folder: Path) -> Iterator[Check]:
+    """Collectives in every group, every way through a step and its waits, sends to itself."""
+    if device.type == "cpu":
+        from trainer.parallel.cpu import use_cpu
+
+        use_cpu()  # before megatron-core is imported
+    from trainer.doctor.collectives import check_collectives, check_sending
+    from trainer.doctor.paths import check_paths
+    from trainer.doctor.waits import check_waits
+
+    with _layout(device, folder) as layout:
+        yield from check_collectives(layout)
+    yield from check_paths(device, folder / "paths")
+    yield from check_waits(device, folder / "waits")
+    with _layout(device, folder) as layout:
+        yield from check_sending(layout)
+
+
+@contextlib.contextmanager
+def _layout(device: torch.device, folder: Path) -> Iterator[Layout]:
+    from trainer.doctor.paths import recipe_of
+
+    layout = create_layout(recipe_of({}, device, folder))
+    try:
+        yield layout
+    finally:
+        leave()
+
+
+def _write(file: Path | None, device: torch.device, checks: Sequence[Check]) -> None:
+    """All checks so far; what a later one breaks costs none of them."""
+    if file is None:
+        return
+    content = {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "backend": "nccl" if device.type == "cuda" else "gloo",
+        "checks": [asdict(one) for one in checks],
+    }
+    try:
+        file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise RecipeError(f"{file}: cannot be written: {error.strerror}") from error
+
+
+def _quietly(checks: Iterator[Check]) -> Iterator[Check]:
+    """Without what the runs print."""
+    while True:
+        with contextlib.redirect_stdout(None):
+            one = next(checks, None)
+        if one is None:
+            return
+        yield one
