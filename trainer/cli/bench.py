@@ -227,3 +227,49 @@ def data(
         tokenizer=tokenizer,
         repeats=repeats,
     )
+
+
+@verbs.command(cls=Verb)
+def gpu(
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", parser=Path, help="Gets the report and all figures.")
+    ],
+    parts: Annotated[
+        list[str] | None, typer.Argument(metavar="PART", help="As ceilings, kernels; none: all.")
+    ] = None,
+    dry: Annotated[
+        bool, typer.Option("--dry", help="Every part at its smallest, on the CPU.")
+    ] = False,
+    minutes: Annotated[
+        float,
+        typer.Option(
+            metavar="M", parser=number, help="Of the whole call; parts beyond wait for --after."
+        ),
+    ] = 10.0,
+    after: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="OUT", parser=file, help="Run what this earlier call left; or its all.json."
+        ),
+    ] = None,
+    sizes: Annotated[
+        str, typer.Option(metavar="A,B", help="Models to train, as 1.2b; none: all.")
+    ] = "",
+) -> int:
+    """Everything that wants a GPU: checks, speed and memory, in one report."""
+    from trainer.bench.gpu.command import gpu_command
+
+    return gpu_command(out, parts or (), dry=dry, minutes=minutes, after=after, sizes=sizes)
+
+
+@verbs.command(cls=Verb)
+def wheels(
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="DIR", parser=Path, help="Gets folders of at most 60 MiB each."),
+    ],
+) -> None:
+    """Fetch what bench gpu needs on a machine without a network."""
+    from trainer.bench.gpu.wheels import wheels_command
+
+    wheels_command(folder)

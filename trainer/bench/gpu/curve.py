@@ -29,7 +29,7 @@ def compare_curves(file: Path, devices: Sequence[str]) -> float:
         corpus = made_corpus(Path(folder) / "corpus", 128, VOCAB, rows=8 * STEPS)
         for number, device in enumerate(devices):
             run = Path(folder) / f"{number}-{device}"
-            subprocess.run(_command(run, device, corpus), check=True)
+            subprocess.run(train_words(run, device, corpus), check=True)
             lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
             losses.append([json.loads(line)["loss"] for line in lines])
     differences = [abs(a - b) for a, b in zip(*losses, strict=True)]
@@ -46,7 +46,8 @@ def compare_curves(file: Path, devices: Sequence[str]) -> float:
     return difference
 
 
-def _command(run: Path, device: str, corpus: Path) -> list[str]:
+def train_words(run: Path, device: str, corpus: Path) -> list[str]:
+    """The command that trains these steps of tiny on the device."""
     keys = [f"run={run}", f"device={device}", f"steps={STEPS}", "schedule.warmup=1"]
     made = ["corpus=null", f"data.mixture=[{{corpus: {corpus}}}]"]
     quiet = ["evaluate.every=0", "checkpoint.every=0", "checkpoint.save_final=false"]

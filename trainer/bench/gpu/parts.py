@@ -1,4 +1,8 @@
-"""The parts of a GPU run: what each runs, needs and leaves, and its share of time."""
+"""The parts of a GPU run in their order: what each runs, needs and leaves, and its seconds.
+
+The first four are what is wanted of five minutes: what the device can do, whether the kernels are
+right, whether training is, and how fast it is beside torch.compile.
+"""
 
 import importlib.util
 import sys
@@ -25,19 +29,31 @@ class Size:
     ours: str
     steps: int
     seconds: float
+    more_peers: str = ""
+    """Those of a part of their own, "peers-NAME", which five minutes do not hold."""
 
 
 SIZES: dict[str, Size] = {
+    "1.2b": Size(
+        "1b",
+        ("batch.sequences=8", "batch.micro=4"),
+        "bare,bare-compiled",
+        "eager,compiled",
+        8,
+        140,
+        more_peers="transformers-liger,torchtitan,megatron-local",
+    ),
     "160m": Size(
         "small", ("batch.sequences=32", "batch.micro=16"), "all", "eager,compiled", 20, 65
     ),
-    "1.2b": Size("1b", ("batch.sequences=8", "batch.micro=4"), "all", "eager,compiled", 8, 120),
     "3b": Size("3b", ("batch.sequences=4", "batch.micro=2"), "bare-compiled", "eager", 8, 60),
 }
-"""By name. All peers run where it counts, at 1.2B, and where they are quick."""
+"""By name, the one that counts first. All peers run there and where they are quick."""
 
-PEER_SECONDS = 45
+PEER_SECONDS = 75
 """A peer that compiles for longer than that is given up, for the sake of the others."""
+
+MORE_PEERS_SECONDS = 100
 
 ONE_GPU = ("zero.stage=0", "data.workers=1")
 """Nothing to shard; one process reads ahead."""
@@ -50,7 +66,7 @@ _TINY = Size(
 
 @dataclass(frozen=True)
 class Part:
-    """One process: what it runs, what it needs and leaves in OUT, and its seconds at most."""
+    """One process: what it runs, needs and leaves in OUT, and the seconds that hold it whole."""
 
     name: str
     command: list[str]
@@ -69,21 +85,23 @@ def parts_of(out: Path, dry: bool, sizes: Iterable[str] = tuple(SIZES)) -> list[
     """All parts, in the order in which they run; at their smallest, on the CPU, where `dry`."""
     python = [sys.executable, "-m"]
     lyceum = [*python, "trainer"]
-    bench = [*lyceum, "bench", "kernels"]
+    kernels = [*lyceum, "bench", "kernels"]
     device = "cpu" if dry else "cuda"
-    waits = ["--ways", "fp32, logits", "bf16, recompute full"] if dry else []
+    chosen = [name for name in SIZES if name in set(sizes)]
+    trained = [_train(name, out, dry) for name in chosen]
+    first = [part for part in trained if part.name == "train-1.2b"]
     return [
         Part(
             "ceilings",
             [*python, "trainer.bench.gpu.ceilings", str(out / "ceilings.json")],
-            15,
+            12,
             ["ceilings.json"],
             "what the device can do at best, in this run",
         ),
         Part(
             "kernels",
-            [*bench, "--check", "--json", str(out / "kernels.json")],
-            100,
+            [*kernels, "--check", "--json", str(out / "kernels.json")],
+            90,
             ["kernels.json"],
             "every kernel's results and gradients beside fp64, in fp32 and bf16",
             ("triton",),
@@ -98,29 +116,25 @@ def parts_of(out: Path, dry: bool, sizes: Iterable[str] = tuple(SIZES)) -> list[
             "five steps of the tiny recipe in fp32, beside the CPU's",
             TRAINING,
         ),
+        *first,
         Part(
-            "groups",
-            [*python, "trainer.doctor.groups", str(out / "groups.json"), "--device", device],
-            50,
-            ["groups.json"],
-            "every group, collective, schedule and way through a step, on one rank",
+            "doctor",
+            [
+                *(*lyceum, "doctor", "--self-test", "--device", device),
+                *("--json", str(out / "doctor.json")),
+            ],
+            80,
+            ["doctor.json"],
+            "every group, collective, schedule and way through a step, and its waits, on one rank",
             TRAINING,
         ),
-        Part(
-            "waits",
-            [*python, "trainer.doctor.waits", str(out / "waits.json"), "--device", device, *waits],
-            30,
-            ["waits.json"],
-            "where the host waits for the device in a step",
-            TRAINING,
-        ),
-        *(_train(size, out, dry) for size in sizes),
         *_one_step(lyceum, out, dry),
+        *(_train(name, out, dry, more=True) for name in chosen if SIZES[name].more_peers),
+        *(part for part in trained if part not in first),
         Part(
             "bench",
             [
-                *bench,
-                *("--sizes", "model"),
+                *(*kernels, "--sizes", "model"),
                 *("--json", str(out / "bench.json"), "--plots", str(out / "plots")),
             ],
             50,
@@ -131,30 +145,38 @@ def parts_of(out: Path, dry: bool, sizes: Iterable[str] = tuple(SIZES)) -> list[
     ]
 
 
-def _train(name: str, out: Path, dry: bool) -> Part:
+def _train(name: str, out: Path, dry: bool, more: bool = False) -> Part:
     size = _TINY if dry else SIZES[name]
-    part = f"train-{name}"
-    # One of the sizes shows that peers run: on a CPU each of them takes a while to start.
-    peers = "none" if dry and name != next(iter(SIZES)) else size.peers
+    keys = _keys(size)
+    part = f"{'peers' if more else 'train'}-{name}"
+    peers = SIZES[name].more_peers if more else size.peers
+    if dry and (more or name != next(iter(SIZES))):
+        peers = "none"  # one part shows that they run: on a CPU each takes a while to start
     words = ["--made", "--peers", peers, "--pairs", "1", "--steps", str(size.steps)]
     words += ["--peer-seconds", str(PEER_SECONDS)]
-    ours = ["--ours", size.ours] if size.ours else []
+    ours = ["--ours", "eager" if more and not dry else size.ours] if size.ours else []
     files = ["--json", str(out / f"{part}.json"), "--plot", str(out / f"{part}.svg")]
-    command = [sys.executable, "-m", "trainer", "bench", "train", size.recipe, *size.keys, *ONE_GPU]
+    command = [sys.executable, "-m", "trainer", "bench", "train", size.recipe, *keys]
     return Part(
         part,
         [*command, *words, *ours, *files],
-        SIZES[name].seconds,
+        MORE_PEERS_SECONDS if more else SIZES[name].seconds,
         [f"{part}.json", f"{part}.svg"],
-        f"training of {name.upper()} parameters, beside peers on the same tokens",
+        f"training of {name.upper()} parameters, beside {'more ' * more}peers on the same tokens",
         TRAINING,
-        recipe=(size.recipe, (*size.keys, *ONE_GPU)),
+        recipe=(size.recipe, keys),
     )
+
+
+def _keys(size: Size) -> tuple[str, ...]:
+    # A run wants TensorBoard unless it says otherwise.
+    without = () if _installed("tensorboard") else ("observe.tensorboard=false",)
+    return (*size.keys, *ONE_GPU, *without)
 
 
 def _one_step(lyceum: Sequence[str], out: Path, dry: bool) -> list[Part]:
     size = _TINY if dry else SIZES["1.2b"]
-    words = [size.recipe, *size.keys, *ONE_GPU]
+    words = [size.recipe, *(keys := _keys(size))]
     on = ["--on", "cpu"] if dry else []
     trace = out / "trace.json"
     step = [
@@ -169,7 +191,7 @@ def _one_step(lyceum: Sequence[str], out: Path, dry: bool) -> list[Part]:
             ["step.json", "step.md", "step.svg", trace.name, f"{trace.name}.gz"],
             "the floor of each part of a step, and what it took",
             TRAINING,
-            recipe=(size.recipe, (*size.keys, *ONE_GPU)),
+            recipe=(size.recipe, keys),
         ),
         Part(
             "memory",

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from trainer.bench.gpu.machine import Machine
-from trainer.bench.gpu.outcome import Outcome
 from trainer.bench.gpu.parts import Part
-from trainer.bench.gpu.tables import section_of
-from trainer.bench.gpu.unreached import UNREACHED, table_of_unreached
+from trainer.bench.gpu.result import PartResult, as_json
+from trainer.bench.gpu.tables import section_of, table
 from trainer.files import write_whole
 
 DRY = (
@@ -27,19 +26,19 @@ def write_reports(
     out: Path,
     machine: Machine,
     parts: Sequence[Part],
-    outcomes: Sequence[Outcome],
+    results: Sequence[PartResult],
     dry: bool,
 ) -> None:
-    """Renew all four files; `parts` are those asked for, `outcomes` those that ended so far."""
+    """Renew all four files; `parts` are those asked for, `results` those that ended so far."""
     summary = {
         "dry": dry,
         "machine": asdict(machine),
-        "outcomes": [asdict(one) for one in outcomes],
+        "outcomes": as_json(results),
     }
     found = {part.name: _json(out, part) for part in parts}
     write_whole(out / "summary.json", json.dumps(summary, indent=2) + "\n")
     write_whole(out / "all.json", json.dumps({"summary": summary, "parts": found}, indent=1) + "\n")
-    write_whole(out / "REPORT.md", "\n".join(_report(out, machine, parts, outcomes, dry)) + "\n")
+    write_whole(out / "REPORT.md", "\n".join(_report(out, machine, parts, results, dry)) + "\n")
     with zipfile.ZipFile(out / "plots.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for path in _plots(out):
             archive.write(path, path.relative_to(out))
@@ -49,27 +48,26 @@ def _report(
     out: Path,
     machine: Machine,
     parts: Sequence[Part],
-    outcomes: Sequence[Outcome],
+    results: Sequence[PartResult],
     dry: bool,
 ) -> Iterator[str]:
     yield "# On a GPU: the same code, close to the limit\n"
     if dry:
         yield f"{DRY}\n"
     yield from _machine(machine)
-    yield from _ceilings(out, outcomes)
-    ended = {one.part: one for one in outcomes}
-    yield "| part | what it shows | ended | seconds | of |\n|---|---|---|---|---|"
+    yield from _ceilings(out, results)
+    ended = {one.part: one for one in results}
+    rows = []
     for part in parts:
         one = ended.get(part.name)
-        line = "not yet run" if one is None else one.reason or one.state
         spent = ("-", "-") if one is None else (f"{one.seconds:.0f}", f"{one.allowed_seconds:.0f}")
-        yield f"| {part.name} | {part.about} | {_cell(line)} | {spent[0]} | {spent[1]} |"
+        rows.append((part.name, part.about, _state(one), *spent))
+    yield from table(("part", "what it shows", "ended", "seconds", "of"), rows)
     for part in parts:
         yield from _section(out, part, ended.get(part.name))
     plots = [str(path.relative_to(out)) for path in _plots(out)]
     yield "\n## Plots\n"
     yield "\n".join(f"- {name}" for name in plots) or "none"
-    yield f"\n## What the CPU tests do not reach\n\n{table_of_unreached(UNREACHED)}"
 
 
 def _machine(machine: Machine) -> Iterator[str]:
@@ -99,11 +97,11 @@ def _gpu(machine: Machine) -> str:
     )
 
 
-def _ceilings(out: Path, outcomes: Sequence[Outcome]) -> Iterator[str]:
+def _ceilings(out: Path, results: Sequence[PartResult]) -> Iterator[str]:
     path = out / "ceilings.json"
-    done = any(one.part == "ceilings" and one.state == "done" for one in outcomes)
+    done = any(one.part == "ceilings" and one.state == "done" for one in results)
     if not (done and path.exists()):
-        why = next((one.reason for one in outcomes if one.part == "ceilings"), "not asked for")
+        why = next((one.reason for one in results if one.part == "ceilings"), "not asked for")
         yield f"- ceilings: not measured: {why}\n"
         return
     found = json.loads(path.read_text(encoding="utf-8"))
@@ -113,16 +111,16 @@ def _ceilings(out: Path, outcomes: Sequence[Outcome]) -> Iterator[str]:
     )
 
 
-def _section(out: Path, part: Part, outcome: Outcome | None) -> Iterator[str]:
+def _section(out: Path, part: Part, result: PartResult | None) -> Iterator[str]:
     yield f"\n## {part.name}: {part.about}\n"
-    if outcome is None:
+    if result is None:
         yield "not measured: not yet run"
         return
-    if outcome.command:
-        yield f"`{outcome.command}`\n"
+    if result.command:
+        yield f"`{result.command}`\n"
     content = _json(out, part)
-    if outcome.state != "done":
-        yield f"not measured: {outcome.reason}\n"
+    if result.state != "done":
+        yield f"not measured: {result.reason}\n"
         if content is None:
             return
         yield "What it left before that:\n"
@@ -151,5 +149,7 @@ def _plots(out: Path) -> list[Path]:
     return sorted(path for kind in ("*.svg", "*.png") for path in out.rglob(kind))
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
+def _state(result: PartResult | None) -> str:
+    if result is None:
+        return "not yet run"
+    return (result.reason or result.state) + (f" ({result.call})" if result.call else "")

@@ -121,20 +121,20 @@ def _curve(content: Any) -> Iterator[str]:
     )
 
 
-def _groups(content: Any) -> Iterator[str]:
-    """How many ended how, and every attempt."""
-    attempts = content["attempts"]
-    counts = Counter(one["state"] for one in attempts)
+def _doctor(content: Any) -> Iterator[str]:
+    """How many ended how, and every check."""
+    checks = content["checks"]
+    counts = Counter(one["state"] for one in checks)
     counted = ", ".join(f"{count} {state}" for state, count in counts.items())
     yield f"{content['backend']} on {content['device']}: {counted}.\n"
-    rows = [(one["case"], one["state"], one["reason"], one["seconds"]) for one in attempts]
+    rows = [(one["name"], one["state"], one["reason"], one["seconds"]) for one in checks]
     rows.sort(key=lambda row: row[1] == "ok")
-    yield from table(("case", "state", "found", "seconds"), rows)
+    yield from table(("check", "state", "found", "seconds"), rows)
 
 
 _BY_PART: dict[str, Callable[[Any], Iterator[str]]] = {
     "kernels": _kernels,
     "bench": _bench,
     "curve": _curve,
-    "groups": _groups,
+    "doctor": _doctor,
 }
