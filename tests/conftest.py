@@ -43,6 +43,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: turn.get(item.path, len(turn)))
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test marked `gpu` where there are fewer than its `count` (of 1), with its reason."""
+    marker = item.get_closest_marker("gpu")
+    if marker is None:
+        return
+    import torch
+
+    if torch.cuda.device_count() < marker.kwargs.get("count", 1):
+        pytest.skip(f"needs a GPU: {marker.kwargs['reason']}")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What tests cache lies in this process's own folder, not in the user's or another worker's."""
