@@ -17,13 +17,13 @@ from trainer.data.batch import Batch
 from trainer.data.mixture import changes_of_shares, realised_shares, stages_of_recipe
 from trainer.errors import DataError
 from trainer.evaluate.generate import Generator, Sampling, Vocabulary
-from trainer.model.passes import supervised_in
+from trainer.model.transformer import LanguageModel
 from trainer.parallel.layout import Layout
 from trainer.parallel.schedule import Losses, finalize_gradients
 from trainer.parallel.zero import Optimizer, StepOutcome
 from trainer.recipe import Recipe
 from trainer.sources import Sources
-from trainer.stages import Setting, create_stage
+from trainer.stages import StageParts, create_stage
 from trainer.stages.learning_rate import learning_rate
 from trainer.trace import trace
 
@@ -48,6 +48,20 @@ class Counters:
 
 
 @dataclass(frozen=True)
+class Beginning:
+    """Where a run stands as it begins, beside its weights and its optimizer's state.
+
+    `lora_base`: the frozen checkpoint that the run's adapters are for, named in each one that it
+    saves; None where all weights train. `imported_files`: content by attachment name of the Hugging
+    Face files that an import left in its checkpoint; each later one carries them on to an export.
+    """
+
+    counters: Counters = field(default_factory=Counters)
+    lora_base: Base | None = None
+    imported_files: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Counts:
     """What all ranks know of a step before it is made: global token counts, and any stop.
 
@@ -61,32 +75,34 @@ class Counts:
 
 
 class Run:
-    """Model, optimizer, data and counters of one run on this rank."""
+    """Model, optimizer, data and counters of one run on this rank.
+
+    `recipe` is resolved; `chunks` are the model's parts on this rank, one but for an interleaved
+    pipeline; they and `optimizer` hold already what `beginning` says the run begins with.
+    """
 
     def __init__(
         self,
         recipe: Recipe,
         layout: Layout,
         sources: Sources,
-        chunks: list[Any],
+        chunks: list[LanguageModel],
         optimizer: Optimizer,
-        counters: Counters,
-        base: Base | None = None,
-        kept: Mapping[str, bytes] | None = None,
+        beginning: Beginning,
     ) -> None:
         self.recipe = recipe
         self.layout = layout
         self.tokenizer = sources.tokenizer
         self.chunks = chunks
         self.optimizer = optimizer
-        self.counters = counters
+        self.counters = counters = beginning.counters
         self.folder = Path(recipe.run)
-        self._base = base
-        self._kept = dict(kept or {})
+        self._lora_base = beginning.lora_base
+        self._imported_files = beginning.imported_files
         self._saved_step = counters.step
-        self.stage = create_stage(Setting(recipe, layout, sources, chunks, counters.step))
+        self.stage = create_stage(StageParts(recipe, layout, sources, chunks, counters.step))
         self._stream = self.stage.open_stream(counters.stream)
-        self._stages = stages_of_recipe(recipe)
+        self._curriculum = stages_of_recipe(recipe)
         self._names = recipe.data.names() or ("corpus",)
 
     @property
@@ -106,7 +122,7 @@ class Run:
     def count(self, batch: Batch, stop: bool) -> Counts:
         """Add up the batch's tokens and the wishes to stop, in one exchange among all ranks."""
         tokens = batch.tokens.numel() - batch.padding
-        own = [tokens, supervised_in(batch), self.stage.weight_of(batch), int(stop)]
+        own = [tokens, batch.supervised, self.stage.weight_of(batch), int(stop)]
         sums = torch.tensor(own, dtype=torch.float64)
         dist.all_reduce(sums, group=self.layout.hosts)
         # Every rank of a replica read the same rows.
@@ -151,7 +167,7 @@ class Run:
         self.counters.tokens += counts.tokens
         self.counters.supervised_tokens += counts.supervised
         before = self.counters.stream
-        for line in changes_of_shares(self._stages, self._names, before, batch.state):
+        for line in changes_of_shares(self._curriculum, self._names, before, batch.state):
             _log.info("after step %d: %s", self.step, line)
         self.counters.stream = batch.state
 
@@ -184,12 +200,12 @@ class Run:
         """Write a checkpoint and let old ones go; its folder, and the seconds it took."""
         started = time.perf_counter()
         self.counters.updates = self.optimizer.updates
-        attachments = self._kept | {"recipe.yaml": self.recipe.to_yaml().encode()}
+        attachments = {**self._imported_files} | {"recipe.yaml": self.recipe.to_yaml().encode()}
         for name, content in self.tokenizer.files.items():
             attachments[f"tokenizer/{name}"] = content
         folder = self.folder / "checkpoints"
-        if self._base is not None:
-            attachments |= self._base.attachment(folder / folder_name(self.step))
+        if self._lora_base is not None:
+            attachments |= self._lora_base.attachment(folder / folder_name(self.step))
         path = save_checkpoint(
             folder,
             self.step,

@@ -9,7 +9,6 @@ from tests.parity.lora import wake
 from tests.parity.training import SEQUENCES, VOCAB, batch_of, recipe_of
 from trainer.checkpoint import folder_name, save_checkpoint
 from trainer.checkpoint.adapted import Reader
-from trainer.checkpoint.starting import open_resumed, start_from
 from trainer.checkpoint.state import restore_training, training_pieces
 from trainer.data.batch import IGNORE, Batch
 from trainer.model.passes import NextToken
@@ -20,6 +19,7 @@ from trainer.parallel.layout import Layout
 from trainer.parallel.schedule import finalize_gradients
 from trainer.parallel.zero import Optimizer, create_optimizer
 from trainer.recipe import Recipe
+from trainer.resume import open_resumed, start_from
 
 
 def lora_run_recipe(base: Path, **keys: Any) -> Recipe:

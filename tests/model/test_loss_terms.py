@@ -14,7 +14,7 @@ from trainer.data.batch import IGNORE
 from trainer.model.micro_batches import MicroBatchCutter
 from trainer.model.passes import NextToken
 from trainer.model.transformer import build_model
-from trainer.parallel.layout import create_layout, leave
+from trainer.parallel.join import create_layout, leave
 from trainer.parallel.schedule import finalize_gradients
 from trainer.parallel.sharding import sharded_parameters
 from trainer.parallel.zero import create_optimizer

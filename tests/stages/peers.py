@@ -22,7 +22,7 @@ from trainer.parallel.sharding import sharded_parameters
 from trainer.parallel.zero import create_optimizer
 from trainer.recipe import Recipe
 from trainer.sources import Sources
-from trainer.stages import Setting, create_stage
+from trainer.stages import StageParts, create_stage
 
 VOCAB = 384
 TOLERANCE = 1e-5
@@ -121,7 +121,7 @@ def _pass_batch(work: Work) -> Passed:
     try:
         chunks = build_model(recipe, VOCAB, layout)
         _load(chunks, layout, recipe, work.start)
-        stage = create_stage(Setting(recipe, layout, _sources(work), chunks, step=0))
+        stage = create_stage(StageParts(recipe, layout, _sources(work), chunks, step=0))
         _load(chunks, layout, recipe, work.then)
         optimizer = create_optimizer(chunks, recipe, layout)
         batch = next(stage.open_stream(None))

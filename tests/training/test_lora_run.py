@@ -20,7 +20,6 @@ from tests.parity.training import VOCAB, batch_of, recipe_of
 from trainer.checkpoint import CheckpointReader
 from trainer.checkpoint.adapted import read_merged
 from trainer.checkpoint.lora_base import find_base
-from trainer.checkpoint.starting import start_from
 from trainer.model.lora import adapters_off
 from trainer.model.passes import NextToken
 from trainer.model.transformer import build_model
@@ -28,6 +27,7 @@ from trainer.parallel.join import create_layout, leave
 from trainer.parallel.sharding import sharded_parameters
 from trainer.parallel.zero import create_optimizer
 from trainer.recipe import Recipe
+from trainer.resume import start_from
 
 LAYOUTS: list[tuple[int, dict[str, Any]]] = [
     (1, {}),

@@ -16,7 +16,7 @@ from trainer.data.manifest import Manifest, token_dtype_for, total_split, write_
 from trainer.data.tokenizer import CONFIG_FILE, END_OF_TEXT, MAIN_FILE, Tokenizer
 from trainer.errors import DataError, RecipeError
 from trainer.recipe import Recipe
-from trainer.recipe.rules import VOCABULARY_MULTIPLE
+from trainer.recipe.rules import rounded_vocabulary
 from trainer.sources import Sources
 
 MOST_TOKENS = 16_000_000
@@ -105,7 +105,7 @@ def vocabulary(recipe: Recipe, sources: Sources) -> int:
     """Rows of the embedding: the recipe's, or as many as the corpus's tokenizer needs."""
     if recipe.model.vocab is not None:
         return recipe.model.vocab
-    return -(-sources.tokenizer.size // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
+    return rounded_vocabulary(sources.tokenizer.size)
 
 
 def batches(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,11 @@ class Batch:
     state: dict[str, Any]
     padding: int = 0
     segments: Segments | None = None
+
+    @cached_property
+    def supervised(self) -> int:
+        """How many tokens of these rows have a label."""
+        return int((self.labels != IGNORE).sum())
 
     def first_answers(self) -> "Batch":
         """The batch in which only the first answer of each pair is a target; others are as are."""

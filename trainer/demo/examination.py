@@ -99,13 +99,13 @@ def _validate(model: "OpenedModel", recipe: Recipe, source: Path) -> tuple[dict[
     """A stage's own figures on a set that it never trains on, and how many examples these are."""
     from trainer.parallel.agreement import Ranks, on_first_rank
     from trainer.sources import open_sources
-    from trainer.stages import Setting, create_stage
+    from trainer.stages import StageParts, create_stage
 
     tokenizer = str(model.folder / "tokenizer")
     recipe = measuring_recipe(recipe, model.recipe, source)
     recipe = recipe.model_copy(update={"tokenizer": tokenizer})
     sources = open_sources(recipe, partial(on_first_rank, Ranks()), model.tokenizer)
     # Of a run's first step a stage tells something; this is no run.
-    setting = Setting(recipe, model.layout, sources, model.chunks, step=1)
-    figures = create_stage(setting).validate()
+    parts = StageParts(recipe, model.layout, sources, model.chunks, step=1)
+    figures = create_stage(parts).validate()
     return figures, sources.manifests[0].splits["validation"].documents

@@ -9,7 +9,7 @@ import torch.distributed as dist
 
 from trainer.data.batch import IGNORE
 from trainer.data.loader import validation_batches
-from trainer.model.passes import NextToken, supervised_in
+from trainer.model.passes import NextToken
 from trainer.parallel.layout import Layout
 from trainer.parallel.megatron import evaluating
 from trainer.recipe import Recipe
@@ -47,7 +47,7 @@ def validation_loss(
             rows,
         ):
             batch = batch.first_answers()
-            supervised = torch.tensor(float(supervised_in(batch)), device=layout.device).double()
+            supervised = torch.tensor(float(batch.supervised), device=layout.device).double()
             dist.all_reduce(supervised, group=layout.data.group)
             losses = passes.run(batch, supervised.float(), forward_only=True)
             total += float(losses.mean) * float(supervised)

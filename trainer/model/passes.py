@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kernels.cross_entropy import IGNORE
 from trainer.data.batch import Batch
 from trainer.model.micro_batches import BeforeForward, MicroBatch, MicroBatchCutter
 from trainer.model.output import PLAIN
@@ -96,8 +95,3 @@ def _forward_step(
         loss=trained,
     )
     return total, loss
-
-
-def supervised_in(batch: Batch) -> int:
-    """How many tokens of these rows have a label."""
-    return int((batch.labels != IGNORE).sum())

@@ -5,7 +5,7 @@ from rich.table import Table
 
 from trainer.plan.size import parameter_count
 from trainer.recipe import Recipe
-from trainer.recipe.rules import VOCABULARY_MULTIPLE
+from trainer.recipe.rules import rounded_vocabulary
 
 SHOWN_RANKS = 64
 """Ranks beyond these are counted, not listed."""
@@ -68,7 +68,7 @@ def vocabulary(recipe: Recipe) -> int | None:
     if recipe.model.vocab is not None:
         return recipe.model.vocab
     if recipe.tokenizer is None and not recipe.data.mixture and recipe.corpus is not None:
-        return -(-recipe.corpus.vocab // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
+        return rounded_vocabulary(recipe.corpus.vocab)
     return None
 
 

@@ -15,6 +15,11 @@ VOCABULARY_MULTIPLE = 128
 """A vocabulary taken from the tokenizer is rounded up to a multiple of this."""
 
 
+def rounded_vocabulary(tokens: int) -> int:
+    """Rows of an embedding for so many tokens, where the recipe leaves them open."""
+    return _round_up(tokens, VOCABULARY_MULTIPLE)
+
+
 def check_recipe(recipe: "Recipe") -> None:
     """Raise RecipeError where sections contradict each other, whatever the world size."""
     check_fine_tuning(recipe)

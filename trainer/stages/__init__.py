@@ -2,30 +2,30 @@
 
 from trainer.errors import DataError
 from trainer.stages.next_token import Pretraining
-from trainer.stages.stage import Setting, Stage
+from trainer.stages.stage import Stage, StageParts
 
-__all__ = ["Setting", "Stage", "create_stage"]
+__all__ = ["Stage", "StageParts", "create_stage"]
 
 
-def create_stage(setting: Setting) -> Stage:
+def create_stage(parts: StageParts) -> Stage:
     """The stage that the recipe names; collective. Raises DataError where its data won't do."""
-    stage = setting.recipe.stage
-    if setting.recipe.evaluate.every and stage != "pretrain":
-        _check_held_out(setting)
+    stage = parts.recipe.stage
+    if parts.recipe.evaluate.every and stage != "pretrain":
+        _check_held_out(parts)
     if stage == "sft":
         from trainer.stages.next_token import FineTuning
 
-        return FineTuning(setting)
+        return FineTuning(parts)
     if stage == "preference":
         from trainer.stages.preference import Preference
 
-        return Preference(setting)
-    return Pretraining(setting)
+        return Preference(parts)
+    return Pretraining(parts)
 
 
-def _check_held_out(setting: Setting) -> None:
+def _check_held_out(parts: StageParts) -> None:
     """Raise DataError at once where the first evaluation would find nothing to measure."""
-    sources = setting.sources
+    sources = parts.sources
     for folder, manifest in zip(sources.folders, sources.manifests, strict=True):
         if "validation" not in manifest.splits:
             source = manifest.provenance.get("settings", {}).get("source", folder)

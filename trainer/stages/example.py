@@ -11,19 +11,19 @@ from trainer.conversations.sets import told
 from trainer.data.marks import ID_MASK, TARGET
 from trainer.data.stream import Stream
 from trainer.data.tokenizer import Tokenizer
-from trainer.stages.stage import Setting
+from trainer.stages.stage import StageParts
 
 log = logging.getLogger(__name__)
 
 SHOWN_TOKENS = 512
 
 
-def tell_examples(setting: Setting, arguments: dict[str, Any]) -> None:
+def tell_examples(parts: StageParts, arguments: dict[str, Any]) -> None:
     """Log what is left of each set and how much of it is supervised, and show the first example.
 
     Its supervised tokens stand out by colour, or without a terminal between [[ and ]].
     """
-    for manifest in setting.sources.manifests:
+    for manifest in parts.sources.manifests:
         provenance = manifest.provenance
         if "examples" in provenance:
             source = provenance["settings"]["source"]
@@ -35,7 +35,7 @@ def tell_examples(setting: Setting, arguments: dict[str, Any]) -> None:
         segments = source.read(row)[: 2 if source.kind in ("pairs", "judged") else 1]
     finally:
         stream.close()
-    console, tokenizer = Console(stderr=True, highlight=False), setting.sources.tokenizer
+    console, tokenizer = Console(stderr=True, highlight=False), parts.sources.tokenizer
     console.print(f"the first example, {name}:", style="bold", markup=False)
     for tokens in segments:
         shown = shown_tokens(tokens[:SHOWN_TOKENS].tolist(), source.marked, tokenizer)

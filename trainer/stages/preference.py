@@ -31,7 +31,7 @@ from trainer.stages.preference_losses import (
     pair_losses,
 )
 from trainer.stages.reference import AnswerPass, ensure_references
-from trainer.stages.stage import Setting, open_loader
+from trainer.stages.stage import StageParts, open_loader
 
 LossOf = Callable[[MicroBatch, Tensor], tuple[Tensor, Tensor, dict[str, Tensor]]]
 """From a micro-batch and its nats a token to what megatron-core's schedule asks of a loss."""
@@ -45,26 +45,26 @@ class Preference:
     before each step.
     """
 
-    def __init__(self, setting: Setting) -> None:
-        self.setting = setting
-        self._section = setting.recipe.preference
-        self._cutter = MicroBatchCutter(setting.recipe, setting.layout)
-        self._answers = AnswerPass(setting.chunks, setting.recipe, setting.layout)
+    def __init__(self, parts: StageParts) -> None:
+        self.parts = parts
+        self._section = parts.recipe.preference
+        self._cutter = MicroBatchCutter(parts.recipe, parts.layout)
+        self._answers = AnswerPass(parts.chunks, parts.recipe, parts.layout)
         self._judged = self._section.loss == "kto"
         self._figures = JUDGED_FIGURES if self._judged else pair_figures(self._section)
         stored = self._section.needs_reference and self._section.reference == "stored"
-        self._references = ensure_references(setting) if stored else None
-        if setting.step == 0 and setting.layout.reports:
-            tell_examples(setting, self.stream_arguments())
+        self._references = ensure_references(parts) if stored else None
+        if parts.step == 0 and parts.layout.reports:
+            tell_examples(parts, self.stream_arguments())
 
     def stream_arguments(self) -> dict[str, Any]:
         """What `Stream` is made with; its answers come with their references."""
-        arguments = self.setting.sources.stream_arguments(self.setting.recipe)
+        arguments = self.parts.sources.stream_arguments(self.parts.recipe)
         return arguments | {"references": self._references}
 
     def open_stream(self, state: dict[str, Any] | None) -> Loader:
         """This rank's rows of the global batches, from the saved `state` on."""
-        return open_loader(self.setting, self.stream_arguments(), state)
+        return open_loader(self.parts, self.stream_arguments(), state)
 
     def weight_of(self, batch: Batch) -> int:
         """Pairs in these rows, or judged answers."""
@@ -81,10 +81,10 @@ class Preference:
 
     def validate(self) -> dict[str, float]:
         """`loss` and the figures of training, over the held-out rows; KTO's baseline is theirs."""
-        zero = torch.zeros((), dtype=torch.float64, device=self.setting.layout.device)
+        zero = torch.zeros((), dtype=torch.float64, device=self.parts.layout.device)
         totals = dict.fromkeys(self._figures, zero)
         loss = pairs = zero
-        with evaluating(self.setting.chunks), torch.no_grad():
+        with evaluating(self.parts.chunks), torch.no_grad():
             baseline = self._held_out_baseline() if self._judged else None
             for batch, weight in self._held_out():
                 sums = self._run(batch, weight, forward_only=True, baseline=baseline)
@@ -98,7 +98,7 @@ class Preference:
 
     def _held_out(self) -> Iterator[tuple[Batch, Tensor]]:
         """This rank's rows of the validation's batches, and the pairs of each whole one."""
-        recipe, layout = self.setting.recipe, self.setting.layout
+        recipe, layout = self.parts.recipe, self.parts.layout
         share = recipe.batch.micro * layout.pipeline.size
         rows = range(layout.data.rank * share, (layout.data.rank + 1) * share)
         together = layout.data.size * share
@@ -110,7 +110,7 @@ class Preference:
 
     def _held_out_baseline(self) -> Tensor:
         """Over all of them together: it must not depend on how many rows a batch has."""
-        total = pairs = torch.zeros((), device=self.setting.layout.device)
+        total = pairs = torch.zeros((), device=self.parts.layout.device)
         for batch, weight in self._held_out():
             total = total + self._ahead_of_reference(batch, self._of_base(batch))
             pairs = pairs + weight
@@ -120,7 +120,7 @@ class Preference:
         self, batch: Batch, weight: Tensor, *, forward_only: bool, baseline: Tensor | None = None
     ) -> dict[str, Tensor]:
         """The sums over the global batch of the loss and of what is reported of its pairs."""
-        layout = self.setting.layout
+        layout = self.parts.layout
         base = self._of_base(batch)
         if self._judged and baseline is None:
             baseline = _mean(self._ahead_of_reference(batch, base), weight)
@@ -130,7 +130,7 @@ class Preference:
         return run_schedule(
             partial(_forward_step, loss),
             self._cutter.cut(batch),
-            self.setting.chunks,
+            self.parts.chunks,
             layout,
             figures=self._figures,
             forward_only=forward_only,
@@ -143,12 +143,12 @@ class Preference:
         """
         if self._section.reference == "stored" or not self._section.needs_reference:
             return None
-        with adapters_off(self.setting.chunks):
+        with adapters_off(self.parts.chunks):
             return self._answers.of(batch)
 
     def _ahead_of_reference(self, batch: Batch, base: list[Tensor] | None) -> Tensor:
         """Policy less reference of the mismatched answers, summed over the global batch."""
-        layout = self.setting.layout
+        layout = self.parts.layout
         total = torch.zeros((), device=layout.device)
         micro_batches = self._cutter.cut(batch)
         for micro, policy in zip(micro_batches.items, self._answers.of(batch), strict=False):
@@ -173,7 +173,7 @@ class Preference:
         nats: Tensor,
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         assert micro.segments is not None
-        context = self.setting.layout.context
+        context = self.parts.layout.context
         ids = segment_ids(micro.layout.position_ids)[:, micro.places]
         most = micro.segments.reference.shape[1]
         sums, counts = answer_log_probabilities(nats, micro.labels, ids, most)

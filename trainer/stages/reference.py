@@ -27,7 +27,7 @@ from trainer.parallel.megatron import evaluating
 from trainer.parallel.schedule import forward_backward
 from trainer.recipe import Recipe
 from trainer.stages.answers import answer_log_probabilities, segment_ids, sum_over_context
-from trainer.stages.stage import Setting
+from trainer.stages.stage import StageParts
 
 log = logging.getLogger(__name__)
 
@@ -70,28 +70,28 @@ class AnswerPass:
         return answers.sum(), torch.ones((), dtype=torch.int), {"answers": answers}
 
 
-def ensure_references(setting: Setting) -> str:
+def ensure_references(parts: StageParts) -> str:
     """The key of this run's reference, whose log-probabilities of every set are stored.
 
     Before the first step the weights are the reference: what is not stored yet is computed.
     Collective. Raises RecipeError for a set that is not local, DataError where a run that goes on
     has lost them.
     """
-    key = _key(setting)
-    for folder, manifest in zip(setting.sources.folders, setting.sources.manifests, strict=True):
+    key = _key(parts)
+    for folder, manifest in zip(parts.sources.folders, parts.sources.manifests, strict=True):
         if not isinstance(folder, Path):
             raise RecipeError(
                 f"data.mixture: {folder} is remote, and the reference is kept beside a set; copy it"
             )
         stored = reference_folder(folder, key)
-        if _all_see(stored, setting.layout):
+        if _all_see(stored, parts.layout):
             continue
-        if setting.step:
+        if parts.step:
             raise DataError(
-                f"{stored} is gone, and step {setting.step} of {setting.run} is no reference any"
+                f"{stored} is gone, and step {parts.step} of {parts.run} is no reference any"
                 " more; restore it, or start a new run"
             )
-        _compute(setting, folder, manifest, stored)
+        _compute(parts, folder, manifest, stored)
     return key
 
 
@@ -102,32 +102,35 @@ def _all_see(stored: Path, layout: Layout) -> bool:
     return bool(seen)
 
 
-def _key(setting: Setting) -> str:
+def _key(parts: StageParts) -> str:
     """A name for the weights that the run began with."""
-    record = setting.run / RECORD
-    if setting.step and record.exists():
+    record = parts.run / RECORD
+    if parts.step and record.exists():
         return str(json.loads(record.read_text(encoding="utf-8"))["key"])
-    recipe = setting.recipe
+    recipe = parts.recipe
     digest = hashlib.sha256(recipe.precision.encode())
     if recipe.init_from is not None:
         digest.update((Path(recipe.init_from) / "checkpoint.json").read_bytes())
     else:
         digest.update(f"{recipe.seed} {recipe.model!r}".encode())
     key = digest.hexdigest()[:24]
-    if setting.layout.reports:
+    if parts.layout.reports:
         told = {"key": key, "init_from": recipe.init_from}
         write_whole(record, (json.dumps(told, indent=2) + "\n").encode())
     return key
 
 
-def _compute(setting: Setting, folder: Path, manifest: Manifest, stored: Path) -> None:
+def _compute(parts: StageParts, folder: Path, manifest: Manifest, stored: Path) -> None:
     started = time.perf_counter()
     values: dict[str, np.ndarray] = {}
     for split in manifest.splits:
-        values |= _of_split(setting, folder, manifest, split)
+        values |= _of_split(parts, folder, manifest, split)
     failure = None
-    if setting.layout.reports:
-        about = {"init_from": str(setting.recipe.init_from), "precision": setting.recipe.precision}
+    if parts.layout.reports:
+        about = {
+            "init_from": str(parts.recipe.init_from),
+            "precision": parts.recipe.precision,
+        }
         try:
             write_references(stored, values, about)
         except OSError as error:
@@ -143,14 +146,14 @@ def _compute(setting: Setting, folder: Path, manifest: Manifest, stored: Path) -
 
 
 def _of_split(
-    setting: Setting, folder: Path, manifest: Manifest, split: str
+    parts: StageParts, folder: Path, manifest: Manifest, split: str
 ) -> dict[str, np.ndarray]:
     """Each shard's log-probabilities, float32 [documents, segments], equal on all ranks."""
-    recipe, layout = setting.recipe, setting.layout
+    recipe, layout = parts.recipe, parts.layout
     segments = KINDS[manifest.kind]
     shards = manifest.splits[split].shards
     values = {s.name: np.full((s.documents, segments), np.nan, dtype=np.float32) for s in shards}
-    answers = AnswerPass(setting.chunks, recipe, layout)
+    answers = AnswerPass(parts.chunks, recipe, layout)
     # Whole micro-batches for every rank, in the multiples that an interleaved pipeline takes.
     share = recipe.batch.micro * layout.pipeline.size
     own = range(layout.data.rank * share, (layout.data.rank + 1) * share)

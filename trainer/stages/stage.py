@@ -16,8 +16,12 @@ from trainer.sources import Sources
 
 
 @dataclass(frozen=True)
-class Setting:
-    """A run's parts, as a stage uses them; `step`: how many steps were made before."""
+class StageParts:
+    """The parts of a run that a stage works with.
+
+    `recipe` is resolved; `chunks` are the model's parts on this rank; `step`: how many optimizer
+    steps were made before, 0 of a run that begins.
+    """
 
     recipe: Recipe
     layout: Layout
@@ -61,17 +65,17 @@ def rows_of(recipe: Recipe, layout: Layout) -> range:
 
 
 def open_loader(
-    setting: Setting, arguments: dict[str, Any], state: dict[str, Any] | None
+    parts: StageParts, arguments: dict[str, Any], state: dict[str, Any] | None
 ) -> Loader:
     """The batches of a stream for this rank."""
-    recipe = setting.recipe
+    recipe = parts.recipe
     return Loader(
         arguments,
         global_batch=recipe.batch.sequences,
-        rows=rows_of(recipe, setting.layout),
+        rows=rows_of(recipe, parts.layout),
         workers=recipe.data.workers,
         prefetch=recipe.data.prefetch,
         state=state,
         sequences=recipe.steps * recipe.batch.sequences,
-        pinned=runs_ahead(setting.layout.device),
+        pinned=runs_ahead(parts.layout.device),
     )

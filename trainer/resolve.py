@@ -1,0 +1,68 @@
+"""The recipe as a run follows it: what it leaves open is filled in, and all is validated once."""
+
+import json
+from functools import partial
+from pathlib import Path
+
+from kernels.attention import CHOICES
+from trainer.errors import RecipeError
+from trainer.files import write_whole
+from trainer.model.backend import choose_backend, read_choices
+from trainer.parallel.agreement import Ranks, on_first_rank
+from trainer.parallel.layout import Layout
+from trainer.plan.recompute_choice import choose_recompute
+from trainer.recipe import Recipe
+from trainer.recipe.rules import rounded_vocabulary
+from trainer.resume import starting_keys
+from trainer.sources import Sources, open_sources
+
+
+def resolve(recipe: Recipe, layout: Layout, ranks: Ranks) -> tuple[Recipe, Sources]:
+    """The recipe with every key that a run needs, and the sources that it reads.
+
+    Filled in: the checkpoint that `init_from` means now and its tokenizer, the vocabulary, and what
+    `recompute: auto` is on this device. What `kernels.attention: auto` is goes to RUN/kernels.json.
+    Collective. Raises RecipeError and DataError, on all ranks alike.
+    """
+    # Drafts: what is filled in is validated with all the rest at the end.
+    draft = recipe.model_copy(update=on_first_rank(ranks, lambda: starting_keys(recipe)))
+    sources = open_sources(draft, partial(on_first_rank, ranks))
+    vocab = _vocabulary(draft, sources.tokenizer.size)
+    draft = draft.model_copy(update={"model": draft.model.model_copy(update={"vocab": vocab})})
+    _choose_kernels(draft, layout, ranks)
+    keys = draft.model_dump(mode="json")
+    if draft.recompute == "auto":
+        keys["recompute"] = on_first_rank(ranks, lambda: choose_recompute(draft, layout))
+    return Recipe.from_keys(keys), sources
+
+
+def _vocabulary(recipe: Recipe, tokens: int) -> int:
+    """Rows of the embedding: the recipe's, or as many as so many tokens need."""
+    vocab = recipe.model.vocab
+    if vocab is None:
+        return rounded_vocabulary(tokens)
+    if vocab < tokens:
+        raise RecipeError(
+            f"model.vocab: {vocab} has no row for some of the tokenizer's {tokens} tokens; "
+            f"set it to {tokens} or more, or leave it out"
+        )
+    return vocab
+
+
+def _choose_kernels(recipe: Recipe, layout: Layout, ranks: Ranks) -> None:
+    """What `kernels.attention: auto` runs on GPUs: measured by one rank, in RUN/kernels.json.
+
+    A resumed run finds it there: another choice would round otherwise.
+    """
+    if recipe.kernels.attention != "auto" or layout.device.type != "cuda":
+        return
+    path = Path(recipe.run) / "kernels.json"
+
+    def measured() -> dict[str, str]:
+        known = read_choices(path)
+        chosen = choose_backend(recipe, layout, known)
+        if chosen != known:
+            write_whole(path, json.dumps({"attention": chosen}, indent=2) + "\n")
+        return chosen
+
+    CHOICES.restore(on_first_rank(ranks, measured))

@@ -1,0 +1,271 @@
+"""Where a run begins: its own checkpoint to go on from, or the weights of another run's.
+
+Under `lora` the checkpoint holds adapters, and these belong to a base.
+"""
+
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from trainer.checkpoint import CheckpointReader, latest_checkpoint, resolve_checkpoint
+from trainer.checkpoint.adapted import AdaptedReader, Reader, open_merged, open_trained
+from trainer.checkpoint.lora_base import Base, holds_adapters, named_seal
+from trainer.checkpoint.state import restore_training, restore_weights
+from trainer.data.remote.place import place
+from trainer.data.tokenizer import Tokenizer, load_tokenizer
+from trainer.errors import CheckpointError, RecipeError
+from trainer.hugging_face.importing import KEPT
+from trainer.model.lora.targets import adapted_names
+from trainer.parallel.agreement import Ranks, on_first_rank
+from trainer.parallel.zero import Optimizer
+from trainer.recipe import Recipe, learning_changes
+from trainer.recipe.fine_tuning import LoraSection
+from trainer.run import Beginning, Counters
+
+_log = logging.getLogger(__name__)
+
+_STREAM_KEYS = (
+    *("data.", "corpus.", "tokenizer", "sequence_length", "seed"),
+    *("stage", "conversations.", "preference.loss"),
+)
+
+
+@dataclass(frozen=True)
+class ResumePoint:
+    """A checkpoint to go on from, and whether its position in the stream still holds."""
+
+    checkpoint: str
+    keeps_position: bool
+
+
+def starting_keys(recipe: Recipe) -> dict[str, str]:
+    """What the recipe leaves to `init_from`: which checkpoint that is now, and its tokenizer.
+
+    A run that goes on needs neither: where they are gone, its own newest checkpoint has the
+    tokenizer with which its sets were rendered.
+    """
+    found, start = {}, _checkpoint(recipe)
+    tokenizer = recipe.tokenizer
+    if recipe.init_from is not None:
+        named = Path(recipe.init_from)
+        base = (_earlier_base(start, named) if start else None) or resolve_checkpoint(named)
+        found["init_from"] = str(base)
+        tokenizer = tokenizer or str(base / "tokenizer")
+    if recipe.stage == "pretrain" or tokenizer is None:
+        return found
+    folder = place(tokenizer)
+    if start is not None and isinstance(folder, Path) and not folder.is_dir():
+        tokenizer = str(start / "tokenizer")
+    return {**found, "tokenizer": tokenizer}
+
+
+def _checkpoint(recipe: Recipe) -> Path | None:
+    """The checkpoint to go on from, if any."""
+    if recipe.resume == "never":
+        return None
+    if recipe.resume == "auto":
+        return latest_checkpoint(Path(recipe.run))
+    return resolve_checkpoint(Path(recipe.resume))
+
+
+def _earlier_base(start: Path, named: Path) -> Path | None:
+    """Where a run that goes on began: the base's own run may have newer checkpoints by now."""
+    saved = start / "recipe.yaml"
+    if not saved.exists():
+        return None
+    old = Recipe.from_yaml(saved.read_text(encoding="utf-8"), str(saved)).init_from
+    base = Path(old) if old is not None else None
+    return base if base is not None and named in (base, *base.parents) else None
+
+
+def find_resume_point(
+    recipe: Recipe, tokenizer: Tokenizer, force: bool, ranks: Ranks
+) -> ResumePoint | None:
+    """Where the resolved recipe's run goes on, None where it begins; the same on every rank.
+
+    Collective. Raises RecipeError rather than mix two runs in one directory, and for a change of
+    what is learned that is not forced.
+    """
+
+    def found() -> dict[str, Any] | None:
+        point = _resume_point(recipe, tokenizer, force)
+        return None if point is None else asdict(point)
+
+    known = on_first_rank(ranks, found)
+    return None if known is None else ResumePoint(**known)
+
+
+def _resume_point(recipe: Recipe, tokenizer: Tokenizer, force: bool) -> ResumePoint | None:
+    folder = Path(recipe.run)
+    newest = latest_checkpoint(folder)
+    if recipe.resume == "never" and newest is not None:
+        raise RecipeError(
+            f"run {folder} already holds {newest.name} and resume is never; choose another "
+            "run, or resume=auto to go on from it"
+        )
+    checkpoint = _checkpoint(recipe)
+    if checkpoint is None:
+        return None
+    saved = checkpoint / "recipe.yaml"
+    changes = []
+    if saved.exists():
+        old = Recipe.from_yaml(saved.read_text(encoding="utf-8"), str(saved))
+        changes = learning_changes(old, recipe)
+        if _same_tokenizer(checkpoint, tokenizer):
+            # Only where it lies has changed.
+            changes = [change for change in changes if change[0] != "tokenizer"]
+        _check_changes(changes, folder, force)
+    moved = any(
+        key.startswith(_STREAM_KEYS) and not _keeps_position(key, before, after)
+        for key, before, after in changes
+    )
+    return ResumePoint(str(checkpoint), keeps_position=not moved)
+
+
+def _same_tokenizer(checkpoint: Path, tokenizer: Tokenizer) -> bool:
+    saved = checkpoint / "tokenizer"
+    return saved.is_dir() and load_tokenizer(saved).fingerprint == tokenizer.fingerprint
+
+
+def _keeps_position(key: str, before: object, after: object) -> bool:
+    """Whether the position in the stream still holds: other weights or caps of the same corpora."""
+    if key == "data.curriculum":
+        return True
+    if key != "data.mixture":
+        return False
+    corpora = [[source["corpus"] for source in cast(Any, mixture)] for mixture in (before, after)]
+    return corpora[0] == corpora[1]
+
+
+def _check_changes(changes: list[tuple[str, object, object]], folder: Path, force: bool) -> None:
+    if not changes:
+        return
+    listed = ", ".join(f"{key} {old!r} -> {new!r}" for key, old, new in changes)
+    if not force:
+        raise RecipeError(
+            f"run {folder}: resuming would change what is learned: {listed}; undo it, choose "
+            "another run, or pass --force"
+        )
+    _log.warning("resuming with a changed recipe (--force): %s", listed)
+
+
+def restore(
+    recipe: Recipe, point: ResumePoint | None, chunks: list[Any], optimizer: Optimizer
+) -> Beginning:
+    """Put weights, and of a run that goes on the optimizer's state, where the run begins.
+
+    Collective. Raises CheckpointError for a damaged checkpoint, RecipeError for one of another
+    model or of other adapters.
+    """
+    if point is not None:
+        reader, base = open_resumed(Path(point.checkpoint), recipe)
+        reader.require_model(_model_keys(recipe, reader.model))
+        counters = Counters(**reader.counters)
+        if not point.keeps_position:
+            counters.stream = None  # other data: from its beginning
+        optimizer.updates = counters.updates
+        restore_training(reader, chunks, optimizer)
+        _log.info("resuming from %s", reader.folder)
+        return Beginning(counters, base, _imported_files(reader))
+    if recipe.init_from is None:
+        return Beginning()
+    base = start_from(recipe, chunks, optimizer)
+    _log.info("starting from the weights of %s", recipe.init_from)
+    return Beginning(Counters(), base, _imported_files(CheckpointReader(Path(recipe.init_from))))
+
+
+def _imported_files(reader: Reader) -> dict[str, bytes]:
+    """What an import left in a checkpoint for the export of any that follows."""
+    names = [name for name in reader.attachments() if name.startswith(KEPT)]
+    return {name: reader.attachment(name) for name in names}
+
+
+def _model_keys(recipe: Recipe, saved: dict[str, Any]) -> dict[str, Any]:
+    """The model section, without the defaults of keys that are newer than the checkpoint."""
+    defaults = {name: field.default for name, field in type(recipe.model).model_fields.items()}
+    keys = recipe.model.model_dump(mode="json")
+    return {k: v for k, v in keys.items() if k in saved or v != defaults[k]}
+
+
+def start_from(recipe: Recipe, chunks: list[Any], optimizer: Optimizer) -> Base | None:
+    """Put the weights of `init_from` in place; under `lora`, the base that the adapters are for.
+
+    From a checkpoint of adapters, a run of all weights starts from the merged ones, and one of the
+    same adapters goes on with these on their base. Collective. Raises CheckpointError, and
+    RecipeError where the recipe's adapters are others.
+    """
+    assert recipe.init_from is not None
+    folder = resolve_checkpoint(Path(recipe.init_from))
+    reader = open_merged(folder) if recipe.lora is None else open_trained(folder)
+    base = _base_of(reader, recipe)
+    restore_weights(reader, chunks, optimizer)
+    return base
+
+
+def open_resumed(checkpoint: Path, recipe: Recipe) -> tuple[Reader, Base | None]:
+    """The checkpoint to go on from and, under `lora`, the base; collective.
+
+    The base is looked for at `init_from` too. Raises RecipeError where the checkpoint holds other
+    adapters than the recipe's, or adapters and the recipe none, or `init_from` is another base.
+    """
+    named = None
+    if recipe.lora is not None and recipe.init_from is not None:
+        named = Path(recipe.init_from)
+    reader = open_trained(checkpoint, base_at=named)
+    adapters = isinstance(reader, AdaptedReader)
+    if adapters != (recipe.lora is not None):
+        held, mend = ("adapters", "set lora") if adapters else ("all weights", "leave lora out")
+        raise RecipeError(
+            f"lora: {checkpoint} holds {held}; {mend} to go on from it, or choose another run"
+        )
+    base = _base_of(reader, recipe)
+    if base is not None and named is not None:
+        _check_same_base(base, named)
+    return reader, base
+
+
+def _base_of(reader: Reader, recipe: Recipe) -> Base | None:
+    """The base of the recipe's adapters, where these start or go on from `reader`'s weights.
+
+    Raises RecipeError where the checkpoint's adapters are not the recipe's.
+    """
+    if recipe.lora is None:
+        return None
+    if not isinstance(reader, AdaptedReader):
+        return Base.of(reader.folder)
+    differing = _differing(reader.lora(), recipe.lora, recipe.model.layers)
+    if differing:
+        raise RecipeError(
+            f"lora: the adapters in {reader.folder} are others: {', '.join(differing)}; use the "
+            "same, or start from their base"
+        )
+    return reader.named
+
+
+def _differing(theirs: LoraSection, ours: LoraSection, layers: int) -> list[str]:
+    """What makes two sections' adapters different ones; targets may be named in other ways."""
+    pairs = {"rank": (theirs.rank, ours.rank), "alpha / rank": (theirs.scale, ours.scale)}
+    found = [
+        f"{key} is {old} there and {new} here" for key, (old, new) in pairs.items() if old != new
+    ]
+    if adapted_names(theirs, layers) != adapted_names(ours, layers):
+        old, new = ", ".join(theirs.targets), ", ".join(ours.targets)
+        found.append(f"targets are {old} there and {new} here")
+    return found
+
+
+def _check_same_base(base: Base, named: Path) -> None:
+    """Refuse another base than the adapters'; a run stands for all of its checkpoints."""
+    if base.folder.resolve().is_relative_to(named.resolve()):
+        return
+    try:
+        found = CheckpointReader(resolve_checkpoint(named))
+    except CheckpointError:
+        return  # gone, and the adapters' own base is there
+    seal = named_seal(found) if holds_adapters(found) else Base.of(found.folder).seal
+    if seal != base.seal:
+        raise RecipeError(
+            f"init_from: {named} is another base than {base.folder}, which the run's adapters are "
+            f"for; set init_from={base.folder}, or choose another run"
+        )
