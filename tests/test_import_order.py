@@ -27,6 +27,7 @@ FLOORS = [
     {"trainer.stages", "trainer.trace"},
     {"trainer.evaluate", "trainer.hugging_face"},
     {"trainer.sources"},
+    {"trainer.demo.documentation", "trainer.demo.docstrings", "trainer.demo.packages"},
     {"trainer.checkpoint", "trainer.recovery"},
     {"trainer.model", "trainer.data", "trainer.corpus", "trainer.conversations"},
     {"trainer.parallel"},

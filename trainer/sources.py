@@ -3,13 +3,18 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from trainer.data.manifest import MANIFEST_NAME, Manifest, check_tokenizer, load_manifest
 from trainer.data.remote.place import Place, place
 from trainer.data.tokenizer import Tokenizer, load_tokenizer
-from trainer.errors import DataError
-from trainer.recipe import Recipe
+from trainer.errors import DataError, RecipeError
+from trainer.recipe import CorpusSection, Recipe
+
+if TYPE_CHECKING:
+    from trainer.corpus.build.provenance import Input
+
+Where = Literal["local", "slurm"]
 
 
 @dataclass(frozen=True)
@@ -67,12 +72,50 @@ def corpus_folders(recipe: Recipe, parsed: dict[Place, Manifest] | None = None) 
     if recipe.data.mixture:
         parts = enumerate(recipe.data.mixture)
         return [_folder(recipe, f"data.mixture.{n}.corpus", part.corpus) for n, part in parts]
-    from trainer.corpus.build.corpus import ensure_corpus
-
     folder, manifest = ensure_corpus(recipe)
     if parsed is not None:
         parsed[folder] = manifest
     return [folder]
+
+
+def build_from_recipe(recipe: Recipe, progress: bool = True, on: Where = "local") -> Path:
+    """ensure_corpus, and a line on standard output that says what there is and where."""
+    folder, manifest = ensure_corpus(recipe, progress, on)
+    counts = [
+        f"{name} {split.documents:,} documents, {split.tokens:,} tokens, {len(split.shards)} shards"
+        for name, split in manifest.splits.items()
+    ]
+    print(f"{folder}: {'; '.join(counts)}")
+    return folder
+
+
+def ensure_corpus(
+    recipe: Recipe, progress: bool = True, on: Where = "local"
+) -> tuple[Path, Manifest]:
+    """The recipe's own corpus, built if absent; of several processes one builds.
+
+    `on` says where a build's tasks run. Raises RecipeError when the recipe has no `corpus` section,
+    and what build_corpus raises.
+    """
+    from trainer.corpus.build.corpus import build_corpus, corpus_folder
+
+    section = recipe.corpus
+    if section is None:
+        raise RecipeError("the recipe has no corpus section: add `corpus:` to say what to build")
+    given = _input(section)
+    folder = corpus_folder(section, recipe.tokenizer, given)
+    return folder, build_corpus(section, recipe.tokenizer, folder, progress, on, given)
+
+
+def _input(section: CorpusSection) -> "Input":
+    """The documents of each source; the documentation of this machine's packages is the demo's."""
+    if section.source == "embedded":
+        from trainer.demo.documentation import documentation
+
+        return documentation(section)
+    from trainer.corpus.build.provenance import text_input
+
+    return text_input(section)
 
 
 def _folder(recipe: Recipe, key: str, source: str) -> Place:

@@ -14,8 +14,8 @@ import pytest
 from launch.local import find_recipe
 from tests.demo.test_questions import many_functions
 from tests.training.runs import recipe_of, write_text
-from trainer.data.questions import QuestionFiles
 from trainer.demo.examination import shown_questions
+from trainer.demo.questions import QuestionFiles
 from trainer.demo.recipes import REPEATED_STEPS, demo_recipes
 from trainer.demo.trigram import Trigram, trigrams_of_sequences
 from trainer.recipe import Recipe, learning_changes, load_recipe

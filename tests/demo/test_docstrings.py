@@ -1,15 +1,16 @@
 """Documents of the embedded corpus, and what is left out on the way."""
 
+import hashlib
 import textwrap
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from trainer.corpus.build.record import Record
 from trainer.corpus.build.staged import Staged
-from trainer.data.docstrings import read_docstrings
-from trainer.data.packages import SourceFile, resolve_packages, source_files
+from trainer.demo.docstrings import LeftOut, read_docstrings
+from trainer.demo.packages import SourceFile, resolve_packages, source_files
 from trainer.errors import DataError, RecipeError
 
 LONG = "Words that make the text long enough to be kept, and then some more of them."
@@ -64,10 +65,10 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield folder
 
 
-def read_package() -> tuple[list[Staged], Record]:
-    record = Record("", "read")
+def read_package() -> tuple[list[Staged], list[LeftOut]]:
+    left_out: list[LeftOut] = []
     files = source_files(resolve_packages(["bird"]))
-    return list(read_docstrings(files, record)), record
+    return list(read_docstrings(files, left_out)), left_out
 
 
 def test_docstrings_carry_their_real_dotted_names_and_nothing_is_imported(package: Path) -> None:
@@ -99,27 +100,31 @@ def test_a_document_begins_with_name_and_signature_and_the_docstring_is_clean(
 
 def test_what_is_left_out_is_counted_by_reason(package: Path) -> None:
     """Would catch a file or docstring that vanishes without a trace."""
-    _, record = read_package()
-    assert {reason: count for (_, reason, _, _), count in record.controls.items()} == {
+    _, left_out = read_package()
+    assert Counter(row.reason for row in left_out) == {
         "repeated name": 1,
         "file with a syntax error": 2,
         "file not UTF-8": 1,
         "not Unicode": 1,
     }
-    assert {rule for rule, _, _, _ in record.controls} == {"read"}
-    assert record.counts["sources files"] == {"bird": 5}
+    (repeated,) = (row for row in left_out if row.reason == "repeated name")
+    text = f"Fly elsewhere. {LONG}".encode()
+    assert repeated == LeftOut(
+        "bird.fly", "bird", "repeated name", hashlib.sha256(text).hexdigest(), len(text)
+    )
+    assert len(source_files(["bird"])) == 5
 
 
 def test_a_module_missing_on_disk_is_one_line(tmp_path: Path) -> None:
     """Would catch a stack trace for a package that was removed meanwhile."""
     file = SourceFile("gone", "gone", str(tmp_path / "gone.py"), 10)
     with pytest.raises(DataError, match=r"cannot read .*gone\.py"):
-        list(read_docstrings([file], Record("", "read")))
+        list(read_docstrings([file]))
 
 
 def test_the_topics_of_the_language_reference_are_read_without_import() -> None:
     """Would catch a change of the form of pydoc_data.topics that leaves the corpus without it."""
-    documents = list(read_docstrings(source_files(["topics"]), Record("", "read")))
+    documents = list(read_docstrings(source_files(["topics"])))
     names = [document.id for document in documents]
     assert len(documents) > 50 and "pydoc_data.topics.assert" in names
     assert "AssertionError" in documents[names.index("pydoc_data.topics.assert")].text

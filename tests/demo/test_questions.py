@@ -11,16 +11,16 @@ import pytest
 from trainer.conversations.forms import conversation_of
 from trainer.conversations.preferences import pair_of
 from trainer.conversations.records import read_examples
-from trainer.data.packages import source_files
-from trainer.data.questions import (
+from trainer.demo.packages import source_files
+from trainer.demo.questions import (
     Documented,
     QuestionFiles,
     documented_names,
     ensure_question_files,
     pairs_of,
     questions_of,
+    summary_line,
 )
-from trainer.data.summaries import summary_line
 from trainer.errors import DataError, RecipeError
 
 SOURCE = '''

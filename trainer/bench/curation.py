@@ -17,11 +17,10 @@ from rich.table import Table
 from trainer.bench.planted import PASSAGE, Planted, plant
 from trainer.corpus.build.chain import text_rules
 from trainer.corpus.build.corpus import build_corpus
-from trainer.corpus.build.record import Record
 from trainer.corpus.build.sketches import sketch
 from trainer.corpus.rules.rule import Rule
-from trainer.data.docstrings import read_docstrings
-from trainer.data.packages import resolve_packages, source_files
+from trainer.demo.docstrings import read_docstrings
+from trainer.demo.packages import resolve_packages, source_files
 from trainer.errors import RecipeError
 from trainer.recipe import CorpusSection
 
@@ -126,7 +125,7 @@ def clean_documents(count: int, packages: Sequence[str] = PACKAGES) -> list[str]
     rules = text_rules(CorpusSection.model_validate({"rules": WITH_A_MARGIN}))
     found: list[str] = []
     sketches = np.empty((0, 128), np.uint32)
-    for document in read_docstrings(source_files(resolve_packages(packages)), Record("", "read")):
+    for document in read_docstrings(source_files(resolve_packages(packages))):
         text = document.text
         if not LEAST_CHARACTERS <= len(text) <= MOST_CHARACTERS:
             continue

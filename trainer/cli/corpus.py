@@ -32,7 +32,7 @@ def build(
     ] = "local",
 ) -> None:
     """Make the shards of the recipe's corpus section."""
-    from trainer.corpus.build.corpus import build_from_recipe
+    from trainer.sources import build_from_recipe
 
     build_from_recipe(recipe_of(recipe, overrides), on=on)
 

@@ -28,7 +28,7 @@ def demo(
     ),
 ) -> None:
     """The whole chain on the embedded corpus. In minutes; ends with a report."""
-    from trainer.demo import run_demo
+    from trainer.demo.story import run_demo
 
     run_demo(run)
 

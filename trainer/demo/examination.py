@@ -12,7 +12,7 @@ from trainer.demo.recipes import RANKS, Recipes, measuring_recipe
 from trainer.recipe import Recipe
 
 if TYPE_CHECKING:
-    from trainer.data.questions import QuestionFiles
+    from trainer.demo.questions import QuestionFiles
     from trainer.evaluate.opened import OpenedModel
 
 LONGEST_ANSWER = 60

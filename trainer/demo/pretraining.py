@@ -32,16 +32,14 @@ class Scores:
 
 def build_corpus(console: Console, recipe: Recipe) -> Path:
     """The folder of the recipe's own corpus, built if need be, and a look at it."""
-    from trainer.corpus.build.corpus import corpus_folder, ensure_corpus
     from trainer.corpus.inspect.contents import inspect_corpus
-
-    assert recipe.corpus is not None, "the demo's recipe says how its corpus is built"
-    folder = corpus_folder(recipe.corpus, recipe.tokenizer)
+    from trainer.sources import ensure_corpus
 
     def build() -> None:
         ensure_corpus(recipe)
 
     in_another_process(build)
+    folder, _ = ensure_corpus(recipe)
     console.print(inspect_corpus(folder, documents=1))
     return folder
 

@@ -28,7 +28,7 @@ from trainer.demo.report import (
 )
 
 if TYPE_CHECKING:
-    from trainer.data.questions import QuestionFiles
+    from trainer.demo.questions import QuestionFiles
 
 
 def run_demo(folder: Path) -> None:
@@ -94,7 +94,7 @@ def fine_tune(console: Console, recipes: Recipes) -> None:
 
 
 def _ask(console: Console, recipes: Recipes) -> "QuestionFiles":
-    from trainer.data.questions import ensure_question_files
+    from trainer.demo.questions import ensure_question_files
 
     corpus = recipes.pretraining.corpus
     assert corpus is not None, "the demo's recipe says which packages it reads"

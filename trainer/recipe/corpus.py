@@ -7,6 +7,9 @@ from pydantic import Field
 from trainer.recipe.curation import CurationRules, Limits
 from trainer.recipe.section import Count, Names, Positive, Section
 
+SOURCE_KEYS = {"embedded": "packages", "text": "files"}
+"""The key that names what each source reads."""
+
 
 class SlurmSection(Section):
     """What a build asks of a cluster: `lyceum corpus build RECIPE --on slurm`."""

@@ -4,6 +4,7 @@ import importlib.util
 from typing import TYPE_CHECKING
 
 from trainer.errors import RecipeError
+from trainer.recipe.corpus import SOURCE_KEYS
 from trainer.recipe.data import check_mixture
 from trainer.recipe.fine_tuning import check_fine_tuning
 from trainer.recipe.kernels import check_compile
@@ -183,16 +184,21 @@ def _check_profile(recipe: "Recipe") -> None:
         raise RecipeError(f"profile.steps: first {window[0]} comes after last {window[1]}")
 
 
+_EMPTY = {
+    "files": "source text needs paths of .txt, .md or .jsonl files",
+    "packages": 'empty; name some, for example ["stdlib"]',
+}
+
+
 def _check_corpus(recipe: "Recipe") -> None:
     corpus = recipe.corpus
     if corpus is None:
         return
-    if corpus.source == "text" and not corpus.files:
-        raise RecipeError("corpus.files: source text needs paths of .txt, .md or .jsonl files")
-    if corpus.source == "embedded" and corpus.files:
+    key = SOURCE_KEYS[corpus.source]
+    if key != "files" and corpus.files:
         raise RecipeError("corpus.files: belongs to source text; set corpus.source=text")
-    if corpus.source == "embedded" and not corpus.packages:
-        raise RecipeError('corpus.packages: empty; name some, for example ["stdlib"]')
+    if not getattr(corpus, key):
+        raise RecipeError(f"corpus.{key}: {_EMPTY[key]}")
 
 
 def _check_kernels(recipe: "Recipe") -> None:

@@ -19,11 +19,8 @@ from trainer.corpus.build import finish, record, shuffle, sketches, writer
 from trainer.corpus.build import unfinished as partial
 from trainer.corpus.build.corpus import (
     build_corpus,
-    build_from_recipe,
     corpus_folder,
-    ensure_corpus,
 )
-from trainer.corpus.inspect.contents import inspect_corpus
 from trainer.corpus.inspect.curation import load_curation
 from trainer.corpus.inspect.verify import verify_corpus
 from trainer.data.manifest import Manifest, load_manifest
@@ -31,6 +28,7 @@ from trainer.data.shards import ShardReader
 from trainer.data.tokenizer import END_OF_TEXT, load_tokenizer
 from trainer.errors import DataError, RecipeError
 from trainer.recipe import CorpusSection, Recipe
+from trainer.sources import build_from_recipe, ensure_corpus
 
 DOCUMENTS = 120
 WORDS = [f"{a}{b}" for a in ("lo", "mi", "ka", "tu", "re") for b in ("nar", "sel", "vim", "dor")]
@@ -366,22 +364,3 @@ def test_a_recipe_gets_its_corpus_once(
     assert {path: path.stat().st_ino for path in folder.rglob("*")} == before
     with pytest.raises(RecipeError, match="no corpus section"):
         ensure_corpus(Recipe.model_construct(corpus=None, tokenizer=None), progress=False)
-
-
-def test_the_embedded_corpus_says_where_it_came_from(tmp_path: Path) -> None:
-    """Would catch provenance without versions or drops; inspect must be able to print it."""
-    from rich.console import Console
-
-    settings = CorpusSection(packages=("topics",), vocab=300, workers=1)  # type: ignore[call-arg]
-    manifest = build_corpus(settings, None, tmp_path / "corpus", progress=False)
-    inputs = manifest.provenance["inputs"]
-    assert inputs["packages"] == {"topics": sys.version.split()[0]}
-    assert {"datatrove", "rensa", "tokenizers", "webdataset"} <= set(inputs["libraries"])
-    curation = json.loads((tmp_path / "corpus" / "curation.json").read_bytes())
-    (topics,) = curation["sources"].values()
-    dropped = sum(control["dropped"] for control in curation["controls"])
-    assert topics["read"] == topics["kept"] + dropped and dropped > 0
-    documents = sum(split.documents for split in manifest.splits.values())
-    assert documents == topics["kept"] == curation["funnel"][-1]["documents"]
-    console = Console(record=True, width=120, quiet=True)
-    console.print(inspect_corpus(tmp_path / "corpus"))

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.corpus.rules.personal import KINDS, Personal, personal_data
-from trainer.data.docstrings import read_docstrings
-from trainer.data.packages import source_files
+from trainer.demo.docstrings import read_docstrings
+from trainer.demo.packages import source_files
 from trainer.recipe.curation import PersonalRule
 
 # (text with the datum between « and », kind)
@@ -138,14 +138,6 @@ def test_every_planted_datum_and_no_look_alike_is_found() -> None:
     assert all(planted[name] >= 7 for name in KINDS)
 
 
-class NoRecord:
-    """Where read_docstrings reports what it leaves out; nobody asks here."""
-
-    def count(self, *what: Any) -> None: ...
-
-    def found(self, *what: Any) -> None: ...
-
-
 def test_documentation_keeps_its_versions_and_numbers() -> None:
     """Would catch a pattern that takes technical text for personal data.
 
@@ -153,7 +145,7 @@ def test_documentation_keeps_its_versions_and_numbers() -> None:
     addresses are what they seem (the third is a version in a tuple), no phone and no card is there.
     The limits leave room for other versions, not for a pattern that matches numbers.
     """
-    docstrings = read_docstrings(source_files(["stdlib", "numpy"]), NoRecord())  # type: ignore[arg-type]
+    docstrings = read_docstrings(source_files(["stdlib", "numpy"]))
     counts = dict.fromkeys(KINDS, 0)
     characters = 0
     for docstring in docstrings:

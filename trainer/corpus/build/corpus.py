@@ -15,7 +15,13 @@ from rich.progress import (
 )
 
 from trainer.corpus.build.plan import Plan, make_plan
-from trainer.corpus.build.provenance import corpus_inputs, corpus_key, corpus_settings, input_files
+from trainer.corpus.build.provenance import (
+    Input,
+    corpus_inputs,
+    corpus_key,
+    corpus_settings,
+    text_input,
+)
 from trainer.corpus.build.unfinished import (
     existing_corpus,
     is_taken,
@@ -27,46 +33,25 @@ from trainer.data.manifest import Manifest, load_manifest
 from trainer.data.tokenizer import load_tokenizer
 from trainer.errors import DataError, RecipeError
 from trainer.files import build_lock, cache_folder
-from trainer.recipe import CorpusSection, Recipe
+from trainer.recipe import CorpusSection
 
 log = logging.getLogger(__name__)
 
 Place = Literal["local", "slurm"]
 
 
-def build_from_recipe(recipe: Recipe, progress: bool = True, on: Place = "local") -> Path:
-    """ensure_corpus, and a line on standard output that says what there is and where."""
-    folder, manifest = ensure_corpus(recipe, progress, on)
-    counts = [
-        f"{name} {split.documents:,} documents, {split.tokens:,} tokens, {len(split.shards)} shards"
-        for name, split in manifest.splits.items()
-    ]
-    print(f"{folder}: {'; '.join(counts)}")
-    return folder
-
-
-def ensure_corpus(
-    recipe: Recipe, progress: bool = True, on: Place = "local"
-) -> tuple[Path, Manifest]:
-    """The recipe's own corpus, built if absent; of several processes one builds.
-
-    Raises RecipeError when the recipe has no `corpus` section, and what build_corpus raises.
-    """
-    if recipe.corpus is None:
-        raise RecipeError("the recipe has no corpus section: add `corpus:` to say what to build")
-    folder = corpus_folder(recipe.corpus, recipe.tokenizer)
-    return folder, build_corpus(recipe.corpus, recipe.tokenizer, folder, progress, on)
-
-
-def corpus_folder(section: CorpusSection, tokenizer: str | None = None) -> Path:
+def corpus_folder(
+    section: CorpusSection, tokenizer: str | None = None, given: Input | None = None
+) -> Path:
     """Where the section's corpus lies: its `path`, or the cache, named by settings and versions.
 
-    `tokenizer` is the Hugging Face folder that the recipe names, or None.
+    `tokenizer` is the Hugging Face folder that the recipe names, or None; `given` the documents,
+    None: the section's files.
     """
     if section.path is not None:
         return Path(section.path).expanduser()
     fingerprint = load_tokenizer(tokenizer).fingerprint if tokenizer else None
-    return cache_folder("corpora") / corpus_key(section, fingerprint)
+    return cache_folder("corpora") / corpus_key(section, fingerprint, given or text_input(section))
 
 
 def build_corpus(
@@ -75,11 +60,13 @@ def build_corpus(
     out: str | Path,
     progress: bool = True,
     on: Place = "local",
+    given: Input | None = None,
 ) -> Manifest:
     """Build the corpus into `out`, under a lock, by way of `out`.partial; a stopped build
     continues.
 
-    `tokenizer` is a Hugging Face folder, or None to train one of `section.vocab` tokens. `on` says
+    `tokenizer` is a Hugging Face folder, or None to train one of `section.vocab` tokens; `given`
+    are the documents, None: the section's files. `on` says
     where its tasks run: in processes of this machine, or as jobs of a SLURM cluster, which must see
     `out` under the same path. A corpus that is already at `out` is returned as it is. Raises
     DataError, and leaves what is there intact, when `out` holds something else, when the sources
@@ -92,19 +79,18 @@ def build_corpus(
         )
     out = Path(out).absolute()
     fingerprint = load_tokenizer(tokenizer).fingerprint if tokenizer else None
-    settings = corpus_settings(section, fingerprint)
-    files = input_files(section)
-    inputs = corpus_inputs(section, files)
+    given = given or text_input(section)
+    settings, inputs = corpus_settings(section, fingerprint, given), corpus_inputs(given)
     try:
         with build_lock(out):
             if is_taken(out):
                 return existing_corpus(out, settings, inputs)
-            key = corpus_key(section, fingerprint, files)
+            key = corpus_key(section, fingerprint, given)
             partial, continued = open_partial(out, key, settings, inputs)
             log.info("%s the corpus %s", "continuing" if continued else "building", out)
             if not is_whole(partial):
                 about = (section, tokenizer, settings, inputs)
-                plan = make_plan(partial, out, files, *about)
+                plan = make_plan(partial, out, given, *about)
                 _run(plan, on, progress)
             publish(partial, out)
     except OSError as error:

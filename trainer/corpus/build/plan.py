@@ -1,28 +1,25 @@
 """The plan of a build: its folder, its settings, and how its input is cut into tasks."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from trainer.corpus.build.provenance import Input
 from trainer.corpus.build.record import Record
 from trainer.corpus.build.staged import Staged
 from trainer.corpus.reading.files import InputFile
 from trainer.corpus.reading.quarantine import Quarantine
 from trainer.corpus.reading.read import read_file
 from trainer.corpus.reading.record import ReadOptions
-from trainer.data.docstrings import read_docstrings
-from trainer.data.packages import SourceFile
 from trainer.files import write_whole
 from trainer.recipe import CorpusSection
 
 TASKS = "tasks.json"
 MOST_TASKS = 4096
 """However large the input: the shuffle has tasks x buckets pieces, each read by itself."""
-DOCSTRING_TASK_BYTES = 8 << 20
-"""Source code is parsed for the little text that it holds, so its tasks are smaller."""
 RANGE_BYTES = 2 << 30
 """Input whose documents (of 2 kB) have bands of about 300 MB: one matching task."""
 EXPANSION = 4
@@ -46,6 +43,8 @@ class Plan:
     ranges: int
     settings: dict[str, Any]
     inputs: dict[str, Any]
+    options: ReadOptions
+    left_out: tuple[str, ...]
 
     @property
     def deduplicates(self) -> bool:
@@ -68,32 +67,32 @@ class Plan:
 
     def read(self, rank: int, record: Record) -> Iterator[Staged]:
         """The documents of a task's input; what is set aside is counted in the task's record."""
-        entries = self._inputs_by_task[rank]
-        if self.section.source == "embedded":
-            files = [SourceFile(**entry) for entry in entries]
-            yield from read_docstrings(files, record)
-            return
-        yield from self._read_files([InputFile(**entry) for entry in entries], rank, record)
-
-    def _read_files(self, files: list[InputFile], rank: int, record: Record) -> Iterator[Staged]:
-        section = self.section
         path = Path(self.folder) / QUARANTINE / f"part-{rank:05d}.jsonl"
-        options = ReadOptions(
-            section.text_key, section.id_key, section.limits, anonymous=section.anonymous
-        )
         with Quarantine(path) as quarantine:
-            for file in files:
-                record.count("sources files", "text")
-                for raw in read_file(file, options, quarantine):
-                    yield Staged(raw.id, raw.source, "", raw.text, "text")
+            for entry in self._inputs_by_task[rank]:
+                yield from self._read_file(InputFile(**entry), quarantine, record)
         record.facts = {"tally": quarantine.tally.summary(), "set aside": quarantine.rows}
         _audit_quarantine(path, record)
+        if rank == 0:
+            _audit_left_out(self.left_out, record)
+
+    def _read_file(
+        self, file: InputFile, quarantine: Quarantine, record: Record
+    ) -> Iterator[Staged]:
+        named = self.options.source_key is not None
+        groups = set() if named else {"text"}
+        for raw in read_file(file, self.options, quarantine):
+            group = raw.source if named else "text"
+            groups.add(group)
+            yield Staged(raw.id, raw.source, raw.heading, raw.text, group)
+        for group in groups:
+            record.count("sources files", group)
 
 
 def make_plan(
     folder: Path,
     out: Path,
-    files: list[Any],
+    given: Input,
     section: CorpusSection,
     tokenizer: str | None,
     settings: dict[str, Any],
@@ -104,9 +103,8 @@ def make_plan(
     The numbers follow from the section and the files' sizes, so that a build that goes on has the
     same tasks.
     """
-    embedded = section.source == "embedded"
-    size = DOCSTRING_TASK_BYTES if embedded else section.task_mib << 20
-    tasks = cut(files, size)
+    files, size = given.files(), section.task_mib << 20
+    tasks = cut(files, given.task_bytes or size)
     write_tasks(folder, tasks)
     amount = text_bytes(files)
     return Plan(
@@ -115,10 +113,12 @@ def make_plan(
         section=section,
         tokenizer=str(Path(tokenizer).absolute()) if tokenizer else None,
         tasks=len(tasks),
-        buckets=1 if embedded else min(-(-amount // size), MOST_TASKS) or 1,
+        buckets=min(-(-amount // size), MOST_TASKS) or 1,
         ranges=-(-amount // RANGE_BYTES) or 1,
         settings=settings,
         inputs=inputs,
+        options=given.options,
+        left_out=given.left_out,
     )
 
 
@@ -134,6 +134,17 @@ def _audit_quarantine(path: Path, record: Record) -> None:
             name = f"{aside['file']}:{number}" if number else aside["file"]
             about = ("read", aside["reason"], "quarantined", aside["detail"], None, None)
             record.row(name, aside["file"], *about, aside["sha256"], aside["bytes"])
+
+
+def _audit_left_out(paths: Iterable[str], record: Record) -> None:
+    """A row of the audit for each document that the source itself left out."""
+    for path in paths:
+        with open(path, "rb") as file:
+            for line in file:
+                row = json.loads(line)
+                record.controls[("read", row["reason"], "", "dropped")] += 1
+                about = ("read", row["reason"], "dropped", None, None, None)
+                record.row(row["document"], row["source"], *about, row["sha256"], row["bytes"])
 
 
 def cut(files: list[Any], task_bytes: int) -> list[list[Any]]:

@@ -22,26 +22,32 @@ except ImportError:
 class RawDocument:
     """One text as it was found. `source` is the file; `id` the record's own, or its place.
 
-    `metadata` (JSON values) holds `url` and `date` for a page out of a WARC, and is empty
-    elsewhere.
+    `heading` stands before the text in the corpus, and no rule judges it. `metadata` (JSON values)
+    holds `url` and `date` for a page out of a WARC, and is empty elsewhere.
     """
 
     id: str
     source: str
     text: str
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    heading: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
     """How files are read: the fields (Parquet: columns) of text and id, the limits, and whether S3
     is read without credentials.
+
+    JSON records may name their source and their heading in the fields `source_key` and
+    `heading_key`; they do so where these are not None.
     """
 
     text_key: str = "text"
     id_key: str = "id"
     limits: Limits = field(default_factory=Limits)
     anonymous: bool = False
+    source_key: str | None = None
+    heading_key: str | None = None
 
     @property
     def record_bytes(self) -> int:
@@ -69,14 +75,25 @@ def read_record(
         text = record[options.text_key]
         if type(text) is not str or raw.count(b'"%b"' % options.text_key.encode()) > 1:
             raise ValueError
-        name = record.get(options.id_key)
+        record.get(options.id_key)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         found = _judge(raw, offset, options)
         if isinstance(found, _Fault):
             quarantine.set_aside(place, found.reason, raw, found.detail)
             return None
-        text, name = found
-    return RawDocument(document_id(name, place), place.file, text)
+        record, text = found, found[options.text_key]
+    return RawDocument(
+        document_id(record.get(options.id_key), place),
+        _named(record, options.source_key) or place.file,
+        text,
+        heading=_named(record, options.heading_key),
+    )
+
+
+def _named(record: Mapping[str, Any], key: str | None) -> str:
+    """A field that is a string and can be stored, or nothing."""
+    value = record.get(key) if key is not None else None
+    return value if type(value) is str and unicode_fault(value) is None else ""
 
 
 def document_id(name: Any, place: Place) -> str:
@@ -107,8 +124,8 @@ class _TwoTexts(ValueError):
     pass
 
 
-def _judge(raw: bytes, offset: int, options: ReadOptions) -> _Fault | tuple[str, Any]:
-    """The text and the id of a record that is not plainly right, or what is wrong with it."""
+def _judge(raw: bytes, offset: int, options: ReadOptions) -> "_Fault | _Fields":
+    """A record that is not plainly right and has a text, or what is wrong with it."""
     try:
         decoded = raw.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -131,7 +148,7 @@ def _judge(raw: bytes, offset: int, options: ReadOptions) -> _Fault | tuple[str,
         )
     if fault := unicode_fault(text):
         return _Fault("not Unicode", fault)
-    return text, record.get(options.id_key)
+    return record
 
 
 class _Fields(dict[str, Any]):

@@ -7,18 +7,67 @@ questions. Sources are read with `ast`; no module is imported.
 
 import hashlib
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from trainer.corpus.build.record import Record
-from trainer.data.docstrings import read_docstrings
-from trainer.data.packages import TOPICS, SourceFile, resolve_packages, source_files
-from trainer.data.summaries import summary_line
+from trainer.demo.docstrings import read_docstrings
+from trainer.demo.packages import TOPICS, SourceFile, resolve_packages, source_files
 from trainer.errors import DataError
 from trainer.files import write_whole
+
+SHORTEST, LONGEST = 20, 90
+
+_ROLE = re.compile(r":(?:[a-z]+:)?[a-z]+:`([^`]*)`")
+_TITLED = re.compile(r"^(.*?)\s*<[^<>]*>$")
+_SENTENCE_END = re.compile(r"(?<=[\w)`\"'])\.(?=\s+[A-Z`\"'(]|$)")
+_ABBREVIATIONS = ("e.g", "i.e", "etc", "vs", "cf")
+
+
+def summary_line(docstring: str) -> str | None:
+    """The first sentence of its first paragraph, on one line and with a full stop; None where that
+    is no sentence of `SHORTEST` to `LONGEST` characters of plain text.
+
+    Roles (:class:`Tensor`) and literals (``x``) become `x`; a summary with a formula, a link, or a
+    line of code is none.
+    """
+    paragraph = " ".join(docstring.strip().split("\n\n", 1)[0].split())
+    text = _without_markup(_first_sentence(paragraph)).strip()
+    if not text or not text[0].isalnum() or not (text[-1].isalnum() or text[-1] in ")`\"'"):
+        return None
+    if any(part in text for part in ("::", "->", ">>>", "http", "\\", "|", "<", "--", "==", "***")):
+        return None
+    if not text.isascii() or text.count("`") % 2 or " " not in text:
+        return None
+    sentence = f"{text[0].upper()}{text[1:]}."
+    return sentence if SHORTEST <= len(sentence) <= LONGEST else None
+
+
+def _first_sentence(paragraph: str) -> str:
+    for end in _SENTENCE_END.finditer(paragraph):
+        before = paragraph[: end.start()]
+        if not before.endswith(_ABBREVIATIONS):
+            return before
+    return paragraph
+
+
+def _without_markup(text: str) -> str:
+    text = _ROLE.sub(lambda role: f"`{_target(role[1])}`", text)
+    return text.replace("``", "`").replace("**", "")
+
+
+def _target(text: str) -> str:
+    """What a reader sees of a role: its title, or its target without `~` and the path it hides."""
+    titled = _TITLED.match(text)
+    if titled and titled[1]:
+        return titled[1]
+    if text.startswith("~"):
+        return text.rpartition(".")[2].lstrip("~")
+    return text.lstrip("!")
+
 
 HELD_OUT_SHARE = 0.1
 LONGEST_NAME = 44
@@ -138,13 +187,12 @@ def documented_names(files: Iterable[SourceFile]) -> list[Documented]:
     Of several names with one summary the first is taken, as the others would give its answer away.
     Raises DataError for a file that cannot be read.
     """
-    record = _Unrecorded("", "read")
     found: dict[str, Documented] = {}
     words: Counter[str] = Counter()
     for file in files:
         if file.package == TOPICS or not _is_public(file.module):
             continue
-        for document in read_docstrings([file], record):
+        for document in read_docstrings([file]):
             if not _is_public(document.id):
                 continue
             words[document.id.rpartition(".")[2]] += 1
@@ -206,13 +254,6 @@ def pairs_of(questions: Sequence[Question]) -> Iterator[tuple[Documented, dict[s
                 "asked": question.asked,
             },
         )
-
-
-class _Unrecorded(Record):
-    """What read_docstrings leaves out is on record with the corpus; here nobody asks."""
-
-    def row(self, *row: Any) -> None:
-        return
 
 
 def _is_public(name: str) -> bool:

@@ -1,48 +1,58 @@
 """The embedded corpus: docstrings read with `ast`, one document each; no module is imported."""
 
 import ast
+import hashlib
 import warnings
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 from trainer.collector import without_collector
 from trainer.corpus.build.staged import Staged
 from trainer.corpus.reading.unicode import unicode_fault
-from trainer.corpus.rules.rule import Finding
-from trainer.data.packages import TOPICS, SourceFile
+from trainer.demo.packages import TOPICS, SourceFile
 from trainer.errors import DataError
-
-if TYPE_CHECKING:
-    from trainer.corpus.build.record import Record
 
 LONGEST_DEFAULT = 40
 LONGEST_SIGNATURE = 400
-RULE = "read"
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A file or docstring that is no document, and why: a row for the audit of a corpus."""
+
+    document: str
+    source: str
+    reason: str
+    sha256: str
+    bytes: int
+
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Described = ast.Module | ast.ClassDef | Function
 
 
-def read_docstrings(files: Iterable[SourceFile], record: "Record") -> Iterator[Staged]:
+def read_docstrings(
+    files: Iterable[SourceFile], left_out: list[LeftOut] | None = None
+) -> Iterator[Staged]:
     """The docstrings of these files in their order, each under its qualified name and signature.
 
     Files that are not UTF-8 or do not parse are left out, and of a name defined twice the first is
-    kept; `record` has a row for each. Raises DataError for a file that cannot be read.
+    kept; `left_out` gets a row for each. Raises DataError for a file that cannot be read.
     """
+    left_out = [] if left_out is None else left_out
     for file in files:
-        record.count("sources files", file.package)
         with without_collector():
-            documents = list(_parse_file(file, record))
+            documents = list(_parse_file(file, left_out))
         yield from documents
 
 
-def _parse_file(file: SourceFile, record: "Record") -> Iterator[Staged]:
+def _parse_file(file: SourceFile, left_out: list[LeftOut]) -> Iterator[Staged]:
     try:
         with open(file.path, "rb") as opened:
             data = opened.read()
         data.decode("utf-8")
     except UnicodeDecodeError:
-        _leave_out(record, file, file.module, "file not UTF-8", "")
+        left_out.append(_row(file, file.module, "file not UTF-8", ""))
         return
     except OSError as error:
         raise DataError(f"cannot read {file.path}: {error.strerror or error}") from None
@@ -52,22 +62,22 @@ def _parse_file(file: SourceFile, record: "Record") -> Iterator[Staged]:
             tree = ast.parse(data)
         found = _topics(tree) if file.package == TOPICS else list(_docstrings(tree, file.module))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        _leave_out(record, file, file.module, "file with a syntax error", "")
+        left_out.append(_row(file, file.module, "file with a syntax error", ""))
         return
     seen: set[str] = set()
     for name, heading, body in found:
         if name in seen:
-            _leave_out(record, file, name, "repeated name", body)
+            left_out.append(_row(file, name, "repeated name", body))
         elif unicode_fault(heading + body) is not None:
-            _leave_out(record, file, name, "not Unicode", body)
+            left_out.append(_row(file, name, "not Unicode", body))
         else:
             seen.add(name)
             yield Staged(name, file.package, heading, body, file.package)
 
 
-def _leave_out(record: "Record", file: SourceFile, name: str, reason: str, text: str) -> None:
-    shown = name.encode("utf-8", "replace").decode()
-    record.found(shown, file.package, RULE, "dropped", Finding(reason), text)
+def _row(file: SourceFile, name: str, reason: str, text: str) -> LeftOut:
+    shown, data = name.encode("utf-8", "replace").decode(), text.encode("utf-8", "surrogatepass")
+    return LeftOut(shown, file.package, reason, hashlib.sha256(data).hexdigest(), len(data))
 
 
 def _docstrings(tree: ast.Module, module: str) -> Iterator[tuple[str, str, str]]:
