@@ -52,7 +52,7 @@ def starting_keys(recipe: Recipe) -> dict[str, str]:
         base = (_earlier_base(start, named) if start else None) or resolve_checkpoint(named)
         found["init_from"] = str(base)
         tokenizer = tokenizer or str(base / "tokenizer")
-    if recipe.stage == "pretrain" or tokenizer is None:
+    if not recipe.stage_traits.reads_sets or tokenizer is None:
         return found
     folder = place(tokenizer)
     if start is not None and isinstance(folder, Path) and not folder.is_dir():

@@ -119,7 +119,7 @@ def _input(section: CorpusSection) -> "Input":
 
 
 def _folder(recipe: Recipe, key: str, source: str) -> Place:
-    if recipe.stage != "pretrain":
+    if recipe.stage_traits.reads_sets:
         from trainer.conversations.sets import ensure_set, is_set
 
         if is_set(source):
@@ -138,14 +138,9 @@ def _check_there(key: str, corpus: str) -> None:
         raise DataError(f"{key}: {error}") from None
 
 
-_KINDS = {"pretrain": ("documents",), "sft": ("conversations", "documents")}
-
-
 def check_kinds(recipe: Recipe, manifests: Sequence[Manifest]) -> None:
     """Raise DataError where a corpus of the recipe, by its manifest, is of no use to its stage."""
-    wanted = _KINDS.get(recipe.stage)
-    if wanted is None:
-        wanted = ("judged",) if recipe.preference.loss == "kto" else ("pairs",)
+    wanted = recipe.stage_traits.corpora(recipe)
     for number, manifest in enumerate(manifests):
         if manifest.kind not in wanted:
             raise DataError(

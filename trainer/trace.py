@@ -145,7 +145,7 @@ def trace_command(run_dir: Path, step: int, row: int | None = None) -> None:
     if row is not None and not 0 <= row < sequences:
         raise RecipeError(f"no row {row} in a batch of {run_dir}: rows are 0 .. {sequences - 1}")
     tokenizers = sorted(run_dir.glob("checkpoints/step-*/tokenizer"))
-    if recipe.stage != "pretrain" and tokenizers:
+    if recipe.stage_traits.reads_sets and tokenizers:
         # That of the base may be gone; the run's own rendered its sets too.
         recipe = recipe.model_copy(update={"tokenizer": str(tokenizers[-1])})
     tokenizer = load_tokenizer(tokenizers[-1]) if tokenizers else None

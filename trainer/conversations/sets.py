@@ -44,7 +44,8 @@ def ensure_set(recipe: "Recipe", source: str) -> Path:
     Of several processes one builds. Raises RecipeError for a template that cannot be used,
     DataError naming file and number for an example that cannot, or where none is left.
     """
-    kind = _kind(recipe)
+    kind = recipe.stage_traits.corpora(recipe)[0]
+    assert kind != "documents", "only stages that read sets come here"
     if recipe.tokenizer is None:
         raise RecipeError(
             "tokenizer: fine-tuning takes that of init_from, and there is none; name a folder"
@@ -75,12 +76,6 @@ def ensure_set(recipe: "Recipe", source: str) -> Path:
             " or point LYCEUM_CACHE elsewhere"
         ) from error
     return out
-
-
-def _kind(recipe: "Recipe") -> Literal["conversations", "pairs", "judged"]:
-    if recipe.stage == "preference":
-        return "judged" if recipe.preference.loss == "kto" else "pairs"
-    return "conversations"
 
 
 def _key(settings: dict[str, Any], files: list[InputFile]) -> str:

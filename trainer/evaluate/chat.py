@@ -157,7 +157,7 @@ def _greet(console: Console, model: OpenedModel, chat: Chat) -> None:
     if chat.system:
         console.print(f"system prompt: {chat.system}", style="dim")
     # An imported model may have been taught before, which its template tells.
-    if model.recipe.stage == "pretrain" and model.tokenizer.chat_template is None:
+    if not model.recipe.stage_traits.reads_sets and model.tokenizer.chat_template is None:
         told = "its last stage was pre-training: it was never taught to answer"
         console.print(told, style="yellow")
 

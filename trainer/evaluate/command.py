@@ -71,7 +71,7 @@ def generate_command(
 def perplexity(model: OpenedModel) -> Figures:
     """The loss over the validation sequences of the run's own corpora."""
     recipe = model.recipe
-    if recipe.stage != "pretrain":
+    if recipe.stage_traits.reads_sets:
         # A set may have to be rendered again: the checkpoint's own tokenizer has the template.
         conversations = recipe.conversations.model_copy(update={"template": None})
         own = {"tokenizer": str(model.folder / "tokenizer"), "conversations": conversations}

@@ -110,7 +110,7 @@ def _sizes(recipe: Recipe) -> tuple[list[int | None], list[str]]:
     sizes: list[int | None] = []
     lines = []
     for number, source in enumerate(recipe.data.mixture):
-        if recipe.stage != "pretrain" and is_set(source.corpus):
+        if recipe.stage_traits.reads_sets and is_set(source.corpus):
             sizes.append(None)
             lines.append(f"{source.corpus}: its examples are counted when the run renders them")
             continue

@@ -99,7 +99,7 @@ def share_of(recipe: Recipe, world_size: int, stage: int) -> Share:
     Raises RecipeError for what is not predicted: another stage, an unknown vocabulary,
     a recomputation that is not decided.
     """
-    if recipe.stage != "pretrain":
+    if recipe.stage_traits.reads_sets:
         raise RecipeError(f"stage: {recipe.stage}; bench step predicts and measures pretrain only")
     if recipe.model.vocab is None:
         raise RecipeError("model.vocab: none; bench step needs the number, as model.vocab=50304")

@@ -95,18 +95,18 @@ class LoraSection(Section):
 
 def check_fine_tuning(recipe: "Recipe") -> None:
     """Raise RecipeError where stage, conversations, preference and lora contradict the rest."""
-    if recipe.stage != "pretrain" and not recipe.data.mixture:
+    if recipe.stage_traits.reads_sets and not recipe.data.mixture:
         raise RecipeError(
             f"data.mixture: is empty, and stage {recipe.stage} reads sets; name their files, as in"
             " data.mixture=[{corpus: questions.jsonl}]"
         )
-    if recipe.stage == "preference":
-        _check_preference(recipe)
+    recipe.stage_traits.check(recipe)
     if recipe.lora is not None:
         _check_lora(recipe)
 
 
-def _check_preference(recipe: "Recipe") -> None:
+def check_preference(recipe: "Recipe") -> None:
+    """Raise RecipeError where `preference` sets what its loss or reference does not have."""
     section = recipe.preference
     for key in ("z", "label_smoothing"):
         if getattr(recipe.loss, key):
@@ -149,7 +149,7 @@ def _check_lora(recipe: "Recipe") -> None:
             "lora: adapts the weights of a base, and init_from names none; set init_from to a"
             " checkpoint"
         )
-    if recipe.stage == "pretrain":
+    if not recipe.stage_traits.reads_sets:
         raise RecipeError("lora: belongs to stage sft and preference; leave it out")
     names = list(linear_names(recipe.model.layers))
     if not recipe.lora.targets:

@@ -17,12 +17,13 @@ from trainer.recipe.optimizer import OptimizerSection, ScheduleSection
 from trainer.recipe.parallel import BatchSection, ParallelSection, ZeroSection
 from trainer.recipe.recompute import Recompute, parts_of
 from trainer.recipe.section import Count, Positive, Section
+from trainer.recipe.stages import STAGES, StageName, StageTraits
 
 
 class Recipe(Section):
     """One training stage, described completely; saved with the run as recipe.yaml."""
 
-    stage: Literal["pretrain", "sft", "preference"] = "pretrain"
+    stage: StageName = "pretrain"
     """What is learned: text; the answers in conversations; which of two answers is better."""
     run: str
     """The run directory, relative to the working directory."""
@@ -94,6 +95,11 @@ class Recipe(Section):
     def validate_world(self, world_size: int, device: str) -> None:
         """Raise RecipeError unless the recipe can run on `world_size` ranks of "cpu" or "cuda"."""
         rules.check_world(self, world_size, device)
+
+    @property
+    def stage_traits(self) -> StageTraits:
+        """What is to know of the recipe's stage."""
+        return STAGES[self.stage]
 
     @property
     def recomputed(self) -> frozenset[str]:

@@ -1,7 +1,9 @@
 """What is learned: each stage gives a batch stream and a loss over the model's output."""
 
+from collections.abc import Callable
+from importlib import import_module
+
 from trainer.errors import DataError
-from trainer.stages.next_token import Pretraining
 from trainer.stages.stage import Stage, StageParts
 
 __all__ = ["Stage", "StageParts", "create_stage"]
@@ -9,18 +11,12 @@ __all__ = ["Stage", "StageParts", "create_stage"]
 
 def create_stage(parts: StageParts) -> Stage:
     """The stage that the recipe names; collective. Raises DataError where its data won't do."""
-    stage = parts.recipe.stage
-    if parts.recipe.evaluate.every and stage != "pretrain":
+    traits = parts.recipe.stage_traits
+    if parts.recipe.evaluate.every and traits.reads_sets:
         _check_held_out(parts)
-    if stage == "sft":
-        from trainer.stages.next_token import FineTuning
-
-        return FineTuning(parts)
-    if stage == "preference":
-        from trainer.stages.preference import Preference
-
-        return Preference(parts)
-    return Pretraining(parts)
+    module, _, name = traits.implementation.rpartition(".")
+    make: Callable[[StageParts], Stage] = getattr(import_module(module), name)
+    return make(parts)
 
 
 def _check_held_out(parts: StageParts) -> None:

@@ -1,0 +1,65 @@
+"""The stages of training, each described once: whoever asks about a stage asks this table.
+
+A stage is added here, and as the class that `implementation` names.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+from trainer.recipe.fine_tuning import check_preference
+
+if TYPE_CHECKING:
+    from trainer.recipe.recipe import Recipe
+
+StageName = Literal["pretrain", "sft", "preference"]
+CorpusKind = Literal["documents", "conversations", "pairs", "judged"]
+"""What the documents of a corpus are; its manifest says it."""
+
+
+def _nothing(_recipe: "Recipe") -> None:
+    """No rule of its own."""
+
+
+@dataclass(frozen=True)
+class StageTraits:
+    """What the house must know of a stage before, and beside, its training.
+
+    `implementation`: the dotted name of its class, a `trainer.stages.Stage` that is made from
+    StageParts. `corpora`: the kinds of corpora that a recipe of this stage reads; examples in files
+    become the first of them. `reads_sets`: whether it learns answers from sets of examples, which
+    `data.mixture` may name by their files, rendered with the tokenizer's chat template; also,
+    whether it can train adapters. `check`: raises RecipeError where the stage's own section of a
+    recipe contradicts itself or the rest.
+    """
+
+    implementation: str
+    corpora: Callable[["Recipe"], tuple[CorpusKind, ...]]
+    reads_sets: bool
+    check: Callable[["Recipe"], None] = _nothing
+
+
+def _answers(recipe: "Recipe") -> tuple[CorpusKind, ...]:
+    """KTO learns from answers that are good or bad, the other losses from pairs of them."""
+    return ("judged",) if recipe.preference.loss == "kto" else ("pairs",)
+
+
+STAGES: dict[StageName, StageTraits] = {
+    "pretrain": StageTraits(
+        implementation="trainer.stages.next_token.Pretraining",
+        corpora=lambda _: ("documents",),
+        reads_sets=False,
+    ),
+    "sft": StageTraits(
+        implementation="trainer.stages.next_token.FineTuning",
+        corpora=lambda _: ("conversations", "documents"),
+        reads_sets=True,
+    ),
+    "preference": StageTraits(
+        implementation="trainer.stages.preference.Preference",
+        corpora=_answers,
+        reads_sets=True,
+        check=check_preference,
+    ),
+}
+assert tuple(STAGES) == get_args(StageName), "the names that a recipe may give have one entry each"
