@@ -22,7 +22,7 @@ LONGEST = (
     "training/test_lora_run.py",
     "training/test_lora_end_to_end.py",
     "bench/test_gpu_script.py",
-    "doctor/test_waits.py",
+    "training/test_waits.py",
     "parity/test_lora_parity.py",
     "kernels/test_attention.py",
 )
