@@ -17,6 +17,7 @@ from trainer.data.tokenizer import Tokenizer, load_tokenizer
 from trainer.errors import CheckpointError, RecipeError
 from trainer.hugging_face.importing import KEPT
 from trainer.model.lora.targets import adapted_names
+from trainer.model.transformer import LanguageModel
 from trainer.parallel.agreement import Ranks, on_first_rank
 from trainer.parallel.zero import Optimizer
 from trainer.recipe import Recipe, learning_changes
@@ -151,7 +152,7 @@ def _check_changes(changes: list[tuple[str, object, object]], folder: Path, forc
 
 
 def restore(
-    recipe: Recipe, point: ResumePoint | None, chunks: list[Any], optimizer: Optimizer
+    recipe: Recipe, point: ResumePoint | None, chunks: list[LanguageModel], optimizer: Optimizer
 ) -> Beginning:
     """Put weights, and of a run that goes on the optimizer's state, where the run begins.
 
@@ -188,7 +189,7 @@ def _model_keys(recipe: Recipe, saved: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in keys.items() if k in saved or v != defaults[k]}
 
 
-def start_from(recipe: Recipe, chunks: list[Any], optimizer: Optimizer) -> Base | None:
+def start_from(recipe: Recipe, chunks: list[LanguageModel], optimizer: Optimizer) -> Base | None:
     """Put the weights of `init_from` in place; under `lora`, the base that the adapters are for.
 
     From a checkpoint of adapters, a run of all weights starts from the merged ones, and one of the

@@ -1,7 +1,7 @@
 """What a checkpoint holds of a training run, as pieces of global tensors, and back."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,10 +13,13 @@ from trainer.model.lora.targets import is_adapter
 from trainer.parallel.sharding import Box, ParameterSharding, sharded_parameters
 from trainer.parallel.zero import Optimizer
 
+if TYPE_CHECKING:
+    from trainer.model.transformer import LanguageModel
+
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-def training_pieces(chunks: list[Any], optimizer: Optimizer) -> Iterator[Piece]:
+def training_pieces(chunks: list["LanguageModel"], optimizer: Optimizer) -> Iterator[Piece]:
     """The pieces that this rank writes: weights, fp32 masters (of bf16 weights), Adam's moments.
 
     Of what learns: a frozen base stands in a checkpoint of its own (trainer.checkpoint.lora_base).
@@ -38,7 +41,7 @@ def training_pieces(chunks: list[Any], optimizer: Optimizer) -> Iterator[Piece]:
                 yield Piece(key, box.global_shape, box.offset, data)
 
 
-def restore_training(reader: Reader, chunks: list[Any], optimizer: Optimizer) -> None:
+def restore_training(reader: Reader, chunks: list["LanguageModel"], optimizer: Optimizer) -> None:
     """Put weights, masters and moments of a checkpoint in place, at whatever layout this is."""
     for parameter, sharding in sharded_parameters(chunks):
         weight = _read(reader, f"model/{sharding.name}", sharding)
@@ -53,7 +56,7 @@ def restore_training(reader: Reader, chunks: list[Any], optimizer: Optimizer) ->
         optimizer.load(parameter, weight, state)
 
 
-def restore_weights(reader: Reader, chunks: list[Any], optimizer: Optimizer) -> None:
+def restore_weights(reader: Reader, chunks: list["LanguageModel"], optimizer: Optimizer) -> None:
     """Put the weights alone in place (fp32 masters where they were saved): a fresh optimizer.
 
     Adapters of which the checkpoint has none keep their first weights.
@@ -64,7 +67,7 @@ def restore_weights(reader: Reader, chunks: list[Any], optimizer: Optimizer) -> 
         optimizer.load(parameter, _best_weight(reader, sharding), None)
 
 
-def load_weights(reader: Reader, chunks: list[Any]) -> None:
+def load_weights(reader: Reader, chunks: list["LanguageModel"]) -> None:
     """Put the weights into a model that is only read from: no optimizer."""
     with torch.no_grad():
         for parameter, sharding in sharded_parameters(chunks):

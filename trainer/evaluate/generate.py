@@ -13,6 +13,7 @@ from trainer.errors import RecipeError
 from trainer.evaluate.sampling import check_sampling, sample
 from trainer.model.attention import CachedSequence, KeyValueCache
 from trainer.model.sequence import SequenceLayout, context_slice, rope_frequencies
+from trainer.model.transformer import LanguageModel
 from trainer.parallel.layout import Layout
 from trainer.parallel.megatron import evaluating
 from trainer.parallel.schedule import MicroBatches, forward_backward
@@ -78,7 +79,7 @@ class Generator:
     """
 
     def __init__(
-        self, chunks: list[Any], recipe: Recipe, layout: Layout, vocabulary: Vocabulary
+        self, chunks: list[LanguageModel], recipe: Recipe, layout: Layout, vocabulary: Vocabulary
     ) -> None:
         self._chunks = chunks
         self._layout = layout

@@ -4,14 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from trainer.checkpoint import CheckpointReader, resolve_checkpoint
 from trainer.checkpoint.adapted import Reader, open_trained, saved_recipe
 from trainer.checkpoint.state import load_weights
 from trainer.data.tokenizer import Tokenizer
 from trainer.errors import CheckpointError, RecipeError
-from trainer.model.transformer import build_model
+from trainer.model.transformer import LanguageModel, build_model
 from trainer.parallel.join import create_layout, leave
 from trainer.parallel.layout import Layout
 from trainer.recipe import Recipe
@@ -25,7 +24,7 @@ class OpenedModel:
     step: int
     recipe: Recipe
     layout: Layout
-    chunks: list[Any]
+    chunks: list[LanguageModel]
     tokenizer: Tokenizer
 
 

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -10,6 +9,7 @@ import torch.distributed as dist
 from trainer.data.batch import IGNORE
 from trainer.data.loader import validation_batches
 from trainer.model.passes import NextToken
+from trainer.model.transformer import LanguageModel
 from trainer.parallel.layout import Layout
 from trainer.parallel.megatron import evaluating
 from trainer.recipe import Recipe
@@ -26,7 +26,7 @@ class ValidationLoss:
 
 @torch.no_grad()
 def validation_loss(
-    chunks: list[Any], recipe: Recipe, layout: Layout, sources: Sources
+    chunks: list[LanguageModel], recipe: Recipe, layout: Layout, sources: Sources
 ) -> ValidationLoss:
     """The loss over the recipe's first `evaluate.sequences` validation sequences; of pairs, over
     the chosen answers.

@@ -10,7 +10,7 @@ import logging
 import os
 from collections.abc import Callable
 from types import FunctionType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch._dynamo.exc
@@ -28,6 +28,9 @@ from trainer.model.layers import IN_PLACE, Layer
 from trainer.model.recompute import Keeper
 from trainer.model.sequence import SequenceLayout
 from trainer.recipe import Recipe
+
+if TYPE_CHECKING:
+    from trainer.model.transformer import LanguageModel
 
 BACKEND = "inductor"
 """Which of torch.compile's back ends makes code of a graph."""
@@ -82,7 +85,7 @@ class CompiledLayer(Layer):
             visible.mask(torch.promote_types(hidden.dtype, torch.float32))
 
 
-def compile_layers(chunks: list[Any], recipe: Recipe) -> None:
+def compile_layers(chunks: list["LanguageModel"], recipe: Recipe) -> None:
     """Let the training passes of this rank's layers run compiled, from the first one on.
 
     The first backward pass to reach the rank's first layer logs what compiling took.

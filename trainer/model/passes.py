@@ -10,6 +10,7 @@ from torch import Tensor
 from trainer.data.batch import Batch
 from trainer.model.micro_batches import BeforeForward, MicroBatch, MicroBatchCutter
 from trainer.model.output import PLAIN
+from trainer.model.transformer import LanguageModel
 from trainer.parallel.layout import Layout
 from trainer.parallel.schedule import Losses, run_schedule
 from trainer.recipe import Recipe
@@ -27,7 +28,7 @@ class NextToken:
 
     def __init__(
         self,
-        chunks: list[Any],
+        chunks: list[LanguageModel],
         recipe: Recipe,
         layout: Layout,
         before_forward: BeforeForward | None = None,

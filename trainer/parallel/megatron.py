@@ -2,7 +2,7 @@
 
 import importlib.metadata
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -177,7 +177,7 @@ class HiddenStatesModel(GPTModel):
 
 
 @contextmanager
-def evaluating(chunks: list[Any]) -> Iterator[None]:
+def evaluating(chunks: Sequence[HiddenStatesModel]) -> Iterator[None]:
     """Inside: the chunks are not training."""
     before = [chunk.training for chunk in chunks]
     for chunk in chunks:

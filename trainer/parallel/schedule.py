@@ -10,7 +10,7 @@ from megatron.core.pipeline_parallel import get_forward_backward_func
 from torch import Tensor
 
 from trainer.parallel.layout import Layout
-from trainer.parallel.megatron import embedding_group
+from trainer.parallel.megatron import HiddenStatesModel, embedding_group
 from trainer.parallel.sharding import sharded_parameters
 
 _T = TypeVar("_T")
@@ -44,7 +44,7 @@ class Losses:
 def forward_backward(
     forward_step: Callable[..., Any],
     micro_batches: MicroBatches[Any],
-    chunks: list[Any],
+    chunks: Sequence[HiddenStatesModel],
     *,
     forward_only: bool,
 ) -> list[dict[str, Tensor]]:
@@ -72,7 +72,7 @@ def forward_backward(
 def run_schedule(
     forward_step: Callable[..., Any],
     micro_batches: MicroBatches[Any],
-    chunks: list[Any],
+    chunks: Sequence[HiddenStatesModel],
     layout: Layout,
     *,
     figures: Sequence[str] = (),
@@ -95,7 +95,7 @@ def run_schedule(
     return dict(zip(names, totals.unbind(), strict=True))
 
 
-def finalize_gradients(chunks: list[Any], layout: Layout, losses: Losses) -> None:
+def finalize_gradients(chunks: Sequence[HiddenStatesModel], layout: Layout, losses: Losses) -> None:
     """Add up what backward left in parts: replicated weights over tensor ranks, tied embeddings.
 
     A weight whose gradient comes in parts saw only this rank's share of the sequence (norms under

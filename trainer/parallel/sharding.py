@@ -1,13 +1,16 @@
 """How the ranks of a layout hold a parameter: described once, when the model is built."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 from torch.nn import Parameter
 
 from trainer.parallel.layout import Layout
+
+if TYPE_CHECKING:
+    from trainer.parallel.megatron import HiddenStatesModel
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def sharded_parameters(
             yield parameter, sharding_of(parameter)
 
 
-def describe_shardings(chunks: list[Any], layout: Layout) -> None:
+def describe_shardings(chunks: Sequence["HiddenStatesModel"], layout: Layout) -> None:
     """Describe every parameter of this rank's chunks, before ZeRO partitions any of them.
 
     megatron-core's linears say themselves how tensor ranks cut their weights; a module of ours

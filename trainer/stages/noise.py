@@ -8,6 +8,7 @@ from torch import Tensor
 
 from kernels.tensor_list import sent
 from trainer.model.micro_batches import MicroBatch
+from trainer.model.transformer import LanguageModel
 from trainer.parallel.layout import Layout
 from trainer.recipe import Recipe
 
@@ -20,7 +21,7 @@ class EmbeddingNoise:
     follows from the seed and its number in the run.
     """
 
-    def __init__(self, chunks: list[Any], recipe: Recipe, layout: Layout) -> None:
+    def __init__(self, chunks: list[LanguageModel], recipe: Recipe, layout: Layout) -> None:
         self._alpha = recipe.conversations.neftune_alpha
         self._seed, self._hidden = recipe.seed, recipe.model.hidden
         self._sequence_parallel, self._layout = recipe.parallel.sequence, layout

@@ -21,6 +21,7 @@ from trainer.data.stream import Stream
 from trainer.errors import DataError, RecipeError
 from trainer.files import write_whole
 from trainer.model.micro_batches import MicroBatch, MicroBatchCutter
+from trainer.model.transformer import LanguageModel
 from trainer.parallel.agreement import Ranks
 from trainer.parallel.layout import Layout
 from trainer.parallel.megatron import evaluating
@@ -38,7 +39,7 @@ RECORD = "reference.json"
 class AnswerPass:
     """Log-probabilities of packed answers, without gradients, through the layout's schedule."""
 
-    def __init__(self, chunks: list[Any], recipe: Recipe, layout: Layout) -> None:
+    def __init__(self, chunks: list[LanguageModel], recipe: Recipe, layout: Layout) -> None:
         self._chunks, self._layout = chunks, layout
         self._cutter = MicroBatchCutter(recipe, layout)
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from trainer.data.batch import Batch
 from trainer.data.loader import Loader
+from trainer.model.transformer import LanguageModel
 from trainer.parallel.device import runs_ahead
 from trainer.parallel.layout import Layout
 from trainer.parallel.schedule import Losses
@@ -26,7 +27,7 @@ class StageParts:
     recipe: Recipe
     layout: Layout
     sources: Sources
-    chunks: list[Any]
+    chunks: list[LanguageModel]
     step: int
 
     @property

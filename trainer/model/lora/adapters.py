@@ -6,7 +6,7 @@ Only the inner activations, `rank` wide, are exchanged between tensor ranks.
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +29,9 @@ from trainer.parallel.sharding import sharded_parameters
 from trainer.recipe import Recipe
 from trainer.recipe.fine_tuning import LoraSection
 from trainer.recipe.shape import Linear, block_linears
+
+if TYPE_CHECKING:
+    from trainer.model.transformer import LanguageModel
 
 
 class Adapter(Module):
@@ -174,7 +177,7 @@ def adapted(recipe: Recipe, layer: int, ours: str, plain: type) -> type | Module
 
 
 @contextmanager
-def adapters_off(chunks: list[Any]) -> Iterator[None]:
+def adapters_off(chunks: list["LanguageModel"]) -> Iterator[None]:
     """Inside, the chunks compute what the frozen base computes, bit for bit."""
     linears = [
         module

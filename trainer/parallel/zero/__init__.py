@@ -1,7 +1,8 @@
 """The optimizer of a run: replicated here (stage 0), sharded through DeepSpeed (stages 1 to 3)."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor
 from torch.nn import Parameter
@@ -9,6 +10,9 @@ from torch.nn import Parameter
 from trainer.parallel.layout import Layout
 from trainer.parallel.zero.adamw import StepOutcome
 from trainer.recipe import Recipe
+
+if TYPE_CHECKING:
+    from trainer.parallel.megatron import HiddenStatesModel
 
 __all__ = ["Optimizer", "StepOutcome", "create_optimizer"]
 
@@ -48,7 +52,9 @@ class Optimizer(Protocol):
     def updates(self, count: int) -> None: ...
 
 
-def create_optimizer(chunks: list[Any], recipe: Recipe, layout: Layout) -> Optimizer:
+def create_optimizer(
+    chunks: Sequence["HiddenStatesModel"], recipe: Recipe, layout: Layout
+) -> Optimizer:
     """AdamW over the chunks' parameters, sharded as `Recipe.sharding` says."""
     if recipe.sharding(layout.world_size) == 0:
         from trainer.parallel.zero.replicated import ReplicatedAdamW

@@ -1,8 +1,8 @@
 """Our fused AdamW as the torch optimizer that DeepSpeed asks for."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -11,6 +11,9 @@ from torch.nn import Parameter
 from kernels.adamw import adamw_step
 from kernels.tensor_list import TensorPlans
 from trainer.recipe import Recipe
+
+if TYPE_CHECKING:
+    from trainer.parallel.megatron import HiddenStatesModel
 
 
 class FusedAdamW(torch.optim.Optimizer):
@@ -60,7 +63,7 @@ class FusedAdamW(torch.optim.Optimizer):
         return int(state["step"].item())
 
 
-def parameter_groups(chunks: list[Any], recipe: Recipe) -> list[dict[str, Any]]:
+def parameter_groups(chunks: Sequence["HiddenStatesModel"], recipe: Recipe) -> list[dict[str, Any]]:
     """Up to two groups, with `weight_decay` as the recipe says and without; empty ones left out.
 
     Frozen parameters are in none.

@@ -1,9 +1,9 @@
 """ZeRO stage 0: every replica holds the whole optimizer state."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
@@ -17,6 +17,9 @@ from trainer.parallel.layout import Layout
 from trainer.parallel.sharding import sharding_of
 from trainer.parallel.zero.adamw import StepOutcome, adamw_options, parameter_groups
 from trainer.recipe import Recipe
+
+if TYPE_CHECKING:
+    from trainer.parallel.megatron import HiddenStatesModel
 
 _BUCKET_ELEMENTS = 25_000_000  # gradients summed in one all-reduce: 100 MB in fp32
 
@@ -40,7 +43,9 @@ class _State:
 class ReplicatedAdamW:
     """AdamW with fp32 masters (the weights themselves, where they are fp32) on every replica."""
 
-    def __init__(self, chunks: list[Any], recipe: Recipe, layout: Layout) -> None:
+    def __init__(
+        self, chunks: Sequence["HiddenStatesModel"], recipe: Recipe, layout: Layout
+    ) -> None:
         self._layout = layout
         self._clip = recipe.optimizer.clip
         self._options = adamw_options(recipe)

@@ -1,9 +1,9 @@
 """ZeRO stages 1 to 3 through a DeepSpeed engine around megatron-core's schedule."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
@@ -16,11 +16,14 @@ from trainer.parallel.zero.adamw import FusedAdamW, StepOutcome, adamw_options, 
 from trainer.parallel.zero.deepspeed import ModelParallelUnit, deepspeed_config, prepare_deepspeed
 from trainer.recipe import Recipe
 
+if TYPE_CHECKING:
+    from trainer.parallel.megatron import HiddenStatesModel
+
 
 class _Chunks(Module):
     """The model chunks as the one module that an engine wants; the schedule calls them itself."""
 
-    def __init__(self, chunks: list[Any]) -> None:
+    def __init__(self, chunks: Sequence["HiddenStatesModel"]) -> None:
         super().__init__()
         self.chunks = ModuleList(chunks)
 
@@ -32,7 +35,9 @@ class ShardedAdamW:
     stages 2 and 3 promise sharded optimizer state (and weights), not sharded gradients.
     """
 
-    def __init__(self, chunks: list[Any], recipe: Recipe, layout: Layout) -> None:
+    def __init__(
+        self, chunks: Sequence["HiddenStatesModel"], recipe: Recipe, layout: Layout
+    ) -> None:
         _check_learning(chunks, layout)
         prepare_deepspeed()
         import deepspeed
@@ -177,7 +182,7 @@ class ShardedAdamW:
             moments["step"] = self._step_tensor()
 
 
-def _check_learning(chunks: list[Any], layout: Layout) -> None:
+def _check_learning(chunks: Sequence["HiddenStatesModel"], layout: Layout) -> None:
     """Raise RecipeError, on all ranks, where one has nothing to learn: DeepSpeed cannot start."""
     learning = any(p.requires_grad for chunk in chunks for p in chunk.parameters())
     least = torch.tensor(int(learning), device=layout.device)
