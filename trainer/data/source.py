@@ -39,11 +39,11 @@ OpenShard = Callable[[Any, Shard, str], Documents]
 
 
 class ReadsAhead(Protocol):
-    """Who wants to know early which shards will be opened."""
+    """Something that fetches shards before they are opened, so that it must hear of them early."""
 
     @property
     def blocks_ahead(self) -> int:
-        """How many blocks after the present one it wants to know."""
+        """How many blocks after the present one `expect` is to list."""
 
     def expect(self, present: Sequence[Shard], later: Sequence[Shard]) -> None:
         """The shards that are opened next, and those of the blocks after."""
@@ -75,6 +75,12 @@ class Source:
     Each epoch visits the shards in another order; `block_shards` consecutive ones form a block,
     whose documents are shuffled and packed together. Only that block is open and planned, so
     memory is O(shards + one block), and moving to a position costs at most one block's plan.
+
+    `folder`, `manifest`: the corpus, local or at a URL, and its parsed manifest; `split`: the part
+    of it that is read; `number`: which source of the mixture this is, which makes its order another
+    than its neighbours'; `rule`: how its documents become rows. `open_shard` opens a shard for
+    reading; `ahead`, for a corpus on another machine, is told early which shards come next and
+    fetches them. `reference_folder` holds a reference model's log-probabilities of the answers.
     Raises DataError when the split is missing or empty.
     """
 
