@@ -8,6 +8,7 @@ import torch
 
 from kernels.adamw import Scalars, _launch, adamw_step
 from kernels.bench.case import BenchCase, CompileCase, Implementations, Sizes, TuneCase
+from kernels.bench.checks import adamw as checks
 from kernels.grad_norm import _launch as launch_square_sum
 from kernels.grad_norm import clip_coefficient, grad_norm
 from kernels.tensor_list import CHUNK, Chunks, TensorPlans
@@ -25,6 +26,9 @@ MOVED = {"norm": 4, "step": 28, "step with bf16 copy": 30, "norm, clip and step"
 
 Lists = dict[str, Any]
 """adamw_step's lists of tensors, by its names."""
+
+check_cases = checks.check_cases
+"""What it is held to beside fp64."""
 
 
 def bench_cases(sizes: Sizes) -> Iterator[BenchCase]:

@@ -12,6 +12,7 @@ from kernels.attention import Visible, attention
 from kernels.attention.backward import launch_backward, launch_fused, launch_split
 from kernels.attention.forward import launch_forward
 from kernels.bench.case import BenchCase, CompileCase, Implementations, Sizes, TuneCase
+from kernels.bench.checks import attention as checks
 from kernels.bench.peers import backward_of, flash_attention
 
 SHAPES = tuple((16384 // sequence, sequence) for sequence in (1024, 2048, 4096, 8192, 16384))
@@ -46,6 +47,10 @@ def forward_traffic(tokens: int, heads: int, kv_heads: int, head_size: int, size
 def backward_traffic(tokens: int, heads: int, kv_heads: int, head_size: int, size: int = 2) -> int:
     """Bytes: reads Q, K, V, O, dO; writes dQ, dK, dV."""
     return tokens * head_size * size * 4 * (heads + kv_heads)
+
+
+check_cases = checks.check_cases
+"""What it is held to beside fp64."""
 
 
 def bench_cases(sizes: Sizes) -> Iterator[BenchCase]:

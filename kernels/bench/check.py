@@ -13,8 +13,9 @@ from pathlib import Path
 import torch
 
 from kernels import dispatch
-from kernels.bench.checks import CHECKS, CheckCase
+from kernels.bench.checks.case import CheckCase
 from kernels.bench.errors import CheckFailed
+from kernels.bench.families import load
 from kernels.bench.run import Run
 from kernels.bench.table import layout
 from kernels.bench.tolerance import relative_error
@@ -51,7 +52,7 @@ def check_kernels(names: Sequence[str], run: Run, json_file: Path | None) -> Non
     checked: list[Checked] = []
     for name in names:
         own = []
-        for case in CHECKS[name](device, not run.gpu):
+        for case in load(name).check_cases(device, not run.gpu):
             torch.manual_seed(SEED)  # a failure can be repeated
             own.append(checked_case(name, case))
         print(f"\n{markdown(own)}", flush=True)

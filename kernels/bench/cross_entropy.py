@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from kernels.bench.case import BenchCase, CompileCase, Implementations, Sizes, TuneCase
+from kernels.bench.checks import cross_entropy as checks
 from kernels.bench.peers import compiled, liger
 from kernels.cross_entropy import IGNORE, cross_entropy
 from kernels.cross_entropy.backward import launch_backward, launch_rescale
@@ -33,6 +34,10 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 def traffic(rows: int, vocab: int, size: int = 2) -> int:
     """Bytes of the sum and its gradient: the logits are read and written once."""
     return 2 * rows * vocab * size
+
+
+check_cases = checks.check_cases
+"""What it is held to beside fp64."""
 
 
 def bench_cases(sizes: Sizes) -> Iterator[BenchCase]:

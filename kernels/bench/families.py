@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Protocol, cast
 
+import torch
+
 import kernels.bench
 from kernels.bench.case import BenchCase, CompileCase, Sizes, TuneCase
+from kernels.bench.checks.case import CheckCase
 from kernels.bench.errors import BenchError
 
 ALIASES = {
@@ -26,6 +29,9 @@ class Family(Protocol):
 
     def bench_cases(self, sizes: Sizes) -> Iterator[BenchCase]:
         """What is measured."""
+
+    def check_cases(self, device: torch.device, small: bool) -> Iterator[CheckCase]:
+        """What is held beside fp64; `small` leaves out production widths."""
 
     def compile_cases(self) -> Iterator[CompileCase]:
         """What must compile, and how well."""

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from kernels import geglu, swiglu
 from kernels.bench.case import BenchCase, CompileCase, Implementations, Sizes, TuneCase
+from kernels.bench.checks import glu as checks
 from kernels.bench.peers import backward_of, compiled, liger
 from kernels.glu import ACTIVATIONS, Activation, _launch_backward, _launch_forward, reference
 
@@ -20,6 +21,9 @@ Unit = Callable[[Tensor], Tensor]
 
 MOVED = {"forward": 3, "backward": 5}
 """How often one of the halves is read or written."""
+
+check_cases = checks.check_cases
+"""What it is held to beside fp64."""
 
 
 def bench_cases(sizes: Sizes) -> Iterator[BenchCase]:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from kernels.bench.case import BenchCase, CompileCase, Implementations, Sizes, TuneCase
+from kernels.bench.checks import norm as checks
 from kernels.bench.peers import backward_of, compiled, liger
 from kernels.norm import layer_norm
 from kernels.norm.backward import launch_backward
@@ -17,6 +18,9 @@ ROWS = 8192
 WIDTHS = (2048, 4096, 8192, 16384)
 MODEL_WIDTHS = (4096,)
 EPS = 1e-5
+
+check_cases = checks.layer_norm_cases
+"""What it is held to beside fp64."""
 
 
 def bench_cases(sizes: Sizes) -> Iterator[BenchCase]:

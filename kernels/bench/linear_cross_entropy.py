@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from kernels.bench.case import BenchCase, CompileCase, Implementations, Sizes, TuneCase
+from kernels.bench.checks import cross_entropy as checks
 from kernels.bench.cross_entropy import ALL, MODEL_VOCABULARIES, ODD, VOCABULARIES
 from kernels.bench.peers import compiled, liger
 from kernels.cross_entropy import IGNORE
@@ -25,6 +26,10 @@ Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 def product_work(rows: int, hidden: int, vocab: int) -> int:
     """Operations of one product; the forward pass has one, the backward pass two."""
     return 2 * rows * hidden * vocab
+
+
+check_cases = checks.linear_check_cases
+"""What it is held to beside fp64."""
 
 
 def bench_cases(sizes: Sizes) -> Iterator[BenchCase]:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from kernels.bench.case import BenchCase, CompileCase, Implementations, Sizes, TuneCase
+from kernels.bench.checks import norm as checks
 from kernels.bench.peers import backward_of, compiled, liger
 from kernels.norm import add_rms_norm, rms_norm
 from kernels.norm.backward import launch_backward
@@ -21,6 +22,9 @@ EPS = 1e-5
 
 MOVED = {"forward": 2, "backward": 3, "add forward": 4, "add backward": 4}
 """How often a tensor as large as the input is read or written."""
+
+check_cases = checks.rms_norm_cases
+"""What it is held to beside fp64."""
 
 
 def bench_cases(sizes: Sizes) -> Iterator[BenchCase]:

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from kernels import dispatch
 from kernels.bench.check import check_kernels, checked_case
-from kernels.bench.checks import CHECKS, CheckCase, Held
 from kernels.bench.checks import glu as glu_checks
 from kernels.bench.checks import norm as norm_checks
+from kernels.bench.checks.case import CheckCase, Held
 from kernels.bench.command import kernels_command
 from kernels.bench.errors import BenchError, CheckFailed
-from kernels.bench.families import families
+from kernels.bench.families import families, load
 from kernels.bench.run import describe_run
 from kernels.bench.tolerance import relative_error, tolerance
 from trainer.cli import main
@@ -32,16 +32,16 @@ def case_of(found: Tensor, right: Tensor, allowed: float = 1e-3) -> CheckCase:
 
 def test_every_family_is_held_in_both_dtypes() -> None:
     """Catches a family that is benchmarked and never checked."""
-    assert tuple(sorted(CHECKS)) == families()
-    for name, cases in CHECKS.items():
+    for name in families():
         for small in (True, False):
-            found = {case.dtype for case in cases(CPU, small)}
+            found = {case.dtype for case in load(name).check_cases(CPU, small)}
             assert found == {torch.float32, torch.bfloat16}, name
 
 
 def test_production_widths_are_left_to_gpus() -> None:
     """Catches a check on a GPU that holds tiny shapes only."""
-    for name, cases in CHECKS.items():
+    for name in families():
+        cases = load(name).check_cases
         small, all_ = (len(list(cases(CPU, small))) for small in (True, False))
         assert all_ > small, name
 
@@ -59,11 +59,11 @@ def test_the_kernels_are_right_in_the_interpreter(family: str, tmp_path: Path) -
         assert 0 <= case["error"] <= case["allowed"]
 
 
-@pytest.mark.parametrize("family", sorted(CHECKS))
+@pytest.mark.parametrize("family", families())
 def test_the_references_are_right_too(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches bounds that hold for one implementation alone."""
     monkeypatch.setattr(dispatch, "MODE", "reference")
-    cases = list(CHECKS[family](CPU, True))
+    cases = list(load(family).check_cases(CPU, True))
     wrong = [one for case in cases if (one := checked_case(family, case)).failure is not None]
     assert wrong == []
 
@@ -87,7 +87,7 @@ def test_a_wrong_gradient_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
         return right(x + (x - x.detach()), weight)
 
     monkeypatch.setattr(norm_checks, "rms_norm", planted)
-    found = [checked_case("rms_norm", case) for case in CHECKS["rms_norm"](CPU, True)]
+    found = [checked_case("rms_norm", case) for case in norm_checks.rms_norm_cases(CPU, True)]
     wrong = [one for one in found if one.failure is not None]
     assert wrong and {one.worst for one in wrong} == {"dx"}
 
