@@ -22,6 +22,7 @@ VERBS = {
     "corpus trace": [],
     "train": ["--nproc", "--show", "--force"],
     "recipe": ["--json"],
+    "compare": ["--tolerance", "--json"],
     "evaluate": ["--suite", "--json"],
     "generate": ["--prompt", "--prompts", "--tokens", "--temperature", "--nproc"],
     "chat": ["--system", "--seed"],

@@ -128,6 +128,14 @@ def test_checkpoints_are_compared(older: Path) -> None:
     assert "recipe -stage: sft\n" in adapters and "only in the" not in adapters
 
 
+def test_runs_are_compared(older: Path) -> None:
+    """Catches metrics that can no longer be read; another stage's run is the negative control."""
+    same = ("compare", "runs/pretrain", str(OLDER / "runs" / "pretrain"), "--tolerance", "1e-9")
+    lyceum(older, *same)
+    with contextlib.chdir(older), contextlib.redirect_stdout(io.StringIO()):
+        assert main(["compare", "runs/pretrain", "runs/sft", "--tolerance", "1e-9"]) == 5
+
+
 def test_a_corpus_is_verified_and_looked_at(older: Path) -> None:
     """Catches a manifest, an index, a funnel or an audit that is read otherwise."""
     assert "every shard is as its manifest says" in lyceum(older, "corpus", "verify", "corpus")
