@@ -15,7 +15,9 @@ NEARLY_UNIFORM = Sampling(tokens=20, temperature=5.0)
 SAMPLED = Sampling(tokens=12, temperature=0.8, top_k=20, top_p=0.9, seed=3)
 
 
-def recipe_of(sequence_length: int = 64, **parallel: Any) -> Recipe:
+def recipe_of(
+    sequence_length: int = 64, window: dict[str, Any] | None = None, **parallel: Any
+) -> Recipe:
     """Weights large enough that the most likely token is no near tie."""
     return Recipe.from_keys(
         {
@@ -25,7 +27,7 @@ def recipe_of(sequence_length: int = 64, **parallel: Any) -> Recipe:
             "sequence_length": sequence_length,
             "model": {
                 **{"layers": 4, "hidden": 64, "heads": 4, "kv_heads": 4, "ffn": 128},
-                **{"vocab": ROWS, "init_std": 0.2},
+                **{"vocab": ROWS, "init_std": 0.2, **(window or {})},
             },
             "batch": {"sequences": 16},
             "optimizer": {"lr": 1e-3},
@@ -35,11 +37,16 @@ def recipe_of(sequence_length: int = 64, **parallel: Any) -> Recipe:
     )
 
 
-def write(layouts: list[dict[str, Any]]) -> list[tuple[list[list[int]], list[list[int]]]]:
-    """What this rank is told was written, greedily and sampled, at each layout in turn."""
+def write(
+    layouts: list[dict[str, Any]], window: dict[str, Any] | None = None
+) -> list[tuple[list[list[int]], list[list[int]]]]:
+    """What this rank is told was written, greedily and sampled, at each layout in turn.
+
+    `window`: those keys of the model section.
+    """
     texts = []
     for parallel in layouts:
-        generator = generator_of(recipe_of(**parallel))
+        generator = generator_of(recipe_of(window=window, **parallel))
         texts.append((generator(PROMPTS, GREEDY), generator(PROMPTS, SAMPLED)))
         dissolve_groups()
     return texts
