@@ -7,8 +7,8 @@ import torch
 from kernels.bench.case import BenchCase
 from kernels.bench.measure import Call, Clock, measure
 
-_COPIED_BYTES = 2**30
-_SIDE = 8192
+_COPIED_BYTES = {"cuda": 2**30, "cpu": 2**26}
+_SIDE = {"cuda": 8192, "cpu": 256}
 
 
 @dataclass(frozen=True)
@@ -42,17 +42,13 @@ H200 = Ceilings(
 
 
 def measure_ceilings(
-    device: torch.device,
-    clock: Clock,
-    dtype: torch.dtype = torch.bfloat16,
-    *,
-    copied_bytes: int = _COPIED_BYTES,
-    side: int = _SIDE,
+    device: torch.device, clock: Clock, dtype: torch.dtype = torch.bfloat16
 ) -> Ceilings:
     """Copy one GiB, and multiply matrices of random numbers (zeros would clock higher).
 
-    A CPU is given less of both, `copied_bytes` and products of `side`.
+    On a CPU less of both.
     """
+    copied_bytes, side = _COPIED_BYTES[device.type], _SIDE[device.type]
     copied = measure(_copy(device, copied_bytes), clock)
     multiplied = measure(_multiply(device, dtype, side), clock, enough=0.5)
     name = {torch.bfloat16: "bf16", torch.float32: "fp32"}[dtype]

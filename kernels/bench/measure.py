@@ -134,3 +134,8 @@ class HostClock:
 
 def _event() -> torch.cuda.Event:
     return torch.cuda.Event(enable_timing=True)
+
+
+def clock_of(device: torch.device) -> Clock:
+    """What times calls on the device."""
+    return GpuClock(device) if device.type == "cuda" else HostClock()

@@ -45,13 +45,14 @@ def describe_run(command: str) -> Run:
         driver=driver,
         power_limit_watts=watts,
         python=platform.python_version(),
-        versions={name: _version(name) for name in _PACKAGES},
+        versions={name: version_of(name) for name in _PACKAGES},
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         command=command,
     )
 
 
-def _version(package: str) -> str:
+def version_of(package: str) -> str:
+    """The installed version, or "not installed"."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

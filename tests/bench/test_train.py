@@ -14,7 +14,7 @@ from tests.training.runs import recipe_of, write_text
 from trainer.bench.bare import BareModel, bare_config, bare_training
 from trainer.bench.clock import Timing
 from trainer.bench.comparison import Comparison
-from trainer.bench.peers.process import Outcome
+from trainer.bench.peers.process import PeerResult
 from trainer.bench.train import bench_command
 from trainer.errors import DataError, RecipeError
 from trainer.plan.size import flops_per_token, parameter_count
@@ -116,9 +116,9 @@ def test_the_best_peer_is_the_fastest_that_ran() -> None:
         return Timing(1.0, rate, None, flops_per_second=rate)
 
     peers = (
-        Outcome("slow", {}, 1, timing=timing(50.0)),
-        Outcome("fast", {}, 1, timing=timing(80.0)),
-        Outcome("absent", {}, 1, problem="is not installed"),
+        PeerResult("slow", {}, 1, timing=timing(50.0)),
+        PeerResult("fast", {}, 1, timing=timing(80.0)),
+        PeerResult("absent", {}, 1, problem="is not installed"),
     )
     ours = {"eager": timing(90.0), "compiled": timing(100.0)}
     comparison = Comparison("compiled", ours, None, (), peers, 1000.0)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from trainer.bench.clock import StepClock, Timing, reset_peak_memory
-from trainer.bench.peers.process import SECONDS, Outcome, half, run_peer, with_micro
+from trainer.bench.peers.process import SECONDS, PeerResult, half, run_peer, with_micro
 from trainer.bench.timing import bare_given, time_bare, time_ours
 from trainer.errors import RecipeError
 from trainer.plan.size import parameter_count
@@ -28,7 +28,7 @@ class Comparison:
     variants: dict[str, Timing]
     bare: Timing | None
     costs: tuple[float, ...]
-    peers: tuple[Outcome, ...]
+    peers: tuple[PeerResult, ...]
     matrix_flops_per_second: float
 
     @property
@@ -47,7 +47,7 @@ class Comparison:
         return timing.flops_per_second / self.matrix_flops_per_second
 
     @property
-    def best_peer(self) -> Outcome | None:
+    def best_peer(self) -> PeerResult | None:
         """Whoever of the others made the most tokens a second."""
         ran = [peer for peer in self.peers if peer.timing is not None]
         return max(ran, key=lambda one: one.timing.tokens_per_second, default=None)  # type: ignore[union-attr]
@@ -89,9 +89,9 @@ def compare(
     known = Comparison(
         variant=variant,
         variants=medians,
-        bare=bare.outcome().timing if bare is not None else None,
+        bare=bare.result().timing if bare is not None else None,
         costs=tuple(costs),
-        peers=(bare.outcome(),) if bare is not None else (),
+        peers=(bare.result(),) if bare is not None else (),
         matrix_flops_per_second=matrix_flops(device, recipe.precision),
     )
     yield known
@@ -135,11 +135,11 @@ class _Bare:
                 self._problem = "out of memory at micro 1"
             self._recipe = with_micro(self._recipe, half(micro, self._recipe.batch.sequences))
 
-    def outcome(self) -> Outcome:
+    def result(self) -> PeerResult:
         """What became of it."""
         vocab = self._recipe.model.vocab
         assert vocab is not None
-        return Outcome(
+        return PeerResult(
             name=BARE,
             given=bare_given(self._recipe),
             micro=self._recipe.batch.micro,

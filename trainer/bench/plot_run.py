@@ -3,17 +3,14 @@
 import sys
 from pathlib import Path
 
+from trainer.bench.plots import figure_of, save
 from trainer.observe import read_metrics
 
 
 def plot_runs(picture: Path, runs: list[Path]) -> None:
     """Write `picture` (.svg or .png): training and validation loss over tokens, a run a colour."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(8, 4))
+    figure = figure_of(8, 4)
+    axes = figure.subplots()
     for run in runs:
         records = [record for record in read_metrics(run) if record["loss"] is not None]
         tokens = [record["tokens"] for record in records]
@@ -31,8 +28,7 @@ def plot_runs(picture: Path, runs: list[Path]) -> None:
     axes.set(xlabel="tokens read", ylabel="loss, nats a token")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
-    figure.tight_layout()
-    figure.savefig(picture)
+    save(figure, picture)
 
 
 def _smooth(losses: list[float], weight: float = 0.95) -> list[float]:

@@ -1,6 +1,5 @@
 """What `lyceum bench train` shows: a table, what each was given, and a plot."""
 
-from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
@@ -8,8 +7,8 @@ from rich.table import Table
 
 from trainer.bench.clock import Timing
 from trainer.bench.comparison import BARE, Comparison
-from trainer.bench.peers.process import Outcome
-from trainer.errors import RecipeError
+from trainer.bench.peers.process import PeerResult
+from trainer.bench.plots import can_draw, draw_bars, figure_of, save
 from trainer.plan.size import parameter_count
 from trainer.recipe import Recipe
 
@@ -71,7 +70,7 @@ def _cells(comparison: Comparison, timing: Timing) -> list[str]:
     ]
 
 
-def _account(peer: Outcome) -> str:
+def _account(peer: PeerResult) -> str:
     """How it ran, or why not, in one line."""
     tried = [f"out of memory at micro {micro}" for micro in peer.out_of_memory]
     if peer.timing is None:
@@ -85,30 +84,15 @@ def plot(recipe: Recipe, comparison: Comparison, file: Path) -> None:
 
     Raises RecipeError where the file cannot be written.
     """
-    if find_spec("matplotlib") is None:
+    if not can_draw():
         Console().print(f"{file}: not drawn, as matplotlib is not installed")
         return
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     rates = {name: timing.tokens_per_second for name, timing in comparison.variants.items()}
-    ours = len(rates)
     for peer in comparison.peers:
         if peer.timing is not None:
             rates[peer.name] = peer.timing.tokens_per_second
-    figure, axes = pyplot.subplots(figsize=(8, 1.2 + 0.45 * len(rates)), layout="constrained")
-    colours = ["tab:blue"] * ours + ["tab:gray"] * (len(rates) - ours)
-    bars = axes.barh(list(rates), list(rates.values()), color=colours)
-    axes.bar_label(bars, fmt="{:,.0f}", padding=3)
-    axes.margins(x=0.15)
-    axes.invert_yaxis()
-    axes.set_xlabel("tokens a second")
+    figure = figure_of(8, 1.2 + 0.45 * len(rates))
+    axes = figure.subplots()
+    draw_bars(axes, rates, comparison.variants, "tokens a second", "{:,.0f}")
     axes.set_title(_title(recipe), fontsize="medium")
-    try:
-        figure.savefig(file)
-    except (OSError, ValueError) as error:  # ValueError: an ending that names no format
-        raise RecipeError(f"{file}: cannot be drawn: {error}") from error
-    finally:
-        pyplot.close(figure)
+    save(figure, file)

@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import os
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -34,10 +35,11 @@ def doctor_command(self_test: bool, device: str = "auto", json_file: Path | None
     logging.getLogger("trainer").setLevel(logging.WARNING)  # the runs' own lines
     checks: list[Check] = []
     _write(json_file, chosen, checks)  # before anything runs: else the results have nowhere to go
-    with tempfile.TemporaryDirectory(prefix="lyceum-doctor-") as folder:
-        for one in _quietly(run_self_test(chosen, Path(folder))):
+    shown = sys.stdout
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(None):  # of the runs
+        for one in run_self_test(chosen, Path(folder)):
             checks.append(one)
-            print(f"{one.name}: {one.state} ({one.reason})", flush=True)
+            print(f"{one.name}: {one.state} ({one.reason})", file=shown, flush=True)
             _write(json_file, chosen, checks)
     failed = [one for one in checks if one.state == "failed"]
     if failed:
@@ -90,13 +92,3 @@ def _write(file: Path | None, device: torch.device, checks: Sequence[Check]) -> 
         file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise RecipeError(f"{file}: cannot be written: {error.strerror}") from error
-
-
-def _quietly(checks: Iterator[Check]) -> Iterator[Check]:
-    """Without what the runs print."""
-    while True:
-        with contextlib.redirect_stdout(None):
-            one = next(checks, None)
-        if one is None:
-            return
-        yield one

@@ -11,6 +11,7 @@ from trainer.bench.data import ours, peers, text
 from trainer.bench.data.corpus import Workload, make_corpus
 from trainer.bench.data.measure import measure
 from trainer.bench.data.report import Report, draw, tables, write_json
+from trainer.bench.plots import can_draw
 from trainer.errors import RecipeError
 
 ROWS = 32
@@ -33,7 +34,7 @@ def bench_command(
     package or a place that cannot be written, DataError for a contestant that fails.
     """
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-    if plots is not None and importlib.util.find_spec("matplotlib") is None:
+    if plots is not None and not can_draw():
         missing.append("matplotlib")
     if missing:
         raise RecipeError(f"bench data: needs {', '.join(missing)}: pip install 'lyceum[data]'")

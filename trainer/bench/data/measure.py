@@ -13,7 +13,7 @@ from trainer.errors import DataError
 
 
 @dataclass(frozen=True)
-class Figure:
+class Throughput:
     """What one contestant did in each repeat: the same amount, in these seconds."""
 
     name: str
@@ -42,7 +42,7 @@ class Figure:
 Contestant = Callable[[Any], Callable[[], int]]
 
 
-def measure(contestants: dict[str, Contestant], workload: Any, repeats: int) -> list[Figure]:
+def measure(contestants: dict[str, Contestant], workload: Any, repeats: int) -> list[Throughput]:
     """Run each contestant `repeats` times, in rounds, so that a busy minute hits all alike.
 
     Raises DataError naming the contestant that failed.
@@ -51,13 +51,13 @@ def measure(contestants: dict[str, Contestant], workload: Any, repeats: int) -> 
     for _ in range(repeats):
         for name, contestant in contestants.items():
             runs[name].append(_alone(name, contestant, workload))
-    return [_figure(name, results) for name, results in runs.items()]
+    return [_throughput(name, results) for name, results in runs.items()]
 
 
-def _figure(name: str, results: Sequence[tuple[int, float, float]]) -> Figure:
+def _throughput(name: str, results: Sequence[tuple[int, float, float]]) -> Throughput:
     amounts, cpu, wall = zip(*results, strict=True)
     assert len(set(amounts)) == 1, f"{name} did {amounts}: every repeat does the same"
-    return Figure(name, amounts[0], cpu, wall)
+    return Throughput(name, amounts[0], cpu, wall)
 
 
 def _alone(name: str, contestant: Contestant, workload: Any) -> tuple[int, float, float]:

@@ -1,10 +1,8 @@
 """What was measured as a table, as JSON and as a picture."""
 
-import importlib.metadata
 import json
 import os
 import platform
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,8 +10,10 @@ from typing import Any
 
 from rich.table import Table
 
+from kernels.bench.run import version_of
 from trainer.bench.data.corpus import Workload
-from trainer.bench.data.measure import Figure
+from trainer.bench.data.measure import Throughput
+from trainer.bench.plots import draw_bars, figure_of, save
 from trainer.errors import RecipeError
 
 PACKAGES = ("torch", "numpy", "webdataset", "datasets", "pyarrow", "tokenizers")
@@ -26,8 +26,8 @@ class Report:
     workload: Workload
     padding_share: float
     split_documents: int
-    batches: list[Figure]
-    text: list[Figure]
+    batches: list[Throughput]
+    text: list[Throughput]
     text_documents: int
 
     @property
@@ -67,7 +67,7 @@ def tables(report: Report) -> list[Table]:
     return [batches, text]
 
 
-def _cells(figure: Figure, unit: float) -> tuple[str, ...]:
+def _cells(figure: Throughput, unit: float) -> tuple[str, ...]:
     return (
         figure.name,
         f"{figure.per_cpu_second / unit:.1f}",
@@ -78,6 +78,7 @@ def _cells(figure: Figure, unit: float) -> tuple[str, ...]:
 
 def write_json(report: Report, path: Path, command: str) -> None:
     """All figures with hardware and versions. Raises RecipeError where it cannot be written."""
+    versions = {name: version_of(name) for name in PACKAGES}
     content = {
         "command": command,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -86,7 +87,7 @@ def write_json(report: Report, path: Path, command: str) -> None:
             "cores": os.cpu_count(),
             "load_average": os.getloadavg(),
         },
-        "versions": {"python": platform.python_version(), **_versions()},
+        "versions": {"python": platform.python_version(), **versions},
         "workload": {**asdict(report.workload), "folder": "the benchmark's corpus"},
         "padding_share": report.padding_share,
         "split_documents": report.split_documents,
@@ -101,57 +102,34 @@ def write_json(report: Report, path: Path, command: str) -> None:
         raise RecipeError(f"{path}: cannot be written: {error.strerror}") from error
 
 
-def _content(figure: Figure) -> dict[str, Any]:
+def _content(figure: Throughput) -> dict[str, Any]:
     rates = {"per_cpu_second": figure.per_cpu_second, "per_wall_second": figure.per_wall_second}
     return {**asdict(figure), **rates, "spread": figure.spread}
 
 
 def _processor() -> str:
     try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
 
 
 def draw(report: Report, folder: Path) -> list[Path]:
     """Write data.png and data.svg: a bar a contestant. Raises RecipeError where it cannot."""
-    from matplotlib.figure import Figure as Picture
-
-    panels: Sequence[tuple[str, list[Figure]]] = (
-        ("million tokens a CPU-second", report.batches),
-        ("MB of text a CPU-second", report.text),
-    )
-    picture = Picture(figsize=(8, 6.5), layout="constrained")
-    ratios = [len(figures) for _, figures in panels]
-    for panel, (unit, figures) in zip(
-        picture.subplots(2, 1, height_ratios=ratios), panels, strict=True
-    ):
-        names = [figure.name for figure in figures]
-        values = [figure.per_cpu_second / 1e6 for figure in figures]
-        colours = ["C0" if name.startswith("lyceum") else "C7" for name in names]
-        bars = panel.barh(names, values, color=colours)
-        panel.bar_label(bars, fmt="%.1f", padding=3)
-        panel.set_xlabel(unit)
-        panel.invert_yaxis()
-        panel.margins(x=0.1)
-    paths = [folder / "data.png", folder / "data.svg"]
+    units = {"million tokens a CPU-second": report.batches, "MB of text a CPU-second": report.text}
+    figure = figure_of(8, 6.5)
+    ratios = [len(contestants) for contestants in units.values()]
+    panels = figure.subplots(len(units), 1, height_ratios=ratios)
+    for axes, (unit, contestants) in zip(panels, units.items(), strict=True):
+        rates = {one.name: one.per_cpu_second / 1e6 for one in contestants}
+        draw_bars(axes, rates, {name for name in rates if name.startswith("lyceum")}, unit, "%.1f")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for path in paths:
-            picture.savefig(path, dpi=150)
     except OSError as error:
         raise RecipeError(f"{folder}: cannot be written: {error.strerror}") from error
+    paths = [folder / "data.png", folder / "data.svg"]
+    for path in paths:
+        save(figure, path)
     return paths

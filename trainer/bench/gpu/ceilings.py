@@ -13,15 +13,13 @@ def measured_here() -> dict[str, object]:
     import torch
 
     from kernels.bench.ceilings import measure_ceilings
-    from kernels.bench.measure import GpuClock, HostClock
+    from kernels.bench.measure import clock_of
 
-    if torch.cuda.is_available():
-        device = torch.device("cuda", torch.cuda.current_device())
-        found = measure_ceilings(device, GpuClock(device))
-        return dataclasses.asdict(found) | {"device": torch.cuda.get_device_name(device)}
-    cpu = torch.device("cpu")
-    small = measure_ceilings(cpu, HostClock(), torch.float32, copied_bytes=2**24, side=256)
-    return dataclasses.asdict(small) | {"device": "cpu"}
+    gpu = torch.cuda.is_available()
+    device = torch.device("cuda", torch.cuda.current_device()) if gpu else torch.device("cpu")
+    dtype = torch.bfloat16 if gpu else torch.float32
+    found = measure_ceilings(device, clock_of(device), dtype)
+    return dataclasses.asdict(found) | {"device": torch.cuda.get_device_name() if gpu else "cpu"}
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 from trainer.bench.gpu.machine import Machine
 from trainer.bench.gpu.parts import Part
-from trainer.bench.gpu.result import PartResult, as_json
+from trainer.bench.gpu.result import PartResult
 from trainer.bench.gpu.tables import section_of, table
 from trainer.files import write_whole
 
@@ -33,7 +33,7 @@ def write_reports(
     summary = {
         "dry": dry,
         "machine": asdict(machine),
-        "outcomes": as_json(results),
+        "outcomes": [asdict(one) for one in results],
     }
     found = {part.name: _json(out, part) for part in parts}
     write_whole(out / "summary.json", json.dumps(summary, indent=2) + "\n")

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -70,11 +70,6 @@ def earlier_call(path: Path, dry: bool) -> EarlierCall:
     call = f"{machine['gpu'] or 'no GPU'}, {machine['run'].get('date', 'date unknown')}"
     done = [replace(one, call=one.call or call) for one in results if one.state == "done"]
     return EarlierCall(tuple(done), figures)
-
-
-def as_json(results: Sequence[PartResult]) -> list[dict[str, Any]]:
-    """As `earlier_call` reads them."""
-    return [asdict(one) for one in results]
 
 
 def reason_of(code: int | None, allowed_seconds: float, lines: Sequence[str]) -> str:

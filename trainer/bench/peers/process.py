@@ -19,7 +19,7 @@ SECONDS = 600.0
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PeerResult:
     """What became of a peer: a `timing`, or a `problem` in one line.
 
     `micro`: sequences a micro-batch that it ran with; `out_of_memory`: those that did not fit.
@@ -38,7 +38,7 @@ class Outcome:
 
 def run_peer(
     name: str, recipe: Recipe, device: torch.device, steps: int, seconds: float = SECONDS
-) -> Outcome:
+) -> PeerResult:
     """Time the peer on a recipe whose vocabulary is known; where memory ends, at half the
     micro-batch, and so on. `seconds`: after which it is given up.
     """
@@ -49,12 +49,12 @@ def run_peer(
     while not reason:
         answer = _ask(name, with_micro(recipe, micro), steps, seconds)
         if not answer.get("out_of_memory"):
-            return _outcome(name, one.given, micro, tuple(too_large), answer)
+            return _result(name, one.given, micro, tuple(too_large), answer)
         too_large.append(micro)
         if micro == 1:
             reason = "out of memory at micro 1"
         micro = half(micro, recipe.batch.sequences)
-    return Outcome(name, one.given, micro, tuple(too_large), problem=reason)
+    return PeerResult(name, one.given, micro, tuple(too_large), problem=reason)
 
 
 def half(micro: int, sequences: int) -> int:
@@ -69,17 +69,17 @@ def with_micro(recipe: Recipe, micro: int) -> Recipe:
     return Recipe.from_keys(keys)
 
 
-def _outcome(
+def _result(
     name: str,
     given: dict[str, str],
     micro: int,
     too_large: tuple[int, ...],
     answer: dict[str, Any],
-) -> Outcome:
+) -> PeerResult:
     if "problem" in answer:
-        return Outcome(name, given, micro, too_large, problem=answer["problem"])
+        return PeerResult(name, given, micro, too_large, problem=answer["problem"])
     timing = Timing(**answer.pop("timing"))
-    return Outcome(name, micro=micro, out_of_memory=too_large, timing=timing, **answer)
+    return PeerResult(name, micro=micro, out_of_memory=too_large, timing=timing, **answer)
 
 
 def _ask(name: str, recipe: Recipe, steps: int, seconds: float) -> dict[str, Any]:

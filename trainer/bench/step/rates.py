@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 
 from kernels.bench.ceilings import H200, Ceilings, measure_ceilings
-from kernels.bench.measure import Clock, GpuClock, HostClock, measure
+from kernels.bench.measure import Clock, clock_of, measure
 from trainer.plan.devices import named_peak, peak_flops
 from trainer.plan.part import Part
 from trainer.recipe import Recipe
@@ -16,18 +16,10 @@ from trainer.recipe import Recipe
 _H200_FP32 = 67e12
 """FLOP/s outside the tensor cores, from the data sheet: fp32 products may not use them."""
 
-_CPU_COPIED_BYTES = 2**26
-_CPU_SIDE = 256
-
 
 def dtype_of(recipe: Recipe) -> torch.dtype:
     """The type of weights and activations."""
     return torch.bfloat16 if recipe.precision == "bf16" else torch.float32
-
-
-def clock_of(device: torch.device) -> Clock:
-    """What times calls on the device."""
-    return GpuClock(device) if device.type == "cuda" else HostClock()
 
 
 def ceilings_of(recipe: Recipe, device: torch.device | None) -> Ceilings:
@@ -37,11 +29,7 @@ def ceilings_of(recipe: Recipe, device: torch.device | None) -> Ceilings:
             return H200
         source = f"{H200.source}; fp32 products: datasheet, 67 TFLOP/s"
         return replace(H200, flops_per_second=_H200_FP32, source=source)
-    clock, dtype = clock_of(device), dtype_of(recipe)
-    if device.type == "cuda":
-        return measure_ceilings(device, clock, dtype)
-    sizes = {"copied_bytes": _CPU_COPIED_BYTES, "side": _CPU_SIDE}
-    return measure_ceilings(device, clock, dtype, **sizes)
+    return measure_ceilings(device, clock_of(device), dtype_of(recipe))
 
 
 def raised(ceilings: Ceilings, parts: tuple[Part, ...], alone: dict[str, float]) -> Ceilings:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from kernels.bench.run import Run
 from kernels.bench.table import layout, time_text
+from trainer.bench.plots import can_draw, figure_of, save
 from trainer.bench.step.attribute import REST
 from trainer.bench.step.measured import Measured
-from trainer.errors import RecipeError
 from trainer.plan.part import Part, Prediction
 
 HEADER = ("part", "phase", "shape", "calls", "floor", "alone", "measured", "gap", "reached")
@@ -183,9 +183,7 @@ def plot(rows: Sequence[Row], path: Path, subtitle: str) -> bool:
     The parts that take longest have colours of their own, the others one together. Raises
     RecipeError where the file cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
+    if not can_draw():
         return False
     ordered = sorted(rows, key=_length, reverse=True)
     shown, others = ordered[:_SHOWN], ordered[_SHOWN:]
@@ -194,7 +192,7 @@ def plot(rows: Sequence[Row], path: Path, subtitle: str) -> bool:
     if any(row.measured_seconds is not None for row in rows):
         bars["measured"] = [row.measured_seconds or 0.0 for row in shown]
         rest["measured"] = sum(row.measured_seconds or 0.0 for row in others)
-    figure = Figure(figsize=(9, 6), layout="constrained")
+    figure = figure_of(9, 6)
     axes = figure.subplots()
     for place, (name, heights) in enumerate(bars.items()):
         bottom = 0.0
@@ -209,10 +207,7 @@ def plot(rows: Sequence[Row], path: Path, subtitle: str) -> bool:
     handles, labels = axes.get_legend_handles_labels()
     axes.legend(handles[::-1], labels[::-1], bbox_to_anchor=(1.02, 1), loc="upper left", fontsize=8)
     figure.supxlabel("\n".join(textwrap.wrap(subtitle, 130)), fontsize=7)
-    try:
-        figure.savefig(path, dpi=150)
-    except (OSError, ValueError) as error:
-        raise RecipeError(f"{path}: cannot be written: {error}") from error
+    save(figure, path)
     return True
 
 
