@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+import kernels
 from tests.parity.ranks import on_ranks
 from tests.training.runs import recipe_of, train_here, write_text
 from trainer import errors
@@ -23,6 +24,7 @@ VERBS = {
     "train": ["--nproc", "--show", "--force"],
     "recipe": ["--json"],
     "compare": ["--tolerance", "--json"],
+    "doctor": ["--self-test", "--json"],
     "evaluate": ["--suite", "--json"],
     "generate": ["--prompt", "--prompts", "--tokens", "--temperature", "--nproc"],
     "chat": ["--system", "--seed"],
@@ -38,10 +40,17 @@ VERBS = {
     "bench curation": ["--json"],
     "bench kernels": ["--compile-only", "--tune", "--json"],
     "bench data": ["--tokens", "--json"],
+    "bench gpu": ["--minutes", "--after", "--dry"],
 }
 METRICS = {
     *("step", "loss", "skipped", "grad_norm", "lr", "tokens", "supervised_tokens"),
     *("tokens_per_second", "step_seconds", "tflops_per_device", "mfu", "memory_gib"),
+}
+OPERATORS = {
+    *("Visible", "adamw_step", "add_layer_norm", "add_rms_norm", "attention"),
+    *("attention_with_lse", "clip_coefficient", "cross_entropy", "geglu", "grad_norm"),
+    *("grad_square_sum", "layer_norm", "linear_cross_entropy", "rms_norm", "rope"),
+    *("rope_frequencies", "rope_table", "swiglu"),
 }
 KEYS = """
 stage run seed steps sequence_length tokenizer init_from resume precision recompute offload device
@@ -50,6 +59,7 @@ model.qk_norm model.qkv_bias model.rope_theta batch.sequences batch.micro
 parallel.tensor parallel.sequence parallel.pipeline parallel.virtual parallel.context
 zero.stage zero.offload optimizer.lr optimizer.betas schedule.name schedule.warmup schedule.length
 data.mixture data.curriculum data.packing data.workers checkpoint.every checkpoint.keep
+model.window loss.z loss.label_smoothing
 evaluate.every evaluate.sequences kernels.attention kernels.loss kernels.compile profile.steps
 """
 
@@ -136,3 +146,9 @@ def dotted(tree: dict[str, Any], above: str = "") -> list[str]:
         inner = isinstance(value, dict)
         names += dotted(value, f"{above}{name}.") if inner else [f"{above}{name}"]
     return names
+
+
+def test_operators_keep_their_names() -> None:
+    """Catches an operator that is renamed or taken out: others import `kernels` by itself."""
+    assert set(kernels.__all__) >= OPERATORS
+    assert all(hasattr(kernels, name) for name in kernels.__all__)
