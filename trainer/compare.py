@@ -22,7 +22,7 @@ Steps = dict[int, dict[str, float | None]]
 
 
 @dataclass(frozen=True)
-class Pair:
+class StepPair:
     """A figure of both runs at one step; None where that run has none there."""
 
     step: int
@@ -44,16 +44,16 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class FigureComparison:
     """One figure over the steps that both runs have."""
 
     figure: str
     tolerance: float
-    pairs: Sequence[Pair]
+    pairs: Sequence[StepPair]
     """In order of their steps; never empty."""
 
     @property
-    def measured(self) -> list[Pair]:
+    def measured(self) -> list[StepPair]:
         """The steps where both runs have the figure."""
         return [pair for pair in self.pairs if pair.difference is not None]
 
@@ -68,7 +68,7 @@ class Comparison:
         return sum(pair.difference == 0.0 for pair in self.measured)
 
     @property
-    def largest(self) -> Pair:
+    def largest(self) -> StepPair:
         """Where it differs most, the first of several; `measured` must not be empty."""
         return max(self.measured, key=lambda pair: pair.distance)
 
@@ -78,12 +78,12 @@ class Comparison:
         return math.fsum(pair.distance for pair in self.measured) / len(self.measured)
 
     @property
-    def first_different(self) -> Pair | None:
+    def first_different(self) -> StepPair | None:
         """The first step where it differs at all."""
         return next((pair for pair in self.pairs if pair.distance > 0.0), None)
 
     @property
-    def first_beyond(self) -> Pair | None:
+    def first_beyond(self) -> StepPair | None:
         """The first step where it differs by more than the tolerance."""
         return next((pair for pair in self.pairs if pair.distance > self.tolerance), None)
 
@@ -114,8 +114,8 @@ class RunComparison:
     runs: tuple[Path, Path]
     steps: tuple[list[int], list[int]]
     """The steps of each run, ascending."""
-    loss: Comparison
-    grad_norm: Comparison
+    loss: FigureComparison
+    grad_norm: FigureComparison
 
     @property
     def only(self) -> tuple[list[int], list[int]]:
@@ -159,8 +159,8 @@ def compare_runs(first: Path, second: Path, tolerance: float = TOLERANCE) -> Run
             f"no step is in both runs: {first} has {_ranges(list(a))}, {second} {_ranges(list(b))}"
         )
     loss, grad_norm = (
-        Comparison(
-            figure, tolerance, [Pair(step, a[step][figure], b[step][figure]) for step in common]
+        FigureComparison(
+            figure, tolerance, [StepPair(step, a[step][figure], b[step][figure]) for step in common]
         )
         for figure in FIGURES
     )
@@ -285,7 +285,7 @@ def _steps(compared: RunComparison, shown: Iterable[int]) -> Table:
     return table
 
 
-def _shown(comparison: Comparison) -> list[int]:
+def _shown(comparison: FigureComparison) -> list[int]:
     """Positions of the steps to print: spread evenly, with those that the summary speaks of."""
     count = len(comparison.pairs)
     if count <= _ROWS:
@@ -300,13 +300,13 @@ def _loss(loss: float | None) -> str:
     return "skipped" if loss is None else f"{loss:.9g}"
 
 
-def _signed(pair: Pair) -> str:
+def _signed(pair: StepPair) -> str:
     if pair.difference is None:
         return "-"
     return f"{pair.difference:+.3g}" if pair.difference else "same"
 
 
-def _step(pair: Pair | None) -> int | None:
+def _step(pair: StepPair | None) -> int | None:
     return None if pair is None else pair.step
 
 

@@ -10,9 +10,9 @@ from typing import Any, cast
 
 from trainer.checkpoint import CheckpointReader, latest_checkpoint, resolve_checkpoint
 from trainer.checkpoint.adapted import AdaptedReader, Reader, open_merged, open_trained
-from trainer.checkpoint.lora_base import Base, holds_adapters, named_seal
+from trainer.checkpoint.lora_base import LoraBase, holds_adapters, named_seal
 from trainer.checkpoint.state import restore_training, restore_weights
-from trainer.data.remote.place import place
+from trainer.data.remote.location import place
 from trainer.data.tokenizer import Tokenizer, load_tokenizer
 from trainer.errors import CheckpointError, RecipeError
 from trainer.hugging_face.importing import KEPT
@@ -189,7 +189,9 @@ def _model_keys(recipe: Recipe, saved: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in keys.items() if k in saved or v != defaults[k]}
 
 
-def start_from(recipe: Recipe, chunks: list[LanguageModel], optimizer: Optimizer) -> Base | None:
+def start_from(
+    recipe: Recipe, chunks: list[LanguageModel], optimizer: Optimizer
+) -> LoraBase | None:
     """Put the weights of `init_from` in place; under `lora`, the base that the adapters are for.
 
     From a checkpoint of adapters, a run of all weights starts from the merged ones, and one of the
@@ -204,7 +206,7 @@ def start_from(recipe: Recipe, chunks: list[LanguageModel], optimizer: Optimizer
     return base
 
 
-def open_resumed(checkpoint: Path, recipe: Recipe) -> tuple[Reader, Base | None]:
+def open_resumed(checkpoint: Path, recipe: Recipe) -> tuple[Reader, LoraBase | None]:
     """The checkpoint to go on from and, under `lora`, the base; collective.
 
     The base is looked for at `init_from` too. Raises RecipeError where the checkpoint holds other
@@ -226,7 +228,7 @@ def open_resumed(checkpoint: Path, recipe: Recipe) -> tuple[Reader, Base | None]
     return reader, base
 
 
-def _base_of(reader: Reader, recipe: Recipe) -> Base | None:
+def _base_of(reader: Reader, recipe: Recipe) -> LoraBase | None:
     """The base of the recipe's adapters, where these start or go on from `reader`'s weights.
 
     Raises RecipeError where the checkpoint's adapters are not the recipe's.
@@ -234,7 +236,7 @@ def _base_of(reader: Reader, recipe: Recipe) -> Base | None:
     if recipe.lora is None:
         return None
     if not isinstance(reader, AdaptedReader):
-        return Base.of(reader.folder)
+        return LoraBase.of(reader.folder)
     differing = _differing(reader.lora(), recipe.lora, recipe.model.layers)
     if differing:
         raise RecipeError(
@@ -256,7 +258,7 @@ def _differing(theirs: LoraSection, ours: LoraSection, layers: int) -> list[str]
     return found
 
 
-def _check_same_base(base: Base, named: Path) -> None:
+def _check_same_base(base: LoraBase, named: Path) -> None:
     """Refuse another base than the adapters'; a run stands for all of its checkpoints."""
     if base.folder.resolve().is_relative_to(named.resolve()):
         return
@@ -264,7 +266,7 @@ def _check_same_base(base: Base, named: Path) -> None:
         found = CheckpointReader(resolve_checkpoint(named))
     except CheckpointError:
         return  # gone, and the adapters' own base is there
-    seal = named_seal(found) if holds_adapters(found) else Base.of(found.folder).seal
+    seal = named_seal(found) if holds_adapters(found) else LoraBase.of(found.folder).seal
     if seal != base.seal:
         raise RecipeError(
             f"init_from: {named} is another base than {base.folder}, which the run's adapters are "

@@ -11,10 +11,10 @@ import torch
 import torch.distributed as dist
 
 from trainer.checkpoint import folder_name, rotate, save_checkpoint
-from trainer.checkpoint.lora_base import Base
+from trainer.checkpoint.lora_base import LoraBase
 from trainer.checkpoint.state import training_pieces
 from trainer.data.batch import Batch
-from trainer.data.mixture import changes_of_shares, realised_shares, stages_of_recipe
+from trainer.data.mixture import changes_of_shares, phases_of_recipe, realised_shares
 from trainer.errors import DataError
 from trainer.evaluate.generate import Generator, Sampling, Vocabulary
 from trainer.model.transformer import LanguageModel
@@ -57,12 +57,12 @@ class Beginning:
     """
 
     counters: Counters = field(default_factory=Counters)
-    lora_base: Base | None = None
+    lora_base: LoraBase | None = None
     imported_files: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Counts:
+class StepCounts:
     """What all ranks know of a step before it is made: global token counts, and any stop.
 
     `weight`: what the loss is a mean over: targets, or pairs.
@@ -102,7 +102,7 @@ class Run:
         self._saved_step = counters.step
         self.stage = create_stage(StageParts(recipe, layout, sources, chunks, counters.step))
         self._stream = self.stage.open_stream(counters.stream)
-        self._curriculum = stages_of_recipe(recipe)
+        self._curriculum = phases_of_recipe(recipe)
         self._names = recipe.data.names() or ("corpus",)
 
     @property
@@ -119,7 +119,7 @@ class Run:
         """This rank's rows of the next global batch."""
         return next(self._stream)
 
-    def count(self, batch: Batch, stop: bool) -> Counts:
+    def count(self, batch: Batch, stop: bool) -> StepCounts:
         """Add up the batch's tokens and the wishes to stop, in one exchange among all ranks."""
         tokens = batch.tokens.numel() - batch.padding
         own = [tokens, batch.supervised, self.stage.weight_of(batch), int(stop)]
@@ -130,7 +130,7 @@ class Run:
         tokens, supervised, weight, stops = (int(total) for total in sums.tolist())
         if not weight:
             self._refuse(batch)
-        return Counts(tokens // copies, supervised // copies, weight // copies, stops > 0)
+        return StepCounts(tokens // copies, supervised // copies, weight // copies, stops > 0)
 
     def _refuse(self, batch: Batch) -> None:
         """Raise DataError for a batch without a target, naming the examples that made it."""
@@ -147,7 +147,7 @@ class Run:
             f" {', '.join(names[:3])}{more}: see conversations.template and too_long"
         )
 
-    def forward_backward(self, batch: Batch, counts: Counts) -> Losses:
+    def forward_backward(self, batch: Batch, counts: StepCounts) -> Losses:
         """All micro-batches forward and backward; gradients end up averaged over the replicas."""
         with self.optimizer.accumulate():
             # A fill, as a copy of one number from the host would be waited for.
@@ -161,7 +161,7 @@ class Run:
         rate = learning_rate(self.recipe, self.step + 1)
         return self.optimizer.step(rate), rate
 
-    def advance(self, batch: Batch, counts: Counts) -> None:
+    def advance(self, batch: Batch, counts: StepCounts) -> None:
         """Count the step and its batch as done."""
         self.counters.step += 1
         self.counters.tokens += counts.tokens

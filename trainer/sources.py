@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from trainer.data.manifest import MANIFEST_NAME, Manifest, check_tokenizer, load_manifest
-from trainer.data.remote.place import Place, place
+from trainer.data.remote.location import Place, place
 from trainer.data.tokenizer import Tokenizer, load_tokenizer
 from trainer.errors import DataError, RecipeError
 from trainer.recipe import CorpusSection, Recipe

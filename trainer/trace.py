@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from trainer.data.marks import ID_MASK
 from trainer.data.source import Source
 from trainer.data.stream import Stream
+from trainer.data.token_flags import ID_MASK
 from trainer.data.tokenizer import load_tokenizer
 from trainer.errors import RecipeError
 from trainer.recipe import Recipe

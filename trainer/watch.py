@@ -29,19 +29,19 @@ from trainer.observe import (
     truncate_metrics,
     write_environment,
 )
-from trainer.parallel.device import Moment, Readback
+from trainer.parallel.device import DeviceTime, Readback
 from trainer.parallel.schedule import Losses
 from trainer.parallel.zero import StepOutcome
 from trainer.plan.estimate import disk_warning, estimate
-from trainer.run import Counts, Run
+from trainer.run import Run, StepCounts
 
 
 @dataclass
 class _Pending:
     """A step that the device may not have done yet: when it began, and what is known of it."""
 
-    began: Moment
-    counts: Counts
+    began: DeviceTime
+    counts: StepCounts
     record: dict[str, Any]
 
 
@@ -54,7 +54,7 @@ class Watch:
     def __init__(self, run: Run) -> None:
         self._run = run
         device = run.layout.device
-        self._began = Moment(device)
+        self._began = DeviceTime(device)
         self._readback: Readback[_Pending] = Readback(device, run.recipe.observe.read_every)
         vocab = run.recipe.model.vocab
         assert vocab is not None
@@ -105,9 +105,11 @@ class Watch:
 
     def begin_step(self) -> None:
         """The clock of a step starts before its data is asked for."""
-        self._began = Moment(self._run.layout.device)
+        self._began = DeviceTime(self._run.layout.device)
 
-    def end_step(self, losses: Losses, counts: Counts, outcome: StepOutcome, rate: float) -> None:
+    def end_step(
+        self, losses: Losses, counts: StepCounts, outcome: StepOutcome, rate: float
+    ) -> None:
         """The step is queued: note what the host knows of it, and ask the device for the rest."""
         run = self._run
         memory = torch.tensor(memory_gib(run.layout.device))

@@ -16,7 +16,7 @@ from kernels import dispatch
 from kernels.bench.checks.case import CheckCase
 from kernels.bench.errors import CheckFailed
 from kernels.bench.families import load
-from kernels.bench.run import Run
+from kernels.bench.run import BenchRun
 from kernels.bench.table import layout
 from kernels.bench.tolerance import relative_error
 
@@ -44,7 +44,7 @@ SEED = 1234
 """Of the inputs of each case."""
 
 
-def check_kernels(names: Sequence[str], run: Run, json_file: Path | None) -> None:
+def check_kernels(names: Sequence[str], run: BenchRun, json_file: Path | None) -> None:
     """Hold these families beside fp64 and print a table of each; raises CheckFailed."""
     device = torch.device("cuda", torch.cuda.current_device()) if run.gpu else torch.device("cpu")
     implementation = which_runs(device)

@@ -13,7 +13,7 @@ from kernels.bench.errors import BenchError
 from kernels.bench.families import chosen, load
 from kernels.bench.measure import Clock, GpuClock, measure
 from kernels.bench.plot import plot
-from kernels.bench.run import Run, describe_run
+from kernels.bench.run import BenchRun, describe_run
 from kernels.bench.table import Result, document, floors, markdown
 
 OURS = "lyceum"
@@ -72,7 +72,7 @@ def _tune(names: Sequence[str], command: str) -> None:
 
 
 def _bench(
-    names: Sequence[str], sizes: Sizes, run: Run, json_file: Path | None, plots: Path | None
+    names: Sequence[str], sizes: Sizes, run: BenchRun, json_file: Path | None, plots: Path | None
 ) -> None:
     if run.gpu is None:
         results = _show_floors(names, sizes)
@@ -113,7 +113,7 @@ def _show_floors(names: Sequence[str], sizes: Sizes) -> list[Result]:
     return results
 
 
-def _keep(json_file: Path | None, run: Run, ceilings: Ceilings, results: list[Result]) -> None:
+def _keep(json_file: Path | None, run: BenchRun, ceilings: Ceilings, results: list[Result]) -> None:
     if json_file is not None:
         text = json.dumps(document(run, ceilings, results), indent=2)
         json_file.write_text(text + "\n", encoding="utf-8")

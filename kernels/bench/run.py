@@ -12,7 +12,7 @@ _PACKAGES = ("torch", "triton", "liger-kernel", "flash-attn")
 
 
 @dataclass(frozen=True)
-class Run:
+class BenchRun:
     """What a figure must be read with."""
 
     gpu: str | None
@@ -34,13 +34,13 @@ class Run:
         return f"{hardware}; Python {self.python}, {versions}; {self.date}; `{self.command}`"
 
 
-def describe_run(command: str) -> Run:
+def describe_run(command: str) -> BenchRun:
     """The machine and the environment of this process."""
     gpu = driver = watts = None
     if torch.cuda.is_available():
         gpu = torch.cuda.get_device_name()
         driver, watts = _driver_and_watts()
-    return Run(
+    return BenchRun(
         gpu=gpu,
         driver=driver,
         power_limit_watts=watts,

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from kernels.bench.case import BenchCase
 from kernels.bench.ceilings import Ceilings
 from kernels.bench.measure import Measurement
-from kernels.bench.run import Run
+from kernels.bench.run import BenchRun
 
 HEADER = (
     *("operator", "size", "implementation", "median", "rate"),
@@ -83,7 +83,7 @@ def floors(results: Sequence[Result]) -> str:
     return layout(rows)
 
 
-def document(run: Run, ceilings: Ceilings, results: Iterable[Result]) -> dict[str, object]:
+def document(run: BenchRun, ceilings: Ceilings, results: Iterable[Result]) -> dict[str, object]:
     """What `--json` writes."""
     return {
         "run": asdict(run),

@@ -11,8 +11,8 @@ from trainer.bench.bare import (
     IGNORE,
     BareConfig,
     BareModel,
+    BareRopeScaling,
     BareTraining,
-    RopeScaling,
     bare_optimizer,
     bare_step,
 )
@@ -20,7 +20,7 @@ from trainer.bench.bare import (
 CONFIG = BareConfig(
     layers=2, hidden=48, heads=4, kv_heads=2, ffn=96, vocab=61, head_size=16, rope_theta=500.0
 )
-SCALING = RopeScaling(8.0, 1.0, 4.0, 32)
+SCALING = BareRopeScaling(8.0, 1.0, 4.0, 32)
 
 
 def random_rows(rows: int = 4, sequence: int = 24) -> tuple[torch.Tensor, ...]:
@@ -34,7 +34,7 @@ def random_rows(rows: int = 4, sequence: int = 24) -> tuple[torch.Tensor, ...]:
 
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("scaling", [None, SCALING])
-def test_logits_equal_transformers_llama(tied: bool, scaling: RopeScaling | None) -> None:
+def test_logits_equal_transformers_llama(tied: bool, scaling: BareRopeScaling | None) -> None:
     """Catches a baseline that computes another, perhaps cheaper, model."""
     from transformers import LlamaConfig, LlamaForCausalLM
 

@@ -19,7 +19,7 @@ from trainer.bench.step.table import markdown, rows_of, summary
 from trainer.cli import main
 from trainer.errors import RecipeError
 from trainer.plan.floors import step_parts
-from trainer.plan.part import Part, Prediction, Product
+from trainer.plan.part import Prediction, Product, StepPart
 from trainer.plan.share import share_of
 from trainer.plan.size import flops_per_token, parameter_count
 from trainer.recipe import Recipe
@@ -39,7 +39,7 @@ LAYOUTS: list[dict[str, Any]] = [
 ]
 
 
-def parts_of(recipe: Recipe, stage: int = 0) -> dict[str, Part]:
+def parts_of(recipe: Recipe, stage: int = 0) -> dict[str, StepPart]:
     found = step_parts(share_of(recipe, recipe.parallel.model_ranks, stage))
     assert len({part.name for part in found}) == len(found)
     return {part.name: part for part in found}
@@ -153,8 +153,8 @@ CEILINGS = Ceilings(bytes_per_second=1e9, flops_per_second=1e12, source="made up
 def test_the_largest_gap_stands_first() -> None:
     """Catches an order by time, which would send the reader to what is slow but at its floor."""
     parts = (
-        Part("slow", "forward", "", 2, traffic=1e9),
-        Part("wasteful", "forward", "", 1, flops=1e12, traffic=1.0),
+        StepPart("slow", "forward", "", 2, traffic=1e9),
+        StepPart("wasteful", "forward", "", 1, flops=1e12, traffic=1.0),
     )
     prediction = Prediction(parts, CEILINGS, 1, 2e12)
     spent = Attribution({"slow": 2.05, "wasteful": 1.5, UNKNOWN: 0.2}, 3.75, 3.75, 3.85, 9)
@@ -181,10 +181,10 @@ def test_the_largest_gap_stands_first() -> None:
 def test_what_a_compiler_fused_has_one_row() -> None:
     """Catches floors of fused parts that stand beside no time, and their time beside no floor."""
     parts = (
-        Part("swiglu forward", "forward", "", 1, traffic=1e9),
-        Part("residual add", "forward", "", 1, traffic=5e8),
-        Part("down projection forward", "forward", "", 1, flops=1e12),
-        Part("embedding forward", "forward", "", 1, traffic=1e6),
+        StepPart("swiglu forward", "forward", "", 1, traffic=1e9),
+        StepPart("residual add", "forward", "", 1, traffic=5e8),
+        StepPart("down projection forward", "forward", "", 1, flops=1e12),
+        StepPart("embedding forward", "forward", "", 1, traffic=1e6),
     )
     spent = Attribution({REST: 2.0, "down projection forward": 1.1}, 3.1, 3.1, 3.1, 2)
     rows = rows_of(Prediction(parts, CEILINGS, 1, None), Measured(3.1, 3.1, 1, spent))
@@ -197,7 +197,7 @@ def test_what_a_compiler_fused_has_one_row() -> None:
 
 def test_a_product_faster_than_the_square_raises_the_ceiling() -> None:
     """Catches floors above what was measured, where the ceiling's own product is a slow one."""
-    part = Part("p", "forward", "", 2, flops=2e12, product=Product(10**4, 10**4, 10**4))
+    part = StepPart("p", "forward", "", 2, flops=2e12, product=Product(10**4, 10**4, 10**4))
     faster = raised(CEILINGS, (part,), {"p": 2.0})
     assert faster.flops_per_second == 2e12
     assert raised(CEILINGS, (part,), {"p": 8.0}) == CEILINGS

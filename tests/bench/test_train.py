@@ -13,7 +13,7 @@ from tests.parity.ranks import on_ranks
 from tests.training.runs import recipe_of, write_text
 from trainer.bench.bare import BareModel, bare_config, bare_training
 from trainer.bench.clock import Timing
-from trainer.bench.comparison import Comparison
+from trainer.bench.comparison import LoopComparison
 from trainer.bench.peers.process import PeerResult
 from trainer.bench.train import bench_command
 from trainer.errors import DataError, RecipeError
@@ -121,12 +121,12 @@ def test_the_best_peer_is_the_fastest_that_ran() -> None:
         PeerResult("absent", {}, 1, problem="is not installed"),
     )
     ours = {"eager": timing(90.0), "compiled": timing(100.0)}
-    comparison = Comparison("compiled", ours, None, (), peers, 1000.0)
+    comparison = LoopComparison("compiled", ours, None, (), peers, 1000.0)
     best = comparison.best_peer
     assert best is not None and best.name == "fast" and best.timing is not None
     assert comparison.ratio(best.timing) == 1.25
     assert comparison.share(best.timing) == 0.08
-    alone = Comparison("eager", ours, None, (), peers[2:], 1000.0)
+    alone = LoopComparison("eager", ours, None, (), peers[2:], 1000.0)
     assert alone.best_peer is None and alone.cost is None
 
 

@@ -4,11 +4,11 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.checkpoint.format import Box, intersect, slices, tiling_fault
+from trainer.checkpoint.format import Bounds, intersect, slices, tiling_fault
 
 
 @st.composite
-def tilings(draw: st.DrawFn) -> tuple[tuple[int, ...], list[Box]]:
+def tilings(draw: st.DrawFn) -> tuple[tuple[int, ...], list[Bounds]]:
     """A shape, and boxes that tile it: a grid of random cuts, in random order."""
     shape = tuple(draw(st.lists(st.integers(1, 5), min_size=1, max_size=3)))
     axes = []
@@ -25,7 +25,9 @@ def tilings(draw: st.DrawFn) -> tuple[tuple[int, ...], list[Box]]:
 
 @settings(max_examples=40, deadline=None)
 @given(tilings())
-def test_a_grid_of_boxes_covers_its_tensor_exactly(case: tuple[tuple[int, ...], list[Box]]) -> None:
+def test_a_grid_of_boxes_covers_its_tensor_exactly(
+    case: tuple[tuple[int, ...], list[Bounds]],
+) -> None:
     """Would catch a check that refuses checkpoints which are whole."""
     shape, boxes = case
     assert tiling_fault(boxes, shape) is None
@@ -34,7 +36,7 @@ def test_a_grid_of_boxes_covers_its_tensor_exactly(case: tuple[tuple[int, ...], 
 @settings(max_examples=40, deadline=None)
 @given(tilings(), st.data())
 def test_a_missing_or_doubled_box_is_found(
-    case: tuple[tuple[int, ...], list[Box]], data: st.DataObject
+    case: tuple[tuple[int, ...], list[Bounds]], data: st.DataObject
 ) -> None:
     """Would catch a check that passes whatever it is given."""
     shape, boxes = case
@@ -46,7 +48,7 @@ def test_a_missing_or_doubled_box_is_found(
 @settings(max_examples=40, deadline=None)
 @given(tilings(), st.data())
 def test_an_overlap_that_hides_a_hole_is_found(
-    case: tuple[tuple[int, ...], list[Box]], data: st.DataObject
+    case: tuple[tuple[int, ...], list[Bounds]], data: st.DataObject
 ) -> None:
     """Would catch a check that only adds up volumes."""
     shape, boxes = case
@@ -82,7 +84,7 @@ boxes_in_5x5 = st.tuples(
 
 @settings(max_examples=40, deadline=None)
 @given(boxes_in_5x5, boxes_in_5x5)
-def test_intersection_is_that_of_the_elements(first: Box, second: Box) -> None:
+def test_intersection_is_that_of_the_elements(first: Bounds, second: Bounds) -> None:
     """Would catch a box off by one, which would read a neighbour's weights."""
     counts = np.zeros((10, 10), dtype=int)
     for box in (first, second):

@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 
 from trainer.conversations.forms import conversation_of
-from trainer.conversations.marking import Tokens, mark
+from trainer.conversations.marking import FlaggedTokens, mark
 from trainer.conversations.records import Example
 from trainer.conversations.template import ChatTemplate
 from trainer.conversations.turns import Conversation
-from trainer.corpus.reading.quarantine import Place
-from trainer.data.marks import ID_MASK, TARGET
+from trainer.corpus.reading.quarantine import RecordLocation
+from trainer.data.token_flags import ID_MASK, TARGET
 from trainer.data.tokenizer import MAIN_FILE, Tokenizer, train_tokenizer
 
-PLACE = Place("talks.jsonl", "line", 7)
+PLACE = RecordLocation("talks.jsonl", "line", 7)
 TEXTS = ["user\nassistant\nsystem\nWhat is the capital of France? Paris, of course."] * 9
 TRAINED = train_tokenizer(TEXTS, 300)
 
@@ -116,7 +116,7 @@ def parse(record: dict[str, Any]) -> Conversation:
     return conversation_of(Example(record, PLACE))
 
 
-def shown(tokens: Tokens, tokenizer: Tokenizer) -> list[tuple[str, bool]]:
+def shown(tokens: FlaggedTokens, tokenizer: Tokenizer) -> list[tuple[str, bool]]:
     """Stretches of text and whether they are to predict."""
     stretches: list[tuple[list[int], bool]] = []
     for token in tokens:

@@ -13,9 +13,9 @@ from tests.conversations.talks import TRAINED, shown
 from tests.conversations.test_preferences import segments
 from tests.corpus.reading.samples import lines, write
 from trainer.conversations.examples import marked_examples
-from trainer.conversations.marking import Counts, Marked
+from trainer.conversations.marking import ExampleCounts, Marked
 from trainer.conversations.template import ChatTemplate
-from trainer.data.marks import GOOD
+from trainer.data.token_flags import GOOD
 from trainer.errors import DataError
 from trainer.recipe.fine_tuning import ConversationsSection
 
@@ -24,8 +24,8 @@ CHATML = ChatTemplate(TRAINED)
 
 def read(
     path: Path, kind: Any = "conversations", sequence_length: int = 512, **section: Any
-) -> tuple[list[Marked], Counts]:
-    counts = Counts()
+) -> tuple[list[Marked], ExampleCounts]:
+    counts = ExampleCounts()
     chosen = ConversationsSection(**section)
     found = marked_examples([str(path)], kind, CHATML, chosen, sequence_length, counts)
     return list(found), counts

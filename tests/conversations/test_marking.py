@@ -26,7 +26,7 @@ from tests.conversations.talks import (
 )
 from trainer.conversations.marking import count_targets, mark, shorten
 from trainer.conversations.template import ChatTemplate, continued
-from trainer.data.marks import ID_MASK, TARGET
+from trainer.data.token_flags import ID_MASK, TARGET
 from trainer.data.tokenizer import END_OF_TEXT, TURN_END, TURN_START, Tokenizer
 from trainer.errors import DataError
 

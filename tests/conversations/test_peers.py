@@ -26,11 +26,11 @@ from tests.conversations.talks import (
     speaking,
 )
 from tests.conversations.test_preferences import segments
-from trainer.conversations.marking import Tokens, mark
+from trainer.conversations.marking import FlaggedTokens, mark
 from trainer.conversations.preferences import mark_pair, pair_of
 from trainer.conversations.records import Example
 from trainer.conversations.template import CHATML, ChatTemplate
-from trainer.data.marks import ID_MASK, TARGET
+from trainer.data.token_flags import ID_MASK, TARGET
 from trainer.data.tokenizer import Tokenizer
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")
@@ -64,12 +64,12 @@ def as_trl(template: ChatTemplate, folder: Path, record: dict[str, Any], **more:
     return trainer.train_dataset[0]
 
 
-def labels(tokens: Tokens) -> list[int]:
+def labels(tokens: FlaggedTokens) -> list[int]:
     ids = (tokens & np.uint32(ID_MASK)).astype(np.int64)
     return np.where(tokens & np.uint32(TARGET), ids, -100).tolist()
 
 
-def ids(tokens: Tokens) -> list[int]:
+def ids(tokens: FlaggedTokens) -> list[int]:
     return (tokens & np.uint32(ID_MASK)).tolist()
 
 

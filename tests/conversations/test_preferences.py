@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from tests.conversations.talks import PLACE, TRAINED, shown
-from trainer.conversations.marking import Tokens, fits, mark
+from trainer.conversations.marking import FlaggedTokens, fits, mark
 from trainer.conversations.preferences import judged_of, mark_judged, mark_pair, pair_of
 from trainer.conversations.records import Example
 from trainer.conversations.template import ChatTemplate
 from trainer.conversations.turns import Message
-from trainer.data.marks import GOOD, SEGMENT
+from trainer.data.token_flags import GOOD, SEGMENT
 from trainer.data.tokenizer import END_OF_TEXT
 from trainer.errors import DataError
 
@@ -25,16 +25,16 @@ def turn(role: str, content: str = "x") -> dict[str, str]:
 Q, GOOD_TURN, BAD_TURN = turn("user", "Hi"), turn("assistant", "Yes"), turn("assistant", "No")
 
 
-def segments(tokens: Tokens) -> list[Tokens]:
+def segments(tokens: FlaggedTokens) -> list[FlaggedTokens]:
     """Cut where a segment begins."""
     return np.split(tokens, np.flatnonzero(tokens & np.uint32(SEGMENT)))
 
 
-def halves(tokens: Tokens) -> list[list[tuple[str, bool]]]:
+def halves(tokens: FlaggedTokens) -> list[list[tuple[str, bool]]]:
     return [shown(half, TRAINED) for half in segments(tokens)]
 
 
-def pair(**record: Any) -> Tokens:
+def pair(**record: Any) -> FlaggedTokens:
     return mark_pair(pair_of(Example(record, PLACE)), CHATML)
 
 

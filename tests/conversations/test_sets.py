@@ -232,9 +232,9 @@ def test_what_was_left_out_is_told(recipe) -> None:
     assert (examples_told["read"], examples_told["used"]) == (6, 4)
     assert (examples_told["dropped_long"], examples_told["malformed"]) == (1, 1)
     assert "sft.jsonl line 6" in examples_told["first_malformed"]
-    from trainer.conversations.marking import Counts
+    from trainer.conversations.marking import ExampleCounts
 
-    line = told("sft.jsonl", Counts(**examples_told))
+    line = told("sft.jsonl", ExampleCounts(**examples_told))
     assert "4 of 6 examples; 1 too long; 1 malformed" in line and "supervised" in line
 
 

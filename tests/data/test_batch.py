@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.data.batch import IGNORE, Parcel, Rows
+from trainer.data.batch import IGNORE, PackedRows, RowsBeingFilled
 
 LENGTH, END = 24, 7
 
@@ -27,8 +27,8 @@ def plainly(rows: list[list[np.ndarray]]) -> torch.Tensor:
     return whole
 
 
-def parcel_of(rows: list[list[np.ndarray]]) -> Parcel:
-    filled = Rows(len(rows), LENGTH, END)
+def parcel_of(rows: list[list[np.ndarray]]) -> PackedRows:
+    filled = RowsBeingFilled(len(rows), LENGTH, END)
     for row in reversed(range(len(rows))):
         filled.fill(row, rows[row])
     return filled.parcel(5, {"sequences": 9})

@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.data.mixture import (
-    Counts,
-    Stage,
-    Turns,
+    MixtureState,
+    Phase,
+    SourceSchedule,
     changes_of_shares,
+    phase_at,
+    phases_of,
     realised_shares,
-    stage_at,
-    stages_of,
 )
 from trainer.errors import DataError, RecipeError
 
@@ -22,12 +22,12 @@ WINDOW = 100_000
 
 
 @st.composite
-def plans(draw: st.DrawFn) -> tuple[list[Stage], dict[int, int]]:
+def plans(draw: st.DrawFn) -> tuple[list[Phase], dict[int, int]]:
     """Stages of 2 to 6 sources, and after how many of its sequences each capped source ends."""
     sources = draw(st.integers(2, 6))
     weights = st.lists(st.integers(0, 30).map(lambda n: n / 10), min_size=sources, max_size=sources)
     firsts = draw(st.lists(st.integers(0, 150), max_size=4, unique=True).map(sorted))
-    stages = stages_of(
+    stages = phases_of(
         draw(st.lists(st.integers(1, 30), min_size=sources, max_size=sources)),
         [(first, draw(weights.filter(any))) for first in firsts],
     )
@@ -35,7 +35,7 @@ def plans(draw: st.DrawFn) -> tuple[list[Stage], dict[int, int]]:
     return stages, draw(caps)
 
 
-def steps(turns: Turns, caps: dict[int, int], count: int) -> Iterator[int]:
+def steps(turns: SourceSchedule, caps: dict[int, int], count: int) -> Iterator[int]:
     """The next choices, at most `count`, with sources that end by their caps."""
     for _ in range(count):
         try:
@@ -52,12 +52,12 @@ def steps(turns: Turns, caps: dict[int, int], count: int) -> Iterator[int]:
 def test_a_resume_anywhere_gives_the_same_choices(plan, resumes: list[int]) -> None:
     """Catches a count that is not saved: at a border, after an end, or where both meet."""
     stages, caps = plan
-    expected = list(steps(Turns(stages), caps, 300))
-    turns, found = Turns(stages), []
+    expected = list(steps(SourceSchedule(stages), caps, 300))
+    turns, found = SourceSchedule(stages), []
     for _ in range(300):
         if len(found) in resumes:
             saved = turns.counts()
-            turns = Turns(stages)
+            turns = SourceSchedule(stages)
             turns.load(saved)
             assert turns.counts().taken == saved.taken
         found += steps(turns, caps, 1)
@@ -69,10 +69,10 @@ def test_a_resume_anywhere_gives_the_same_choices(plan, resumes: list[int]) -> N
 def test_between_borders_each_share_is_within_one_sequence(plan) -> None:
     """Catches shares that are not renormalised, and a stage that makes up for the one before."""
     stages, caps = plan
-    turns, sources = Turns(stages), len(stages[0].weights)
+    turns, sources = SourceSchedule(stages), len(stages[0].weights)
     begun, counts, before = -1, np.zeros(sources), None
     for place, source in enumerate(steps(turns, caps, 300)):
-        stage = stage_at(stages, place)
+        stage = phase_at(stages, place)
         ended = [end is not None and end <= place for end in turns.ended]
         if (stage, ended) != before:
             begun, counts, before = place, np.zeros(sources), (stage, ended)
@@ -107,7 +107,7 @@ def test_any_window_of_100000_sequences_has_the_declared_shares(weights: list[fl
     """Catches a realised mixture that is off by more than 0.1% anywhere within a stage."""
     half = 150_000
     first = [1.0] * len(weights)
-    turns = Turns(stages_of(first, [(half, weights)]))
+    turns = SourceSchedule(phases_of(first, [(half, weights)]))
     choices = np.array([turns.take() for _ in range(2 * half)])
     for part, declared in ((choices[:half], first), (choices[half:], weights)):
         error = largest_window_error(part, np.array(declared))
@@ -124,7 +124,7 @@ def test_the_check_of_windows_can_fail() -> None:
 
 def test_a_source_that_ends_leaves_its_share_to_the_others() -> None:
     """Catches an end that changes the proportions among those that are left."""
-    turns = Turns(stages_of([2.0, 1.0, 1.0]))
+    turns = SourceSchedule(phases_of([2.0, 1.0, 1.0]))
     list(steps(turns, {0: 10}, 20))
     assert turns.ended[0] is not None and turns.taken[0] == 10
     left = list(steps(turns, {}, 40))
@@ -133,7 +133,9 @@ def test_a_source_that_ends_leaves_its_share_to_the_others() -> None:
 
 def test_a_source_without_weight_in_a_stage_is_left_out_of_it() -> None:
     """Catches a division by a weight of 0, and a source that never comes back."""
-    turns = Turns(stages_of([1.0, 1.0], [(0, [1.0, 0.0]), (10, [0.0, 1.0]), (20, [1.0, 1.0])]))
+    turns = SourceSchedule(
+        phases_of([1.0, 1.0], [(0, [1.0, 0.0]), (10, [0.0, 1.0]), (20, [1.0, 1.0])])
+    )
     choices = [turns.take() for _ in range(40)]
     assert choices[:10] == [0] * 10 and choices[10:20] == [1] * 10
     assert choices[20:].count(0) == 10
@@ -141,11 +143,11 @@ def test_a_source_without_weight_in_a_stage_is_left_out_of_it() -> None:
 
 def test_the_end_of_all_sources_is_one_line() -> None:
     """Catches a hang, or an assertion, where there is nothing left to give."""
-    turns = Turns(stages_of([1.0, 1.0]))
+    turns = SourceSchedule(phases_of([1.0, 1.0]))
     list(steps(turns, {0: 3, 1: 5}, 100))
     with pytest.raises(DataError, match=r"the data ends at sequence 8: .*epochs.* lower steps"):
         turns.take()
-    turns = Turns(stages_of([1.0, 1.0], [(4, [1.0, 0.0])]))
+    turns = SourceSchedule(phases_of([1.0, 1.0], [(4, [1.0, 0.0])]))
     list(steps(turns, {0: 3}, 100))
     with pytest.raises(DataError, match=r"since the stage at sequence 4 .*some weight"):
         turns.peek()
@@ -164,37 +166,37 @@ def test_the_end_of_all_sources_is_one_line() -> None:
 def test_stages_that_make_no_sense_are_refused(curriculum, message: str) -> None:
     """Catches a bad stage that shows only when training has come to it."""
     with pytest.raises(RecipeError, match=message):
-        stages_of([1.0, 1.0], curriculum)
+        phases_of([1.0, 1.0], curriculum)
 
 
 @pytest.mark.parametrize(
     "counts",
     [
-        Counts(0, [4, 4], [4, 3], [None, None]),
-        Counts(3, [4, 4], [4, 4], [None, None]),
-        Counts(-1, [4, 4], [4, 5], [None, None]),
-        Counts(0, [4, 4], [9, -1], [None, None]),
+        MixtureState(0, [4, 4], [4, 3], [None, None]),
+        MixtureState(3, [4, 4], [4, 4], [None, None]),
+        MixtureState(-1, [4, 4], [4, 5], [None, None]),
+        MixtureState(0, [4, 4], [9, -1], [None, None]),
     ],
 )
-def test_counts_that_do_not_add_up_are_refused(counts: Counts) -> None:
+def test_counts_that_do_not_add_up_are_refused(counts: MixtureState) -> None:
     """Catches a damaged state that would shift the shares silently."""
     with pytest.raises(DataError, match="add up"):
-        Turns(stages_of([1.0, 1.0])).load(counts)
+        SourceSchedule(phases_of([1.0, 1.0])).load(counts)
 
 
 def test_other_weights_count_from_where_they_begin() -> None:
     """Catches a source that, given more weight on resume, first makes up for all of the past."""
-    turns = Turns(stages_of([9.0, 1.0]))
+    turns = SourceSchedule(phases_of([9.0, 1.0]))
     list(steps(turns, {}, 1000))
     saved = turns.counts()
-    changed = Turns(stages_of([1.0, 1.0]))
+    changed = SourceSchedule(phases_of([1.0, 1.0]))
     changed.load(saved)
     choices = list(steps(changed, {}, 10))
     assert choices.count(0) == 5
     assert changed.counts().border == 1000
 
 
-def state_of(turns: Turns) -> dict:
+def state_of(turns: SourceSchedule) -> dict:
     ends = zip(turns.taken, turns.ended, strict=True)
     return {
         "sequences": turns.sequences,
@@ -204,8 +206,8 @@ def state_of(turns: Turns) -> dict:
 
 def test_ends_and_stages_are_told_once_with_the_new_shares() -> None:
     """Catches an event told at every step, twice after a resume, or with the old shares."""
-    names, stages = ["a", "b", "c"], stages_of([2.0, 1.0, 1.0], [(30, [1.0, 1.0, 3.0])])
-    turns, before, told = Turns(stages), None, {}
+    names, stages = ["a", "b", "c"], phases_of([2.0, 1.0, 1.0], [(30, [1.0, 1.0, 3.0])])
+    turns, before, told = SourceSchedule(stages), None, {}
     for step in range(1, 12):
         list(steps(turns, {0: 10}, 4))
         after = state_of(turns)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from tests.work import lines_run
 from trainer.data.packing import (
+    PackingPlan,
     PackingSummary,
-    Plan,
     best_fit_decreasing,
     packing_summary,
     plan_block,
@@ -21,7 +21,7 @@ from trainer.recipe.data import DataSection
 LENGTHS = st.lists(st.lists(st.integers(2, 70), max_size=30), min_size=1, max_size=4)
 
 
-def plan(lengths: list[list[int]], sequence_length: int, packing: str = "best_fit") -> Plan:
+def plan(lengths: list[list[int]], sequence_length: int, packing: str = "best_fit") -> PackingPlan:
     arrays = [np.array(part, dtype=np.int64) for part in lengths]
     return plan_block(arrays, sequence_length, packing, seed=5, place=(0, 0, 0))
 

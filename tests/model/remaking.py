@@ -11,7 +11,7 @@ from tests.parity.training import Curve, train_steps
 from trainer.bench.memory import measured_peak
 from trainer.data.batch import Batch
 from trainer.model.micro_batches import MicroBatchCutter
-from trainer.model.recompute import InPlace
+from trainer.model.recompute import SavedInPlace
 from trainer.model.transformer import build_model
 from trainer.parallel.join import create_layout, leave
 from trainer.plan.activations import Device, layer_kept
@@ -119,7 +119,7 @@ class _Counted:
 
     def __enter__(self) -> None:
         # A linear whose input is made again hands what it keeps to this.
-        InPlace.keep = lambda _, tensor: self.keep(tensor)  # type: ignore[method-assign]
+        SavedInPlace.keep = lambda _, tensor: self.keep(tensor)  # type: ignore[method-assign]
         self._hooks = torch.autograd.graph.saved_tensors_hooks(self.keep, lambda kept: kept)
         self._hooks.__enter__()
 

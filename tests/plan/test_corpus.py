@@ -12,7 +12,7 @@ import webdataset
 from trainer.cli import main
 from trainer.corpus.build import plan
 from trainer.corpus.build.duplicates import MATCHES, PAIR, decide, match_range
-from trainer.corpus.build.record import Record
+from trainer.corpus.build.record import TaskRecord
 from trainer.corpus.build.sketches import PERMUTATIONS, Sketches, array_path, band_count
 from trainer.corpus.build.staged import save_array
 from trainer.corpus.rules.rule import Finding
@@ -258,7 +258,7 @@ def test_the_deciding_task_takes_what_is_computed(tmp_path: Path) -> None:
 
 def test_the_audit_takes_what_is_computed(tmp_path: Path) -> None:
     """Would catch a column added to every row, or compression lost."""
-    record = Record(str(tmp_path), "read")
+    record = TaskRecord(str(tmp_path), "read")
     dice = np.random.default_rng(0)
     reasons = ["stop words", "email", "language"]
     words = [f"{word:x}" for word in dice.integers(0, 2**24, 3000).tolist()]

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.data.manifest import Split
-from trainer.data.mixture import Turns, stages_of
+from trainer.data.mixture import SourceSchedule, phases_of
 from trainer.errors import DataError
 from trainer.plan.mixture import epoch_sequences, forecast
 
@@ -19,8 +19,8 @@ from trainer.plan.mixture import epoch_sequences, forecast
 @settings(max_examples=100, deadline=None)
 def test_a_forecast_is_what_comes(weights, other, first: int, caps) -> None:
     """Catches ends foretold at the wrong place, through stages and other ends."""
-    stages = stages_of(weights, [(first, other)])
-    turns, over = Turns(stages), None
+    stages = phases_of(weights, [(first, other)])
+    turns, over = SourceSchedule(stages), None
     for _ in range(600):
         try:
             source = turns.take()
@@ -41,11 +41,11 @@ def test_a_forecast_is_what_comes(weights, other, first: int, caps) -> None:
 
 def test_an_end_within_a_stage_is_exact() -> None:
     """Catches shares that are not renormalised at an end."""
-    found = forecast(stages_of([1.0, 1.0, 2.0]), [10, None, 30], 1000)
+    found = forecast(phases_of([1.0, 1.0, 2.0]), [10, None, 30], 1000)
     # 10 at a quarter of the stream: 40; by then the third gave 20, and gives 2 of 3 from there.
     assert found.ends == [40, None, 55]
     assert found.taken == [10, 960, 30] and found.over is None
-    assert forecast(stages_of([1.0]), [10], 1000).over == 10
+    assert forecast(phases_of([1.0]), [10], 1000).over == 10
 
 
 @pytest.mark.parametrize(("packing", "sequences"), [("best_fit", 19), ("none", 50)])

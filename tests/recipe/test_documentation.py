@@ -11,7 +11,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from trainer.cli import main
 from trainer.errors import RecipeError
 from trainer.recipe import Recipe
-from trainer.recipe.documentation import Key, all_keys, find_keys
+from trainer.recipe.documentation import RecipeKey, all_keys, find_keys
 from trainer.recipe.section import Section
 
 KEYS = {key.name.replace("[]", ""): key for key in all_keys()}
@@ -100,7 +100,7 @@ def test_every_form_of_type_is_said_in_words(name: str, words: str, default: str
     assert (KEYS[name].kind.words, KEYS[name].default_text) == (words, default)
 
 
-def names(keys: list[Key]) -> list[str]:
+def names(keys: list[RecipeKey]) -> list[str]:
     """The names of these keys."""
     return [key.name for key in keys]
 

@@ -12,7 +12,7 @@ from tests.training.runs import recipe_of, train_here
 from tests.training.sets import tuning_recipe, write_sets
 from trainer.observe import read_metrics
 from trainer.parallel import device, schedule
-from trainer.parallel.device import Moment, Readback
+from trainer.parallel.device import DeviceTime, Readback
 from trainer.recipe import Recipe
 
 CPU = torch.device("cpu")
@@ -128,7 +128,7 @@ def test_the_newest_step_is_left_alone() -> None:
 
 def test_a_step_takes_the_devices_time() -> None:
     """Catches times that count from another moment than the step's beginning."""
-    first, second, third = (Moment(CPU) for _ in range(3))
+    first, second, third = (DeviceTime(CPU) for _ in range(3))
     whole = third.seconds_since(first)
     assert 0 <= second.seconds_since(first) <= whole
     assert second.seconds_since(first) + third.seconds_since(second) == pytest.approx(whole)

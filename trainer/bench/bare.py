@@ -22,7 +22,7 @@ IGNORE = -100  # label of padding
 
 
 @dataclass(frozen=True)
-class RopeScaling:
+class BareRopeScaling:
     """Llama-3 scaling of the rotary frequencies (Grattafiori et al., arXiv:2407.21783)."""
 
     factor: float
@@ -46,7 +46,7 @@ class BareConfig:
     qk_norm: bool = False
     qkv_bias: bool = False
     rope_theta: float = 10000.0
-    rope_scaling: RopeScaling | None = None
+    rope_scaling: BareRopeScaling | None = None
     norm_eps: float = 1e-5
     init_std: float = 0.02
 
@@ -70,7 +70,7 @@ def rotate(x: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch.T
     return torch.cat((first * cosine - second * sine, second * cosine + first * sine), dim=-1)
 
 
-class Attention(nn.Module):
+class BareAttention(nn.Module):
     """Grouped-query attention with rotary positions; `mask` says who sees whom (none: causal)."""
 
     def __init__(self, config: BareConfig) -> None:
@@ -124,7 +124,7 @@ class Block(nn.Module):
     def __init__(self, config: BareConfig) -> None:
         super().__init__()
         self.input_layernorm = nn.RMSNorm(config.hidden, config.norm_eps)
-        self.self_attn = Attention(config)
+        self.self_attn = BareAttention(config)
         self.post_attention_layernorm = nn.RMSNorm(config.hidden, config.norm_eps)
         self.mlp = FeedForward(config)
 
@@ -233,11 +233,11 @@ def bare_optimizer(
     )
 
 
-Rows = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # tokens, labels, position_ids
+BareRows = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # tokens, labels, position_ids
 
 
 def bare_step(
-    model: BareModel, optimizer: torch.optim.AdamW, rows: Rows, training: BareTraining
+    model: BareModel, optimizer: torch.optim.AdamW, rows: BareRows, training: BareTraining
 ) -> torch.Tensor:
     """Takes one optimizer step on rows [global batch, sequence]; gives the loss, nats a token, [].
 
@@ -261,7 +261,7 @@ def bare_step(
     return total
 
 
-def micro_batches(rows: Rows, micro: int) -> Iterator[Rows]:
+def micro_batches(rows: BareRows, micro: int) -> Iterator[BareRows]:
     """Gives the rows `micro` at a time."""
     for start in range(0, len(rows[0]), micro):
         tokens, labels, position_ids = (part[start : start + micro] for part in rows)
@@ -297,7 +297,7 @@ def bare_config(recipe: Recipe, vocab: int) -> BareConfig:
         qk_norm=model.qk_norm,
         qkv_bias=model.qkv_bias,
         rope_theta=model.rope_theta,
-        rope_scaling=RopeScaling(**scaling.model_dump()) if scaling else None,
+        rope_scaling=BareRopeScaling(**scaling.model_dump()) if scaling else None,
         norm_eps=model.norm_eps,
         init_std=model.init_std,
     )

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import torch
 
-from trainer.parallel.device import Moment
+from trainer.parallel.device import DeviceTime
 from trainer.plan.devices import peak_flops
 from trainer.plan.size import flops_per_token
 from trainer.recipe import Recipe
@@ -22,11 +22,11 @@ class StepClock:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._marks: list[Moment] = []
+        self._marks: list[DeviceTime] = []
 
     def mark(self) -> None:
         """One more border."""
-        self._marks.append(Moment(self._device))
+        self._marks.append(DeviceTime(self._device))
 
     def seconds(self) -> list[float]:
         """The time between each two neighbouring marks; waits for the device, once."""

@@ -18,7 +18,7 @@ BARE = "bare"
 
 
 @dataclass(frozen=True)
-class Comparison:
+class LoopComparison:
     """Medians over the pairs. `ours` is the faster of the `variants`, called `variant`.
 
     `costs` is ours / bare - 1 of each pair, in time a step; empty where the bare loop did not run.
@@ -65,7 +65,7 @@ def compare(
     steps: int,
     device: torch.device,
     peer_seconds: float = SECONDS,
-) -> Iterator[Comparison]:
+) -> Iterator[LoopComparison]:
     """`pairs` rounds of ours and the bare loop, whose order changes each round, then the peers.
 
     Gives what is known after the rounds and after each peer, so that whoever is stopped has that.
@@ -86,7 +86,7 @@ def compare(
     if bare is not None:
         both = zip(timed[variant], bare.timings, strict=False)  # none of bare's out of memory
         costs = [one.step_seconds / other.step_seconds - 1 for one, other in both]
-    known = Comparison(
+    known = LoopComparison(
         variant=variant,
         variants=medians,
         bare=bare.result().timing if bare is not None else None,

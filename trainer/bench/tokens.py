@@ -9,7 +9,7 @@ import numpy as np
 import tokenizers
 import torch
 
-from trainer.bench.bare import IGNORE, Rows
+from trainer.bench.bare import IGNORE, BareRows
 from trainer.corpus.build.writer import Sample, ShardWriter
 from trainer.data.loader import Loader
 from trainer.data.manifest import Manifest, token_dtype_for, total_split, write_manifest
@@ -110,7 +110,7 @@ def vocabulary(recipe: Recipe, sources: Sources) -> int:
 
 def batches(
     recipe: Recipe, sources: Sources, workers: int | None = None
-) -> Generator[Rows, None, None]:
+) -> Generator[BareRows, None, None]:
     """Global batches on the host, each (tokens, labels, position_ids) [sequences, length]."""
     loader = Loader(
         sources.stream_arguments(recipe),
@@ -126,7 +126,7 @@ def batches(
         loader.close()
 
 
-def first_batches(recipe: Recipe, sources: Sources, count: int) -> list[Rows]:
+def first_batches(recipe: Recipe, sources: Sources, count: int) -> list[BareRows]:
     """The first `count` global batches, read in this process."""
     stream = batches(recipe, sources, workers=0)
     try:
@@ -135,7 +135,7 @@ def first_batches(recipe: Recipe, sources: Sources, count: int) -> list[Rows]:
         stream.close()
 
 
-def on_device(rows: Rows, device: torch.device) -> Rows:
+def on_device(rows: BareRows, device: torch.device) -> BareRows:
     """The rows on the device, through pinned memory where there is such."""
     if device.type == "cuda":
         rows = tuple(part.pin_memory() for part in rows)  # type: ignore[assignment]
@@ -143,6 +143,6 @@ def on_device(rows: Rows, device: torch.device) -> Rows:
     return tokens, labels, position_ids
 
 
-def supervised(rows: Rows) -> int:
+def supervised(rows: BareRows) -> int:
     """Positions with a label; the rows are on the host."""
     return int((rows[1] != IGNORE).sum())

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from trainer.bench.clock import TIMED_STEPS, WARMUP_STEPS
-from trainer.bench.comparison import BARE, Comparison, compare
+from trainer.bench.comparison import BARE, LoopComparison, compare
 from trainer.bench.peers import MODULES
 from trainer.bench.peers.process import SECONDS
 from trainer.bench.tokens import made_recipe, vocabulary
@@ -118,7 +118,7 @@ def _with_compile(recipe: Recipe, value: str | None) -> Recipe:
     return Recipe.from_keys(keys)
 
 
-def _figures(recipe: Recipe, comparison: Comparison, made: bool, steps: int) -> dict[str, Any]:
+def _figures(recipe: Recipe, comparison: LoopComparison, made: bool, steps: int) -> dict[str, Any]:
     vocab, best = recipe.model.vocab, comparison.best_peer
     assert vocab is not None
     peers = [

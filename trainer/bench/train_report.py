@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from trainer.bench.clock import Timing
-from trainer.bench.comparison import BARE, Comparison
+from trainer.bench.comparison import BARE, LoopComparison
 from trainer.bench.peers.process import PeerResult
 from trainer.bench.plots import can_draw, draw_bars, figure_of, save
 from trainer.plan.size import parameter_count
@@ -15,7 +15,7 @@ from trainer.recipe import Recipe
 _HEADS = ("tokens/s", "step s", "MFU", "of a matmul", "GiB", "1st step", "ours/it")
 
 
-def print_report(recipe: Recipe, comparison: Comparison, made: bool) -> None:
+def print_report(recipe: Recipe, comparison: LoopComparison, made: bool) -> None:
     """The table, what each peer was given, and the two figures that count."""
     table = Table(title=_title(recipe), title_justify="left")
     table.add_column("", no_wrap=True)
@@ -58,7 +58,7 @@ def _title(recipe: Recipe) -> str:
     )
 
 
-def _cells(comparison: Comparison, timing: Timing) -> list[str]:
+def _cells(comparison: LoopComparison, timing: Timing) -> list[str]:
     return [
         f"{timing.tokens_per_second:,.0f}",
         f"{timing.step_seconds:.4f}",
@@ -79,7 +79,7 @@ def _account(peer: PeerResult) -> str:
     return "; ".join([*tried, f"micro {peer.micro}", *told])
 
 
-def plot(recipe: Recipe, comparison: Comparison, file: Path) -> None:
+def plot(recipe: Recipe, comparison: LoopComparison, file: Path) -> None:
     """Draw tokens a second of everyone; without matplotlib only say so.
 
     Raises RecipeError where the file cannot be written.

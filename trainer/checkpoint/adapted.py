@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from trainer.checkpoint.lora_base import Base, find_base, holds_adapters
+from trainer.checkpoint.lora_base import LoraBase, find_base, holds_adapters
 from trainer.checkpoint.read import CheckpointReader, open_checkpoint
 from trainer.errors import CheckpointError
 from trainer.model.lora.targets import Merge, merges
@@ -26,7 +26,7 @@ class AdaptedReader:
     Of the base's tensors, the weights and their fp32 masters.
     """
 
-    def __init__(self, adapters: CheckpointReader, base: CheckpointReader, named: Base) -> None:
+    def __init__(self, adapters: CheckpointReader, base: CheckpointReader, named: LoraBase) -> None:
         self.adapters = adapters
         self.base = base
         self.named = named
@@ -97,7 +97,7 @@ class AdaptedReader:
 class MergedReader(AdaptedReader):
     """The base's weights with the adapters merged into them: a whole model without adapters."""
 
-    def __init__(self, adapters: CheckpointReader, base: CheckpointReader, named: Base) -> None:
+    def __init__(self, adapters: CheckpointReader, base: CheckpointReader, named: LoraBase) -> None:
         super().__init__(adapters, base, named)
         self._merges = merges(self.lora(), ModelSection(**self.model))
 
@@ -188,7 +188,7 @@ def saved_recipe(reader: Reader) -> Recipe:
 
 def _open_base(
     adapters: CheckpointReader, group: dist.ProcessGroup | None, also: Path | None
-) -> tuple[Base, CheckpointReader]:
+) -> tuple[LoraBase, CheckpointReader]:
     found, reason = None, None
     try:
         found = find_base(adapters, also)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from trainer.checkpoint.format import MANIFEST, Manifest, StoredFile, read_manifest
+from trainer.checkpoint.format import MANIFEST, CheckpointManifest, StoredFile, read_manifest
 from trainer.errors import CheckpointError
 
 _NAMES = {
@@ -144,7 +144,7 @@ def hash_fault(folder: Path, name: str, stored: StoredFile) -> str | None:
     return None if digest == stored.sha256 else f"{folder / name} was altered (its sha256 differs)"
 
 
-def complete_manifest(folder: Path) -> Manifest:
+def complete_manifest(folder: Path) -> CheckpointManifest:
     """The manifest of a checkpoint whose files are all there with the right sizes.
 
     Raises CheckpointError naming the first file that is missing or of another size.

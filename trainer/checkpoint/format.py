@@ -29,7 +29,7 @@ import torch
 
 from trainer.errors import CheckpointError
 
-Box = tuple[tuple[int, ...], tuple[int, ...]]
+Bounds = tuple[tuple[int, ...], tuple[int, ...]]
 """(offset, shape), in elements of the global tensor; ((), ()) for a zero-dimensional tensor."""
 
 
@@ -41,7 +41,7 @@ def inside(offset: Sequence[int], shape: Sequence[int], outer: Sequence[int]) ->
     )
 
 
-def intersect(first: Box, second: Box) -> Box | None:
+def intersect(first: Bounds, second: Bounds) -> Bounds | None:
     """The box that both cover, None where they have no element in common."""
     offset = tuple(map(max, first[0], second[0]))
     ends = (
@@ -52,7 +52,7 @@ def intersect(first: Box, second: Box) -> Box | None:
     return None if any(size <= 0 for size in shape) else (offset, shape)
 
 
-def slices(box: Box, origin: Sequence[int]) -> tuple[slice, ...]:
+def slices(box: Bounds, origin: Sequence[int]) -> tuple[slice, ...]:
     """The index of `box` in a tensor whose first element stands at `origin`."""
     return tuple(
         slice(start - zero, start - zero + size)
@@ -60,7 +60,7 @@ def slices(box: Box, origin: Sequence[int]) -> tuple[slice, ...]:
     )
 
 
-def tiling_fault(boxes: Sequence[Box], shape: Sequence[int]) -> str | None:
+def tiling_fault(boxes: Sequence[Bounds], shape: Sequence[int]) -> str | None:
     """Why the boxes do not cover a tensor of `shape` exactly once; None where they do.
 
     Boxes inside the tensor that do not overlap and whose volumes add up to the tensor's cover it.
@@ -79,7 +79,7 @@ def tiling_fault(boxes: Sequence[Box], shape: Sequence[int]) -> str | None:
     return None
 
 
-def _overlap(boxes: Sequence[Box]) -> bool:
+def _overlap(boxes: Sequence[Bounds]) -> bool:
     starts = np.array([offset for offset, _ in boxes], dtype=np.int64)  # [boxes, dimensions]
     ends = starts + np.array([size for _, size in boxes], dtype=np.int64)
     order = np.argsort(starts[:, 0], kind="stable")
@@ -160,7 +160,7 @@ class StoredFile:
 
 
 @dataclass(frozen=True)
-class Manifest:
+class CheckpointManifest:
     """What checkpoint.json says. `recipe`: the name of the recipe's file, None without one."""
 
     step: int
@@ -184,7 +184,7 @@ def check_tensors(tensors: Mapping[str, StoredTensor]) -> None:
             raise CheckpointError(f"tensor {key} of shape {list(tensor.shape)}: {fault}")
 
 
-def manifest_bytes(manifest: Manifest) -> bytes:
+def manifest_bytes(manifest: CheckpointManifest) -> bytes:
     """The manifest as the content of checkpoint.json, sealed with its own sha256."""
     body = {
         "format": FORMAT,
@@ -206,7 +206,7 @@ def manifest_bytes(manifest: Manifest) -> bytes:
     return json.dumps({**body, "sha256": _seal(body)}).encode()
 
 
-def read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path) -> CheckpointManifest:
     """The manifest of a checkpoint folder, checked against its own sha256.
 
     Raises CheckpointError: no such folder, interrupted save, not JSON, unknown format, altered.
@@ -248,7 +248,7 @@ def _seal(body: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
-def _parse(body: dict[str, Any]) -> Manifest:
+def _parse(body: dict[str, Any]) -> CheckpointManifest:
     files = {
         safe_name(name): StoredFile(int(file["bytes"]), str(file["sha256"]))
         for name, file in body["files"].items()
@@ -258,7 +258,7 @@ def _parse(body: dict[str, Any]) -> Manifest:
     recipe = body["recipe"]
     if recipe is not None and recipe not in files:
         raise CheckpointError(f"the recipe's file {recipe!r} is not in its list of files")
-    return Manifest(int(body["step"]), tensors, files, model, counters, recipe)
+    return CheckpointManifest(int(body["step"]), tensors, files, model, counters, recipe)
 
 
 def _parse_tensor(tensor: dict[str, Any], files: Mapping[str, StoredFile]) -> StoredTensor:

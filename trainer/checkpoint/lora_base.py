@@ -16,7 +16,7 @@ ATTACHMENT = "base.json"
 
 
 @dataclass(frozen=True)
-class Base:
+class LoraBase:
     """A checkpoint of whole weights that adapters were made for.
 
     `seal`: the sha256 of its manifest, which holds the sha256 of all else: equal for copies.
@@ -26,7 +26,7 @@ class Base:
     seal: str
 
     @classmethod
-    def of(cls, folder: Path) -> "Base":
+    def of(cls, folder: Path) -> "LoraBase":
         """Of a checkpoint folder; CheckpointError where it is not complete."""
         complete_manifest(folder)
         return cls(Path(folder), str(json.loads((folder / MANIFEST).read_bytes())["sha256"]))
@@ -61,7 +61,7 @@ def named_place(reader: CheckpointReader) -> Path:
     return _told(reader)[0][0]
 
 
-def find_base(reader: CheckpointReader, also: Path | None = None) -> Base:
+def find_base(reader: CheckpointReader, also: Path | None = None) -> LoraBase:
     """The base that a checkpoint of adapters names; `also`: one more place to look for it.
 
     Raises CheckpointError where it is gone, or other weights stand in its place.
@@ -70,7 +70,7 @@ def find_base(reader: CheckpointReader, also: Path | None = None) -> Base:
     others = []
     for place in (*told, *([also] if also is not None else [])):
         try:
-            base = Base.of(place)
+            base = LoraBase.of(place)
         except CheckpointError:
             continue
         if base.seal == seal:

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from safetensors import SafetensorError, safe_open
 
 from trainer.checkpoint.files import complete_manifest, hash_fault
-from trainer.checkpoint.format import DTYPES, Box, StoredPiece, inside, intersect, slices
+from trainer.checkpoint.format import DTYPES, Bounds, StoredPiece, inside, intersect, slices
 from trainer.errors import CheckpointError
 from trainer.parallel.agreement import Ranks
 
@@ -142,7 +142,7 @@ class CheckpointReader:
                 f"checkpoint {self.folder} holds no tensor {key}; is it of another model?"
             ) from None
 
-    def _read_part(self, piece: StoredPiece, part: Box, dtype: str) -> torch.Tensor:
+    def _read_part(self, piece: StoredPiece, part: Bounds, dtype: str) -> torch.Tensor:
         try:
             file = self._opened(piece.file)
             if piece.shape:

@@ -23,7 +23,7 @@ from trainer.checkpoint.folders import (
 from trainer.checkpoint.format import (
     DTYPES,
     MANIFEST,
-    Manifest,
+    CheckpointManifest,
     Piece,
     StoredFile,
     StoredPiece,
@@ -79,7 +79,7 @@ def save_checkpoint(
         files, tensors = _merge(parts)
         files |= _write_attachments(partial, attachments)
         recipe = "recipe.yaml" if "recipe.yaml" in attachments else None
-        manifest = Manifest(step, tensors, files, dict(model), dict(counters), recipe)
+        manifest = CheckpointManifest(step, tensors, files, dict(model), dict(counters), recipe)
         _publish(partial, final, manifest)
 
     with ExitStack() as held:
@@ -212,7 +212,7 @@ def _write_attachments(partial: Path, attachments: Mapping[str, bytes]) -> dict[
     return files
 
 
-def _publish(partial: Path, final: Path, manifest: Manifest) -> None:
+def _publish(partial: Path, final: Path, manifest: CheckpointManifest) -> None:
     """Check that every file is there as it was written, write the manifest, and rename."""
     for name, stored in manifest.files.items():
         fault = size_fault(partial, name, stored)

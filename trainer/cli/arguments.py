@@ -84,13 +84,13 @@ Checkpoint = Annotated[
     Path,
     typer.Argument(metavar="CHECKPOINT", parser=Path, help="Checkpoint folder, or run directory."),
 ]
-Run = Annotated[Path, typer.Argument(metavar="RUN", parser=Path, help="Run directory.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", parser=Path, help="RunFolder directory.")]
 Corpus = Annotated[Path, typer.Argument(metavar="DIR", parser=Path, help="Corpus folder.")]
 JsonFile = Annotated[
     Path | None,
     typer.Option("--json", metavar="FILE", parser=file, help="Write the figures here."),
 ]
-Ranks = Annotated[
+RankCount = Annotated[
     int | None,
     typer.Option("--nproc", metavar="N", parser=positive, help="Local ranks to start."),
 ]

@@ -9,7 +9,7 @@ from trainer.cli.arguments import (
     Corpus,
     Overrides,
     RecipeName,
-    Run,
+    RunFolder,
     byte_count,
     count,
     file,
@@ -128,7 +128,7 @@ def scale(
 
 @verbs.command(cls=Verb)
 def trace(
-    folder: Run,
+    folder: RunFolder,
     step: Annotated[int, typer.Argument(metavar="STEP", parser=positive, help="From 1.")],
     row: Annotated[
         int | None, typer.Argument(metavar="ROW", parser=count, help="From 0; none: all rows.")

@@ -9,8 +9,8 @@ import typer
 from trainer.cli.arguments import (
     Checkpoint,
     JsonFile,
-    Ranks,
-    Run,
+    RankCount,
+    RunFolder,
     count,
     file,
     number,
@@ -23,7 +23,7 @@ from trainer.errors import RecipeError
 
 verbs = typer.Typer(cls=Verbs)
 
-Tokens = Annotated[int, typer.Option(metavar="N", parser=positive, help="At most.")]
+TokenLimit = Annotated[int, typer.Option(metavar="N", parser=positive, help="At most.")]
 Temperature = Annotated[float, typer.Option(metavar="T", parser=number, help="0: greedy.")]
 TopK = Annotated[int, typer.Option(metavar="K", parser=count, help="0: all tokens.")]
 TopP = Annotated[float, typer.Option(metavar="P", parser=number, help="1: all tokens.")]
@@ -55,12 +55,12 @@ def generate(
     prompts: Annotated[
         Path | None, typer.Option(metavar="FILE", parser=file, help="One prompt a line.")
     ] = None,
-    tokens: Tokens = 128,
+    tokens: TokenLimit = 128,
     temperature: Temperature = 0.8,
     top_k: TopK = 0,
     top_p: TopP = 1.0,
     seed: Seed = 0,
-    nproc: Ranks = None,
+    nproc: RankCount = None,
 ) -> int:
     """Read what a checkpoint learned."""
     if (prompt is None) == (prompts is None):
@@ -90,7 +90,7 @@ def generate(
 def chat(
     checkpoint: Checkpoint,
     system: Annotated[str | None, typer.Option(metavar="TEXT", help="System prompt.")] = None,
-    tokens: Tokens = 512,
+    tokens: TokenLimit = 512,
     temperature: Temperature = 0.8,
     top_k: TopK = 0,
     top_p: TopP = 1.0,
@@ -114,7 +114,7 @@ def import_(
         ),
     ],
     checkpoint: Annotated[
-        Path, typer.Argument(metavar="CHECKPOINT", parser=Path, help="Run directory to make.")
+        Path, typer.Argument(metavar="CHECKPOINT", parser=Path, help="RunFolder directory to make.")
     ],
 ) -> None:
     """Make a checkpoint of a Hugging Face model folder."""
@@ -163,7 +163,7 @@ checkpoint = typer.Typer(name="checkpoint", cls=Verbs, help="Look after checkpoi
 
 
 @checkpoint.command("ls", cls=Verb)
-def list_(folder: Run) -> None:
+def list_(folder: RunFolder) -> None:
     """The checkpoints of a run."""
     with importing():
         from trainer.checkpoint.report import list_command
@@ -182,7 +182,7 @@ def verify(checkpoint: Checkpoint) -> None:
 
 @checkpoint.command(cls=Verb)
 def prune(
-    folder: Run,
+    folder: RunFolder,
     keep: Annotated[int, typer.Option(metavar="N", parser=positive, help="How many stay.")] = 1,
 ) -> None:
     """Remove all but the newest checkpoints of a run."""

@@ -9,7 +9,7 @@ import typer
 from trainer.cli.arguments import (
     JsonFile,
     Overrides,
-    Ranks,
+    RankCount,
     RecipeName,
     file,
     give_json,
@@ -37,7 +37,7 @@ def demo(
 def train(
     recipe: RecipeName,
     overrides: Overrides = None,
-    nproc: Ranks = None,
+    nproc: RankCount = None,
     show: Annotated[
         bool, typer.Option("--show", help="Print recipe and layout; train nothing.")
     ] = False,

@@ -6,9 +6,9 @@ from typing import Literal, ParamSpec, TypeVar
 
 from trainer.conversations.forms import conversation_of
 from trainer.conversations.marking import (
-    Counts,
+    ExampleCounts,
+    FlaggedTokens,
     Marked,
-    Tokens,
     count_targets,
     fits,
     mark,
@@ -18,12 +18,12 @@ from trainer.conversations.preferences import Judged, judged_of, mark_judged, ma
 from trainer.conversations.records import Example, read_examples
 from trainer.conversations.template import ChatTemplate
 from trainer.conversations.turns import Conversation, Message
-from trainer.corpus.reading.quarantine import Place
+from trainer.corpus.reading.quarantine import RecordLocation
 from trainer.errors import DataError
 from trainer.recipe.fine_tuning import ConversationsSection
 
 Arguments = ParamSpec("Arguments")
-Result = TypeVar("Result")
+_Tokens = TypeVar("_Tokens")
 
 
 def marked_examples(
@@ -32,7 +32,7 @@ def marked_examples(
     template: ChatTemplate,
     section: ConversationsSection,
     sequence_length: int,
-    counts: Counts,
+    counts: ExampleCounts,
     anonymous: bool = False,
 ) -> Iterator[Marked]:
     """The examples of the files, in their order; `counts` is kept up as they come.
@@ -61,13 +61,13 @@ def marked_examples(
 
 
 def with_others(
-    judged: Iterable[tuple[Judged, Tokens]],
-) -> Iterator[tuple[Judged, Tokens, tuple[Message, ...]]]:
+    judged: Iterable[tuple[Judged, FlaggedTokens]],
+) -> Iterator[tuple[Judged, FlaggedTokens, tuple[Message, ...]]]:
     """Each with the last answer before it to another prompt; those that have none come last.
 
     Raises DataError where all have one prompt.
     """
-    waiting: list[tuple[Judged, Tokens]] = []
+    waiting: list[tuple[Judged, FlaggedTokens]] = []
     last: Judged | None = None
     other: Judged | None = None
     for one, own in judged:
@@ -98,7 +98,7 @@ class _Reading:
     template: ChatTemplate
     section: ConversationsSection
     sequence_length: int
-    counts: Counts
+    counts: ExampleCounts
 
     def examples(self, patterns: Sequence[str], anonymous: bool) -> Iterator[Example]:
         """The objects of the files, counted."""
@@ -145,7 +145,7 @@ class _Reading:
                 targets, characters = count_targets(tokens), conversation.characters
                 yield Marked(tokens, conversation.place, one.identity, targets, characters)
 
-    def _judged_alone(self, examples: Iterable[Example]) -> Iterator[tuple[Judged, Tokens]]:
+    def _judged_alone(self, examples: Iterable[Example]) -> Iterator[tuple[Judged, FlaggedTokens]]:
         for example in examples:
             found = self._attempt(judged_of, example) or []
             # A pair is two judged answers.
@@ -155,15 +155,15 @@ class _Reading:
                 if own is not None:
                     yield judged, own
 
-    def _mark(self, conversation: Conversation) -> Tokens | None:
+    def _mark(self, conversation: Conversation) -> FlaggedTokens | None:
         return self._attempt(mark, conversation, self.template)
 
     def _attempt(
         self,
-        function: Callable[Arguments, Result],
+        function: Callable[Arguments, _Tokens],
         *args: Arguments.args,
         **kwargs: Arguments.kwargs,
-    ) -> Result | None:
+    ) -> _Tokens | None:
         """What the function gives; None where the example at hand is set aside."""
         try:
             return function(*args, **kwargs)
@@ -177,13 +177,13 @@ class _Reading:
         self.counts.malformed += 1
         self.counts.first_malformed = self.counts.first_malformed or str(fault)
 
-    def _fits(self, tokens: Tokens, place: Place) -> bool:
+    def _fits(self, tokens: FlaggedTokens, place: RecordLocation) -> bool:
         fit = fits(tokens, self.sequence_length, self.section.too_long, place)
         self.counts.dropped_long += not fit
         return fit
 
 
-def _nothing_left(patterns: str, counts: Counts) -> DataError:
+def _nothing_left(patterns: str, counts: ExampleCounts) -> DataError:
     if not counts.read:
         return DataError(f"{patterns}: holds no example: give a file that does")
     first = f"; the first malformed: {counts.first_malformed}" if counts.malformed else ""

@@ -19,7 +19,7 @@ from typing import Any
 
 from trainer.conversations.records import Example
 from trainer.conversations.turns import Conversation, Message, check_turns
-from trainer.corpus.reading.quarantine import Place
+from trainer.corpus.reading.quarantine import RecordLocation
 from trainer.errors import DataError
 
 ROLES = {
@@ -60,7 +60,7 @@ def fields_of(record: Mapping[str, Any]) -> str:
     return f"the fields {', '.join(list(record)[:12])}" if record else "no fields"
 
 
-def messages_of(value: Any, field: str, place: Place) -> list[Message]:
+def messages_of(value: Any, field: str, place: RecordLocation) -> list[Message]:
     """The messages of a list of turns, their order unchecked. Raises DataError naming the turn."""
     if not isinstance(value, list):
         raise DataError(f'{place}: "{field}" is no list of turns')
@@ -69,21 +69,23 @@ def messages_of(value: Any, field: str, place: Place) -> list[Message]:
     return [_message(turn, number, place) for number, turn in enumerate(value, start=1)]
 
 
-def text_of(record: Mapping[str, Any], field: str, place: Place) -> str:
+def text_of(record: Mapping[str, Any], field: str, place: RecordLocation) -> str:
     """A field that must be a string."""
     if not isinstance(record[field], str):
         raise DataError(f'{place}: "{field}" is no string')
     return str(record[field])
 
 
-def with_system(record: Mapping[str, Any], messages: list[Message], place: Place) -> list[Message]:
+def with_system(
+    record: Mapping[str, Any], messages: list[Message], place: RecordLocation
+) -> list[Message]:
     """The messages behind the record's own `system`, if it has one and they have none."""
     if "system" not in record or messages[0].role == "system":
         return messages
     return [Message("system", text_of(record, "system", place)), *messages]
 
 
-def tools_of(record: Mapping[str, Any], place: Place) -> tuple[Mapping[str, Any], ...]:
+def tools_of(record: Mapping[str, Any], place: RecordLocation) -> tuple[Mapping[str, Any], ...]:
     """The schemas of a record's `tools`."""
     tools = record.get("tools") or []
     if isinstance(tools, str):
@@ -97,7 +99,7 @@ def tools_of(record: Mapping[str, Any], place: Place) -> tuple[Mapping[str, Any]
 
 
 def prompt_and_answer(
-    prompt: Any, answer: Any, names: tuple[str, str], place: Place
+    prompt: Any, answer: Any, names: tuple[str, str], place: RecordLocation
 ) -> tuple[list[Message], list[Message]]:
     """Both as messages, of which only the answer's are supervised; a string is one message."""
     if isinstance(prompt, str):
@@ -111,7 +113,7 @@ def prompt_and_answer(
     return before, after
 
 
-def _message(turn: Any, number: int, place: Place) -> Message:
+def _message(turn: Any, number: int, place: RecordLocation) -> Message:
     if not isinstance(turn, dict):
         raise DataError(f"{place}: turn {number} is no object")
     turn = present(turn)
@@ -135,7 +137,9 @@ def _message(turn: Any, number: int, place: Place) -> Message:
     return Message(role, content, name if isinstance(name, str) else None, bool(weight))
 
 
-def _content(content: Any, field: str, number: int, place: Place, may_be_absent: bool) -> str:
+def _content(
+    content: Any, field: str, number: int, place: RecordLocation, may_be_absent: bool
+) -> str:
     if content is None and may_be_absent:
         return ""
     if isinstance(content, str):
@@ -157,7 +161,7 @@ def _calls(turn: Mapping[str, Any]) -> list[Any]:
     return calls if isinstance(calls, list) else [calls]
 
 
-def _call_text(call: Any, number: int, place: Place) -> str:
+def _call_text(call: Any, number: int, place: RecordLocation) -> str:
     """A call as a line of JSON, {"name": ..., "arguments": ...}: calls stand behind the content,
     a line each.
     """
@@ -174,13 +178,13 @@ def _call_text(call: Any, number: int, place: Place) -> str:
     return json.dumps({"name": call["name"], "arguments": arguments}, ensure_ascii=False)
 
 
-def _turns(record: Mapping[str, Any], place: Place) -> Conversation:
+def _turns(record: Mapping[str, Any], place: RecordLocation) -> Conversation:
     field = "messages" if "messages" in record else "conversations"
     messages = with_system(record, messages_of(record[field], field, place), place)
     return Conversation(check_turns(messages, place), place, tools_of(record, place))
 
 
-def _alpaca(record: Mapping[str, Any], place: Place) -> Conversation:
+def _alpaca(record: Mapping[str, Any], place: RecordLocation) -> Conversation:
     question = text_of(record, "instruction", place)
     if "input" in record and text_of(record, "input", place).strip():
         question += "\n\n" + record["input"]
@@ -188,7 +192,7 @@ def _alpaca(record: Mapping[str, Any], place: Place) -> Conversation:
     return Conversation(check_turns(with_system(record, messages, place), place), place)
 
 
-def _completion(record: Mapping[str, Any], place: Place) -> Conversation:
+def _completion(record: Mapping[str, Any], place: RecordLocation) -> Conversation:
     prompt, answer = record["prompt"], record["completion"]
     plain = isinstance(prompt, str) and isinstance(answer, str)
     before, after = prompt_and_answer(prompt, answer, ("prompt", "completion"), place)
@@ -198,7 +202,7 @@ def _completion(record: Mapping[str, Any], place: Place) -> Conversation:
     return Conversation(messages, place, tools_of(record, place))
 
 
-def _question(record: Mapping[str, Any], place: Place) -> Conversation:
+def _question(record: Mapping[str, Any], place: RecordLocation) -> Conversation:
     messages = [
         Message("user", text_of(record, "question", place)),
         Message("assistant", text_of(record, "answer", place)),
@@ -206,7 +210,9 @@ def _question(record: Mapping[str, Any], place: Place) -> Conversation:
     return Conversation(check_turns(with_system(record, messages, place), place), place)
 
 
-FORMS: tuple[tuple[tuple[str, ...], Callable[[Mapping[str, Any], Place], Conversation]], ...] = (
+FORMS: tuple[
+    tuple[tuple[str, ...], Callable[[Mapping[str, Any], RecordLocation], Conversation]], ...
+] = (
     (("messages",), _turns),
     (("conversations",), _turns),
     (("instruction", "output"), _alpaca),

@@ -8,31 +8,31 @@ import numpy.typing as npt
 
 from trainer.conversations.template import ChatTemplate, continued
 from trainer.conversations.turns import Conversation, Message
-from trainer.corpus.reading.quarantine import Place
-from trainer.data.marks import ID_MASK, TARGET
+from trainer.corpus.reading.quarantine import RecordLocation
+from trainer.data.token_flags import ID_MASK, TARGET
 from trainer.data.tokenizer import Tokenizer
 from trainer.errors import DataError
 
-Tokens = npt.NDArray[np.uint32]
+FlaggedTokens = npt.NDArray[np.uint32]
 
 
 @dataclass(frozen=True, slots=True)
 class Marked:
     """An example as it is stored.
 
-    `tokens` are ids with the bits of trainer.data.marks; `identity` is the SHA-256 of its content
-    in hex; `targets` counts the tokens to predict, `characters` those of its messages.
+    `tokens` are ids with the bits of trainer.data.token_flags; `identity` is the SHA-256 of its
+    content in hex; `targets` counts the tokens to predict, `characters` those of its messages.
     """
 
-    tokens: Tokens
-    place: Place
+    tokens: FlaggedTokens
+    place: RecordLocation
     identity: str
     targets: int
     characters: int
 
 
 @dataclass
-class Counts:
+class ExampleCounts:
     """What became of a set's examples; `first_malformed` is the line that the first one gives."""
 
     read: int = 0
@@ -45,7 +45,7 @@ class Counts:
     targets: int = 0
 
 
-def mark(conversation: Conversation, template: ChatTemplate) -> Tokens:
+def mark(conversation: Conversation, template: ChatTemplate) -> FlaggedTokens:
     """The tokens of a conversation, uint32 [n], each one to predict with TARGET.
 
     Each stretch of text (up to an answer; the answer) is encoded by itself, as it is when the model
@@ -67,8 +67,11 @@ def mark(conversation: Conversation, template: ChatTemplate) -> Tokens:
 
 
 def shorten(
-    tokens: Tokens, sequence_length: int, too_long: Literal["drop", "cut", "stop"], place: Place
-) -> Tokens | None:
+    tokens: FlaggedTokens,
+    sequence_length: int,
+    too_long: Literal["drop", "cut", "stop"],
+    place: RecordLocation,
+) -> FlaggedTokens | None:
     """The tokens, cut where they take more positions than a sequence has; None: drop them.
 
     n tokens take n - 1 positions, since the last one is a label alone. What has no token to predict
@@ -84,7 +87,10 @@ def shorten(
 
 
 def fits(
-    tokens: Tokens, sequence_length: int, too_long: Literal["drop", "cut", "stop"], place: Place
+    tokens: FlaggedTokens,
+    sequence_length: int,
+    too_long: Literal["drop", "cut", "stop"],
+    place: RecordLocation,
 ) -> bool:
     """Whether two segments take no more positions than a sequence has, (a - 1) + (b - 1).
 
@@ -96,12 +102,12 @@ def fits(
     return positions <= sequence_length
 
 
-def count_targets(tokens: Tokens) -> int:
+def count_targets(tokens: FlaggedTokens) -> int:
     """How many of the tokens are to predict."""
     return int(np.count_nonzero(tokens & np.uint32(TARGET)))
 
 
-def _too_long(place: Place, positions: int, sequence_length: int) -> DataError:
+def _too_long(place: RecordLocation, positions: int, sequence_length: int) -> DataError:
     return DataError(
         f"{place}: takes {positions} positions, more than sequence_length {sequence_length}: raise"
         " it, or set conversations.too_long=drop"
@@ -150,7 +156,7 @@ def _stretch(
 
 
 def _check_kept(
-    messages: tuple[Message, ...], number: int, texts: tuple[str, str, str], place: Place
+    messages: tuple[Message, ...], number: int, texts: tuple[str, str, str], place: RecordLocation
 ) -> None:
     """Raise DataError unless each text goes on where the one before ended."""
     before, prompt, whole = texts

@@ -24,12 +24,12 @@ from trainer.conversations.forms import (
     tools_of,
     with_system,
 )
-from trainer.conversations.marking import Tokens, mark
+from trainer.conversations.marking import FlaggedTokens, mark
 from trainer.conversations.records import Example
 from trainer.conversations.template import ChatTemplate
 from trainer.conversations.turns import Conversation, Message, check_turns, content_hash
-from trainer.corpus.reading.quarantine import Place
-from trainer.data.marks import GOOD, SEGMENT
+from trainer.corpus.reading.quarantine import RecordLocation
+from trainer.data.token_flags import GOOD, SEGMENT
 from trainer.errors import DataError
 
 
@@ -124,7 +124,7 @@ def judged_of(example: Example) -> list[Judged]:
     return [Judged(side, bool(label), identity)]
 
 
-def mark_pair(pair: Pair, template: ChatTemplate) -> Tokens:
+def mark_pair(pair: Pair, template: ChatTemplate) -> FlaggedTokens:
     """The chosen segment, then the rejected one, whose first token has SEGMENT; uint32 [a + b].
 
     Each is the prompt and its answer, marked as `mark` does.
@@ -134,8 +134,8 @@ def mark_pair(pair: Pair, template: ChatTemplate) -> Tokens:
 
 
 def mark_judged(
-    judged: Judged, own: Tokens, other: tuple[Message, ...], template: ChatTemplate
-) -> Tokens:
+    judged: Judged, own: FlaggedTokens, other: tuple[Message, ...], template: ChatTemplate
+) -> FlaggedTokens:
     """The answer's segment, its first token with GOOD if it is good; then, with SEGMENT, the same
     prompt with `other`, an answer to another prompt; uint32 [a + b].
 
@@ -149,7 +149,7 @@ def mark_judged(
     return _joined(first, mark(strange, template))
 
 
-def _joined(first: Tokens, second: Tokens) -> Tokens:
+def _joined(first: FlaggedTokens, second: FlaggedTokens) -> FlaggedTokens:
     second[0] |= np.uint32(SEGMENT)
     return np.concatenate((first, second))
 
@@ -170,7 +170,7 @@ def _said(answer: list[Message]) -> list[tuple[str, str]]:
 
 
 def _parts(
-    record: Mapping[str, Any], place: Place
+    record: Mapping[str, Any], place: RecordLocation
 ) -> tuple[list[Message], list[Message], list[Message]]:
     """Prompt, chosen and rejected answer as messages."""
     prompt, chosen, rejected = (record.get(name) for name in ("prompt", "chosen", "rejected"))
@@ -190,7 +190,7 @@ def _parts(
 
 
 def _shared(
-    prompt: Any, sides: tuple[list[Message], list[Message]], place: Place
+    prompt: Any, sides: tuple[list[Message], list[Message]], place: RecordLocation
 ) -> tuple[list[Message], list[Message], list[Message]]:
     """The beginning that two conversations share, and what each goes on with."""
     if _said(sides[0]) == _said(sides[1]):

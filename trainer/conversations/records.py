@@ -10,7 +10,7 @@ from trainer.corpus.reading.files import InputFile, kind_of, list_files
 from trainer.corpus.reading.jsonl import raw_lines
 from trainer.corpus.reading.opening import check_expansion
 from trainer.corpus.reading.parquet import open_stored
-from trainer.corpus.reading.quarantine import Oversize, Place
+from trainer.corpus.reading.quarantine import Oversize, RecordLocation
 from trainer.corpus.reading.record import ReadOptions, quick_loads
 from trainer.corpus.reading.unicode import unicode_fault
 from trainer.errors import DataError
@@ -25,7 +25,7 @@ class Example:
     """One object as it was found, and where."""
 
     record: dict[str, Any]
-    place: Place
+    place: RecordLocation
 
 
 def raise_fault(fault: DataError) -> None:
@@ -74,7 +74,7 @@ def _files(patterns: Sequence[str], anonymous: bool) -> list[InputFile]:
 
 
 def _parse(
-    raw: bytes | Oversize, place: Place, offset: int, options: ReadOptions
+    raw: bytes | Oversize, place: RecordLocation, offset: int, options: ReadOptions
 ) -> dict[str, Any] | DataError:
     """The object that the bytes hold, or what is wrong with them."""
     if isinstance(raw, Oversize):
@@ -129,7 +129,7 @@ def _rows(
                 check_expansion(file, file.bytes, unpacked, options.limits)
                 for record in _records(batch):
                     number += 1
-                    place = Place(file.path, "row", number)
+                    place = RecordLocation(file.path, "row", number)
                     if record is None:
                         refuse(DataError(f"{place}: holds a string that is not UTF-8: convert it"))
                     else:

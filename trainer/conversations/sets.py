@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import trainer
 from trainer.conversations.examples import marked_examples
-from trainer.conversations.marking import Counts, Marked
+from trainer.conversations.marking import ExampleCounts, Marked
 from trainer.conversations.template import ChatTemplate
 from trainer.corpus.build.writer import Sample, ShardWriter
 from trainer.corpus.reading.files import InputFile, list_files
@@ -96,7 +96,7 @@ def _build(
         shutil.rmtree(partial)
     partial.mkdir(parents=True)
     log.info("reading the set %s", source)
-    section, counts = recipe.conversations, Counts()
+    section, counts = recipe.conversations, ExampleCounts()
     writers = {
         split: ShardWriter(partial, split, "uint32", section.shard_tokens)
         for split in ("train", "validation")
@@ -136,7 +136,7 @@ def _build(
     partial.rename(out)
 
 
-def told(source: str, counts: Counts) -> str:
+def told(source: str, counts: ExampleCounts) -> str:
     """What became of a set's examples, in one line."""
     parts = [f"{counts.used:,} of {counts.read:,} examples"]
     parts += [f"{counts.dropped_long:,} too long"] if counts.dropped_long else []

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.conversations.turns import Message
-from trainer.corpus.reading.quarantine import Place
+from trainer.corpus.reading.quarantine import RecordLocation
 from trainer.data.tokenizer import CONFIG_FILE, TURN_END, TURN_START, Tokenizer
 from trainer.errors import DataError, LyceumError, RecipeError
 
@@ -91,7 +91,7 @@ class ChatTemplate:
         messages: Sequence[Message],
         add_generation_prompt: bool = False,
         tools: Sequence[Mapping[str, Any]] = (),
-        place: Place | None = None,
+        place: RecordLocation | None = None,
     ) -> str:
         """The text of the messages. Raises DataError naming the place where the template fails."""
         from transformers.utils.chat_template_utils import render_jinja_template

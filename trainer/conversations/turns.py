@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from trainer.corpus.reading.quarantine import Place
+from trainer.corpus.reading.quarantine import RecordLocation
 from trainer.errors import DataError
 
 
@@ -32,7 +32,7 @@ class Conversation:
     """
 
     messages: tuple[Message, ...]
-    place: Place
+    place: RecordLocation
     tools: tuple[Mapping[str, Any], ...] = ()
     plain: bool = False
 
@@ -53,7 +53,7 @@ def content_hash(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def check_turns(messages: Sequence[Message], place: Place | str) -> tuple[Message, ...]:
+def check_turns(messages: Sequence[Message], place: RecordLocation | str) -> tuple[Message, ...]:
     """The messages without an empty system prompt; `place` is what an error begins with.
 
     Raises DataError, naming the turn (from 1), unless a user begins, user and assistant alternate

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from kernels.cross_entropy import IGNORE
-from trainer.data.marks import GOOD, ID_MASK, TARGET
+from trainer.data.token_flags import GOOD, ID_MASK, TARGET
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Parcel:
+class PackedRows:
     """A batch in the fewest bytes, to cross between processes once.
 
     `tokens` [rows, sequence_length] are in the stored type, with their marks where they are
@@ -129,7 +129,7 @@ class Parcel:
         return Segments(*map(torch.from_numpy, (counts.astype(np.int64), reference, good)))
 
 
-class Rows:
+class RowsBeingFilled:
     """Rows being filled; a row that never is holds padding alone.
 
     `marked`: whether pieces carry marks; `answers`: whether each comes with a reference.
@@ -157,7 +157,7 @@ class Rows:
         self._rows[row] = pieces
         self._references[row] = references
 
-    def parcel(self, first_sequence: int, state: dict[str, Any]) -> Parcel:
+    def parcel(self, first_sequence: int, state: dict[str, Any]) -> PackedRows:
         """The filled rows."""
         segments, lengths, closing = [self._padding[:0]], [], []
         references: list[float] = []
@@ -175,7 +175,7 @@ class Rows:
                 lengths.append(left)
                 closing.append(IGNORE)
                 references.append(0.0)
-        return Parcel(
+        return PackedRows(
             np.concatenate(segments).reshape(len(self._rows), self._sequence_length),
             np.array(lengths, dtype=np.int64),
             np.array(closing, dtype=np.int64),

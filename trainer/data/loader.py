@@ -8,7 +8,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from trainer.data.batch import Batch, Parcel
+from trainer.data.batch import Batch, PackedRows
 from trainer.data.stream import Stream
 from trainer.errors import DataError, LyceumError, TrainingError
 
@@ -58,7 +58,7 @@ class Loader:
         if state is not None:
             stream.load_state(state)
         parcels = _Parcels(stream, global_batch, rows)
-        self._parcels: Iterator[Parcel | LyceumError]
+        self._parcels: Iterator[PackedRows | LyceumError]
         if workers == 0:
             self._parcels = iter(parcels)
         else:
@@ -78,7 +78,7 @@ class Loader:
         return self
 
     def __next__(self) -> Batch:
-        parcel: Parcel | LyceumError
+        parcel: PackedRows | LyceumError
         try:
             parcel = next(self._parcels)
         except RuntimeError as error:
@@ -105,7 +105,7 @@ class _Parcels(IterableDataset):
         self._global_batch = global_batch
         self._rows = list(rows)
 
-    def __iter__(self) -> Iterator[Parcel | LyceumError]:
+    def __iter__(self) -> Iterator[PackedRows | LyceumError]:
         worker = get_worker_info()
         number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
         try:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from trainer.collector import without_collector
-from trainer.data.remote.place import Place, Url, place
+from trainer.data.remote.location import Place, Url, place
 from trainer.errors import DataError
 from trainer.files import write_whole
 from trainer.recipe.data import RemoteSection
@@ -17,7 +17,7 @@ MANIFEST_NAME = "manifest.json"
 KINDS = {"documents": 1, "conversations": 1, "pairs": 2, "judged": 2}
 """What a corpus holds, and in how many segments a row takes one of it: `pairs` are a chosen and a
 rejected answer, `judged` ones an answer and one to another question (KTO). All but documents are
-sets for fine-tuning, whose tokens are marked (trainer.data.marks).
+sets for fine-tuning, whose tokens are marked (trainer.data.token_flags).
 """
 TOKEN_DTYPES = {"uint16": 2, "uint32": 4}
 """Stored token types and their size in bytes."""

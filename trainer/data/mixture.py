@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Stage:
+class Phase:
     """Weights, one a source, that hold from the stream's sequence `first` (from 0) on.
 
     A source of weight 0 is left out of the stage.
@@ -29,15 +29,15 @@ class Stage:
         return [weight / total if total else 0.0 for weight in kept]
 
 
-def stages_of(
+def phases_of(
     weights: Sequence[float], curriculum: Sequence[tuple[int, Sequence[float]]] = ()
-) -> list[Stage]:
+) -> list[Phase]:
     """The stages of a mixture: its own weights, then those of the curriculum, (first, weights).
 
     Raises RecipeError for weights that are no shares, or stages that do not follow each other.
     """
     Mixture(weights)
-    stages = [Stage(0, tuple(weights))]
+    stages = [Phase(0, tuple(weights))]
     for first, changed in curriculum:
         assert len(changed) == len(weights), "a stage weighs every source"
         if not all(math.isfinite(weight) and weight >= 0 for weight in changed) or not any(changed):
@@ -50,23 +50,23 @@ def stages_of(
                 f"data.curriculum has a stage at sequence {first} after one at {stages[-1].first}:"
                 " put the stages in ascending order"
             )
-        stages.append(Stage(first, tuple(changed)))
+        stages.append(Phase(first, tuple(changed)))
     return stages[1:] if len(stages) > 1 and stages[1].first == 0 else stages
 
 
-def stages_of_recipe(recipe: "Recipe") -> list[Stage]:
+def phases_of_recipe(recipe: "Recipe") -> list[Phase]:
     """The stages of a recipe's mixture; its own corpus is a mixture of one."""
     weights = [source.weight for source in recipe.data.mixture] or [1.0]
-    return stages_of(weights, recipe.data.stage_weights(recipe.batch.sequences))
+    return phases_of(weights, recipe.data.stage_weights(recipe.batch.sequences))
 
 
-def stage_at(stages: Sequence[Stage], sequence: int) -> int:
+def phase_at(stages: Sequence[Phase], sequence: int) -> int:
     """The number of the stage that the stream's sequence `sequence` belongs to."""
     return max(number for number, stage in enumerate(stages) if stage.first <= sequence)
 
 
 @dataclass(frozen=True)
-class Counts:
+class MixtureState:
     """How far a mixture is. Lists have an entry a source.
 
     `taken`: sequences given in all; `since`: those from sequence `border` on, where the counting
@@ -81,7 +81,7 @@ class Counts:
     weights: Sequence[float] | None = None
 
     @classmethod
-    def of_state(cls, state: dict[str, Any]) -> "Counts":
+    def of_state(cls, state: dict[str, Any]) -> "MixtureState":
         """Those in a stream's saved state; KeyError, TypeError, ... where it is damaged.
 
         A state from before there were stages and ends has counted from the beginning.
@@ -98,7 +98,7 @@ class Counts:
         )
 
 
-class Turns:
+class SourceSchedule:
     """Which source gives each next sequence.
 
     Where a stage begins or a source ends, the counting that keeps the shares begins anew among the
@@ -106,7 +106,7 @@ class Turns:
     which sources have ended.
     """
 
-    def __init__(self, stages: Sequence[Stage]):
+    def __init__(self, stages: Sequence[Phase]):
         self._stages = stages
         sources = len(stages[0].weights)
         self.sequences = 0
@@ -114,15 +114,15 @@ class Turns:
         self.ended: list[int | None] = [None] * sources
         self._begin(0, [0] * sources)
 
-    def counts(self) -> Counts:
+    def counts(self) -> MixtureState:
         """What to save."""
         since = [0] * len(self.taken)
         for source, count in zip(self._active, self._mixture.taken, strict=True):
             since[source] = count
         weights = self._stage.weights
-        return Counts(self._border, list(self.taken), since, list(self.ended), weights)
+        return MixtureState(self._border, list(self.taken), since, list(self.ended), weights)
 
-    def load(self, counts: Counts) -> None:
+    def load(self, counts: MixtureState) -> None:
         """Go on from saved counts; DataError where they do not add up."""
         since, taken, sequences = counts.since, counts.taken, sum(counts.taken)
         given = all(0 <= new <= all_ for new, all_ in zip(since, taken, strict=True))
@@ -157,7 +157,7 @@ class Turns:
 
     def _begin(self, border: int, since: Sequence[int]) -> None:
         """Count from `border` on, by the weights that hold at the next sequence."""
-        number = stage_at(self._stages, self.sequences)
+        number = phase_at(self._stages, self.sequences)
         self._stage = stage = self._stages[number]
         later = self._stages[number + 1 : number + 2]
         self._until: float = later[0].first if later else math.inf
@@ -207,7 +207,7 @@ def realised_shares(state: dict[str, Any], names: Sequence[str]) -> dict[str, fl
 
 
 def changes_of_shares(
-    stages: Sequence[Stage],
+    stages: Sequence[Phase],
     names: Sequence[str],
     before: dict[str, Any] | None,
     after: dict[str, Any],
@@ -223,8 +223,8 @@ def changes_of_shares(
         for name, ended, known in zip(names, ended_after, ended_before, strict=True)
         if ended is not None and known is None
     ]
-    number = stage_at(stages, after["sequences"])
-    if number != stage_at(stages, before["sequences"] if before else 0):
+    number = phase_at(stages, after["sequences"])
+    if number != phase_at(stages, before["sequences"] if before else 0):
         lines.append(f"new weights hold from sequence {stages[number].first} on")
     if lines:
         shares = stages[number].shares([ended is not None for ended in ended_after])

@@ -11,7 +11,7 @@ from trainer.data.order import Purpose, permutation
 
 
 @dataclass(frozen=True)
-class Plan:
+class PackingPlan:
     """The rows of a block, in the order in which they are used.
 
     `table` holds (shard, document, start, length) of each piece, int32 [pieces, 4]: the piece takes
@@ -49,7 +49,7 @@ def plan_block(
     seed: int,
     place: tuple[int, ...],
     segments: int = 1,
-) -> Plan:
+) -> PackingPlan:
     """Shuffle and pack the documents of a block, from their lengths alone.
 
     `lengths` holds the stored tokens of each document, int64 [documents], one array a shard;
@@ -65,7 +65,7 @@ def plan_block(
     count = int(rows.max()) + 1 if len(rows) else 0
     rows = permutation(count, seed, Purpose.ROWS, *place)[rows]
     row_starts = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=count))])
-    return Plan(table[shuffled[np.argsort(rows, kind="stable")]], row_starts)
+    return PackingPlan(table[shuffled[np.argsort(rows, kind="stable")]], row_starts)
 
 
 class PackingSummary(NamedTuple):
@@ -101,7 +101,7 @@ def packing_summary(
 def _split_documents(
     lengths: Sequence[np.ndarray], sequence_length: int, segments: int
 ) -> np.ndarray:
-    """Cut documents longer than a row: the pieces in the form of `Plan.table`."""
+    """Cut documents longer than a row: the pieces in the form of `PackingPlan.table`."""
     # A segment of n tokens has n - 1 positions: its last token is a label only.
     positions = np.concatenate([np.asarray(part, dtype=np.int64) for part in lengths]) - segments
     cuts = -(-positions // sequence_length)

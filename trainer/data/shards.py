@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from trainer.data.manifest import TOKEN_DTYPES, Shard
-from trainer.data.remote.place import place
+from trainer.data.remote.location import place
 from trainer.data.tar import plain_members
 from trainer.errors import DataError
 from trainer.files import whole_file

@@ -9,15 +9,15 @@ from typing import Any, Protocol
 import numpy as np
 
 from trainer.data.manifest import KINDS, Manifest, Shard
-from trainer.data.marks import SEGMENT
 from trainer.data.order import shard_order
-from trainer.data.packing import Plan, plan_block
+from trainer.data.packing import PackingPlan, plan_block
 from trainer.data.references import read_references
-from trainer.data.remote.place import Place
+from trainer.data.remote.location import Place
+from trainer.data.token_flags import SEGMENT
 from trainer.errors import DataError
 
 
-class Documents(Protocol):
+class OpenDocuments(Protocol):
     """What a source asks of an open shard; `ShardReader` is the real one."""
 
     @property
@@ -34,7 +34,7 @@ class Documents(Protocol):
         """Give back what is open."""
 
 
-OpenShard = Callable[[Any, Shard, str], Documents]
+OpenShard = Callable[[Any, Shard, str], OpenDocuments]
 """Opens a shard of a corpus, given the corpus's place and the stored type of its tokens."""
 
 
@@ -50,7 +50,7 @@ class ReadsAhead(Protocol):
 
 
 @dataclass(frozen=True)
-class Rule:
+class PackingRule:
     """How a source is cut into blocks and rows; with the manifest it determines the whole order."""
 
     sequence_length: int
@@ -90,7 +90,7 @@ class Source:
         manifest: Manifest,
         split: str,
         number: int,
-        rule: Rule,
+        rule: PackingRule,
         open_shard: OpenShard,
         ahead: ReadsAhead | None = None,
         reference_folder: Path | None = None,
@@ -113,9 +113,9 @@ class Source:
         self._open_shard, self._ahead = open_shard, ahead
         self._order: tuple[int, np.ndarray] | None = None
         self._planned: tuple[int, int] | None = None
-        self._plan: Plan
+        self._plan: PackingPlan
         self._shards: list[Shard] = []
-        self._readers: list[Documents] = []
+        self._readers: list[OpenDocuments] = []
         self._reference_folder = reference_folder
         self._references: list[np.ndarray] | None = None
 
@@ -208,7 +208,7 @@ class Source:
             reader.close()
         self._readers, self._shards, self._planned = [], [], None
 
-    def _open_block(self) -> Plan:
+    def _open_block(self) -> PackingPlan:
         if self._planned == (self.epoch, self.block):
             return self._plan
         self.close()

@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from trainer.data.batch import Batch, Parcel, Rows
+from trainer.data.batch import Batch, PackedRows, RowsBeingFilled
 from trainer.data.manifest import Manifest, load_manifest
-from trainer.data.marks import TARGET
-from trainer.data.mixture import Counts, Turns, stages_of
+from trainer.data.mixture import MixtureState, SourceSchedule, phases_of
 from trainer.data.references import reference_folder
-from trainer.data.remote.place import place
+from trainer.data.remote.location import place
 from trainer.data.remote.reader import shards_of
 from trainer.data.shards import ShardReader
-from trainer.data.source import OpenShard, Rule, Source
+from trainer.data.source import OpenShard, PackingRule, Source
+from trainer.data.token_flags import TARGET
 from trainer.errors import DataError
 from trainer.recipe.data import RemoteSection
 
@@ -50,8 +50,8 @@ class Stream:
         assert sources, "a stream needs a source"
         assert epochs is None or len(epochs) == len(sources), "a cap or None for every source"
         self._sequence_length = sequence_length
-        rule = Rule(sequence_length, seed, block_shards, packing)
-        self._turns = Turns(stages_of([weight for _, weight in sources], curriculum))
+        rule = PackingRule(sequence_length, seed, block_shards, packing)
+        self._turns = SourceSchedule(phases_of([weight for _, weight in sources], curriculum))
         self._epochs = list(epochs) if epochs is not None else [None] * len(sources)
         self._sources: list[Source] = []
         places, distant = [place(folder) for folder, _ in sources], RemoteSection(**(remote or {}))
@@ -133,7 +133,7 @@ class Stream:
                 tuple(int(saved[key]) for key in ("epoch", "block", "sequence"))
                 for saved in state["sources"]
             ]
-            sequences, counts = int(state["sequences"]), Counts.of_state(state)
+            sequences, counts = int(state["sequences"]), MixtureState.of_state(state)
         except (AttributeError, KeyError, TypeError, ValueError):
             raise DataError("the saved position in the data is damaged") from None
         if corpora != self._corpora:
@@ -149,7 +149,7 @@ class Stream:
             source.epoch, source.block, source.sequence = position
         self._turns.load(self._with_present_ends(counts))
 
-    def _with_present_ends(self, counts: Counts) -> Counts:
+    def _with_present_ends(self, counts: MixtureState) -> MixtureState:
         """The counts without the ends of sources that may be read more often by now."""
         ended = [
             end if epochs is not None and source.epoch + 1 >= epochs else None
@@ -157,7 +157,7 @@ class Stream:
         ]
         if ended == counts.ended:
             return counts
-        return Counts(sum(counts.taken), counts.taken, [0] * len(ended), ended)
+        return MixtureState(sum(counts.taken), counts.taken, [0] * len(ended), ended)
 
     def next(self, global_batch: int, rows: Sequence[int], at_most: int | None = None) -> Batch:
         """Consume `global_batch` sequences and return those numbered `rows` among them, in order.
@@ -170,12 +170,12 @@ class Stream:
 
     def next_parcel(
         self, global_batch: int, rows: Sequence[int], at_most: int | None = None
-    ) -> Parcel:
+    ) -> PackedRows:
         """What `next` does, left small for the way out of a worker."""
         places = {row: place for place, row in enumerate(rows)}
         assert len(places) == len(rows), "a row is asked for once"
         first_sequence = self.sequences
-        filled = Rows(
+        filled = RowsBeingFilled(
             len(rows), self._sequence_length, self._end_of_text, self._marked, self._answers
         )
         for number in range(global_batch):

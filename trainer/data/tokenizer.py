@@ -12,7 +12,7 @@ from typing import Any
 
 import tokenizers
 
-from trainer.data.remote.place import Url, place
+from trainer.data.remote.location import Url, place
 from trainer.errors import DataError, RecipeError
 from trainer.files import write_whole
 from trainer.recipe.data import RemoteSection

@@ -27,8 +27,8 @@ class LeftOut:
     bytes: int
 
 
-Function = ast.FunctionDef | ast.AsyncFunctionDef
-Described = ast.Module | ast.ClassDef | Function
+FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
+DocumentedNode = ast.Module | ast.ClassDef | FunctionNode
 
 
 def read_docstrings(
@@ -89,12 +89,12 @@ def _docstrings(tree: ast.Module, module: str) -> Iterator[tuple[str, str, str]]
         body = ast.get_docstring(node)
         if body:
             signature = ""
-            if isinstance(node, Function):
+            if isinstance(node, FunctionNode):
                 signature = _signature(node)
             yield name, f"{name}{signature}\n\n", body
 
 
-def _definitions(body: list[ast.stmt], prefix: str) -> Iterator[tuple[str, Described]]:
+def _definitions(body: list[ast.stmt], prefix: str) -> Iterator[tuple[str, DocumentedNode]]:
     for node in body:
         if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             name = f"{prefix}.{node.name}"
@@ -110,7 +110,7 @@ def _definitions(body: list[ast.stmt], prefix: str) -> Iterator[tuple[str, Descr
             yield from _definitions(getattr(node, "finalbody", []), prefix)
 
 
-def _signature(node: Function) -> str:
+def _signature(node: FunctionNode) -> str:
     """The parameters as a caller sees them: no annotations, no self or cls, long defaults as
     `...`.
     """

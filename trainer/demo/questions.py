@@ -82,7 +82,7 @@ PHRASINGS = {
 }
 ACCOUNT = "sets.json"
 
-Kind = Literal["function", "class", "module"]
+QuestionKind = Literal["function", "class", "module"]
 Asked = Literal["summary", "signature", "place"]
 
 
@@ -95,7 +95,7 @@ class Documented:
 
     name: str
     module: str
-    kind: Kind
+    kind: QuestionKind
     parameters: str
     summary: str
     alone: bool = False
@@ -200,7 +200,7 @@ def documented_names(files: Iterable[SourceFile]) -> list[Documented]:
             if summary is None or len(document.id) > LONGEST_NAME:
                 continue
             parameters = document.heading.strip().removeprefix(document.id)
-            kind: Kind = "function" if parameters else "class"
+            kind: QuestionKind = "function" if parameters else "class"
             kind = "module" if document.id == file.module else kind
             one = Documented(document.id, file.module, kind, parameters, summary)
             found.setdefault(summary.casefold(), one)

@@ -17,7 +17,7 @@ LONGEST_SHOWN = 150
 SUPERVISED = "supervised_tokens"
 STAGES = ("pre-trained", "fine-tuned", "preferring")
 
-Figures = list[tuple[str, str]]
+ReportRows = list[tuple[str, str]]
 
 
 def introduce(console: Console, recipe: Recipe) -> None:
@@ -36,7 +36,7 @@ def chapter(console: Console, number: int, title: str) -> None:
     console.rule(f"[bold]{number}  {title}", align="left")
 
 
-def score_rows(recipe: Recipe, scores: Scores, difference: float, seconds: float) -> Figures:
+def score_rows(recipe: Recipe, scores: Scores, difference: float, seconds: float) -> ReportRows:
     """What came of pre-training."""
     ahead = scores.trigram - scores.model
     verdict = f"{ahead:.2f} nats ahead" if ahead > 0 else f"{-ahead:.2f} nats behind"
@@ -89,7 +89,7 @@ def print_stages(
     console.print(told, highlight=False)
 
 
-def print_figures(console: Console, figures: Figures) -> None:
+def print_figures(console: Console, figures: ReportRows) -> None:
     """A table of names and values."""
     table = Table(show_header=False)
     table.add_column(style="bold")

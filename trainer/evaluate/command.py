@@ -16,7 +16,7 @@ from trainer.evaluate.perplexity import Perplexity, validation_bytes, validation
 from trainer.evaluate.sampling import check_sampling
 from trainer.sources import open_sources
 
-Figures = dict[str, float]
+EvaluationFigures = dict[str, float]
 
 
 def evaluate_command(checkpoint: Path, suites: list[str], json_file: Path | None) -> None:
@@ -68,7 +68,7 @@ def generate_command(
             print("\n\n".join(begin + text for begin, text in zip(prompts, texts, strict=True)))
 
 
-def perplexity(model: OpenedModel) -> Figures:
+def perplexity(model: OpenedModel) -> EvaluationFigures:
     """The loss over the validation sequences of the run's own corpora."""
     recipe = model.recipe
     if recipe.stage_traits.reads_sets:
@@ -82,10 +82,10 @@ def perplexity(model: OpenedModel) -> Figures:
     return dataclasses.asdict(Perplexity.of(loss, text_bytes))
 
 
-SUITES: dict[str, Callable[[OpenedModel], Figures]] = {"perplexity": perplexity}
+SUITES: dict[str, Callable[[OpenedModel], EvaluationFigures]] = {"perplexity": perplexity}
 
 
-def _print_results(model: OpenedModel, results: dict[str, Figures]) -> None:
+def _print_results(model: OpenedModel, results: dict[str, EvaluationFigures]) -> None:
     table = Table(title=f"{model.folder}, step {model.step}", title_justify="left")
     table.add_column("suite")
     table.add_column("figure")

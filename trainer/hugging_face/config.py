@@ -41,7 +41,7 @@ Pattern = tuple[Literal["local", "global"], ...]
 
 
 @dataclass(frozen=True)
-class Described:
+class ModelDescription:
     """What a config.json says: `keys` as they stand there, and the model in our words."""
 
     family: str
@@ -50,7 +50,7 @@ class Described:
     sequence_length: int
 
 
-def read_config(folder: Path) -> tuple[Described, bytes]:
+def read_config(folder: Path) -> tuple[ModelDescription, bytes]:
     """A folder's config.json and its bytes.
 
     Raises CheckpointError where it is missing, damaged, or of a model that ours does not compute.
@@ -65,7 +65,7 @@ def read_config(folder: Path) -> tuple[Described, bytes]:
     return describe(content, str(path)), content
 
 
-def describe(content: bytes, where: str) -> Described:
+def describe(content: bytes, where: str) -> ModelDescription:
     """The content of a config.json in our words; `where` is its name in errors.
 
     Raises CheckpointError for what our model does not compute, rather than compute another one.
@@ -99,7 +99,7 @@ def describe(content: bytes, where: str) -> Described:
         norm_eps=config.rms_norm_eps,
         init_std=config.initializer_range or 0.02,
     )
-    return Described(family, keys, model, config.max_position_embeddings)
+    return ModelDescription(family, keys, model, config.max_position_embeddings)
 
 
 def conversion_recipe(

@@ -18,7 +18,7 @@ from trainer.files import sync_folder
 from trainer.hugging_face.config import FILE, config_of, describe, dtype_name
 from trainer.hugging_face.importing import KEPT, begin, finish
 from trainer.hugging_face.names import EMBEDDING, Joined, tensor_map
-from trainer.hugging_face.parity import Weights, measure, report, require, rows_of
+from trainer.hugging_face.parity import CheckpointTensors, measure, report, require, rows_of
 from trainer.hugging_face.reading import INDEX, ONE_FILE, ModelFolder
 from trainer.hugging_face.weights import CheckpointWeights, check_weights
 from trainer.recipe import Recipe
@@ -45,7 +45,7 @@ def export_command(
     export_weights(reader, weights_of(reader), folder, shard_gb=shard_gb, dtype=dtype)
 
 
-def weights_of(reader: CheckpointReader) -> Weights:
+def weights_of(reader: CheckpointReader) -> CheckpointTensors:
     """The weights that are exported (not the fp32 masters), under the checkpoint's names.
 
     Those of adapters merged into their base.
@@ -55,7 +55,7 @@ def weights_of(reader: CheckpointReader) -> Weights:
 
 def export_weights(
     reader: CheckpointReader,
-    weights: Weights,
+    weights: CheckpointTensors,
     folder: Path,
     *,
     shard_gb: float = 5.0,
@@ -113,7 +113,7 @@ def _attached(reader: CheckpointReader, prefix: str) -> dict[str, bytes]:
 
 
 def _planned(
-    tensors: list[Joined], weights: Weights, dtype_of: Callable[[str], torch.dtype]
+    tensors: list[Joined], weights: CheckpointTensors, dtype_of: Callable[[str], torch.dtype]
 ) -> list[Planned]:
     planned = []
     for joined in tensors:

@@ -13,7 +13,7 @@ from trainer.checkpoint import CheckpointReader, Piece, folder_name, save_checkp
 from trainer.data.tokenizer import GENERATION_FILE, Tokenizer, load_tokenizer
 from trainer.errors import CheckpointError, LyceumError
 from trainer.files import sync_folder
-from trainer.hugging_face.config import FILE, Described, conversion_recipe, read_config
+from trainer.hugging_face.config import FILE, ModelDescription, conversion_recipe, read_config
 from trainer.hugging_face.names import Joined, tensor_map
 from trainer.hugging_face.parity import measure, report, require
 from trainer.hugging_face.reading import ModelFolder
@@ -116,7 +116,7 @@ def _pieces(tensors: list[Joined], source: ModelFolder) -> Iterator[Piece]:
         )
 
 
-def _tokenizer(folder: Path, described: Described) -> Tokenizer:
+def _tokenizer(folder: Path, described: ModelDescription) -> Tokenizer:
     """The folder's tokenizer, which ends a text where transformers does."""
     tokenizer = load_tokenizer(folder)
     rows = described.model.vocab

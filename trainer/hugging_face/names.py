@@ -18,17 +18,17 @@ from trainer.recipe.shape import Linear, block_linears
 EMBEDDING = "embedding.word_embeddings.weight"
 HEAD = "output_layer.weight"
 
-Rows = tuple[int, int]
+RowRange = tuple[int, int]
 """From and up to: a stretch of rows, the first dimension of a tensor."""
 
 
 @dataclass(frozen=True)
-class Part:
+class TensorPart:
     """A tensor under its Hugging Face name, and the rows of ours that it is, in its own order."""
 
     name: str
     shape: tuple[int, ...]
-    stretches: tuple[Rows, ...]
+    stretches: tuple[RowRange, ...]
 
     def take(self, read_rows: Callable[[int, int], Tensor], dtype: torch.dtype) -> Tensor:
         """The part out of our tensor, whose rows from and up to `read_rows` gives."""
@@ -47,7 +47,7 @@ class Joined:
 
     name: str
     shape: tuple[int, ...]
-    parts: tuple[Part, ...]
+    parts: tuple[TensorPart, ...]
 
     def join(self, read: Callable[[str], Tensor]) -> Tensor:
         """Our tensor out of its parts, which `read` gives by Hugging Face name; bit for bit."""
@@ -96,14 +96,14 @@ def _layer(model: ModelSection, ours: str, theirs: str) -> Iterator[Joined]:
 
 
 def _same(ours: str, theirs: str, shape: tuple[int, ...]) -> Joined:
-    return Joined(ours, shape, (Part(theirs, shape, ((0, shape[0]),)),))
+    return Joined(ours, shape, (TensorPart(theirs, shape, ((0, shape[0]),)),))
 
 
 def _linear(linear: Linear, ours: str, theirs: str) -> Iterator[Joined]:
     """A linear's weight, and its bias where it has one, out of its parts."""
     for kind, columns in (("weight", (linear.columns,)), ("bias", ()))[: 1 + linear.bias]:
         parts = [
-            Part(
+            TensorPart(
                 f"{theirs}{linear.module}.{part}.{kind}",
                 (linear.part_shape(part)[0], *columns),
                 linear.stretches(part),

@@ -11,7 +11,7 @@ from rich.table import Table
 from torch import Tensor
 
 from trainer.errors import CheckpointError
-from trainer.hugging_face.config import Described, conversion_recipe
+from trainer.hugging_face.config import ModelDescription, conversion_recipe
 from trainer.hugging_face.reading import ModelFolder
 from trainer.hugging_face.streamed import our_logits, quiet_transformers, their_logits
 
@@ -21,7 +21,7 @@ LARGEST_DIFFERENCE = 1e-4
 _ROWS, _LENGTH = 2, 64
 
 
-class Weights(Protocol):
+class CheckpointTensors(Protocol):
     """Global tensors under their names in a checkpoint ("model/..."), whoever keeps them.
 
     A CheckpointReader is one, and so is whatever adds adapters to its tensors.
@@ -57,15 +57,15 @@ class Parity:
         return self.largest_difference < LARGEST_DIFFERENCE and self.same_choice == 1.0
 
 
-def rows_of(weights: Weights, key: str, first: int, last: int) -> Tensor:
+def rows_of(weights: CheckpointTensors, key: str, first: int, last: int) -> Tensor:
     """Rows of a tensor, from and up to."""
     whole = weights.shape(key)
     return weights.read(key, (first,) + (0,) * (len(whole) - 1), (last - first, *whole[1:]))
 
 
 def measure(
-    described: Described,
-    weights: Weights,
+    described: ModelDescription,
+    weights: CheckpointTensors,
     folder: ModelFolder,
     cast: Callable[[str], torch.dtype | None] = lambda name: None,
 ) -> Parity:

@@ -6,7 +6,7 @@ from torch import Tensor
 from trainer.checkpoint.adapted import Reader
 from trainer.errors import CheckpointError
 from trainer.hugging_face.names import Joined
-from trainer.hugging_face.parity import Weights
+from trainer.hugging_face.parity import CheckpointTensors
 
 
 class CheckpointWeights:
@@ -39,7 +39,7 @@ class CheckpointWeights:
             self._reader.close()
 
 
-def check_weights(weights: Weights, tensors: list[Joined], where: str) -> None:
+def check_weights(weights: CheckpointTensors, tensors: list[Joined], where: str) -> None:
     """Raise CheckpointError unless a checkpoint holds exactly these tensors of these shapes."""
     expected = {f"model/{joined.name}": joined.shape for joined in tensors}
     found = set(weights.keys())

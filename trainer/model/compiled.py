@@ -25,7 +25,7 @@ from kernels.attention import CHOICES
 from trainer.errors import RecipeError
 from trainer.files import cache_folder
 from trainer.model.layers import IN_PLACE, Layer
-from trainer.model.recompute import Keeper
+from trainer.model.recompute import SavedTensorStore
 from trainer.model.sequence import SequenceLayout
 from trainer.recipe import Recipe
 
@@ -47,7 +47,10 @@ class CompiledLayer(Layer):
     compiled_shape: tuple[int, ...]
 
     def block(
-        self, hidden_states: Tensor, layout: SequenceLayout | None, keeper: Keeper = IN_PLACE
+        self,
+        hidden_states: Tensor,
+        layout: SequenceLayout | None,
+        keeper: SavedTensorStore = IN_PLACE,
     ) -> Tensor:
         """[sequence, batch, hidden] -> the same.
 

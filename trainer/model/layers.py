@@ -19,11 +19,11 @@ from torch import Tensor
 import kernels
 from trainer.model.attention import CoreAttention
 from trainer.model.offload import Offload
-from trainer.model.recompute import Again, InPlace, Keeper, made_again
+from trainer.model.recompute import Recomputation, SavedInPlace, SavedTensorStore, recomputed_input
 from trainer.model.sequence import SequenceLayout
 from trainer.recipe import Recipe
 
-IN_PLACE = InPlace()
+IN_PLACE = SavedInPlace()
 
 
 class Norm(torch.nn.Module):
@@ -77,7 +77,7 @@ def normalised(
     return kernels.layer_norm(x, weight, bias, eps, zero_centered)
 
 
-class RemadeNorm(Norm):
+class RecomputedNorm(Norm):
     """A norm whose result backward makes again: it remembers the vectors that it was made with."""
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Any:
@@ -85,14 +85,14 @@ class RemadeNorm(Norm):
         self._used = [_own(vector) for vector in (self.weight, self.bias)]
         return super().forward(x, residual)
 
-    def again(self, x: Tensor) -> Again:
+    def again(self, x: Tensor) -> Recomputation:
         """How the newest result is made from its own input, the residual sum included."""
         weight, bias = self._used
         assert weight is not None, "a norm has a weight"
         make = partial(
             normalised, weight=weight, bias=bias, eps=self.eps, zero_centered=self.zero_centered
         )
-        return Again(x, make)
+        return Recomputation(x, make)
 
 
 def _own(vector: Tensor | None) -> Tensor | None:
@@ -135,17 +135,17 @@ class GatedMLP(MLP):
         self,
         hidden_states: Tensor,
         per_token_scale: Tensor | None = None,
-        again: Again | None = None,
-        keeper: Keeper = IN_PLACE,
+        again: Recomputation | None = None,
+        keeper: SavedTensorStore = IN_PLACE,
         **_: Any,
     ) -> tuple[Tensor, None]:
         """[sequence, batch, hidden] -> ([sequence, batch, hidden], no bias)."""
-        with made_again(hidden_states, again, self.linear_fc1, keeper):
+        with recomputed_input(hidden_states, again, self.linear_fc1, keeper):
             gate_up, _bias = self.linear_fc1(hidden_states)
         product = gated(gate_up, self.activation)
         gate = partial(gated, activation=self.activation)
-        remade = Again(gate_up, gate) if self.remade else None
-        with made_again(product, remade, self.linear_fc2, keeper):
+        remade = Recomputation(gate_up, gate) if self.remade else None
+        with recomputed_input(product, remade, self.linear_fc2, keeper):
             output, _bias = self.linear_fc2(product)
         return output, None
 
@@ -166,12 +166,12 @@ class Attention(SelfAttention):
         self,
         hidden_states: Tensor,
         packed_seq_params: SequenceLayout,
-        again: Again | None = None,
-        keeper: Keeper = IN_PLACE,
+        again: Recomputation | None = None,
+        keeper: SavedTensorStore = IN_PLACE,
         **_: Any,
     ) -> tuple[Tensor, None]:
         """[sequence, batch, hidden] -> ([sequence, batch, hidden], no bias)."""
-        with made_again(hidden_states, again, self.linear_qkv, keeper):
+        with recomputed_input(hidden_states, again, self.linear_qkv, keeper):
             projected, _bias = self.linear_qkv(hidden_states)
         heads, groups = self.num_attention_heads_per_partition, self.num_query_groups_per_partition
         grouped = projected.unflatten(-1, (groups, -1, self.hidden_size_per_attention_head))
@@ -227,7 +227,7 @@ class Layer(TransformerLayer):
             return self._whole(hidden_states, packed_seq_params, keeper), None
 
     def _whole(
-        self, hidden_states: Tensor, layout: SequenceLayout | None, keeper: Keeper
+        self, hidden_states: Tensor, layout: SequenceLayout | None, keeper: SavedTensorStore
     ) -> Tensor:
         if "full" not in self.recomputed or not self.training:
             return self.block(hidden_states, layout, keeper)
@@ -237,7 +237,10 @@ class Layer(TransformerLayer):
         return output
 
     def block(
-        self, hidden_states: Tensor, layout: SequenceLayout | None, keeper: Keeper = IN_PLACE
+        self,
+        hidden_states: Tensor,
+        layout: SequenceLayout | None,
+        keeper: SavedTensorStore = IN_PLACE,
     ) -> Tensor:
         """[sequence, batch, hidden] -> the same; what a linear alone keeps goes to `keeper`."""
         normalised = self.input_layernorm(hidden_states)
@@ -248,15 +251,15 @@ class Layer(TransformerLayer):
         normalised, residual = self.pre_mlp_layernorm(attended, hidden_states)
         again = self._again(self.pre_mlp_layernorm, residual)
         if self.recompute_mlp and self.training:
-            with made_again(normalised, again, self.mlp, keeper):
+            with recomputed_input(normalised, again, self.mlp, keeper):
                 output, _bias = checkpoint(self.mlp, False, normalised)
         else:
             output, _bias = self.mlp(normalised, again=again, keeper=keeper)
         return residual + output
 
-    def _again(self, norm: Any, x: Tensor) -> Again | None:
+    def _again(self, norm: Any, x: Tensor) -> Recomputation | None:
         """How the norm's newest result is made from `x`, where backward is to do so."""
-        return norm.again(x) if isinstance(norm, RemadeNorm) else None
+        return norm.again(x) if isinstance(norm, RecomputedNorm) else None
 
 
 def _as_it_is(_name: str, plain: type) -> type | ModuleSpec:
@@ -276,7 +279,7 @@ def layer_spec(
     linear of this name below the layer; `offload` as in `Layer`.
     """
     kernels, recomputed = recipe.kernels, recipe.recomputed
-    norm = RemadeNorm if "norms" in recomputed else Norm
+    norm = RecomputedNorm if "norms" in recomputed else Norm
     head_norm = HeadNorm if config.qk_layernorm else IdentityOp
     core_attention = ModuleSpec(
         module=CoreAttention,

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from trainer.model.recompute import Weight
+from trainer.model.recompute import RecomputedWeight
 from trainer.parallel.device import runs_ahead
 
 SMALLEST = 2**16
@@ -102,7 +102,7 @@ class _Layer:
     def keep(self, tensor: Tensor) -> Any:
         """What autograd holds in the tensor's stead: itself where it stays on the device."""
         assert self._module is not None, "tensors are kept while the layer runs"
-        weight = Weight.among(self._module, tensor)
+        weight = RecomputedWeight.among(self._module, tensor)
         if weight is not None:
             return weight
         storage = tensor.untyped_storage()
@@ -119,7 +119,7 @@ class _Layer:
 
     def back(self, held: Any) -> Tensor:
         """The tensor that `keep` was given."""
-        if isinstance(held, Weight):
+        if isinstance(held, RecomputedWeight):
             return held.tensor()
         if not isinstance(held, _Handle):
             tensor: Tensor = held

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import Module, Parameter
 
 
-class Keeper(Protocol):
+class SavedTensorStore(Protocol):
     """Where a tensor that backward needs waits for it."""
 
     def keep(self, tensor: Tensor) -> Any:
@@ -20,7 +20,7 @@ class Keeper(Protocol):
         """The tensor that `keep` was given."""
 
 
-class InPlace:
+class SavedInPlace:
     """Tensors stay where they are."""
 
     def keep(self, tensor: Tensor) -> Tensor:
@@ -33,7 +33,7 @@ class InPlace:
 
 
 @dataclass(frozen=True)
-class Again:
+class Recomputation:
     """How a tensor is made from `source`: bitwise as it was the first time."""
 
     source: Tensor
@@ -48,14 +48,14 @@ class _Remade:
 
 
 @dataclass(frozen=True)
-class Weight:
+class RecomputedWeight:
     """Not the tensor that forward saw: under ZeRO-3 that one is gone, and comes anew."""
 
     parameter: Parameter
     place: tuple[torch.Size, tuple[int, ...]]
 
     @classmethod
-    def among(cls, module: Module, saved: Tensor) -> "Weight | None":
+    def among(cls, module: Module, saved: Tensor) -> "RecomputedWeight | None":
         """Which of the module's weights `saved` is, or is a view of; asked while it is gathered."""
         for parameter in module.parameters():
             if parameter.data_ptr() == saved.data_ptr() and parameter.numel() == saved.numel():
@@ -68,8 +68,8 @@ class Weight:
 
 
 @contextmanager
-def made_again(
-    tensor: Tensor, again: Again | None, module: Module, keeper: Keeper
+def recomputed_input(
+    tensor: Tensor, again: Recomputation | None, module: Module, keeper: SavedTensorStore
 ) -> Iterator[None]:
     """Inside, where `module` runs on it, autograd keeps no `tensor`: backward makes it again.
 
@@ -85,20 +85,20 @@ def made_again(
 
 
 def _hooks(
-    tensor: Tensor, again: Again, module: Module, keeper: Keeper
+    tensor: Tensor, again: Recomputation, module: Module, keeper: SavedTensorStore
 ) -> tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]]:
     place, count = tensor.data_ptr(), tensor.numel()
 
     def pack(saved: Tensor) -> Any:
         if saved.data_ptr() == place and saved.numel() == count and saved.is_contiguous():
             return _Remade(keeper.keep(again.source.detach()), again.make, saved.shape)
-        return Weight.among(module, saved) or keeper.keep(saved)
+        return RecomputedWeight.among(module, saved) or keeper.keep(saved)
 
     def unpack(packed: Any) -> Tensor:
         if isinstance(packed, _Remade):
             with torch.no_grad():
                 return packed.make(keeper.back(packed.kept)).view(packed.shape)
-        if isinstance(packed, Weight):
+        if isinstance(packed, RecomputedWeight):
             return packed.tensor()
         return keeper.back(packed)
 

@@ -16,7 +16,7 @@ def runs_ahead(device: torch.device) -> bool:
     return device.type != "cpu"
 
 
-class Moment:
+class DeviceTime:
     """A place in the device's queue: it comes once all that was queued before is done."""
 
     def __init__(self, device: torch.device) -> None:
@@ -31,7 +31,7 @@ class Moment:
         if self._event is not None:
             self._event.synchronize()
 
-    def seconds_since(self, earlier: "Moment") -> float:
+    def seconds_since(self, earlier: "DeviceTime") -> float:
         """Seconds of the device from `earlier` to this one, both of which have come."""
         if self._event is None:
             return self._host_seconds - earlier._host_seconds
@@ -51,7 +51,7 @@ class Readback(Generic[_T]):
         self._device = device
         self._every = every
         self._lag = int(runs_ahead(device)) if lag is None else lag
-        self._pending: deque[tuple[_T, list[str], Tensor, Moment]] = deque()
+        self._pending: deque[tuple[_T, list[str], Tensor, DeviceTime]] = deque()
 
     def push(self, note: _T, numbers: Mapping[str, Tensor]) -> None:
         """Queue the copy of 0-dim `numbers`, to be read with the `note`."""
@@ -60,9 +60,9 @@ class Readback(Generic[_T]):
         )
         # From a GPU this goes to pinned memory, whose copy the host need not wait for.
         copied = together.to("cpu", non_blocking=True)
-        self._pending.append((note, list(numbers), copied, Moment(self._device)))
+        self._pending.append((note, list(numbers), copied, DeviceTime(self._device)))
 
-    def pop(self, everything: bool = False) -> Iterator[tuple[_T, dict[str, float], Moment]]:
+    def pop(self, everything: bool = False) -> Iterator[tuple[_T, dict[str, float], DeviceTime]]:
         """The steps that are due, oldest first: (note, numbers, when the device was done)."""
         lag = 0 if everything else self._lag
         if not everything and len(self._pending) < self._every + lag:

@@ -9,7 +9,7 @@ Device = Literal["cpu", "cuda"]
 
 
 @dataclass(frozen=True)
-class Sizes:
+class ActivationSizes:
     """The elements of one micro-batch's tensors on one rank.
 
     `tokens`: micro-batch x sequence / context; `hidden`: of a hidden state, which sequence
@@ -29,7 +29,7 @@ class Sizes:
     width: int
 
     @classmethod
-    def of(cls, recipe: Recipe) -> "Sizes":
+    def of(cls, recipe: Recipe) -> "ActivationSizes":
         """Those of the recipe's micro-batch."""
         model, parallel = recipe.model, recipe.parallel
         tokens = recipe.batch.micro * recipe.sequence_length / parallel.context
@@ -58,7 +58,7 @@ def layer_kept(
     give), `attention`, `product` (the gated one), `gate_up`. `recomputed`: none: the recipe's.
     """
     parts = recipe.recomputed if recomputed is None else recomputed
-    sizes = Sizes.of(recipe)
+    sizes = ActivationSizes.of(recipe)
     if "full" in parts:
         return {"input": sizes.hidden * sizes.width}
     lean = device == "cuda"
@@ -71,7 +71,7 @@ def layer_kept(
     }
 
 
-def _norm(recipe: Recipe, sizes: Sizes, lean: bool) -> float:
+def _norm(recipe: Recipe, sizes: ActivationSizes, lean: bool) -> float:
     """What a norm keeps of its own: its input, and one number a row (LayerNorm: two).
 
     The reference has its input in fp32; RMSNorm's the normalised input before the weight, too.
@@ -81,7 +81,7 @@ def _norm(recipe: Recipe, sizes: Sizes, lean: bool) -> float:
     return sizes.hidden * (sizes.width if lean else wide) + 4 * vectors * sizes.rows
 
 
-def _normalised(sizes: Sizes, lean: bool, parts: frozenset[str]) -> float:
+def _normalised(sizes: ActivationSizes, lean: bool, parts: frozenset[str]) -> float:
     """One norm's result, which the linear after it keeps.
 
     To make it again takes the norm's input; the reference has kept that in fp32 only.
@@ -90,19 +90,19 @@ def _normalised(sizes: Sizes, lean: bool, parts: frozenset[str]) -> float:
     return 0.0 if "norms" in parts and free else sizes.hidden * sizes.width
 
 
-def _gate_up(sizes: Sizes, lean: bool) -> float:
+def _gate_up(sizes: ActivationSizes, lean: bool) -> float:
     """Both halves; the reference keeps them in fp32, and the activated gate."""
     return 2 * sizes.ffn * sizes.width if lean else 12 * sizes.ffn
 
 
-def _product(sizes: Sizes, lean: bool, parts: frozenset[str]) -> float:
+def _product(sizes: ActivationSizes, lean: bool, parts: frozenset[str]) -> float:
     """The gated product; the reference in bf16 has nothing to make it from, and keeps that."""
     if "swiglu" not in parts:
         return sizes.ffn * sizes.width
     return 0.0 if lean or sizes.width == 4 else 2 * sizes.ffn * sizes.width
 
 
-def _attention(recipe: Recipe, sizes: Sizes, lean: bool, recomputed: bool) -> float:
+def _attention(recipe: Recipe, sizes: ActivationSizes, lean: bool, recomputed: bool) -> float:
     """Rotated queries and keys, values, the output and a number a row.
 
     Recomputed, the projection that they are slices of, and the output, which the next linear keeps.
@@ -124,7 +124,7 @@ def _attention(recipe: Recipe, sizes: Sizes, lean: bool, recomputed: bool) -> fl
     return kept + 2 * queries + keys + (projection if head_norms else keys) + rows
 
 
-def _head_norms(recipe: Recipe, sizes: Sizes, lean: bool) -> float:
+def _head_norms(recipe: Recipe, sizes: ActivationSizes, lean: bool) -> float:
     """What they keep beside the projection, of which their inputs are slices.
 
     A group's queries are no matrix with rows at one distance: our kernel reads a copy.
@@ -140,7 +140,7 @@ def _head_norms(recipe: Recipe, sizes: Sizes, lean: bool) -> float:
 
 def shared_kept(recipe: Recipe, device: Device) -> float:
     """What all layers of a micro-batch read: ids, rotations, who sees whom."""
-    sizes, model = Sizes.of(recipe), recipe.model
+    sizes, model = ActivationSizes.of(recipe), recipe.model
     length = recipe.sequence_length
     places = recipe.batch.micro * length
     kept = sizes.tokens * (2 * 8 + 4 * model.head_width + 2 * 4) + places * (2 * 4 + 8)
@@ -152,5 +152,5 @@ def shared_kept(recipe: Recipe, device: Device) -> float:
 
 def final_norm_kept(recipe: Recipe, device: Device) -> float:
     """The last norm's own; what it gives belongs to the loss."""
-    sizes = Sizes.of(recipe)
+    sizes = ActivationSizes.of(recipe)
     return _norm(recipe, sizes, device == "cuda")

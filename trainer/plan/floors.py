@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from kernels.bench import adamw, attention, cross_entropy, glu, rms_norm, rope
-from trainer.plan.part import Part, Product
-from trainer.plan.share import Share
+from trainer.plan.part import Product, StepPart
+from trainer.plan.share import RankShare
 from trainer.recipe.shape import block_linears
 
 _ADDING = "a product adds to the fp32 gradient itself"
@@ -25,7 +25,7 @@ _MADE_AGAIN = {
 """The forward parts of a layer that each part of trainer.recipe.recompute makes again."""
 
 
-def step_parts(share: Share) -> tuple[Part, ...]:
+def step_parts(share: RankShare) -> tuple[StepPart, ...]:
     """Every part of a step, in the order in which it is first met."""
     found = [_copied(share)]
     layer = [*_attention_block(share), *_mlp_block(share), _input_gradients(share)]
@@ -38,10 +38,10 @@ def step_parts(share: Share) -> tuple[Part, ...]:
     return (*found, _launches(found))
 
 
-def _copied(share: Share) -> Part:
+def _copied(share: RankShare) -> StepPart:
     count = 3 * share.micro_batches * share.recipe.batch.micro * share.recipe.sequence_length
     shape = f"{count} int64: tokens, labels, positions"
-    return Part("batch to the device", "data", shape, 1, traffic=8 * count)
+    return StepPart("batch to the device", "data", shape, 1, traffic=8 * count)
 
 
 _LINEARS = {
@@ -53,14 +53,16 @@ _LINEARS = {
 """How the table calls the linear layers of a block."""
 
 
-def _linear(share: Share, name: str) -> Iterator[Part]:
+def _linear(share: RankShare, name: str) -> Iterator[StepPart]:
     """The products of a linear layer that stands in every block."""
     linears = {linear.name: linear for linear in block_linears(share.recipe.model)}
     held = linears[_LINEARS[name]].of_rank(share.tensor)
     yield from _products(share, name, held.rows, held.columns, share.layers * share.micro_batches)
 
 
-def _products(share: Share, name: str, columns: int, inner: int, times: int) -> Iterator[Part]:
+def _products(
+    share: RankShare, name: str, columns: int, inner: int, times: int
+) -> Iterator[StepPart]:
     """A linear layer's product forward and the two of its backward pass."""
     rows, size = share.tokens, share.size
     for kind, phase, product in (
@@ -68,7 +70,7 @@ def _products(share: Share, name: str, columns: int, inner: int, times: int) -> 
         ("input gradient", "backward", Product(rows, columns, inner)),
         ("weight gradient", "backward", Product(columns, rows, inner)),
     ):
-        yield Part(
+        yield StepPart(
             *(f"{name} {kind}", phase, str(product), times),
             flops=product.work,
             traffic=product.traffic(size),
@@ -76,13 +78,17 @@ def _products(share: Share, name: str, columns: int, inner: int, times: int) -> 
         )
 
 
-def _moved(name: str, phase: str, shape: str, times: int, traffic: float, spare: str = "") -> Part:
+def _moved(
+    name: str, phase: str, shape: str, times: int, traffic: float, spare: str = ""
+) -> StepPart:
     """A part that memory limits; `spare`: the cut of the operators under which it is not there."""
     unneeded = traffic if spare else 0.0
-    return Part(name, phase, shape, times, traffic=traffic, spare=unneeded, mend=spare)
+    return StepPart(name, phase, shape, times, traffic=traffic, spare=unneeded, mend=spare)
 
 
-def _norm(share: Share, name: str, kind: str, rows: int, width: int, times: int) -> list[Part]:
+def _norm(
+    share: RankShare, name: str, kind: str, rows: int, width: int, times: int
+) -> list[StepPart]:
     tensor, shape = rows * width * share.size, f"{rows} x {width}"
     return [
         _moved(f"{name} {way}", way, shape, times, rms_norm.MOVED[kind + way] * tensor)
@@ -90,7 +96,7 @@ def _norm(share: Share, name: str, kind: str, rows: int, width: int, times: int)
     ]
 
 
-def _attention_block(share: Share) -> list[Part]:
+def _attention_block(share: RankShare) -> list[StepPart]:
     model, size, times = share.recipe.model, share.size, share.layers * share.micro_batches
     heads, groups = model.heads // share.tensor, model.query_groups // share.tensor
     width, tokens = model.head_width, share.tokens
@@ -127,7 +133,7 @@ def _attention_block(share: Share) -> list[Part]:
     return found
 
 
-def _core_attention(share: Share, heads: int, groups: int, times: int) -> Iterator[Part]:
+def _core_attention(share: RankShare, heads: int, groups: int, times: int) -> Iterator[StepPart]:
     recipe, width = share.recipe, share.recipe.model.head_width
     batch, length, context = recipe.batch.micro, recipe.sequence_length, share.context
     # Context ranks share the causal half evenly, and each reads all keys.
@@ -137,8 +143,8 @@ def _core_attention(share: Share, heads: int, groups: int, times: int) -> Iterat
     tokens, size = share.tokens, share.size
     forward = attention.forward_traffic(tokens, heads, groups * context, width, size)
     backward = attention.backward_traffic(tokens, heads, groups * context, width, size)
-    yield Part("attention forward", "forward", shape, times, flops=work, traffic=forward)
-    yield Part(
+    yield StepPart("attention forward", "forward", shape, times, flops=work, traffic=forward)
+    yield StepPart(
         *("attention backward", "backward", shape, times),
         flops=2 * work,
         repeated=whole - 2 * work,
@@ -146,7 +152,7 @@ def _core_attention(share: Share, heads: int, groups: int, times: int) -> Iterat
     )
 
 
-def _mlp_block(share: Share) -> list[Part]:
+def _mlp_block(share: RankShare) -> list[StepPart]:
     model, size, times = share.recipe.model, share.size, share.layers * share.micro_batches
     ffn = model.ffn // share.tensor
     found = _norm(share, "add + norm", "add ", share.rows, model.hidden, times)
@@ -159,20 +165,20 @@ def _mlp_block(share: Share) -> list[Part]:
     tensor, shape = share.rows * model.hidden * size, f"{share.rows} x {model.hidden}"
     # The next norm reads the sum anyway: of three tensors that move, it saves reading one.
     into = "the next layer's norm adds"
-    added = Part("residual add", "forward", shape, times, 0, 0, 3 * tensor, tensor, into)
+    added = StepPart("residual add", "forward", shape, times, 0, 0, 3 * tensor, tensor, into)
     return [*found, added]
 
 
-def _input_gradients(share: Share) -> Part:
+def _input_gradients(share: RankShare) -> StepPart:
     """A layer's input goes into its norm and round it: autograd adds what comes back."""
     hidden, times = share.recipe.model.hidden, share.layers * share.micro_batches
     tensor, shape = share.rows * hidden * share.size, f"{share.rows} x {hidden}"
     into = "backward of the norm adds the other gradient as it writes its own"
     name = "gradients of the residual stream added"
-    return Part(name, "backward", shape, times, 0, 0, 3 * tensor, 2 * tensor, into)
+    return StepPart(name, "backward", shape, times, 0, 0, 3 * tensor, 2 * tensor, into)
 
 
-def _again(share: Share, layer: list[Part]) -> Iterator[Part]:
+def _again(share: RankShare, layer: list[StepPart]) -> Iterator[StepPart]:
     """What recomputation makes again of a layer's forward parts."""
     recomputed = share.recipe.recomputed
     names = {name for part in recomputed for name in _MADE_AGAIN.get(part, ())}
@@ -187,7 +193,7 @@ def _again(share: Share, layer: list[Part]) -> Iterator[Part]:
         yield _moved("norms forward again", "recompute", f"2 x {rows} x {hidden}", times, moved)
 
 
-def _embedding(share: Share) -> list[Part]:
+def _embedding(share: RankShare) -> list[StepPart]:
     hidden, size, times = share.recipe.model.hidden, share.size, share.micro_batches
     tensor, table = share.tokens * hidden * size, share.vocab * hidden * size
     shape = f"{share.tokens} of {share.vocab} x {hidden}"
@@ -203,7 +209,7 @@ def _embedding(share: Share) -> list[Part]:
     return found
 
 
-def _output(share: Share) -> list[Part]:
+def _output(share: RankShare) -> list[StepPart]:
     hidden, times = share.recipe.model.hidden, share.micro_batches
     found = _norm(share, "final norm", "", share.rows, hidden, times)
     name = "output layer"
@@ -214,7 +220,7 @@ def _output(share: Share) -> list[Part]:
     return [*found, _moved("cross entropy", "loss", shape, times, logits)]
 
 
-def _accumulation(share: Share) -> list[Part]:
+def _accumulation(share: RankShare) -> list[StepPart]:
     """What autograd moves to keep gradients in fp32: a rounded gradient widened, then added.
 
     The first micro-batch's gradient is kept as it is. The fused loss gives its weight's gradient in
@@ -233,7 +239,7 @@ def _accumulation(share: Share) -> list[Part]:
         # A product that adds would read and write the sum: of 12 bytes it saves reading the other.
         spare = 4.0 * share.weights
         found.append(
-            Part(
+            StepPart(
                 *("gradients added", "accumulation", shape, times - 1, 0, 0),
                 *(12.0 * share.weights, spare, _ADDING),
             )
@@ -245,7 +251,7 @@ def _accumulation(share: Share) -> list[Part]:
     return found
 
 
-def _update(share: Share) -> list[Part]:
+def _update(share: RankShare) -> list[StepPart]:
     """Of the weights whose optimizer state this rank keeps: all, or under ZeRO its part of them."""
     kept = share.weights // (share.replicas if share.recipe.zero.stage else 1)
     step = adamw.MOVED["step with bf16 copy" if share.size == 2 else "step"]
@@ -256,6 +262,6 @@ def _update(share: Share) -> list[Part]:
     ]
 
 
-def _launches(parts: list[Part]) -> Part:
+def _launches(parts: list[StepPart]) -> StepPart:
     count = sum(part.times for part in parts)
-    return Part("launch gaps", "host", f"at least {count} launches, all of them ahead", 1)
+    return StepPart("launch gaps", "host", f"at least {count} launches, all of them ahead", 1)

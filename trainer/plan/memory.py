@@ -9,7 +9,13 @@ what torch.compile keeps. The figures for GPUs were never compared with one.
 
 from dataclasses import dataclass, field
 
-from trainer.plan.activations import Device, Sizes, final_norm_kept, layer_kept, shared_kept
+from trainer.plan.activations import (
+    ActivationSizes,
+    Device,
+    final_norm_kept,
+    layer_kept,
+    shared_kept,
+)
 from trainer.plan.size import parameter_count
 from trainer.recipe.kernels import fused_loss
 from trainer.recipe.recipe import Recipe
@@ -208,7 +214,7 @@ class _Step:
     def moments(self, shards: int) -> dict[str, float]:
         """Bytes beyond the states at each; `shards`: ranks that share the optimizer's state."""
         recipe, held = self.recipe, self.held
-        sizes = Sizes.of(recipe)
+        sizes = ActivationSizes.of(recipe)
         batch = 3 * 8 * self.micro_batches * recipe.batch.micro * recipe.sequence_length
         kept = batch + sum(self.found.activations.values())
         every = self.found.gradients if self.several else 0.0
@@ -242,7 +248,7 @@ class _Step:
         """A weight's gradient as it is made, a parameter: in bf16 that and its fp32 copy."""
         return 6 if self.recipe.precision == "bf16" else 4
 
-    def _loss(self, sizes: Sizes) -> tuple[float, float]:
+    def _loss(self, sizes: ActivationSizes) -> tuple[float, float]:
         """Bytes in the loss's forward and backward pass, the last hidden states included."""
         recipe, width = self.recipe, sizes.width
         table = self.held.head or self.held.embedding
@@ -261,7 +267,7 @@ class _Step:
         backward = 12 * logits if recipe.loss.plain else forward
         return states + forward, max(states + backward, product)
 
-    def _fused(self, sizes: Sizes, vocab: float, states: float) -> float:
+    def _fused(self, sizes: ActivationSizes, vocab: float, states: float) -> float:
         """A chunk's logits, and both gradients; the reference has the chunk in fp32 besides."""
         width = sizes.width
         chunk = min(sizes.tokens, max(128, CHUNK_BYTES // (int(vocab) * width) // 128 * 128))
@@ -271,7 +277,7 @@ class _Step:
             work += chunk * vocab * (4 if width == 4 else 8)
         return 2 * states + vocab * self.recipe.model.hidden * 4 + work
 
-    def _layer(self, sizes: Sizes) -> float:
+    def _layer(self, sizes: ActivationSizes) -> float:
         """The most that a layer's backward pass needs beside what is kept: in its MLP."""
         parts, width = self.recipe.recomputed, sizes.width
         ffn, hidden = sizes.ffn * width, sizes.hidden * width

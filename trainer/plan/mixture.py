@@ -8,7 +8,7 @@ from rich.table import Table
 
 from trainer.conversations.sets import is_set
 from trainer.data.manifest import Split, load_manifest
-from trainer.data.mixture import Stage, stage_at, stages_of_recipe
+from trainer.data.mixture import Phase, phase_at, phases_of_recipe
 from trainer.errors import DataError
 from trainer.recipe import Recipe
 
@@ -35,7 +35,7 @@ def epoch_sequences(split: Split, sequence_length: int, packing: str) -> int:
     return full if packing == "best_fit" else max(full, split.documents)
 
 
-def forecast(stages: Sequence[Stage], available: Sequence[int | None], sequences: int) -> Forecast:
+def forecast(stages: Sequence[Phase], available: Sequence[int | None], sequences: int) -> Forecast:
     """Follow the shares through stages and ends over the `sequences` of a run.
 
     `available` is what each source can give in all its epochs, None: without end.
@@ -44,7 +44,7 @@ def forecast(stages: Sequence[Stage], available: Sequence[int | None], sequences
     taken = [0.0] * len(available)
     place = 0.0
     while place < sequences:
-        number = stage_at(stages, math.floor(place))
+        number = phase_at(stages, math.floor(place))
         shares = stages[number].shares([end is not None for end in ends])
         if not any(shares):
             return Forecast(ends, [round(count) for count in taken], math.ceil(place))
@@ -70,7 +70,7 @@ def mixture_report(recipe: Recipe) -> tuple[Table, list[str]]:
     The lines tell of the stages after the first, of corpora that cannot be read, and of data that
     ends before the run does.
     """
-    names, stages = recipe.data.names(), stages_of_recipe(recipe)
+    names, stages = recipe.data.names(), phases_of_recipe(recipe)
     sizes, lines = _sizes(recipe)
     available = [
         None if size is None or source.epochs is None else size * source.epochs

@@ -29,7 +29,7 @@ class Product:
 
 
 @dataclass(frozen=True)
-class Part:
+class StepPart:
     """One operator of a step on one rank, as often as the step calls it; all counts a call."""
 
     name: str
@@ -66,7 +66,7 @@ class Part:
 class Prediction:
     """The parts of one rank's step under ceilings, and what follows from them."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[StepPart, ...]
     ceilings: Ceilings
     tokens: int
     """That pass this rank's layers in a step."""
@@ -97,7 +97,7 @@ class Prediction:
         """The share of the peak that a step of so many seconds reaches."""
         return None if self.peak is None else self.flops / (seconds * self.peak)
 
-    def candidates(self) -> list[Part]:
+    def candidates(self) -> list[StepPart]:
         """The parts with bytes to spare, the largest saving first."""
         found = [part for part in self.parts if part.spare]
         return sorted(found, key=lambda part: -part.spare_seconds(self.ceilings))

@@ -14,7 +14,7 @@ from torch import Tensor
 import kernels
 from trainer.model.layers import gated, normalised
 from trainer.model.sequence import SequenceLayout, rope_frequencies
-from trainer.parallel.device import Moment
+from trainer.parallel.device import DeviceTime
 from trainer.parallel.layout import Layout
 from trainer.plan.activations import Device, layer_kept
 from trainer.plan.devices import GIB, device_memory
@@ -26,7 +26,7 @@ from trainer.recipe.shape import block_linears
 _log = logging.getLogger(__name__)
 
 
-Call = Callable[[], object]
+OperatorCall = Callable[[], object]
 
 
 def choose_recompute(recipe: Recipe, layout: Layout) -> str | list[str]:
@@ -135,12 +135,12 @@ def _attention_seconds(work: "_Work", recipe: Recipe, device: torch.device, call
     return sum(times[window] for window in windows) / len(windows)
 
 
-def _median(call: Call, device: torch.device, calls: int) -> float:
+def _median(call: OperatorCall, device: torch.device, calls: int) -> float:
     call()
-    moments = [Moment(device)]
+    moments = [DeviceTime(device)]
     for _ in range(calls):
         call()
-        moments.append(Moment(device))
+        moments.append(DeviceTime(device))
     moments[-1].wait()
     times = [after.seconds_since(before) for before, after in pairwise(moments)]
     return sorted(times)[len(times) // 2]
@@ -165,7 +165,7 @@ class _Work:
             layout.context.size,
         )
 
-    def norms(self) -> Call:
+    def norms(self) -> OperatorCall:
         """Both norms of a layer."""
         sequence, eps = self._recipe.parallel.sequence, self._recipe.model.norm_eps
         rows = self._tokens // (self._layout.tensor.size if sequence else 1)
@@ -175,13 +175,13 @@ class _Work:
         centered = self._recipe.model.zero_centered_norms
         return lambda: [normalised(x, weight, bias, eps, centered) for _ in range(2)]
 
-    def swiglu(self) -> Call:
+    def swiglu(self) -> OperatorCall:
         """The gated product."""
         gate_up = self._filled(self._tokens, self._micro, 2 * self._ffn)
         activation = self._recipe.model.activation
         return lambda: gated(gate_up, activation)
 
-    def attention(self, window: int | None) -> Call:
+    def attention(self, window: int | None) -> OperatorCall:
         """Rotation and attention of a layer with this window."""
         section, size = self._recipe.kernels, self._recipe.model.head_width
         query = self._filled(self._tokens, self._micro, self._heads, size)
@@ -200,12 +200,12 @@ class _Work:
 
         return call
 
-    def products(self) -> list[Call]:
+    def products(self) -> list[OperatorCall]:
         """The linears: queries, keys and values; the output; gate and up; down."""
         held = (linear.of_rank(self._tensor) for linear in block_linears(self._recipe.model))
         return [self._product(linear.columns, linear.rows) for linear in held]
 
-    def _product(self, inputs: int, outputs: int) -> Call:
+    def _product(self, inputs: int, outputs: int) -> OperatorCall:
         x = self._filled(self._tokens * self._micro, inputs)
         weight = self._filled(outputs, inputs)
         return lambda: x @ weight.t()

@@ -9,7 +9,7 @@ from trainer.recipe.kernels import fused_loss
 
 
 @dataclass(frozen=True)
-class Share:
+class RankShare:
     """What one rank holds of the model and of the batch."""
 
     recipe: Recipe
@@ -93,7 +93,7 @@ class Share:
         return held + copies * table + (count["norm"] if self.last else 0)
 
 
-def share_of(recipe: Recipe, world_size: int, stage: int) -> Share:
+def share_of(recipe: Recipe, world_size: int, stage: int) -> RankShare:
     """What a rank of pipeline stage `stage` holds.
 
     Raises RecipeError for what is not predicted: another stage, an unknown vocabulary,
@@ -105,4 +105,6 @@ def share_of(recipe: Recipe, world_size: int, stage: int) -> Share:
         raise RecipeError("model.vocab: none; bench step needs the number, as model.vocab=50304")
     if recipe.recompute == "auto":
         raise RecipeError("recompute: auto is decided as a run starts; give bench step a choice")
-    return Share(recipe, recipe.micro_batches(world_size), stage, recipe.data_parallel(world_size))
+    return RankShare(
+        recipe, recipe.micro_batches(world_size), stage, recipe.data_parallel(world_size)
+    )

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from trainer.recipe.section import Count, Names, Positive, Section, Share
+from trainer.recipe.section import Count, Fraction, Names, Positive, Section
 
 
 class CheckpointSection(Section):
@@ -42,5 +42,5 @@ class EvaluateSection(Section):
     """Divides the logits before sampling; 0: always the likeliest token."""
     top_k: Count = 0
     """Only the k likeliest tokens are sampled; 0: all."""
-    top_p: Share = 1.0
+    top_p: Fraction = 1.0
     """Only the likeliest tokens that together have this probability are sampled."""

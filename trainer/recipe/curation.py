@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from trainer.recipe.section import Count, FrozenSequence, Names, Positive, Section, Share
+from trainer.recipe.section import Count, Fraction, FrozenSequence, Names, Positive, Section
 
 NonNegative = Annotated[float, Field(ge=0.0)]
 Treatment = Literal["redact", "drop", "keep"]
@@ -24,7 +24,7 @@ class LanguageRule(Section):
 
     keep: Names = ("en",)
     """ISO 639-1 codes."""
-    score: Share = 0.5
+    score: Fraction = 0.5
     """Least probability of the language found."""
 
 
@@ -34,31 +34,31 @@ class GopherRepetition(Section):
     Source: Rae et al., "Scaling Language Models", 2021, table A1.
     """
 
-    duplicate_lines: Share = 0.3
+    duplicate_lines: Fraction = 0.3
     """Of the lines."""
-    duplicate_paragraphs: Share = 0.3
+    duplicate_paragraphs: Fraction = 0.3
     """Of the paragraphs."""
-    duplicate_line_characters: Share = 0.2
+    duplicate_line_characters: Fraction = 0.2
     """Of the characters, in lines seen before."""
-    duplicate_paragraph_characters: Share = 0.2
+    duplicate_paragraph_characters: Fraction = 0.2
     """Of the characters, in paragraphs seen before."""
-    top_2_gram: Share = 0.2
+    top_2_gram: Fraction = 0.2
     """Of the characters, in the commonest pair of words."""
-    top_3_gram: Share = 0.18
+    top_3_gram: Fraction = 0.18
     """Of the characters, in the commonest three words."""
-    top_4_gram: Share = 0.16
+    top_4_gram: Fraction = 0.16
     """Of the characters, in the commonest four words."""
-    duplicate_5_grams: Share = 0.15
+    duplicate_5_grams: Fraction = 0.15
     """Of the characters, in five words seen before."""
-    duplicate_6_grams: Share = 0.14
+    duplicate_6_grams: Fraction = 0.14
     """Of the characters, in six words seen before."""
-    duplicate_7_grams: Share = 0.13
+    duplicate_7_grams: Fraction = 0.13
     """Of the characters, in seven words seen before."""
-    duplicate_8_grams: Share = 0.12
+    duplicate_8_grams: Fraction = 0.12
     """Of the characters, in eight words seen before."""
-    duplicate_9_grams: Share = 0.11
+    duplicate_9_grams: Fraction = 0.11
     """Of the characters, in nine words seen before."""
-    duplicate_10_grams: Share = 0.1
+    duplicate_10_grams: Fraction = 0.1
     """Of the characters, in ten words seen before."""
 
 
@@ -75,11 +75,11 @@ class GopherQuality(Section):
     """Greatest mean length of a word, in characters."""
     symbols_a_word: NonNegative = 0.1
     """Most `#` or ellipses a word."""
-    bullet_lines: Share = 0.9
+    bullet_lines: Fraction = 0.9
     """Largest share of lines that begin with a bullet."""
-    ellipsis_lines: Share = 0.3
+    ellipsis_lines: Fraction = 0.3
     """Largest share of lines that end in an ellipsis."""
-    alphabetic_words: Share = 0.8
+    alphabetic_words: Fraction = 0.8
     """Least share of words with a letter in them."""
     stop_words: Count = 2
     """Fewest of `the be to of and that have with` that must occur."""
@@ -115,13 +115,13 @@ class C4Quality(Section):
 class FineWebQuality(Section):
     """Lists and fragments. Source: Penedo et al., "The FineWeb Datasets", 2024, section 3.6."""
 
-    punctuated_lines: Share = 0.12
+    punctuated_lines: Fraction = 0.12
     """Least share of lines that end in punctuation."""
-    short_lines: Share = 0.67
+    short_lines: Fraction = 0.67
     """Largest share of short lines."""
     short_line_characters: Positive = 30
     """What counts as short."""
-    duplicate_line_characters: Share = 0.01
+    duplicate_line_characters: Fraction = 0.01
     """Largest share of characters in lines seen before."""
     newlines_a_word: NonNegative = 0.3
     """Most line breaks a word."""
@@ -173,7 +173,7 @@ class ToxicityRule(Section):
 class BalanceRule(Section):
     """Demographic balance: reported, and mended where asked."""
 
-    counterfactual: Share = 0.0
+    counterfactual: Fraction = 0.0
     """Share of the documents with gendered terms that get a copy with the terms swapped."""
     replace: bool = False
     """The copy takes the place of the document, instead of standing beside it."""
@@ -226,7 +226,7 @@ class CurationRules(Section):
 class Limits(Section):
     """What a build refuses to swallow."""
 
-    malformed: Share = 0.1
+    malformed: Fraction = 0.1
     """Share of the records that may be malformed (they are set aside in quarantine); more stops
     the build."""
     record_mib: Positive = 64

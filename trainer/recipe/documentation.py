@@ -24,7 +24,7 @@ _LISTED = {"true or false": "values of true or false", "text": "texts"}
 
 
 @dataclass(frozen=True)
-class Kind:
+class KeyValues:
     """The values that a key takes."""
 
     words: str
@@ -36,12 +36,12 @@ class Kind:
 
 
 @dataclass(frozen=True)
-class Key:
+class RecipeKey:
     """One key of the recipe."""
 
     name: str
     """Dotted; `[]` stands for the number of a list's item."""
-    kind: Kind
+    kind: KeyValues
     required: bool
     default: Any
     """As JSON holds it; None for null, and where the key is required."""
@@ -72,7 +72,7 @@ class Key:
         }
 
 
-def all_keys(section: type[Section] = Recipe, prefix: str = "") -> Iterator[Key]:
+def all_keys(section: type[Section] = Recipe, prefix: str = "") -> Iterator[RecipeKey]:
     """Every key of a section and of the sections in it, in the order in which they are declared."""
     for name, info in section.model_fields.items():
         below, item = _section_in(info.annotation)
@@ -81,7 +81,7 @@ def all_keys(section: type[Section] = Recipe, prefix: str = "") -> Iterator[Key]
             of_class = _paragraph(inspect.getdoc(below) or "")
             said = of_class.startswith(documentation.rstrip("."))
             documentation = of_class if said else f"{documentation} {of_class}"
-        yield Key(
+        yield RecipeKey(
             name=prefix + name,
             kind=_kind(info.annotation, info.metadata),
             required=info.is_required(),
@@ -95,7 +95,7 @@ def all_keys(section: type[Section] = Recipe, prefix: str = "") -> Iterator[Key]
             yield from all_keys(below, f"{prefix}{name}{item}.")
 
 
-def find_keys(name: str | None) -> list[Key]:
+def find_keys(name: str | None) -> list[RecipeKey]:
     """The key called `name` and all below it; None: every key.
 
     A list's item may be written `data.mixture[].weight`, `data.mixture.0.weight` or without number.
@@ -130,37 +130,37 @@ def _section_in(annotation: Any) -> tuple[type[Section] | None, str]:
     return None, ""
 
 
-def _kind(annotation: Any, metadata: Iterable[Any] = ()) -> Kind:
+def _kind(annotation: Any, metadata: Iterable[Any] = ()) -> KeyValues:
     """The values of an annotation, with the bounds that its own or the field's metadata set."""
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _kind(parts[0], [*parts[1:], *metadata])
     if origin is Literal:
         choices = tuple(str(part) for part in parts)
-        return Kind(f"one of {', '.join(choices)}", choices=choices)
+        return KeyValues(f"one of {', '.join(choices)}", choices=choices)
     if origin in (Union, types.UnionType):
         return _joined([_kind(part, metadata) for part in parts])
     if origin is tuple:
         item = _kind(parts[0])
         number = "" if parts[-1] is Ellipsis else f"{len(parts)} "
-        return Kind(f"list of {number}{_listed(item.words)}", item.bounds, item.choices)
+        return KeyValues(f"list of {number}{_listed(item.words)}", item.bounds, item.choices)
     if origin is dict:
         value = _kind(parts[1])
-        return Kind(f"section of names, to each a {value.words}", value.bounds, value.choices)
+        return KeyValues(f"section of names, to each a {value.words}", value.bounds, value.choices)
     if annotation is type(None):
-        return Kind("null")
+        return KeyValues("null")
     if isinstance(annotation, type) and issubclass(annotation, Section):
-        return Kind("section")
+        return KeyValues("section")
     bounds = _bounds(metadata)
-    return Kind(f"{_WORDS[annotation]}{_bounds_in_words(bounds)}", bounds)
+    return KeyValues(f"{_WORDS[annotation]}{_bounds_in_words(bounds)}", bounds)
 
 
-def _joined(kinds: list[Kind]) -> Kind:
+def _joined(kinds: list[KeyValues]) -> KeyValues:
     *first, last = [kind.words for kind in kinds]
     bounds = {sign: limit for kind in kinds for sign, limit in kind.bounds.items()}
     comma = "," if len(first) > 1 or bounds or any(kind.choices for kind in kinds) else ""
     choices = tuple(choice for kind in kinds for choice in kind.choices)
-    return Kind(f"{', '.join(first)}{comma} or {last}", bounds, choices)
+    return KeyValues(f"{', '.join(first)}{comma} or {last}", bounds, choices)
 
 
 def _listed(words: str) -> str:
@@ -203,7 +203,7 @@ def _written(value: Any) -> str:
     return str(value) if value != "" else '""'
 
 
-def show_keys(keys: Iterable[Key]) -> None:
+def show_keys(keys: Iterable[RecipeKey]) -> None:
     """Print keys, each with its documentation; 80 columns where it is no terminal."""
     from rich.console import Console
     from rich.text import Text

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from trainer.recipe.section import Count, FrozenSequence, Positive, Section, Share
+from trainer.recipe.section import Count, Fraction, FrozenSequence, Positive, Section
 
 _Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 
@@ -39,7 +39,7 @@ class ScheduleSection(Section):
     """Steps of linear rise from zero."""
     decay: Positive | None = None
     """wsd: steps of the final linear fall; none: a fifth of the length."""
-    floor: Share = 0.1
+    floor: Fraction = 0.1
     """Share of lr that is left at the end."""
     length: Positive | None = None
     """Steps the shape is drawn over; none: the recipe's steps."""

@@ -28,6 +28,6 @@ def _frozen_sequence(value: Any) -> Any:
 
 Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 FrozenSequence = BeforeValidator(_frozen_sequence)
 Names = Annotated[tuple[str, ...], FrozenSequence]

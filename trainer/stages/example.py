@@ -6,10 +6,10 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from trainer.conversations.marking import Counts
+from trainer.conversations.marking import ExampleCounts
 from trainer.conversations.sets import told
-from trainer.data.marks import ID_MASK, TARGET
 from trainer.data.stream import Stream
+from trainer.data.token_flags import ID_MASK, TARGET
 from trainer.data.tokenizer import Tokenizer
 from trainer.stages.stage import StageParts
 
@@ -27,7 +27,7 @@ def tell_examples(parts: StageParts, arguments: dict[str, Any]) -> None:
         provenance = manifest.provenance
         if "examples" in provenance:
             source = provenance["settings"]["source"]
-            log.info("%s", told(source, Counts(**provenance["examples"])))
+            log.info("%s", told(source, ExampleCounts(**provenance["examples"])))
     stream = Stream(**{**arguments, "references": None})
     try:
         source, row = stream.advance()

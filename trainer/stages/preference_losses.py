@@ -11,7 +11,7 @@ from trainer.recipe.fine_tuning import PreferenceSection
 SURE = -1e-7
 """Nats a token above which orpo takes an answer for certain: odds are infinite at 0."""
 
-Measured = tuple[Tensor, dict[str, Tensor]]
+LossesAndFigures = tuple[Tensor, dict[str, Tensor]]
 """Losses, and what is reported of each pair or example, without gradient."""
 
 PAIR_FIGURES = (
@@ -32,7 +32,7 @@ def pair_figures(section: PreferenceSection) -> tuple[str, ...]:
 
 def pair_losses(
     section: PreferenceSection, policy: Tensor, tokens: Tensor, reference: Tensor | None
-) -> Measured:
+) -> LossesAndFigures:
     """The loss of each pair, [pairs], to be added up and divided by the global number of pairs.
 
     `policy` fp32, `tokens` and `reference` (None where the loss needs none): [pairs, 2], chosen
@@ -126,7 +126,7 @@ def _pair_metrics(rewards: Tensor, policy: Tensor, nll: Tensor) -> dict[str, Ten
 
 def judged_losses(
     section: PreferenceSection, policy: Tensor, reference: Tensor, good: Tensor, baseline: Tensor
-) -> Measured:
+) -> LossesAndFigures:
     """KTO (arXiv:2402.01306) of each judged answer, [examples].
 
     To be added up and divided by the global number of examples. `policy` fp32, `reference`:

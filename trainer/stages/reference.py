@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from trainer.data.batch import Batch, Rows
+from trainer.data.batch import Batch, RowsBeingFilled
 from trainer.data.manifest import KINDS, Manifest
 from trainer.data.references import has_references, reference_folder, write_references
 from trainer.data.stream import Stream
@@ -162,7 +162,7 @@ def _of_split(
     stream = Stream([(str(folder), 1.0)], split, recipe.sequence_length, manifests=[manifest])
     try:
         while not stream.ends_epoch():
-            rows = Rows(share, recipe.sequence_length, manifest.end_of_text, True, True)
+            rows = RowsBeingFilled(share, recipe.sequence_length, manifest.end_of_text, True, True)
             places: list[list[tuple[str, int]]] = []
             for number in range(layout.data.size * share):
                 if stream.ends_epoch():

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.data.corpora import random_documents, write_corpus
-from trainer.corpus.build.record import Record
+from trainer.corpus.build.record import TaskRecord
 from trainer.corpus.inspect.card import CARD_NAME, data_card, write_card, write_plots
 from trainer.corpus.inspect.curation import Curation, Lengths, audit_size, load_curation, lost
 from trainer.corpus.rules.rule import Finding
@@ -117,7 +117,7 @@ def test_the_trail_is_counted(tmp_path: Path) -> None:
     folder = curated(tmp_path / "corpus", CURATION)
     assert audit_size(folder) == (0, 0)
     for stage, rows in (("read", 5), ("clean", 2)):
-        record = Record(str(folder), stage)
+        record = TaskRecord(str(folder), stage)
         for number in range(rows):
             record.found(f"d{number}", "s", "rule", "dropped", Finding("reason", 1, 2), "text")
         record.finish()

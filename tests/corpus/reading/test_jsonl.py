@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.corpus.reading.samples import PACKERS, lines, options, peak_mib, read, write
 from trainer.corpus.reading import record as record_module
-from trainer.corpus.reading.quarantine import Place, Quarantine
+from trainer.corpus.reading.quarantine import Quarantine, RecordLocation
 from trainer.corpus.reading.record import ReadOptions, read_record
 from trainer.errors import DataError
 
@@ -97,7 +97,7 @@ values = st.recursive(
 def test_the_verdict_is_the_same_without_orjson(value: object, ascii_only: bool) -> None:
     """Would catch a corpus that depends on whether orjson is installed."""
     raw = json.dumps(value, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
-    place = Place("f", "line", 1)
+    place = RecordLocation("f", "line", 1)
     found = []
     for loads in (record_module.quick_loads, json.loads):
         quarantine = Quarantine()

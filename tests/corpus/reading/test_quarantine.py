@@ -8,7 +8,7 @@ import pytest
 
 from tests.corpus.reading.samples import lines, write
 from trainer.corpus.reading.files import list_files
-from trainer.corpus.reading.quarantine import ROWS_KEPT, Place, Quarantine, Tally
+from trainer.corpus.reading.quarantine import ROWS_KEPT, Quarantine, RecordLocation, Tally
 from trainer.corpus.reading.read import read_file
 from trainer.corpus.reading.record import ReadOptions
 from trainer.errors import DataError
@@ -35,7 +35,7 @@ def test_the_file_is_not_there_when_reading_failed(tmp_path: Path) -> None:
     """Would catch half a list of what was set aside taken for all of it."""
     part = tmp_path / "part-0.jsonl"
     with pytest.raises(DataError), Quarantine(part) as quarantine:
-        quarantine.set_aside(Place("f", "line", 1), "not JSON", b"x", "not JSON")
+        quarantine.set_aside(RecordLocation("f", "line", 1), "not JSON", b"x", "not JSON")
         raise DataError("stop")
     assert list(tmp_path.iterdir()) == []
 
@@ -44,7 +44,7 @@ def test_memory_holds_a_few_rows_and_the_file_all() -> None:
     """Would catch a list of a billion rows in memory."""
     with Quarantine() as quarantine:
         for number in range(ROWS_KEPT * 2):
-            quarantine.set_aside(Place("f", "line", number), "not JSON", b"x", "not JSON")
+            quarantine.set_aside(RecordLocation("f", "line", number), "not JSON", b"x", "not JSON")
     assert len(quarantine.rows) == ROWS_KEPT
     assert quarantine.tally.malformed == ROWS_KEPT * 2
 
@@ -79,7 +79,7 @@ def test_a_tally_survives_being_written_down() -> None:
     """Would catch counts of a task lost on their way to the one that sums them up."""
     quarantine = Quarantine()
     quarantine.tally.records = 5
-    quarantine.set_aside(Place("f", "row", 2), "no text", b"", '"text" is null')
+    quarantine.set_aside(RecordLocation("f", "row", 2), "no text", b"", '"text" is null')
     quarantine.tally.passed_over["page without prose"] += 2
     written = json.loads(json.dumps(quarantine.tally.summary()))
     assert Tally.from_summary(written) == quarantine.tally

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.corpus.rules.language import LOOKED_AT, Language, _stretches, find_language
-from trainer.corpus.rules.rule import Finding, Outcome
+from trainer.corpus.rules.rule import Finding, Judgement
 from trainer.errors import RecipeError
 from trainer.recipe.curation import LanguageRule
 
@@ -67,7 +67,7 @@ def test_an_unsure_guess_is_dropped_for_its_score() -> None:
 @pytest.mark.parametrize("text", ["", " \n", "123 456.7", "!!! ---", "٣٤٥", "\x00"])
 def test_text_without_letters_has_no_language(text: str) -> None:
     """Would catch the model's guess on nothing: it takes the empty text for Serbian."""
-    assert Language(LanguageRule())(text, "") == Outcome(
+    assert Language(LanguageRule())(text, "") == Judgement(
         None, (Finding("language", "zxx 1.00", "en"),)
     )
 

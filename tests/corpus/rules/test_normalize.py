@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from trainer.corpus.rules.normalize import Normalize
-from trainer.corpus.rules.rule import Finding, Outcome
+from trainer.corpus.rules.rule import Finding, Judgement
 from trainer.recipe.curation import NormalizeRule
 
 FORMS = st.sampled_from(["NFC", "NFKC", "none"])
@@ -17,11 +17,11 @@ FORMS = st.sampled_from(["NFC", "NFKC", "none"])
 
 def normalized(
     text: str, unicode: Literal["NFC", "NFKC", "none"] = "NFC", mend: bool = True
-) -> Outcome:
+) -> Judgement:
     return Normalize(NormalizeRule(unicode=unicode, mend_mojibake=mend))(text, "a document")
 
 
-def reasons(outcome: Outcome) -> list[str]:
+def reasons(outcome: Judgement) -> list[str]:
     return [finding.reason for finding in outcome.findings]
 
 
@@ -59,7 +59,7 @@ def test_each_fault_is_mended_and_named(text: str, mended: str, reason: str) -> 
 )
 def test_sound_text_is_left_alone(text: str) -> None:
     """Would catch ftfy's other habits: uncurled quotes, unescaped HTML, folded widths."""
-    assert normalized(text) == Outcome(text)
+    assert normalized(text) == Judgement(text)
 
 
 def test_nfkc_folds_what_nfc_keeps() -> None:
@@ -91,13 +91,13 @@ def test_counts_are_what_changed() -> None:
 @pytest.mark.parametrize("text", ["", "\n \t", "\x00\x01\ufeff", "\u2028\r\n\u00a0"])
 def test_nothing_but_white_space_is_dropped(text: str) -> None:
     """Would catch an empty document going on."""
-    assert normalized(text) == Outcome(None, (Finding("no text"),))
+    assert normalized(text) == Judgement(None, (Finding("no text"),))
 
 
 @pytest.mark.parametrize("text", ["a\ud800b", "\udcff", "é\ude00"])
 def test_lone_surrogates_are_dropped(text: str) -> None:
     """Would catch a text that fails as soon as it is written."""
-    assert normalized(text) == Outcome(None, (Finding("not Unicode"),))
+    assert normalized(text) == Judgement(None, (Finding("not Unicode"),))
 
 
 @example("a\r", "NFC", True)

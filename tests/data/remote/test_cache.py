@@ -17,8 +17,8 @@ import pytest
 from tests.data.remote.bound import used
 from tests.data.remote.servers import Fault, WebServer, web_server
 from trainer.data.remote import cache as cache_module
-from trainer.data.remote.cache import GIB, Cache, Kept, NoRoom
-from trainer.data.remote.place import Url
+from trainer.data.remote.cache import GIB, Cache, CachedFile, NoRoom
+from trainer.data.remote.location import Url
 from trainer.data.remote.transfer import Attempts, Wanted
 from trainer.errors import DataError
 from trainer.recipe.data import RemoteSection
@@ -51,7 +51,9 @@ def wanted(server: WebServer, number: int) -> Wanted:
     return Wanted(Url(server.url) / name, digest, SIZE)
 
 
-def fetch(server: WebServer, remote: RemoteSection, number: int, patient: bool = True) -> Kept:
+def fetch(
+    server: WebServer, remote: RemoteSection, number: int, patient: bool = True
+) -> CachedFile:
     """Fetch a file; the bound is checked at every piece that arrives, and at the end."""
 
     def watch() -> bool:
@@ -78,7 +80,7 @@ def test_a_file_that_comes_between_looking_and_fetching_is_not_fetched_again(
     look = Cache._find
     missed: list[str] = []
 
-    def look_too_early(cache: Cache, sha256: str) -> Kept | None:
+    def look_too_early(cache: Cache, sha256: str) -> CachedFile | None:
         if missed:
             return look(cache, sha256)
         missed.append(sha256)
@@ -178,7 +180,7 @@ def test_readers_share_what_one_of_them_fetched(server, remote: RemoteSection) -
     """Would catch a rank that waits until the one that fetched a shard has read it to its end."""
     reached, release, done = threading.Event(), threading.Event(), threading.Event()
     server.faults["shard-0.tar"] = [Fault(stall_after=1000, reached=reached, release=release)]
-    held: list[Kept] = []
+    held: list[CachedFile] = []
 
     def read() -> None:
         held.append(fetch(server, remote, 0))

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from trainer.data.remote.place import Url, place
+from trainer.data.remote.location import Url, place
 from trainer.errors import DataError
 from trainer.recipe import Recipe, learning_changes
 from trainer.sources import corpus_folders, stream_arguments

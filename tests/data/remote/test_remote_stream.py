@@ -22,7 +22,7 @@ from trainer.data.order import shard_order
 from trainer.data.remote import cache as cache_module
 from trainer.data.remote import transfer
 from trainer.data.remote.cache import GIB
-from trainer.data.remote.place import place
+from trainer.data.remote.location import place
 from trainer.data.remote.storage import _s3_client
 from trainer.data.stream import Stream
 from trainer.data.tokenizer import load_tokenizer, train_tokenizer

@@ -12,7 +12,7 @@ import pytest
 
 from tests.data.remote.servers import Fault, s3_server, upload, web_server
 from trainer.data.remote import storage
-from trainer.data.remote.place import Url
+from trainer.data.remote.location import Url
 from trainer.data.remote.storage import Absent, _s3_client, read_range
 from trainer.data.remote.transfer import Attempts, Wanted, download
 from trainer.errors import DataError

@@ -12,7 +12,7 @@ import pytest
 
 from tests.data.remote.servers import Fault, WebServer, web_server
 from trainer.data.remote import transfer
-from trainer.data.remote.place import Url
+from trainer.data.remote.location import Url
 from trainer.data.remote.storage import Absent
 from trainer.data.remote.transfer import Attempts, Wanted, download, read_whole
 from trainer.errors import DataError

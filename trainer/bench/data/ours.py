@@ -14,10 +14,10 @@ import numpy as np
 
 from trainer.bench.data.corpus import SEED, Workload
 
-Work = Callable[[], int]
+TokenWork = Callable[[], int]
 
 
-def read(workload: Workload) -> Work:
+def read(workload: Workload) -> TokenWork:
     """Every document by its place in the shards, checksums included."""
     readers = _readers(workload)
 
@@ -33,7 +33,7 @@ def read(workload: Workload) -> Work:
     return work
 
 
-def plan(workload: Workload) -> Work:
+def plan(workload: Workload) -> TokenWork:
     """Shuffle and pack the documents of every block, from their lengths."""
     from trainer.data.packing import plan_block
 
@@ -51,7 +51,7 @@ def plan(workload: Workload) -> Work:
     return work
 
 
-def assemble(workload: Workload) -> Work:
+def assemble(workload: Workload) -> TokenWork:
     """Batches of documents that are in memory already, each block's plan included."""
     from trainer.data.stream import Stream
 
@@ -77,7 +77,7 @@ def assemble(workload: Workload) -> Work:
     return work
 
 
-def batches(workload: Workload, workers: int) -> Work:
+def batches(workload: Workload, workers: int) -> TokenWork:
     """Packed batches as the training loop gets them, from a cold start of the loader."""
     from trainer.data.loader import Loader
 
@@ -91,7 +91,7 @@ def batches(workload: Workload, workers: int) -> Work:
     return work
 
 
-CONTESTANTS: dict[str, Callable[[Workload], Work]] = {
+CONTESTANTS: dict[str, Callable[[Workload], TokenWork]] = {
     "lyceum: read": read,
     "lyceum: shuffle and plan": plan,
     "lyceum: plan and assemble": assemble,

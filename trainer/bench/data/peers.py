@@ -15,18 +15,18 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from trainer.bench.data.corpus import SEED, Workload
-from trainer.bench.data.ours import Work
+from trainer.bench.data.ours import TokenWork
 
 SHUFFLE_BUFFER = 1000
 """Documents, of the peers that shuffle in a buffer: WebDataset's and datasets' own default."""
 
 
-def memmap(workload: Workload, workers: int) -> Work:
+def memmap(workload: Workload, workers: int) -> TokenWork:
     """Random windows of a flat file of tokens, as nanoGPT reads it."""
     return _batches_of(_Windows(workload), workload, workers)
 
 
-def webdataset(workload: Workload, workers: int) -> Work:
+def webdataset(workload: Workload, workers: int) -> TokenWork:
     """`webdataset.WebDataset` over our shards, with its shuffle buffer."""
     import webdataset
 
@@ -36,7 +36,7 @@ def webdataset(workload: Workload, workers: int) -> Work:
     return _batches_of(_Chunked(documents, workload), workload, workers)
 
 
-def datasets(workload: Workload, workers: int) -> Work:
+def datasets(workload: Workload, workers: int) -> TokenWork:
     """`datasets`, streaming Parquet with its shuffle buffer."""
     import datasets
 
@@ -47,7 +47,7 @@ def datasets(workload: Workload, workers: int) -> Work:
     return _batches_of(_Chunked(shuffled.with_format("numpy"), workload), workload, workers)
 
 
-CONTESTANTS: dict[str, Callable[[Workload], Work]] = {
+CONTESTANTS: dict[str, Callable[[Workload], TokenWork]] = {
     f"{name}, {workers} workers": partial(contestant, workers=workers)
     for name, contestant in (
         ("numpy memmap", memmap),
@@ -58,7 +58,7 @@ CONTESTANTS: dict[str, Callable[[Workload], Work]] = {
 }
 
 
-def _batches_of(dataset: IterableDataset[Any], workload: Workload, workers: int) -> Work:
+def _batches_of(dataset: IterableDataset[Any], workload: Workload, workers: int) -> TokenWork:
     def work() -> int:
         loader = DataLoader(
             dataset,

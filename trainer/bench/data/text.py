@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from trainer.bench.data.corpus import MEDIAN_TOKENS, SEED, SHARD_TOKENS, SPREAD
-from trainer.bench.data.ours import Work
+from trainer.bench.data.ours import TokenWork
 from trainer.errors import DataError
 
 CHARACTERS_A_TOKEN = 4
@@ -53,7 +53,7 @@ def save_tokenizer(folder: Path, characters: int) -> str:
     return str(folder)
 
 
-def bare(workload: TextWorkload) -> Work:
+def bare(workload: TextWorkload) -> TokenWork:
     """`tokenizers` alone, its ids never looked at."""
     from tokenizers import Tokenizer
 
@@ -71,7 +71,7 @@ def bare(workload: TextWorkload) -> Work:
     return work
 
 
-def ours(workload: TextWorkload) -> Work:
+def ours(workload: TextWorkload) -> TokenWork:
     """The builder's way: tokenized, written as shards, indexed, hashed and flushed to disk."""
     from trainer.corpus.build.writer import write_shards
     from trainer.data.tokenizer import load_tokenizer
@@ -91,7 +91,7 @@ def ours(workload: TextWorkload) -> Work:
     return work
 
 
-CONTESTANTS: dict[str, Callable[[TextWorkload], Work]] = {
+CONTESTANTS: dict[str, Callable[[TextWorkload], TokenWork]] = {
     "lyceum: text to shards": ours,
     "tokenizers alone": bare,
 }

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from trainer.bench.bare import IGNORE, Rows, bare_optimizer, bare_training, micro_batches
+from trainer.bench.bare import IGNORE, BareRows, bare_optimizer, bare_training, micro_batches
 from trainer.bench.peers.peer import Built
 from trainer.recipe import Recipe
 
@@ -43,7 +43,7 @@ class Training:
             zip(names, self._masters, strict=True), bare_training(recipe)
         )
 
-    def step(self, rows: Rows, lr: float) -> Tensor:
+    def step(self, rows: BareRows, lr: float) -> Tensor:
         """One optimizer step on rows [global batch, sequence]; the loss, nats a token, fp32 [].
 
         The host does not wait for the device.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from trainer.bench.step.ranges import PREFIX, WINDOW
 from trainer.bench.step.trace import NODE, Span, Trace, union_seconds
-from trainer.plan.part import Part
+from trainer.plan.part import StepPart
 
 PRODUCTS = ("aten::mm", "aten::addmm")
 REST = "compiled layers, other"
@@ -27,7 +27,7 @@ Operands = tuple[tuple[int, ...], ...]
 class Shapes:
     """The predicted products by the shapes of their operands, forward and backward."""
 
-    def __init__(self, parts: Sequence[Part]) -> None:
+    def __init__(self, parts: Sequence[StepPart]) -> None:
         self._names: dict[tuple[bool, Operands], str] = {}
         for part in parts:
             if part.product is not None and part.phase in ("forward", "backward"):
@@ -111,7 +111,7 @@ class Attribution:
         return max(0.0, 1.0 - self.union_seconds / self.window_seconds)
 
 
-def attribute(trace: Trace, parts: Sequence[Part] = ()) -> Attribution:
+def attribute(trace: Trace, parts: Sequence[StepPart] = ()) -> Attribution:
     """Give each span of the device to a row.
 
     `parts`: whose shapes name the products of compiled layers, which have no ranges inside.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from kernels.bench.run import Run, describe_run
+from kernels.bench.run import BenchRun, describe_run
 from trainer.bench.step.measured import measure_step
 from trainer.bench.step.rates import ceilings_of, dtype_of, measure_shapes, peak_of, raised
 from trainer.bench.step.table import document, markdown, plot, rows_of, summary
@@ -116,7 +116,7 @@ def _why_not_measured(predict_only: bool) -> str:
     return "Nothing was measured: PyTorch finds no GPU here (--on cpu measures the CPU)."
 
 
-def _heading(run: Run, source: str) -> str:
+def _heading(run: BenchRun, source: str) -> str:
     return f"{run}\n\nCeilings: {source}."
 
 

@@ -24,7 +24,7 @@ from trainer.bench.tokens import made_recipe
 from trainer.data.batch import Batch
 from trainer.errors import RecipeError
 from trainer.loop import train
-from trainer.plan.part import Part
+from trainer.plan.part import StepPart
 from trainer.recipe import Recipe
 from trainer.run import Run
 
@@ -52,7 +52,7 @@ class Measured:
 
 
 def measure_step(
-    recipe: Recipe, device: torch.device, parts: tuple[Part, ...], trace_file: Path | None
+    recipe: Recipe, device: torch.device, parts: tuple[StepPart, ...], trace_file: Path | None
 ) -> Measured:
     """Train for some steps, and say where the time of the last went.
 

@@ -10,7 +10,7 @@ import torch
 from kernels.bench.ceilings import H200, Ceilings, measure_ceilings
 from kernels.bench.measure import Clock, clock_of, measure
 from trainer.plan.devices import named_peak, peak_flops
-from trainer.plan.part import Part
+from trainer.plan.part import StepPart
 from trainer.recipe import Recipe
 
 _H200_FP32 = 67e12
@@ -32,7 +32,7 @@ def ceilings_of(recipe: Recipe, device: torch.device | None) -> Ceilings:
     return measure_ceilings(device, clock_of(device), dtype_of(recipe))
 
 
-def raised(ceilings: Ceilings, parts: tuple[Part, ...], alone: dict[str, float]) -> Ceilings:
+def raised(ceilings: Ceilings, parts: tuple[StepPart, ...], alone: dict[str, float]) -> Ceilings:
     """The ceilings, with the rate of the step's fastest product where that is above the square's.
 
     `alone`: as `measure_shapes` gives it.
@@ -55,7 +55,7 @@ def peak_of(device: torch.device | None) -> float | None:
 
 
 def measure_shapes(
-    parts: tuple[Part, ...], device: torch.device, dtype: torch.dtype
+    parts: tuple[StepPart, ...], device: torch.device, dtype: torch.dtype
 ) -> dict[str, float]:
     """Seconds a step that each matrix product takes alone, by the name of its part.
 
@@ -83,7 +83,9 @@ _OPERANDS = {
 """Which of the two matrices lie transposed in memory."""
 
 
-def _alone(part: Part, way: str, device: torch.device, dtype: torch.dtype, clock: Clock) -> float:
+def _alone(
+    part: StepPart, way: str, device: torch.device, dtype: torch.dtype, clock: Clock
+) -> float:
     assert part.product is not None
     rows, inner, columns = part.product.rows, part.product.inner, part.product.columns
     left, right = (

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from kernels.bench.run import Run
+from kernels.bench.run import BenchRun
 from kernels.bench.table import layout, time_text
 from trainer.bench.plots import can_draw, figure_of, save
 from trainer.bench.step.attribute import REST
 from trainer.bench.step.measured import Measured
-from trainer.plan.part import Part, Prediction
+from trainer.plan.part import Prediction, StepPart
 
 HEADER = ("part", "phase", "shape", "calls", "floor", "alone", "measured", "gap", "reached")
 IDLE_GOAL = 0.02
@@ -19,11 +19,11 @@ _GAPS = "launch gaps"
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """A part of a step; what was measured but not predicted has no part, and a floor of 0."""
 
     name: str
-    part: Part | None
+    part: StepPart | None
     floor_seconds: float
     alone_seconds: float | None = None
     """Of a matrix product, all its calls by themselves."""
@@ -54,7 +54,7 @@ class Row:
 
 def rows_of(
     prediction: Prediction, measured: Measured | None, alone: dict[str, float] | None = None
-) -> list[Row]:
+) -> list[TableRow]:
     """One a part, then what else was measured; the largest gap first, or the largest floor."""
     alone = alone or {}
     seconds: dict[str, float] = {}
@@ -69,7 +69,7 @@ def rows_of(
         parts = [part for part in parts if part not in grouped]
     floor = sum(part.floor_seconds(prediction.ceilings) for part in grouped)
     rows = [
-        Row(
+        TableRow(
             *(part.name, part, part.floor_seconds(prediction.ceilings)),
             alone.get(part.name),
             None if measured is None else seconds.pop(part.name, 0.0),
@@ -78,29 +78,29 @@ def rows_of(
     ]
     if grouped:
         names = f"{REST} ({', '.join(part.name for part in grouped)})"
-        rows.append(Row(names, None, floor, None, seconds.pop(REST)))
-    rows += [Row(name, None, 0.0, None, total) for name, total in seconds.items()]
+        rows.append(TableRow(names, None, floor, None, seconds.pop(REST)))
+    rows += [TableRow(name, None, 0.0, None, total) for name, total in seconds.items()]
     return sorted(rows, key=_importance, reverse=True)
 
 
-def _in_layer(part: Part) -> bool:
+def _in_layer(part: StepPart) -> bool:
     outside = part.name.startswith(("embedding", "final norm"))
     return part.phase in ("forward", "backward") and not outside
 
 
-def _importance(row: Row) -> float:
+def _importance(row: TableRow) -> float:
     return row.floor_seconds if row.gap_seconds is None else row.gap_seconds
 
 
-def markdown(rows: Sequence[Row]) -> str:
+def markdown(rows: Sequence[TableRow]) -> str:
     """The table, and the sum of its columns in the last line."""
     measured = [row.measured_seconds for row in rows if row.measured_seconds is not None]
     floor = sum(row.floor_seconds for row in rows)
-    total = Row("all", None, floor, None, sum(measured) if measured else None)
+    total = TableRow("all", None, floor, None, sum(measured) if measured else None)
     return layout([HEADER, *(_cells(row) for row in [*rows, total])])
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: TableRow) -> tuple[str, ...]:
     part = row.part
     about = ("-", "-", "-") if part is None else (part.phase, part.shape, str(part.times))
     times = (row.floor_seconds, row.alone_seconds, row.measured_seconds, row.gap_seconds)
@@ -114,7 +114,9 @@ def _time(seconds: float | None) -> str:
     return f"-{time_text(-seconds)}" if seconds < 0 else time_text(seconds)
 
 
-def summary(prediction: Prediction, measured: Measured | None, rows: Sequence[Row]) -> list[str]:
+def summary(
+    prediction: Prediction, measured: Measured | None, rows: Sequence[TableRow]
+) -> list[str]:
     """What the table comes to, a line a sentence."""
     seconds = prediction.seconds
     lines = [
@@ -150,7 +152,7 @@ def _mfu(prediction: Prediction, seconds: float) -> str:
 
 
 def document(
-    run: Run, prediction: Prediction, measured: Measured | None, rows: Sequence[Row]
+    run: BenchRun, prediction: Prediction, measured: Measured | None, rows: Sequence[TableRow]
 ) -> dict[str, object]:
     """What `--json` writes; null for what was not measured."""
     seconds, left = prediction.seconds, prediction.seconds - prediction.spare_seconds
@@ -177,7 +179,7 @@ def document(
 _SHOWN = 14
 
 
-def plot(rows: Sequence[Row], path: Path, subtitle: str) -> bool:
+def plot(rows: Sequence[TableRow], path: Path, subtitle: str) -> bool:
     """Draw them into the file; False, and nothing drawn, where matplotlib is not installed.
 
     The parts that take longest have colours of their own, the others one together. Raises
@@ -211,5 +213,5 @@ def plot(rows: Sequence[Row], path: Path, subtitle: str) -> bool:
     return True
 
 
-def _length(row: Row) -> float:
+def _length(row: TableRow) -> float:
     return max(row.floor_seconds, row.measured_seconds or 0.0)

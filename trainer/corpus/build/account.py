@@ -6,17 +6,17 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from trainer.corpus.build.plan import Plan
+from trainer.corpus.build.plan import BuildPlan
 from trainer.corpus.build.record import LENGTH_BINS, read_counts
 from trainer.corpus.reading.quarantine import Tally
 
 PLACES_KEPT = 20
 
-Counts = list[dict[str, Any]]
+TaskCounts = list[dict[str, Any]]
 """What each task left, see Record."""
 
 
-def curation_of(plan: Plan, tokens: int) -> dict[str, Any]:
+def curation_of(plan: BuildPlan, tokens: int) -> dict[str, Any]:
     """The content of curation.json; `tokens` are those of the finished corpus.
 
     Before the last step tokens are estimated from the bytes, which `exact` tells.
@@ -53,7 +53,7 @@ def curation_of(plan: Plan, tokens: int) -> dict[str, Any]:
     }
 
 
-def timings_of(plan: Plan, curation: dict[str, Any]) -> dict[str, dict[str, float]]:
+def timings_of(plan: BuildPlan, curation: dict[str, Any]) -> dict[str, dict[str, float]]:
     """CPU-seconds of each rule, with the documents and bytes that came to it.
 
     A file of its own: all others are the same for the same input.
@@ -82,7 +82,7 @@ def _balance(counts: Counter[str], documents: int) -> list[dict[str, Any]]:
     return balance_report(counts, documents)
 
 
-def funnel_of(counts: Counts) -> list[dict[str, Any]]:
+def funnel_of(counts: TaskCounts) -> list[dict[str, Any]]:
     """Documents and bytes that came out of each step, over all tasks."""
     totals: dict[str, list[int]] = {}
     for count in counts:
@@ -96,7 +96,7 @@ def funnel_of(counts: Counts) -> list[dict[str, Any]]:
     ]
 
 
-def _controls(counts: Counts) -> list[dict[str, Any]]:
+def _controls(counts: TaskCounts) -> list[dict[str, Any]]:
     totals: dict[tuple[str, str, str], Counter[str]] = {}
     for count in counts:
         for rule, reason, threshold, action, number in count["controls"]:
@@ -113,7 +113,7 @@ def _controls(counts: Counts) -> list[dict[str, Any]]:
     ]
 
 
-def drops_of(counts: Counts) -> list[tuple[tuple[str, str], int]]:
+def drops_of(counts: TaskCounts) -> list[tuple[tuple[str, str], int]]:
     """How many documents each (rule, reason) dropped, the most first."""
     total: Counter[tuple[str, str]] = Counter()
     for control in _controls(counts):
@@ -121,7 +121,7 @@ def drops_of(counts: Counts) -> list[tuple[tuple[str, str], int]]:
     return [(key, number) for key, number in total.most_common() if number]
 
 
-def tally_of(counts: Counts) -> Tally:
+def tally_of(counts: TaskCounts) -> Tally:
     """What reading found over all tasks, malformed records counted."""
     total = Tally()
     for count in counts:
@@ -130,12 +130,12 @@ def tally_of(counts: Counts) -> Tally:
     return total
 
 
-def _malformed(counts: Counts) -> dict[str, Any]:
+def _malformed(counts: TaskCounts) -> dict[str, Any]:
     rows = [row for count in counts for row in count["facts"].get("set aside", [])]
     return {**tally_of(counts).summary(), "first": rows[:PLACES_KEPT]}
 
 
-def _sources(counts: Counts) -> dict[str, dict[str, int]]:
+def _sources(counts: TaskCounts) -> dict[str, dict[str, int]]:
     files, read, kept = (_summed(counts, f"sources {name}") for name in ("files", "read", "kept"))
     return {
         name: {"files": files[name], "read": read[name], "kept": kept[name]}
@@ -143,7 +143,7 @@ def _sources(counts: Counts) -> dict[str, dict[str, int]]:
     }
 
 
-def _summed(counts: Counts, group: str) -> Counter[str]:
+def _summed(counts: TaskCounts, group: str) -> Counter[str]:
     return _sum(count["counts"].get(group, {}) for count in counts)
 
 

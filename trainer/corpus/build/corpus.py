@@ -14,7 +14,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from trainer.corpus.build.plan import Plan, make_plan
+from trainer.corpus.build.plan import BuildPlan, make_plan
 from trainer.corpus.build.provenance import (
     Input,
     corpus_inputs,
@@ -37,7 +37,7 @@ from trainer.recipe import CorpusSection
 
 log = logging.getLogger(__name__)
 
-Place = Literal["local", "slurm"]
+Executor = Literal["local", "slurm"]
 
 
 def corpus_folder(
@@ -59,7 +59,7 @@ def build_corpus(
     tokenizer: str | None,
     out: str | Path,
     progress: bool = True,
-    on: Place = "local",
+    on: Executor = "local",
     given: Input | None = None,
 ) -> Manifest:
     """Build the corpus into `out`, under a lock, by way of `out`.partial; a stopped build
@@ -102,7 +102,7 @@ def build_corpus(
     return load_manifest(out)
 
 
-def _run(plan: Plan, on: Place, progress: bool) -> None:
+def _run(plan: BuildPlan, on: Executor, progress: bool) -> None:
     from trainer.corpus.build.execute import run_locally, run_on_slurm
 
     with _progress(progress) as bar:

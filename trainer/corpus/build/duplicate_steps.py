@@ -6,8 +6,8 @@ from trainer.corpus.build.duplicates import decide, load_removed, match_range
 from trainer.corpus.build.staged import Staged, read_staged, staged_at
 from trainer.corpus.build.step import (
     STAGED,
-    Documents,
-    Step,
+    BuildStep,
+    DocumentStream,
     leave_signals_to_the_parent,
     reported,
     to_document,
@@ -17,12 +17,14 @@ from trainer.corpus.rules.rule import Finding
 DUPLICATES = "duplicates"
 
 
-class Match(Step):
+class MatchDuplicates(BuildStep):
     """Finds the pairs of duplicates in one range of hashes."""
 
     name = "match"
 
-    def run(self, data: Documents | None, rank: int = 0, world_size: int = 1) -> Documents:
+    def run(
+        self, data: DocumentStream | None, rank: int = 0, world_size: int = 1
+    ) -> DocumentStream:
         """Leave the pairs on disk; yields nothing."""
         leave_signals_to_the_parent()
         section = self.plan.section
@@ -38,12 +40,14 @@ class Match(Step):
         yield from ()
 
 
-class Decide(Step):
+class Decide(BuildStep):
     """Decides which duplicates go."""
 
     name = "decide"
 
-    def run(self, data: Documents | None, rank: int = 0, world_size: int = 1) -> Documents:
+    def run(
+        self, data: DocumentStream | None, rank: int = 0, world_size: int = 1
+    ) -> DocumentStream:
         """Leave the removals of every task on disk; yields nothing."""
         leave_signals_to_the_parent()
         with reported(self.folder, "decide-00000"):
@@ -51,12 +55,14 @@ class Decide(Step):
         yield from ()
 
 
-class Unique(Step):
+class Unique(BuildStep):
     """Reads a task's staged documents again, without the duplicates."""
 
     name = DUPLICATES
 
-    def run(self, data: Documents | None, rank: int = 0, world_size: int = 1) -> Documents:
+    def run(
+        self, data: DocumentStream | None, rank: int = 0, world_size: int = 1
+    ) -> DocumentStream:
         """Yield the documents that stay, in their order."""
         leave_signals_to_the_parent()
         self.record.begin(rank)

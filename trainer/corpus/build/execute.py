@@ -18,8 +18,8 @@ import multiprocess
 from datatrove.executor import LocalPipelineExecutor, SlurmPipelineExecutor
 from loguru import logger
 
-from trainer.corpus.build.chain import StageOfBuild, stages
-from trainer.corpus.build.plan import FAILED, Plan
+from trainer.corpus.build.chain import BuildStage, stages
+from trainer.corpus.build.plan import FAILED, BuildPlan
 from trainer.errors import ClusterError, LyceumError, error_of
 from trainer.files import write_whole
 
@@ -84,7 +84,7 @@ Advance = Callable[[str, int, int], None]
 """Told a stage's name, how many of its tasks have ended, and how many there are."""
 
 
-def run_locally(plan: Plan, advance: Advance) -> None:
+def run_locally(plan: BuildPlan, advance: Advance) -> None:
     """Run every stage with `corpus.workers` processes (none: one a core).
 
     Raises the DataError or RecipeError that a task raised.
@@ -103,7 +103,7 @@ def run_locally(plan: Plan, advance: Advance) -> None:
             executor.run()
 
 
-def run_on_slurm(plan: Plan, advance: Advance) -> None:
+def run_on_slurm(plan: BuildPlan, advance: Advance) -> None:
     """Submit every stage as a job array that waits for the one before, and wait for the last.
 
     The jobs of an earlier call that was stopped are waited for, not submitted again. Raises
@@ -137,7 +137,7 @@ def run_on_slurm(plan: Plan, advance: Advance) -> None:
         advance(stage.name, stage.tasks, stage.tasks)
 
 
-def _submit(plan: Plan, todo: list[StageOfBuild]) -> list[str]:
+def _submit(plan: BuildPlan, todo: list[BuildStage]) -> list[str]:
     from trainer.corpus.build.execute import SlurmExecutor
 
     slurm = plan.section.slurm
@@ -173,7 +173,7 @@ def _submit(plan: Plan, todo: list[StageOfBuild]) -> list[str]:
     return [str(executor.job_id) for executor in executors if executor.job_id not in (None, -1)]
 
 
-def _ended(plan: Plan, stage: StageOfBuild) -> int:
+def _ended(plan: BuildPlan, stage: BuildStage) -> int:
     folder = Path(plan.folder) / LOGS / stage.name / "completions"
     return len(list(folder.iterdir())) if folder.is_dir() else 0
 
@@ -197,7 +197,7 @@ def _failure(folder: Path) -> LyceumError | None:
 
 
 @contextmanager
-def _watched(plan: Plan, stage: StageOfBuild, advance: Advance) -> Iterator[None]:
+def _watched(plan: BuildPlan, stage: BuildStage, advance: Advance) -> Iterator[None]:
     """Tell `advance` how far the stage is, now and then."""
     ended = threading.Event()
 

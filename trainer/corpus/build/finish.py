@@ -8,10 +8,10 @@ from typing import Any
 
 from trainer import __version__
 from trainer.corpus.build.account import curation_of, drops_of, funnel_of, tally_of, timings_of
-from trainer.corpus.build.plan import QUARANTINE, Plan
+from trainer.corpus.build.plan import QUARANTINE, BuildPlan
 from trainer.corpus.build.record import AUDIT, read_counts
 from trainer.corpus.build.shuffle import KEYS, bucket_borders, merge_range
-from trainer.corpus.build.writer import Record, write_shards
+from trainer.corpus.build.writer import StoredDocument, write_shards
 from trainer.data.manifest import (
     MANIFEST_NAME,
     Manifest,
@@ -31,14 +31,14 @@ TOKENIZER_CHARACTERS = 200_000_000
 """The tokenizer is trained on the first training documents that hold this much text."""
 
 
-def judge_input(plan: Plan, rank: int) -> None:
+def judge_input(plan: BuildPlan, rank: int) -> None:
     """Raise DataError where too much of the input is malformed, or nothing is left of it."""
     counts = read_counts(Path(plan.folder), "read")
     tally_of(counts).check(plan.section.limits.malformed)
     _refuse_empty(plan, counts)
 
 
-def _refuse_empty(plan: Plan, counts: list[dict[str, Any]]) -> None:
+def _refuse_empty(plan: BuildPlan, counts: list[dict[str, Any]]) -> None:
     funnel = funnel_of(counts)
     if funnel and funnel[-1]["documents"]:
         return
@@ -52,7 +52,7 @@ def _refuse_empty(plan: Plan, counts: list[dict[str, Any]]) -> None:
     )
 
 
-def fit_tokenizer(plan: Plan, rank: int) -> None:
+def fit_tokenizer(plan: BuildPlan, rank: int) -> None:
     """Decide where the validation split ends, and train the tokenizer on what is not in it.
 
     Validation documents stay unseen by everything that is fitted.
@@ -74,7 +74,7 @@ def fit_tokenizer(plan: Plan, rank: int) -> None:
     tokenizer.save(folder / TOKENIZER)
 
 
-def _border(plan: Plan, facts: list[dict[str, Any]]) -> int:
+def _border(plan: BuildPlan, facts: list[dict[str, Any]]) -> int:
     """The key below which documents are held out; a tiny corpus has something on both sides."""
     documents = sum(fact["documents"] for fact in facts)
     held_out = sum(fact["validation"] for fact in facts)
@@ -94,7 +94,7 @@ def _beginning(texts: Iterable[str]) -> Iterator[str]:
             return
 
 
-def write_bucket(plan: Plan, rank: int) -> None:
+def write_bucket(plan: BuildPlan, rank: int) -> None:
     """Tokenize one range of keys into shards; the first tasks have the validation split's."""
     folder = Path(plan.folder)
     border = json.loads((folder / SPLIT).read_bytes())["border"]
@@ -103,7 +103,7 @@ def write_bucket(plan: Plan, rank: int) -> None:
     ranges = bucket_borders(0, border, held_out) + bucket_borders(border, KEYS, plan.buckets)
     low, high = ranges[rank]
 
-    def documents(start: int) -> Iterator[Record]:
+    def documents(start: int) -> Iterator[StoredDocument]:
         for document in merge_range(folder, plan.tasks, low, high, start):
             yield {"id": document.id, "source": document.source, "text": document.whole}
 
@@ -120,7 +120,7 @@ def _tokenizer(folder: Path) -> Tokenizer:
     return load_tokenizer(folder / TOKENIZER)
 
 
-def finish(plan: Plan, rank: int) -> None:
+def finish(plan: BuildPlan, rank: int) -> None:
     """Write what was done to the documents, the manifest and, last, the data card."""
     from trainer.corpus.inspect.card import write_card
 

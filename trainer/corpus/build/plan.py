@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.corpus.build.provenance import Input
-from trainer.corpus.build.record import Record
+from trainer.corpus.build.record import TaskRecord
 from trainer.corpus.build.staged import Staged
 from trainer.corpus.reading.files import InputFile
 from trainer.corpus.reading.quarantine import Quarantine
@@ -31,7 +31,7 @@ FAILED = "failed"
 
 
 @dataclass(frozen=True)
-class Plan:
+class BuildPlan:
     """A build under way in `folder`. It travels to every task of every stage, so it is small."""
 
     folder: str
@@ -65,7 +65,7 @@ class Plan:
     def _inputs_by_task(self) -> list[list[dict[str, Any]]]:
         return list(json.loads((Path(self.folder) / TASKS).read_bytes()))
 
-    def read(self, rank: int, record: Record) -> Iterator[Staged]:
+    def read(self, rank: int, record: TaskRecord) -> Iterator[Staged]:
         """The documents of a task's input; what is set aside is counted in the task's record."""
         path = Path(self.folder) / QUARANTINE / f"part-{rank:05d}.jsonl"
         with Quarantine(path) as quarantine:
@@ -77,7 +77,7 @@ class Plan:
             _audit_left_out(self.left_out, record)
 
     def _read_file(
-        self, file: InputFile, quarantine: Quarantine, record: Record
+        self, file: InputFile, quarantine: Quarantine, record: TaskRecord
     ) -> Iterator[Staged]:
         named = self.options.source_key is not None
         groups = set() if named else {"text"}
@@ -97,7 +97,7 @@ def make_plan(
     tokenizer: str | None,
     settings: dict[str, Any],
     inputs: dict[str, Any],
-) -> Plan:
+) -> BuildPlan:
     """Cut the input into tasks, which are left in `folder`, and count those of later stages.
 
     The numbers follow from the section and the files' sizes, so that a build that goes on has the
@@ -107,7 +107,7 @@ def make_plan(
     tasks = cut(files, given.task_bytes or size)
     write_tasks(folder, tasks)
     amount = text_bytes(files)
-    return Plan(
+    return BuildPlan(
         folder=str(folder),
         out=str(out),
         section=section,
@@ -122,7 +122,7 @@ def make_plan(
     )
 
 
-def _audit_quarantine(path: Path, record: Record) -> None:
+def _audit_quarantine(path: Path, record: TaskRecord) -> None:
     """A row of the audit for each record that was set aside."""
     if path.stat().st_size == 0:
         path.unlink()
@@ -136,7 +136,7 @@ def _audit_quarantine(path: Path, record: Record) -> None:
             record.row(name, aside["file"], *about, aside["sha256"], aside["bytes"])
 
 
-def _audit_left_out(paths: Iterable[str], record: Record) -> None:
+def _audit_left_out(paths: Iterable[str], record: TaskRecord) -> None:
     """A row of the audit for each document that the source itself left out."""
     for path in paths:
         with open(path, "rb") as file:

@@ -12,7 +12,7 @@ from typing import Any
 
 from trainer.corpus.reading.files import InputFile, list_files
 from trainer.corpus.reading.record import ReadOptions
-from trainer.corpus.rules import controls
+from trainer.corpus.rules import rule_descriptions
 from trainer.errors import RecipeError
 from trainer.recipe import CorpusSection
 
@@ -92,7 +92,7 @@ def _library_versions() -> dict[str, str]:
 
 def _files_of_rules(section: CorpusSection) -> list[str]:
     found = []
-    for key, control in controls().items() if section.rules is not None else ():
+    for key, control in rule_descriptions().items() if section.rules is not None else ():
         settings = getattr(section.rules, key)
         found += control.files(settings) if settings is not None else []
     return found

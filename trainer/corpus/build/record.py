@@ -30,7 +30,7 @@ COLUMNS = (
 """Columns of the audit: strings, but for `bytes` of the text before the rule (int64)."""
 
 
-class Record:
+class TaskRecord:
     """Counts and audit of one task, shared by the steps of its pipeline."""
 
     def __init__(self, folder: str, stage: str):

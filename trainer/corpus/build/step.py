@@ -11,23 +11,23 @@ import multiprocess
 from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
 
-from trainer.corpus.build.plan import FAILED, Plan
-from trainer.corpus.build.record import Record
+from trainer.corpus.build.plan import FAILED, BuildPlan
+from trainer.corpus.build.record import TaskRecord
 from trainer.corpus.build.staged import Staged
 from trainer.errors import LyceumError, note_of
 from trainer.files import write_whole
 
-Documents = Iterator[Document]
+DocumentStream = Iterator[Document]
 
 STAGED = "staged"
 
 
-class Step(PipelineStep):
+class BuildStep(PipelineStep):
     """What all steps share: the plan of the build, and the record of the task."""
 
     type = "build"
 
-    def __init__(self, plan: Plan, record: Record):
+    def __init__(self, plan: BuildPlan, record: TaskRecord):
         super().__init__()
         self.plan, self.record = plan, record
         self.folder = Path(plan.folder)

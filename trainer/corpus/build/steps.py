@@ -9,15 +9,15 @@ import numpy as np
 from datatrove.data import Document
 
 from trainer.corpus.build.duplicate_steps import DUPLICATES
-from trainer.corpus.build.plan import Plan
-from trainer.corpus.build.record import Record
+from trainer.corpus.build.plan import BuildPlan
+from trainer.corpus.build.record import TaskRecord
 from trainer.corpus.build.shuffle import document_key, write_sorted
 from trainer.corpus.build.sketches import Sketches
 from trainer.corpus.build.staged import LineWriter
 from trainer.corpus.build.step import (
     STAGED,
-    Documents,
-    Step,
+    BuildStep,
+    DocumentStream,
     leave_signals_to_the_parent,
     reported,
     to_document,
@@ -30,12 +30,14 @@ from trainer.errors import DataError, LyceumError
 SKETCHED_AT_ONCE = 512
 
 
-class Read(Step):
+class Read(BuildStep):
     """Reads the documents of a task's input; what cannot be read is set aside and counted."""
 
     name = "read"
 
-    def run(self, data: Documents | None, rank: int = 0, world_size: int = 1) -> Documents:
+    def run(
+        self, data: DocumentStream | None, rank: int = 0, world_size: int = 1
+    ) -> DocumentStream:
         """Yield the documents in the order of the input."""
         leave_signals_to_the_parent()
         self.record.begin(rank)
@@ -49,15 +51,17 @@ class Read(Step):
                 yield to_document(staged, size)
 
 
-class Judge(Step):
+class Judge(BuildStep):
     """Applies one rule to every document."""
 
-    def __init__(self, plan: Plan, record: Record, rule: Rule):
+    def __init__(self, plan: BuildPlan, record: TaskRecord, rule: Rule):
         super().__init__(plan, record)
         self.rule = rule
         self.name = rule.name
 
-    def run(self, data: Documents | None, rank: int = 0, world_size: int = 1) -> Documents:
+    def run(
+        self, data: DocumentStream | None, rank: int = 0, world_size: int = 1
+    ) -> DocumentStream:
         """Yield what passes, as the rule left it, and what the rule added."""
         assert data is not None, "a rule has documents to judge"
         record, rule = self.record, self.rule
@@ -104,12 +108,14 @@ class Judge(Step):
                 self.record.count("languages", str(finding.value).partition(" ")[0])
 
 
-class Stage(Step):
+class WriteStaged(BuildStep):
     """Writes what passed the first rules to disk, with what duplicates are found by."""
 
     name = "stage"
 
-    def run(self, data: Documents | None, rank: int = 0, world_size: int = 1) -> Documents:
+    def run(
+        self, data: DocumentStream | None, rank: int = 0, world_size: int = 1
+    ) -> DocumentStream:
         """Consume the documents; yields none."""
         assert data is not None, "there are documents to stage"
         section = self.plan.section
@@ -136,12 +142,14 @@ class Stage(Step):
         waiting.clear()
 
 
-class Sort(Step):
+class Sort(BuildStep):
     """Writes what passed every rule, sorted by key, and what the split is decided by."""
 
     name = "sort"
 
-    def run(self, data: Documents | None, rank: int = 0, world_size: int = 1) -> Documents:
+    def run(
+        self, data: DocumentStream | None, rank: int = 0, world_size: int = 1
+    ) -> DocumentStream:
         """Consume the documents; yields none."""
         assert data is not None, "there are documents to sort"
         unsorted = self.folder / STAGED / f"{rank:05d}.unsorted.jsonl"
@@ -169,14 +177,16 @@ class Sort(Step):
         yield from ()
 
 
-class Call(Step):
+class CallFunction(BuildStep):
     """Calls a function of the plan and the rank: the stages that have no documents to hand on."""
 
-    def __init__(self, plan: Plan, record: Record, name: str, function: Any):
+    def __init__(self, plan: BuildPlan, record: TaskRecord, name: str, function: Any):
         super().__init__(plan, record)
         self.name, self.function = name, function
 
-    def run(self, data: Documents | None, rank: int = 0, world_size: int = 1) -> Documents:
+    def run(
+        self, data: DocumentStream | None, rank: int = 0, world_size: int = 1
+    ) -> DocumentStream:
         """Call it; yields nothing."""
         leave_signals_to_the_parent()
         with reported(self.folder, f"{self.name}-{rank:05d}"):

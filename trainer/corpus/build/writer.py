@@ -26,7 +26,7 @@ OWNER = "lyceum"
 
 KEYS_A_BUCKET = 10**9
 
-Record = Mapping[str, str]
+StoredDocument = Mapping[str, str]
 """A document: its id, source and text."""
 
 
@@ -42,7 +42,7 @@ def write_shards(
     folder: Path,
     split: str,
     bucket: int,
-    documents: Callable[[int], Iterator[Record]],
+    documents: Callable[[int], Iterator[StoredDocument]],
     tokenizer: Tokenizer,
     shard_tokens: int,
 ) -> list[Shard]:
@@ -119,7 +119,7 @@ def _shard_name(split: str, bucket: int, number: int) -> str:
 
 
 def _samples(
-    records: Iterator[Record], tokenizer: Tokenizer, token_dtype: str, number: int
+    records: Iterator[StoredDocument], tokenizer: Tokenizer, token_dtype: str, number: int
 ) -> Iterator[Sample]:
     code = {"uint16": "H", "uint32": "I"}[token_dtype]
     end = tokenizer.end_of_text
@@ -140,10 +140,10 @@ def _samples(
 
 
 def _encoded_ahead(
-    records: Iterator[Record], tokenizer: Tokenizer
-) -> Iterator[tuple[list[Record], list[list[int]]]]:
+    records: Iterator[StoredDocument], tokenizer: Tokenizer
+) -> Iterator[tuple[list[StoredDocument], list[list[int]]]]:
     """Batches of documents and their ids; while one is used, the next ones are encoded."""
-    waiting: deque[tuple[list[Record], Future[list[list[int]]]]] = deque()
+    waiting: deque[tuple[list[StoredDocument], Future[list[list[int]]]]] = deque()
     with ThreadPoolExecutor(max_workers=ENCODED_AHEAD) as pool:
         while True:
             while len(waiting) <= ENCODED_AHEAD and (

@@ -7,7 +7,7 @@ from typing import Any
 
 from trainer.corpus.inspect.curation import Curation, audit_size, load_curation, lost
 from trainer.corpus.inspect.funnel_plots import write_plots
-from trainer.corpus.rules import controls
+from trainer.corpus.rules import rule_descriptions
 from trainer.data.manifest import Manifest, load_manifest
 from trainer.errors import DataError
 from trainer.files import write_whole
@@ -209,7 +209,7 @@ def _limits(manifest: Manifest, curation: Curation | None) -> list[str]:
     settings = manifest.provenance.get("settings", {})
     lines: list[str] = []
     absent: list[str] = []
-    for key, control in controls().items():
+    for key, control in rule_descriptions().items():
         if not control.had_work(rules.get(key)):
             absent.append(control.not_applied)
         elif control.limits is not None:

@@ -14,10 +14,10 @@ from trainer.corpus.inspect.curation import audit_size, load_curation
 from trainer.corpus.inspect.funnel_plots import plots_command
 from trainer.corpus.inspect.tables import curation_tables
 from trainer.data.manifest import KINDS, Manifest, Split, load_manifest
-from trainer.data.marks import ID_MASK
 from trainer.data.packing import packing_summary
-from trainer.data.remote.place import local_folder
+from trainer.data.remote.location import local_folder
 from trainer.data.shards import ShardReader
+from trainer.data.token_flags import ID_MASK
 from trainer.data.tokenizer import Tokenizer, load_tokenizer
 
 SHOWN_CHARACTERS = 600

@@ -15,7 +15,7 @@ AUDIT_NAME = "audit"
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class FunnelStep:
     """What came out of one step: documents, bytes of text, and tokens (None where unknown).
 
     Tokens are counted only where `exact`; elsewhere they follow from the bytes by the final
@@ -37,7 +37,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Timing:
+class StepCost:
     """CPU seconds that a step took over documents and bytes of text that came into it."""
 
     seconds: float
@@ -80,13 +80,13 @@ class Lengths:
 class Curation:
     """The steps, controls and counts of a build, in the builder's order."""
 
-    funnel: tuple[Step, ...] = ()
+    funnel: tuple[FunnelStep, ...] = ()
     controls: tuple[Control, ...] = ()
     languages: Mapping[str, int] = field(default_factory=dict)
     lengths: Lengths = field(default_factory=Lengths)
     balance: tuple[Mapping[str, Any], ...] = ()
     malformed: Mapping[str, Any] = field(default_factory=dict)
-    timings: Mapping[str, Timing] = field(default_factory=dict)
+    timings: Mapping[str, StepCost] = field(default_factory=dict)
     sources: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     rules: Mapping[str, Any] | None = None
 
@@ -119,7 +119,7 @@ def load_curation(folder: str | Path) -> Curation | None:
         raise DataError(f"{path} is damaged ({detail}): build the corpus again") from None
 
 
-def lost(steps: Sequence[Step]) -> list[str]:
+def lost(steps: Sequence[FunnelStep]) -> list[str]:
     """The share of the documents that each step took away or added, as text."""
     shares = ["-"] if steps else []
     for before, after in pairwise(steps):
@@ -171,7 +171,7 @@ def _parse(content: dict[str, Any], timings: dict[str, Any]) -> Curation:
     lengths = content.get("lengths") or {}
     return Curation(
         funnel=tuple(
-            Step(
+            FunnelStep(
                 name=str(step["step"]),
                 documents=int(step["documents"]),
                 bytes=int(step["bytes"]),
@@ -199,7 +199,7 @@ def _parse(content: dict[str, Any], timings: dict[str, Any]) -> Curation:
         balance=tuple(dict(row) for row in content.get("balance") or ()),
         malformed=dict(content.get("malformed") or {}),
         timings={
-            str(step): Timing(float(row["seconds"]), int(row["documents"]), int(row["bytes"]))
+            str(step): StepCost(float(row["seconds"]), int(row["documents"]), int(row["bytes"]))
             for step, row in timings.items()
         },
         sources={str(name): dict(row) for name, row in (content.get("sources") or {}).items()},

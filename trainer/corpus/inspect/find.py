@@ -18,7 +18,7 @@ from rich.progress import (
 from rich.table import Table
 
 from trainer.corpus.inspect.passages import LEAST_RUN_WORDS
-from trainer.corpus.inspect.search import Match, Search, find_passage
+from trainer.corpus.inspect.search import DocumentMatch, Search, find_passage
 from trainer.errors import RecipeError
 
 FILE_COLUMNS = 200
@@ -86,7 +86,7 @@ def _documents(count: int) -> str:
     return f"{count:,} document" + ("" if count == 1 else "s")
 
 
-def _table(matches: Sequence[Match], partial: bool) -> Table:
+def _table(matches: Sequence[DocumentMatch], partial: bool) -> Table:
     table = Table()
     counted = "words in a row" if partial else "times"
     for name in ("split", "shard", "document", "id", "source", "character", counted, "text"):

@@ -23,7 +23,7 @@ LETTERS_LOWERED_TO_ASCII = ("\u212a".encode(), "\u0130".encode())
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PassageMatch:
     """Where a document, number `document` of those searched, holds a passage or a part of it.
 
     `position` is in characters of its text, from 0; `occurrences` says how often it holds the whole
@@ -134,7 +134,7 @@ def fold(text: str) -> str:
     return text.lower().replace(FINAL_SIGMA, SIGMA)
 
 
-def whole(decoded: Decoded, passage: str, exact: bool) -> Iterator[Place]:
+def whole(decoded: Decoded, passage: str, exact: bool) -> Iterator[PassageMatch]:
     """The documents that hold the whole passage, in their order.
 
     `exact` compares bytes; otherwise white space and case do not count, and a passage may begin and
@@ -195,7 +195,7 @@ def _unsqueezed(text: str, found: int) -> int:
     raise AssertionError("a match lies inside its text")
 
 
-def longest_runs(decoded: Decoded, passage: str) -> Iterator[Place]:
+def longest_runs(decoded: Decoded, passage: str) -> Iterator[PassageMatch]:
     """The documents that hold at least LEAST_RUN_WORDS words of the passage in a row, with the
     first longest such run of each; words are what white space parts, case aside.
     """
@@ -245,7 +245,9 @@ def _longest_common_run(words: list[int], wanted: list[int]) -> tuple[int, int]:
     return best, start
 
 
-def _place(document: int, text: str, position: int, occurrences: int, run: int | None) -> Place:
+def _place(
+    document: int, text: str, position: int, occurrences: int, run: int | None
+) -> PassageMatch:
     first = max(position - BEFORE_CHARACTERS, 0)
     context = " ".join(text[first : first + CONTEXT_CHARACTERS].split())
-    return Place(document, position, occurrences, run, context)
+    return PassageMatch(document, position, occurrences, run, context)

@@ -19,15 +19,15 @@ import numpy as np
 from trainer.corpus.inspect.passages import (
     LEAST_RUN_WORDS,
     Decoded,
-    Place,
+    PassageMatch,
     bulk_decoder,
     longest_runs,
     whole,
 )
 from trainer.data.manifest import Shard, check_tokenizer, load_manifest
-from trainer.data.marks import ID_MASK
-from trainer.data.remote.place import local_folder
+from trainer.data.remote.location import local_folder
 from trainer.data.shards import ShardReader
+from trainer.data.token_flags import ID_MASK
 from trainer.data.tokenizer import load_tokenizer
 from trainer.errors import DataError, RecipeError
 
@@ -38,7 +38,7 @@ ALONE_BELOW_TOKENS = 20_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
+class DocumentMatch:
     """A document that holds the passage, or `run_words` of its words in a row where that is not
     None.
 
@@ -66,8 +66,8 @@ class Search:
 
     passage: str
     exact: bool
-    whole: tuple[Match, ...]
-    partial: tuple[Match, ...]
+    whole: tuple[DocumentMatch, ...]
+    partial: tuple[DocumentMatch, ...]
     complete: bool
     documents: int
     tokens: int
@@ -88,7 +88,7 @@ class _Task(NamedTuple):
 
 
 class _Found(NamedTuple):
-    matches: list[Match]
+    matches: list[DocumentMatch]
     documents: int
     tokens: int
     bytes: int
@@ -127,7 +127,7 @@ def find_passage(
     if total < ALONE_BELOW_TOKENS:
         workers = 1
     begin = time.perf_counter()
-    matches: list[Match] = []
+    matches: list[DocumentMatch] = []
     documents = tokens = size = 0
     for found in _search_all(tasks, workers):
         matches.extend(found.matches)
@@ -137,7 +137,7 @@ def find_passage(
         if len(matches) > limit:
             break
     seconds = time.perf_counter() - begin
-    runs: list[Match] = []
+    runs: list[DocumentMatch] = []
     if not matches and len(passage.split()) >= LEAST_RUN_WORDS:
         runs = _longest(tasks, workers, limit, lambda done: advance("its words", done, total))
     return Search(
@@ -155,8 +155,8 @@ def find_passage(
 
 def _longest(
     tasks: Sequence[_Task], workers: int, limit: int, advance: Callable[[int], None]
-) -> list[Match]:
-    best: list[Match] = []
+) -> list[DocumentMatch]:
+    best: list[DocumentMatch] = []
     tokens = 0
     for found in _search_all([task._replace(partial=True) for task in tasks], workers):
         # The sort is stable: of runs of one length those first in the corpus stay.
@@ -200,7 +200,7 @@ def _leave_interrupts() -> None:
 def _search_shard(task: _Task) -> _Found:
     decode = _decoder(task.folder, task.fingerprint)
     reader = ShardReader(task.folder, task.shard, task.token_dtype, verify="size")
-    matches: list[Match] = []
+    matches: list[DocumentMatch] = []
     size = 0
     try:
         for first, documents in _batches(reader):
@@ -245,10 +245,10 @@ def _batches(reader: ShardReader) -> Iterator[tuple[int, list[np.ndarray]]]:
         yield first, batch
 
 
-def _match(task: _Task, reader: ShardReader, first: int, place: Place) -> Match:
+def _match(task: _Task, reader: ShardReader, first: int, place: PassageMatch) -> DocumentMatch:
     number = first + place.document
     about = reader.metadata(number)
-    return Match(
+    return DocumentMatch(
         shard=task.shard.name,
         document=number,
         id=str(about.get("id", "")),

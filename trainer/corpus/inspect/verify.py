@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from trainer.data.manifest import MANIFEST_NAME, Manifest, Shard, load_manifest
-from trainer.data.marks import ID_MASK
-from trainer.data.remote.place import local_folder
+from trainer.data.remote.location import local_folder
 from trainer.data.shards import index_tar
+from trainer.data.token_flags import ID_MASK
 from trainer.data.tokenizer import load_tokenizer
 from trainer.errors import DataError
 

@@ -1,16 +1,16 @@
 """Raw documents: files in every format, compression and place that a corpus is read from."""
 
 from trainer.corpus.reading.files import InputFile, list_files
-from trainer.corpus.reading.quarantine import Place, Quarantine, Tally
+from trainer.corpus.reading.quarantine import Quarantine, RecordLocation, Tally
 from trainer.corpus.reading.read import read_file
 from trainer.corpus.reading.record import RawDocument, ReadOptions
 
 __all__ = [
     "InputFile",
-    "Place",
     "Quarantine",
     "RawDocument",
     "ReadOptions",
+    "RecordLocation",
     "Tally",
     "list_files",
     "read_file",

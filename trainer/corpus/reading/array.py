@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from trainer.corpus.reading.files import InputFile
 from trainer.corpus.reading.opening import CHUNK, PlainStream, open_plain
-from trainer.corpus.reading.quarantine import PREVIEW_BYTES, Oversize, Place, Quarantine
+from trainer.corpus.reading.quarantine import PREVIEW_BYTES, Oversize, Quarantine, RecordLocation
 from trainer.corpus.reading.record import RawDocument, ReadOptions, read_record
 from trainer.corpus.reading.unicode import BYTE_ORDER_MARK, refuse_wide_unicode
 from trainer.errors import DataError
@@ -35,7 +35,7 @@ def read_array(
 
 def raw_elements(
     file: InputFile, options: ReadOptions
-) -> Iterator[tuple[bytes | Oversize, Place, int]]:
+) -> Iterator[tuple[bytes | Oversize, RecordLocation, int]]:
     """Each element's bytes, its place, and where it begins in the (unpacked) file.
 
     Raises DataError as `read_array` does.
@@ -45,7 +45,7 @@ def raw_elements(
         mark = len(stream.read(3)) if stream.peek(3).startswith(BYTE_ORDER_MARK) else 0
         elements = _Elements(file.path, stream, mark, options.record_bytes)
         for number, (raw, offset) in enumerate(elements.read(), start=1):
-            yield raw, Place(file.path, "record", number), offset
+            yield raw, RecordLocation(file.path, "record", number), offset
 
 
 class _Element:

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from trainer.corpus.reading.files import InputFile
 from trainer.corpus.reading.opening import open_plain
-from trainer.corpus.reading.quarantine import Oversize, Place, Quarantine
+from trainer.corpus.reading.quarantine import Oversize, Quarantine, RecordLocation
 from trainer.corpus.reading.record import RawDocument, ReadOptions, set_aside_oversize
 from trainer.corpus.reading.text import read_whole
 from trainer.corpus.reading.unicode import BYTE_ORDER_MARK, WIDE_MARKS, unicode_fault
@@ -25,7 +25,7 @@ def read_html(
 
     Raises DataError as `open_plain` does.
     """
-    place = Place(file.path, "file", 1)
+    place = RecordLocation(file.path, "file", 1)
     with open_plain(file, options.limits, options.anonymous) as stream:
         raw = read_whole(stream, options.record_bytes)
     if isinstance(raw, Oversize):
@@ -68,7 +68,7 @@ class PageReader:
     ) -> None:
         self._sandbox.__exit__(kind, error, traceback)
 
-    def read(self, raw: bytes, charset: str | None, place: Place) -> str | None:
+    def read(self, raw: bytes, charset: str | None, place: RecordLocation) -> str | None:
         """The prose of a page, None if it has none or is set aside.
 
         `charset` is what the server declared. The page counts as a record read.

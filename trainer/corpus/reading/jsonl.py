@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from trainer.corpus.reading.files import InputFile
 from trainer.corpus.reading.opening import PlainStream, open_plain
-from trainer.corpus.reading.quarantine import PREVIEW_BYTES, Oversize, Place, Quarantine
+from trainer.corpus.reading.quarantine import PREVIEW_BYTES, Oversize, Quarantine, RecordLocation
 from trainer.corpus.reading.record import RawDocument, ReadOptions, read_record
 from trainer.corpus.reading.unicode import BYTE_ORDER_MARK, refuse_wide_unicode
 
@@ -28,7 +28,7 @@ def read_jsonl(
 
 def raw_lines(
     file: InputFile, options: ReadOptions
-) -> Iterator[tuple[bytes | Oversize, Place, int]]:
+) -> Iterator[tuple[bytes | Oversize, RecordLocation, int]]:
     """Each line that is not blank, its place, and the byte of the (unpacked) file it begins at.
 
     Raises DataError for UTF-16 and as `open_plain` does.
@@ -40,7 +40,7 @@ def raw_lines(
         number = 0
         while line := stream.readline(limit + 1):
             number += 1
-            place = Place(file.path, "line", number)
+            place = RecordLocation(file.path, "line", number)
             if len(line) > limit and line[-1:] != b"\n":
                 oversize = skip_line(line, stream)
                 yield oversize, place, offset

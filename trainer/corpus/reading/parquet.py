@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.corpus.reading.files import InputFile
 from trainer.corpus.reading.opening import check_expansion, open_raw
-from trainer.corpus.reading.quarantine import Place, Quarantine
+from trainer.corpus.reading.quarantine import Quarantine, RecordLocation
 from trainer.corpus.reading.record import RawDocument, ReadOptions, document_id
 from trainer.errors import DataError
 
@@ -77,7 +77,7 @@ def _rows(
             ids = batch.column(1).to_pylist() if len(columns) > 1 else None
             for row, (text, raw) in enumerate(_texts(batch.column(0), options.record_bytes)):
                 number += 1
-                place = Place(file.path, "row", number)
+                place = RecordLocation(file.path, "row", number)
                 quarantine.tally.records += 1
                 if text is None:
                     _set_aside(raw, place, options, quarantine)
@@ -179,7 +179,9 @@ def _texts(
         yield text, value
 
 
-def _set_aside(value: Any, place: Place, options: ReadOptions, quarantine: Quarantine) -> None:
+def _set_aside(
+    value: Any, place: RecordLocation, options: ReadOptions, quarantine: Quarantine
+) -> None:
     if value is None or not value.is_valid:
         quarantine.set_aside(place, "no text", b"", f'"{options.text_key}" is null')
         return

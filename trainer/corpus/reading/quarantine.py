@@ -23,7 +23,7 @@ PREVIEW_BYTES = 200
 ROWS_KEPT = 100
 
 
-class Place(NamedTuple):
+class RecordLocation(NamedTuple):
     """Where a record stands: the `number`-th `unit` ("line", "row", "record", "file") of a file,
     counted from 1. A tuple, for one is made for every record.
     """
@@ -132,7 +132,9 @@ class Quarantine:
             whole, self._file = self._file, None
             whole.commit() if kind is None else whole.discard()
 
-    def set_aside(self, place: Place, reason: str, raw: bytes | Oversize, detail: str) -> None:
+    def set_aside(
+        self, place: RecordLocation, reason: str, raw: bytes | Oversize, detail: str
+    ) -> None:
         """Count a malformed record and keep a row of it.
 
         `reason` is one of a few words, by which records are counted; `detail` says what is wrong

@@ -12,8 +12,8 @@ from trainer.corpus.reading.record import RawDocument, ReadOptions
 from trainer.corpus.reading.text import read_text
 from trainer.corpus.reading.warc import read_warc
 
-Reader = Callable[[InputFile, ReadOptions, Quarantine], Iterator[RawDocument]]
-READERS: dict[str, Reader] = {
+FormatReader = Callable[[InputFile, ReadOptions, Quarantine], Iterator[RawDocument]]
+READERS: dict[str, FormatReader] = {
     "jsonl": read_jsonl,
     "json": read_array,
     "parquet": read_parquet,

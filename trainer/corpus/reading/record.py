@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainer.corpus.reading.quarantine import Oversize, Place, Quarantine
+from trainer.corpus.reading.quarantine import Oversize, Quarantine, RecordLocation
 from trainer.corpus.reading.unicode import unicode_fault
 from trainer.recipe.curation import Limits
 
@@ -56,7 +56,11 @@ class ReadOptions:
 
 
 def read_record(
-    raw: bytes | Oversize, place: Place, offset: int, options: ReadOptions, quarantine: Quarantine
+    raw: bytes | Oversize,
+    place: RecordLocation,
+    offset: int,
+    options: ReadOptions,
+    quarantine: Quarantine,
 ) -> RawDocument | None:
     """The document that a JSON object's bytes hold; None after setting it aside.
 
@@ -96,7 +100,7 @@ def _named(record: Mapping[str, Any], key: str | None) -> str:
     return value if type(value) is str and unicode_fault(value) is None else ""
 
 
-def document_id(name: Any, place: Place) -> str:
+def document_id(name: Any, place: RecordLocation) -> str:
     """A record's own id if it is a string or a number, else its place: "PATH:LINE"."""
     if type(name) is int:
         return str(name)
@@ -106,7 +110,7 @@ def document_id(name: Any, place: Place) -> str:
 
 
 def set_aside_oversize(
-    raw: Oversize, place: Place, options: ReadOptions, quarantine: Quarantine
+    raw: Oversize, place: RecordLocation, options: ReadOptions, quarantine: Quarantine
 ) -> None:
     """Count and set aside a record that is larger than the limit."""
     quarantine.tally.records += 1

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from trainer.corpus.reading.files import InputFile
 from trainer.corpus.reading.opening import PlainStream, open_plain
-from trainer.corpus.reading.quarantine import PREVIEW_BYTES, Oversize, Place, Quarantine
+from trainer.corpus.reading.quarantine import PREVIEW_BYTES, Oversize, Quarantine, RecordLocation
 from trainer.corpus.reading.record import RawDocument, ReadOptions, set_aside_oversize
 from trainer.corpus.reading.unicode import BYTE_ORDER_MARK, wide_unicode
 
@@ -19,7 +19,7 @@ def read_text(
 
     What is not UTF-8, or too large, is set aside. Raises DataError as `open_plain` does.
     """
-    place = Place(file.path, "file", 1)
+    place = RecordLocation(file.path, "file", 1)
     with open_plain(file, options.limits, options.anonymous) as stream:
         raw = read_whole(stream, options.record_bytes)
     if isinstance(raw, Oversize):

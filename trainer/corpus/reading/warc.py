@@ -18,7 +18,7 @@ from typing import BinaryIO
 from trainer.corpus.reading.files import InputFile
 from trainer.corpus.reading.html import PageReader
 from trainer.corpus.reading.opening import PlainStream, open_plain
-from trainer.corpus.reading.quarantine import PREVIEW_BYTES, Oversize, Place, Quarantine
+from trainer.corpus.reading.quarantine import PREVIEW_BYTES, Oversize, Quarantine, RecordLocation
 from trainer.corpus.reading.record import RawDocument, ReadOptions, document_id, set_aside_oversize
 from trainer.errors import DataError
 
@@ -59,7 +59,7 @@ def read_warc(
         number = 0
         while (headers := _next_record(file.path, number + 1, stream)) is not None:
             number += 1
-            place = Place(file.path, "record", number)
+            place = RecordLocation(file.path, "record", number)
             length = _length(headers, place)
             kind = headers.fields.get("warc-type", "").lower()
             if kind not in ("response", "conversion"):
@@ -78,7 +78,7 @@ def read_warc(
                 yield _document(text, headers, place)
 
 
-def _document(text: str, headers: Headers, place: Place) -> RawDocument:
+def _document(text: str, headers: Headers, place: RecordLocation) -> RawDocument:
     fields = headers.fields
     told = {"url": fields.get("warc-target-uri"), "date": fields.get("warc-date")}
     metadata = {name: value for name, value in told.items() if value}
@@ -88,7 +88,7 @@ def _document(text: str, headers: Headers, place: Place) -> RawDocument:
 def _text(
     kind: str,
     block: bytes,
-    place: Place,
+    place: RecordLocation,
     pages: PageReader,
     options: ReadOptions,
     quarantine: Quarantine,
@@ -175,7 +175,7 @@ def _next_record(path: str, number: int, stream: PlainStream) -> Headers | None:
         stream.read(1)
     if not stream.peek(1):
         return None
-    place = Place(path, "record", number)
+    place = RecordLocation(path, "record", number)
     try:
         headers = _headers(stream)
     except _BadHeaders as error:
@@ -211,7 +211,7 @@ def _headers(stream: BinaryIO) -> Headers:
     return Headers(lines[0], fields)
 
 
-def _length(headers: Headers, place: Place) -> int:
+def _length(headers: Headers, place: RecordLocation) -> int:
     told = headers.fields.get("content-length", "")
     if not (told.isascii() and told.isdigit()):
         raise DataError(
@@ -221,7 +221,7 @@ def _length(headers: Headers, place: Place) -> int:
     return int(told)
 
 
-def _skip(stream: PlainStream, length: int, place: Place) -> Oversize:
+def _skip(stream: PlainStream, length: int, place: RecordLocation) -> Oversize:
     """Read over a block, holding nothing of it."""
     digest, left, start = hashlib.sha256(), length, b""
     while left:
@@ -234,5 +234,5 @@ def _skip(stream: PlainStream, length: int, place: Place) -> Oversize:
     return Oversize(length, digest.hexdigest(), start)
 
 
-def _cut_short(place: Place) -> DataError:
+def _cut_short(place: RecordLocation) -> DataError:
     return DataError(f"{place}: the file is cut short there: fetch it again, or leave it out")

@@ -1,20 +1,22 @@
 """The rules that a document must pass on its way into a corpus, one a file, found by its name.
 
-A key of `corpus.rules` (trainer/recipe/curation.py) names the module beside this one that holds the
-rule; its `CONTROL` says the rest. The order of the keys is the order in which rules are applied.
+A key of `corpus.rules` (trainer/recipe/curation.py) names the module beside this one that holds
+the rule; its `DESCRIPTION` says the rest. Rules are applied in the order of the keys.
 """
 
 from functools import cache
 from importlib import import_module
 
-from trainer.corpus.rules.rule import Control, Rule
+from trainer.corpus.rules.rule import Rule, RuleDescription
 from trainer.recipe.curation import CurationRules
 
 
 @cache
-def controls() -> dict[str, Control]:
-    """Every control by its key in `corpus.rules`, in the order in which they are applied."""
-    return {key: import_module(f"{__name__}.{key}").CONTROL for key in CurationRules.model_fields}
+def rule_descriptions() -> dict[str, RuleDescription]:
+    """Every rule's description by its key in `corpus.rules`, in the order of the keys."""
+    return {
+        key: import_module(f"{__name__}.{key}").DESCRIPTION for key in CurationRules.model_fields
+    }
 
 
 def rules_of(rules: CurationRules | None, *, behind_duplicates: bool) -> list[Rule]:
@@ -22,6 +24,6 @@ def rules_of(rules: CurationRules | None, *, behind_duplicates: bool) -> list[Ru
     found: list[Rule] = []
     for key in CurationRules.model_fields if rules is not None else ():
         section = getattr(rules, key)
-        if section is not None and controls()[key].behind_duplicates == behind_duplicates:
-            found += controls()[key].rules(section)
+        if section is not None and rule_descriptions()[key].behind_duplicates == behind_duplicates:
+            found += rule_descriptions()[key].rules(section)
     return found

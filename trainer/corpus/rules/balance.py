@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from trainer.corpus.rules.counterfactual import Counterfactual
-from trainer.corpus.rules.rule import Control
+from trainer.corpus.rules.rule import RuleDescription
 from trainer.corpus.rules.vocabulary import listed
 
 DOCUMENTS = "documents"
@@ -99,7 +99,7 @@ def _grouped(name: str) -> dict[str, str]:
     return found
 
 
-CONTROL = Control(
+DESCRIPTION = RuleDescription(
     rules=lambda section: [Counterfactual(section)] if section.counterfactual > 0 else [],
     behind_duplicates=True,
     summary="mentions by gender, religion, region, age in the report; `counterfactual` adds"

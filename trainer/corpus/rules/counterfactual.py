@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 
-from trainer.corpus.rules.rule import Finding, Outcome, kept
+from trainer.corpus.rules.rule import Finding, Judgement, kept
 from trainer.corpus.rules.vocabulary import pairs
 from trainer.recipe.curation import BalanceRule
 
@@ -62,7 +62,7 @@ class Counterfactual:
     section: BalanceRule
     name: str = "counterfactual"
 
-    def __call__(self, text: str, document: str) -> Outcome:
+    def __call__(self, text: str, document: str) -> Judgement:
         """Judge one text."""
         share = self.section.counterfactual
         if share == 0.0 or _fraction(document) >= share:
@@ -72,8 +72,8 @@ class Counterfactual:
             return kept(text)
         findings = (Finding("gendered terms swapped", swapped, share),)
         if self.section.replace:
-            return Outcome(copy, findings)
-        return Outcome(text, findings, added=copy)
+            return Judgement(copy, findings)
+        return Judgement(text, findings, added=copy)
 
 
 def swap_gender(text: str) -> tuple[str, int]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from trainer.corpus.rules.evaluation_sets import read_examples
-from trainer.corpus.rules.rule import Control, Finding, Outcome, kept
+from trainer.corpus.rules.rule import Finding, Judgement, RuleDescription, kept
 from trainer.errors import RecipeError
 from trainer.recipe.curation import DecontaminateRule
 
@@ -29,7 +29,7 @@ _WORD = re.compile(
 )
 
 
-class Guard:
+class EvaluationIndex:
     """The passages of all sets as 64-bit hashes: 28 to 36 bytes of memory a passage, and three
     times as much while they are read.
 
@@ -208,7 +208,7 @@ class Decontaminate:
         """A row a set: set, file, examples, passages, and how many examples are too_short."""
         return _guard_of(self.section).rows
 
-    def __call__(self, text: str, document: str) -> Outcome:
+    def __call__(self, text: str, document: str) -> Judgement:
         """Judge one text."""
         if not self.section.sets:
             return kept(text)
@@ -223,20 +223,20 @@ class Decontaminate:
             )
             for name, count in counts.items()
         )
-        return Outcome(None, tuple(findings))
+        return Judgement(None, tuple(findings))
 
 
 @lru_cache(maxsize=2)
-def _guard_of(section: DecontaminateRule) -> Guard:
+def _guard_of(section: DecontaminateRule) -> EvaluationIndex:
     """Read once a process; the files are taken not to change meanwhile."""
-    return Guard(section)
+    return EvaluationIndex(section)
 
 
 def _sets_named(settings: Any) -> bool:
     return bool(settings.get("sets") if isinstance(settings, Mapping) else settings)
 
 
-CONTROL = Control(
+DESCRIPTION = RuleDescription(
     rules=lambda section: [Decontaminate(section)] if section.sets else [],
     behind_duplicates=True,
     summary="drops documents with a passage of 13 words of a named evaluation set",

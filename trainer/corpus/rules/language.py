@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from trainer.corpus.rules.rule import Control, Outcome, dropped, kept
+from trainer.corpus.rules.rule import Judgement, RuleDescription, dropped, kept
 from trainer.errors import RecipeError
 from trainer.recipe.curation import LanguageRule
 
@@ -48,7 +48,7 @@ class Language:
                     f" such as {', '.join(near)}"
                 )
 
-    def __call__(self, text: str, document: str) -> Outcome:
+    def __call__(self, text: str, document: str) -> Judgement:
         """Judge one text; its language and the probability are kept as notes."""
         code, probability = find_language(text)
         keep, least = self.section.keep, self.section.score
@@ -85,7 +85,7 @@ def _model() -> Any:
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
 
-CONTROL = Control(
+DESCRIPTION = RuleDescription(
     rules=lambda section: [Language(section)],
     behind_duplicates=False,
     summary="py3langid, whose model is in its package (`keep: [en]`)",

@@ -9,7 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from trainer.corpus.reading.unicode import unicode_fault
-from trainer.corpus.rules.rule import Control, Finding, Outcome, dropped, kept
+from trainer.corpus.rules.rule import Finding, Judgement, RuleDescription, dropped, kept
 from trainer.recipe.curation import NormalizeRule
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Normalize:
     section: NormalizeRule
     name: str = "normalize"
 
-    def __call__(self, text: str, document: str) -> Outcome:
+    def __call__(self, text: str, document: str) -> Judgement:
         """Judge one text; clean ASCII, the common case, is told at once and left alone."""
         if not text or text.isspace():
             return dropped(NO_TEXT, None, None)
@@ -45,7 +45,7 @@ class Normalize:
             return dropped(NOT_UNICODE, None, None)
         return self._mended(text)
 
-    def _mended(self, text: str) -> Outcome:
+    def _mended(self, text: str) -> Judgement:
         findings: list[Finding] = []
         if self.section.mend_mojibake:
             text, lines = _mend_mojibake(text)
@@ -63,7 +63,7 @@ class Normalize:
         _note(findings, "white space at line ends", spaces)
         if not text or text.isspace():
             return dropped(NO_TEXT, None, None)
-        return Outcome(text, tuple(findings))
+        return Judgement(text, tuple(findings))
 
 
 def _note(findings: list[Finding], reason: str, count: int) -> None:
@@ -141,7 +141,7 @@ def _without_trailing_space(text: str) -> tuple[str, int]:
     return cleaned, len(text) - len(cleaned)
 
 
-CONTROL = Control(
+DESCRIPTION = RuleDescription(
     rules=lambda section: [Normalize(section)],
     behind_duplicates=False,
     summary="ftfy mends mojibake, NFC, control characters and foreign line ends go",

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from trainer.corpus.rules.phones import Span, phone_numbers
-from trainer.corpus.rules.rule import Control, Finding, Outcome, dropped
+from trainer.corpus.rules.phones import CharacterSpan, phone_numbers
+from trainer.corpus.rules.rule import Finding, Judgement, RuleDescription, dropped
 from trainer.recipe.curation import PersonalRule
 
 # Letters of scripts that put spaces between words: in Chinese or Japanese text an address may
@@ -84,7 +84,7 @@ class Personal:
     section: PersonalRule
     name: str = "personal"
 
-    def __call__(self, text: str, document: str) -> Outcome:
+    def __call__(self, text: str, document: str) -> Judgement:
         """Judge one text."""
         section = self.section
         treatments: dict[str, str] = {kind: getattr(section, kind) for kind in KINDS}
@@ -93,19 +93,19 @@ class Personal:
             return dropped("personal data", len(spans), section.drop_above)
         forbidden = Counter(kind for kind, _ in spans if treatments[kind] == "drop")
         if forbidden:
-            return Outcome(None, tuple(Finding(*found, 0) for found in forbidden.items()))
+            return Judgement(None, tuple(Finding(*found, 0) for found in forbidden.items()))
         counts: Counter[str] = Counter()
         # What stood against a datum may be one itself once a placeholder has parted them.
         while redacted := [found for found in spans if treatments[found[0]] == "redact"]:
             counts.update(kind for kind, _ in redacted)
             text = _replaced(text, redacted)
             spans = personal_data(text)
-        return Outcome(text, tuple(Finding(*found) for found in counts.items()))
+        return Judgement(text, tuple(Finding(*found) for found in counts.items()))
 
 
-def personal_data(text: str) -> list[tuple[str, Span]]:
+def personal_data(text: str) -> list[tuple[str, CharacterSpan]]:
     """(kind, (start, end)) of all that is found, a kind at a time; no two overlap."""
-    found: list[tuple[str, Span]] = []
+    found: list[tuple[str, CharacterSpan]] = []
     taken = bytearray(len(text))
     for kind, find in KINDS.items():
         for start, end in sorted(find(text)):
@@ -115,7 +115,7 @@ def personal_data(text: str) -> list[tuple[str, Span]]:
     return found
 
 
-def _replaced(text: str, found: list[tuple[str, Span]]) -> str:
+def _replaced(text: str, found: list[tuple[str, CharacterSpan]]) -> str:
     parts, last = [], 0
     for kind, (start, end) in sorted(found, key=lambda entry: entry[1]):
         parts += [text[last:start], f"[{kind}]"]
@@ -123,7 +123,7 @@ def _replaced(text: str, found: list[tuple[str, Span]]) -> str:
     return "".join([*parts, text[last:]])
 
 
-def _emails(text: str) -> Iterator[Span]:
+def _emails(text: str) -> Iterator[CharacterSpan]:
     if "@" not in text:
         return
     for match in _EMAIL.finditer(text):
@@ -139,7 +139,7 @@ def _emails(text: str) -> Iterator[Span]:
         yield match.span()
 
 
-def _ip_addresses(text: str) -> Iterator[Span]:
+def _ip_addresses(text: str) -> Iterator[CharacterSpan]:
     if _DOTTED.search(text):
         for match in _IPV4.finditer(text):
             address = ipaddress.IPv4Address(match.group())
@@ -158,7 +158,7 @@ def _ip_addresses(text: str) -> Iterator[Span]:
                 yield match.span()
 
 
-def _is_address(text: str, span: Span, octets: bytes) -> bool:
+def _is_address(text: str, span: CharacterSpan, octets: bytes) -> bool:
     """Whether four dotted numbers are an address, and not a version or a section."""
     start, end = span
     before = text[max(0, start - _NETWORK_CHARACTERS) : start]
@@ -170,7 +170,7 @@ def _is_address(text: str, span: Span, octets: bytes) -> bool:
     return _NETWORK_NEAR.search(around) is not None
 
 
-def _cards(text: str) -> Iterator[Span]:
+def _cards(text: str) -> Iterator[CharacterSpan]:
     for match in _CARD.finditer(text):
         written = match.group()
         if match[1]:
@@ -191,7 +191,7 @@ def _passes_luhn(digits: str) -> bool:
     return total % 10 == 0
 
 
-KINDS: dict[str, Callable[[str], Iterator[Span]]] = {
+KINDS: dict[str, Callable[[str], Iterator[CharacterSpan]]] = {
     "email": _emails,
     "card": _cards,
     "ip": _ip_addresses,
@@ -200,7 +200,7 @@ KINDS: dict[str, Callable[[str], Iterator[Span]]] = {
 """In the order in which a stretch of text is claimed."""
 
 
-CONTROL = Control(
+DESCRIPTION = RuleDescription(
     rules=lambda section: [Personal(section)],
     behind_duplicates=True,
     summary="e-mail, public IP, phone, payment card (Luhn): redact, drop or keep",

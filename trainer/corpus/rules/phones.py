@@ -7,7 +7,7 @@ ISBNs, versions and long ids are no telephone numbers.
 import re
 from collections.abc import Iterator
 
-Span = tuple[int, int]
+CharacterSpan = tuple[int, int]
 
 LONGEST = 15
 """Digits of the longest international number. Source: ITU-T E.164."""
@@ -55,7 +55,7 @@ _DATE = re.compile(r"(?:19|20)[0-9]{2}[-./ ][0-9]{1,2}[-./ ][0-9]{1,2}(?![0-9])"
 _DECIMAL = re.compile(r"[0-9]+\.[0-9]+")
 
 
-def phone_numbers(text: str) -> Iterator[Span]:
+def phone_numbers(text: str) -> Iterator[CharacterSpan]:
     """Where telephone numbers stand, perhaps one place twice."""
     if "+" in text:
         for match in _INTERNATIONAL.finditer(text):

@@ -8,7 +8,7 @@ from typing import Any
 
 from trainer.corpus.rules.quality_filters import filter_of
 from trainer.corpus.rules.quality_measures import has_words, measures_of
-from trainer.corpus.rules.rule import Control, Finding, Outcome, Rule, dropped, kept
+from trainer.corpus.rules.rule import Finding, Judgement, Rule, RuleDescription, dropped, kept
 from trainer.recipe.curation import (
     C4Quality,
     FineWebQuality,
@@ -56,7 +56,7 @@ class Heuristic:
     name: str
     section: GopherRepetition | GopherQuality | FineWebQuality
 
-    def __call__(self, text: str, document: str) -> Outcome:
+    def __call__(self, text: str, document: str) -> Judgement:
         """Judge one text."""
         run = _unsplittable(text)
         if run is not None:
@@ -75,7 +75,7 @@ class C4:
     section: C4Quality
     name: str = "c4"
 
-    def __call__(self, text: str, document: str) -> Outcome:
+    def __call__(self, text: str, document: str) -> Judgement:
         """Judge one text, or what is left of it."""
         from datatrove.data import Document
 
@@ -86,7 +86,7 @@ class C4:
             return outcome
         if not judged.text:
             return dropped(NO_TEXT, None, None)
-        return Outcome(judged.text, tuple(self._changes(text)) if judged.text != text else ())
+        return Judgement(judged.text, tuple(self._changes(text)) if judged.text != text else ())
 
     def _changes(self, text: str) -> list[Finding]:
         """Why the text that was filtered last is not what it was."""
@@ -113,7 +113,7 @@ class C4:
         return changes or [Finding("line ends")]
 
 
-def _filtered(section: Any, text: str, judged: Any = None) -> Outcome | None:
+def _filtered(section: Any, text: str, judged: Any = None) -> Judgement | None:
     """How datatrove's filter drops a text, with what it measured; None where it does not."""
     from datatrove.data import Document
 
@@ -154,14 +154,14 @@ class MinimumLength:
     characters: int
     name: str = "minimum length"
 
-    def __call__(self, text: str, document: str) -> Outcome:
+    def __call__(self, text: str, document: str) -> Judgement:
         """Judge one text by its length."""
         length = len(text.strip())
         limit = max(self.characters, 1)
         return dropped("too short", length, limit) if length < limit else kept(text)
 
 
-CONTROL = Control(
+DESCRIPTION = RuleDescription(
     rules=quality_rules,
     behind_duplicates=False,
     summary="Gopher repetition, Gopher quality, C4 (without terminal punctuation), FineWeb:"

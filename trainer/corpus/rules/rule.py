@@ -22,7 +22,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Judgement:
     """What became of a text.
 
     `text` is None where the document is dropped. `findings` is empty where it passed unchanged.
@@ -45,7 +45,7 @@ class Rule(Protocol):
     def name(self) -> str:
         """How the funnel, the audit and the data card call it."""
 
-    def __call__(self, text: str, document: str) -> Outcome:
+    def __call__(self, text: str, document: str) -> Judgement:
         """Judge one text, whose document's id decides what is drawn by chance."""
 
 
@@ -58,7 +58,7 @@ def _has_settings(settings: Any) -> bool:
 
 
 @dataclass(frozen=True)
-class Control:
+class RuleDescription:
     """What the house says of one key of `corpus.rules`: the chain, the data card and the README.
 
     Attributes:
@@ -82,11 +82,11 @@ class Control:
     had_work: Callable[[Any], bool] = _has_settings
 
 
-def kept(text: str, **notes: Any) -> Outcome:
+def kept(text: str, **notes: Any) -> Judgement:
     """Passed, unchanged."""
-    return Outcome(text, notes=notes)
+    return Judgement(text, notes=notes)
 
 
-def dropped(reason: str, value: float | str | None, threshold: float | str | None) -> Outcome:
+def dropped(reason: str, value: float | str | None, threshold: float | str | None) -> Judgement:
     """Dropped for one reason."""
-    return Outcome(None, (Finding(reason, value, threshold),))
+    return Judgement(None, (Finding(reason, value, threshold),))

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 
-from trainer.corpus.rules.rule import Control, Finding, Outcome, kept
+from trainer.corpus.rules.rule import Finding, Judgement, RuleDescription, kept
 from trainer.corpus.rules.vocabulary import further_words, listed, with_plurals
 from trainer.recipe.curation import ToxicityRule
 
@@ -55,7 +55,7 @@ class Toxicity:
         """Read the word lists; raises RecipeError or DataError for a bad file of further words."""
         vocabulary(self.section.words)
 
-    def __call__(self, text: str, document: str) -> Outcome:
+    def __call__(self, text: str, document: str) -> Judgement:
         """Judge one text."""
         lower = text.lower()
         known = vocabulary(self.section.words)
@@ -68,7 +68,7 @@ class Toxicity:
         for match in spaced:
             counts["slurs" if known[_spelled(match)] == SLUR else "toxic words"] += 1
         findings = self._findings(counts, len(tokens))
-        return Outcome(None, findings) if findings else kept(text)
+        return Judgement(None, findings) if findings else kept(text)
 
     def _findings(self, counts: Counter[str], words: int) -> tuple[Finding, ...]:
         section = self.section
@@ -203,7 +203,7 @@ def _spelled(match: re.Match[str]) -> str:
     return match.group()[::2]
 
 
-CONTROL = Control(
+DESCRIPTION = RuleDescription(
     rules=lambda section: [Toxicity(section)],
     behind_duplicates=True,
     summary="slurs, told from talk about them, and abuse that is aimed at somebody; English",

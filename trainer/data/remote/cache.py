@@ -34,7 +34,7 @@ class NoRoom(DataError):
     """What fills the cache is being read."""
 
 
-class Kept:
+class CachedFile:
     """A whole file of the cache, which stays there until it is closed."""
 
     def __init__(self, path: Path, file: int):
@@ -73,7 +73,7 @@ class Cache:
         self.limit = int(remote.cache_gib * GIB)
         self._objects, self._incoming = self.folder / "objects", self.folder / "incoming"
 
-    def fetch(self, wanted: Wanted, attempts: Attempts, patient: bool = True) -> Kept:
+    def fetch(self, wanted: Wanted, attempts: Attempts, patient: bool = True) -> CachedFile:
         """The file, downloaded unless it is there; of several processes one downloads it.
 
         Without room, `patient` waits ROOM_WAIT_SECONDS for other readers. Raises NoRoom after
@@ -99,14 +99,14 @@ class Cache:
                 " data.remote.cache"
             ) from None
 
-    def _find(self, sha256: str) -> Kept | None:
+    def _find(self, sha256: str) -> CachedFile | None:
         """The whole file, held, if it is there; a damaged one is removed."""
         path = self._objects / sha256
         try:
             file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return None
-        kept = Kept(path, file)
+        kept = CachedFile(path, file)
         fcntl.flock(file, fcntl.LOCK_SH)
         status = os.fstat(file)
         if status.st_nlink == 0:
@@ -125,7 +125,7 @@ class Cache:
         kept.close()
         return None
 
-    def _download(self, wanted: Wanted, attempts: Attempts, patient: bool) -> Kept | None:
+    def _download(self, wanted: Wanted, attempts: Attempts, patient: bool) -> CachedFile | None:
         """Fetch the file; None where another process did so, or took it away, meanwhile."""
         path = self._incoming / f"{wanted.sha256}.{wanted.bytes}"
         reserved = self._reserve(path, wanted, attempts, patient)
@@ -147,7 +147,7 @@ class Cache:
             with self._room():
                 path.rename(whole)
                 fcntl.flock(file, fcntl.LOCK_SH)
-                return Kept(whole, os.dup(file.fileno()))
+                return CachedFile(whole, os.dup(file.fileno()))
 
     def _reserve(
         self, path: Path, wanted: Wanted, attempts: Attempts, patient: bool

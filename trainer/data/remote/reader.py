@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trainer.data.manifest import Manifest, Shard
-from trainer.data.remote.cache import GIB, Cache, Kept
-from trainer.data.remote.place import Place, Url
+from trainer.data.remote.cache import GIB, Cache, CachedFile
+from trainer.data.remote.location import Place, Url
 from trainer.data.remote.readahead import ReadAhead
 from trainer.data.remote.transfer import Attempts, Wanted
 from trainer.data.shards import ShardReader
@@ -23,7 +23,7 @@ _INDEX_ROW_BYTES = 32
 class KeptShard:
     """A shard and its index in the cache, held there until it is closed."""
 
-    def __init__(self, data: Kept, index: Kept):
+    def __init__(self, data: CachedFile, index: CachedFile):
         self._kept = (data, index)
 
     @property

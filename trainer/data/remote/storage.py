@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NoReturn
 
-from trainer.data.remote.place import Url
+from trainer.data.remote.location import Url
 from trainer.errors import DataError
 from trainer.recipe.data import RemoteSection
 

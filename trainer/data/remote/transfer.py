@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from trainer.data.remote.place import Url
+from trainer.data.remote.location import Url
 from trainer.data.remote.storage import Interrupted, OtherFile, read_range
 from trainer.errors import DataError
 from trainer.recipe.data import RemoteSection
