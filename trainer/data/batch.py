@@ -14,11 +14,11 @@ from trainer.data.token_flags import GOOD, ID_MASK, TARGET
 
 @dataclass(frozen=True)
 class Segments:
-    """The answers of rows that hold pairs, two after two; padding is none.
+    """The answers in rows of pairs, the two of a pair side by side; padding is not an answer.
 
-    `counts`: how many a row has, int64 [rows]. `reference`: the reference's log-probability of each
-    answer in nats, float32 [rows, most], 0 beyond the counts; `good`: whether it was judged so,
-    bool [rows, most].
+    `counts`: answers in each row, int64 [rows]. `reference`: the reference model's log-probability
+    of each answer in nats, float32 [rows, most], 0 beyond the row's count. `good`: whether the
+    answer was judged good, bool [rows, most]. `most` is the largest count, and at least 2.
     """
 
     counts: torch.Tensor
@@ -26,18 +26,20 @@ class Segments:
     good: torch.Tensor
 
     def pinned(self) -> "Segments":
-        """The same, what goes to the device in pinned memory."""
+        """A copy whose `reference` and `good` are in pinned memory; `counts` stays on the host."""
         return Segments(self.counts, self.reference.pin_memory(), self.good.pin_memory())
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Some rows of one global batch, with the state of the stream after the whole of it.
+    """Some rows of one global batch, with the state of the stream after the whole batch.
 
-    `tokens`, `labels` and `position_ids` are int64 [rows, sequence_length]. `position_ids` is 0 at
-    the first position of each document (or piece of one), and of the padding: attention crosses
-    none of these borders. `first_sequence` counts from the run's first sequence, 0; `padding` is
-    how many positions hold no token. `segments` tells the answers of pairs apart.
+    `tokens`, `labels` and `position_ids` are int64 [rows, sequence_length]; a label that is not
+    learnt is IGNORE. `position_ids` restarts at 0 at each document (or piece of one) and at the
+    padding: attention crosses none of these borders. `first_sequence` is the index in the run of
+    the global batch's first sequence, from 0. `state`: what `Stream.load_state` takes to resume
+    after this batch. `padding` is the number of positions without a token. `segments` describes the
+    answers of pairs, None for other data.
     """
 
     tokens: torch.Tensor
@@ -54,7 +56,7 @@ class Batch:
         return int((self.labels != IGNORE).sum())
 
     def first_answers(self) -> "Batch":
-        """The batch in which only the first answer of each pair is a target; others are as are."""
+        """The batch with labels on the first answer of each pair only; other data unchanged."""
         if self.segments is None:
             return self
         second = ((self.position_ids == 0).cumsum(dim=1) - 1) % 2 == 1
@@ -63,13 +65,15 @@ class Batch:
 
 @dataclass(frozen=True)
 class PackedRows:
-    """A batch in the fewest bytes, to cross between processes once.
+    """A batch in compact form, small enough to be sent from a worker process.
 
-    `tokens` [rows, sequence_length] are in the stored type, with their marks where they are
-    `marked`. Each row is cut into segments: its pieces, then its padding if there is some.
-    `lengths` are those of all segments in order, int64 [segments], and `closing` is the label of
-    each one's last position, int64 [segments], IGNORE for padding. Any other label is the token one
-    further. `references` is of all segments too, float32 [segments], where the rows hold pairs.
+    `tokens` [rows, sequence_length] are in the stored type, uint16 or uint32; where `marked`, with
+    the flag bits of trainer.data.token_flags. Each row is cut into segments: its pieces, then its
+    padding if there is any. `lengths`, int64 [segments], holds the length of each segment in order;
+    `closing`, int64 [segments], the label of its last position, IGNORE for padding. Every other
+    label is the next token. `references`, float32 [segments], holds the reference model's
+    log-probabilities in nats where the rows hold pairs. `first_sequence` and `state` are those of
+    `Batch`.
     """
 
     tokens: np.ndarray
@@ -81,7 +85,7 @@ class PackedRows:
     references: np.ndarray | None = None
 
     def unpack(self, pinned: bool = False) -> Batch:
-        """The batch, where `pinned` in memory that a GPU reads without the host waiting for it."""
+        """The batch; `pinned`: in pinned memory, so that copies to a GPU are asynchronous."""
         rows, sequence_length = self.tokens.shape
         whole = torch.empty(3, rows, sequence_length, dtype=torch.int64, pin_memory=pinned)
         tokens, labels, positions = whole.numpy().reshape(3, -1)
@@ -130,9 +134,11 @@ class PackedRows:
 
 
 class RowsBeingFilled:
-    """Rows being filled; a row that never is holds padding alone.
+    """The rows of a batch while it is put together; a row that is not filled is all padding.
 
-    `marked`: whether pieces carry marks; `answers`: whether each comes with a reference.
+    `count`: the number of rows; `end_of_text`: the token that pads them; `marked`: whether pieces
+    carry the bits of trainer.data.token_flags; `answers`: whether each piece comes with a reference
+    log-probability.
     """
 
     def __init__(
@@ -144,7 +150,7 @@ class RowsBeingFilled:
         answers: bool = False,
     ):
         self._sequence_length = sequence_length
-        # Of the smallest type: what it is joined with decides on the type of the whole.
+        # Of the smallest type, so that concatenation takes the type of the pieces.
         self._padding = np.full(sequence_length, end_of_text, dtype=np.min_scalar_type(end_of_text))
         self._rows: list[Sequence[np.ndarray]] = [()] * count
         self._marked, self._answers = marked, answers
@@ -153,7 +159,10 @@ class RowsBeingFilled:
     def fill(
         self, row: int, pieces: Sequence[np.ndarray], references: Sequence[float] = ()
     ) -> None:
-        """Lay pieces (the tokens of n positions and the label after the last, [n + 1]) in a row."""
+        """Set the pieces of a row, each of n positions and the label after the last, [n + 1].
+
+        `references`: the log-probability of each piece in nats, where the pieces are answers.
+        """
         self._rows[row] = pieces
         self._references[row] = references
 

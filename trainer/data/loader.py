@@ -1,4 +1,4 @@
-"""Batches for the loop, made ahead in worker processes, in the same order with any number."""
+"""Batches for the training loop, prefetched by workers; their order does not depend on how many."""
 
 import atexit
 import signal
@@ -17,7 +17,7 @@ _open: "weakref.WeakSet[Loader]" = weakref.WeakSet()
 
 @atexit.register
 def _close_all() -> None:
-    """Stop the workers of loaders that nobody closed.
+    """Stop the workers of loaders that were not closed.
 
     multiprocessing waits at exit for its children after a SIGTERM, which these leave alone: the
     process would never end. Registered after torch's and multiprocessing's own, this runs first.
@@ -29,12 +29,13 @@ def _close_all() -> None:
 class Loader:
     """An endless iterator over the batches of a stream, from a saved state or from the start.
 
-    `rows` are this rank's rows of each global batch. Worker w of W makes batches w, w + W, ...
-    whole, `prefetch` of them ahead; `workers=0` makes them in this process. `Batch.state` is what
-    to save to go on after that batch. An error of a worker comes out here as it was raised there,
-    at the batch that it concerns, and closes the loader. `sequences` is how many the whole run will
-    want: DataError at once where its data surely ends before. `pinned`: batches lie in memory that
-    a GPU reads without the host waiting for it.
+    `stream_arguments` construct the Stream. `rows` are this rank's rows of each global batch of
+    `global_batch` sequences. Worker w of W makes batches w, w + W, ..., `prefetch` of them ahead;
+    `workers=0` makes them in this process. `state` is the `Batch.state` to resume after, None: the
+    beginning. `sequences` is how many the whole run reads: DataError at once where the data
+    certainly ends before. `pinned`: batches are in pinned memory, so that copies to a GPU are
+    asynchronous. A worker's error is raised here, at the batch that it concerns, and closes the
+    loader.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class Loader:
             parcel = next(self._parcels)
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
-            # Not raised here: its traceback would keep the other workers.
+            # Not raised here: its traceback would keep a reference to the other workers.
             parcel = TrainingError(
                 f"a data worker died ({reason}): look for the out-of-memory killer in the system"
                 " log, and lower data.workers or data.prefetch"
@@ -114,7 +115,7 @@ class _Parcels(IterableDataset):
                 yield self._stream.next_parcel(self._global_batch, self._rows)
                 self._stream.skip((workers - 1) * self._global_batch)
         except LyceumError as error:
-            # Raised here, it would arrive as a stack trace of this process.
+            # Raised in the worker, it would reach the parent as this process's stack trace.
             yield error
 
 

@@ -15,9 +15,9 @@ from trainer.recipe.data import RemoteSection
 FORMAT = "lyceum-corpus/1"
 MANIFEST_NAME = "manifest.json"
 KINDS = {"documents": 1, "conversations": 1, "pairs": 2, "judged": 2}
-"""What a corpus holds, and in how many segments a row takes one of it: `pairs` are a chosen and a
-rejected answer, `judged` ones an answer and one to another question (KTO). All but documents are
-sets for fine-tuning, whose tokens are marked (trainer.data.token_flags).
+"""The kinds of corpus, and how many segments of a row one example takes: `pairs` are a chosen and a
+rejected answer, `judged` an answer and the answer to another prompt (KTO). All but `documents` are
+sets for fine-tuning, whose tokens carry the flags of trainer.data.token_flags.
 """
 TOKEN_DTYPES = {"uint16": 2, "uint32": 4}
 """Stored token types and their size in bytes."""
@@ -26,7 +26,8 @@ TOKEN_DTYPES = {"uint16": 2, "uint32": 4}
 class Shard(NamedTuple):
     """One tar of tokenized documents; `name` is relative to the corpus folder.
 
-    A tuple, because a corpus of billions of documents has 100,000 of them and resume waits for all.
+    `sha256` and `index_sha256` are hexadecimal. A tuple, because a corpus of billions of documents
+    has 100,000 shards, and resuming has to parse them all.
     """
 
     name: str
@@ -53,7 +54,13 @@ class Split:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All that must be known of a corpus before one of its documents is read."""
+    """What must be known of a corpus before one of its documents is read.
+
+    `tokenizer_fingerprint`: the sha256 of its tokenizer.json, in hex; `tokenizer_size`: the largest
+    id + 1; `end_of_text`: the id that ends a document; `token_dtype`: a key of TOKEN_DTYPES;
+    `splits`: by name, `train` and `validation`; `provenance`: the settings and the versions of the
+    sources that it was built from; `kind`: a key of KINDS.
+    """
 
     tokenizer_fingerprint: str
     tokenizer_size: int
@@ -65,7 +72,7 @@ class Manifest:
 
     @property
     def marked(self) -> bool:
-        """Whether the tokens carry marks."""
+        """Whether the tokens carry the flags of trainer.data.token_flags."""
         return self.kind != "documents"
 
 
@@ -86,8 +93,8 @@ def token_dtype_for(tokenizer_size: int) -> str:
 def load_manifest(folder: str | Path, remote: RemoteSection | None = None) -> Manifest:
     """Read and check the manifest of a corpus folder, or of a corpus at a URL.
 
-    That of a URL is fetched as `remote` says. Raises DataError, naming the folder, when it is
-    missing, half-built, of another format, or cannot be fetched.
+    `remote`: the retries and timeouts for a URL. Raises DataError, naming the folder, when the
+    manifest is missing, half-built, of another format, or cannot be fetched.
     """
     with without_collector():
         return _load(place(folder), remote or RemoteSection())
@@ -138,7 +145,7 @@ def write_manifest(folder: str | Path, manifest: Manifest) -> None:
         "splits": {name: _split_content(split) for name, split in manifest.splits.items()},
         "provenance": manifest.provenance,
     }
-    # Indented for a reader while it is short; that costs seconds at 100,000 shards.
+    # Indented for human readers while it is short; indenting costs seconds at 100,000 shards.
     shards = sum(len(split.shards) for split in manifest.splits.values())
     text = json.dumps(content, indent=1 if shards < 1000 else None, ensure_ascii=False)
     write_whole(Path(folder) / MANIFEST_NAME, text)

@@ -1,4 +1,4 @@
-"""Whose turn it is in a mixture: through stages of other weights, and as sources come to an end."""
+"""Which source of a mixture gives each sequence, as weights change by phase and sources end."""
 
 import math
 from collections.abc import Sequence
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Phase:
-    """Weights, one a source, that hold from the stream's sequence `first` (from 0) on.
+    """A phase of the curriculum: one weight a source, from sequence `first` of the stream (from 0).
 
-    A source of weight 0 is left out of the stage.
+    A source of weight 0 is not read during the phase.
     """
 
     first: int
     weights: tuple[float, ...]
 
     def shares(self, ended: Sequence[bool]) -> list[float]:
-        """Each source's declared share of the sequences, without the sources that have ended."""
+        """The share of sequences due to each source, 0 to 1; 0 for the sources that have ended."""
         kept = [0.0 if over else w for w, over in zip(self.weights, ended, strict=True)]
         total = math.fsum(kept)
         return [weight / total if total else 0.0 for weight in kept]
@@ -32,9 +32,10 @@ class Phase:
 def phases_of(
     weights: Sequence[float], curriculum: Sequence[tuple[int, Sequence[float]]] = ()
 ) -> list[Phase]:
-    """The stages of a mixture: its own weights, then those of the curriculum, (first, weights).
+    """The phases of a mixture: its own weights, then those of the curriculum, (first, weights).
 
-    Raises RecipeError for weights that are no shares, or stages that do not follow each other.
+    Raises RecipeError for weights that are negative, not finite or all 0, and for phases that are
+    not in ascending order.
     """
     Mixture(weights)
     stages = [Phase(0, tuple(weights))]
@@ -55,23 +56,24 @@ def phases_of(
 
 
 def phases_of_recipe(recipe: "Recipe") -> list[Phase]:
-    """The stages of a recipe's mixture; its own corpus is a mixture of one."""
+    """The phases of a recipe's mixture; the recipe's own corpus is a mixture of one."""
     weights = [source.weight for source in recipe.data.mixture] or [1.0]
     return phases_of(weights, recipe.data.stage_weights(recipe.batch.sequences))
 
 
 def phase_at(stages: Sequence[Phase], sequence: int) -> int:
-    """The number of the stage that the stream's sequence `sequence` belongs to."""
+    """The index of the phase in which the stream's sequence `sequence` lies."""
     return max(number for number, stage in enumerate(stages) if stage.first <= sequence)
 
 
 @dataclass(frozen=True)
 class MixtureState:
-    """How far a mixture is. Lists have an entry a source.
+    """How far a mixture has been read. Lists have one entry a source.
 
-    `taken`: sequences given in all; `since`: those from sequence `border` on, where the counting
-    that keeps the shares began, by `weights` (None: not known, taken to be as they are now).
-    `ended`: the sequence from which a source is left out, or None.
+    `border`: the sequence from which shares are currently counted; `taken`: sequences given since
+    the beginning; `since`: those given since `border`; `ended`: the sequence from which a source is
+    left out, or None; `weights`: those that `since` was counted under (None: assume the present
+    ones).
     """
 
     border: int
@@ -82,9 +84,9 @@ class MixtureState:
 
     @classmethod
     def of_state(cls, state: dict[str, Any]) -> "MixtureState":
-        """Those in a stream's saved state; KeyError, TypeError, ... where it is damaged.
+        """Parse a stream's saved state; raises KeyError, TypeError, ... where it is damaged.
 
-        A state from before there were stages and ends has counted from the beginning.
+        A state saved before phases and ends existed has counted from the beginning.
         """
         sources = state["sources"]
         ends = [saved.get("ended") for saved in sources]
@@ -99,11 +101,10 @@ class MixtureState:
 
 
 class SourceSchedule:
-    """Which source gives each next sequence.
+    """Decides which source gives the next sequence, through the phases `stages`.
 
-    Where a stage begins or a source ends, the counting that keeps the shares begins anew among the
-    sources that are left. So what comes follows from the counts since that `border`, and from
-    which sources have ended.
+    Where a phase begins or a source ends, shares are counted afresh among the remaining sources. So
+    what comes next depends only on the counts since that `border`, and on which sources have ended.
     """
 
     def __init__(self, stages: Sequence[Phase]):
@@ -115,7 +116,7 @@ class SourceSchedule:
         self._begin(0, [0] * sources)
 
     def counts(self) -> MixtureState:
-        """What to save."""
+        """The state to save, which `load` resumes from."""
         since = [0] * len(self.taken)
         for source, count in zip(self._active, self._mixture.taken, strict=True):
             since[source] = count
@@ -123,25 +124,25 @@ class SourceSchedule:
         return MixtureState(self._border, list(self.taken), since, list(self.ended), weights)
 
     def load(self, counts: MixtureState) -> None:
-        """Go on from saved counts; DataError where they do not add up."""
+        """Resume from saved counts; raises DataError where they do not add up."""
         since, taken, sequences = counts.since, counts.taken, sum(counts.taken)
         given = all(0 <= new <= all_ for new, all_ in zip(since, taken, strict=True))
         if not given or counts.border < 0 or sum(since) != sequences - counts.border:
             raise DataError("the saved position in the data is damaged: its counts do not add up")
         self.sequences, self.taken, self.ended = sequences, list(taken), list(counts.ended)
         self._begin(counts.border, since)
-        # Counts made by other weights would have the sources catch up on what they were never due.
+        # Counts made under other weights would make sources catch up on what they were never due.
         if counts.weights is not None and tuple(counts.weights) != self._stage.weights:
             self._begin(sequences, [0] * len(taken))
 
     def peek(self) -> int:
-        """The source of the next sequence; DataError where every source has ended."""
+        """The index of the source of the next sequence; DataError where all sources have ended."""
         if not self._active:
             raise DataError(self._why_over())
         return self._active[self._mixture.peek()]
 
     def take(self) -> int:
-        """The source of the next sequence, which is thereby given."""
+        """The index of the source of the next sequence, which is counted as given."""
         source = self.peek()
         self._mixture.take()
         self.taken[source] += 1
@@ -151,12 +152,15 @@ class SourceSchedule:
         return source
 
     def end(self, source: int) -> None:
-        """Leave a source out from the next sequence on."""
+        """Record that a source has ended: it is left out from the next sequence on."""
         self.ended[source] = self.sequences
         self._begin(self.sequences, [0] * len(self.taken))
 
     def _begin(self, border: int, since: Sequence[int]) -> None:
-        """Count from `border` on, by the weights that hold at the next sequence."""
+        """Count shares from `border` on, with the weights of the next sequence's phase.
+
+        `since`: what each source has given since `border`.
+        """
         number = phase_at(self._stages, self.sequences)
         self._stage = stage = self._stages[number]
         later = self._stages[number + 1 : number + 2]
@@ -166,7 +170,8 @@ class SourceSchedule:
             for source, weight in enumerate(stage.weights)
             if weight > 0 and self.ended[source] is None
         ]
-        # A saved border may lie before the stage, or know of other ends, where these were changed.
+        # After a change of the recipe, a saved border may lie before the phase, or counts may
+        # include a source that is inactive now.
         if border < stage.first or any(
             count for source, count in enumerate(since) if source not in self._active
         ):
@@ -196,7 +201,8 @@ class SourceSchedule:
 def realised_shares(state: dict[str, Any], names: Sequence[str]) -> dict[str, float]:
     """`mixture/NAME`: the share of all sequences so far that each source has given.
 
-    `state` is the stream's, after at least one sequence. Empty where there is one source.
+    `names`: one a source; `state`: the stream's, after at least one sequence. Empty where there is
+    only one source.
     """
     if len(names) < 2:
         return {}
@@ -212,9 +218,10 @@ def changes_of_shares(
     before: dict[str, Any] | None,
     after: dict[str, Any],
 ) -> list[str]:
-    """A line for each source that ended and each stage that began between two stream states.
+    """Log lines for the sources that ended and the phase that began between two stream states.
 
-    `before` is None at the beginning. What a state knows already is not told again after a resume.
+    `names`: one a source; `before`: None at the beginning of a run. Changes that `before` contains
+    already are not reported again, so a resumed run does not repeat them.
     """
     ended_after = [source.get("ended") for source in after["sources"]]
     ended_before = [s.get("ended") for s in before["sources"]] if before else [None] * len(names)

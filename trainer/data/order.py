@@ -1,4 +1,4 @@
-"""The order of the data as arithmetic: what comes at position n follows from the seed alone."""
+"""The order of the data as pure arithmetic: sequence n follows from the seed alone."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from trainer.errors import RecipeError
 
 
 class Purpose(IntEnum):
-    """What a permutation is for, so that no two draw the same random bits."""
+    """What a permutation is for: part of its random key, so that no two uses share random bits."""
 
     SHARDS = 0
     DOCUMENTS = 1
@@ -20,7 +20,9 @@ class Purpose(IntEnum):
 
 
 def permutation(count: int, seed: int, purpose: Purpose, *place: int) -> np.ndarray:
-    """A random order of `count` things, int64 [count], a pure function of the arguments.
+    """A random permutation of 0 .. count - 1, int64 [count], a pure function of the arguments.
+
+    `place`: further integers of the random key, such as source, epoch and block.
 
     It sorts raw bits of a bit generator, which numpy promises never to change; the stream of
     `Generator.permutation` may change with numpy's version, and a resumed run with it.
@@ -42,11 +44,12 @@ class Mixture:
     are. Taking the source that is furthest behind does not keep this bound. All arithmetic is on
     whole numbers, so that no rounding decides an order.
 
-    `taken` is what each source has given so far, and determines what comes. A source may give its
-    next sequence from a certain turn on and must have given it by a certain later one; of those
-    that may, the one whose deadline is nearest does, the first of equals. Both turns change only
-    when the source gives, so a choice costs the logarithm of the number of sources. Raises
-    RecipeError for a bad weight.
+    `weights`: positive, of any sum. `taken`: sequences that each source has given so far (None:
+    none), which alone determines what comes next. A source may give its next sequence from one
+    position of the mixture on (its release) and must have given it by a later one (its deadline);
+    among the released sources the earliest deadline wins, the lowest index on a tie. Both change
+    only when the source gives, so a choice costs O(log sources). Raises RecipeError for a weight
+    that is not positive and finite.
     """
 
     def __init__(self, weights: Sequence[float], taken: Sequence[int] | None = None):
@@ -71,7 +74,7 @@ class Mixture:
         self._ready: list[tuple[int, int]] = []
 
     def peek(self) -> int:
-        """The source of the next sequence."""
+        """The index of the source of the next sequence."""
         waiting, ready, slack = self._waiting, self._ready, self._slack
         while waiting and waiting[0][0] <= self._turn:
             source = heappop(waiting)[1]
@@ -81,7 +84,7 @@ class Mixture:
         return ready[0][1]
 
     def take(self) -> int:
-        """The source of the next sequence, which is thereby given."""
+        """The index of the source of the next sequence, which is counted as given."""
         source = self.peek()
         heappop(self._ready)
         self.taken[source] += 1
@@ -90,6 +93,6 @@ class Mixture:
         return source
 
     def _first_turn(self, source: int) -> int:
-        """The first turn, from 1, at which the source is behind its share by 1 / slack or more."""
+        """The first position, from 1, at which the source is 1 / slack or more behind its share."""
         behind = (self.taken[source] * self._slack + 1) * self._total
         return -(-behind // (self._slack * self._weights[source]))

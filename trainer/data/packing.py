@@ -12,7 +12,7 @@ from trainer.data.order import Purpose, permutation
 
 @dataclass(frozen=True)
 class PackingPlan:
-    """The rows of a block, in the order in which they are used.
+    """The packed rows of a block, in the order in which they are read.
 
     `table` holds (shard, document, start, length) of each piece, int32 [pieces, 4]: the piece takes
     `length` positions from position `start` of a document of the block's shard number `shard`; its
@@ -54,9 +54,10 @@ def plan_block(
 
     `lengths` holds the stored tokens of each document, int64 [documents], one array a shard;
     `packing` is "best_fit", or "none" for one piece a row. `place` (source, epoch, block) and
-    `seed` determine the shuffle. Every position of every document is in exactly one piece. One of
-    several `segments` has as many positions fewer than tokens, and must fit into a row.
-    Memory: 20 bytes a document kept, at most 100 while planning.
+    `seed` determine the shuffle. Every position of every document is in exactly one piece. An
+    example of n tokens in `segments` segments has n - segments positions, since the last token of
+    each segment is a label only; one of several segments must fit into a row.
+    Memory: 20 bytes a document for the plan, at most 100 while it is made.
     """
     table = _split_documents(lengths, sequence_length, segments)
     shuffled = permutation(len(table), seed, Purpose.DOCUMENTS, *place)
@@ -81,10 +82,10 @@ class PackingSummary(NamedTuple):
 def packing_summary(
     lengths: Iterable[np.ndarray], sequence_length: int, packing: str, block_shards: int = 8
 ) -> PackingSummary:
-    """What packing makes of shards, from the stored tokens of their documents, one array a shard.
+    """How well documents pack, from their lengths in stored tokens: int64 [documents], one a shard.
 
-    Blocks are `block_shards` consecutive shards, one in memory at a time; an epoch's blocks hold
-    other shards together, so its figures differ a little.
+    Blocks are `block_shards` consecutive shards, one in memory at a time; a real epoch shuffles the
+    shards first, so its figures differ a little.
     """
     shards = iter(lengths)
     sequences = positions = split = number = 0
@@ -101,7 +102,7 @@ def packing_summary(
 def _split_documents(
     lengths: Sequence[np.ndarray], sequence_length: int, segments: int
 ) -> np.ndarray:
-    """Cut documents longer than a row: the pieces in the form of `PackingPlan.table`."""
+    """Cut documents longer than a row; returns the pieces as in `PackingPlan.table`."""
     # A segment of n tokens has n - 1 positions: its last token is a label only.
     positions = np.concatenate([np.asarray(part, dtype=np.int64) for part in lengths]) - segments
     cuts = -(-positions // sequence_length)
@@ -133,11 +134,11 @@ def _pack(sizes: np.ndarray, capacity: int) -> np.ndarray:
 def best_fit_decreasing(groups: Sequence[tuple[int, int]], capacity: int) -> np.ndarray:
     """Put each item into the fullest row that still holds it, the longest items first.
 
-    `groups` are (size, how many items of that size), sizes falling, none above `capacity`.
-    Returns the row of each item, int64, in the order of the groups. Best-fit packing: Ding et al.,
-    "Fewer Truncations Improve Language Modeling", 2024. Items of one size are placed together, and
-    rows with the same free space are kept together, so the work grows with the number of distinct
-    sizes and not with that of items.
+    `groups` are (size, number of items of that size), sizes descending, none above `capacity`.
+    Returns the row of each item, int64 [items], in the order of the groups. Best-fit packing: Ding
+    et al., "Fewer Truncations Improve Language Modeling", 2024. Items of one size are assigned
+    together, and rows of equal free space are grouped, so the work grows with the number of
+    distinct sizes and not with the number of items.
     """
     assigned: list[int] = []
     open_rows: list[list[int]] = [[] for _ in range(capacity + 1)]

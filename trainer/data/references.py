@@ -1,4 +1,4 @@
-"""A reference model's log-probabilities of the answers of a set, kept beside its shards."""
+"""A reference model's log-probabilities of a set's answers, stored beside the set's shards."""
 
 import json
 from pathlib import Path
@@ -14,20 +14,20 @@ DONE = "references.json"
 
 
 def reference_folder(corpus: Path, key: str) -> Path:
-    """Where the log-probabilities lie that the reference named `key` gives to a set."""
+    """The folder of a set's log-probabilities under the reference model named `key`."""
     return corpus / "references" / key
 
 
 def has_references(folder: Path) -> bool:
-    """Whether they were computed to the end."""
+    """Whether the folder holds a complete set of log-probabilities."""
     return (folder / DONE).is_file()
 
 
 def write_references(folder: Path, values: dict[str, np.ndarray], told: dict[str, str]) -> None:
-    """Write them all, float32 [documents, segments] a shard by its name, or nothing at all.
+    """Write the log-probabilities in nats, float32 [documents, segments] by shard name, atomically.
 
-    `told` says which reference they are of, for a reader. What another run stored in the meantime
-    stays: at another layout it may differ in the last bit, and that run reads it already.
+    `told` describes the reference model, for human readers. What another run stored in the meantime
+    stays: at another layout it may differ in the last bit, and that run is reading it already.
     """
     with build_lock(folder):
         if not has_references(folder):
@@ -48,7 +48,7 @@ def _write(folder: Path, values: dict[str, np.ndarray], told: dict[str, str]) ->
 
 
 def read_references(folder: Path, shard: Shard, segments: int) -> np.ndarray:
-    """Those of one shard, float32 [documents, segments].
+    """The log-probabilities of one shard's answers in nats, float32 [documents, segments].
 
     Raises DataError where they are missing, altered, or of another shard.
     """

@@ -1,4 +1,4 @@
-"""One shard: a WebDataset tar read by position through the index beside it, never unpacked."""
+"""One shard: a WebDataset tar read at byte offsets from the index beside it, never unpacked."""
 
 import hashlib
 import json
@@ -22,27 +22,29 @@ READ_CHUNK_BYTES = 1 << 17
 
 
 class Files(Protocol):
-    """Where a shard and its index lie when not in the corpus folder; held until closed."""
+    """The local copies of a shard and its index, where it is remote; they stay until `close`."""
 
     @property
     def data(self) -> Path:
-        """The tar."""
+        """The path of the tar."""
 
     @property
     def index(self) -> Path:
-        """The index file."""
+        """The path of the index."""
 
     def close(self) -> None:
-        """Let go of both."""
+        """Release both."""
 
 
 class ShardReader:
     """Random access to the documents of one shard.
 
-    Opening checks the sizes, the index's checksum and that index and shard can belong together;
-    the shard's own sha256 is checked once a process, before its first token is handed out
-    (`verify="size"` leaves that out). `files` are copies of both, which the reader closes. Raises
-    DataError naming the shard when it is missing, truncated, altered, or at odds with its index.
+    `folder`: the corpus; `shard`: its entry in the manifest; `token_dtype`: "uint16" or "uint32",
+    as stored; `files`: local copies of a remote shard, which the reader closes. Opening checks the
+    sizes, the index's checksum and that index and shard can belong together; the shard's own sha256
+    is checked once a process, before its first token is returned (`verify="size"` skips that).
+    Raises DataError naming the shard when it is missing, truncated, altered, or at odds with its
+    index.
     """
 
     def __init__(
@@ -62,7 +64,7 @@ class ShardReader:
         self._verified = verify == "size"
         self._file = -1
         self._index = self._read_index(files.index if files else Path(folder) / shard.index_name)
-        # Its items are plain integers, read several times faster than numpy's.
+        # A memoryview: its items are plain integers, read several times faster than numpy's.
         self._offsets = np.ascontiguousarray(self._index[:, 0]).data
         self._file = self._open()
 
@@ -72,7 +74,7 @@ class ShardReader:
         return self._index[:, 1]
 
     def tokens(self, index: int, start: int, stop: int) -> np.ndarray:
-        """Tokens `start:stop` of document `index`, in the stored type [stop - start]."""
+        """Tokens `start:stop` of document `index`, [stop - start] in the stored type."""
         if not self._verified:
             self._verify()
         size = (stop - start) * self._token_bytes
@@ -80,7 +82,7 @@ class ShardReader:
         return np.frombuffer(self._read(size, offset), dtype=self._dtype)
 
     def metadata(self, index: int) -> dict[str, Any]:
-        """What the builder wrote of document `index`: id, source, characters."""
+        """The builder's JSON for document `index`: id, source, characters."""
         if not self._verified:
             self._verify()
         offset, size = (int(value) for value in self._index[index, 2:])
@@ -93,7 +95,7 @@ class ShardReader:
         return dict(content)
 
     def close(self) -> None:
-        """Give the file back; a closed reader is not used again."""
+        """Close the file; a closed reader must not be used again."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
@@ -171,7 +173,7 @@ def _index_problem(index: np.ndarray, shard: Shard, token_bytes: int) -> str | N
 
 @lru_cache(maxsize=1 << 18)
 def file_sha256(path: str, size: int, modified_ns: int) -> str:
-    """sha256 of a file, in hex, remembered by a process until its size or time of change differ."""
+    """sha256 of a file, in hex; cached in the process by path, size and modification time."""
     digest = hashlib.sha256()
     with open(path, "rb", buffering=0) as file:
         while chunk := file.read(READ_CHUNK_BYTES):
@@ -224,7 +226,7 @@ def _members(path: str | Path) -> Iterator[tuple[str, int, int]]:
 def _refuse_place(path: str | Path, member: tarfile.TarInfo) -> None:
     """Raise DataError for a member that would leave the folder it is unpacked into.
 
-    We never unpack one, but whoever is given the shard may.
+    We never unpack one, but someone who is given the shard may.
     """
     parts = member.name.split("/")
     if member.name.startswith("/") or ".." in parts or not member.isfile():

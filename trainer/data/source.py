@@ -1,4 +1,4 @@
-"""One corpus of the mixture: where the stream stands in it, and the block that is open."""
+"""One corpus of the mixture: the reading position in it, and the block that is open."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -18,40 +18,44 @@ from trainer.errors import DataError
 
 
 class OpenDocuments(Protocol):
-    """What a source asks of an open shard; `ShardReader` is the real one."""
+    """What a source needs of an open shard; `ShardReader` implements it."""
 
     @property
     def lengths(self) -> np.ndarray:
         """Stored tokens of each document, int64 [documents]."""
 
     def tokens(self, index: int, start: int, stop: int) -> np.ndarray:
-        """Tokens `start:stop` of a document."""
+        """Tokens `start:stop` of a document, [stop - start] in the stored type."""
 
     def metadata(self, index: int) -> dict[str, Any]:
-        """What is known of a document."""
+        """The JSON stored with a document."""
 
     def close(self) -> None:
-        """Give back what is open."""
+        """Close the shard's files."""
 
 
 OpenShard = Callable[[Any, Shard, str], OpenDocuments]
-"""Opens a shard of a corpus, given the corpus's place and the stored type of its tokens."""
+"""Opens a shard, given the corpus's folder or URL, the shard, and the stored type of its tokens."""
 
 
 class ReadsAhead(Protocol):
-    """Something that fetches shards before they are opened, so that it must hear of them early."""
+    """Prefetches remote shards: told in advance which ones will be opened."""
 
     @property
     def blocks_ahead(self) -> int:
-        """How many blocks after the present one `expect` is to list."""
+        """How many blocks after the current one the argument `later` of `expect` covers."""
 
     def expect(self, present: Sequence[Shard], later: Sequence[Shard]) -> None:
-        """The shards that are opened next, and those of the blocks after."""
+        """Announce the shards that are opened next, and those of the following blocks."""
 
 
 @dataclass(frozen=True)
 class PackingRule:
-    """How a source is cut into blocks and rows; with the manifest it determines the whole order."""
+    """How a source is cut into blocks and rows; with the manifest it determines the whole order.
+
+    `sequence_length`: positions a row; `block_shards`: shards shuffled and packed together;
+    `packing`: "best_fit", or "none" for one document (or piece of one) a row.
+    """
 
     sequence_length: int
     seed: int
@@ -61,7 +65,7 @@ class PackingRule:
 
 @dataclass(frozen=True)
 class Origin:
-    """The document of a piece: number `index` of `shard`, from its token `start` on."""
+    """Where a piece comes from: document `index` of `shard`, from its token `start` on."""
 
     shard: str
     index: int
@@ -74,13 +78,13 @@ class Source:
 
     Each epoch visits the shards in another order; `block_shards` consecutive ones form a block,
     whose documents are shuffled and packed together. Only that block is open and planned, so
-    memory is O(shards + one block), and moving to a position costs at most one block's plan.
+    memory is O(shards + one block), and a seek costs at most one block's plan.
 
-    `folder`, `manifest`: the corpus, local or at a URL, and its parsed manifest; `split`: the part
-    of it that is read; `number`: which source of the mixture this is, which makes its order another
-    than its neighbours'; `rule`: how its documents become rows. `open_shard` opens a shard for
-    reading; `ahead`, for a corpus on another machine, is told early which shards come next and
-    fetches them. `reference_folder` holds a reference model's log-probabilities of the answers.
+    `folder`, `manifest`: the corpus, local or at a URL, and its parsed manifest; `split`: the split
+    that is read; `number`: the index of this source in the mixture, part of its random key;
+    `rule`: how its documents become rows; `open_shard`: opens a shard for reading; `ahead`:
+    prefetches the shards of a remote corpus; `reference_folder`: the reference model's
+    log-probabilities of the answers, None without a reference.
     Raises DataError when the split is missing or empty.
     """
 
@@ -125,7 +129,7 @@ class Source:
         return -(-len(self.shards) // self._rule.block_shards)
 
     def fingerprint(self) -> str:
-        """A short name for the content of the split: it changes when a shard does."""
+        """16 hex digits that identify the split's content: they change when a shard does."""
         digest = hashlib.sha256()
         for shard in self.shards:
             digest.update(f"{shard.name} {shard.sha256}\n".encode())
@@ -145,31 +149,31 @@ class Source:
         return self.sequence - 1
 
     def ends_epoch(self) -> bool:
-        """Whether the next sequence belongs to another epoch than the first one left unread."""
+        """Whether the current epoch has no sequence left."""
         if self.sequence < self._open_block().rows:
             return False
         later = self._shards_of_epoch(self.epoch)[(self.block + 1) * self._rule.block_shards :]
         return not any(self._positions(self.shards[shard]) for shard in later)
 
     def has_given(self, epochs: int) -> bool:
-        """Whether the next sequence belongs to epoch number `epochs`, from 0, or a later one."""
+        """Whether `epochs` whole epochs have been read."""
         if self.epoch + 1 < epochs:
             return False
         return self.epoch >= epochs or self.ends_epoch()
 
     def most_rows(self) -> int:
-        """A number of sequences that no epoch exceeds, from the manifest alone."""
+        """An upper bound on the sequences of an epoch, from the manifest alone."""
         positions = sum(map(self._positions, self.shards))
         pieces = positions // self._rule.sequence_length + sum(s.documents for s in self.shards)
         if self._rule.packing == "none":
             return pieces
-        # Two rows of a block hold more than one could, or best fit would have made them one.
+        # Any two rows of a block overflow one row together, or best fit would have merged them.
         return min(pieces, 2 * positions // self._rule.sequence_length + self.blocks)
 
     def read(self, row: int) -> list[np.ndarray]:
-        """The tokens of each piece of a row of the open block: n positions and one label more.
+        """The pieces of a row of the open block: each has n positions and the last label, [n + 1].
 
-        Of an example of two segments, each one is a piece.
+        In the stored type, uint16 or uint32. Of a two-segment example, each segment is a piece.
         """
         readers, extra = self._readers, self._segments
         pieces = [
@@ -181,7 +185,10 @@ class Source:
         return [segment for piece in pieces for segment in _halves(piece)]
 
     def references(self, row: int) -> list[float]:
-        """What the reference gives each segment of a row of the open block, in nats."""
+        """The reference log-probability of each segment of a row of the open block, in nats.
+
+        0.0 without a reference model.
+        """
         known = self._references
         if known is None:
             return [0.0] * (self._segments * len(self._plan.pieces(row)))
@@ -192,7 +199,7 @@ class Source:
         ]
 
     def places(self, row: int) -> list[tuple[str, int]]:
-        """The shard and number of each document of a row of the open block."""
+        """The shard name and document index of each piece of a row of the open block."""
         return [(self._shards[s].name, index) for s, index, _, _ in self._plan.pieces(row)]
 
     def origins(self, row: int) -> list[Origin]:
@@ -237,7 +244,9 @@ class Source:
         return self._plan
 
     def _check_lengths(self, lengths: Sequence[np.ndarray]) -> None:
-        """An example of a set is never split: its end would not see its beginning."""
+        """Raise DataError for an example longer than a row, since examples are never split: the
+        second half would not attend to the first.
+        """
         longest = max(int(part.max(initial=0)) for part in lengths) - self._segments
         if longest > self._rule.sequence_length:
             raise DataError(
@@ -255,7 +264,7 @@ class Source:
         return [self.shards[number] for number in order]
 
     def _later_shards(self, blocks: int) -> list[Shard]:
-        """The shards of the blocks after the present one, in the order in which they are read."""
+        """The shards of the next `blocks` blocks, in reading order."""
         later = range(self.block + 1, self.block + 1 + blocks)
         places = [(self.epoch + number // self.blocks, number % self.blocks) for number in later]
         return [shard for place in places for shard in self._shards_of_block(*place)]

@@ -1,4 +1,4 @@
-"""The stream of packed sequences: a mixture of corpora in an order that needs no history."""
+"""The stream of packed sequences: a mixture of corpora in an order that is computed, not stored."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,14 +22,18 @@ from trainer.recipe.data import RemoteSection
 class Stream:
     """A stream of packed sequences, the same for every world size and number of workers.
 
-    `sources` are (corpus folder, weight) pairs; what sequence n is follows from the arguments
-    alone. `epochs` says how often each source may be read (None: for ever); one that was is left
-    out from there on. `curriculum` has (first sequence, weight of each source) of the stages at
-    which the weights change. Raises DataError for a corpus that is missing or empty, and for two
-    corpora made with different tokenizers, and where the sources have all been read as often as
-    they may; RecipeError for a bad weight. `remote` has the fields of the recipe's `data.remote`.
-    `references` names the reference model whose log-probabilities the answers of pairs come with.
-    `manifests` are those of the sources, where they have been parsed. `open_shard` is for tests.
+    Sequence n follows from the arguments alone. `sources`: (corpus folder or URL, weight) pairs;
+    `split`: the split that is read; `sequence_length`: positions a row; `block_shards`: shards
+    shuffled and packed together; `packing`: "best_fit" or "none"; `epochs`: how often each source
+    may be read (None: without limit), after which it is left out; `curriculum`: (first sequence,
+    weight of each source) for each change of weights; `remote`: the fields of the recipe's
+    `data.remote`; `references`: the key of the reference model whose log-probabilities come with
+    the answers of pairs; `manifests`: those of the sources, if they are parsed already;
+    `open_shard`: for tests.
+
+    Raises DataError for a corpus that is missing or empty, for two corpora made with different
+    tokenizers, and once every source has been read as often as it may; RecipeError for a bad
+    weight.
     """
 
     def __init__(
@@ -87,7 +91,7 @@ class Stream:
         return self._turns.sequences
 
     def most_sequences(self) -> int | None:
-        """A number of sequences that the data surely does not exceed; None: there is no end."""
+        """An upper bound on the sequences that the data gives; None: unlimited."""
         bounds = [
             None if epochs is None else epochs * source.most_rows()
             for source, epochs in zip(self._sources, self._epochs, strict=True)
@@ -96,10 +100,11 @@ class Stream:
         return sum(known) if len(known) == len(bounds) else None
 
     def state(self) -> dict[str, Any]:
-        """Where the stream stands: JSON-able, a few integers a source.
+        """The position of the stream, for a checkpoint: JSON values, a few integers a source.
 
-        `border` is where the present counting of shares, by `weight`, began, and `since` what a
-        source has given from there on; `ended` is the sequence from which it is left out, or None.
+        `border` is the sequence from which shares are currently counted, by `weight`; `since` the
+        sequences that a source has given since; `ended` the sequence from which it is left out, or
+        None; `epoch`, `block` and `sequence` the source's own position.
         """
         counts = self._turns.counts()
         assert counts.weights is not None
@@ -122,10 +127,10 @@ class Stream:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go to a saved position, in O(1): at most one block a source is planned again.
+        """Seek to a saved position, in O(1): at most one block a source is planned again.
 
-        Other weights or epochs than the saved ones hold from here on. Raises DataError when the
-        state is damaged or belongs to other corpora.
+        Weights and epochs may differ from the saved ones: the present ones hold from here on.
+        Raises DataError when the state is damaged or belongs to other corpora.
         """
         try:
             corpora = [saved["corpus"] for saved in state["sources"]]
@@ -150,7 +155,7 @@ class Stream:
         self._turns.load(self._with_present_ends(counts))
 
     def _with_present_ends(self, counts: MixtureState) -> MixtureState:
-        """The counts without the ends of sources that may be read more often by now."""
+        """The counts, with sources reopened whose limit of epochs has been raised since."""
         ended = [
             end if epochs is not None and source.epoch + 1 >= epochs else None
             for end, source, epochs in zip(counts.ended, self._sources, self._epochs, strict=True)
@@ -160,18 +165,18 @@ class Stream:
         return MixtureState(sum(counts.taken), counts.taken, [0] * len(ended), ended)
 
     def next(self, global_batch: int, rows: Sequence[int], at_most: int | None = None) -> Batch:
-        """Consume `global_batch` sequences and return those numbered `rows` among them, in order.
+        """Consume `global_batch` sequences and return those at the indices `rows`, in that order.
 
-        With `at_most`, the batch has no more sequences than that and none that an epoch repeats;
-        the rows left over are padding. Raises DataError naming the shard when one is missing,
-        truncated, altered, or at odds with its index.
+        With `at_most`, no more than that many sequences are consumed and none beyond the current
+        epoch; the remaining rows are padding. Raises DataError naming the shard when one is
+        missing, truncated, altered, or at odds with its index.
         """
         return self.next_parcel(global_batch, rows, at_most).unpack()
 
     def next_parcel(
         self, global_batch: int, rows: Sequence[int], at_most: int | None = None
     ) -> PackedRows:
-        """What `next` does, left small for the way out of a worker."""
+        """As `next`, in the compact form that a worker process sends."""
         places = {row: place for place, row in enumerate(rows)}
         assert len(places) == len(rows), "a row is asked for once"
         first_sequence = self.sequences
@@ -190,15 +195,15 @@ class Stream:
         return filled.parcel(first_sequence, self.state())
 
     def _read(self, source: Source, row: int) -> tuple[list[np.ndarray], list[float]]:
-        """A row's pieces, and the references of answers."""
+        """A row's pieces, and the reference log-probabilities of answers in nats (none: empty)."""
         pieces = source.read(row)
         if self._marked and not source.marked:
-            # Every token of a document is a target, also beside conversations.
+            # In a mixture with conversations too, every token of a document is a target.
             pieces = [piece.astype(np.uint32) | np.uint32(TARGET) for piece in pieces]
         return pieces, source.references(row) if self._answers else []
 
     def advance(self) -> tuple[Source, int]:
-        """Step over one sequence; returns its source and its row in the block open there."""
+        """Consume one sequence; returns its source and its row in that source's open block."""
         number = self._turns.take()
         source, epochs = self._sources[number], self._epochs[number]
         row = source.advance()
@@ -216,7 +221,7 @@ class Stream:
         return self._sources[self._turns.peek()].ends_epoch()
 
     def close(self) -> None:
-        """Close the files of the open blocks, and fetch no more of them."""
+        """Close the files of the open blocks, and stop prefetching."""
         for source in self._sources:
             source.close()
         for shards in self._remote.values():

@@ -30,7 +30,7 @@ class PlainTarWriter:
         member.mode, member.uname, member.gname = 0o444, owner, owner
         self._header = bytearray(member.tobuf(tarfile.USTAR_FORMAT))
         self._header[CHECKSUM] = b" " * 8
-        # Name and size are blank in it.
+        # The template's name and size are zero bytes, so `add` only adds theirs to the checksum.
         self._header[SIZE] = bytes(12)
         self._sum = sum(self._header)
 
@@ -54,9 +54,9 @@ class PlainTarWriter:
 
 
 def plain_members(path: str | Path) -> list[tuple[str, int, int]] | None:
-    """Name, offset and size of the content of each member.
+    """(name, offset, size) of each member's content, in bytes of the tar.
 
-    None for a tar that has others than plain members, or that is damaged: `tarfile` reads those.
+    None for a tar with other members than plain ones, or that is damaged: `tarfile` reads those.
     Raises OSError when the file cannot be read.
     """
     members: list[tuple[str, int, int]] = []
@@ -78,7 +78,7 @@ def plain_members(path: str | Path) -> list[tuple[str, int, int]] | None:
 
 
 def _plain(header: bytes) -> tuple[str, int] | None:
-    """Name and size, where this is the header of a plain member."""
+    """The name and size in the header of a plain member; None for any other header."""
     if header[KIND] not in FILES or header[MAGIC] != b"ustar\x0000":
         return None
     if any(header[PREFIX]):

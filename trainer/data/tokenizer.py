@@ -19,7 +19,7 @@ from trainer.recipe.data import RemoteSection
 
 END_OF_TEXT = "<|endoftext|>"
 TURN_START, TURN_END = "<|im_start|>", "<|im_end|>"
-"""ChatML's borders of a turn; every trained tokenizer has them, unused until fine-tuning."""
+"""ChatML's delimiters of a turn; every trained tokenizer has them, unused until fine-tuning."""
 SPECIAL_TOKENS = (END_OF_TEXT, TURN_START, TURN_END)
 SMALLEST_VOCABULARY = 256 + len(SPECIAL_TOKENS)
 MAIN_FILE = "tokenizer.json"
@@ -30,14 +30,16 @@ OTHER_FILES = (
     *("special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt"),
     *("tokenizer.model", TEMPLATE_FILE, GENERATION_FILE),
 )
-"""Files of a Hugging Face model folder that belong to its tokenizer or to how it is spoken to."""
+"""Further files of a Hugging Face model folder: of its tokenizer, chat template and generation."""
 
 
 class Tokenizer:
     """Text to ids and back. What is saved is, byte for byte, what was loaded or trained.
 
-    Special tokens are never read out of a text: a document that spells `<|endoftext|>` gets the ids
-    of those characters, so that no text can forge a document's end.
+    `files`: the content of the Hugging Face files by name; `where`: the folder, for error messages.
+    Special tokens are never parsed out of a text: a document that spells `<|endoftext|>` gets the
+    ids of those characters, so that no text can forge a document's end. Raises DataError for a
+    damaged file, and when no token ends a document.
     """
 
     def __init__(self, files: dict[str, bytes], where: str):
@@ -60,7 +62,7 @@ class Tokenizer:
 
     @cached_property
     def size(self) -> int:
-        """One more than the largest id."""
+        """The largest id + 1."""
         return max(self._backend.get_vocab(with_added_tokens=True).values()) + 1
 
     def encode(self, text: str) -> list[int]:
@@ -68,8 +70,8 @@ class Tokenizer:
         return list(self._backend.encode(text, add_special_tokens=False).ids)
 
     def encode_rendered(self, text: str) -> list[int]:
-        """The ids of a text in which the names of special tokens mean those tokens: of a rendered
-        chat template, and of nothing that a user wrote.
+        """The ids of a text, special tokens parsed: for rendered chat templates, and never for text
+        that a user wrote.
         """
         return list(self._reading_special.encode(text, add_special_tokens=False).ids)
 
@@ -81,7 +83,7 @@ class Tokenizer:
 
     @cached_property
     def special_tokens(self) -> dict[str, int]:
-        """The special tokens' names and ids."""
+        """The ids of the special tokens by name."""
         added = self._backend.get_added_tokens_decoder()
         return {token.content: number for number, token in added.items() if token.special}
 
@@ -106,7 +108,7 @@ class Tokenizer:
             write_whole(folder / name, self._files[name])
 
     def speaking(self, template: str, turn_end: int | None = None) -> "Tokenizer":
-        """This tokenizer with another chat template; `turn_end` is one more id that ends a text."""
+        """A copy with another chat template; `turn_end`: a further id at which generation stops."""
         files = dict(self._files)
         files[TEMPLATE_FILE] = template.encode()
         if turn_end is not None and turn_end not in self.ends:
@@ -117,15 +119,15 @@ class Tokenizer:
 
     @property
     def files(self) -> dict[str, bytes]:
-        """The Hugging Face files by name, to be kept with a checkpoint."""
+        """The content of the Hugging Face files by name, to save with a checkpoint."""
         return dict(self._files)
 
 
 def load_tokenizer(folder: str | Path, remote: RemoteSection | None = None) -> Tokenizer:
     """Read a Hugging Face tokenizer folder; only `tokenizers` is imported, not transformers.
 
-    One at a URL is fetched as `remote` says. Raises DataError when tokenizer.json is missing or
-    damaged, when no token ends a document, or when it cannot be fetched.
+    `remote`: the retries and timeouts for a folder at a URL. Raises DataError when tokenizer.json
+    is missing or damaged, when no token ends a document, or when it cannot be fetched.
     """
     where = place(folder)
     if isinstance(where, Url):
@@ -180,7 +182,7 @@ def train_tokenizer(texts: Iterable[str], vocab: int) -> Tokenizer:
         show_progress=False,
     )
     backend.train_from_iterator(texts, trainer)
-    # Documents begin with an end of text, so a prompt does; `encode` never adds it.
+    # Documents begin with an end of text, so prompts do too; `encode` never adds it.
     backend.post_processor = tokenizers.processors.TemplateProcessing(
         single=f"{END_OF_TEXT} $A",
         pair=f"{END_OF_TEXT} $A $B:1",
@@ -230,14 +232,14 @@ def _end_of_text(backend: tokenizers.Tokenizer, config: dict[str, Any] | None, w
 
 
 def _ends(generation: dict[str, Any] | None) -> frozenset[int]:
-    """The ids at which a generation config stops."""
+    """The ids at which a generation config stops generating."""
     named = (generation or {}).get("eos_token_id")
     numbers = named if isinstance(named, list) else [named]
     return frozenset(number for number in numbers if isinstance(number, int))
 
 
 def _chat_template(files: dict[str, bytes], config: dict[str, Any] | None) -> str | None:
-    """The chat template, out of its own file or of the config; of several the default one."""
+    """The chat template, from its own file or the config; of several the default one."""
     if TEMPLATE_FILE in files:
         return files[TEMPLATE_FILE].decode("utf-8")
     found = (config or {}).get("chat_template")
@@ -247,7 +249,7 @@ def _chat_template(files: dict[str, bytes], config: dict[str, Any] | None) -> st
 
 
 def _start(backend: tokenizers.Tokenizer) -> tuple[int, ...]:
-    """What the tokenizer puts before a text by itself, such as a begin of text."""
+    """The ids that the tokenizer prepends to a text, such as a begin of text."""
     plain = backend.encode("a", add_special_tokens=False).ids
     whole = backend.encode("a", add_special_tokens=True).ids
     if not plain or plain[0] not in whole:

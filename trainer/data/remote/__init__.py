@@ -1,1 +1,1 @@
-"""Corpora behind s3://, https:// and http://: where they lie, how they come and are kept."""
+"""Corpora behind s3://, https:// and http://: URLs, transfers, and the local cache."""

@@ -1,8 +1,9 @@
-"""The shards that are on this node's disk: bounded, shared by its processes, safe to be killed in.
+"""This node's disk cache of shards: bounded, shared by its processes, crash-safe.
 
-objects/SHA256 are whole files; whoever reads one holds a shared lock on it. incoming/SHA256.BYTES
-are files on their way, of which BYTES are reserved; whoever fetches one holds its exclusive lock.
-Files come, move and go under the lock of `room`. The kernel frees the locks of a killed process.
+objects/SHA256 are complete files; a reader holds a shared lock on the file. incoming/SHA256.BYTES
+are downloads in progress, for which BYTES are reserved; the downloading process holds an exclusive
+lock. Files are added, moved and removed under the lock of `room`. The kernel frees the locks of a
+killed process.
 """
 
 import fcntl
@@ -31,18 +32,18 @@ MEND = "raise data.remote.cache_gib"
 
 
 class NoRoom(DataError):
-    """What fills the cache is being read."""
+    """The cache is full of files that are being read."""
 
 
 class CachedFile:
-    """A whole file of the cache, which stays there until it is closed."""
+    """A complete file of the cache, locked against removal until it is closed."""
 
     def __init__(self, path: Path, file: int):
         self.path = path
         self._file = file
 
     def close(self) -> None:
-        """Let the file be removed when room is needed."""
+        """Release the lock: the file may be evicted."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
@@ -58,14 +59,14 @@ class _Entry(NamedTuple):
 
 
 def shard_cache(remote: RemoteSection) -> Path:
-    """Where fetched shards are kept: `data.remote.cache`, or the user's cache."""
+    """The folder of the shard cache: `data.remote.cache`, or one in the user's cache folder."""
     return cache_folder("shards") if remote.cache is None else Path(remote.cache).expanduser()
 
 
 class Cache:
-    """A folder of files named by their sha256, never more than `data.remote.cache_gib` of them.
+    """A folder of files named by their sha256, never larger than `data.remote.cache_gib`.
 
-    Counted are whole files and, from the beginning of a transfer, all that it may bring.
+    A download counts with its full size from its beginning.
     """
 
     def __init__(self, remote: RemoteSection):
@@ -74,7 +75,7 @@ class Cache:
         self._objects, self._incoming = self.folder / "objects", self.folder / "incoming"
 
     def fetch(self, wanted: Wanted, attempts: Attempts, patient: bool = True) -> CachedFile:
-        """The file, downloaded unless it is there; of several processes one downloads it.
+        """The file, downloaded unless it is cached; of several processes one downloads it.
 
         Without room, `patient` waits ROOM_WAIT_SECONDS for other readers. Raises NoRoom after
         that, and DataError for a file larger than the cache, for a disk that is full or refuses,
@@ -100,7 +101,7 @@ class Cache:
             ) from None
 
     def _find(self, sha256: str) -> CachedFile | None:
-        """The whole file, held, if it is there; a damaged one is removed."""
+        """The cached file, locked; None where it is absent. A damaged one is removed."""
         path = self._objects / sha256
         try:
             file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -112,8 +113,8 @@ class Cache:
         if status.st_nlink == 0:
             kept.close()
             return None
-        # Set by hand, because most disks are mounted so that reading does not; the time of change
-        # stays, by which a process remembers that it has checked the file.
+        # The access time is set by hand, since most disks are mounted not to record it; the
+        # modification time stays, since it is part of the key of the checksum cache (file_sha256).
         os.utime(file, ns=(time.time_ns(), status.st_mtime_ns))
         if file_sha256(str(path), status.st_size, status.st_mtime_ns) == sha256:
             return kept
@@ -126,7 +127,7 @@ class Cache:
         return None
 
     def _download(self, wanted: Wanted, attempts: Attempts, patient: bool) -> CachedFile | None:
-        """Fetch the file; None where another process did so, or took it away, meanwhile."""
+        """Download the file; None where another process downloaded or removed it meanwhile."""
         path = self._incoming / f"{wanted.sha256}.{wanted.bytes}"
         reserved = self._reserve(path, wanted, attempts, patient)
         if reserved is None:
@@ -152,9 +153,9 @@ class Cache:
     def _reserve(
         self, path: Path, wanted: Wanted, attempts: Attempts, patient: bool
     ) -> BinaryIO | None:
-        """The entry of the file in incoming/, opened; made, and room for it, where it has none.
+        """Open the file's entry in incoming/, first making it, and room for it, where it is absent.
 
-        None where the file has come since it was looked for.
+        None where the complete file has appeared since it was looked up.
         """
         if wanted.bytes > self.limit:
             raise DataError(
@@ -171,7 +172,7 @@ class Cache:
                 missing = self._make_room(wanted.bytes)
                 if missing <= 0:
                     file = path.open("x+b")
-                    # Before others may take it for one that a killed process left.
+                    # Locked before others may take it for one that a killed process left.
                     fcntl.flock(file, fcntl.LOCK_EX)
                     return file
             if not patient or attempts.clock() - started >= ROOM_WAIT_SECONDS:
@@ -187,7 +188,7 @@ class Cache:
             attempts.check()
 
     def _make_room(self, needed: int) -> int:
-        """Remove what nobody reads, the longest unused first; returns the bytes still missing."""
+        """Evict unlocked files, least recently used first; returns the bytes still missing."""
         entries = [*self._entries(self._objects), *self._entries(self._incoming)]
         missing = sum(entry.bytes for entry in entries) + needed - self.limit
         for entry in sorted(entries):
@@ -216,7 +217,7 @@ class Cache:
 
 
 def _remove_unused(path: Path) -> bool:
-    """Remove a file that no process holds; whether it was removed."""
+    """Remove a file unless a process has locked it; returns whether it was removed."""
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""Where a corpus lies: a folder of this machine, or the URL of a remote one."""
+"""The location of a corpus: a local folder, or the URL of a remote one."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ SCHEMES = ("s3", "https", "http")
 
 
 class Url(str):
-    """The URL of a remote folder or file; `url / "name"` is what lies below it.
+    """The URL of a remote folder or file; `url / "name"` appends to its path.
 
     What follows a `?` in an http URL, such as a signature, stays at its end.
     """
@@ -32,7 +32,7 @@ class Url(str):
 
     @property
     def shown(self) -> str:
-        """The URL for a message: without its query, which may hold a signature."""
+        """The URL for messages: without its query, which may hold a signature."""
         return str(self) if self.scheme == "s3" else self.partition("?")[0]
 
 
@@ -42,7 +42,7 @@ Place = Path | Url
 def place(folder: str | Path) -> Place:
     """The folder as a Path, or as a Url where it begins with a scheme.
 
-    Raises DataError for a scheme that is not read, and for a password within the URL.
+    Raises DataError for a scheme that is not supported, and for a password in the URL.
     """
     if isinstance(folder, Url):
         return folder
@@ -55,7 +55,7 @@ def place(folder: str | Path) -> Place:
             f"cannot read {folder}: corpora lie in folders or behind"
             f" {', '.join(f'{name}://' for name in SCHEMES)}"
         )
-    # pathlib makes one slash of two, wherever a URL went through a Path.
+    # Where a URL passed through a Path, pathlib has collapsed its two slashes into one.
     url = Url(f"{scheme}://{str(folder)[found.end() :].rstrip('/')}")
     if scheme != "s3" and "@" in urlsplit(url).netloc:
         raise DataError(
@@ -66,7 +66,7 @@ def place(folder: str | Path) -> Place:
 
 
 def local_folder(folder: str | Path) -> Path:
-    """The folder, for what reads all of a corpus; raises DataError for a URL."""
+    """The folder, for commands that read the whole corpus; raises DataError for a URL."""
     where = place(folder)
     if isinstance(where, Url):
         raise DataError(

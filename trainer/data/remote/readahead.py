@@ -1,4 +1,4 @@
-"""Fetching in the background what will be read next, while the present is read."""
+"""Prefetching the shards that will be read next, in background threads."""
 
 import logging
 import os
@@ -18,10 +18,10 @@ THREADS = 4
 
 
 class Closable(Protocol):
-    """What is fetched: it is held until it is closed."""
+    """A fetched item, which stays available until it is closed."""
 
     def close(self) -> None:
-        """Give it back."""
+        """Release it."""
 
 
 _T = TypeVar("_T", bound=Closable)
@@ -52,7 +52,7 @@ class ReadAhead(Generic[_T]):
         self._tasks: dict[str, _Task[_T]] = {}
 
     def expect(self, present: Sequence[Shard], ahead: Sequence[Shard]) -> None:
-        """Begin to fetch `present`, which is taken now, then `ahead`; forget everything else."""
+        """Start to fetch `present`, which is taken next, then `ahead`; drop everything else."""
         self._follow_fork()
         with self._lock:
             needed = {shard.name: shard for shard in present}
@@ -69,7 +69,7 @@ class ReadAhead(Generic[_T]):
                 threading.Thread(target=self._work, args=(self._lock,), daemon=True).start()
 
     def take(self, shard: Shard) -> _T:
-        """The shard, waited for; the caller closes it. Raises what `fetch` raises."""
+        """The shard, once it is fetched; the caller closes it. Raises what `fetch` raises."""
         self._follow_fork()
         with self._lock:
             task = self._tasks.pop(shard.name, None)
@@ -82,15 +82,15 @@ class ReadAhead(Generic[_T]):
             return task.result
         if task.needed and task.error is not None:
             raise task.error
-        # It failed when it was not needed yet, and perhaps long ago.
+        # The prefetch failed before the shard was needed, perhaps long ago: try once more.
         return self._fetch(shard, self._attempts, True)
 
     def close(self) -> None:
-        """Forget everything that was expected."""
+        """Drop everything that was expected."""
         self.expect([], [])
 
     def _follow_fork(self) -> None:
-        """A forked process has none of the threads, and the lock as it happened to be."""
+        """Start afresh in a forked process: it has none of the threads, and a lock of any state."""
         if self._process != os.getpid():
             self._process, self._lock, self._threads = os.getpid(), threading.Lock(), 0
             self._tasks = {}

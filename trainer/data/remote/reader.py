@@ -1,4 +1,4 @@
-"""The shards of one remote corpus, read from the cache of this node."""
+"""The shards of one remote corpus, read through this node's cache."""
 
 import heapq
 import logging
@@ -21,23 +21,23 @@ _INDEX_ROW_BYTES = 32
 
 
 class KeptShard:
-    """A shard and its index in the cache, held there until it is closed."""
+    """A shard and its index in the cache, locked there until closed."""
 
     def __init__(self, data: CachedFile, index: CachedFile):
         self._kept = (data, index)
 
     @property
     def data(self) -> Path:
-        """The tar."""
+        """The path of the tar."""
         return self._kept[0].path
 
     @property
     def index(self) -> Path:
-        """The index file."""
+        """The path of the index."""
         return self._kept[1].path
 
     def close(self) -> None:
-        """Let both be removed from the cache when room is needed."""
+        """Release both: they may be evicted from the cache."""
         for kept in self._kept:
             kept.close()
 
@@ -54,17 +54,17 @@ class RemoteShards:
         self._ahead = ReadAhead(self._fetch, attempts)
 
     def expect(self, present: Sequence[Shard], later: Sequence[Shard]) -> None:
-        """The shards that are opened now, and those that are opened later: fetched meanwhile."""
+        """Prefetch the shards that are opened now, then those that are opened later."""
         self._ahead.expect(present, later)
 
     def open(self, folder: Place, shard: Shard, token_dtype: str) -> ShardReader:
-        """The shard, fetched unless it is in the cache, and held there while it is open."""
+        """The shard, fetched unless it is cached, and locked in the cache while it is open."""
         assert folder == self.url
         # The cache has compared its checksum.
         return ShardReader(folder, shard, token_dtype, "size", self._ahead.take(shard))
 
     def close(self) -> None:
-        """Stop fetching ahead."""
+        """Stop prefetching."""
         self._ahead.close()
 
     def _fetch(self, shard: Shard, attempts: Attempts, patient: bool) -> KeptShard:
@@ -84,7 +84,7 @@ def shards_of(
     block_shards: int,
     remote: RemoteSection,
 ) -> dict[int, RemoteShards]:
-    """What opens the shards of each corpus that is remote, by the corpus's number.
+    """The opener of shards of each remote corpus, by the corpus's index in `places`.
 
     Raises DataError where the cache is too small for them.
     """
@@ -98,12 +98,12 @@ def shards_of(
 def fitting_read_ahead(
     manifests: Sequence[Manifest], split: str, block_shards: int, remote: RemoteSection
 ) -> int:
-    """How many blocks of each corpus may be fetched ahead: `remote.read_ahead`, or fewer.
+    """How many blocks of each corpus may be prefetched: `remote.read_ahead`, or fewer.
 
-    Two blocks of each corpus must have room, and one of each other split: the quickest worker may
-    have reached the next block, and hold it, before the slowest has begun with the present one;
-    in less room it would wait for the slowest, and the slowest for its room. Raises DataError where
-    the cache is smaller than that.
+    The cache must hold two blocks of each corpus, and one of each other split: the fastest worker
+    may have reached, and locked, the next block before the slowest has begun the current one. In
+    less room they would deadlock, the one waiting for the other and that one for room. Raises
+    DataError where the cache is smaller than that.
     """
     limit = int(remote.cache_gib * GIB)
     needed, others = 0, 0

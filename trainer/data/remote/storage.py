@@ -1,4 +1,4 @@
-"""Asking a server for the bytes of a file from a position on: one request, no retry."""
+"""One ranged request for the bytes of a remote file, without retries."""
 
 import os
 import re
@@ -22,7 +22,7 @@ _TRANSIENT = {408, 425, 429}
 
 
 class Interrupted(Exception):
-    """A failure that may pass; `wait_seconds` is how long the server asks to be left alone."""
+    """A transient failure; `wait_seconds` is what the server asks for (Retry-After)."""
 
     def __init__(self, reason: str, wait_seconds: float = 0.0):
         super().__init__(reason)
@@ -30,18 +30,18 @@ class Interrupted(Exception):
 
 
 class OtherFile(Exception):
-    """The file behind the URL is not the one that is wanted."""
+    """The file at the URL is not the expected one."""
 
 
 class Absent(DataError):
-    """Nothing lies behind the URL, or nothing that may be read."""
+    """There is no file at the URL, or none that may be read."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server sends: the bytes of the file from `start` on, and the size of all of it.
+    """A server's response: the bytes of the file from offset `start` on, and its full size.
 
-    `total` is None where the server does not tell. Reading `pieces` raises Interrupted.
+    `total` is None where the server does not state it. Reading `pieces` may raise Interrupted.
     """
 
     pieces: Iterator[bytes]
@@ -51,11 +51,12 @@ class Answer:
 
 
 def read_range(url: Url, start: int, remote: RemoteSection) -> Answer:
-    """Ask for the bytes of `url` from `start` on.
+    """Request the bytes of `url` from offset `start` on.
 
-    A server may begin earlier; one that ignores the range begins at 0. Raises Interrupted for what
-    may pass (no connection, silence, 408, 425, 429, 5xx), OtherFile where the file ends before
-    `start`, Absent for 403 and 404, DataError for all else that asking again does not mend.
+    A server may begin earlier; one that ignores the range begins at 0. Raises Interrupted for
+    transient failures (no connection, a timeout, 408, 425, 429, 5xx), OtherFile where the file ends
+    before `start`, Absent for 403 and 404, DataError for everything else, which a retry would not
+    mend.
     """
     return (_read_s3 if url.scheme == "s3" else _read_http)(url, start, remote)
 

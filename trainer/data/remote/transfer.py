@@ -1,4 +1,4 @@
-"""One verified transfer: tried again after a failure, resumed where it broke off, checked."""
+"""One verified transfer: retried after failures, resumed where it broke off, checksummed."""
 
 import hashlib
 import io
@@ -26,19 +26,19 @@ READ_BYTES = 1 << 20
 
 
 class Cancelled(Exception):
-    """Nobody wants the transfer any more."""
+    """The transfer is no longer needed."""
 
 
 def never() -> bool:
-    """For a transfer that is always wanted."""
+    """The `cancelled` of a transfer that is never cancelled."""
     return False
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A file behind a URL, as the manifest describes it.
+    """A remote file, as the manifest describes it.
 
-    It has `bytes` bytes, or at most so many where it is not `exact`.
+    Its size is `bytes`, or at most that where it is not `exact`.
     """
 
     url: Url
@@ -49,9 +49,9 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Attempts:
-    """How often a transfer is tried, how long a server may take, and what passes the time.
+    """The retries and timeouts of a transfer.
 
-    `wait` sleeps for so many seconds; `cancelled` is asked after each piece.
+    `wait` sleeps for a number of seconds; `cancelled` is polled after each chunk received.
     """
 
     remote: RemoteSection
@@ -60,7 +60,8 @@ class Attempts:
     cancelled: Callable[[], bool] = never
 
     def pause(self, failures: int, asked_seconds: float) -> None:
-        """Wait before the next attempt: back off, with full jitter, but not less than is asked.
+        """Wait before the next attempt: exponential backoff with full jitter, at least
+        `asked_seconds`.
 
         A thousand readers that lost the same server do not come back to it at the same moment.
         Only this randomness is not derived from the seed: it changes when bytes come, never which.
@@ -72,12 +73,12 @@ class Attempts:
         self.check()
 
     def check(self) -> None:
-        """Raise Cancelled where the transfer is not wanted any more."""
+        """Raise Cancelled where the transfer is no longer needed."""
         if self.cancelled():
             raise Cancelled
 
     def arriving(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
-        """The pieces; raises Interrupted when they hardly trickle, which no socket's timeout sees.
+        """The chunks; raises Interrupted when the rate is too low, which no socket timeout notices.
 
         The limit is SLOWEST_BYTES_PER_SECOND over `remote.timeout_seconds`.
         """
@@ -94,11 +95,11 @@ class Attempts:
 
 
 def download(wanted: Wanted, file: BinaryIO, attempts: Attempts) -> None:
-    """Bring the file into `file`, which may hold the beginning of it from a broken transfer.
+    """Download into `file`, which may hold the beginning from an interrupted transfer.
 
-    Where the whole has another checksum than is wanted, it is brought again from zero, once.
-    Raises DataError naming the URL: with the attempts and the last reason when they are used up,
-    with both checksums when it is another file, and at once for what asking again does not mend;
+    Where the checksum is wrong, the file is downloaded once more from the beginning. Raises
+    DataError naming the URL: with the attempts and the last reason when they are used up, with both
+    checksums when it is another file, and at once for what a retry would not mend;
     OSError where `file` cannot be written; Cancelled.
     """
     kept = _Kept(file)
@@ -122,7 +123,7 @@ def download(wanted: Wanted, file: BinaryIO, attempts: Attempts) -> None:
 
 
 def read_whole(url: Url, attempts: Attempts) -> bytes:
-    """A small file that no manifest describes, with the retries of a transfer.
+    """The content of a small file that no manifest describes, with the retries of a transfer.
 
     Raises DataError as `download` does, Absent where there is none.
     """
@@ -135,7 +136,7 @@ def read_whole(url: Url, attempts: Attempts) -> bytes:
 
 
 class _Kept:
-    """What is there of a file: its bytes, and the checksum over them."""
+    """The part of a file that has been received, and the checksum over it."""
 
     def __init__(self, file: BinaryIO):
         self._file = file
@@ -181,7 +182,7 @@ def _complete(wanted: Wanted, kept: _Kept, attempts: Attempts) -> None:
 
 
 def _receive(wanted: Wanted, kept: _Kept, attempts: Attempts) -> None:
-    """One request for what is missing."""
+    """Make one request for the missing bytes."""
     if wanted.exact and kept.position == wanted.bytes:
         return
     if kept.position > wanted.bytes:
