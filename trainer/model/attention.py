@@ -11,16 +11,19 @@ from trainer.model.sequence import SequenceLayout, natural_order
 
 
 class KeyValueCache:
-    """Keys and values of the tokens seen so far, a layer; grows by concatenation.
+    """Each layer's keys and values of the tokens so far; grows by concatenation.
 
-    Belongs to one generation on one rank; keys are stored rotated.
+    One cache serves one generation on one rank. Keys are stored after RoPE.
     """
 
     def __init__(self) -> None:
         self._layers: dict[int, tuple[Tensor, Tensor]] = {}
 
     def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Append [new, batch, kv_heads, head_size] and return everything so far."""
+        """Append [new, batch, kv_heads, head_size]; returns all so far, [keys, ...] in its dtype.
+
+        `layer`: the layer's number.
+        """
         if layer in self._layers:
             old_key, old_value = self._layers[layer]
             key, value = torch.cat((old_key, key)), torch.cat((old_value, value))
@@ -29,7 +32,7 @@ class KeyValueCache:
 
 
 class CachedSequence(SequenceLayout):
-    """A SequenceLayout whose keys and values come from, and go to, a cache."""
+    """A SequenceLayout of generation: new keys and values are appended to its `cache`."""
 
     cache: KeyValueCache
 
@@ -37,8 +40,10 @@ class CachedSequence(SequenceLayout):
 class CoreAttention(torch.nn.Module):
     """Causal attention inside documents, between the linears of SelfAttention.
 
-    `packed_seq_params` carries our SequenceLayout: megatron-core hands it through untouched, also
-    around recomputation. `window`: the tokens that one sees at most; none: its whole document.
+    `packed_seq_params` carries our SequenceLayout: megatron-core passes it through unchanged, also
+    around recomputation. `config`, `layer_number` and `pg_collection` come from megatron-core;
+    `backend` and `deterministic` as in `kernels.attention`; `window`: the most tokens that a query
+    attends to, itself included (None: its whole document).
     """
 
     def __init__(
@@ -72,13 +77,15 @@ class CoreAttention(torch.nn.Module):
         packed_seq_params: SequenceLayout | None = None,
         **_: Any,
     ) -> Tensor:
-        """[sequence, batch, heads, head_size] -> [sequence, batch, heads * head_size].
+        """[sequence, batch, heads, head_size] fp32 or bf16 -> [sequence, batch, heads * head_size].
 
-        The query may come with its heads in groups, [.., kv_heads, heads / kv_heads, head_size].
+        The query may have its heads grouped, [.., kv_heads, heads / kv_heads, head_size]; key and
+        value: [sequence, batch, kv_heads, head_size]. Under context parallelism `sequence` is this
+        rank's slice.
         """
         layout = packed_seq_params
         assert layout is not None
-        # A back end that trains whole sequences need not know how to go on from a cache.
+        # The back end chosen for training need not support queries that continue a cache.
         generating = isinstance(layout, CachedSequence)
         query, key = kernels.rope(query, key, *layout.rotation, interleaved=self.interleaved)
         if isinstance(layout, CachedSequence):

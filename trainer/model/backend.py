@@ -15,11 +15,11 @@ from trainer.recipe import Recipe
 def choose_backend(
     recipe: Recipe, layout: Layout, known: dict[str, str], choices: Choices = CHOICES
 ) -> dict[str, str]:
-    """What `kernels.attention: auto` runs for the recipe's batches, measured unless it is `known`.
+    """The back ends that `kernels.attention: auto` uses, by class of shapes; measured if need be.
 
-    By class of shapes, for all that these `choices` know, which are the process's own unless told
-    otherwise. Measured once a run, so that every rank and every resumed run computes the same.
-    Needs a GPU; raises ValueError where `known` names no back end.
+    `known`: choices of an earlier start, which are not measured again; `choices`: where they are
+    registered, by default the process's own. Measured once a run, so that every rank and every
+    resumed run computes the same. Needs a GPU; raises ValueError where `known` names no back end.
     """
     choices.restore(known)
     if recipe.model.softmax != "plain":
@@ -50,9 +50,9 @@ def choose_backend(
 
 
 def read_choices(path: Path) -> dict[str, str]:
-    """What an earlier start of the run wrote to kernels.json; {} where there is none.
+    """The choices that an earlier start of the run wrote to kernels.json; {} without the file.
 
-    Raises RecipeError where the file is not what was written.
+    Raises RecipeError where the file cannot be read or names an unknown back end.
     """
     if not path.exists():
         return {}

@@ -1,9 +1,9 @@
-"""Transformer layers through torch.compile: one graph for all of a shape, our kernels inside it.
+"""Transformer layers through torch.compile: one graph per shape, with our kernels inside.
 
-A layer is traced whole (no graph breaks) for the shape of a training micro-batch; whatever else
-comes, as evaluation or generation, goes the eager way and compiles nothing. What inductor makes is
-kept below LYCEUM_CACHE or ~/.cache/lyceum, unless TORCHINDUCTOR_CACHE_DIR names another folder, so
-that a second start reads it. Never run on a GPU yet.
+A layer is traced whole (no graph breaks) for the shape of a training micro-batch; other inputs, as
+in evaluation or generation, run eagerly and compile nothing. Inductor's output is cached below
+LYCEUM_CACHE or ~/.cache/lyceum, unless TORCHINDUCTOR_CACHE_DIR names another folder, so that a
+restart need not compile again. It has not been run on a GPU yet.
 """
 
 import logging
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from trainer.model.transformer import LanguageModel
 
 BACKEND = "inductor"
-"""Which of torch.compile's back ends makes code of a graph."""
+"""The torch.compile back end that generates code from a graph."""
 
 EAGER = "use kernels.compile=none"
 
@@ -52,7 +52,7 @@ class CompiledLayer(Layer):
         layout: SequenceLayout | None,
         keeper: SavedTensorStore = IN_PLACE,
     ) -> Tensor:
-        """[sequence, batch, hidden] -> the same.
+        """[sequence, batch, hidden] -> the same; compiled for training, else eager.
 
         Raises RecipeError where this machine or version of torch cannot compile it.
         """
@@ -73,7 +73,7 @@ class CompiledLayer(Layer):
             raise RecipeError(_cannot(error)) from error
 
     def _make_ready(self, layout: SequenceLayout, hidden: Tensor) -> None:
-        """Make what the layers of a micro-batch share, which the first one's graph would make."""
+        """Compute what all layers of a micro-batch read (rotation, mask) outside of the graph."""
         core_attention = self.self_attention.core_attention
         _rotation, visible = layout.rotation, layout.visible_through(core_attention.window)
         backend = core_attention.backend
@@ -89,9 +89,9 @@ class CompiledLayer(Layer):
 
 
 def compile_layers(chunks: list["LanguageModel"], recipe: Recipe) -> None:
-    """Let the training passes of this rank's layers run compiled, from the first one on.
+    """Make the training passes of this rank's layers run compiled, from the first one on.
 
-    The first backward pass to reach the rank's first layer logs what compiling took.
+    The first backward pass to reach the rank's first layer logs the seconds spent compiling.
     """
     _use_cache()
     sizes = recipe.parallel
@@ -113,7 +113,7 @@ def compile_layers(chunks: list["LanguageModel"], recipe: Recipe) -> None:
 
 
 def compile_seconds() -> float:
-    """Seconds that this process has spent compiling so far, whatever it compiled."""
+    """Seconds that this process has spent in torch.compile so far, for all functions."""
     return float(calculate_time_spent().get("total_wall_time", 0.0))
 
 
@@ -129,14 +129,14 @@ def _with_own_limit(function: Any) -> Any:
 
 
 def _options(recipe: Recipe) -> dict[str, Any] | None:
-    """Repeatable code where attention is to be: no choice by timing that changes a rounding."""
+    """Inductor's options: where `kernels.deterministic`, no autotuning that changes rounding."""
     if BACKEND != "inductor" or not hasattr(torch._inductor.config, "deterministic"):
         return None
     return {"deterministic": recipe.kernels.deterministic}
 
 
 def _use_cache() -> None:
-    """Keep what is compiled in the user's cache; inductor's Triton kernels lie beside it."""
+    """Point inductor's cache, Triton kernels included, to the user's cache folder."""
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder("compiled")))
 
 

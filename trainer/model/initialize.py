@@ -16,12 +16,12 @@ _BLOCK_ROWS = 1024
 
 @torch.no_grad()
 def initialize_weights(chunk: Any, recipe: Recipe) -> None:
-    """Fill norms with 1 (zero-centred ones with 0), biases with 0, matrices with normal numbers.
+    """Fill norms with 1 (zero-centred ones with 0), biases with 0, matrices from a normal.
 
-    Their deviation is `init_std`; that of the two projections back into the residual stream is
-    init_std / sqrt(2 * layers) (GPT-2's rule). Rows are drawn in blocks, each from its own
-    generator, so a rank draws little more than it holds. Parameters on the meta device, which have
-    no memory, are left alone.
+    The standard deviation is `init_std`; for the two projections back into the residual stream
+    init_std / sqrt(2 * layers) (GPT-2, Radford et al. 2019). Rows are drawn in blocks, each from
+    its own generator, so a rank draws little more than it holds. Parameters on the meta device are
+    skipped.
     """
     norm = 0.0 if recipe.model.zero_centered_norms else 1.0
     residual = 1.0 / math.sqrt(2.0 * recipe.model.layers)
@@ -44,9 +44,11 @@ def fill_box(
     seed: int | str,
     draw: Callable[..., Tensor] = torch.randn,
 ) -> None:
-    """Fill a box of a matrix with `scale` times what `draw` gives: of (seed, global name) alone.
+    """Fill a box of a matrix with `scale` times random numbers that depend on (seed, name) only.
 
-    Copies the box's part of each block of whole rows that it meets.
+    `target`: the box's memory, a view [rows, columns]; `box`: its offsets in the global matrix;
+    `draw(rows, width, generator=, device=)`: the distribution, in fp32. Whole rows are drawn in
+    blocks, and the box's part of each is copied.
     """
     first, columns = box.offset[0], box.offset[1]
     width = box.global_shape[1]

@@ -27,10 +27,10 @@ IN_PLACE = SavedInPlace()
 
 
 class Norm(torch.nn.Module):
-    """RMSNorm, or LayerNorm, which has a bias; its vectors are whole on every tensor-parallel rank.
+    """RMSNorm, or LayerNorm, which has a bias; its vectors are replicated over tensor ranks.
 
     Which of the two, and whether weights are zero-centred, is the configuration's `normalization`
-    and `layernorm_zero_centered_gamma`.
+    and `layernorm_zero_centered_gamma`. Weight and bias are [hidden_size] in `params_dtype`.
     """
 
     weight: torch.nn.Parameter
@@ -46,7 +46,7 @@ class Norm(torch.nn.Module):
         if config.normalization == "LayerNorm":
             bias = torch.nn.Parameter(torch.zeros(hidden_size, **fresh))
         self.register_parameter("bias", bias)
-        # Under sequence parallelism each rank normalises its part of the sequence only.
+        # Under sequence parallelism each rank normalises only its slice of the sequence.
         self.partial_gradients = self.vectors if config.sequence_parallel else ()
 
     @property
@@ -55,9 +55,9 @@ class Norm(torch.nn.Module):
         return ("weight",) if self.bias is None else ("weight", "bias")
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Any:
-        """[..., hidden] -> [..., hidden]; with `residual`, (norm of the sum, the sum).
+        """[..., hidden] fp32 or bf16 -> the same; with `residual`, (norm(x + residual), the sum).
 
-        One method for both, as ZeRO-3 gives a rank the whole vectors only in here.
+        One method for both, as ZeRO-3 gathers the vectors only around a module's forward.
         """
         if residual is None:
             return normalised(x, self.weight, self.bias, self.eps, self.zero_centered)
@@ -71,22 +71,22 @@ class Norm(torch.nn.Module):
 def normalised(
     x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, zero_centered: bool
 ) -> Tensor:
-    """[..., hidden] -> the same; vectors are [hidden]. A norm without a bias is RMSNorm."""
+    """[..., hidden] -> the same; `weight`, `bias`: [hidden]. RMSNorm where `bias` is None."""
     if bias is None:
         return kernels.rms_norm(x, weight, eps, zero_centered)
     return kernels.layer_norm(x, weight, bias, eps, zero_centered)
 
 
 class RecomputedNorm(Norm):
-    """A norm whose result backward makes again: it remembers the vectors that it was made with."""
+    """A norm whose result backward recomputes: it holds the vectors that the newest one used."""
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Any:
-        """As Norm's."""
+        """As `Norm.forward`."""
         self._used = [_own(vector) for vector in (self.weight, self.bias)]
         return super().forward(x, residual)
 
     def again(self, x: Tensor) -> Recomputation:
-        """How the newest result is made from its own input, the residual sum included."""
+        """How to recompute the newest result; `x`: what was normalised, the residual included."""
         weight, bias = self._used
         assert weight is not None, "a norm has a weight"
         make = partial(
@@ -100,13 +100,13 @@ def _own(vector: Tensor | None) -> Tensor | None:
     if vector is None:
         return None
     vector = vector.detach()
-    # A slice would keep all that was gathered.
+    # A slice would keep the whole gathered buffer alive.
     whole = vector.untyped_storage().nbytes() == vector.nbytes
     return vector if whole else vector.clone()
 
 
 class HeadNorm(Norm):
-    """A norm over each head's channels: queries and keys, whose heads tensor ranks share out."""
+    """A norm over each head's channels, of queries and keys; tensor ranks hold different heads."""
 
     def __init__(self, config: Any, hidden_size: int, eps: float = 1e-5, **_: Any) -> None:
         super().__init__(config, hidden_size, eps)
@@ -123,7 +123,8 @@ def gated(gate_up: Tensor, activation: str) -> Tensor:
 class GatedMLP(MLP):
     """megatron-core's MLP with our gated unit between its two linears.
 
-    `activation` as in the recipe; `remade`: whether backward makes the gated product again.
+    `activation` as in the recipe; `remade`: whether backward recomputes the gated product instead
+    of saving it.
     """
 
     def __init__(self, *arguments: Any, activation: str, remade: bool = False, **keys: Any) -> None:
@@ -155,9 +156,10 @@ class Attention(SelfAttention):
 
     @property
     def values_alone(self) -> bool:
-        """Whether values get memory of their own: backward then needs no more of the projection.
+        """Whether to copy the values, so that backward need not save the whole QKV projection.
 
-        Head norms need it all the same, and context parallelism copies the values anyway.
+        Not with head norms, which save it anyway, nor under context parallelism, which copies the
+        values when it gathers them.
         """
         plain = isinstance(self.q_layernorm, IdentityOp)
         return plain and self.config.context_parallel_size == 1
@@ -175,7 +177,7 @@ class Attention(SelfAttention):
             projected, _bias = self.linear_qkv(hidden_states)
         heads, groups = self.num_attention_heads_per_partition, self.num_query_groups_per_partition
         grouped = projected.unflatten(-1, (groups, -1, self.hidden_size_per_attention_head))
-        # A group's query heads, then its key and its value: views, as kernels take any strides.
+        # Per group: query heads, one key head, one value head; views, as kernels take any strides.
         query, key, value = grouped.split([heads // groups, 1, 1], dim=-2)
         query, key = self.q_layernorm(query), self.k_layernorm(key).squeeze(-2)
         value = value.squeeze(-2)
@@ -196,8 +198,8 @@ class Attention(SelfAttention):
 class Layer(TransformerLayer):
     """One pre-norm block, with the residual add before the second norm fused into it.
 
-    `recomputed`: the parts that backward makes again (trainer.recipe.recompute); `offload` takes
-    what backward needs to host memory meanwhile.
+    `recomputed`: the parts that backward recomputes (trainer.recipe.recompute); `offload`: moves
+    tensors saved for backward to host memory, if given.
     """
 
     def __init__(
@@ -242,7 +244,7 @@ class Layer(TransformerLayer):
         layout: SequenceLayout | None,
         keeper: SavedTensorStore = IN_PLACE,
     ) -> Tensor:
-        """[sequence, batch, hidden] -> the same; what a linear alone keeps goes to `keeper`."""
+        """[sequence, batch, hidden] -> the same; `keeper` stores what recomputed inputs need."""
         normalised = self.input_layernorm(hidden_states)
         again = self._again(self.input_layernorm, hidden_states)
         attended, _bias = self.self_attention(
@@ -258,7 +260,7 @@ class Layer(TransformerLayer):
         return residual + output
 
     def _again(self, norm: Any, x: Tensor) -> Recomputation | None:
-        """How the norm's newest result is made from `x`, where backward is to do so."""
+        """How to recompute the norm's newest result from `x`; None where it is saved."""
         return norm.again(x) if isinstance(norm, RecomputedNorm) else None
 
 
@@ -275,8 +277,8 @@ def layer_spec(
 ) -> ModuleSpec:
     """One transformer layer: pre-norm, grouped-query attention, gated MLP.
 
-    `layer`: its number in the whole model, from 0; `linear` says what stands in the place of a
-    linear of this name below the layer; `offload` as in `Layer`.
+    `layer`: its index in the whole model, from 0; `linear(name, type)`: the module or spec to use
+    for the linear of that name in the layer, such as one with an adapter; `offload` as in `Layer`.
     """
     kernels, recomputed = recipe.kernels, recipe.recomputed
     norm = RecomputedNorm if "norms" in recomputed else Norm

@@ -1,4 +1,4 @@
-"""A global batch cut into the micro-batches of the schedule, as the stages of training share it."""
+"""A global batch split into the schedule's micro-batches, for every stage of training."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ from trainer.recipe import Recipe
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """This rank's share of a micro-batch: `tokens`, `labels` int64 [batch, sequence / context].
+    """This rank's slice of a micro-batch: `tokens`, `labels` int64 [batch, sequence / context].
 
-    `number` counts the micro-batches of a step on this rank; `places` are where the sequence's
-    tokens of this rank stand in it, int64 [sequence / context]. `sequences` numbers the rows over
-    the whole run. `segments` as in the batch.
+    `number`: index of the micro-batch in this rank's step; `places`: the offsets of this rank's
+    tokens in the whole sequence, int64 [sequence / context]; `sequences`: the rows' indices over
+    the whole run; `layout` and `segments` describe the whole sequence.
     """
 
     number: int
@@ -32,11 +32,11 @@ class MicroBatch:
 
 
 BeforeForward = Callable[[MicroBatch], None]
-"""Told of a micro-batch before it enters a chunk of the model."""
+"""A callback that gets a micro-batch before it enters a chunk of the model."""
 
 
 class MicroBatchCutter:
-    """Cuts a rank's rows of a global batch into micro-batches; made once a run."""
+    """Splits a rank's rows of a global batch into micro-batches; built once a run."""
 
     def __init__(self, recipe: Recipe, layout: Layout) -> None:
         self._rows = recipe.batch.micro
@@ -47,7 +47,10 @@ class MicroBatchCutter:
         self._places = places.to(layout.device)
 
     def cut(self, batch: Batch) -> MicroBatches[MicroBatch]:
-        """The micro-batches of these rows in order; each is made as it is reached."""
+        """The micro-batches of these rows in order, built lazily on the rank's device.
+
+        `batch`: int64 [rows, sequence] on the host, rows a multiple of the micro-batch.
+        """
         count = len(batch.tokens) // self._rows
         return MicroBatches(self._made(batch), count, self._rows, batch.tokens.shape[1])
 
@@ -56,7 +59,7 @@ class MicroBatchCutter:
         device, context = self._layout.device, self._layout.context
         tensors = [batch.tokens, batch.labels, batch.position_ids]
         tokens, labels, positions = (t.to(device, non_blocking=True) for t in tensors)
-        # The rows of a data rank stand together in the global batch.
+        # The rows of a data rank are contiguous in the global batch.
         first = batch.first_sequence + self._layout.data.rank * len(tokens)
         for number, start in enumerate(range(0, len(tokens), self._rows)):
             rows = slice(start, start + self._rows)
@@ -79,6 +82,6 @@ def _cut(segments: Segments | None, rows: slice, device: torch.device) -> Segmen
     if segments is None:
         return None
     reference, good = segments.reference[rows], segments.good[rows]
-    # The counts stay: places are computed from them without waiting for a GPU.
+    # The counts stay on the host: indices are computed from them without a device sync.
     moved = (part.to(device, non_blocking=True) for part in (reference, good))
     return Segments(segments.counts[rows], *moved)

@@ -1,9 +1,9 @@
-"""`offload: activations`: what backward needs of a layer waits for it in host memory.
+"""`offload: activations`: tensors saved for backward are moved to host memory until it runs.
 
-Copies run on a stream of their own: to the host while the next layers compute, and back a layer
-ahead of need. Memory is reused only behind a copy in the order of the compute stream, so that the
-host never waits, and no more than a few layers' share is on the device. The CPU runs the same code,
-where it saves nothing; on a GPU it was never run.
+Copies run on a side stream: to the host while the next layers compute, and back one layer ahead of
+need. Device memory is freed behind its copy in the compute stream's order, so the host never
+blocks, and only a few layers' activations are on the device at a time. The CPU runs the same code,
+where it saves no memory; it has not been run on a GPU yet.
 """
 
 import weakref
@@ -23,11 +23,11 @@ SMALLEST = 2**16
 """Bytes from which on a tensor is moved; below, a copy costs more than the memory is worth."""
 
 IN_FLIGHT = 2
-"""Layers on their way to the host whose memory on the device is not free yet."""
+"""Layers whose copy to the host may be in progress, so that their device memory is not free yet."""
 
 
 class Offload:
-    """The activations of one model chunk's layers."""
+    """Offloads the saved activations of one model chunk's layers."""
 
     def __init__(self) -> None:
         self._side: Any = None
@@ -36,10 +36,10 @@ class Offload:
 
     @contextmanager
     def layer(self, module: Module, shared: object) -> "Iterator[_Layer]":
-        """Around one layer's forward pass: what autograd saves inside goes to the host.
+        """Wraps one layer's forward pass: tensors that autograd saves inside go to the host.
 
-        `module`: the layer, whose own weights stay; `shared`: an object whose tensors, read by
-        every layer, stay too.
+        `module`: the layer, whose own weights stay on the device; `shared`: an object (searched for
+        tensors four levels deep) whose tensors every layer reads, so that they stay as well.
         """
         device = next(module.parameters()).device
         streams = torch.get_device_module(device)
@@ -50,7 +50,7 @@ class Offload:
         number = int(getattr(module, "layer_number", 0))
         before = self._newest
         if before is not None and before.number != number - 1:
-            before = None  # another micro-batch's
+            before = None  # of another micro-batch
         layer = _Layer(module, number, device, self._side, _places(shared), before)
         with torch.autograd.graph.saved_tensors_hooks(layer.keep, layer.back):
             yield layer
@@ -60,7 +60,7 @@ class Offload:
 
 
 class _Waiting:
-    """One storage: on the device, on the host, or on both."""
+    """One saved storage: on the device (`there`), on the host, or on both."""
 
     def __init__(self, storage: torch.UntypedStorage) -> None:
         self.there: torch.UntypedStorage | None = storage
@@ -78,7 +78,7 @@ class _Kept(NamedTuple):
 
 
 class _Layer:
-    """What one layer's forward pass of one micro-batch saved; autograd's graph owns the tensors."""
+    """The storages that one layer saved for one micro-batch; autograd's graph owns them."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class _Layer:
         self.number = number
         self._module: Module | None = module
         self._device, self._side, self._shared = device, side, shared
-        # Two steps back nothing is needed any more: a chain would keep every micro-batch.
+        # Weak: strong references would chain the layers and keep every micro-batch alive.
         self._before = weakref.ref(before) if before is not None else None
         self._own: list[weakref.ref[_Waiting]] = []
         self._by_place: dict[int, _Waiting] = {}
@@ -100,7 +100,7 @@ class _Layer:
         self._arrived: Any = None
 
     def keep(self, tensor: Tensor) -> Any:
-        """What autograd holds in the tensor's stead: itself where it stays on the device."""
+        """The pack hook: a handle for autograd, or the tensor itself where it is not offloaded."""
         assert self._module is not None, "tensors are kept while the layer runs"
         weight = RecomputedWeight.among(self._module, tensor)
         if weight is not None:
@@ -118,7 +118,7 @@ class _Layer:
         return _Handle(self, kept)
 
     def back(self, held: Any) -> Tensor:
-        """The tensor that `keep` was given."""
+        """The unpack hook: the tensor that was saved, on the device; prefetches the layer below."""
         if isinstance(held, RecomputedWeight):
             return held.tensor()
         if not isinstance(held, _Handle):
@@ -135,7 +135,7 @@ class _Layer:
         return view.set_(kept.waiting.there, kept.offset, kept.shape, kept.stride)
 
     def leave(self) -> None:
-        """Start the copies to the host, behind what has been queued so far."""
+        """Start the copies to the host, after the work that is queued so far."""
         self._module = None
         self._side.wait_stream(self._current())
         with torch.get_device_module(self._device).stream(self._side):
@@ -150,18 +150,18 @@ class _Layer:
         self._by_place.clear()
 
     def release(self) -> None:
-        """Give the device's memory to what is queued from now on, behind the copies."""
+        """Free the device memory; work that is queued from now on waits for the copies."""
         self._current().wait_event(self._copied)
         for waiting in self._alive():
             if self._arrived is None:
                 waiting.there = None
 
     def fetch(self) -> None:
-        """Start the copies back, unless they are here or have started."""
+        """Start the copies back to the device, unless they are done or in progress."""
         missing = [waiting for waiting in self._alive() if waiting.there is None]
         if not missing:
             return
-        # The new memory may be in use by what is queued already.
+        # Kernels that are queued already may still use the memory that is allocated here.
         targets = [torch.empty_like(_host(w), device=self._device) for w in missing]
         self._side.wait_stream(self._current())
         with torch.get_device_module(self._device).stream(self._side):
@@ -194,7 +194,7 @@ def _bytes(storage: torch.UntypedStorage, device: torch.device) -> Tensor:
 
 
 def _places(shared: object) -> frozenset[int]:
-    """Where an object's tensors lie, and those of what it holds."""
+    """The storage addresses of an object's tensors, and of those in its attributes and items."""
     return frozenset(t.untyped_storage().data_ptr() for t in _tensors(shared, 4))
 
 

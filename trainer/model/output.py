@@ -25,10 +25,10 @@ class Targets:
     """What the last stage is to predict.
 
     `labels`: int64 [batch, sequence]; `reduction`: "none" for nats a token, "sum" for their sum,
-    whose gradient costs less; `expected_gradient`: fp32 [], what that sum will be multiplied by
-    before the backward pass (a hint: a right one saves a pass over the gradient). Where `loss` is
-    not plain, two results stand in the place of one, along a first dimension of 2: what is
-    minimised, and the plain cross entropy, which has no gradient.
+    whose gradient costs less; `expected_gradient`: fp32 [], the upstream gradient that the sum
+    will get (a hint: a correct one saves a pass over the gradient). Where `loss` is not plain, the
+    result is stacked along a new first dimension of 2: the objective, and the plain cross entropy,
+    which has no gradient.
     """
 
     labels: Tensor
@@ -38,9 +38,9 @@ class Targets:
 
 
 class OutputLayer(ColumnParallelLinear):
-    """megatron-core's output projection, each rank a slice of the vocabulary; with targets, losses.
+    """megatron-core's output projection, sharded over the vocabulary; with targets, the losses.
 
-    One module, as ZeRO-3 gives a rank the whole weight only inside the module that holds it.
+    One module, as ZeRO-3 gathers the weight only around the forward of the module that holds it.
     """
 
     fused: bool
@@ -54,8 +54,8 @@ class OutputLayer(ColumnParallelLinear):
     ) -> tuple[Tensor, Any]:
         """Hidden states [sequence, batch, hidden] -> (logits, or what `targets` ask for; no bias).
 
-        Logits are [sequence, batch, vocab / tensor], losses fp32 [sequence, batch] or [] (or two of
-        them, as in `Targets`).
+        Logits are [sequence, batch, vocab / tensor] in the weight's dtype, losses fp32 [sequence,
+        batch] or [] (or two of them, as in `Targets`). `runtime_gather_output` as megatron-core's.
         """
         if targets is None:
             logits: tuple[Tensor, Any] = super().forward(input_, weight, runtime_gather_output)
@@ -75,7 +75,7 @@ class OutputLayer(ColumnParallelLinear):
         return both[0] if targets.loss.plain else torch.stack(both), None
 
     def _whole(self, hidden: Tensor) -> Tensor:
-        """The hidden states on each tensor-parallel rank; backward sums what each one adds."""
+        """[sequence, batch, hidden], whole on each tensor rank; backward sums their gradients."""
         if self.sequence_parallel:
             gathered: Tensor = gather_from_sequence_parallel_region(hidden, group=self.tp_group)
             return gathered
@@ -84,7 +84,7 @@ class OutputLayer(ColumnParallelLinear):
 
 
 def _options(targets: Targets) -> dict[str, Any]:
-    """Of the kernels' loss."""
+    """Keyword arguments of `kernels.cross_entropy_with_nats` and its fused counterpart."""
     return {
         "label_smoothing": targets.loss.label_smoothing,
         "z_loss": targets.loss.z,
@@ -94,7 +94,7 @@ def _options(targets: Targets) -> dict[str, Any]:
 
 
 def use_targets(layer: ColumnParallelLinear, loss: Literal["auto", "fused", "logits"]) -> None:
-    """Let the output layer that GPTModel made take targets too; `loss` as in the recipe."""
+    """Convert GPTModel's output layer to an OutputLayer in place; `loss` as in the recipe."""
     layer.__class__ = OutputLayer
     rows = layer.output_size_per_partition
     layer.fused = fused_loss(loss, rows)

@@ -1,4 +1,4 @@
-"""A linear's input made again in the backward pass from what is kept anyway, and nothing else."""
+"""Recompute a linear's input in the backward pass, from a tensor that is saved anyway."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,17 +11,17 @@ from torch.nn import Module, Parameter
 
 
 class SavedTensorStore(Protocol):
-    """Where a tensor that backward needs waits for it."""
+    """Stores tensors saved for backward: on the device, or offloaded to host memory."""
 
     def keep(self, tensor: Tensor) -> Any:
-        """Something that holds the tensor until backward."""
+        """Save a tensor, of any shape and dtype; returns a handle for autograd to hold."""
 
     def back(self, kept: Any) -> Tensor:
-        """The tensor that `keep` was given."""
+        """Load the tensor of a handle: same shape, strides and dtype, on the device."""
 
 
 class SavedInPlace:
-    """Tensors stay where they are."""
+    """A SavedTensorStore that leaves tensors in device memory: the handle is the tensor."""
 
     def keep(self, tensor: Tensor) -> Tensor:
         """The tensor itself."""
@@ -34,7 +34,10 @@ class SavedInPlace:
 
 @dataclass(frozen=True)
 class Recomputation:
-    """How a tensor is made from `source`: bitwise as it was the first time."""
+    """How to recompute a tensor: `make(source)`, bitwise equal to the first result.
+
+    `source` is saved for backward in the tensor's stead; `make` runs without gradients.
+    """
 
     source: Tensor
     make: Callable[[Tensor], Tensor]
@@ -49,21 +52,28 @@ class _Remade:
 
 @dataclass(frozen=True)
 class RecomputedWeight:
-    """Not the tensor that forward saw: under ZeRO-3 that one is gone, and comes anew."""
+    """A reference to a weight, saved in its stead.
+
+    Under ZeRO-3 the tensor that forward read is freed, and gathered into new memory for backward.
+    `place`: the saved tensor's (shape, stride).
+    """
 
     parameter: Parameter
     place: tuple[torch.Size, tuple[int, ...]]
 
     @classmethod
     def among(cls, module: Module, saved: Tensor) -> "RecomputedWeight | None":
-        """Which of the module's weights `saved` is, or is a view of; asked while it is gathered."""
+        """The module's weight that `saved` is, or views as a whole; None where it is no weight.
+
+        To be called while the weights are gathered, since they are compared by address.
+        """
         for parameter in module.parameters():
             if parameter.data_ptr() == saved.data_ptr() and parameter.numel() == saved.numel():
                 return cls(parameter, (saved.shape, saved.stride()))
         return None
 
     def tensor(self) -> Tensor:
-        """The weight as it is now, in the form in which it was saved."""
+        """The weight's current values, with the shape and strides that were saved."""
         return self.parameter.detach().as_strided(*self.place)
 
 
@@ -71,10 +81,10 @@ class RecomputedWeight:
 def recomputed_input(
     tensor: Tensor, again: Recomputation | None, module: Module, keeper: SavedTensorStore
 ) -> Iterator[None]:
-    """Inside, where `module` runs on it, autograd keeps no `tensor`: backward makes it again.
+    """Inside, `module` runs on `tensor`, which autograd does not save: backward recomputes it.
 
-    The tensor is known by its place in memory; views of all of it are made again too. Whatever else
-    is saved goes to `keeper`, but for the module's own weights. Without `again` nothing changes.
+    The tensor, and contiguous views of all of it, are recognised by address and size. Other saved
+    tensors go to `keeper`, except the module's own weights. With `again` None nothing changes.
     """
     if again is None or not torch.is_grad_enabled():
         yield

@@ -1,4 +1,4 @@
-"""How tokens lie in a micro-batch: documents, positions, this rank's share, what may be seen."""
+"""The layout of a micro-batch: documents, positions, context slices, attention intervals."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,9 +12,9 @@ from trainer.recipe import Recipe
 
 
 def context_slice(sequence_length: int, rank: int, size: int) -> Tensor:
-    """The places in a sequence that context rank `rank` of `size` holds, int64 [length / size].
+    """The token offsets that context rank `rank` of `size` holds, int64 [length / size].
 
-    Chunks r and 2*size-1-r of 2*size: each rank then has the same share of causal attention's work.
+    Chunks r and 2*size-1-r of 2*size, which balances causal attention's work over the ranks.
     """
     if size == 1:
         return torch.arange(sequence_length)
@@ -23,7 +23,7 @@ def context_slice(sequence_length: int, rank: int, size: int) -> Tensor:
 
 
 def natural_order(gathered: Tensor, size: int) -> Tensor:
-    """What `size` context ranks gathered, [sequence, ...], in the order of the sequence."""
+    """Reorder a gather of `size` context slices, [sequence, ...], into the sequence's order."""
     if size == 1:
         return gathered
     chunks = gathered.chunk(2 * size)
@@ -33,7 +33,7 @@ def natural_order(gathered: Tensor, size: int) -> Tensor:
 
 
 def rope_frequencies(recipe: Recipe) -> Tensor:
-    """Angle a position, in radians, of each channel pair; fp32 [head_size / 2]."""
+    """Radians per position of each channel pair; fp32 [head_size / 2], on the CPU."""
     model = recipe.model
     scaling = model.rope_scaling.model_dump() if model.rope_scaling else {}
     return kernels.rope_frequencies(model.head_width, model.rope_theta, **scaling)
@@ -41,18 +41,19 @@ def rope_frequencies(recipe: Recipe) -> Tensor:
 
 @dataclass
 class SequenceLayout:
-    """The documents of one micro-batch, as attention needs them; made once, read by every layer.
+    """The documents of one micro-batch, as attention needs them; built once, read by every layer.
 
     `position_ids`: int64 [batch, sequence], the *whole* sequence on every rank; a document begins
-    where it is 0. `queries`: the places this rank holds, [sequence / context size], rising; none:
-    all. While generating, `position_ids` covers the cache too, and `queries` are its last places.
+    where it is 0. `queries`: this rank's token offsets, int64 [sequence / context], ascending
+    (None: all). During generation `position_ids` covers the cache too, and `queries` are the last
+    offsets. `frequencies`: fp32 [head_size / 2], from `rope_frequencies`.
     """
 
     position_ids: Tensor
     queries: Tensor | None
     frequencies: Tensor
     on_host: Tensor | None = None
-    """`position_ids` in host memory, where they are known there: nobody need wait to read them."""
+    """`position_ids` in host memory, if available: reading them then needs no device sync."""
     qkv_format: str = "sbhd"  # megatron-core asks this of whatever describes packed sequences
     _visible: dict[int | None, kernels.Visible] = field(
         default_factory=dict, init=False, repr=False
@@ -67,7 +68,10 @@ class SequenceLayout:
         context_size: int = 1,
         on_host: Tensor | None = None,
     ) -> "SequenceLayout":
-        """The layout of a training micro-batch on context rank `context_rank`."""
+        """The layout of a training micro-batch on context rank `context_rank`.
+
+        `position_ids`: int64 [batch, sequence]; `on_host`: the same in host memory.
+        """
         queries = None
         if context_size > 1:
             queries = context_slice(position_ids.shape[1], context_rank, context_size)
@@ -89,7 +93,7 @@ class SequenceLayout:
 
     @property
     def visible(self) -> kernels.Visible:
-        """A token sees itself and what came before it in its own document."""
+        """Causal attention inside each document: itself and earlier tokens."""
         return self.visible_through(None)
 
     def visible_through(self, window: int | None) -> kernels.Visible:

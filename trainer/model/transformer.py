@@ -41,13 +41,13 @@ class LanguageModel(HiddenStatesModel):
         expected_gradient: Tensor | None = None,
         loss: LossSection = PLAIN,
     ) -> Tensor:
-        """Hidden states between stages; on the last, losses or logits.
+        """Hidden states between pipeline stages; losses or logits on the last.
 
-        `tokens`, `labels`: int64 [batch, sequence / context size]. With labels the last stage gives
-        nats a token, fp32 [batch, sequence], or with `reduction` "sum" their sum, []; without,
-        logits [batch, sequence, vocab / tensor]. Other stages give [sequence, batch, hidden].
-        `expected_gradient` and `loss` as in `Targets`: a `loss` that is not plain gives two results
-        along a first dimension, and its `reduction` is "sum".
+        `tokens`, `labels`: int64 [batch, sequence / context]. With labels the last stage returns
+        nats a token, fp32 [batch, sequence / context], or with `reduction` "sum" their sum, fp32
+        []; without, logits [batch, sequence / context, vocab / tensor]. Other stages return
+        [sequence / context, batch, hidden]. `expected_gradient` and `loss` as in `Targets`: a
+        `loss` that is not plain returns fp32 [2], and its `reduction` must be "sum".
         """
         hidden = self.hidden_states(tokens, layout)
         if not self.post_process:
@@ -64,10 +64,10 @@ class LanguageModel(HiddenStatesModel):
 
 
 def build_model(recipe: Recipe, vocab: int, layout: Layout) -> list[LanguageModel]:
-    """This rank's model chunks, one a virtual pipeline stage, initialised from the recipe's seed.
+    """This rank's model chunks, one per virtual pipeline stage, initialised from the recipe's seed.
 
-    The weights are the same at every layout: each follows from (seed, its global name). With
-    `lora` only the adapters ask for gradients.
+    The weights are the same at every layout: each depends on (seed, its global name) only. With
+    `lora` only the adapters require gradients. `vocab`: rows of the embedding over all ranks.
     """
     config = transformer_config(recipe, layout)
     virtual = config.virtual_pipeline_model_parallel_size
