@@ -1,4 +1,4 @@
-"""How all ranks agree: JSON values as bytes, never pickles."""
+"""Collectives of JSON values over the ranks: sent as UTF-8 bytes, never as pickles."""
 
 import json
 from collections.abc import Callable
@@ -13,10 +13,10 @@ _T = TypeVar("_T")
 
 
 class Ranks:
-    """The ranks that save or load together; one process alone where nothing is initialised.
+    """The ranks that save or load together; a world of 1 without torch.distributed.
 
     `group`: a torch.distributed group (None: the default one). A gloo group is best: over NCCL the
-    messages pass through the accelerator's memory.
+    messages pass through device memory. Every method is collective.
     """
 
     def __init__(self, group: dist.ProcessGroup | None = None) -> None:
@@ -54,7 +54,7 @@ class Ranks:
         return self._decode(message, sizes[0])
 
     def first_failure(self, reason: Any) -> tuple[int, Any] | None:
-        """The lowest rank that failed and why, the same answer on every rank; None: all are well.
+        """(the lowest rank that failed, its reason), equal on every rank; None if none failed.
 
         `reason`: why this rank failed (a JSON value), None where it did not.
         """
@@ -77,7 +77,7 @@ class Ranks:
 
 
 def on_first_rank(ranks: Ranks, action: Callable[[], _T]) -> _T:
-    """Rank 0's JSON-able result on every rank; a user's error it raises is raised on every rank."""
+    """Run `action` on rank 0; its JSON-able result, or the LyceumError it raises, on every rank."""
     result, failure = None, None
     if ranks.rank == 0:
         try:

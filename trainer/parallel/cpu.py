@@ -1,8 +1,8 @@
-"""megatron-core on the CPU: the one place that gives its CUDA calls a CPU meaning.
+"""megatron-core on the CPU: the one module that maps its CUDA calls to CPU equivalents.
 
-megatron-core asks CUDA for the current device in some sixty places, keeps CUDA generator states,
-and its pipeline schedules allocate on "cuda". On the CPU each of these has a plain meaning; nothing
-about parallelism or the mathematics changes.
+megatron-core asks CUDA for the current device in some sixty places, tracks CUDA generator states,
+and its pipeline schedules allocate on "cuda". Each of these has a direct CPU equivalent; neither
+parallelism nor the mathematics changes.
 """
 
 import logging

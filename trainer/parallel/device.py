@@ -1,4 +1,4 @@
-"""The device's own time, and its numbers on their way to the host: nothing waits for the newest."""
+"""Device timestamps, and step metrics copied to the host without stalling the newest step."""
 
 import time
 from collections import deque
@@ -12,12 +12,12 @@ _T = TypeVar("_T")
 
 
 def runs_ahead(device: torch.device) -> bool:
-    """Whether the host queues work for the device and goes on; a CPU has done it on return."""
+    """Whether the device runs asynchronously to the host; the CPU does not."""
     return device.type != "cpu"
 
 
 class DeviceTime:
-    """A place in the device's queue: it comes once all that was queued before is done."""
+    """A timestamp in the device's stream: reached once all work queued before it is done."""
 
     def __init__(self, device: torch.device) -> None:
         self._host_seconds = time.perf_counter()
@@ -27,12 +27,12 @@ class DeviceTime:
             self._event.record(torch.cuda.current_stream(device))
 
     def wait(self) -> None:
-        """Hold the host until it has come."""
+        """Block the host until the device has reached it."""
         if self._event is not None:
             self._event.synchronize()
 
     def seconds_since(self, earlier: "DeviceTime") -> float:
-        """Seconds of the device from `earlier` to this one, both of which have come."""
+        """Seconds on the device from `earlier` to this one; both must have been reached."""
         if self._event is None:
             return self._host_seconds - earlier._host_seconds
         assert earlier._event is not None, "two moments of one device"
@@ -40,11 +40,12 @@ class DeviceTime:
 
 
 class Readback(Generic[_T]):
-    """Numbers of steps, copied to the host as each step is queued and read later, in order.
+    """Metrics of steps, copied to the host as each step is queued and read later, in order.
 
-    The device has always a whole step queued while the host reads: of a device that runs ahead, the
-    newest step is left alone, and the others are read together once `every` of them wait. All ranks
-    read at the same steps. `lag`: how many of the newest are left alone; None: as the device needs.
+    An asynchronous device always has a whole step queued while the host reads: the newest step is
+    not waited for, and the others are read together once `every` of them are pending. All ranks
+    read at the same steps. `lag`: how many of the newest steps are not waited for (None: 1 on an
+    asynchronous device, 0 on the CPU).
     """
 
     def __init__(self, device: torch.device, every: int = 1, lag: int | None = None) -> None:
@@ -54,7 +55,7 @@ class Readback(Generic[_T]):
         self._pending: deque[tuple[_T, list[str], Tensor, DeviceTime]] = deque()
 
     def push(self, note: _T, numbers: Mapping[str, Tensor]) -> None:
-        """Queue the copy of 0-dim `numbers`, to be read with the `note`."""
+        """Queue the copy of `numbers`, [] each, as fp64; `note`: anything, returned with them."""
         together = torch.stack(
             [n.detach().to(self._device, torch.float64) for n in numbers.values()]
         )
@@ -63,7 +64,10 @@ class Readback(Generic[_T]):
         self._pending.append((note, list(numbers), copied, DeviceTime(self._device)))
 
     def pop(self, everything: bool = False) -> Iterator[tuple[_T, dict[str, float], DeviceTime]]:
-        """The steps that are due, oldest first: (note, numbers, when the device was done)."""
+        """The steps that are due, oldest first: (note, numbers, when the device finished them).
+
+        `everything`: also the newest, which blocks the host until the device has finished it.
+        """
         lag = 0 if everything else self._lag
         if not everything and len(self._pending) < self._every + lag:
             return
@@ -74,5 +78,5 @@ class Readback(Generic[_T]):
 
     @property
     def newest(self) -> _T:
-        """The note of the step that was queued last and is not read yet."""
+        """The note of the step that was queued last, not read yet."""
         return self._pending[-1][0]

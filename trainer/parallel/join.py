@@ -1,4 +1,4 @@
-"""How ranks meet and part: the device of each, the groups they form, and the end of it all."""
+"""Initialise and shut down the distributed job: each rank's device, and the process groups."""
 
 import os
 from datetime import timedelta
@@ -12,7 +12,10 @@ from trainer.recipe import Recipe
 
 
 def choose_device(wanted: str) -> torch.device:
-    """The device of this rank: `wanted` is "cpu", "cuda" or "auto" (CUDA where there is one)."""
+    """The device of this rank: `wanted` is "cpu", "cuda" or "auto" (CUDA where there is one).
+
+    Raises RecipeError where CUDA is wanted and absent, ClusterError with more ranks than GPUs.
+    """
     if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():
@@ -40,7 +43,7 @@ def create_layout(recipe: Recipe) -> Layout:
     else:
         if recipe.parallel.tensor > 1:
             # megatron-core overlaps exchanges with products only where one queue keeps their order.
-            # Elsewhere it would hold back copies to the host beside the computation.
+            # Without tensor parallelism, one queue would delay copies behind the computation.
             os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")
         torch.cuda.set_device(device)
     recipe.validate_world(int(os.environ.get("WORLD_SIZE", "1")), device.type)
@@ -71,7 +74,7 @@ def _join(device: torch.device) -> None:
 
 
 def leave() -> None:
-    """Part from the other ranks; the process can create another layout afterwards."""
+    """Destroy all process groups; the process can create another layout afterwards."""
     from trainer.parallel.megatron import dissolve_groups
 
     dissolve_groups()

@@ -8,7 +8,7 @@ import torch.distributed as dist
 
 @dataclass(frozen=True)
 class Axis:
-    """One parallel axis: this rank's place on it, its size, and the group of ranks along it."""
+    """One parallel axis: this rank's index on it, its size, and the group of ranks along it."""
 
     rank: int
     size: int
@@ -21,8 +21,8 @@ class Layout:
 
     `replicas` holds the ranks with the same weights (data x context): gradients are reduced and
     optimizer state is sharded over it. `model` holds the ranks that make up one copy of the model
-    (tensor x pipeline). `hosts` holds all ranks, and exchanges tensors in host memory: what the
-    hosts know already is agreed on without asking the devices.
+    (tensor x pipeline). `hosts` holds all ranks and reduces tensors in host memory (gloo), so that
+    values which the hosts know need no device sync.
     """
 
     device: torch.device
@@ -48,5 +48,5 @@ class Layout:
 
     @property
     def reports(self) -> bool:
-        """Whether this rank speaks for the run (global rank 0)."""
+        """Whether this rank writes the run's logs and metrics (global rank 0)."""
         return self.rank == 0

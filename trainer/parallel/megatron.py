@@ -1,4 +1,4 @@
-"""Every touch of megatron-core's own state: versions, groups, configuration."""
+"""All uses of megatron-core's global state: version, process groups, configuration."""
 
 import importlib.metadata
 import logging
@@ -41,7 +41,10 @@ def check_version() -> None:
 
 
 def form_groups(recipe: Recipe, device: torch.device) -> Layout:
-    """Form the process groups of the recipe's layout and return this rank's place in them."""
+    """Form the process groups of the recipe's layout; collective. Returns this rank's Layout.
+
+    Raises RecipeError for a megatron-core that is not supported.
+    """
     check_version()
     sizes = recipe.parallel
     if parallel_state.is_initialized():
@@ -69,13 +72,13 @@ def form_groups(recipe: Recipe, device: torch.device) -> Layout:
 
 
 def dissolve_groups() -> None:
-    """Forget the groups, so that another layout can be formed in this process."""
+    """Destroy megatron-core's groups, so that this process can form another layout."""
     if parallel_state.is_initialized():
         parallel_state.destroy_model_parallel()
 
 
 def _hosts() -> dist.ProcessGroup:
-    """All ranks over gloo: over NCCL, a host learns nothing but through its GPU."""
+    """All ranks over gloo: NCCL exchanges device memory only."""
     whole = dist.group.WORLD
     assert whole is not None, "the ranks have met"
     return whole if dist.get_backend() == "gloo" else dist.new_group(backend="gloo")
@@ -86,7 +89,7 @@ def _axis(group: dist.ProcessGroup) -> Axis:
 
 
 def embedding_group() -> dist.ProcessGroup | None:
-    """The first and the last stage, who hold the two copies of tied embeddings; None elsewhere."""
+    """The group of the first and last stage, which hold copies of tied embeddings; or None."""
     if parallel_state.is_rank_in_embedding_group():
         group: dist.ProcessGroup = parallel_state.get_embedding_group()
         return group
@@ -151,7 +154,7 @@ def _leave_alone(weight: torch.Tensor) -> torch.Tensor:
 
 
 def _recompute(parts: frozenset[str]) -> dict[str, Any]:
-    """megatron-core's share of it: whole layers, norms and SwiGLU are our own layer's business."""
+    """megatron-core's settings for the parts it recomputes; our own layers handle the others."""
     names = {"attention": "core_attn", "mlp": "mlp"}
     modules = [name for part, name in names.items() if part in parts]
     if not modules:
@@ -160,12 +163,13 @@ def _recompute(parts: frozenset[str]) -> dict[str, Any]:
 
 
 class HiddenStatesModel(GPTModel):
-    """GPTModel up to its last hidden states: what becomes of them is its subclass's business."""
+    """GPTModel without its output step: a subclass turns hidden states into logits or losses."""
 
     def hidden_states(self, tokens: torch.Tensor, packed_seq_params: Any) -> torch.Tensor:
-        """[sequence, batch, hidden], under sequence parallelism this rank's share of it.
+        """[sequence / context, batch, hidden] in the parameters' dtype, after this chunk's layers.
 
-        `packed_seq_params` reaches every layer untouched.
+        `tokens`: int64 [batch, sequence / context]. Under sequence parallelism the result is this
+        tensor rank's slice of the sequence. `packed_seq_params` reaches every layer unchanged.
         """
         hidden: torch.Tensor = super().forward(
             tokens, None, None, packed_seq_params=packed_seq_params
@@ -178,7 +182,7 @@ class HiddenStatesModel(GPTModel):
 
 @contextmanager
 def evaluating(chunks: Sequence[HiddenStatesModel]) -> Iterator[None]:
-    """Inside: the chunks are not training."""
+    """Inside, the chunks are in evaluation mode; each one's mode is restored afterwards."""
     before = [chunk.training for chunk in chunks]
     for chunk in chunks:
         chunk.eval()

@@ -1,4 +1,4 @@
-"""One optimizer step's forward and backward passes, at every layout, in one way."""
+"""One optimizer step's forward and backward passes, by one code path for every layout."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -18,9 +18,9 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class MicroBatches(Generic[_T]):
-    """What a schedule takes through the model: `count` micro-batches of `rows` sequences.
+    """The input of a schedule: `count` micro-batches of `rows` sequences each.
 
-    `items` gives them once, in order; `length`: tokens of a sequence, over all context ranks.
+    `items` yields them once, in order; `length`: tokens of a sequence, over all context ranks.
     """
 
     items: Iterable[_T]
@@ -31,10 +31,10 @@ class MicroBatches(Generic[_T]):
 
 @dataclass(frozen=True)
 class Losses:
-    """What a global batch measured, equal on all ranks; fp32 [], so that reading is a choice.
+    """A global batch's metrics, equal on all ranks; fp32 [] on the device.
 
-    `mean`: nats a supervised token (of a preference: a pair); `figures`: what else is reported of a
-    step, by name, divided already. A figure is NaN where nothing was there to take a mean of.
+    `mean`: nats a supervised token (in preference tuning: a pair); `figures`: other metrics of the
+    step by name, means already. A figure is NaN where there was nothing to average.
     """
 
     mean: Tensor
@@ -50,12 +50,13 @@ def forward_backward(
 ) -> list[dict[str, Tensor]]:
     """Run the micro-batches through megatron-core's schedule for this layout.
 
-    `forward_step(iterator, chunk)` gives the output of the chunk for the iterator's next
-    micro-batch, and a loss function of it. Returns what that function reported of each micro-batch;
-    [] on every pipeline stage but the last.
+    `forward_step(iterator, chunk)` returns the chunk's output for the iterator's next micro-batch,
+    and a loss function of that output. The loss function returns (the loss to differentiate [], a
+    token count int32 [], metrics by name). Returns each micro-batch's metrics; an empty list on
+    every pipeline stage but the last.
     """
     several = len(chunks) > 1
-    # A rank's chunks all read the same ones; else each is made, and let go, as it is reached.
+    # Several chunks read the same micro-batches; one chunk lets each be freed after its use.
     items = list(micro_batches.items) if several else micro_batches.items
     reports: list[dict[str, Tensor]] = get_forward_backward_func()(
         forward_step_func=forward_step,
@@ -78,10 +79,10 @@ def run_schedule(
     figures: Sequence[str] = (),
     forward_only: bool = False,
 ) -> dict[str, Tensor]:
-    """Run this rank's micro-batches; the sums over the global batch of "loss" and the `figures`.
+    """Run this rank's micro-batches; returns the global batch's sums of "loss" and the `figures`.
 
-    Sums are fp32 [] and equal on all ranks; `forward_step`'s loss function reports each of them, by
-    name, of its micro-batch. With `forward_only` no gradients are made.
+    Sums are fp32 [] and equal on all ranks; `forward_step`'s loss function reports them by name for
+    its micro-batch. With `forward_only` no gradients are computed. Collective.
     """
     reports = forward_backward(forward_step, micro_batches, chunks, forward_only=forward_only)
     names = ("loss", *figures)
@@ -96,12 +97,12 @@ def run_schedule(
 
 
 def finalize_gradients(chunks: Sequence[HiddenStatesModel], layout: Layout, losses: Losses) -> None:
-    """Add up what backward left in parts: replicated weights over tensor ranks, tied embeddings.
+    """All-reduce partial gradients in place: replicated weights over tensor ranks, tied embeddings.
 
-    A weight whose gradient comes in parts saw only this rank's share of the sequence (norms under
+    A gradient is partial where its weight saw only this rank's slice of the sequence (norms under
     sequence parallelism) or of the heads (query and key norms). Tied embeddings have one copy on
-    the first stage and one on the last. A loss that is not finite makes a gradient so too: the
-    optimizer then skips the step on all ranks, which all see the one global norm.
+    the first stage and one on the last. A non-finite loss makes a gradient non-finite too: the
+    optimizer then skips the step on all ranks, since all see the same global norm. Collective.
     """
     gradients = (p.grad for chunk in chunks for p in chunk.parameters())
     # A stage whose weights are all frozen has none; the others' make the norm non-finite.

@@ -1,4 +1,4 @@
-"""How the ranks of a layout hold a parameter: described once, when the model is built."""
+"""How a parameter is sharded over the ranks of a layout: described once, at model build."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Box:
-    """A box of a global tensor, and where it lies in this rank's parameter.
+    """A box of a global tensor, and the slice of this rank's parameter that holds it.
 
-    The parameter's `rows` along dimension `axis` are the global tensor's box at `offset`.
+    The parameter's `rows` along dimension `axis` are the box at `offset` of the global tensor
+    `name`, whose shape is `global_shape`.
     """
 
     name: str
@@ -28,7 +29,7 @@ class Box:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The box's extent."""
+        """The box's shape."""
         shape = list(self.global_shape)
         shape[self.axis] = self.rows.stop - self.rows.start
         return tuple(shape)
@@ -40,18 +41,18 @@ class Box:
 
 @dataclass(frozen=True)
 class ParameterSharding:
-    """How ranks hold one parameter, and what this rank has to do for it.
+    """How one parameter is sharded, and what this rank has to do for it.
 
     Attributes:
         name: The global tensor's name, the same on every rank; tied weights have one.
         shape: This rank's own shape, also while ZeRO-3 has the parameter partitioned away.
         boxes: The boxes of the global tensor that it is made of: one, or one each for gate and up,
             which a tensor rank holds as [its gate; its up].
-        gradient_is_partial: Backward leaves each tensor rank a part of the gradient: the parts of
-            all of them have to be added up.
+        gradient_is_partial: Backward leaves each tensor rank a partial gradient, to be summed over
+            the tensor ranks.
         in_norm: Whether this rank counts the gradient in the global norm, so that each weight
             counts once.
-        writes: Whether this rank writes the parameter into a checkpoint, of those who hold it.
+        writes: Whether this rank, of those that hold the parameter, writes it into a checkpoint.
 
     """
 
@@ -64,7 +65,7 @@ class ParameterSharding:
 
 
 def sharding_of(parameter: Parameter) -> ParameterSharding:
-    """The description that `describe_shardings` left at the parameter."""
+    """The description that `describe_shardings` attached to the parameter."""
     sharding: ParameterSharding = parameter.sharding  # type: ignore[attr-defined]
     return sharding
 
@@ -72,7 +73,7 @@ def sharding_of(parameter: Parameter) -> ParameterSharding:
 def sharded_parameters(
     chunks: Iterable[Any],
 ) -> Iterator[tuple[Parameter, ParameterSharding]]:
-    """Each parameter of these model chunks, in order, with how ranks hold it."""
+    """Each parameter of these model chunks, in order, with its sharding."""
     for chunk in chunks:
         for parameter in chunk.parameters():
             yield parameter, sharding_of(parameter)
@@ -81,11 +82,11 @@ def sharded_parameters(
 def describe_shardings(chunks: Sequence["HiddenStatesModel"], layout: Layout) -> None:
     """Describe every parameter of this rank's chunks, before ZeRO partitions any of them.
 
-    megatron-core's linears say themselves how tensor ranks cut their weights; a module of ours
-    names the parameters whose gradients come in parts in `partial_gradients`. Of the ranks that
-    hold the same data, tensor rank 0 writes what tensor ranks share, the first stage writes tied
-    embeddings, and data replicas take turns. A weight that tensor ranks share counts in the norm on
-    the first of them, at every pipeline stage; the last stage's copy of tied embeddings does not.
+    megatron-core's linears mark how their weights are sharded; a module of ours lists the
+    parameters with partial gradients in `partial_gradients`. Of the ranks with equal data, tensor
+    rank 0 writes weights that are replicated over tensor ranks, the first stage writes tied
+    embeddings, and replicas alternate by parameter. A weight that is replicated over tensor ranks
+    counts in the norm on tensor rank 0; the last stage's copy of tied embeddings does not count.
     """
     turn = 0
     for chunk in chunks:
@@ -108,7 +109,7 @@ def describe_shardings(chunks: Sequence["HiddenStatesModel"], layout: Layout) ->
                 in_norm=counts,
                 writes=counts and in_turn,
             )
-            # DeepSpeed's own words for the same, which its clipping reads.
+            # DeepSpeed's attributes for the same, which its gradient clipping reads.
             if not cut:
                 parameter.model_parallel = layout.tensor.rank == 0
             if parameter is copy:
@@ -117,7 +118,7 @@ def describe_shardings(chunks: Sequence["HiddenStatesModel"], layout: Layout) ->
 
 
 def global_name(chunk: Any, local_name: str) -> str:
-    """The parameter's name with its layer counted in the whole model; tied weights have one."""
+    """The parameter's name with the layer's index in the whole model; tied weights share one."""
     if local_name == "output_layer.weight" and chunk.share_embeddings_and_output_weights:
         return "embedding.word_embeddings.weight"
     if not local_name.startswith("decoder.layers."):
@@ -128,7 +129,7 @@ def global_name(chunk: Any, local_name: str) -> str:
 
 
 def _copy_of_tied_embeddings(chunk: Any) -> Any:
-    """The last stage's copy of the embeddings that the first stage holds; None elsewhere."""
+    """The last stage's copy of the first stage's embeddings; None on other chunks."""
     if not chunk.share_embeddings_and_output_weights or chunk.pre_process:
         return None
     return chunk.shared_embedding_or_output_weight() if chunk.post_process else None
@@ -140,7 +141,7 @@ def _whole(name: str, parameter: Tensor) -> Box:
 
 
 def _cut_boxes(name: str, parameter: Any, layout: Layout) -> tuple[Box, ...]:
-    """A cut parameter's boxes: of each of its `partition_stride` parts, this tensor rank's rows."""
+    """A sharded parameter's boxes: this tensor rank's rows of each of `partition_stride` parts."""
     axis, parts = parameter.partition_dim, parameter.partition_stride
     shape = list(parameter.shape)
     rows = shape[axis] // parts

@@ -1,13 +1,13 @@
-"""megatron-core's linears and exchanges, as torch.compile can follow them.
+"""megatron-core's linears and collectives, in a form that torch.compile can trace.
 
-As shipped they gather into shared buffers, start collectives that they wait for later, and warn
-through Python: each of these ends a graph. While a graph is traced, and only then, the functions
-below stand in their places: the same arithmetic on PyTorch's functional collectives, which a graph
-may contain. Eager calls run megatron-core's own.
+As shipped they gather into shared buffers, start asynchronous collectives, and warn through Python:
+each of these breaks a graph. While a graph is traced, and only then, the functions below replace
+them: the same arithmetic on PyTorch's functional collectives, which a graph may contain. Eager
+calls run megatron-core's own.
 
-Two differences in cost, none in value: under sequence parallelism backward finds a linear's whole
-input kept, where the eager way gathers it again; and what hides an exchange behind a product is
-the compiler's business, not the order of the calls. Never run on a GPU yet.
+Two differences in cost, none in value: under sequence parallelism a linear's gathered input is
+saved for backward, where the eager path gathers it a second time; and overlapping collectives with
+matrix products is left to the compiler. It has not been run on a GPU yet.
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ from torch.distributed import _functional_collectives as functional
 
 
 class _Copy(torch.autograd.Function):
-    """The same on every rank; backward sums what each rank adds."""
+    """Identity; backward sums the gradient over ranks."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup) -> Tensor:
@@ -33,7 +33,7 @@ class _Copy(torch.autograd.Function):
 
 
 class _Reduce(torch.autograd.Function):
-    """The sum over ranks; backward gives each rank its gradient."""
+    """The sum over ranks; backward is the identity."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup) -> Tensor:
@@ -45,7 +45,7 @@ class _Reduce(torch.autograd.Function):
 
 
 class _Gather(torch.autograd.Function):
-    """All shares of the first dimension; backward sums over ranks and keeps this rank's share."""
+    """All-gather along the first dimension; backward reduce-scatters."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup) -> Tensor:
@@ -60,7 +60,7 @@ class _Gather(torch.autograd.Function):
 
 
 class _ReduceScatter(torch.autograd.Function):
-    """This rank's share of the sum over ranks; backward gathers all shares' gradients."""
+    """Reduce-scatter along the first dimension; backward all-gathers."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup) -> Tensor:
@@ -115,7 +115,10 @@ def _linear(
     async_grad_allreduce: None = None,
     tp_group: dist.ProcessGroup | None = None,
 ) -> Tensor:
-    """[sequence, batch, inputs], or its share of the sequence -> [sequence, batch, outputs]."""
+    """[sequence, batch, inputs], or this rank's slice of it -> [sequence, batch, outputs].
+
+    `weight`: [outputs, inputs], this tensor rank's shard, in the input's dtype.
+    """
     assert not gradient_accumulation_fusion and grad_output_buffer is None
     if sequence_parallel:
         assert tp_group is not None
@@ -129,11 +132,11 @@ def _linear(
 
 @_instead_of(layers.linear_with_grad_accumulation_and_async_allreduce)
 def linear(*arguments: Any, **named: Any) -> Tensor:
-    """A linear whose weight learns."""
+    """The product x @ weight^T + bias, weight trainable; arguments as megatron-core's."""
     return _linear(*arguments, **named)
 
 
 @_instead_of(layers.linear_with_frozen_weight)
 def frozen_linear(*arguments: Any, **named: Any) -> Tensor:
-    """A linear whose weight does not."""
+    """The same with a frozen weight."""
     return _linear(*arguments, **named)

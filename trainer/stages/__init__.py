@@ -1,4 +1,4 @@
-"""What is learned: each stage gives a batch stream and a loss over the model's output."""
+"""The stages of training: each one provides a batch stream and a loss on the model's output."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -10,7 +10,7 @@ __all__ = ["Stage", "StageParts", "create_stage"]
 
 
 def create_stage(parts: StageParts) -> Stage:
-    """The stage that the recipe names; collective. Raises DataError where its data won't do."""
+    """The stage that the recipe names; collective. Raises DataError for unsuitable data."""
     traits = parts.recipe.stage_traits
     if parts.recipe.evaluate.every and traits.reads_sets:
         _check_held_out(parts)

@@ -1,4 +1,4 @@
-"""What a run is about to learn from, shown before its first step."""
+"""Show the first training example before a run's first step."""
 
 import logging
 from typing import Any
@@ -19,9 +19,10 @@ SHOWN_TOKENS = 512
 
 
 def tell_examples(parts: StageParts, arguments: dict[str, Any]) -> None:
-    """Log what is left of each set and how much of it is supervised, and show the first example.
+    """Log how many examples of each set remain and are supervised, and print the first one.
 
-    Its supervised tokens stand out by colour, or without a terminal between [[ and ]].
+    Its supervised tokens are coloured, or without a terminal put between [[ and ]]. `arguments`:
+    those of `Stream`.
     """
     for manifest in parts.sources.manifests:
         provenance = manifest.provenance
@@ -45,7 +46,7 @@ def tell_examples(parts: StageParts, arguments: dict[str, Any]) -> None:
 
 
 def shown_tokens(tokens: list[int], marked: bool, tokenizer: Tokenizer) -> list[tuple[bool, str]]:
-    """Stretches of text, and whether they are supervised; without marks everything is."""
+    """(supervised?, text) of each run of tokens; all are supervised where none are `marked`."""
     runs: list[tuple[bool, list[int]]] = []
     for token in tokens:
         target = bool(token & TARGET) if marked else True

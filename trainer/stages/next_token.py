@@ -30,15 +30,15 @@ class Pretraining:
         return open_loader(self.parts, self.stream_arguments(), state)
 
     def weight_of(self, batch: Batch) -> int:
-        """Targets in these rows."""
+        """Supervised tokens in these rows."""
         return batch.supervised
 
     def run(self, batch: Batch, weight: Tensor) -> Losses:
-        """Forward and backward; `weight`: targets of the global batch, fp32 []."""
+        """Forward and backward; `weight`: supervised tokens of the global batch, fp32 []."""
         return self._passes.run(batch, weight)
 
     def validate(self) -> dict[str, float]:
-        """`loss`: nats a target over the held-out rows, the same at every layout."""
+        """`loss`: nats a supervised token over the held-out rows, the same at every layout."""
         parts = self.parts
         measured = validation_loss(parts.chunks, parts.recipe, parts.layout, parts.sources)
         return {"loss": measured.nats}

@@ -14,11 +14,12 @@ from trainer.recipe import Recipe
 
 
 class EmbeddingNoise:
-    """Adds uniform noise to what the first stage embeds, while it trains.
+    """Adds uniform noise to the first stage's embeddings during training.
 
     A token of a segment of n tokens gets noise within alpha / sqrt(n x hidden) on each channel
-    (Jain et al., arXiv:2310.05914); a packed row's segments each have their own n. What a row gets
-    follows from the seed and its number in the run.
+    (Jain et al., arXiv:2310.05914); n is counted for each segment of a packed row. A row's noise
+    depends on the seed and the row's index in the run only. It hooks the embedding of those
+    `chunks` that have one; `prepare` must run before each of their forward passes.
     """
 
     def __init__(self, chunks: list[LanguageModel], recipe: Recipe, layout: Layout) -> None:
@@ -31,7 +32,7 @@ class EmbeddingNoise:
                 chunk.embedding.register_forward_hook(self._add)
 
     def prepare(self, micro: MicroBatch) -> None:
-        """Draw what the micro-batch gets, where this rank embeds it."""
+        """Draw the micro-batch's noise, where this rank has the embedding."""
         if not self._layout.first_stage:
             return
         positions = micro.layout.on_host
@@ -46,7 +47,10 @@ class EmbeddingNoise:
         self._noise = noise
 
     def _row(self, number: int, position_ids: Tensor) -> Tensor:
-        """The noise of a whole row, fp32 [sequence, hidden], drawn where no GPU is waited for."""
+        """The noise of a whole row, fp32 [sequence, hidden], drawn on the CPU.
+
+        `position_ids`: int64 [sequence], on the host.
+        """
         digest = hashlib.sha256(f"{self._seed}/neftune/{number}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
         drawn = torch.rand(len(position_ids), self._hidden, generator=generator) * 2 - 1

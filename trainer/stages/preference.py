@@ -1,4 +1,4 @@
-"""Preference tuning: which of two answers is better, or whether one is good."""
+"""Preference tuning on pairs of answers (chosen, rejected), or on answers judged good or bad."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -34,14 +34,14 @@ from trainer.stages.reference import AnswerPass, ensure_references
 from trainer.stages.stage import StageParts, open_loader
 
 LossOf = Callable[[MicroBatch, Tensor], tuple[Tensor, Tensor, dict[str, Tensor]]]
-"""From a micro-batch and its nats a token to what megatron-core's schedule asks of a loss."""
+"""(micro-batch, nats fp32 [batch, sequence / context]) -> (loss [], token count [], metrics)."""
 
 
 class Preference:
-    """A loss over pairs of answers, or over judged ones (KTO), against a reference.
+    """A loss over pairs of answers, or over judged ones (KTO), against a reference model.
 
-    The loss is a mean over the pairs of the global batch: rows, micro-batches and layouts do not
-    change it. KTO's baseline, too, is of the whole global batch: it takes a forward pass of its own
+    The loss is a mean over the pairs of the global batch, independent of packing, micro-batch and
+    layout. KTO's baseline is over the whole global batch too: it takes a forward pass of its own
     before each step.
     """
 
@@ -58,7 +58,7 @@ class Preference:
             tell_examples(parts, self.stream_arguments())
 
     def stream_arguments(self) -> dict[str, Any]:
-        """What `Stream` is made with; its answers come with their references."""
+        """The arguments of `Stream`; answers come with their reference log-probabilities."""
         arguments = self.parts.sources.stream_arguments(self.parts.recipe)
         return arguments | {"references": self._references}
 
@@ -74,13 +74,13 @@ class Preference:
     def run(self, batch: Batch, weight: Tensor) -> Losses:
         """Forward and backward; `weight`: pairs of the global batch, fp32 [].
 
-        Its figures are rewards, accuracy, log-probabilities and KL of these pairs.
+        Its figures are the rewards, accuracy, log-probabilities and KL of these pairs.
         """
         sums = self._run(batch, weight, forward_only=False)
         return Losses(_mean(sums.pop("loss"), weight), mean_metrics(sums, weight))
 
     def validate(self) -> dict[str, float]:
-        """`loss` and the figures of training, over the held-out rows; KTO's baseline is theirs."""
+        """`loss` and training's figures over the held-out rows, with their own KTO baseline."""
         zero = torch.zeros((), dtype=torch.float64, device=self.parts.layout.device)
         totals = dict.fromkeys(self._figures, zero)
         loss = pairs = zero
@@ -109,7 +109,7 @@ class Preference:
             yield batch, weight
 
     def _held_out_baseline(self) -> Tensor:
-        """Over all of them together: it must not depend on how many rows a batch has."""
+        """KTO's baseline over all held-out rows, fp32 []: independent of the batch size."""
         total = pairs = torch.zeros((), device=self.parts.layout.device)
         for batch, weight in self._held_out():
             total = total + self._ahead_of_reference(batch, self._of_base(batch))
@@ -119,7 +119,7 @@ class Preference:
     def _run(
         self, batch: Batch, weight: Tensor, *, forward_only: bool, baseline: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """The sums over the global batch of the loss and of what is reported of its pairs."""
+        """The sums over the global batch of the loss and the figures, fp32 [] each."""
         layout = self.parts.layout
         base = self._of_base(batch)
         if self._judged and baseline is None:
@@ -137,9 +137,9 @@ class Preference:
         )
 
     def _of_base(self, batch: Batch) -> list[Tensor] | None:
-        """The frozen base's log-probabilities, a micro-batch each; none before the last stage.
+        """The frozen base's log-probabilities, fp32 [rows, most] for each micro-batch.
 
-        None where the reference is stored, or not needed.
+        [] on all pipeline stages but the last; None where the reference is stored, or not needed.
         """
         if self._section.reference == "stored" or not self._section.needs_reference:
             return None
@@ -147,7 +147,7 @@ class Preference:
             return self._answers.of(batch)
 
     def _ahead_of_reference(self, batch: Batch, base: list[Tensor] | None) -> Tensor:
-        """Policy less reference of the mismatched answers, summed over the global batch."""
+        """Log-ratios to the reference of mismatched answers, summed over the global batch; []."""
         layout = self.parts.layout
         total = torch.zeros((), device=layout.device)
         micro_batches = self._cutter.cut(batch)
@@ -188,19 +188,19 @@ class Preference:
         else:
             known = reference if self._section.needs_reference else None
             losses, metrics = pair_losses(self._section, policy, tokens, known)
-        # Each context rank computes the same losses: their sum is to count once.
+        # Every context rank computes the same losses, whose sum must count once.
         report = {"loss": losses.detach(), **metrics}
         sums_of = {name: values.sum() / context.size for name, values in report.items()}
         return losses.sum() * scale, torch.ones((), dtype=torch.int), sums_of
 
 
 def _mean(total: Tensor, pairs: Tensor) -> Tensor:
-    """The mean over so many pairs, [] as both; 0 over none."""
+    """The mean, `total` / `pairs`, both []; 0 without pairs."""
     return total / pairs.clamp(min=1)
 
 
 def _in_twos(micro: MicroBatch, answers: Tensor) -> Tensor:
-    """The real answers of [rows, most] as [pairs, 2]."""
+    """The real answers of a padded [rows, most] as [pairs, 2]."""
     assert micro.segments is not None
     places = answer_places(micro.segments.counts, answers.shape[1])
     return answers.flatten()[sent(places, answers.device)].view(-1, 2)

@@ -9,10 +9,10 @@ from torch import Tensor
 from trainer.recipe.fine_tuning import PreferenceSection
 
 SURE = -1e-7
-"""Nats a token above which orpo takes an answer for certain: odds are infinite at 0."""
+"""Upper bound of orpo's mean log-probability a token: odds are infinite at 0."""
 
 LossesAndFigures = tuple[Tensor, dict[str, Tensor]]
-"""Losses, and what is reported of each pair or example, without gradient."""
+"""Losses, and metrics of each pair or example, detached; all fp32 [pairs] or [examples]."""
 
 PAIR_FIGURES = (
     *("reward_chosen", "reward_rejected", "reward_margin", "reward_accuracy"),
@@ -26,7 +26,7 @@ JUDGED_FIGURES = (
 
 
 def pair_figures(section: PreferenceSection) -> tuple[str, ...]:
-    """What `pair_losses` reports, given a reference where the loss needs one and else none."""
+    """The names of `pair_losses`' metrics."""
     return (*PAIR_FIGURES, "kl") if section.needs_reference else PAIR_FIGURES
 
 
@@ -72,7 +72,7 @@ def dpo(section: PreferenceSection, log_ratios: Tensor) -> Tensor:
     """Direct preference optimization (arXiv:2305.18290, equation 7), [pairs].
 
     `log_ratios` [pairs, 2]: policy less reference. With label smoothing the conservative form
-    (E. Mitchell 2023): the loss expected if so large a share of the pairs were the wrong way round.
+    (E. Mitchell 2023): the expected loss if that fraction of the pairs had their labels swapped.
     """
     return _preferred(section.strength * _ahead(log_ratios), section.label_smoothing)
 
@@ -90,8 +90,8 @@ def ipo(section: PreferenceSection, log_ratios: Tensor) -> Tensor:
 def orpo(section: PreferenceSection, means: Tensor) -> Tensor:
     """The odds-ratio part of ORPO (arXiv:2403.07691, equation 7), times lambda; [pairs].
 
-    `means` [pairs, 2]: nats a token. The rest of it is the chosen answer's own loss a token; TRL
-    counts the prompt's tokens in that too, we the answer's alone.
+    `means` [pairs, 2]: mean log-probability a token. `pair_losses` adds the chosen answer's own
+    loss a token; TRL counts the prompt's tokens in that too, we the answer's alone.
     """
     means = means.clamp(max=SURE)
     log_odds = means - torch.log(-torch.expm1(means))
@@ -99,7 +99,10 @@ def orpo(section: PreferenceSection, means: Tensor) -> Tensor:
 
 
 def simpo(section: PreferenceSection, means: Tensor) -> Tensor:
-    """SimPO (arXiv:2405.14734, equation 6), [pairs]; `means` [pairs, 2]: nats a token."""
+    """SimPO (arXiv:2405.14734, equation 6), [pairs].
+
+    `means` [pairs, 2]: mean log-probability a token.
+    """
     return _preferred(section.strength * _ahead(means) - section.margin, section.label_smoothing)
 
 

@@ -1,4 +1,4 @@
-"""The reference's log-probabilities: measured in forward-only passes, once, and kept with a set."""
+"""The reference model's log-probabilities: computed once, forward only, and stored with a set."""
 
 import hashlib
 import json
@@ -33,7 +33,7 @@ from trainer.stages.stage import StageParts
 log = logging.getLogger(__name__)
 
 RECORD = "reference.json"
-"""In the run directory: which reference it compares with."""
+"""Name of the file in the run directory that records which reference the run uses."""
 
 
 class AnswerPass:
@@ -45,9 +45,9 @@ class AnswerPass:
 
     @torch.no_grad()
     def of(self, batch: Batch) -> list[Tensor]:
-        """fp32 [rows, most] nats of each micro-batch of these rows; [] before the last stage.
+        """Log-probabilities (nats) of the answers, fp32 [rows, most] for each micro-batch.
 
-        Collective over the ranks of a replica.
+        An empty list on all pipeline stages but the last. Collective over the ranks of a replica.
         """
         with evaluating(self._chunks):
             reports = forward_backward(
@@ -72,11 +72,11 @@ class AnswerPass:
 
 
 def ensure_references(parts: StageParts) -> str:
-    """The key of this run's reference, whose log-probabilities of every set are stored.
+    """Store the reference's log-probabilities of every set; returns the reference's key.
 
-    Before the first step the weights are the reference: what is not stored yet is computed.
-    Collective. Raises RecipeError for a set that is not local, DataError where a run that goes on
-    has lost them.
+    Before the first step the weights are the reference, and what is not stored yet is computed.
+    Collective. Raises RecipeError for a set that is not local, DataError where a resumed run's
+    references are gone.
     """
     key = _key(parts)
     for folder, manifest in zip(parts.sources.folders, parts.sources.manifests, strict=True):
@@ -97,14 +97,14 @@ def ensure_references(parts: StageParts) -> str:
 
 
 def _all_see(stored: Path, layout: Layout) -> bool:
-    """Whether the references are there for every rank: another run may be storing them just now."""
+    """Whether every rank sees the references: another run may be storing them at this moment."""
     seen = torch.tensor(float(has_references(stored)), device=layout.device)
     dist.all_reduce(seen, op=dist.ReduceOp.MIN)
     return bool(seen)
 
 
 def _key(parts: StageParts) -> str:
-    """A name for the weights that the run began with."""
+    """A key for the weights that the run began with: a hash of their origin and precision."""
     record = parts.run / RECORD
     if parts.step and record.exists():
         return str(json.loads(record.read_text(encoding="utf-8"))["key"])
@@ -155,7 +155,7 @@ def _of_split(
     shards = manifest.splits[split].shards
     values = {s.name: np.full((s.documents, segments), np.nan, dtype=np.float32) for s in shards}
     answers = AnswerPass(parts.chunks, recipe, layout)
-    # Whole micro-batches for every rank, in the multiples that an interleaved pipeline takes.
+    # Whole micro-batches for every rank, in the multiples that an interleaved pipeline needs.
     share = recipe.batch.micro * layout.pipeline.size
     own = range(layout.data.rank * share, (layout.data.rank + 1) * share)
     speaks = layout.last_stage and layout.tensor.rank == 0 and layout.context.rank == 0

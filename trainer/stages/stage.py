@@ -1,4 +1,4 @@
-"""What the loop asks of a stage, and what a stage is made of."""
+"""The interface of a stage to the loop, and the objects that a stage is built from."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +20,8 @@ from trainer.sources import Sources
 class StageParts:
     """The parts of a run that a stage works with.
 
-    `recipe` is resolved; `chunks` are the model's parts on this rank; `step`: how many optimizer
-    steps were made before, 0 of a run that begins.
+    `recipe`: resolved; `layout`: this rank's groups; `sources`: the opened corpora; `chunks`: this
+    rank's model chunks; `step`: optimizer steps done before, 0 for a new run.
     """
 
     recipe: Recipe
@@ -37,30 +37,30 @@ class StageParts:
 
 
 class Stage(Protocol):
-    """A batch stream, and a loss over what the model makes of it."""
+    """A batch stream, and a loss on the model's output."""
 
     def stream_arguments(self) -> dict[str, Any]:
-        """What `Stream` is made with."""
+        """The arguments of `Stream`."""
 
     def open_stream(self, state: dict[str, Any] | None) -> Loader:
         """This rank's rows of the global batches, from the saved `state` on (None: the first)."""
 
     def weight_of(self, batch: Batch) -> int:
-        """How much of what the loss is a mean over these rows hold: targets, or pairs."""
+        """These rows' part of the loss's denominator: supervised tokens, or pairs."""
 
     def run(self, batch: Batch, weight: Tensor) -> Losses:
         """Forward and backward of this rank's rows, int64 [rows, sequence] of tokens and labels.
 
         `weight`: `weight_of` the whole global batch, fp32 [] on this rank's device. Gradients are
-        left as this rank's passes made them; the losses are means over the global batch.
+        accumulated on this rank, not reduced yet; the losses are means over the global batch.
         """
 
     def validate(self) -> dict[str, float]:
-        """Figures over the held-out rows, equal on all ranks; collective."""
+        """Metrics over the held-out rows, by name, equal on all ranks; collective."""
 
 
 def rows_of(recipe: Recipe, layout: Layout) -> range:
-    """The rows of each global batch that this data rank trains on."""
+    """The row indices in each global batch that this data rank trains on."""
     share = recipe.batch.sequences // layout.data.size
     return range(layout.data.rank * share, (layout.data.rank + 1) * share)
 
@@ -68,7 +68,7 @@ def rows_of(recipe: Recipe, layout: Layout) -> range:
 def open_loader(
     parts: StageParts, arguments: dict[str, Any], state: dict[str, Any] | None
 ) -> Loader:
-    """The batches of a stream for this rank."""
+    """This rank's batches of a stream; `arguments`: of `Stream`; `state`: where to continue."""
     recipe = parts.recipe
     return Loader(
         arguments,
