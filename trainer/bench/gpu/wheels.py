@@ -13,6 +13,8 @@ from pathlib import Path
 
 from trainer.errors import DataError, RecipeError
 
+CONSTRAINTS = Path(__file__).parents[3] / "launch" / "constraints.txt"
+
 MOST_BYTES = 60 * 2**20
 """Of a folder."""
 
@@ -55,25 +57,12 @@ def wheels_command(folder: Path, run: Callable[[Sequence[str]], None] | None = N
     return packed
 
 
-def pinned(names: Sequence[str]) -> list[str]:
-    """NAME==VERSION of each, out of launch/constraints.txt."""
-    file = Path(__file__).parents[3] / "launch" / "constraints.txt"
-    lines = [line for line in file.read_text(encoding="utf-8").splitlines() if "==" in line]
-    parts = [line.partition("==") for line in lines]
-    versions = {_normal(name): f"{name}=={version}" for name, _, version in parts}
-    return [versions[_normal(name)] for name in names]
-
-
-def _normal(name: str) -> str:
-    return name.lower().replace("_", "-")
-
-
 def _fetch(folder: Path, run: Callable[[Sequence[str]], None]) -> None:
     platforms = [word for name in PLATFORMS for word in ("--platform", f"{name}_x86_64")]
     target = ["--python-version", PYTHON, "--implementation", "cp", *platforms]
-    only = ["--no-deps", "--only-binary=:all:", "--dest", str(folder)]
-    run(["download", *only, *target, *pinned(PACKED)])
-    run(["wheel", "--no-deps", "--wheel-dir", str(folder), *pinned(BUILT)])
+    pinned = ["--no-deps", "--constraint", str(CONSTRAINTS)]
+    run(["download", *pinned, "--only-binary=:all:", "--dest", str(folder), *target, *PACKED])
+    run(["wheel", *pinned, "--wheel-dir", str(folder), *BUILT])
     built = [wheel for name in BUILT for wheel in folder.glob(f"{name}-*.whl")]
     if wrong := [wheel.name for wheel in built if not wheel.name.endswith("-none-any.whl")]:
         raise DataError(f"{wrong[0]}: is made for this machine alone; unset DS_BUILD_* and repeat")
