@@ -1,4 +1,4 @@
-"""A checkpoint of adapters read together with its base: beside each other, or merged."""
+"""A checkpoint of LoRA adapters read together with its base: as separate tensors, or merged."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +23,8 @@ _WEIGHTS, _MASTERS = "model/", "optimizer/master/"
 class AdaptedReader:
     """Adapters and their base as one checkpoint: step, counters and attachments are the adapters'.
 
-    Of the base's tensors, the weights and their fp32 masters.
+    Of the base, only the weights and their fp32 masters are visible. `adapters`, `base`: the open
+    checkpoints; `named`: the base as the adapters record it.
     """
 
     def __init__(self, adapters: CheckpointReader, base: CheckpointReader, named: LoraBase) -> None:
@@ -73,7 +74,10 @@ class AdaptedReader:
         self.adapters.require_model(model)
 
     def lora(self) -> LoraSection:
-        """How the adapters were made."""
+        """The recipe's lora section under which the adapters were trained.
+
+        Raises CheckpointError where the saved recipe has none.
+        """
         lora = saved_recipe(self.adapters).lora
         if lora is None:
             raise CheckpointError(
@@ -118,7 +122,10 @@ class MergedReader(AdaptedReader):
         shape: Sequence[int] | None = None,
         dtype: torch.dtype | None = None,
     ) -> Tensor:
-        """A box of W + scale * B A, added up in fp32 and cast to W's stored dtype (or `dtype`)."""
+        """A box of W + scale * B A, computed in fp32 and cast to W's stored dtype (or `dtype`).
+
+        The merge of Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", 2021.
+        """
         name = key.removeprefix(_WEIGHTS).removeprefix(_MASTERS)
         parts = self._merges.get(name)
         if parts is None:
@@ -140,13 +147,13 @@ class MergedReader(AdaptedReader):
         merged[part.rows[inside] - start[0]] += part.scale * (up[inside] @ columns)
 
     def _best(self, name: str) -> Tensor:
-        """An adapter's matrix in fp32: the master, where one was saved."""
+        """An adapter's matrix as fp32: its master copy where one was saved, else the weight."""
         key = _MASTERS + name if _MASTERS + name in self.adapters else _WEIGHTS + name
         return self.adapters.read(key, dtype=torch.float32)
 
 
 Reader = CheckpointReader | AdaptedReader
-"""What weights can be restored from."""
+"""Any checkpoint that weights can be restored from."""
 
 
 def open_trained(
@@ -154,7 +161,7 @@ def open_trained(
 ) -> Reader:
     """Open and verify a checkpoint, with its base where it holds adapters; collective.
 
-    `base_at`: one more place to look for the base. Raises CheckpointError on all ranks alike.
+    `base_at`: one more folder to look for the base in. Raises CheckpointError on all ranks alike.
     """
     adapters = open_checkpoint(folder, group)
     if not holds_adapters(adapters):
@@ -164,7 +171,7 @@ def open_trained(
 
 
 def open_merged(folder: Path, group: dist.ProcessGroup | None = None) -> Reader:
-    """As `open_trained`, the adapters merged into their base."""
+    """As `open_trained`, with the adapters merged into their base."""
     adapters = open_checkpoint(folder, group)
     if not holds_adapters(adapters):
         return adapters
@@ -173,7 +180,7 @@ def open_merged(folder: Path, group: dist.ProcessGroup | None = None) -> Reader:
 
 
 def read_merged(adapters: CheckpointReader) -> Reader:
-    """As `open_merged`, of an open checkpoint: files are verified at their first reading."""
+    """As `open_merged`, for a checkpoint that is open; a file is verified when it is first read."""
     if not holds_adapters(adapters):
         return adapters
     named = find_base(adapters)

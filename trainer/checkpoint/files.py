@@ -1,9 +1,9 @@
-"""One safetensors file, streamed to disk tensor by tensor and hashed on the way.
+"""One safetensors file, streamed to disk tensor by tensor and hashed as it is written.
 
 The layout (https://huggingface.co/docs/safetensors): 8 bytes little-endian with the length of the
-header, the header as JSON {name: {dtype, shape, data_offsets}}, then the tensors' bytes without a
-gap. safetensors' own `save_file` would need every tensor on the CPU at once, and a second reading
-for the hash.
+header, the header as JSON {name: {dtype, shape, data_offsets}}, then the tensors' bytes without
+gaps. safetensors' own `save_file` would need every tensor on the CPU at once, and a second pass
+over the file for the hash.
 """
 
 import hashlib
@@ -35,7 +35,10 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class Planned:
-    """A tensor that is about to be written; `produce` gives it, on any device, when it is due."""
+    """A tensor to be written; `produce` returns it, on any device, when it is written.
+
+    The result must have exactly this dtype and shape.
+    """
 
     name: str
     dtype: torch.dtype
@@ -44,7 +47,7 @@ class Planned:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of its values."""
+        """Size in bytes."""
         return prod(self.shape) * self.dtype.itemsize
 
 
@@ -53,8 +56,8 @@ def write_tensors(
 ) -> StoredFile:
     """Write named tensors (contiguous or not) as one safetensors file, and fsync it.
 
-    One is produced after the other, so it needs the memory of one of them. `metadata`: what the
-    header says beside the tensors. Raises OSError (disk full).
+    They are produced one at a time, so the largest bounds the memory. `metadata`: the header's
+    `__metadata__`. Raises OSError (disk full, or the file exists).
     """
     header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
     end = 0
@@ -81,14 +84,14 @@ def _write_values(out: "FileWriter", planned: Planned) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> StoredFile:
-    """Write a small file, and fsync it. Raises OSError (disk full)."""
+    """Write a small file, and fsync it. Raises OSError (disk full, or the file exists)."""
     with FileWriter(path) as out:
         out.write(content)
     return out.stored()
 
 
 class FileWriter:
-    """A new file that is hashed as it is written and is on the disk when the context closes."""
+    """A new file, hashed as it is written, and fsynced when the context exits without an error."""
 
     def __init__(self, path: Path) -> None:
         self._file = open(path, "xb", buffering=0)  # noqa: SIM115 (closed in __exit__)
@@ -104,7 +107,7 @@ class FileWriter:
             view = view[self._file.write(view) :]
 
     def stored(self) -> StoredFile:
-        """The size and hash of what was written."""
+        """The size and sha256 of what was written."""
         return StoredFile(self._bytes, self._hash.hexdigest())
 
     def __enter__(self) -> "FileWriter":
@@ -119,7 +122,7 @@ class FileWriter:
 
 
 def size_fault(folder: Path, name: str, stored: StoredFile) -> str | None:
-    """Why a file can't be the one that was saved, judged without reading it; None: it may be."""
+    """Why a file can't be the one that was saved, from its size alone; None where it may be."""
     try:
         size = (folder / name).stat().st_size
     except FileNotFoundError:
@@ -158,9 +161,9 @@ def complete_manifest(folder: Path) -> CheckpointManifest:
 
 
 def verify_checkpoint(folder: Path) -> list[str]:
-    """Every fault of a checkpoint, each naming its file; empty: it is what was saved.
+    """Every fault of a checkpoint, one line each, naming the file; empty for a sound one.
 
-    Reads all of it. Files that the manifest does not know are faults too, though never loaded.
+    Reads all of it. Files that the manifest does not list are faults too, though never loaded.
     """
     folder = Path(folder)
     try:

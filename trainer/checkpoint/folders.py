@@ -1,4 +1,4 @@
-"""Checkpoints that are being written: their temporary folders, and which of them nobody writes."""
+"""The checkpoint folders of a run: temporary ones while saving, leftovers, listing, rotation."""
 
 import fcntl
 import logging
@@ -22,7 +22,7 @@ _GRACE_SECONDS = 60.0
 
 
 def partial_name(step: int) -> str:
-    """A new temporary name for a step's checkpoint; no listing takes it for a checkpoint."""
+    """A fresh temporary name for a step's checkpoint, which listings ignore."""
     return f"{folder_name(step)}{_MARK}{uuid.uuid4().hex[:12]}"
 
 
@@ -43,12 +43,12 @@ def being_written(partial: Path) -> Iterator[None]:
 
 
 def finish(partial: Path) -> None:
-    """Take the mark away: the folder is about to get its final name."""
+    """Remove the lock file: the folder is about to get its final name."""
     (partial / _LOCK).unlink()
 
 
 def set_aside(folder: Path) -> Path | None:
-    """Rename a checkpoint, if it is there, to a hidden name of no meaning; the new path."""
+    """Rename a checkpoint to a hidden name, and return that path; None if there is none."""
     hidden = folder.with_name(f"{_REMOVED}{folder.name}-{uuid.uuid4().hex[:12]}")
     try:
         os.rename(folder, hidden)
@@ -105,10 +105,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ListedCheckpoint:
-    """A checkpoint of a run as a listing shows it, judged by its manifest and its files' sizes.
+    """A checkpoint of a run as listed, checked by its manifest and its files' sizes only.
 
-    `saved_seconds`: when, in seconds of the Unix epoch. `problem`: why it can't be loaded, None
-    where it can.
+    `bytes`: of all its files; `saved_seconds`: when it was saved, in seconds since the Unix epoch;
+    `problem`: why it can't be loaded, None where it can.
     """
 
     path: Path
@@ -119,7 +119,7 @@ class ListedCheckpoint:
 
 
 def list_checkpoints(run_dir: Path) -> list[ListedCheckpoint]:
-    """The checkpoints of a run by step, damaged ones with their problem; no temporary folders."""
+    """The checkpoints of a run in order of step, damaged ones included; no temporary folders."""
     return [_listed(path, step) for step, path in _by_step(run_dir)]
 
 
@@ -132,9 +132,9 @@ def latest_checkpoint(run_dir: Path) -> Path | None:
 
 
 def resolve_checkpoint(path: Path) -> Path:
-    """The checkpoint that a user means: a checkpoint folder, or a run's newest good one.
+    """The checkpoint at `path`: that folder itself, or the newest good one of a run.
 
-    Raises CheckpointError where there is none, or the folder named is not complete.
+    Raises CheckpointError where there is none, or the folder is not complete.
     """
     path = Path(path)
     if not path.is_dir():
@@ -149,10 +149,11 @@ def resolve_checkpoint(path: Path) -> Path:
 
 
 def rotate(run_dir: Path, keep: int, protect: Collection[Path] = ()) -> list[Path]:
-    """Keep the newest `keep` good checkpoints (0: all) and those in `protect`; the ones removed.
+    """Remove all but the newest `keep` good checkpoints (0: keep all) and those in `protect`.
 
-    Damaged ones older than the newest good one go too; leftovers of interrupted saves and removals
-    always. The newest good one is never removed. Call it on one rank.
+    Returns the paths removed. Damaged ones older than the newest good one are removed too, unless
+    `keep` is 0; leftovers of interrupted saves and removals always. The newest good one is never
+    removed. Call it on one rank.
     """
     assert keep >= 0, "keep counts checkpoints"
     folder = Path(run_dir) / "checkpoints"

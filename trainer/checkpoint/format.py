@@ -1,7 +1,7 @@
 """The checkpoint on disk: a folder of safetensors files and one checkpoint.json, written last.
 
     step-00000100/
-      checkpoint.json          the manifest: where each part of each global tensor lies, counters
+      checkpoint.json          the manifest: the file of each piece of each global tensor, counters
       rank-00000.safetensors   the pieces that rank 0 wrote (rank-00000-00001: its second file)
       recipe.yaml  tokenizer/  attachments
 
@@ -42,7 +42,7 @@ def inside(offset: Sequence[int], shape: Sequence[int], outer: Sequence[int]) ->
 
 
 def intersect(first: Bounds, second: Bounds) -> Bounds | None:
-    """The box that both cover, None where they have no element in common."""
+    """The intersection of two boxes, None where it is empty."""
     offset = tuple(map(max, first[0], second[0]))
     ends = (
         min(start + size, other_start + other_size)
@@ -53,7 +53,7 @@ def intersect(first: Bounds, second: Bounds) -> Bounds | None:
 
 
 def slices(box: Bounds, origin: Sequence[int]) -> tuple[slice, ...]:
-    """The index of `box` in a tensor whose first element stands at `origin`."""
+    """The index of `box` in a local tensor whose first element is at `origin` globally."""
     return tuple(
         slice(start - zero, start - zero + size)
         for start, size, zero in zip(*box, origin, strict=True)
@@ -108,17 +108,18 @@ DTYPES: Mapping[str, torch.dtype] = {
     "uint8": torch.uint8,
     "bool": torch.bool,
 }
-"""The names of the dtypes that a checkpoint can hold."""
+"""The dtypes that a checkpoint can hold, by their names in the manifest."""
 
 
 @dataclass(frozen=True)
 class Piece:
     """A box of a global tensor, as one rank saves it.
 
-    `tensor`: the box's values, any device, of shape [*box]; its first element stands at `offset`
-    of the global tensor `key`, whose shape is `global_shape`. Zero-dimensional tensors have empty
-    tuples. The tensor may be a view of a live one: it is copied when it is written. One on the meta
-    device says only what is to come: `produce` then gives the values when they are written.
+    `tensor`: the box's values, on any device, of any dtype in DTYPES; its first element is element
+    `offset` of the global tensor `key`, whose shape is `global_shape`. Zero-dimensional tensors
+    have empty tuples. The tensor may be a view of a live one: it is copied when it is written. A
+    tensor on the meta device states only dtype and shape: `produce` then returns the values when
+    they are written.
     """
 
     key: str
@@ -134,7 +135,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class StoredPiece:
-    """Where a box of a tensor lies: the name of a tensor in one of the safetensors files."""
+    """A saved box: tensor `name` of the safetensors file `file`, `offset` in the global tensor."""
 
     file: str
     name: str
@@ -161,7 +162,12 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class CheckpointManifest:
-    """What checkpoint.json says. `recipe`: the name of the recipe's file, None without one."""
+    """The content of checkpoint.json.
+
+    `tensors`: by key; `files`: all files but the manifest, by name relative to the folder; `model`:
+    the recipe's model section; `counters`: the training loop's, with the state of the data stream;
+    `recipe`: the name of the recipe's file, None without one.
+    """
 
     step: int
     tensors: Mapping[str, StoredTensor]
@@ -172,7 +178,7 @@ class CheckpointManifest:
 
 
 def folder_name(step: int) -> str:
-    """The folder of a step's checkpoint."""
+    """The name of the folder of a step's checkpoint."""
     return f"step-{step:08d}"
 
 
@@ -237,7 +243,7 @@ def read_manifest(folder: Path) -> CheckpointManifest:
 
 
 def safe_name(name: str) -> str:
-    """The name itself, if it is a plain relative path below the checkpoint's folder."""
+    """The name, unchanged; CheckpointError unless it is a relative path inside the checkpoint."""
     path = PurePosixPath(name)
     if not name or path.is_absolute() or ".." in path.parts or str(path) != name:
         raise CheckpointError(f"file name {name!r} is not a relative path inside the checkpoint")

@@ -1,4 +1,4 @@
-"""Which base a checkpoint of adapters belongs to, and where that is now."""
+"""The base checkpoint that adapters belong to: recorded when they are saved, found on loading."""
 
 import json
 import os
@@ -12,12 +12,12 @@ from trainer.checkpoint.read import CheckpointReader
 from trainer.errors import CheckpointError
 
 ATTACHMENT = "base.json"
-"""The small file by which a checkpoint of adapters names its base."""
+"""The attachment in which a checkpoint of adapters records its base."""
 
 
 @dataclass(frozen=True)
 class LoraBase:
-    """A checkpoint of whole weights that adapters were made for.
+    """The checkpoint of full weights that adapters were trained on.
 
     `seal`: the sha256 of its manifest, which holds the sha256 of all else: equal for copies.
     """
@@ -27,15 +27,15 @@ class LoraBase:
 
     @classmethod
     def of(cls, folder: Path) -> "LoraBase":
-        """Of a checkpoint folder; CheckpointError where it is not complete."""
+        """The base in a checkpoint folder; raises CheckpointError where that is not complete."""
         complete_manifest(folder)
         return cls(Path(folder), str(json.loads((folder / MANIFEST).read_bytes())["sha256"]))
 
     def attachment(self, folder: Path) -> dict[str, bytes]:
-        """What a checkpoint that will be `folder` is to hold, by name.
+        """The attachment, by file name, of a checkpoint that will be saved as `folder`.
 
-        Two ways to the base are kept: its place, and the way from the checkpoint, which stays right
-        where both are moved together.
+        It records two paths to the base: an absolute one, and one relative to the checkpoint, which
+        stays valid when both are moved together.
         """
         place = self.folder.resolve()
         told = {
@@ -47,24 +47,24 @@ class LoraBase:
 
 
 def holds_adapters(reader: CheckpointReader) -> bool:
-    """Whether this is a checkpoint of adapters alone."""
+    """Whether the checkpoint holds adapters without their base."""
     return ATTACHMENT in reader.attachments()
 
 
 def named_seal(reader: CheckpointReader) -> str:
-    """The seal of the base that a checkpoint of adapters names."""
+    """The recorded seal of the base of a checkpoint of adapters."""
     return _told(reader)[1]
 
 
 def named_place(reader: CheckpointReader) -> Path:
-    """Where the base of a checkpoint of adapters was."""
+    """The recorded absolute path of the base of a checkpoint of adapters."""
     return _told(reader)[0][0]
 
 
 def find_base(reader: CheckpointReader, also: Path | None = None) -> LoraBase:
-    """The base that a checkpoint of adapters names; `also`: one more place to look for it.
+    """Find the base of a checkpoint of adapters; `also`: one more folder to look in.
 
-    Raises CheckpointError where it is gone, or other weights stand in its place.
+    Raises CheckpointError where it is gone, or only other weights are at those paths.
     """
     told, seal = _told(reader)
     others = []

@@ -1,4 +1,4 @@
-"""Loading a checkpoint at any layout: each rank reads the boxes it wants, whoever saved them."""
+"""Loading a checkpoint at any layout: each rank reads the boxes it needs, from any rank's files."""
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
@@ -18,8 +18,10 @@ _OPEN_FILES = 64
 
 
 class CheckpointReader:
-    """A complete checkpoint folder, opened for reading; no tensor is used before its file's
-    sha256 is checked: for all files by `verify`, otherwise for each file at its first reading.
+    """A complete checkpoint folder, opened for reading.
+
+    No tensor is returned before its file's sha256 is checked: for all files by `verify`, otherwise
+    for each file when it is first read.
 
     Raises CheckpointError where the folder is missing, half-written, damaged or of another format.
     """
@@ -32,17 +34,17 @@ class CheckpointReader:
 
     @property
     def step(self) -> int:
-        """The step after which it was saved."""
+        """The training step after which it was saved."""
         return self._manifest.step
 
     @property
     def model(self) -> dict[str, Any]:
-        """The recipe's model section, as it was saved."""
+        """The recipe's model section at the time of saving."""
         return self._manifest.model
 
     @property
     def counters(self) -> dict[str, Any]:
-        """The loop's counters and stream state, as they were saved."""
+        """The saved counters of the training loop and state of the data stream."""
         return self._manifest.counters
 
     def keys(self) -> list[str]:
@@ -61,12 +63,12 @@ class CheckpointReader:
         return DTYPES[self._tensor(key).dtype]
 
     def attachments(self) -> list[str]:
-        """The names of the small files saved with the tensors."""
+        """The sorted names of the files saved beside the tensors, such as recipe.yaml."""
         tensor_files = {p.file for t in self._manifest.tensors.values() for p in t.pieces}
         return sorted(set(self._manifest.files) - tensor_files)
 
     def attachment(self, name: str) -> bytes:
-        """A small file's content, its sha256 checked; CheckpointError where it isn't there."""
+        """An attachment's content, its sha256 checked; CheckpointError where there is none."""
         if name not in self._manifest.files:
             raise CheckpointError(f"checkpoint {self.folder} holds no {name}")
         self._verify_file(name)
@@ -109,11 +111,11 @@ class CheckpointReader:
         shape: Sequence[int] | None = None,
         dtype: torch.dtype | None = None,
     ) -> torch.Tensor:
-        """A box of a global tensor, on the CPU, assembled from whatever pieces were saved.
+        """A box of a global tensor, on the CPU, assembled from the saved pieces that it meets.
 
-        `offset` and `shape` in elements of the global tensor (None: all of it); `dtype` None: as
-        saved. Only the parts that the box needs are read. Raises CheckpointError: no such tensor,
-        a box that is not inside it, a damaged file.
+        `offset` and `shape` are in elements of the global tensor (None: all of it); the values are
+        cast to `dtype` (None: as saved). Only the overlapping parts are read. Raises
+        CheckpointError: no such tensor, a box that is not inside it, a damaged file.
         """
         stored = self._tensor(key)
         start = tuple(offset) if offset is not None else (0,) * len(stored.shape)
@@ -198,7 +200,7 @@ def open_checkpoint(folder: Path, group: dist.ProcessGroup | None = None) -> Che
 
 
 def _share(names: Iterable[str], sizes: dict[str, int], ranks: Ranks) -> list[str]:
-    """This rank's part of the files: largest first, each to the rank with the least so far."""
+    """This rank's files to verify: the largest first, each to the rank with the fewest bytes."""
     loads = [0] * ranks.world
     mine = []
     for name in sorted(names, key=lambda name: (-sizes[name], name)):

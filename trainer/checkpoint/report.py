@@ -1,4 +1,4 @@
-"""`lyceum checkpoint ls|verify|prune|diff`: what a person sees of a run's checkpoints."""
+"""`lyceum checkpoint ls|verify|prune|diff`: a run's checkpoints listed, checked and compared."""
 
 import difflib
 from dataclasses import dataclass
@@ -23,9 +23,10 @@ _ROWS_ELEMENTS = 1 << 24
 class CheckpointDifference:
     """The outcome of a comparison of checkpoint a with b.
 
-    `largest`: the maximum absolute difference of each tensor that both hold in one shape (infinite
-    where only one of them is not finite). `shapes`, `counters`, `model`: the values in a and in b
-    of what differs (None: absent). `recipe`: a unified diff, line by line.
+    `only_a`, `only_b`: the keys of tensors that only one of them holds. `largest`: the maximum
+    absolute difference of each tensor that both hold in the same shape (infinite where only one of
+    them is not finite). `shapes`, `counters`, `model`: the values in a and in b of what differs
+    (None: absent). `recipe`: a unified diff, line by line.
     """
 
     only_a: list[str]
@@ -44,7 +45,7 @@ class CheckpointDifference:
 
 
 def diff_checkpoints(a: Path, b: Path) -> CheckpointDifference:
-    """Compare two checkpoints, saved at whatever layouts; in bounded memory.
+    """Compare two checkpoints, each saved at any layout; in bounded memory.
 
     Raises CheckpointError where one of them is not complete, or damaged.
     """
@@ -127,7 +128,7 @@ def list_command(run: Path, console: Console | None = None) -> None:
 
 
 def verify_command(path: Path, console: Console | None = None) -> None:
-    """Read all of a checkpoint (or of a run's newest good one) and print whether it is whole.
+    """Read all of a checkpoint (or of a run's newest good one) and print whether it is intact.
 
     Raises CheckpointError naming the first fault, after printing all of several.
     """

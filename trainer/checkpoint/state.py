@@ -1,4 +1,4 @@
-"""What a checkpoint holds of a training run, as pieces of global tensors, and back."""
+"""A training run's state as pieces of global tensors, and its restoration from them."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -22,8 +22,9 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 def training_pieces(chunks: list["LanguageModel"], optimizer: Optimizer) -> Iterator[Piece]:
     """The pieces that this rank writes: weights, fp32 masters (of bf16 weights), Adam's moments.
 
-    Of what learns: a frozen base stands in a checkpoint of its own (trainer.checkpoint.lora_base).
-    Collective over replicas: every rank must take all of them, in order.
+    The values are contiguous and on the CPU; masters and moments are fp32. Only trained parameters
+    are included: a frozen base has its own checkpoint (trainer.checkpoint.lora_base). Collective
+    over replicas: every rank must consume the whole iterator.
     """
     for parameter, sharding in sharded_parameters(chunks):
         if not parameter.requires_grad:
@@ -42,7 +43,11 @@ def training_pieces(chunks: list["LanguageModel"], optimizer: Optimizer) -> Iter
 
 
 def restore_training(reader: Reader, chunks: list["LanguageModel"], optimizer: Optimizer) -> None:
-    """Put weights, masters and moments of a checkpoint in place, at whatever layout this is."""
+    """Load weights, masters and moments from a checkpoint, saved at any layout.
+
+    Of a frozen base only the weights. Raises CheckpointError where a tensor is missing or has
+    another shape.
+    """
     for parameter, sharding in sharded_parameters(chunks):
         weight = _read(reader, f"model/{sharding.name}", sharding)
         if not parameter.requires_grad:
@@ -57,9 +62,10 @@ def restore_training(reader: Reader, chunks: list["LanguageModel"], optimizer: O
 
 
 def restore_weights(reader: Reader, chunks: list["LanguageModel"], optimizer: Optimizer) -> None:
-    """Put the weights alone in place (fp32 masters where they were saved): a fresh optimizer.
+    """Load the weights alone (from their fp32 masters where saved), with a fresh optimizer state.
 
-    Adapters of which the checkpoint has none keep their first weights.
+    Adapters that the checkpoint does not hold keep their initial weights. Raises CheckpointError
+    where a tensor is missing or has another shape.
     """
     for parameter, sharding in sharded_parameters(chunks):
         if is_adapter(sharding.name) and f"model/{sharding.name}" not in reader:
@@ -68,7 +74,7 @@ def restore_weights(reader: Reader, chunks: list["LanguageModel"], optimizer: Op
 
 
 def load_weights(reader: Reader, chunks: list["LanguageModel"]) -> None:
-    """Put the weights into a model that is only read from: no optimizer."""
+    """Load the weights into a model without an optimizer, for inference."""
     with torch.no_grad():
         for parameter, sharding in sharded_parameters(chunks):
             parameter.copy_(_read(reader, f"model/{sharding.name}", sharding))
@@ -80,7 +86,7 @@ def _best_weight(reader: Reader, sharding: ParameterSharding) -> Tensor:
 
 
 def _read(reader: Reader, key: str, sharding: ParameterSharding) -> Tensor:
-    """This rank's part of a global tensor, in the parameter's full local shape, on the CPU."""
+    """This rank's shard of a global tensor, in the parameter's local shape, on the CPU."""
     whole = torch.empty(sharding.shape, dtype=reader.dtype(key))
     for box in sharding.boxes:
         box.of(whole).copy_(_read_box(reader, key, box))

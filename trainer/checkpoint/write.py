@@ -1,4 +1,4 @@
-"""Saving a checkpoint: every rank streams its pieces, all agree, one rename makes it real."""
+"""Saving a checkpoint: every rank streams its pieces, all agree, one rename completes it."""
 
 import errno
 import os
@@ -38,8 +38,8 @@ from trainer.files import sync_folder
 from trainer.parallel.agreement import Ranks
 
 FILE_BYTES = 1 << 30
-"""A rank's pieces are written once they fill this much: the most that a save holds in memory
-beyond the live tensors (or one piece, where a single one is larger)."""
+"""A rank writes a file once its pieces reach this size: the most that a save holds in memory beyond
+the live tensors (or one piece, where a single one is larger)."""
 
 _DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
@@ -57,12 +57,12 @@ def save_checkpoint(
     """Save a checkpoint as FOLDER/step-NNNNNNNN, all or nothing; collective over `group`.
 
     `folder`: RUN/checkpoints, on a file system that all ranks share. `pieces`: the boxes that this
-    rank alone writes, taken one after the other (a generator may gather or copy lazily); over all
+    rank alone writes, consumed one at a time (a generator may gather or copy lazily); over all
     ranks they cover each tensor exactly once. `model`, `counters` (JSON) and `attachments` (small
     files by relative name, such as recipe.yaml) are rank 0's; the others' are ignored.
 
     The folder has a temporary name until every rank's files and the manifest are on the disk. A
-    checkpoint of the same step that is there already is replaced. On any rank's failure (a full
+    existing checkpoint of the same step is replaced. On any rank's failure (a full
     disk, a lost file) the temporary folder is removed, and every rank raises TrainingError naming
     the rank and the reason; CheckpointError where the pieces don't fit together. Earlier
     checkpoints stay as they were.
@@ -90,30 +90,33 @@ def save_checkpoint(
 
 
 def _begin(partial: Path, held: ExitStack) -> None:
-    remove_leftovers(partial.parent)  # of an interrupted save, whose room this one may need
+    remove_leftovers(partial.parent)  # this save may need an interrupted one's disk space
     held.enter_context(being_written(partial))
 
 
 def _together(ranks: Ranks, action: Callable[[], Any], partial: Path, final: Path) -> Any:
-    """The action's result, if it succeeded on every rank; otherwise all clean up and raise."""
+    """The action's result, if it succeeded on every rank; otherwise every rank raises.
+
+    The partial folder is removed first.
+    """
     result, mine = None, None
     try:
         result = action()
-    except Exception as error:  # whatever it is, the other ranks must hear of it
+    except Exception as error:  # any failure must reach the other ranks, or they would hang
         mine = error
     failure = ranks.first_failure(None if mine is None else _describe(mine))
     if failure is None:
         return result
     if ranks.rank == 0:
         shutil.rmtree(partial, ignore_errors=True)
-    ranks.share(None)  # nobody goes on before the partial folder is gone
+    ranks.share(None)  # a barrier: no rank continues before the partial folder is gone
     rank, (kind, reason) = failure
     line = f"rank {rank} could not save {final}: {reason}; earlier checkpoints are intact"
     raise (CheckpointError if kind == "CheckpointError" else TrainingError)(line) from mine
 
 
 def _describe(error: Exception) -> tuple[str, str]:
-    """The error's kind and a one-line reason, with the mend where the disk is full."""
+    """The error's type name and a one-line reason, with a remedy where the disk is full."""
     kind = type(error).__name__
     if isinstance(error, OSError) and error.strerror:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -124,7 +127,7 @@ def _describe(error: Exception) -> tuple[str, str]:
 
 
 def _write_own(partial: Path, rank: int, pieces: Iterable[Piece]) -> dict[str, Any]:
-    """Write this rank's pieces; what rank 0 must know of them, as JSON values."""
+    """Write this rank's pieces; returns their files and boxes as JSON values, for the manifest."""
     written: dict[str, Any] = {"files": {}, "pieces": []}
     remaining = iter(pieces)
     try:
@@ -132,9 +135,9 @@ def _write_own(partial: Path, rank: int, pieces: Iterable[Piece]) -> dict[str, A
             file = f"rank-{rank:05d}" + (f"-{number:05d}" if number else "") + ".safetensors"
             written["files"][file] = vars(_write_batch(partial / file, batch))
             written["pieces"] += [_box(file, piece) for piece in batch]
-            batch.clear()  # its memory, before the next one fills
+            batch.clear()  # frees its memory before the next batch fills
     except Exception:
-        with suppress(Exception):  # if taking a piece is collective, the other ranks still wait
+        with suppress(Exception):  # producing a piece may be collective, and other ranks wait in it
             for _ in remaining:
                 pass
         raise
@@ -213,7 +216,7 @@ def _write_attachments(partial: Path, attachments: Mapping[str, bytes]) -> dict[
 
 
 def _publish(partial: Path, final: Path, manifest: CheckpointManifest) -> None:
-    """Check that every file is there as it was written, write the manifest, and rename."""
+    """Check that every file has its size, write the manifest, and rename the folder."""
     for name, stored in manifest.files.items():
         fault = size_fault(partial, name, stored)
         if fault:
