@@ -1,4 +1,4 @@
-"""Python's cycle collector, spared its walks over what is no garbage."""
+"""Pause Python's cycle collector where its scans cannot find garbage."""
 
 import atexit
 import gc
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def without_collector() -> Iterator[None]:
-    """Collect no cycles in this block: where a great many objects are made and none is garbage."""
+    """Disable the cycle collector in this block, which allocates many objects and no garbage."""
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -20,16 +20,16 @@ def without_collector() -> Iterator[None]:
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """Import heavy packages in this block: the collector will not walk over what they leave.
+    """Import heavy packages in this block: the collector will not scan the objects they allocate.
 
-    torch and megatron-core leave a million objects that live until the process ends. Walks over
-    them as they come, as they age and once more at exit take a third of a short command's time.
+    torch and megatron-core allocate a million objects that live until the process ends. Scanning
+    them on allocation, on promotion and at exit takes a third of a short command's time.
     """
     with without_collector():
         yield
-        # Straight into the oldest generation, past the walks over each younger one.
+        # Moves all objects into the oldest generation, without scans of the younger ones.
         gc.freeze()
         gc.unfreeze()
-    # What ends with the process need not be searched for cycles.
+    # Objects that end with the process need no search for cycles at exit.
     atexit.unregister(gc.freeze)
     atexit.register(gc.freeze)

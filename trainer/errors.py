@@ -1,4 +1,4 @@
-"""What a user can cause: each error carries one line (what, where, the mend) and an exit code."""
+"""Errors that a user can cause: each has one line (what, where, the remedy) and an exit code."""
 
 from typing import TypedDict
 
@@ -50,9 +50,9 @@ class StopRequested(LyceumError):
 
 
 class ErrorNote(TypedDict):
-    """An error as plain JSON, on its way to another process.
+    """An error as plain JSON, to be sent to another process.
 
-    `kinds`: the class and those that it derives from, the nearest first.
+    `kinds`: names of its class and base classes, in the order of the MRO; `line`: its message.
     """
 
     kinds: list[str]
@@ -69,7 +69,7 @@ def note_of(error: LyceumError) -> ErrorNote:
 def error_of(note: ErrorNote) -> LyceumError:
     """The error that `note_of` described, with its line and its exit code.
 
-    A class that this module does not define comes back as the nearest one that it does.
+    A class that this module does not define becomes its nearest base class that it does.
     """
     named = (globals().get(name) for name in note["kinds"])
     known = (kind for kind in named if isinstance(kind, type) and issubclass(kind, LyceumError))

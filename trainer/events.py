@@ -1,4 +1,4 @@
-"""What follows a training step: one list, from which the loop learns what happens and when."""
+"""The events after a training step (evaluate, sample, save): one list, read by the loop."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -9,10 +9,11 @@ from trainer.watch import Watch
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happens after a step, and wants its numbers known or the device for itself.
+    """An action after a step that needs the step's metrics, or the device idle.
 
-    `when(step)`: whether it follows step `step`, which the host then waits for. `recorded`: what it
-    gives stands in the step's own record, so that it happens before that is written.
+    `when(step)`: whether it follows step `step`, which the host then waits for; `action`: run on
+    every rank; `recorded`: its results belong to the step's record, so that it runs before the
+    record is written.
     """
 
     when: Callable[[int], bool]
@@ -21,7 +22,7 @@ class Event:
 
 
 def events_of(run: Run, watch: Watch) -> list[Event]:
-    """What the recipe wants after its steps, in the order in which it happens."""
+    """The recipe's events, in the order in which they run."""
     recipe = run.recipe
 
     def evaluate() -> None:
@@ -47,18 +48,21 @@ def events_of(run: Run, watch: Watch) -> list[Event]:
 
 
 def every(steps: int) -> Callable[[int], bool]:
-    """Whether a step is one of each `steps`; of none where that is 0."""
+    """A predicate: whether a step is a multiple of `steps`; never where that is 0."""
     return lambda step: steps > 0 and step % steps == 0
 
 
 def profiling_borders(window: tuple[int, int] | None) -> Callable[[int], bool]:
-    """Whether the profiler begins or ends behind a step: nothing of another may still run."""
+    """A predicate: whether profiling begins or ends after a step, so that the device must be idle.
+
+    `window`: first and last profiled step.
+    """
     borders = () if window is None else (window[0] - 1, window[1])
     return lambda step: step in borders
 
 
 def happen(due: Iterable[Event], *, recorded: bool) -> None:
-    """Let those happen that are `recorded` in the step, or those that are not."""
+    """Run the due events whose `recorded` is as given."""
     for event in due:
         if event.recorded == recorded:
             event.action()

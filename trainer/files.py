@@ -1,8 +1,8 @@
-"""Files that appear whole or not at all, a lock that is waited for, and the user's cache.
+"""Atomic file writes, a blocking build lock, and the user's cache folder.
 
-Every writer of the house does the same: it writes under a temporary name in the same folder, puts
-the bytes on disk, renames, and puts the name on disk. A process that is killed leaves the old file
-and a `*.PID.tmp` beside it, which nobody reads.
+All writers follow one protocol: write under a temporary name in the same folder, fsync the file,
+rename, fsync the folder. A process that is killed leaves the old file and a `*.PID.tmp` beside it,
+which is never read.
 """
 
 import fcntl
@@ -16,14 +16,14 @@ from typing import BinaryIO
 log = logging.getLogger(__name__)
 
 TEMPORARY_SUFFIX = ".tmp"
-"""Of what a killed process leaves behind."""
+"""Suffix of the files that a killed process leaves behind."""
 
 
 class WholeFile:
     """A file being written: `file` takes the bytes, and `commit` gives it its name at `path`.
 
-    `durable=False` leaves out both flushes to disk, for what is written again within seconds or
-    made again from what is durable: after a power cut the old file may be there, or an empty one.
+    `durable=False` skips both fsyncs, for files that are rewritten within seconds or can be rebuilt
+    from durable ones: after a power cut the old file may be there, or an empty one.
     """
 
     def __init__(self, path: Path, durable: bool = True) -> None:
@@ -32,7 +32,7 @@ class WholeFile:
         self.file: BinaryIO = self._temporary.open("wb")
 
     def commit(self) -> None:
-        """Put the file on disk, under its name; an OSError leaves what was there before."""
+        """Flush the file and rename it to `path`; on an OSError the previous file remains."""
         try:
             self.file.flush()
             if self._durable:
@@ -46,7 +46,7 @@ class WholeFile:
             sync_folder(self.path.parent)
 
     def discard(self) -> None:
-        """Leave what was there before."""
+        """Delete the temporary file; the previous file at `path` remains."""
         try:
             self.file.close()  # what is left in its buffer may find the disk full
         finally:
@@ -55,7 +55,7 @@ class WholeFile:
 
 @contextmanager
 def whole_file(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
-    """A file to write in this block, which is there once the block has ended without an error."""
+    """A file to write in this block; it appears at `path` when the block ends without an error."""
     whole = WholeFile(path, durable)
     try:
         yield whole.file
@@ -72,7 +72,7 @@ def write_whole(path: Path, content: bytes | str, durable: bool = True) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Put the names in a folder on disk."""
+    """Fsync a folder, so that renames in it survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -82,7 +82,10 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def build_lock(out: Path) -> Iterator[None]:
-    """Hold the lock of the folder `out`; a second process waits here. A killed process loses it."""
+    """Hold the lock of the folder `out`; blocks while another process holds it.
+
+    The kernel releases it when a process is killed.
+    """
     out.parent.mkdir(parents=True, exist_ok=True)
     file = os.open(out.parent / f".{out.name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:

@@ -40,9 +40,10 @@ def train(recipe: Recipe, force: bool = False) -> None:
 
 
 def log_finished_steps(run: Run, watch: Watch, guard: NonFiniteGuard, everything: bool) -> None:
-    """Log the steps that the device has done, and let the guard judge them.
+    """Log the steps that the device has finished, and let the guard check them.
 
-    Not the newest, unless `everything` is to be known: the device would run dry meanwhile.
+    The newest step is left out unless `everything`: waiting for it would leave the device idle.
+    Raises TrainingError after too many non-finite steps in a row.
     """
     for step, finite in watch.read(everything):
         guard.observe(finite, step)
@@ -50,7 +51,7 @@ def log_finished_steps(run: Run, watch: Watch, guard: NonFiniteGuard, everything
 
 
 def stop(run: Run, watch: Watch, guard: NonFiniteGuard, signal: str | None) -> None:
-    """Save what the last whole step left, and end with exit code 75."""
+    """Save the state after the last complete step, and raise StopRequested (exit code 75)."""
     log_finished_steps(run, watch, guard, everything=True)
     if not run.saved:
         watch.checkpointed(*run.save())

@@ -1,4 +1,4 @@
-"""The recipe as a run follows it: what it leaves open is filled in, and all is validated once."""
+"""Resolve a recipe: fill in the keys that it leaves open, and validate the whole once."""
 
 import json
 from functools import partial
@@ -20,11 +20,11 @@ from trainer.sources import Sources, open_sources
 def resolve(recipe: Recipe, layout: Layout, ranks: Ranks) -> tuple[Recipe, Sources]:
     """The recipe with every key that a run needs, and the sources that it reads.
 
-    Filled in: the checkpoint that `init_from` means now and its tokenizer, the vocabulary, and what
-    `recompute: auto` is on this device. What `kernels.attention: auto` is goes to RUN/kernels.json.
-    Collective. Raises RecipeError and DataError, on all ranks alike.
+    Filled in: the checkpoint that `init_from` resolves to and its tokenizer, the vocabulary size,
+    and the choice of `recompute: auto` on this device. The choice of `kernels.attention: auto` is
+    written to RUN/kernels.json. Collective. Raises RecipeError and DataError on all ranks.
     """
-    # Drafts: what is filled in is validated with all the rest at the end.
+    # Drafts are not validated: the complete recipe is, at the end.
     draft = recipe.model_copy(update=on_first_rank(ranks, lambda: starting_keys(recipe)))
     sources = open_sources(draft, partial(on_first_rank, ranks))
     vocab = _vocabulary(draft, sources.tokenizer.size)
@@ -37,7 +37,7 @@ def resolve(recipe: Recipe, layout: Layout, ranks: Ranks) -> tuple[Recipe, Sourc
 
 
 def _vocabulary(recipe: Recipe, tokens: int) -> int:
-    """Rows of the embedding: the recipe's, or as many as so many tokens need."""
+    """Rows of the embedding: the recipe's, or `tokens` rounded up; RecipeError if too few."""
     vocab = recipe.model.vocab
     if vocab is None:
         return rounded_vocabulary(tokens)
@@ -50,9 +50,9 @@ def _vocabulary(recipe: Recipe, tokens: int) -> int:
 
 
 def _choose_kernels(recipe: Recipe, layout: Layout, ranks: Ranks) -> None:
-    """What `kernels.attention: auto` runs on GPUs: measured by one rank, in RUN/kernels.json.
+    """Choose the back ends of `kernels.attention: auto` on rank 0, and write RUN/kernels.json.
 
-    A resumed run finds it there: another choice would round otherwise.
+    A resumed run reads them from there: another back end would round differently.
     """
     if recipe.kernels.attention != "auto" or layout.device.type != "cuda":
         return

@@ -1,6 +1,6 @@
-"""Where a run begins: its own checkpoint to go on from, or the weights of another run's.
+"""Where a run begins: at its own checkpoint, at the weights of another run's, or from scratch.
 
-Under `lora` the checkpoint holds adapters, and these belong to a base.
+Under `lora` a checkpoint holds adapters only, and names the base checkpoint that they modify.
 """
 
 import logging
@@ -34,17 +34,17 @@ _STREAM_KEYS = (
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """A checkpoint to go on from, and whether its position in the stream still holds."""
+    """A checkpoint to resume from, and whether its position in the data stream is still valid."""
 
     checkpoint: str
     keeps_position: bool
 
 
 def starting_keys(recipe: Recipe) -> dict[str, str]:
-    """What the recipe leaves to `init_from`: which checkpoint that is now, and its tokenizer.
+    """The keys that follow from `init_from`: the checkpoint it resolves to, and its tokenizer.
 
-    A run that goes on needs neither: where they are gone, its own newest checkpoint has the
-    tokenizer with which its sets were rendered.
+    A resumed run depends on neither: where the base's tokenizer is gone, it uses the copy in its
+    own checkpoint, with which its sets were rendered.
     """
     found, start = {}, _checkpoint(recipe)
     tokenizer = recipe.tokenizer
@@ -62,7 +62,7 @@ def starting_keys(recipe: Recipe) -> dict[str, str]:
 
 
 def _checkpoint(recipe: Recipe) -> Path | None:
-    """The checkpoint to go on from, if any."""
+    """The checkpoint to resume from, if any."""
     if recipe.resume == "never":
         return None
     if recipe.resume == "auto":
@@ -71,7 +71,7 @@ def _checkpoint(recipe: Recipe) -> Path | None:
 
 
 def _earlier_base(start: Path, named: Path) -> Path | None:
-    """Where a run that goes on began: the base's own run may have newer checkpoints by now."""
+    """The base that a resumed run started from: the base's run may have newer checkpoints now."""
     saved = start / "recipe.yaml"
     if not saved.exists():
         return None
@@ -83,10 +83,10 @@ def _earlier_base(start: Path, named: Path) -> Path | None:
 def find_resume_point(
     recipe: Recipe, tokenizer: Tokenizer, force: bool, ranks: Ranks
 ) -> ResumePoint | None:
-    """Where the resolved recipe's run goes on, None where it begins; the same on every rank.
+    """The checkpoint that the resolved recipe's run resumes from, None for a new run.
 
-    Collective. Raises RecipeError rather than mix two runs in one directory, and for a change of
-    what is learned that is not forced.
+    Equal on every rank; collective. Raises RecipeError rather than mix two runs in one directory,
+    and for a change of what is learned without `force`.
     """
 
     def found() -> dict[str, Any] | None:
@@ -114,7 +114,7 @@ def _resume_point(recipe: Recipe, tokenizer: Tokenizer, force: bool) -> ResumePo
         old = Recipe.from_yaml(saved.read_text(encoding="utf-8"), str(saved))
         changes = learning_changes(old, recipe)
         if _same_tokenizer(checkpoint, tokenizer):
-            # Only where it lies has changed.
+            # Only its path has changed.
             changes = [change for change in changes if change[0] != "tokenizer"]
         _check_changes(changes, folder, force)
     moved = any(
@@ -130,7 +130,7 @@ def _same_tokenizer(checkpoint: Path, tokenizer: Tokenizer) -> bool:
 
 
 def _keeps_position(key: str, before: object, after: object) -> bool:
-    """Whether the position in the stream still holds: other weights or caps of the same corpora."""
+    """Whether the position stays valid: only weights or caps of the same corpora changed."""
     if key == "data.curriculum":
         return True
     if key != "data.mixture":
@@ -154,17 +154,18 @@ def _check_changes(changes: list[tuple[str, object, object]], folder: Path, forc
 def restore(
     recipe: Recipe, point: ResumePoint | None, chunks: list[LanguageModel], optimizer: Optimizer
 ) -> Beginning:
-    """Put weights, and of a run that goes on the optimizer's state, where the run begins.
+    """Load the weights, and for a resumed run the optimizer state; returns the other state.
 
-    Collective. Raises CheckpointError for a damaged checkpoint, RecipeError for one of another
-    model or of other adapters.
+    Overwrites the parameters of `chunks` and, with a `point`, `optimizer` in place. Collective.
+    Raises CheckpointError for a damaged checkpoint, RecipeError for one of another model or of
+    other adapters.
     """
     if point is not None:
         reader, base = open_resumed(Path(point.checkpoint), recipe)
         reader.require_model(_model_keys(recipe, reader.model))
         counters = Counters(**reader.counters)
         if not point.keeps_position:
-            counters.stream = None  # other data: from its beginning
+            counters.stream = None  # other data: start at its beginning
         optimizer.updates = counters.updates
         restore_training(reader, chunks, optimizer)
         _log.info("resuming from %s", reader.folder)
@@ -177,7 +178,7 @@ def restore(
 
 
 def _imported_files(reader: Reader) -> dict[str, bytes]:
-    """What an import left in a checkpoint for the export of any that follows."""
+    """The Hugging Face files in a checkpoint that every later one carries on, for its export."""
     names = [name for name in reader.attachments() if name.startswith(KEPT)]
     return {name: reader.attachment(name) for name in names}
 
@@ -192,11 +193,11 @@ def _model_keys(recipe: Recipe, saved: dict[str, Any]) -> dict[str, Any]:
 def start_from(
     recipe: Recipe, chunks: list[LanguageModel], optimizer: Optimizer
 ) -> LoraBase | None:
-    """Put the weights of `init_from` in place; under `lora`, the base that the adapters are for.
+    """Load the weights of `init_from` in place; returns, under `lora`, the adapters' base.
 
-    From a checkpoint of adapters, a run of all weights starts from the merged ones, and one of the
-    same adapters goes on with these on their base. Collective. Raises CheckpointError, and
-    RecipeError where the recipe's adapters are others.
+    From a checkpoint of adapters, a run without `lora` starts from the merged weights, and one with
+    the same adapters continues them on their base. Collective. Raises CheckpointError, and
+    RecipeError where the recipe's adapters differ.
     """
     assert recipe.init_from is not None
     folder = resolve_checkpoint(Path(recipe.init_from))
@@ -207,10 +208,11 @@ def start_from(
 
 
 def open_resumed(checkpoint: Path, recipe: Recipe) -> tuple[Reader, LoraBase | None]:
-    """The checkpoint to go on from and, under `lora`, the base; collective.
+    """The checkpoint to resume from and, under `lora`, its base; collective.
 
-    The base is looked for at `init_from` too. Raises RecipeError where the checkpoint holds other
-    adapters than the recipe's, or adapters and the recipe none, or `init_from` is another base.
+    The base is looked for at `init_from` too. Raises RecipeError where the checkpoint's adapters
+    differ from the recipe's, where only one of the two has adapters, or where `init_from` is
+    another base.
     """
     named = None
     if recipe.lora is not None and recipe.init_from is not None:
@@ -229,7 +231,7 @@ def open_resumed(checkpoint: Path, recipe: Recipe) -> tuple[Reader, LoraBase | N
 
 
 def _base_of(reader: Reader, recipe: Recipe) -> LoraBase | None:
-    """The base of the recipe's adapters, where these start or go on from `reader`'s weights.
+    """The base of the recipe's adapters, which start from or continue `reader`'s weights.
 
     Raises RecipeError where the checkpoint's adapters are not the recipe's.
     """
@@ -247,7 +249,7 @@ def _base_of(reader: Reader, recipe: Recipe) -> LoraBase | None:
 
 
 def _differing(theirs: LoraSection, ours: LoraSection, layers: int) -> list[str]:
-    """What makes two sections' adapters different ones; targets may be named in other ways."""
+    """The differences between two sections' adapters; equal targets may be named differently."""
     pairs = {"rank": (theirs.rank, ours.rank), "alpha / rank": (theirs.scale, ours.scale)}
     found = [
         f"{key} is {old} there and {new} here" for key, (old, new) in pairs.items() if old != new
@@ -259,13 +261,13 @@ def _differing(theirs: LoraSection, ours: LoraSection, layers: int) -> list[str]
 
 
 def _check_same_base(base: LoraBase, named: Path) -> None:
-    """Refuse another base than the adapters'; a run stands for all of its checkpoints."""
+    """Raise RecipeError unless `named` is the adapters' base, or the run that holds it."""
     if base.folder.resolve().is_relative_to(named.resolve()):
         return
     try:
         found = CheckpointReader(resolve_checkpoint(named))
     except CheckpointError:
-        return  # gone, and the adapters' own base is there
+        return  # it is gone, and the adapters' own base is present
     seal = named_seal(found) if holds_adapters(found) else LoraBase.of(found.folder).seal
     if seal != base.seal:
         raise RecipeError(

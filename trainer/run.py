@@ -1,4 +1,4 @@
-"""A run in progress: what the loop holds from one step to the next, and its larger verbs."""
+"""A run in progress: the state that the loop carries from step to step, and its operations."""
 
 import logging
 import time
@@ -49,11 +49,12 @@ class Counters:
 
 @dataclass(frozen=True)
 class Beginning:
-    """Where a run stands as it begins, beside its weights and its optimizer's state.
+    """A run's state at its first step, except weights and optimizer state.
 
-    `lora_base`: the frozen checkpoint that the run's adapters are for, named in each one that it
-    saves; None where all weights train. `imported_files`: content by attachment name of the Hugging
-    Face files that an import left in its checkpoint; each later one carries them on to an export.
+    `counters`: of the checkpoint, or zeros; `lora_base`: the frozen checkpoint that the run's
+    adapters are for, named in every checkpoint of the run (None where all weights train);
+    `imported_files`: Hugging Face files of the imported model, by attachment name, which every
+    checkpoint carries on for an export.
     """
 
     counters: Counters = field(default_factory=Counters)
@@ -63,9 +64,10 @@ class Beginning:
 
 @dataclass(frozen=True)
 class StepCounts:
-    """What all ranks know of a step before it is made: global token counts, and any stop.
+    """What all ranks know of a step before it runs: counts over the global batch, and any stop.
 
-    `weight`: what the loss is a mean over: targets, or pairs.
+    `tokens`: without padding; `supervised`: tokens with a label; `weight`: the loss's denominator,
+    supervised tokens or pairs; `stop`: whether a rank was asked to stop.
     """
 
     tokens: int
@@ -77,8 +79,9 @@ class StepCounts:
 class Run:
     """Model, optimizer, data and counters of one run on this rank.
 
-    `recipe` is resolved; `chunks` are the model's parts on this rank, one but for an interleaved
-    pipeline; they and `optimizer` hold already what `beginning` says the run begins with.
+    `recipe`: resolved; `layout`: this rank's groups; `sources`: the opened corpora and tokenizer;
+    `chunks`: this rank's model chunks, one unless the pipeline is interleaved; `optimizer`: theirs;
+    both already restored; `beginning`: the rest of the state to start from.
     """
 
     def __init__(
@@ -116,11 +119,14 @@ class Run:
         return self._saved_step == self.step
 
     def next_batch(self) -> Batch:
-        """This rank's rows of the next global batch."""
+        """This rank's rows of the next global batch, int64 [rows, sequence] on the host."""
         return next(self._stream)
 
     def count(self, batch: Batch, stop: bool) -> StepCounts:
-        """Add up the batch's tokens and the wishes to stop, in one exchange among all ranks."""
+        """Sum the batch's counts and stop requests over all ranks, in one all-reduce on the hosts.
+
+        Raises DataError where the global batch has nothing to learn from.
+        """
         tokens = batch.tokens.numel() - batch.padding
         own = [tokens, batch.supervised, self.stage.weight_of(batch), int(stop)]
         sums = torch.tensor(own, dtype=torch.float64)
@@ -148,9 +154,9 @@ class Run:
         )
 
     def forward_backward(self, batch: Batch, counts: StepCounts) -> Losses:
-        """All micro-batches forward and backward; gradients end up averaged over the replicas."""
+        """Run all micro-batches forward and backward; gradients end up averaged over replicas."""
         with self.optimizer.accumulate():
-            # A fill, as a copy of one number from the host would be waited for.
+            # A fill, since copying one number from the host would synchronise.
             weight = torch.full((), float(counts.weight), device=self.layout.device)
             losses = self.stage.run(batch, weight)
             finalize_gradients(self.chunks, self.layout, losses)
@@ -172,7 +178,7 @@ class Run:
         self.counters.stream = batch.state
 
     def mixture_shares(self) -> dict[str, float]:
-        """`mixture/NAME`: what each source gave of all sequences so far; {} where it is one."""
+        """`mixture/NAME`: each source's fraction of all sequences so far; {} with one source."""
         assert self.counters.stream is not None, "a step has been made"
         return realised_shares(self.counters.stream, self._names)
 
@@ -181,7 +187,7 @@ class Run:
         return self.stage.validate()
 
     def sample(self) -> list[tuple[str, str]]:
-        """Texts that go on from the recipe's prompts, drawn from (seed, step)."""
+        """(prompt, generated continuation) of the recipe's prompts, sampled by (seed, step)."""
         section, tokenizer = self.recipe.evaluate, self.tokenizer
         sampling = Sampling(
             section.sample_tokens,
@@ -197,7 +203,10 @@ class Run:
         return list(zip(section.prompts, texts, strict=True))
 
     def save(self) -> tuple[Path, float]:
-        """Write a checkpoint and let old ones go; its folder, and the seconds it took."""
+        """Write a checkpoint and delete old ones; returns its folder and the seconds it took.
+
+        Collective.
+        """
         started = time.perf_counter()
         self.counters.updates = self.optimizer.updates
         attachments = {**self._imported_files} | {"recipe.yaml": self.recipe.to_yaml().encode()}

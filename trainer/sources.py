@@ -19,10 +19,10 @@ Where = Literal["local", "slurm"]
 
 @dataclass(frozen=True)
 class Sources:
-    """The corpora of a recipe, one an entry of its mixture, and the tokenizer they were made with.
+    """The corpora of a recipe, one per entry of its mixture, and their common tokenizer.
 
-    A process parses each manifest once: at 100 TB that takes a second, which neither a step nor an
-    evaluation has. Workers of the stream inherit them by fork.
+    A process parses each manifest once: at 100 TB that takes a second, too long for a step or an
+    evaluation. The stream's workers inherit them by fork.
     """
 
     folders: tuple[Place, ...]
@@ -43,11 +43,11 @@ def open_sources(
     find: Finder = lambda action: action(),
     tokenizer: Tokenizer | None = None,
 ) -> Sources:
-    """The recipe's corpora, built where they can be and are absent, and the tokenizer.
+    """Open the recipe's corpora, building those that are absent and can be built.
 
-    `find` lets one rank build for all. `tokenizer` is the model's, where there is one already.
-    Raises DataError naming the entry of the mixture whose corpus is not there, is of no use to the
-    recipe's stage, or was made with another tokenizer; RecipeError as `ensure_set` does.
+    `find` lets one rank build for all; `tokenizer`: the model's, where there is one already. Raises
+    DataError naming the mixture entry whose corpus is missing, does not fit the recipe's stage, or
+    was built with another tokenizer; RecipeError as `ensure_set` does.
     """
     parsed: dict[Place, Manifest] = {}
     found = find(lambda: [str(folder) for folder in corpus_folders(recipe, parsed)])
@@ -63,11 +63,11 @@ def open_sources(
 
 
 def corpus_folders(recipe: Recipe, parsed: dict[Place, Manifest] | None = None) -> list[Place]:
-    """Where the corpora lie, one an entry of the mixture; the recipe's own is built if need be.
+    """The corpora's locations, one per entry of the mixture; the recipe's own is built if absent.
 
     So is a set of conversations or preferences that the mixture names by its files. The manifests
-    that building reads are added to `parsed`. Raises DataError naming the entry of the mixture
-    whose corpus is not there.
+    that building reads are added to `parsed`. Raises DataError naming the mixture entry whose
+    corpus is missing.
     """
     if recipe.data.mixture:
         parts = enumerate(recipe.data.mixture)
@@ -79,7 +79,7 @@ def corpus_folders(recipe: Recipe, parsed: dict[Place, Manifest] | None = None) 
 
 
 def build_from_recipe(recipe: Recipe, progress: bool = True, on: Where = "local") -> Path:
-    """ensure_corpus, and a line on standard output that says what there is and where."""
+    """Run `ensure_corpus`, and print the corpus's folder and counts in one line."""
     folder, manifest = ensure_corpus(recipe, progress, on)
     counts = [
         f"{name} {split.documents:,} documents, {split.tokens:,} tokens, {len(split.shards)} shards"
@@ -129,7 +129,7 @@ def _folder(recipe: Recipe, key: str, source: str) -> Place:
 
 
 def _check_there(key: str, corpus: str) -> None:
-    """DataError where a local folder holds no corpus; a distant one shows when it is opened."""
+    """Raise DataError where a local folder holds no corpus; a remote one is checked when opened."""
     try:
         found = place(corpus)
         if isinstance(found, Path) and not (found / MANIFEST_NAME).exists():
@@ -139,7 +139,7 @@ def _check_there(key: str, corpus: str) -> None:
 
 
 def check_kinds(recipe: Recipe, manifests: Sequence[Manifest]) -> None:
-    """Raise DataError where a corpus of the recipe, by its manifest, is of no use to its stage."""
+    """Raise DataError where a corpus's kind does not fit the recipe's stage."""
     wanted = recipe.stage_traits.corpora(recipe)
     for number, manifest in enumerate(manifests):
         if manifest.kind not in wanted:

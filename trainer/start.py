@@ -1,4 +1,4 @@
-"""Bringing a run to its first step: recipe, sources, model, optimizer, and where it left off."""
+"""Prepare a run for its first step: recipe, sources, model, optimizer, restored state."""
 
 import logging
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ def open_run(recipe: Recipe, force: bool) -> Iterator[Run]:
     is learned without `force`), DataError, CheckpointError, ClusterError: on all ranks alike.
     """
     layout = create_layout(recipe)
-    # Every rank writes its own log; on the screen one speaks for all.
+    # Every rank writes its own log file; only rank 0 logs to the screen.
     logging.getLogger("trainer").propagate = layout.reports
     ranks = Ranks()
     try:

@@ -1,4 +1,4 @@
-"""Back from a batch to the documents that it was made of."""
+"""Trace a batch back to the documents that it was packed from."""
 
 import json
 from collections.abc import Iterator
@@ -27,8 +27,9 @@ FIRST_WORDS_TOKENS = 16
 class TraceEntry:
     """One piece of a document in a row: it fills positions start .. start + length - 1.
 
-    `document_id` and `source` are as the corpus builder wrote them; the document is number `index`
-    of `shard`, and its tokens piece_start .. piece_start + length were inputs and labels.
+    `row`: in the global batch; `document_id` and `source`: as the corpus builder wrote them; the
+    document is at `index` of `shard`, and its tokens piece_start .. piece_start + length were
+    inputs and labels; `first_tokens`: token ids the piece begins with.
     """
 
     row: int
@@ -50,10 +51,10 @@ def trace(
     state: dict[str, Any] | None = None,
     state_step: int = 0,
 ) -> list[TraceEntry]:
-    """Which documents made the batch of `step` (from 1), or one row (from 0) of it.
+    """The documents in the batch of `step` (from 1), or in one `row` (from 0) of it.
 
-    Each step, a skipped one too, consumes one global batch. `state` is the stream's state after
-    `state_step`, to start from; without it the order is followed from the beginning.
+    `arguments`: of `Stream`; `global_batch`: sequences a step, which a skipped step consumes too;
+    `state`: the stream's state after `state_step`, to start from (None: from the beginning).
     """
     assert state_step < step, "a trace starts before the step that it looks at"
     stream = Stream(**arguments)
@@ -101,7 +102,7 @@ def _ids(tokens: np.ndarray, marked: bool) -> list[int]:
 def consumed_rows(
     arguments: dict[str, Any], global_batch: int, steps: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """All rows that steps 1 .. `steps` consume: (tokens, labels, position_ids), int64 each."""
+    """The rows of steps 1 .. `steps`: (tokens, labels, position_ids), int64 [sequence] each."""
     stream = Stream(**arguments)
     try:
         for _ in range(steps):
@@ -114,7 +115,7 @@ def consumed_rows(
 def nearest_state(run_dir: Path, step: int) -> tuple[dict[str, Any] | None, int]:
     """The stream state of the last checkpoint before `step`, and that checkpoint's step.
 
-    (None, 0) where there is none. A damaged checkpoint is passed over: any other will do.
+    (None, 0) where there is none. A damaged checkpoint is skipped: any other serves.
     """
     best: tuple[dict[str, Any] | None, int] = (None, 0)
     for path in (run_dir / "checkpoints").glob("step-*/checkpoint.json"):
@@ -146,7 +147,7 @@ def trace_command(run_dir: Path, step: int, row: int | None = None) -> None:
         raise RecipeError(f"no row {row} in a batch of {run_dir}: rows are 0 .. {sequences - 1}")
     tokenizers = sorted(run_dir.glob("checkpoints/step-*/tokenizer"))
     if recipe.stage_traits.reads_sets and tokenizers:
-        # That of the base may be gone; the run's own rendered its sets too.
+        # The base's tokenizer may be gone; the run's own copy rendered its sets.
         recipe = recipe.model_copy(update={"tokenizer": str(tokenizers[-1])})
     tokenizer = load_tokenizer(tokenizers[-1]) if tokenizers else None
     sources = open_sources(recipe, tokenizer=tokenizer)

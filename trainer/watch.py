@@ -1,4 +1,4 @@
-"""What a run tells the world: each step's record, and the callbacks that carry it away."""
+"""A run's observability: each step's record, and the callbacks that receive it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ from trainer.run import Run, StepCounts
 
 @dataclass
 class _Pending:
-    """A step that the device may not have done yet: when it began, and what is known of it."""
+    """A step that the device may not have finished: its start, and what the host knows of it."""
 
     began: DeviceTime
     counts: StepCounts
@@ -46,9 +46,9 @@ class _Pending:
 
 
 class Watch:
-    """A context around the loop that measures steps and tells the callbacks.
+    """A context around the loop that measures steps and calls the callbacks.
 
-    Rank 0 keeps metrics, status, progress and the like; every rank its own log and profile.
+    Rank 0 writes metrics, status, progress and the like; every rank its own log and profile.
     """
 
     def __init__(self, run: Run) -> None:
@@ -104,13 +104,16 @@ class Watch:
             callback.on_stop(state, reason, code)
 
     def begin_step(self) -> None:
-        """The clock of a step starts before its data is asked for."""
+        """Start the step's clock; to be called before its data is requested."""
         self._began = DeviceTime(self._run.layout.device)
 
     def end_step(
         self, losses: Losses, counts: StepCounts, outcome: StepOutcome, rate: float
     ) -> None:
-        """The step is queued: note what the host knows of it, and ask the device for the rest."""
+        """Record what the host knows of a queued step, and queue the readback of the rest.
+
+        `losses` and `outcome`: device tensors, fp32 []; `rate`: the learning rate. Collective.
+        """
         run = self._run
         memory = torch.tensor(memory_gib(run.layout.device))
         dist.all_reduce(memory, op=dist.ReduceOp.MAX, group=run.layout.hosts)
@@ -127,14 +130,17 @@ class Watch:
         self._readback.push(_Pending(self._began, counts, known), numbers)
 
     def evaluated(self, values: dict[str, float]) -> None:
-        """A measurement after this step, by name."""
+        """Record an evaluation after this step: values by name, without the `eval/` prefix."""
         named = {f"eval/{name}": value for name, value in values.items()}
         self._readback.newest.record |= named
         for callback in self._callbacks:
             callback.on_evaluate(self._run.step, named)
 
     def read(self, everything: bool) -> Iterator[tuple[int, bool]]:
-        """Tell everyone the steps that are due; each one's number, and whether it was applied."""
+        """Pass the steps that are due to the callbacks; yields (step, whether it was applied).
+
+        `everything`: also the newest step, for which the host waits.
+        """
         for pending, numbers, done in self._readback.pop(everything):
             record = self._record(pending, numbers, done.seconds_since(pending.began))
             for callback in self._callbacks:
@@ -144,7 +150,7 @@ class Watch:
     def _record(
         self, pending: _Pending, numbers: dict[str, float], seconds: float
     ) -> dict[str, Any]:
-        """A step's line of metrics.jsonl, in the words of the contract."""
+        """A step's record in metrics.jsonl; `seconds`: its time on the device."""
         known = dict(pending.record)
         loss, norm = numbers.pop("loss"), numbers.pop("grad_norm")
         skipped = not isfinite(norm)
@@ -163,13 +169,13 @@ class Watch:
         }
 
     def sampled(self, samples: list[tuple[str, str]]) -> None:
-        """Texts after this step: prompts and what followed."""
+        """Report texts generated after this step: (prompt, continuation) pairs."""
         for prompt, text in samples:
             for callback in self._callbacks:
                 callback.on_sample(self._run.step, prompt, text)
 
     def checkpointed(self, path: Path, seconds: float) -> None:
-        """A checkpoint is complete."""
+        """Report a complete checkpoint: its folder, and the seconds that saving took."""
         for callback in self._callbacks:
             callback.on_checkpoint(self._run.step, path, seconds)
 
