@@ -367,10 +367,10 @@ def test_what_a_user_gets_wrong_is_one_line(
     assert "there are " in refused(capsys, "zzz")
     assert "no family" in refused(capsys, "command")
     assert "--tune: needs a GPU" in refused(capsys, "--tune")
-    assert "not allowed with" in refused(capsys, "--tune", "--compile-only")
+    assert "give only one of --compile-only, --tune" in refused(capsys, "--tune", "--compile-only")
     assert "--write: keeps" in refused(capsys, "--write")
     assert "--compile-only: measures no" in refused(capsys, "--compile-only", "--json", "a")
-    assert "invalid choice" in refused(capsys, "--sizes", "huge")
+    assert "'huge' is not one of 'sweep', 'model'" in refused(capsys, "--sizes", "huge")
     missing = str(tmp_path / "missing" / "figures.json")
     assert f"{missing}: cannot be written" in refused(capsys, "--json", missing)
 
