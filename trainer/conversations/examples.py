@@ -35,7 +35,7 @@ def marked_examples(
     counts: ExampleCounts,
     anonymous: bool = False,
 ) -> Iterator[Marked]:
-    """The examples of the files, in their order; `counts` is kept up as they come.
+    """The examples of the files, in their order; `counts` is updated as they are read.
 
     Of `pairs`, tokens are those of `mark_pair`; of `judged`, those of `mark_judged`, the second
     answer being that of the example before which answers another prompt (the first ones, which have

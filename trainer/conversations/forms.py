@@ -1,4 +1,4 @@
-"""The forms in which people keep conversations, told apart by their fields.
+"""The formats of conversations, distinguished by their fields.
 
 | fields | form |
 |---|---|
@@ -8,7 +8,7 @@
 | `prompt`, `completion` | two strings: bare text; or lists of messages, not learnt in the prompt |
 | `question`, `answer` | one user's turn and its answer |
 
-The first that fits counts; other fields are passed over, but for `system` (a prompt for those whose
+The first that fits counts; other fields are ignored, except `system` (a prompt for those whose
 turns have none) and `tools` (JSON schemas, or a string of them). A field that is null is absent.
 """
 
@@ -34,11 +34,11 @@ ROLES = {
     "observation": "tool",
     "function": "tool",
 }
-"""The names that roles have in the forms, and what they mean."""
+"""Role names found in the formats, and the role each one means."""
 
 
 def conversation_of(example: Example) -> Conversation:
-    """The conversation that an object holds. Raises DataError, naming its place, if none."""
+    """Parse an object's conversation. Raises DataError with its location where there is none."""
     record = present(example.record)
     for fields, read in FORMS:
         if all(name in record for name in fields):

@@ -1,4 +1,4 @@
-"""From a conversation to marked tokens: which of them the model is to predict."""
+"""From a conversation to tokens, with a flag on those that the model learns to predict."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -48,11 +48,11 @@ class ExampleCounts:
 def mark(conversation: Conversation, template: ChatTemplate) -> FlaggedTokens:
     """The tokens of a conversation, uint32 [n], each one to predict with TARGET.
 
-    Each stretch of text (up to an answer; the answer) is encoded by itself, as it is when the model
-    is asked. To predict is what the assistant says up to the special token that ends its turn, that
-    one included, and not what the template puts behind it. Where a template ends an answer with no
-    special token, all of the answer is to predict, and behind the last one an end of text too, so
-    that the model learns to stop; behind earlier ones none, for the template has none there.
+    Each span of text (the prompt up to an answer; the answer) is encoded by itself, as at
+    inference. The targets are what the assistant says up to and including the special token that
+    ends its turn, and not what the template puts after it. Where a template ends an answer with no
+    special token, the whole answer is a target, and after the last answer an end of text too, so
+    that the model learns to stop; none after earlier ones, since the template has none there.
 
     A plain completion is the bare text of prompt and completion, the latter with an end of text.
 
@@ -103,7 +103,7 @@ def fits(
 
 
 def count_targets(tokens: FlaggedTokens) -> int:
-    """How many of the tokens are to predict."""
+    """The number of tokens with TARGET."""
     return int(np.count_nonzero(tokens & np.uint32(TARGET)))
 
 
@@ -147,7 +147,7 @@ def _rendered(conversation: Conversation, template: ChatTemplate) -> list[int]:
 def _stretch(
     messages: tuple[Message, ...], number: int, conversation: Conversation, template: ChatTemplate
 ) -> tuple[str, str]:
-    """The text that asks for an answer, and the text that holds it."""
+    """The rendered prompt for the answer at message `number`, and the text with that answer."""
     tools, place = conversation.tools, conversation.place
     prompt = template.render(
         messages[:number], add_generation_prompt=True, tools=tools, place=place
@@ -158,7 +158,7 @@ def _stretch(
 def _check_kept(
     messages: tuple[Message, ...], number: int, texts: tuple[str, str, str], place: RecordLocation
 ) -> None:
-    """Raise DataError unless each text goes on where the one before ended."""
+    """Raise DataError unless each rendered text is a prefix of the next."""
     before, prompt, whole = texts
     answer = sum(message.role == "assistant" for message in messages[: number + 1])
     if not prompt.startswith(before):
@@ -186,7 +186,7 @@ def _supervised(answer: list[int], template: ChatTemplate, last: bool) -> list[i
 
 
 def _refuse_forged(conversation: Conversation, template: ChatTemplate) -> None:
-    """Raise DataError where rendering would make a special token of what somebody wrote."""
+    """Raise DataError where rendering would turn a message's own text into a special token."""
     written = [(one.role, one.content) for one in conversation.messages]
     written += [(f"{one.role} name", one.name) for one in conversation.messages if one.name]
     written += [("tools", text) for tool in conversation.tools for text in _strings(tool)]

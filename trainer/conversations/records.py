@@ -1,4 +1,4 @@
-"""The raw objects of a set's files, each with its place: JSONL, JSON and Parquet."""
+"""The raw objects of a set's files, each with its location: JSONL, JSON and Parquet."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence

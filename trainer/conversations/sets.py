@@ -1,4 +1,4 @@
-"""Sets for fine-tuning: files of examples, rendered, marked and kept in shards like a corpus."""
+"""Sets for fine-tuning: files of examples, rendered, tokenized and stored in shards."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RULES = 1
-"""Counted up when other shards are made of the same files."""
+"""Version of the builder: raised when the same files would give other shards."""
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet")
 
 
@@ -137,7 +137,7 @@ def _build(
 
 
 def told(source: str, counts: ExampleCounts) -> str:
-    """What became of a set's examples, in one line."""
+    """A one-line summary of the examples used, dropped and cut."""
     parts = [f"{counts.used:,} of {counts.read:,} examples"]
     parts += [f"{counts.dropped_long:,} too long"] if counts.dropped_long else []
     parts += [f"{counts.cut:,} cut"] if counts.cut else []

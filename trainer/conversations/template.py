@@ -14,11 +14,10 @@ Encode = Callable[[str], list[int]]
 
 
 def continued(encode: Encode, text: str) -> list[int]:
-    """The ids of a text behind another one, which is encoded by itself, as a prompt is.
+    """The ids of a text that continues another one, which is encoded separately, as a prompt is.
 
-    A tokenizer of SentencePiece's kind puts a space before every text, which does not stand in the
-    middle of one. There the text is encoded behind a line break, and the line break's ids are taken
-    away again.
+    A SentencePiece tokenizer puts a space before every text, wrong in the middle of one. There the
+    text is encoded after a line break, and the line break's ids are removed again.
     """
     if not text or not _puts_space(encode):
         return encode(text)
@@ -108,7 +107,7 @@ class ChatTemplate:
                 add_generation_prompt=add_generation_prompt,
                 **self._variables,
             )
-        # A template is a program of somebody else's: it can raise anything.
+        # A template is someone else's program: it can raise anything.
         except Exception as error:
             told = " ".join(str(error).split()) or type(error).__name__
             line = f", line {error.lineno}" if hasattr(error, "lineno") else ""
@@ -152,7 +151,7 @@ class ChatTemplate:
         try:
             longer = self.render([question, answer, question], add_generation_prompt=True)
         except LyceumError:
-            # One question is all that this template takes; longer examples are told of by place.
+            # The template takes one question only; longer examples fail with their location.
             return
         if not longer.startswith(whole):
             for name in self.borders:

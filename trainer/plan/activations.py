@@ -1,4 +1,4 @@
-"""What autograd keeps of a layer until its backward pass, part by part, in bytes on one rank."""
+"""The activations that autograd saves for a layer's backward pass, by part, in bytes a rank."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,11 +10,13 @@ Device = Literal["cpu", "cuda"]
 
 @dataclass(frozen=True)
 class ActivationSizes:
-    """The elements of one micro-batch's tensors on one rank.
+    """Element counts of one micro-batch's tensors on one rank.
 
-    `tokens`: micro-batch x sequence / context; `hidden`: of a hidden state, which sequence
-    parallelism shares out; `whole`: without that; `rows`: the former's tokens. `queries`, `keys`
-    and `ffn`: of all query heads, all key heads, and the gate, which tensor parallelism shares out.
+    `tokens`: micro-batch x sequence / context ranks; `rows`: those of them in the residual stream,
+    which sequence parallelism shards; `hidden`: elements of a hidden state of `rows`; `whole`: of
+    one of `tokens`. `queries`, `keys` and `ffn`: elements of the queries, the keys and the gate,
+    which tensor parallelism shards; `query_heads`, `key_heads`: tokens x heads on this rank.
+    `width`: bytes an element.
     """
 
     tokens: float
@@ -52,10 +54,11 @@ class ActivationSizes:
 def layer_kept(
     recipe: Recipe, device: Device, recomputed: frozenset[str] | None = None
 ) -> dict[str, float]:
-    """Bytes of one layer that wait for its backward pass, a part.
+    """Bytes that one layer saves for its backward pass, by part.
 
-    `input` (what a wholly recomputed layer keeps), `norms` (their own), `normalised` (what they
-    give), `attention`, `product` (the gated one), `gate_up`. `recomputed`: none: the recipe's.
+    `input` (all that a fully recomputed layer saves), `norms` (their inputs and row statistics),
+    `normalised` (their outputs), `attention`, `product` (the gated product), `gate_up` (its two
+    factors). `recomputed`: the parts recomputed in backward; None: the recipe's.
     """
     parts = recipe.recomputed if recomputed is None else recomputed
     sizes = ActivationSizes.of(recipe)
@@ -72,9 +75,9 @@ def layer_kept(
 
 
 def _norm(recipe: Recipe, sizes: ActivationSizes, lean: bool) -> float:
-    """What a norm keeps of its own: its input, and one number a row (LayerNorm: two).
+    """Bytes that a norm saves itself: its input, and one fp32 number a row (LayerNorm: two).
 
-    The reference has its input in fp32; RMSNorm's the normalised input before the weight, too.
+    The reference saves its input in fp32; that of RMSNorm the normalised input too.
     """
     vectors = recipe.model.norm_vectors
     wide = 8 if vectors == 1 else 4
@@ -82,31 +85,31 @@ def _norm(recipe: Recipe, sizes: ActivationSizes, lean: bool) -> float:
 
 
 def _normalised(sizes: ActivationSizes, lean: bool, parts: frozenset[str]) -> float:
-    """One norm's result, which the linear after it keeps.
+    """Bytes of one norm's output, which the linear after it saves.
 
-    To make it again takes the norm's input; the reference has kept that in fp32 only.
+    Recomputing it needs the norm's input, which the reference has saved in fp32 only.
     """
     free = lean or sizes.width == 4
     return 0.0 if "norms" in parts and free else sizes.hidden * sizes.width
 
 
 def _gate_up(sizes: ActivationSizes, lean: bool) -> float:
-    """Both halves; the reference keeps them in fp32, and the activated gate."""
+    """Bytes of gate and up; the reference saves them in fp32, and the activated gate."""
     return 2 * sizes.ffn * sizes.width if lean else 12 * sizes.ffn
 
 
 def _product(sizes: ActivationSizes, lean: bool, parts: frozenset[str]) -> float:
-    """The gated product; the reference in bf16 has nothing to make it from, and keeps that."""
+    """Bytes of the gated product; recomputing it, the bf16 reference must save its inputs."""
     if "swiglu" not in parts:
         return sizes.ffn * sizes.width
     return 0.0 if lean or sizes.width == 4 else 2 * sizes.ffn * sizes.width
 
 
 def _attention(recipe: Recipe, sizes: ActivationSizes, lean: bool, recomputed: bool) -> float:
-    """Rotated queries and keys, values, the output and a number a row.
+    """Bytes of rotated queries and keys, values, the output and an fp32 number a row.
 
-    Recomputed, the projection that they are slices of, and the output, which the next linear keeps.
-    Head norms keep their own; context parallelism has the whole sequence's keys and values.
+    When recomputed: of the projection that they are slices of, and of the output, which the next
+    linear saves. Head norms add theirs; context parallelism the whole sequence's keys and values.
     """
     width, head_norms = sizes.width, recipe.model.qk_norm
     queries, keys = sizes.queries * width, sizes.keys * width
@@ -125,9 +128,9 @@ def _attention(recipe: Recipe, sizes: ActivationSizes, lean: bool, recomputed: b
 
 
 def _head_norms(recipe: Recipe, sizes: ActivationSizes, lean: bool) -> float:
-    """What they keep beside the projection, of which their inputs are slices.
+    """Bytes that head norms save beside the projection, of which their inputs are slices.
 
-    A group's queries are no matrix with rows at one distance: our kernel reads a copy.
+    With grouped queries, the rows have no single stride: our kernel reads a copy.
     """
     vectors = recipe.model.norm_vectors
     rows = 4 * vectors * (sizes.query_heads + sizes.key_heads)
@@ -139,7 +142,7 @@ def _head_norms(recipe: Recipe, sizes: ActivationSizes, lean: bool) -> float:
 
 
 def shared_kept(recipe: Recipe, device: Device) -> float:
-    """What all layers of a micro-batch read: ids, rotations, who sees whom."""
+    """Bytes that all layers of a micro-batch share: ids, rotations, attention intervals, masks."""
     sizes, model = ActivationSizes.of(recipe), recipe.model
     length = recipe.sequence_length
     places = recipe.batch.micro * length
@@ -151,6 +154,6 @@ def shared_kept(recipe: Recipe, device: Device) -> float:
 
 
 def final_norm_kept(recipe: Recipe, device: Device) -> float:
-    """The last norm's own; what it gives belongs to the loss."""
+    """Bytes that the final norm saves itself; its output counts with the loss."""
     sizes = ActivationSizes.of(recipe)
     return _norm(recipe, sizes, device == "cuda")

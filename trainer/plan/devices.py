@@ -1,4 +1,4 @@
-"""What a device has to give: its peak by its name, and the memory that a rank may take."""
+"""A device's limits: its peak FLOP/s by name, and the memory available to a rank."""
 
 import os
 from pathlib import Path
@@ -32,7 +32,7 @@ def named_peak(name: str) -> float | None:
 
 
 RESERVE_BYTES = 3 * 2**30
-"""Of a GPU, what the driver, cuBLAS, NCCL and gaps between blocks take beyond our tensors."""
+"""GPU memory set aside for the driver, cuBLAS, NCCL and fragmentation."""
 
 
 def device_memory(device: torch.device) -> int:
@@ -46,7 +46,7 @@ def device_memory(device: torch.device) -> int:
 
 
 def _available() -> int:
-    """What the machine can give without swapping."""
+    """Bytes of memory available without swapping."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:

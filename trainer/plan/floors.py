@@ -1,8 +1,8 @@
-"""What a step must compute and move, part by part, from the recipe alone: one rank's share.
+"""The FLOPs and bytes of one rank's step, part by part, from the recipe alone.
 
-Operators are cut as this trainer cuts them; what another cut would save is a part's `spare`. The
-formulas are those of the kernel benchmarks. Left out: communication between ranks, the pipeline's
-bubble, and everything that is smaller by the model's width (row statistics, tables, counters).
+Operators are fused as this trainer fuses them; what another fusion would save is a part's `spare`.
+The formulas are those of the kernel benchmarks. Left out: communication between ranks, the
+pipeline's bubble, and all that is smaller by the model's width (row statistics, tables, counters).
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ _MADE_AGAIN = {
         "down projection forward",
     ),
 }
-"""The forward parts of a layer that each part of trainer.recipe.recompute makes again."""
+"""The forward parts of a layer that run again for each part of trainer.recipe.recompute."""
 
 
 def step_parts(share: RankShare) -> tuple[StepPart, ...]:
@@ -81,7 +81,7 @@ def _products(
 def _moved(
     name: str, phase: str, shape: str, times: int, traffic: float, spare: str = ""
 ) -> StepPart:
-    """A part that memory limits; `spare`: the cut of the operators under which it is not there."""
+    """A memory-bound part; `spare`: the fusion that would remove it ("": none)."""
     unneeded = traffic if spare else 0.0
     return StepPart(name, phase, shape, times, traffic=traffic, spare=unneeded, mend=spare)
 
@@ -170,7 +170,7 @@ def _mlp_block(share: RankShare) -> list[StepPart]:
 
 
 def _input_gradients(share: RankShare) -> StepPart:
-    """A layer's input goes into its norm and round it: autograd adds what comes back."""
+    """A layer's input goes into its norm and its residual: autograd adds the two gradients."""
     hidden, times = share.recipe.model.hidden, share.layers * share.micro_batches
     tensor, shape = share.rows * hidden * share.size, f"{share.rows} x {hidden}"
     into = "backward of the norm adds the other gradient as it writes its own"
@@ -179,7 +179,7 @@ def _input_gradients(share: RankShare) -> StepPart:
 
 
 def _again(share: RankShare, layer: list[StepPart]) -> Iterator[StepPart]:
-    """What recomputation makes again of a layer's forward parts."""
+    """The forward parts of a layer that backward recomputes."""
     recomputed = share.recipe.recomputed
     names = {name for part in recomputed for name in _MADE_AGAIN.get(part, ())}
     for part in layer:
@@ -221,10 +221,10 @@ def _output(share: RankShare) -> list[StepPart]:
 
 
 def _accumulation(share: RankShare) -> list[StepPart]:
-    """What autograd moves to keep gradients in fp32: a rounded gradient widened, then added.
+    """The traffic of fp32 gradient accumulation: a bf16 gradient is cast to fp32, then added.
 
-    The first micro-batch's gradient is kept as it is. The fused loss gives its weight's gradient in
-    fp32 already; a tied embedding's two are added before they are kept.
+    The first micro-batch's gradient is stored as it is. The fused loss returns its weight's
+    gradient in fp32 already; a tied embedding's two are added before they are stored.
     """
     table = share.vocab * share.recipe.model.hidden
     tied = share.recipe.model.tied_embeddings and share.first and share.last
@@ -252,7 +252,7 @@ def _accumulation(share: RankShare) -> list[StepPart]:
 
 
 def _update(share: RankShare) -> list[StepPart]:
-    """Of the weights whose optimizer state this rank keeps: all, or under ZeRO its part of them."""
+    """The update of the weights whose optimizer state is on this rank: all, or its ZeRO shard."""
     kept = share.weights // (share.replicas if share.recipe.zero.stage else 1)
     step = adamw.MOVED["step with bf16 copy" if share.size == 2 else "step"]
     shape = f"{kept} weights"

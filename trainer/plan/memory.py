@@ -1,7 +1,7 @@
-"""The memory of a training step by formula: weights, states, and what backward keeps, part by part.
+"""The memory of a training step by formula: weights, optimizer states, and saved activations.
 
-What autograd keeps is that of our own model on our own operators: `device` "cuda" means the Triton
-kernels, which keep the least they can; "cpu" their PyTorch references, whose autograd keeps more.
+What autograd saves is that of our own model on our own operators: `device` "cuda" means the Triton
+kernels, which save the least they can; "cpu" their PyTorch references, whose autograd saves more.
 In bytes, of the rank that needs most; the allocator's rounding comes on top. Left out: adapters
 (lora), attention by the reference (kernels.attention, and model.softmax off_by_one on a CPU), and
 what torch.compile keeps. The figures for GPUs were never compared with one.
@@ -24,10 +24,10 @@ from trainer.recipe.shape import block_linears
 _MASTER, _MOMENTS, _GRADIENT = 4, 8, 4  # bytes a parameter: all fp32, whatever the precision
 
 CHUNK_BYTES = 2**29
-"""Logits that the fused loss has at one time (kernels.linear_cross_entropy)."""
+"""Size of the chunk of logits that the fused loss holds (kernels.linear_cross_entropy)."""
 
 BUCKET_BYTES = 4 * 50_000_000
-"""DeepSpeed's buffer for gradients on their way between ranks."""
+"""DeepSpeed's communication buffer for gradients."""
 
 OFFLOADED_LAYERS = 3
 """Layers whose activations are on the device at one time where the others' are on the host."""
@@ -35,11 +35,11 @@ OFFLOADED_LAYERS = 3
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of the rank that needs most, at the moment of a step when it needs most.
+    """Bytes on the rank that needs most, at the point of a step where it needs most.
 
-    `exchange`: DeepSpeed's buffers that stay; `activations`: what backward keeps of all layers and
-    micro-batches in flight, a part of a layer; `moments`: what is needed at each candidate for the
-    peak, beyond the states; `gradients`: fp32, of a whole accumulation.
+    `exchange`: DeepSpeed's persistent buffers; `activations`: saved for backward over all layers
+    and micro-batches in flight, by part of a layer; `moments`: bytes beyond `states` at each
+    candidate for the peak, by name; `gradients`: fp32, accumulated over the whole step.
     """
 
     weights: float
@@ -51,25 +51,25 @@ class Memory:
 
     @property
     def states(self) -> float:
-        """What is there all the time."""
+        """Bytes that persist through the step."""
         return self.weights + self.optimizer + self.exchange
 
     @property
     def moment(self) -> str:
-        """When the most is needed."""
+        """The name of the point of the step with the highest need."""
         return max(self.moments, key=self.moments.__getitem__)
 
     @property
     def peak(self) -> float:
-        """The most that is needed at one time."""
+        """Bytes at that point: the peak."""
         return self.states + self.moments[self.moment]
 
 
 def memory(recipe: Recipe, world_size: int, vocab: int, device: Device = "cuda") -> Memory:
-    """What a step takes on `world_size` ranks. `vocab`: rows of the embedding.
+    """The memory of a step on `world_size` ranks. `vocab`: rows of the embedding.
 
-    `recompute: auto` counts as none. Of a pipeline both ends are looked at: the first stage has the
-    most micro-batches in flight, the last one the loss.
+    `recompute: auto` counts as none. Of a pipeline, the larger of both ends: the first stage has
+    the most micro-batches in flight, the last one the loss.
     """
     stage = recipe.zero.model_copy(update={"stage": recipe.sharding(world_size)})
     recipe = recipe.model_copy(update={"zero": stage})
@@ -89,7 +89,7 @@ def largest_micro(
 ) -> int:
     """The largest batch.micro whose step fits in `memory_bytes` a rank; 0 where not even 1 does.
 
-    The global batch is not asked: it may have to change for that micro-batch.
+    The global batch is ignored: it may have to change for that micro-batch.
     """
 
     def fits(micro: int) -> bool:
@@ -152,10 +152,11 @@ def _weights(recipe: Recipe, vocab: int, first: bool, last: bool) -> _Weights:
 
 
 def in_flight(recipe: Recipe, world_size: int, first: bool) -> float:
-    """Micro-batches whose activations a stage keeps at one time, in its layers' worth of them.
+    """Micro-batches whose activations a stage holds at one time, each of all the stage's layers.
 
-    One forward, one backward; interleaved (Narayanan et al. 2021), the first of p stages with v
-    stretches each keeps 1 + (p - 1) / (p v) of the model (Korthikanti et al. 2022, section 4.2.3).
+    1F1B: p on the first of p stages. Interleaved (Narayanan et al. 2021), with v model chunks a
+    stage, the first stage holds 1 + (p - 1) / (p v) times the activations of a whole model
+    (Korthikanti et al. 2022, section 4.2.3).
     """
     sizes = recipe.parallel
     if not first:
@@ -197,7 +198,7 @@ def _stage(
 
 @dataclass(frozen=True)
 class _Step:
-    """The moments of a step that may need most, on one stage."""
+    """The candidates for a step's peak on one stage."""
 
     recipe: Recipe
     device: Device
@@ -245,7 +246,7 @@ class _Step:
 
     @property
     def _gradient_bytes(self) -> int:
-        """A weight's gradient as it is made, a parameter: in bf16 that and its fp32 copy."""
+        """Bytes a parameter while its gradient is computed: in bf16, that and its fp32 copy."""
         return 6 if self.recipe.precision == "bf16" else 4
 
     def _loss(self, sizes: ActivationSizes) -> tuple[float, float]:
@@ -268,7 +269,7 @@ class _Step:
         return states + forward, max(states + backward, product)
 
     def _fused(self, sizes: ActivationSizes, vocab: float, states: float) -> float:
-        """A chunk's logits, and both gradients; the reference has the chunk in fp32 besides."""
+        """Bytes of a chunk's logits and both gradients; the reference adds the chunk in fp32."""
         width = sizes.width
         chunk = min(sizes.tokens, max(128, CHUNK_BYTES // (int(vocab) * width) // 128 * 128))
         padded = -(-int(vocab) // 64) * 64
@@ -278,7 +279,7 @@ class _Step:
         return 2 * states + vocab * self.recipe.model.hidden * 4 + work
 
     def _layer(self, sizes: ActivationSizes) -> float:
-        """The most that a layer's backward pass needs beside what is kept: in its MLP."""
+        """Bytes that a layer's backward pass needs at most, in its MLP, beyond what was saved."""
         parts, width = self.recipe.recomputed, sizes.width
         ffn, hidden = sizes.ffn * width, sizes.hidden * width
         again = 0.0
@@ -301,7 +302,7 @@ class _Step:
         )
 
     def _optimizer(self, shards: int) -> float:
-        """Gradients, and what the step makes of them."""
+        """Bytes of the gradients, and of the optimizer step's temporaries."""
         gradients, stage = self.found.gradients, self.recipe.zero.stage
         if stage == 0:
             temporary = 2 * 4 * self.held.largest if self.device == "cpu" else 0.0

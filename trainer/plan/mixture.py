@@ -1,4 +1,4 @@
-"""What a mixture will give, from its manifests alone: shares, sequences an epoch, and its ends."""
+"""A mixture's forecast from its manifests alone: shares, sequences an epoch, where sources end."""
 
 import math
 from collections.abc import Sequence
@@ -36,9 +36,9 @@ def epoch_sequences(split: Split, sequence_length: int, packing: str) -> int:
 
 
 def forecast(stages: Sequence[Phase], available: Sequence[int | None], sequences: int) -> Forecast:
-    """Follow the shares through stages and ends over the `sequences` of a run.
+    """Simulate the shares through phases and ends of sources over the `sequences` of a run.
 
-    `available` is what each source can give in all its epochs, None: without end.
+    `available`: the sequences of each source in all its epochs, None: unlimited.
     """
     ends: list[int | None] = [None] * len(available)
     taken = [0.0] * len(available)

@@ -42,13 +42,13 @@ class StepPart:
     flops: float = 0.0
     """Operations that the model's count holds (trainer.plan.size.flops_per_token)."""
     repeated: float = 0.0
-    """Operations that make again what was made before: not in the model's count."""
+    """Recomputed operations: not in the model's count."""
     traffic: float = 0.0
-    """Bytes that must be read and written, the operators being cut as they are."""
+    """Bytes that must be read and written, with the operators fused as they are."""
     spare: float = 0.0
-    """Those of the bytes that another cut of the operators would not move."""
+    """Those of the bytes that another fusion of the operators would not move."""
     mend: str = ""
-    """Which one."""
+    """That fusion, in words."""
     product: Product | None = None
     """What is multiplied, where the part is one matrix product."""
 
@@ -57,7 +57,7 @@ class StepPart:
         return self.times * ceilings.seconds(self.traffic, self.flops + self.repeated)
 
     def spare_seconds(self, ceilings: Ceilings) -> float:
-        """How much of that the mend would save."""
+        """Seconds of `floor_seconds` that `mend` would save."""
         left = ceilings.seconds(self.traffic - self.spare, self.flops + self.repeated)
         return self.floor_seconds(ceilings) - self.times * left
 
@@ -69,9 +69,9 @@ class Prediction:
     parts: tuple[StepPart, ...]
     ceilings: Ceilings
     tokens: int
-    """That pass this rank's layers in a step."""
+    """Tokens that pass this rank's layers in a step."""
     peak: float | None
-    """What MFU is a share of, FLOP/s; None: not known."""
+    """The peak that MFU is relative to, in FLOP/s; None: not known."""
 
     @property
     def flops(self) -> float:
@@ -90,7 +90,7 @@ class Prediction:
 
     @property
     def spare_seconds(self) -> float:
-        """What all mends together would save."""
+        """Seconds that all `mend`s together would save."""
         return sum(part.spare_seconds(self.ceilings) for part in self.parts)
 
     def mfu(self, seconds: float) -> float | None:

@@ -1,4 +1,4 @@
-"""`recompute: auto`: the quickest set of parts to make again with which a step fits in memory.
+"""`recompute: auto`: the cheapest set of parts to recompute with which a step fits in memory.
 
 Each part's time is measured on this device at the recipe's shapes, without the exchanges among
 tensor ranks; its bytes are the formula's. All sets of parts are compared, as there are few.
@@ -30,9 +30,9 @@ OperatorCall = Callable[[], object]
 
 
 def choose_recompute(recipe: Recipe, layout: Layout) -> str | list[str]:
-    """The parts to make again, as `recompute` takes them: none, a list, or full.
+    """The parts to recompute, in the form of `recompute`: none, a list, or full.
 
-    One rank measures, for all; the choice is one line of the log.
+    One rank measures, for all; the choice is logged in one line.
     """
     assert recipe.model.vocab is not None, "the vocabulary is known"
     device: Device = "cpu" if layout.device.type == "cpu" else "cuda"
@@ -63,7 +63,7 @@ def choose_recompute(recipe: Recipe, layout: Layout) -> str | list[str]:
 
 
 def candidates() -> list[tuple[str, ...] | str]:
-    """The sets worth comparing: of swiglu and mlp one at most, as mlp holds the other."""
+    """The sets worth comparing: at most one of swiglu and mlp, since mlp includes swiglu."""
     sets: list[tuple[str, ...] | str] = [
         parts
         for count in range(len(PARTS))

@@ -10,7 +10,10 @@ from trainer.recipe.kernels import fused_loss
 
 @dataclass(frozen=True)
 class RankShare:
-    """What one rank holds of the model and of the batch."""
+    """The shard of the model and of the batch on one rank.
+
+    `micro_batches`: a step, on each replica; `replicas`: data-parallel ranks.
+    """
 
     recipe: Recipe
     micro_batches: int
@@ -50,7 +53,7 @@ class RankShare:
 
     @property
     def attended(self) -> float:
-        """Of the pairs that causal attention computes, the share that its layers' windows leave."""
+        """The fraction of causal attention's pairs that remain under its layers' windows."""
         sizes, length = self.recipe.parallel, self.recipe.sequence_length
         windows, each = self.recipe.model.windows, self.layers // sizes.virtual
         firsts = ((turn * sizes.pipeline + self.stage) * each for turn in range(sizes.virtual))
@@ -59,12 +62,12 @@ class RankShare:
 
     @property
     def tokens(self) -> int:
-        """Of a micro-batch, in the matrix products."""
+        """Tokens of a micro-batch in the matrix products."""
         return self.recipe.batch.micro * self.recipe.sequence_length // self.context
 
     @property
     def rows(self) -> int:
-        """Of a micro-batch, in the residual stream: sequence parallelism shares them out."""
+        """Tokens of a micro-batch in the residual stream, which sequence parallelism shards."""
         return self.tokens // self.tensor if self.recipe.parallel.sequence else self.tokens
 
     @property
@@ -75,7 +78,7 @@ class RankShare:
 
     @property
     def fused(self) -> bool:
-        """Whether the logits of all tokens never exist, as trainer.model.output decides it."""
+        """Whether the loss is fused, so that the full logits never exist (trainer.model.output)."""
         return fused_loss(self.recipe.kernels.loss, self.vocab)
 
     @property

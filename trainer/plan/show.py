@@ -38,7 +38,7 @@ def show(recipe: Recipe, world_size: int | None = None) -> None:
 
 
 def coordinate(recipe: Recipe, rank: int, world_size: int) -> Coordinate:
-    """Where `rank` stands on each axis.
+    """The coordinate of `rank` on each axis of the layout, from 0.
 
     megatron-core's order (tp-cp-ep-dp-pp): tensor varies fastest, then context, data, pipeline.
     """
@@ -56,7 +56,7 @@ def coordinate(recipe: Recipe, rank: int, world_size: int) -> Coordinate:
 
 
 def layers_of(recipe: Recipe, stage: int) -> str:
-    """The layers, from 0, that pipeline stage `stage` holds: one stretch a virtual stage."""
+    """The layers, from 0, of pipeline stage `stage`: one range a virtual stage."""
     sizes = recipe.parallel
     length = recipe.model.layers // (sizes.pipeline * sizes.virtual)
     starts = ((turn * sizes.pipeline + stage) * length for turn in range(sizes.virtual))
@@ -64,7 +64,7 @@ def layers_of(recipe: Recipe, stage: int) -> str:
 
 
 def vocabulary(recipe: Recipe) -> int | None:
-    """Rows of the embedding as far as the recipe alone tells; None: only the tokenizer knows."""
+    """Rows of the embedding, where the recipe alone decides them; None: the tokenizer does."""
     if recipe.model.vocab is not None:
         return recipe.model.vocab
     if recipe.tokenizer is None and not recipe.data.mixture and recipe.corpus is not None:
