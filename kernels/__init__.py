@@ -1,4 +1,7 @@
-"""The operators that decide the speed of training, one file or folder a family; no trainer."""
+"""The operators that decide the speed of training, one file or folder per family.
+
+Each has a Triton kernel and a PyTorch reference (kernels.dispatch). Nothing here imports trainer.
+"""
 
 from kernels.adamw import adamw_step
 from kernels.attention import Visible, attention, attention_with_lse

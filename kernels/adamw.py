@@ -2,8 +2,8 @@
 
 Memory-bound: gradient, master weight and both moments are read once; weight and moments are written
 once: 28 bytes a parameter in fp32; 30 with fp32 masters, whose bf16 copy is written in the same
-pass. Clipping costs no pass of its own: the gradient is multiplied as it is read. A step that must
-be skipped is skipped on the device, which nobody has to wait for.
+pass. Clipping costs no pass of its own: the gradient is scaled as it is read. A step is skipped by
+a flag on the device, which the host need not read.
 """
 
 from collections.abc import Sequence
@@ -31,9 +31,9 @@ def reference(
     clip_coefficient: Tensor | None,
     skip: Tensor | None,
 ) -> None:
-    """`adamw_step` in PyTorch, bitwise as torch.optim.AdamW; waits for the device's numbers.
+    """`adamw_step` in PyTorch, bitwise as torch.optim.AdamW; synchronises with the device.
 
-    The i-th tensors of all lists have one shape; `clip_coefficient` and `skip`: [] or none.
+    The i-th tensors of all lists have one shape; `clip_coefficient` and `skip`: fp32 [] or None.
     """
     if skip is not None and skip.item() != 0:
         return
@@ -68,7 +68,7 @@ class Scalars(NamedTuple):
     def of(
         cls, lr: float, betas: tuple[float, float], eps: float, weight_decay: float, step: float
     ) -> "Scalars":
-        """From the numbers that the paper names."""
+        """From the paper's hyperparameters; `step`: number of the update, from 1."""
         return cls(
             keep=1.0 - lr * weight_decay,
             gradient_share=1.0 - betas[0],
@@ -197,7 +197,11 @@ def _launch(
     skip: Tensor | None,
     corrections: Tensor | None,
 ) -> None:
-    """`types`: of parameters and gradients; `table`: int64 [4 or, with masters, 5, tensors]."""
+    """`types`: dtypes of parameters and gradients; `table`: addresses, int64 [4 or 5, tensors].
+
+    Rows: parameters, gradients, exp_avg, exp_avg_sq and, if any, masters. `scalars`: as `Scalars`;
+    `clip_coefficient`, `skip`: fp32 []; `corrections`: fp32 [2], from `_corrections`.
+    """
     launch(
         _adamw,
         (chunks.owner.numel(),),
@@ -236,7 +240,7 @@ def _adamw_op(
     skip: Tensor | None,
     corrections: Tensor | None,
 ) -> None:
-    # Tensors are where they are only now: a tracer may have put copies in their places.
+    # Addresses are read only here: a tracer may have replaced the tensors by copies.
     lists = (parameters, gradients, exp_avg, exp_avg_sq, *([masters] if masters else []))
     types = parameters[0].dtype, gradients[0].dtype
     on_device = clip_coefficient, skip, corrections
@@ -280,18 +284,18 @@ def adamw_step(
 ) -> None:
     """Apply one update of AdamW to all tensors of a parameter group, in place.
 
-    Lists of equal length, on one device; the tensors of an index have one shape. `parameters`:
-    fp32, or fp32 or bf16 where `masters`, fp32, are the weights proper and these their copies;
-    `gradients`: fp32 or bf16; `exp_avg`, `exp_avg_sq`: fp32. What is written must be contiguous, or
-    dense with the parameter's strides; it may begin at any address.
+    Lists of equal length, on one device; the i-th tensors have one shape. `parameters`: fp32, or
+    with `masters` (fp32 master weights) fp32 or bf16 copies of these; `gradients`: fp32 or bf16;
+    `exp_avg`, `exp_avg_sq`: fp32. Tensors that are written must be contiguous, or dense with the
+    parameter's strides; any alignment is allowed.
 
     `step`: the number of this update, from 1, for the bias corrections; as a 0-dim fp64 tensor on
     the device, the host need not know which updates were skipped. `clip_coefficient`: 0-dim fp32,
     multiplies the gradients. `skip`: 0-dim fp32; where it is not 0, nothing is written, and the
-    next update has the same `step`. `plans`: one `TensorPlans()` for all calls of a caller;
-    without, what it keeps is made anew.
+    next update has the same `step`. `plans`: one `TensorPlans()` for all calls of a caller, a cache
+    (None: nothing is cached).
 
-    Raises ValueError where an argument is not so.
+    Raises ValueError for a shape, dtype, device or stride other than these.
     """
     counted = step if isinstance(step, Tensor) else None
     if not isinstance(step, Tensor):
@@ -332,17 +336,17 @@ def adamw_step(
 
 
 def _reference_step(step: int | Tensor) -> float:
-    """The update's number as `reference` takes it, which waits for the device."""
+    """The update's number as a float, for `reference`; synchronises where it is a tensor."""
     return float(step)
 
 
 def _corrections(lr: float, betas: tuple[float, float], step: Tensor) -> Tensor:
-    """(step_size, root_correction) as in `Scalars`, of an update whose number the device has."""
+    """(step_size, root_correction) as in `Scalars`, fp32 [2]; `step`: fp64 [] on the device."""
     return torch.stack((lr / (1.0 - betas[0] ** step), (1.0 - betas[1] ** step).sqrt())).float()
 
 
 def _like(gradient: Tensor, parameter: Tensor) -> Tensor:
-    """The gradient, its elements in the parameter's order in memory; copied where they aren't."""
+    """The gradient with the parameter's strides; copied only if its own differ."""
     if gradient.stride() == parameter.stride():
         return gradient
     return torch.empty_like(parameter, dtype=gradient.dtype).copy_(gradient)
@@ -375,7 +379,7 @@ def _check(
 
 
 def _is_dense(x: Tensor) -> bool:
-    """Whether the elements fill one stretch of memory, each once."""
+    """Whether the elements fill one contiguous range of memory, without overlap."""
     if x.is_contiguous():
         return True
     expected = 1

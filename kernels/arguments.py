@@ -1,4 +1,4 @@
-"""Checks of what callers pass: one line that names the argument and what is allowed.
+"""Argument checks: one line that names the argument and what is allowed.
 
 Every public function checks before it launches or computes anything, whatever implementation runs.
 """
@@ -40,7 +40,7 @@ def check_shape(name: str, tensor: Tensor, shape: Sequence[int], words: str) -> 
 
 
 def check_last_stride(name: str, tensor: Tensor) -> None:
-    """Raise ValueError unless neighbours in the last dimension lie side by side in memory."""
+    """Raise ValueError unless the last dimension has stride 1 (or size 1)."""
     if tensor.shape[-1] > 1 and tensor.stride(-1) != 1:
         raise ValueError(
             f"{name}: stride {tensor.stride(-1)} in the last dimension should be 1; "

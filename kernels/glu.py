@@ -183,7 +183,8 @@ def swiglu(gate_up: Tensor) -> Tensor:
 
     `gate_up`: [..., 2 * ffn], fp32 or bf16, the gate in the first half and up in the second, as
     megatron-core's fused column-parallel projection gives them, any strides. Returns [..., ffn] in
-    the same dtype, computed in fp32 and rounded once. Raises ValueError where it is not so.
+    the same dtype, computed in fp32 and rounded once. Raises ValueError for another dtype or an odd
+    last dimension.
     """
     return _gated(gate_up, "silu")
 

@@ -1,9 +1,9 @@
 """The L2 norm over all gradients, and the factor that clips by it (Pascanu et al. 2013, sec. 3.2).
 
 Memory-bound: every gradient is read once. A chunk's squares are summed in fp32, the chunks' sums in
-fp64, each in a fixed order: no atomics, so that a resumed run sees the same norm. Nothing waits for
-the device. Infinities and NaN anywhere make the norm infinite or NaN, and so do elements beyond
-1.8e19, whose squares exceed fp32.
+fp64, each in a fixed order: no atomics, so that a resumed run sees the same norm. No device sync.
+Infinities and NaN anywhere make the norm infinite or NaN, and so do elements beyond 1.8e19, whose
+squares exceed fp32.
 """
 
 from collections.abc import Sequence
@@ -91,8 +91,8 @@ def grad_square_sum(gradients: Sequence[Tensor], *, plans: TensorPlans | None = 
     """The sum of all elements' squares: 0-dim fp64, to be added to those of other ranks.
 
     `gradients`: fp32 or bf16, any shapes and layouts, on one device; at least one. `plans`: one
-    `TensorPlans()` for all calls of a caller; without, what it keeps is made anew. Raises
-    ValueError where an argument is not so.
+    `TensorPlans()` for all calls of a caller, a cache (None: nothing is cached). Raises ValueError
+    for an empty list, another dtype or mixed devices.
     """
     check(len(gradients) > 0, "gradients: there are none")
     plan = (plans or TensorPlans()).of({"gradients": gradients}, lambda: _check(gradients))
@@ -114,10 +114,10 @@ def grad_norm(gradients: Sequence[Tensor], *, plans: TensorPlans | None = None) 
 
 
 def clip_coefficient(norm: Tensor, clip: float) -> Tensor:
-    """What gradients of that norm are multiplied with, so that it is at most `clip`: 0-dim fp32.
+    """The factor that scales gradients of norm `norm` (0-dim) to at most `clip`: 0-dim fp32.
 
     min(1, clip / (norm + 1e-6)), as in torch.nn.utils.clip_grad_norm_; 1 where `clip` is 0. Raises
-    ValueError for a negative one.
+    ValueError for a negative `clip`.
     """
     check(clip >= 0, f"clip: {clip} is negative; use 0 for no clipping")
     norm = norm.float()

@@ -1,10 +1,9 @@
-"""Triton's interpreter, mended: our kernels on CPU tensors, beside compiled ones in one process.
+"""Triton's interpreter, patched: our kernels on CPU tensors, beside compiled ones in one process.
 
-Five things are wrong with it as shipped (Triton 3.6 and 3.7): fp32 becomes bf16 by cutting off
-bits, not by rounding; `tl.dot` multiplies the bit patterns of bf16 operands; a function compiled
-with `triton.jit` cannot be called by an interpreted one; what it patches in `triton.language` for
-such a call stays patched, so that nothing compiles afterwards; and Triton 3.6 asks numpy 2.4 for a
-conversion that it no longer makes.
+As shipped (Triton 3.6 and 3.7) it has five defects: fp32 is truncated to bf16, not rounded;
+`tl.dot` multiplies the bit patterns of bf16 operands; a function compiled with `triton.jit` cannot
+be called by an interpreted one; its patches of `triton.language` for such a call are not undone, so
+that nothing compiles afterwards; and Triton 3.6 relies on a conversion that numpy 2.4 removed.
 """
 
 from functools import cache

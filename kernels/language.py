@@ -1,7 +1,7 @@
-"""Triton, by the two names that kernels use; where there is none, what lets references be used.
+"""Triton, by the two names that kernels use, or a stub where it is not installed.
 
-Triton exists for Linux only. Elsewhere kernels are defined all the same, and never launched:
-`dispatch.use_triton` says so in one line where one is asked for.
+Triton exists for Linux only. Elsewhere kernels are defined on the stub and never launched:
+`dispatch.use_triton` raises ValueError where one is asked for.
 """
 
 from typing import Any

@@ -1,12 +1,12 @@
 """The output projection and cross entropy in one operator: all tokens' logits never exist.
 
-Tokens are taken in chunks: a chunk's logits are made by cuBLAS in one buffer, become their own
-gradient in it, and two more products turn that into the gradients of the hidden states and of the
+Tokens are processed in chunks: cuBLAS computes a chunk's logits in one buffer, their gradient
+overwrites them, and two more products turn that into the gradients of the hidden states and of the
 weight. Bound by those products: 2 * tokens * hidden * vocabulary operations forward and twice that
-backward. For a sum the gradients are made in the forward pass, while the chunk is there; losses of
-tokens, whose upstream gradients are not known yet, make the logits again in the backward pass, a
-third more work. The weight's gradient is summed in fp32 over the chunks, whose size is a balance:
-each one reads and writes that sum, and each one's logits take memory.
+backward. For a summed loss the gradients are computed in the forward pass, while the chunk's logits
+exist; for losses a token, whose upstream gradients are not known yet, the backward pass recomputes
+the logits, a third more work. The weight's gradient is summed in fp32 over the chunks, whose size
+is a trade-off: each one reads and writes that sum, and each one's logits take memory.
 """
 
 from collections.abc import Iterator
@@ -27,17 +27,20 @@ from kernels.dispatch import use_triton
 from kernels.rows import rows_of
 
 CHUNK_BYTES = 2**29
-"""How much a chunk's logits take by default: 2048 tokens of 128,256 ids in bf16."""
+"""Bytes of a chunk's logits by default: 2048 tokens of 128,256 ids in bf16."""
 
 _ALIGNMENT = 64
-"""Elements to a multiple of which rows of logits are apart, for odd vocabularies' products."""
+"""Row stride of the logits is a multiple of this many elements, for odd vocabularies' products."""
 
 _MIXED = "dtype_out" in torch.ops.aten.addmm.overloads()
 """Whether torch can add a product of bf16 matrices to an fp32 one, on a GPU."""
 
 
 def _chunks(hidden: Tensor, weight: Tensor, chunk: int) -> Iterator[tuple[slice, Tensor]]:
-    """(a chunk's rows, their logits), one after the other in the same memory."""
+    """Yields (rows, logits [rows, vocab / ranks] in hidden's dtype), all in the same buffer.
+
+    `hidden`: [tokens, hidden]; `weight`: [vocab / ranks, hidden]; `chunk`: rows at a time.
+    """
     rows, width = hidden.shape[0], weight.shape[0]
     stride = -(-width // _ALIGNMENT) * _ALIGNMENT
     buffer = hidden.new_empty((min(rows, chunk), stride))[:, :width]
@@ -58,7 +61,7 @@ def _losses(logits: Tensor, labels: Tensor, terms: Terms) -> tuple[Tensor, Tenso
 def _gradient(
     upstream: Tensor, logits: Tensor, labels: Tensor, statistics: Tensor, terms: Terms
 ) -> None:
-    """The logits become their gradient."""
+    """Overwrite the logits with their gradient; shapes as in `backward.launch_backward`."""
     if use_triton(logits):
         launch_backward(upstream, logits, labels, statistics, logits, terms)
     else:
@@ -68,7 +71,7 @@ def _gradient(
 def _losses_and_gradient(
     logits: Tensor, labels: Tensor, hoped: Tensor, terms: Terms
 ) -> tuple[Tensor, Tensor]:
-    """As `_losses`; the logits become their gradient, for the upstream gradient `hoped`."""
+    """As `_losses`; overwrites the logits with their gradient for the upstream `hoped`, fp32 []."""
     if use_triton(logits) and not terms.group:
         return launch_forward(logits, labels, terms, hoped)
     losses, statistics = _losses(logits, labels, terms)
@@ -77,7 +80,11 @@ def _losses_and_gradient(
 
 
 class _Gradients:
-    """Those of the hidden states and of the weight, chunk by chunk; empty where not needed."""
+    """Accumulates the gradients of hidden states and weight over chunks; [0] where not needed.
+
+    `of_hidden`: as `hidden`, [tokens, hidden] in its dtype; `of_weight`: [vocab / ranks, hidden] in
+    fp32. The constructor's flags of these names say which are needed.
+    """
 
     def __init__(self, hidden: Tensor, weight: Tensor, of_hidden: bool, of_weight: bool) -> None:
         self.hidden, self.weight = hidden, weight
@@ -88,7 +95,7 @@ class _Gradients:
             self.of_weight = make(weight.shape, dtype=torch.float32, device=weight.device)
 
     def add(self, part: slice, gradient: Tensor) -> None:
-        """Take in the `gradient` of a chunk's logits, [the part's rows, vocab / ranks]."""
+        """Add the contribution of a chunk; `gradient`: of its logits, [rows, vocab / ranks]."""
         if self.of_hidden.numel():
             torch.mm(gradient, self.weight, out=self.of_hidden[part])
         if self.of_weight.numel():
@@ -243,11 +250,11 @@ def _(
 
 
 _NOTHING = (None,) * 7
-"""The gradients of what follows hidden states and weight."""
+"""The gradients (None) of the arguments after hidden states and weight."""
 
 
 class _PerToken(torch.autograd.Function):
-    """Losses and plain cross entropy a token; the backward pass makes the logits again."""
+    """Losses and plain cross entropy a token; the backward pass recomputes the logits."""
 
     @staticmethod
     def forward(
@@ -275,13 +282,13 @@ class _PerToken(torch.autograd.Function):
 
 
 def _has_no_gradient(ctx: Any, nats: Tensor) -> None:
-    """Of a function's two results: the second one."""
+    """Mark a function's second result, `nats`, as not differentiable."""
     ctx.mark_non_differentiable(nats)
     ctx.set_materialize_grads(False)
 
 
 class _Summed(torch.autograd.Function):
-    """Sums of losses and plain cross entropy; both gradients are made in the forward pass."""
+    """Sums of losses and plain cross entropy; forward computes both gradients and saves them."""
 
     @staticmethod
     def forward(
@@ -328,7 +335,7 @@ def _wanted(
 
 
 def _corrected(gradient: Tensor, upstream: Tensor, hoped: Tensor) -> None:
-    """The gradient times upstream / hoped; on a GPU nothing is read where the two are equal."""
+    """Scale the gradient in place by upstream / hoped, fp32 []; a GPU skips it where equal."""
     if use_triton(gradient):
         rescale_(gradient, upstream, hoped)
     else:
@@ -358,9 +365,9 @@ def linear_cross_entropy(
     returned in the weight's dtype, or as fp32 where the weight's `grad_dtype` says so.
 
     `chunk`: tokens whose logits exist at one time, by default as many as take 512 MiB; equal on all
-    ranks. With "sum" gradients are made in the forward pass, for the upstream gradient
-    `expected_gradient` (0-dim fp32, not 0; by default 1); where another one comes, a pass over them
-    makes them right, and a second backward pass raises RuntimeError.
+    ranks. With "sum" gradients are computed in the forward pass, for the upstream gradient
+    `expected_gradient` (0-dim fp32, not 0; by default 1); another upstream gradient costs a pass
+    that rescales them, and a second backward pass raises RuntimeError.
     Raises ValueError where an argument is not so.
     """
     losses, _ = linear_cross_entropy_with_nats(

@@ -1,8 +1,8 @@
 """Rotary position embedding (Su et al. 2021, eq. 34) of queries and keys, in one launch.
 
-Memory-bound: query and key are read once and written once, in the layout that the projection left
-them in. Angles come from a table, [batch, sequence, head_size / 2], made once a micro-batch and
-read once a token for all its heads: 2% of the traffic at 32 + 8 heads of 128 in bf16. Sines inside
+Memory-bound: query and key are read once, in the projection's layout, and written once. Angles
+come from a table, fp32 [batch, sequence, head_size / 2], computed once a micro-batch and read once
+a token for all its heads: 2% of the traffic at 32 + 8 heads of 128 in bf16. Sines inside
 the kernel would cost more than they save: exact ones spill registers into local memory on every
 chip, approximate ones are wrong beyond a few turns, and an fp32 angle is off by 0.03 rad at
 position 1,000,000 however good its sine. The table's angles are fp64.
@@ -23,9 +23,9 @@ from kernels.tiles import tile
 def reference(
     query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, interleaved: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """`rope` in PyTorch, out of place: fp32 (fp64 for fp64), rounded once.
+    """`rope` in PyTorch, out of place: computed in fp32 (fp64 for fp64), rounded once.
 
-    Gives [sequence, batch, heads, head_size] each; arguments as in `rope`.
+    Returns [sequence, batch, heads, head_size] each; arguments as in `rope`.
     """
     if query.dim() == 5:
         query = query.flatten(2, 3)
@@ -179,7 +179,11 @@ def _launch(
     interleaved: bool,
     inverse: bool,
 ) -> None:
-    """Queries are [sequence, batch, groups, heads a group, head_size]; tables are contiguous."""
+    """Rotate into `turned_query`, `turned_key`; `inverse` rotates by the negative angle.
+
+    Queries are [sequence, batch, kv_heads, heads / kv_heads, head_size], keys [sequence, batch,
+    kv_heads, head_size]; `cos`, `sin`: fp32 [batch, sequence, head_size / 2], contiguous.
+    """
     sequence, batch, groups, repeat, head_size = query.shape
     key_heads = key.shape[2]
     half = head_size // 2
@@ -209,7 +213,7 @@ def _launch(
 def _launch_out_of_place(
     query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, interleaved: bool, inverse: bool
 ) -> tuple[Tensor, Tensor]:
-    """Both turned, contiguous."""
+    """Query and key rotated, in new contiguous tensors of their shapes and dtypes."""
     turned_query = torch.empty(query.shape, dtype=query.dtype, device=query.device)
     turned_key = torch.empty(key.shape, dtype=key.dtype, device=key.device)
     _launch(query, key, cos, sin, turned_query, turned_key, interleaved, inverse)
@@ -237,8 +241,8 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> 
 
 
 def _differentiate(ctx: Any, dquery: Tensor, dkey: Tensor) -> tuple[Tensor | None, ...]:
-    # The transpose of a rotation is its inverse. Into fresh memory: an incoming gradient may be
-    # shared with whoever else autograd hands it to.
+    # The transpose of a rotation is its inverse. Out of place: autograd may pass the same incoming
+    # gradient to other nodes too.
     turned = _rope(
         _dense(dquery), _dense(dkey), *ctx.saved_tensors, ctx.interleaved, not ctx.inverse
     )
@@ -294,19 +298,19 @@ def rope(
     interleaved: bool = False,
     inplace: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Turn each head's channel pairs by the angle of its token's position.
+    """Rotate each head's channel pairs by the angle of its token's position.
 
     `query`: [sequence, batch, heads, head_size], or [sequence, batch, kv_heads, heads / kv_heads,
     head_size] as a packed projection's split leaves it; `key`: [sequence, batch, kv_heads,
-    head_size]; fp32 or bf16, neighbouring channels side by side, other strides free: slices of a
-    projection are read where they lie. `cos`, `sin`: fp32 [batch, sequence, head_size / 2], from
+    head_size]; fp32 or bf16, last stride 1, other strides free: slices of a projection are read
+    without a copy. `cos`, `sin`: fp32 [batch, sequence, head_size / 2], from
     `rope_table`. Pairs are channels (i, i + head_size / 2), or (2i, 2i + 1) where `interleaved`.
     Computed in fp32, rounded once.
 
     Returns contiguous tensors, [sequence, batch, heads, head_size] each. `inplace` overwrites the
-    given ones instead and returns them: less memory, the same traffic. Autograd cannot follow two
-    views of one tensor that are overwritten together, so it must not track them then, or they must
-    be no views. Raises ValueError where an argument is not so.
+    arguments instead and returns them: less memory, the same traffic. Autograd cannot track two
+    views of one tensor that are overwritten together: with `inplace` the arguments must be
+    untracked, or neither leaves nor views. Raises ValueError where an argument is not so.
     """
     _check(query, key, cos, sin)
     if inplace:
@@ -330,7 +334,7 @@ def rope(
 def rope_table(position_ids: Tensor, frequencies: Tensor) -> tuple[Tensor, Tensor]:
     """(cos, sin) of every token's angles, fp32 [batch, sequence, head_size / 2], for `rope`.
 
-    `position_ids`: int64 or int32 [batch, sequence], of the tokens at hand, in their order;
+    `position_ids`: int64 or int32 [batch, sequence], of this rank's tokens in order;
     `frequencies`: fp32 [head_size / 2], radians a position. Exact to fp32's last place at any
     position: the angle is formed in fp64. Raises ValueError where an argument is not so.
     """

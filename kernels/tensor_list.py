@@ -1,8 +1,8 @@
-"""Many tensors in one launch: their addresses in a table on the device, their elements in chunks.
+"""Many tensors in one launch: a table of addresses on the device, and elements split into chunks.
 
-A program takes one chunk. Whose it is says `Chunks`, which depends on sizes alone and is made once;
-the addresses are gathered at every call, inside the operator, since gradients are new tensors each
-step: 8 bytes a tensor over the bus, without waiting for the device.
+A program processes one chunk. `Chunks` maps chunks to tensors; it depends on sizes only and is
+built once. The addresses are gathered at every call, inside the operator, since gradients are new
+tensors each step: 8 bytes a tensor over the bus, without a device sync.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -15,14 +15,14 @@ from kernels.arguments import check, check_device, check_shape
 from kernels.language import tl, triton
 
 CHUNK = 8192
-"""Elements a program works through; a multiple of every block."""
+"""Elements per program; a multiple of every block size."""
 
 
 @dataclass(frozen=True)
 class Chunks:
-    """How the elements of some tensors are cut up; tensors on the device.
+    """How a list of tensors is split into chunks; all fields on the device.
 
-    `owner`: int32 [chunks], the index of each chunk's tensor; `first`: int64 [tensors], the number
+    `owner`: int32 [chunks], the index of each chunk's tensor; `first`: int64 [tensors], the index
     of each tensor's first chunk; `sizes`: int64 [tensors], in elements.
     """
 
@@ -32,7 +32,7 @@ class Chunks:
 
     @classmethod
     def of(cls, sizes: Sequence[int], device: torch.device) -> "Chunks":
-        """The chunks of tensors of these sizes."""
+        """The chunks of tensors with these numbers of elements."""
         counted = [-(-size // CHUNK) for size in sizes]
         counts = torch.tensor(counted, dtype=torch.int64)
         numbers = torch.arange(len(sizes), dtype=torch.int32)
@@ -43,10 +43,10 @@ class Chunks:
 
 
 class TensorPlan:
-    """What a launch needs to know of lists whose i-th tensors have one shape, all on one device.
+    """How to launch over lists whose i-th tensors have equal shapes, all on one device.
 
-    Depends on shapes, strides and dtypes, not on where tensors are. Raises ValueError where lists
-    do not fit together.
+    `lists`: by name, such as parameters and gradients. Depends on shapes, strides and dtypes, not
+    on addresses. Raises ValueError where lengths, shapes or devices differ.
     """
 
     def __init__(self, lists: Mapping[str, Sequence[Tensor]]) -> None:
@@ -59,11 +59,11 @@ class TensorPlan:
             (indices, Chunks.of([first[i].numel() for i in indices], first[0].device))
             for indices in by_dtypes.values()
         ]
-        """Those of equal dtypes go into one launch: their indices, and their chunks."""
+        """(indices, chunks) of the tensors of equal dtypes, which go into one launch."""
 
 
 class TensorPlans:
-    """The plans of a caller's lists, made once and kept from step to step."""
+    """A cache of TensorPlans, keyed by names, shapes, strides, dtypes and devices."""
 
     def __init__(self) -> None:
         self._plans: dict[Hashable, TensorPlan] = {}
@@ -71,7 +71,7 @@ class TensorPlans:
     def of(
         self, lists: Mapping[str, Sequence[Tensor]], check_dtypes: Callable[[], None]
     ) -> TensorPlan:
-        """The plan of these lists; `check_dtypes` is called before one is made."""
+        """The plan of these lists; `check_dtypes` is called before a new one is cached."""
         key = tuple(
             (name, *((x.shape, x.stride(), x.dtype, x.device) for x in tensors))
             for name, tensors in lists.items()
@@ -97,14 +97,14 @@ def _check_lists(lists: Mapping[str, Sequence[Tensor]]) -> None:
 
 
 def addresses(lists: Sequence[Sequence[Tensor]]) -> Tensor:
-    """int64 [lists, tensors] on the tensors' device: where each one's first element lies."""
+    """Each tensor's data_ptr, int64 [lists, tensors], on the tensors' device."""
     table = torch.tensor([[x.data_ptr() for x in tensors] for tensors in lists])
     return sent(table, lists[0][0].device)
 
 
 def sent(table: Tensor, device: torch.device) -> Tensor:
-    """A host's tensor, of any shape and dtype, on the device; the host does not wait for it."""
-    # The pinned copy is new each time: the allocator keeps it until the device has read it.
+    """Copy a host tensor, of any shape and dtype, to the device without a sync."""
+    # The pinned buffer is new each time: the allocator holds it until the device has read it.
     return table.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else table
 
 

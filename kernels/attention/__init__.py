@@ -1,7 +1,7 @@
-"""Attention inside documents, windows and shares of a sequence, in four back ends.
+"""Attention inside documents, windows and context slices of a sequence, in four back ends.
 
 Compute-bound: 4 x head_size FLOPs a visible (query, key) pair forward, 10 backward. Scores never
-reach memory, and blocks of keys that a block of queries does not see cost nothing.
+reach memory, and key blocks that a query block does not attend to are skipped.
 """
 
 import math
@@ -32,7 +32,7 @@ def attention(
     backend: str = "auto",
     deterministic: bool = False,
 ) -> Tensor:
-    """softmax(scale Q K^T) V over the keys that each query sees, groups of heads sharing a key.
+    """softmax(scale Q K^T) V over each query's visible keys; grouped-query heads.
 
     `query`: [queries, batch, heads, head_size]; `key`, `value`: [keys, batch, kv_heads, head_size];
     fp32 or bf16, any strides, the last one 1. `scale`: positive; none: 1 / sqrt(head_size).
@@ -60,7 +60,7 @@ def attention_with_lse(
     """(output [queries, batch, heads, head_size], lse fp32 [batch, heads, queries]).
 
     lse: log(sum(exp(scale Q K^T))) over the keys that a query sees, -inf where it sees none; both
-    results take gradients, so that shares of the keys can be attended to apart and merged.
+    results are differentiable, so that attention over parts of the keys can be merged.
     `backend`: triton, reference or auto; all else as in `attention`.
     """
     _check(query, key, value, visible, scale, backend, ("auto", "triton", "reference"))

@@ -84,7 +84,10 @@ def run(
     scale: float,
     deterministic: bool,
 ) -> Tensor:
-    """[queries, batch, heads, head_size], by that back end, which must be able to."""
+    """Attention by that back end, which must support the call; arguments as in `attention`.
+
+    Returns [queries, batch, heads, head_size] in the query's dtype.
+    """
     if backend == "triton":
         sides = (visible.low, visible.high, visible.first, visible.last)
         return triton_attention(query, key, value, sides, scale, deterministic)[0]

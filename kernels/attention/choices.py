@@ -35,10 +35,10 @@ def cuda_milliseconds(call: Callable[[], object]) -> float:
 
 
 class Choices:
-    """The back end chosen for each class of shapes, which it measures when it first meets it.
+    """The back end chosen for each class of shapes, by measurement at the first call of the class.
 
-    `timer` times a forward and backward pass. What is exported can be imported by a run that
-    resumes, which then computes with the same back ends.
+    `timer` returns the milliseconds of a forward and backward pass. A resumed run restores the
+    exported choices, and so computes with the same back ends.
     """
 
     def __init__(self, timer: Timer = cuda_milliseconds) -> None:
@@ -50,7 +50,7 @@ class Choices:
         return dict(self._chosen)
 
     def restore(self, chosen: Mapping[str, str]) -> None:
-        """Take over what `exported` gave. Raises ValueError for a back end that does not exist."""
+        """Load choices from `exported`. Raises ValueError for a back end that does not exist."""
         for shapes, wanted in chosen.items():
             backend = next((name for name in CANDIDATES if name == wanted), None)
             if backend is None:

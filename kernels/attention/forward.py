@@ -184,7 +184,11 @@ def _forward(
 def launch_forward(
     query: Tensor, key: Tensor, value: Tensor, low: Tensor, high: Tensor, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """(output [queries, batch, heads, head_size], lse fp32 [batch, heads, queries])."""
+    """(output [queries, batch, heads, head_size], lse fp32 [batch, heads, queries]).
+
+    `query`: fp32 or bf16 [queries, batch, heads, head_size]; `key`, `value`: [keys, batch,
+    kv_heads, head_size], last stride 1; `low`, `high`: int32 [batch, queries] (Visible).
+    """
     queries, batch, heads, head_size = query.shape
     keys, _, kv_heads, _ = key.shape
     output = torch.empty(query.shape, dtype=query.dtype, device=query.device)

@@ -1,4 +1,4 @@
-"""Attention as its formula says it, on a dense mask: the oracle, and the way without kernels."""
+"""Attention by its formula, on a dense mask: the tests' oracle, and the `reference` back end."""
 
 import torch
 from torch import Tensor

@@ -1,11 +1,11 @@
-"""Cross entropy with label smoothing and z-loss, over a vocabulary that ranks may share.
+"""Cross entropy with label smoothing and z-loss, over a vocabulary that may be sharded over ranks.
 
 Memory-bound: three passes over the logits, read for the loss, read and written for the gradient.
-Where the sum is asked for and no other rank has a part of the row, the gradient is written over
-the logits while the row is still in the L2 cache: one read and one write of memory. That holds as
-long as the rows in flight, one or a few a processor, fit in L2 (by size, 180,000 columns of bf16 on
-an H200); beyond, the second read goes to memory again. With tensor parallelism the gradient needs
-what the other ranks have found: three passes, and one collective of 16 bytes a token and rank.
+With reduction "sum" and an unsharded vocabulary, the gradient is written over the logits while the
+row is still in the L2 cache: one read and one write of memory. That holds as long as the rows in
+flight, one or a few a processor, fit in L2 (by size, 180,000 columns of bf16 on an H200); beyond,
+the second read goes to memory. With tensor parallelism the gradient needs the other ranks'
+statistics: three passes, and one collective of 16 bytes a token and rank.
 
 The maximum and the sum of exponentials are kept online (Milakov & Gimelshein 2018), each thread for
 its own columns, a vector at a time, so that a pass costs 1.13 exponentials an element. Rows that
@@ -45,17 +45,17 @@ def cross_entropy(
     `logits`: [..., vocab / group size], fp32 or bf16, this rank's slice of the vocabulary (rank r
     of `group` holds ids from r * slice on); -inf is allowed but at a label. `labels`: [...], int64,
     ids of the whole vocabulary, or `ignore_index`. Another label raises ValueError on the CPU; on a
-    GPU, where looking would wait for it, its loss and its gradient are NaN. `label_smoothing` is
+    GPU, where a check would synchronise, its loss and gradient are NaN. `label_smoothing` is
     spread over the whole vocabulary (Szegedy et al. 2016, section 7); `z_loss` * lse^2 is added
     (PaLM, section 5). Returns fp32, equal on all ranks of the group: [...], or with `reduction`
     "sum" a 0-dim sum.
 
     `inplace`: where a gradient is needed, it may be written over the logits, which are then lost;
     autograd raises RuntimeError where another operator's backward needs them, and in a second
-    backward. Logits must not be a leaf, and their rows must lie at one distance from each other.
-    With "sum" and without other ranks this saves a pass: the gradient is made in the forward pass,
-    for the upstream gradient `expected_gradient` (0-dim fp32, not 0; by default 1). Where that is
-    what comes, the backward pass is free; where not, one more pass makes it right.
+    backward. Logits must not be a leaf, and their rows must have one stride. With "sum" and without
+    a group this saves a pass: the gradient is computed in the forward pass, for the upstream
+    gradient `expected_gradient` (0-dim fp32, not 0; by default 1). If that turns out right, the
+    backward pass is free; if not, one more pass rescales the gradient.
     Raises ValueError where an argument is not so.
     """
     losses, _ = _losses_and_nats(
@@ -79,7 +79,8 @@ def cross_entropy_with_nats(
 ) -> tuple[Tensor, Tensor]:
     """(`cross_entropy`, the same without label smoothing and z-loss), both fp32 of one shape.
 
-    The second one has no gradient; it costs a number a row, as both come of the same statistics.
+    The second has no gradient; it costs one number a row, as both follow from the same statistics.
+    Arguments and errors as in `cross_entropy`.
     """
     return _losses_and_nats(
         *(logits, labels, group, ignore_index, label_smoothing, z_loss, reduction, inplace),
@@ -137,9 +138,9 @@ def _reduced(losses: Tensor, nats: Tensor, reduction: str, terms: Terms) -> tupl
 
 
 def expected(expected_gradient: Tensor | None, like: Tensor) -> Tensor:
-    """The upstream gradient, fp32 [], that a gradient made early is for; 1 where none is given.
+    """The upstream gradient, fp32 [], assumed by a gradient computed in the forward pass.
 
-    A copy, as callers may reuse theirs.
+    1 on `like`'s device where None is given; else a copy, as callers may reuse theirs.
     """
     if expected_gradient is not None:
         return expected_gradient.detach().clone()

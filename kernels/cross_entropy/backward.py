@@ -1,4 +1,4 @@
-"""The backward kernel of cross entropy, the one that corrects a gradient made early; launchers."""
+"""Cross entropy's backward kernel, the kernel that rescales an early gradient, and launchers."""
 
 from torch import Tensor
 

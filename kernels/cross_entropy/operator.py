@@ -115,9 +115,9 @@ def cross_entropy_(
     label_smoothing: float,
     z_loss: float,
 ) -> tuple[Tensor, Tensor]:
-    """As `token_losses` of the whole vocabulary; the logits become their gradient.
+    """As `token_losses` of the whole vocabulary; overwrites the logits with their gradient.
 
-    That is for the upstream gradient `expected`, fp32 [].
+    It is computed for the upstream gradient `expected`, fp32 [].
     """
     terms = Terms("", ignore_index, label_smoothing, z_loss)
     return launch_forward(logits, labels, terms, expected)
@@ -146,7 +146,7 @@ def cross_entropy_backward_(
     label_smoothing: float,
     z_loss: float,
 ) -> None:
-    """The logits [rows, vocab] become their gradient; arguments as `cross_entropy_backward`."""
+    """Overwrite the logits with their gradient; arguments as in `cross_entropy_backward`."""
     terms = Terms(group, ignore_index, label_smoothing, z_loss)
     launch_backward(upstream, logits, labels, statistics, logits, terms)
 
@@ -208,7 +208,7 @@ class _InPlace(torch.autograd.Function):
 
 
 def _nats(ctx: Any, statistics: Tensor, summed: bool) -> Tensor:
-    """The plain cross entropy that a function's second result is, or nothing, fp32 [0]."""
+    """A function's second result, the plain cross entropy: fp32 [] or [rows]; [0] where unused."""
     if statistics.shape[0] == 2:
         nats = statistics.new_empty(0)
     else:

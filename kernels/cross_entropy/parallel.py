@@ -1,7 +1,7 @@
-"""The forward kernels of cross entropy where ranks share the vocabulary, and their launchers.
+"""The forward kernels of cross entropy over a sharded vocabulary, and their launchers.
 
-Each rank packs what it knows of every row into four numbers; one collective brings those of all
-ranks, and every rank computes the same from them, to the last bit.
+Each rank packs its statistics of every row into four numbers; one all-gather exchanges them, and
+every rank computes bitwise the same losses from them (Shoeybi et al. 2019, section 3).
 """
 
 import torch
@@ -95,8 +95,8 @@ def _combine(
 
 
 def launch_partial(logits: Tensor, labels: Tensor, terms: Terms) -> Tensor:
-    """What this rank's slice knows, fp32 [4, rows]: maximum, sum of exponentials, the label's
-    logit, sum of logits.
+    """The statistics of this rank's slice, fp32 [4, rows]: maximum, sum of exponentials, the
+    label's logit, sum of logits.
 
     `logits`: fp32 or bf16 [rows, vocab / ranks]; `labels`: int64 [rows], ids of the whole one.
     """

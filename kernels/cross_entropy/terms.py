@@ -1,4 +1,4 @@
-"""What the loss is made of, and which part of the vocabulary a rank has."""
+"""The loss's settings, and the slice of the vocabulary that a rank holds."""
 
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ class Terms(NamedTuple):
     """The loss's settings, as custom operators take them."""
 
     group: str
-    """Name of the process group whose ranks share the vocabulary; empty: none."""
+    """Name of the process group that the vocabulary is sharded over; empty: none."""
     ignore_index: int
     label_smoothing: float
     z_loss: float
@@ -32,7 +32,7 @@ class Terms(NamedTuple):
 
 
 def group_name(group: dist.ProcessGroup | None) -> str:
-    """What `Terms.group` is for a group, or for none."""
+    """The value of `Terms.group` for a process group, or for None or a group of one rank."""
     return group.group_name if group is not None and group.size() > 1 else ""
 
 
@@ -45,7 +45,7 @@ def slice_of(terms: Terms, width: int) -> tuple[int, int]:
 
 
 def gather(packed: Tensor, terms: Terms) -> Tensor:
-    """What every rank of the group has packed: [ranks, *packed.shape]."""
+    """All-gather `packed`, contiguous, over the group: [ranks, *packed.shape], the same dtype."""
     group = _group(terms)
     gathered = packed.new_empty((group.size(), *packed.shape))
     # Flat: gloo gathers along the first dimension only.

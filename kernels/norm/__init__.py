@@ -2,7 +2,7 @@
 
 Memory-bound: forward reads x and writes y; backward reads x and dy and writes dx; the residual add
 moves two tensors more each way. Every byte is moved once where a row fits in a block; wider rows
-are read again, from L2.
+are read a second time, from L2.
 """
 
 from torch import Tensor

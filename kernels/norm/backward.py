@@ -200,10 +200,10 @@ def launch_backward(
     zero_centered: bool,
     layer: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(dx, dweight, dbias) in the shapes and dtypes of x, weight and bias; [0] where none is.
+    """(dx, dweight, dbias) in the shapes and dtypes of x, weight and bias; fp32 [0] where None.
 
-    `dy`, `dtotal` (the gradient of x + residual, or none) and `x`: [rows, hidden]; `weight`,
-    `bias`: [hidden] or none; `mean` (of LayerNorm) and `rstd`: fp32 [rows].
+    `dy`, `dtotal` (the gradient of x + residual, or None) and `x`: fp32 or bf16 [rows, hidden];
+    `weight`, `bias`: [hidden] or None; `mean` (of LayerNorm) and `rstd`: fp32 [rows].
     """
     rows, width = x.shape
     dx = torch.empty((rows, width), dtype=x.dtype, device=x.device)

@@ -129,7 +129,8 @@ def launch_forward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(y, x + residual, mean, 1 / deviation); a sum or mean that isn't needed is an empty tensor.
 
-    `x`, `residual`: [rows, hidden], last stride 1; statistics are fp32 [rows].
+    `x`, `residual`: fp32 or bf16 [rows, hidden], last stride 1, and y and the sum like them;
+    `weight`, `bias`: [hidden] or None; mean and 1 / deviation: fp32 [rows].
     """
     rows, width = x.shape
     y = torch.empty((rows, width), dtype=x.dtype, device=x.device)

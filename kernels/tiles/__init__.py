@@ -107,6 +107,6 @@ def _rows(kernel: str, name: str) -> list[dict[str, int]]:
 
 @cache
 def table(family: str) -> dict[str, Any]:
-    """A family's whole file."""
+    """The parsed JSON file of a family."""
     read: dict[str, Any] = json.loads((FOLDER / f"{family}.json").read_text(encoding="utf-8"))
     return read
