@@ -17,8 +17,6 @@ from trainer.recipe.loss import LossSection
 
 PLAIN = LossSection()
 
-PLAIN = LossSection()
-
 
 @dataclass(frozen=True)
 class Targets:
