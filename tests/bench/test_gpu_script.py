@@ -17,10 +17,11 @@ from trainer.bench.gpu.budget import CALL_SECONDS, REPORT_SECONDS, cost
 from trainer.bench.gpu.machine import Machine, describe_machine
 from trainer.bench.gpu.parts import SIZES, Part, parts_of, why_not
 from trainer.bench.gpu.report import DRY
-from trainer.bench.gpu.result import PartResult, PartState, earlier_call, reason_of
+from trainer.bench.gpu.result import EarlierCall, PartResult, PartState, earlier_call, reason_of
 from trainer.bench.gpu.run import run_parts
 from trainer.bench.gpu.tables import any_table, section_of
 from trainer.cli import main
+from trainer.errors import RecipeError
 
 HOPPER = Machine(
     "NVIDIA H200",
@@ -420,3 +421,28 @@ def test_an_unknown_part_or_size_is_named(
     assert "no part is called 'kernel'; there are ceilings, kernels" in capsys.readouterr().err
     assert _gpu(tmp_path, "--sizes", "7b") == 2
     assert "--sizes: '7b' is unknown; there are 1.2b, 160m, 3b" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"summary": {"machine": 3, "dry": true, "outcomes": []}, "parts": {}}',
+        '{"summary": {"machine": {"gpu": null, "run": null}, "dry": true, "outcomes": []},'
+        ' "parts": {}}',
+        '{"summary": {"machine": {"gpu": null, "run": {}}, "dry": true, "outcomes":'
+        ' [{"part": "ceilings", "state": "done"}]}, "parts": {"ceilings": {}}}',
+        '{"summary": 1, "parts": [1]}',
+    ],
+)
+def test_a_damaged_record_of_an_earlier_call_is_one_line(tmp_path: Path, content: str) -> None:
+    """Would catch a stack trace where all.json is not what a call leaves."""
+    (tmp_path / "all.json").write_text(content)
+    with pytest.raises(RecipeError, match=r"--after .*: no all.json of an earlier call"):
+        earlier_call(tmp_path, dry=True)
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    """Would catch a stack trace where OUT is a file."""
+    (tmp_path / "out").write_text("")
+    with pytest.raises(RecipeError, match="cannot be made a folder"):
+        EarlierCall().copy_figures(tmp_path / "out")

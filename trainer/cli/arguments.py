@@ -41,6 +41,22 @@ def number(word: str | float) -> float:
         raise typer.BadParameter(f"{word!r} is not a number") from None
 
 
+def finite(word: str | float) -> float:
+    """A number that is neither NaN nor infinite."""
+    value = number(word)
+    if not math.isfinite(value):
+        raise typer.BadParameter(f"{word!r} is not a finite number")
+    return value
+
+
+def above_zero(word: str | float) -> float:
+    """A finite number above 0."""
+    value = finite(word)
+    if value <= 0:
+        raise typer.BadParameter(f"{word!r} is not a number above 0")
+    return value
+
+
 def tolerance(word: str | float) -> float:
     """A number from 0."""
     value = number(word)

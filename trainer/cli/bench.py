@@ -9,8 +9,8 @@ from trainer.cli.arguments import (
     JsonFile,
     Overrides,
     RecipeName,
+    above_zero,
     file,
-    number,
     positive,
     recipe_of,
 )
@@ -116,7 +116,7 @@ def memory(
     overrides: Overrides = None,
     memory: Annotated[
         float | None,
-        typer.Option(metavar="GIB", parser=number, help="To fill; none: the device's."),
+        typer.Option(metavar="GIB", parser=above_zero, help="To fill; none: the device's."),
     ] = None,
     no_run: Annotated[bool, typer.Option("--no-run", help="The formula only.")] = False,
     json_file: JsonFile = None,
@@ -243,7 +243,7 @@ def gpu(
     minutes: Annotated[
         float,
         typer.Option(
-            metavar="M", parser=number, help="Of the whole call; parts beyond wait for --after."
+            metavar="M", parser=above_zero, help="Of the whole call; parts beyond wait for --after."
         ),
     ] = 10.0,
     after: Annotated[

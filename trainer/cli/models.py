@@ -13,6 +13,7 @@ from trainer.cli.arguments import (
     RunFolder,
     count,
     file,
+    finite,
     number,
     positive,
     seed,
@@ -129,7 +130,7 @@ def export(
     checkpoint: Checkpoint,
     folder: Annotated[Path, typer.Argument(metavar="DIR", parser=Path, help="Folder to make.")],
     shard_gb: Annotated[
-        float, typer.Option(metavar="G", parser=number, help="Gigabytes a file holds at most.")
+        float, typer.Option(metavar="G", parser=finite, help="Gigabytes a file holds at most.")
     ] = 5.0,
     dtype: Annotated[
         Literal["stored", "fp32", "bf16"],

@@ -96,7 +96,7 @@ def _check_window(recipe: "Recipe") -> None:
         return
     if model.window is None:
         raise RecipeError(
-            "model.window_pattern: names local layers, and model.window is none; set model.window,"
+            "model.window_pattern: is set, and model.window is none; set model.window,"
             " or leave the pattern out"
         )
     if "local" not in pattern:

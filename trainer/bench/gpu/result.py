@@ -32,6 +32,10 @@ class PartResult:
     """GPU and date of the earlier call that ran it; empty: this one."""
 
 
+CEILINGS = frozenset(("bytes_per_second", "flops_per_second", "device", "source"))
+"""What the part `ceilings` leaves, and the report reads of it."""
+
+
 @dataclass(frozen=True)
 class EarlierCall:
     """What a call left in all.json: the parts that ended well, with the figures of each."""
@@ -42,7 +46,11 @@ class EarlierCall:
 
     def copy_figures(self, out: Path) -> None:
         """Write what its parts left into `out`, where it is not there already."""
-        out.mkdir(parents=True, exist_ok=True)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            why = error.strerror or type(error).__name__
+            raise RecipeError(f"{out}: cannot be made a folder: {why}; name another OUT") from None
         for result in self.done:
             path = out / f"{result.part}.json"
             content = (self.figures or {}).get(result.part)
@@ -61,15 +69,24 @@ def earlier_call(path: Path, dry: bool) -> EarlierCall:
         summary, figures = content["summary"], content["parts"]
         machine, was_dry = summary["machine"], bool(summary["dry"])
         results = [PartResult(**one) for one in summary["outcomes"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        call = f"{machine['gpu'] or 'no GPU'}, {machine['run'].get('date', 'date unknown')}"
+        done = [replace(one, call=one.call or call) for one in results if one.state == "done"]
+        _check_figures(figures, {one.part for one in done})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         why = f"{type(error).__name__}: {error}"
         raise RecipeError(f"--after {path}: no all.json of an earlier call ({why})") from error
     if was_dry != dry:
         words = ("was a dry run", "is not") if was_dry else ("was not a dry run", "is")
         raise RecipeError(f"--after {path}: it {words[0]} and this {words[1]}; name another OUT")
-    call = f"{machine['gpu'] or 'no GPU'}, {machine['run'].get('date', 'date unknown')}"
-    done = [replace(one, call=one.call or call) for one in results if one.state == "done"]
     return EarlierCall(tuple(done), figures)
+
+
+def _check_figures(figures: dict[str, Any], done: set[str]) -> None:
+    """Raise ValueError where the figures of a part that ended well are not such."""
+    if "ceilings" in done:
+        missing = CEILINGS - figures["ceilings"].keys()
+        if missing:
+            raise ValueError(f"the figures of ceilings lack {', '.join(sorted(missing))}")
 
 
 def reason_of(code: int | None, allowed_seconds: float, lines: Sequence[str]) -> str:
