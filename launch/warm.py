@@ -17,6 +17,6 @@ with importing():
 def load_deepspeed() -> None:
     """Load what only ranks that shard their optimizer need as well."""
     with importing():
-        from trainer.parallel.zero.deepspeed import prepare_deepspeed
+        from trainer.parallel.zero.deepspeed import load_whole
 
-        prepare_deepspeed()
+        load_whole()

@@ -22,7 +22,7 @@ class Died(Exception):
 SECONDS = 1800
 """A case takes seconds, on the busiest machine minutes; one that takes this long hangs."""
 
-_PRELOAD = ["torch", "deepspeed", "launch.warm", "tests.parity.training"]
+_PRELOAD = ["tests.parity.warm"]
 
 
 def on_ranks(count: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:

@@ -106,3 +106,12 @@ def prepare_deepspeed() -> None:
 
     logger.setLevel(logging.ERROR)
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+
+
+def load_whole() -> None:
+    """Import also what DeepSpeed leaves until it is given an optimizer.
+
+    That is its Muon, which is decorated with torch.compile: TorchDynamo and Inductor, 2 s.
+    """
+    prepare_deepspeed()
+    import deepspeed.runtime.zero.muon.muon_optimizer  # noqa: F401
