@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -113,3 +114,11 @@ def test_the_doctor_finds_nothing_wrong(tmp_path: Path) -> None:
     found = json.loads(file.read_text())
     assert found["backend"] == "nccl"
     assert "needs a GPU" not in {one["reason"] for one in found["checks"]}
+
+
+@pytest.mark.gpu(reason="only CUDA's allocator refuses to be asked before the device is in use")
+def test_peak_memory_is_counted_from_a_processes_first_call() -> None:
+    """Catches a benchmark that stops because nothing had used the GPU before it."""
+    reset = "import torch; from trainer.bench.clock import reset_peak_memory as reset; "
+    words = [sys.executable, "-c", reset + "reset(torch.device('cuda', 0))"]
+    subprocess.run(words, check=True)

@@ -1,6 +1,8 @@
 """In the steady state no step waits: shown by what is read from tensors computed on the device."""
 
 import json
+import warnings
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from tests.parity.ranks import on_ranks
 from tests.training.runs import recipe_of, train_here
 from tests.training.sets import tuning_recipe, write_sets
 from trainer.observe import read_metrics
+from trainer.observe.waits import _cuda_waits
 from trainer.parallel import device, schedule
 from trainer.parallel.device import DeviceTime, Readback
 from trainer.recipe import Recipe
@@ -87,6 +90,26 @@ def test_a_wait_is_found_and_named(tmp_path: Path, corpus: Path) -> None:
     (wait,) = found["waits"]
     assert wait["what"] == "__bool__" and wait["times"] == 5
     assert wait["where"].startswith("trainer/run.py:") and "forward_backward" in wait["where"]
+
+
+def test_pytorchs_note_on_its_own_mode_is_no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a wait told of a run without one: both warnings speak of synchronizing."""
+    note = "Synchronization debug mode is a prototype feature and does not yet detect all "
+    monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: 0)
+    monkeypatch.setattr(
+        torch.cuda,
+        "set_sync_debug_mode",
+        lambda mode: warnings.warn(f"{note}synchronizing operations", stacklevel=2),
+    )
+    found: list[str] = []
+    with warnings.catch_warnings(), ExitStack() as watching:
+        warnings.simplefilter("ignore")
+        _cuda_waits(watching, found.append)
+        assert found == []
+        for _ in range(2):  # each time, not once a line
+            warnings.warn("called a synchronizing CUDA operation (Triggered at x)", stacklevel=1)
+        warnings.warn("something else", stacklevel=1)
+    assert found == ["called a synchronizing CUDA operation (Triggered at x)"] * 2
 
 
 def behind(recipe: Recipe) -> None:

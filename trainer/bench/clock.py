@@ -38,6 +38,8 @@ def reset_peak_memory(device: torch.device) -> None:
     """Give back what earlier runs left to the allocator, and count the peak anew."""
     gc.collect()
     if device.type == "cuda":
+        # Nothing is counted before the device is in use, and asking then is an error.
+        torch.cuda.init()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
 

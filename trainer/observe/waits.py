@@ -1,8 +1,8 @@
 """RUN/waits.json: where the host waited for the device in the steady state, which it need not.
 
-On CUDA PyTorch says so itself (torch.cuda.set_sync_debug_mode), which has not been tried on a GPU
-yet. On a CPU nothing is ever waited for; there, what counts is each place that would wait if the
-weights, and all that is computed from them, lay on a GPU: that reads such a number in Python.
+On CUDA PyTorch says so itself (torch.cuda.set_sync_debug_mode). On a CPU nothing is ever waited
+for; there, what counts is each place that would wait if the weights, and all that is computed from
+them, lay on a GPU: that reads such a number in Python.
 """
 
 import traceback
@@ -29,6 +29,8 @@ WARM_UP_STEPS = 3
 """Steps before the steady state: compilation, memory that the allocator asks for."""
 
 _OURS = ("trainer", "kernels")
+_SYNCHRONIZING = "called a synchronizing CUDA operation"
+"""How PyTorch's warning of a wait begins; switching the mode on has a warning of its own."""
 _ROOT = Path(__file__).resolve().parents[2]
 _READING = "trainer/parallel/device.py"  # the one place that reads, a step late
 _CPU_ONLY = ("kernels/adamw.py", ("reference", "_reference_step"))  # a kernel needs no such read
@@ -94,11 +96,11 @@ def _cuda_waits(watching: ExitStack, note: Callable[[str], None]) -> None:
     before = torch.cuda.get_sync_debug_mode()
     watching.callback(torch.cuda.set_sync_debug_mode, before)
     watching.enter_context(warnings.catch_warnings())
-    warnings.simplefilter("always")
+    warnings.filterwarnings("always", message=_SYNCHRONIZING)
     show = warnings.showwarning
 
     def noted(message: Warning | str, *rest: Any, **options: Any) -> None:
-        if "synchronizing" in str(message):
+        if str(message).startswith(_SYNCHRONIZING):
             note(str(message).splitlines()[0])
         else:
             show(message, *rest, **options)
