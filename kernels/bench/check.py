@@ -1,7 +1,8 @@
 """`lyceum bench kernels --check`: every kernel's results and gradients beside fp64.
 
 On a GPU it is the compiled kernels that are held; on the CPU the references, or with
-LYCEUM_KERNELS=triton the kernels in Triton's interpreter, at small shapes. Never run on a GPU yet.
+LYCEUM_KERNELS=triton the kernels in Triton's interpreter, at small shapes. On a GPU the cases
+run in processes of their own, as nearly all of their time is the compiler's.
 """
 
 import json
@@ -16,6 +17,7 @@ from kernels import dispatch
 from kernels.bench.checks.case import CheckCase
 from kernels.bench.errors import CheckFailed
 from kernels.bench.families import load
+from kernels.bench.processes import spread
 from kernels.bench.run import BenchRun
 from kernels.bench.table import layout
 from kernels.bench.tolerance import relative_error
@@ -51,10 +53,7 @@ def check_kernels(names: Sequence[str], run: BenchRun, json_file: Path | None) -
     print(f"{run}\nheld beside fp64: {implementation}")
     checked: list[Checked] = []
     for name in names:
-        own = []
-        for case in load(name).check_cases(device, not run.gpu):
-            torch.manual_seed(SEED)  # a failure can be repeated
-            own.append(checked_case(name, case))
+        own = list(_checked_family(name, device))
         print(f"\n{markdown(own)}", flush=True)
         checked += own
         # After each family: what was checked outlives a crash in the next.
@@ -73,6 +72,25 @@ def check_kernels(names: Sequence[str], run: BenchRun, json_file: Path | None) -
             f"{len(wrong)} of {len(checked)} kernel checks failed, the first: {first.operator} "
             f"{first.size} {first.dtype}: {first.failure}"
         )
+
+
+def _checked_family(family: str, device: torch.device) -> Iterator[Checked]:
+    small = device.type == "cpu"
+    if small:
+        for case in load(family).check_cases(device, small):
+            yield _repeatable(family, case)
+        return
+    count = len(list(load(family).check_cases(device, small)))
+    yield from spread(_check_numbered, [(family, number, device) for number in range(count)])
+
+
+def _check_numbered(family: str, number: int, device: torch.device) -> Checked:
+    return _repeatable(family, list(load(family).check_cases(device, False))[number])
+
+
+def _repeatable(family: str, case: CheckCase) -> Checked:
+    torch.manual_seed(SEED)
+    return checked_case(family, case)
 
 
 def which_runs(device: torch.device) -> str:

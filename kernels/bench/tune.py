@@ -1,7 +1,9 @@
 """Choosing tile sizes by measuring them on this machine's GPU, and keeping them in the table."""
 
+import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -11,18 +13,34 @@ from triton.runtime.errors import OutOfResources, PTXASError
 from kernels import tiles
 from kernels.bench.case import TuneCase
 from kernels.bench.families import load
-from kernels.bench.measure import Clock, measure
+from kernels.bench.measure import Clock, measure, quantile
+from kernels.bench.processes import spread
 from kernels.bench.table import time_text
 
 Rows = list[dict[str, int]]
 
 _UNFIT = (CompilationError, OutOfResources, PTXASError, torch.OutOfMemoryError)
 
+_HOPELESS = 1.3
+"""Times the best median so far: a candidate whose first calls take longer is not measured."""
 
-def tune_family(family: str, device: torch.device, clock: Clock, run: str) -> None:
-    """Measure every candidate of the family and rewrite its chip's rows; `run` is their source."""
+
+def tune_family(
+    family: str, device: torch.device, clock: Clock, run: str, widths: Sequence[int] = ()
+) -> None:
+    """Measure the candidates of the family and rewrite its chip's rows; `run` is their source.
+
+    On a GPU all are compiled first, in processes of their own. `widths`: only those; none: all.
+    """
+    cases = [
+        (number, case)
+        for number, case in enumerate(load(family).tune_cases())
+        if not widths or case.width in widths
+    ]
+    if device.type == "cuda":
+        compile_first(family, [number for number, _ in cases], device)
     best: dict[str, Rows] = {}
-    for case in load(family).tune_cases():
+    for _, case in cases:
         chosen = fastest(case, device, clock)
         if chosen is None:
             print(f"{case.kernel} at {case.width}: no candidate runs; the table stays as it is")
@@ -44,14 +62,50 @@ def fastest(
     for constants in case.candidates:
         with tiles.trying(case.kernel, constants):
             try:
+                function()
+                first = quantile(clock.seconds(function, 3), 0.5)
+                if found and first > _HOPELESS * min(found, key=_median)[0]:
+                    continue
                 median = measure(function, clock, warm_up=0.02, enough=0.1).median_seconds
             except _UNFIT:
                 continue
         found.append((median, dict(constants)))
     if not found:
         return None
-    seconds, constants = min(found, key=lambda pair: pair[0])
+    seconds, constants = min(found, key=_median)
     return constants, seconds
+
+
+def _median(pair: tuple[float, dict[str, int]]) -> float:
+    return pair[0]
+
+
+def compile_first(family: str, numbers: Sequence[int], device: torch.device) -> None:
+    """Fill Triton's cache on the disk with every candidate of these cases of the family."""
+    cases = list(load(family).tune_cases())
+    for _ in spread(
+        _compile_candidate,
+        [
+            (family, number, candidate, device)
+            for number in numbers
+            for candidate in range(len(cases[number].candidates))
+        ],
+    ):
+        pass
+
+
+def _compile_candidate(family: str, number: int, candidate: int, device: torch.device) -> None:
+    case, function = _prepared(family, number, device)
+    with tiles.trying(case.kernel, case.candidates[candidate]), contextlib.suppress(*_UNFIT):
+        function()
+
+
+@lru_cache(1)
+def _prepared(
+    family: str, number: int, device: torch.device
+) -> tuple[TuneCase, Callable[[], object]]:
+    case = list(load(family).tune_cases())[number]
+    return case, case.prepare(device)
 
 
 def rewrite(path: Path, chip: str, best: dict[str, Rows], run: str) -> None:

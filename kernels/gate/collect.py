@@ -1,13 +1,11 @@
 """Every compile case of every family, compiled for every chip."""
 
-import multiprocessing
-import os
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 from kernels.bench.case import CompileCase
 from kernels.bench.families import load
+from kernels.bench.processes import spread
 from kernels.gate.driver import CHIPS, compile_launches
 from kernels.gate.read import Reading, ToolMissing, read
 
@@ -23,7 +21,7 @@ class Row:
     kernel: str
     """Its function's name; "#2" and so on where a case launches it again."""
     chip: str
-    hot: bool
+    spill_bytes: int | None
     products: bool
     vector_bits: int
     reading: Reading
@@ -53,12 +51,7 @@ def collect(families: Sequence[str], chips: Sequence[str] = CHIPS) -> list[Outco
         for index in range(len(list(load(family).compile_cases())))
         for chip in chips
     ]
-    workers = max(1, min(_WORKERS, os.cpu_count() or 1, len(work)))
-    # spawn: a forked process inherits threads' locks and, on a GPU machine, a CUDA context.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _one_thread) as pool:
-        outcomes = pool.map(_compile_numbered, *zip(*work, strict=True)) if work else []
-        return [outcome for part in outcomes for outcome in part]
+    return [outcome for part in spread(_compile_numbered, work, _WORKERS) for outcome in part]
 
 
 def compile_case(family: str, case: CompileCase, chip: str) -> list[Outcome]:
@@ -77,7 +70,7 @@ def compile_case(family: str, case: CompileCase, chip: str) -> list[Outcome]:
         rows.append(
             Row(
                 *(family, case.name, kernel, chip),
-                hot=case.hot,
+                spill_bytes=case.spill_bytes,
                 products=case.products,
                 vector_bits=case.vector_bits,
                 reading=reading,
@@ -97,9 +90,3 @@ def _numbered(readings: Iterable[tuple[str, Reading]]) -> Iterable[tuple[str, Re
 
 def _compile_numbered(family: str, index: int, chip: str) -> list[Outcome]:
     return compile_case(family, list(load(family).compile_cases())[index], chip)
-
-
-def _one_thread() -> None:
-    import torch
-
-    torch.set_num_threads(1)

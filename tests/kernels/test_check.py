@@ -16,6 +16,7 @@ from kernels.bench.checks.case import CheckCase, Held
 from kernels.bench.command import kernels_command
 from kernels.bench.errors import BenchError, CheckFailed
 from kernels.bench.families import families, load
+from kernels.bench.processes import spread
 from kernels.bench.run import describe_run
 from kernels.bench.tolerance import relative_error, tolerance
 from trainer.cli import main
@@ -77,6 +78,16 @@ def test_a_wrong_result_is_caught(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         check_kernels(["glu"], describe_run("test"), file)
     wrong = {case["operator"] for case in json.loads(file.read_text())["cases"] if case["failure"]}
     assert wrong == {"swiglu"}
+
+
+def test_calls_in_processes_come_back_in_order() -> None:
+    """Catches results beside another case's name, and a crash that is taken for a result."""
+    assert list(spread(divmod, [(number, 3) for number in range(7)], most=2)) == [
+        divmod(number, 3) for number in range(7)
+    ]
+    assert list(spread(divmod, [])) == []
+    with pytest.raises(ZeroDivisionError):
+        list(spread(divmod, [(1, 1), (1, 0)], most=2))
 
 
 def test_a_wrong_gradient_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
