@@ -45,8 +45,8 @@ class CompileCase:
     """Calls a launcher on tensors of device "meta"; nothing is computed."""
     products: bool = False
     """Whether its matrix products must run on tensor cores."""
-    hot: bool = True
-    """Whether spilled registers fail the gate."""
+    spill_bytes: int | None = 0
+    """Of registers a thread that it may spill without failing the gate; None: any number."""
     vector_bits: int = 128
     """How wide its widest global loads must be at least; 0: not asked."""
 

@@ -67,9 +67,10 @@ def differences(outcomes: Sequence[Outcome], table: Table) -> list[str]:
 
 def _row_problems(row: Row) -> Iterable[str]:
     reading = row.reading
-    if row.hot and (reading.stack or reading.spills):
+    most = row.spill_bytes
+    if most is not None and (reading.stack > most or (reading.spills and not most)):
         yield (
-            f"spills registers: limit 0, found {reading.stack} bytes a thread and "
+            f"spills registers: limit {most}, found {reading.stack} bytes a thread and "
             f"{reading.spills} instructions"
         )
     limit = SHARED_MEMORY[row.chip]

@@ -126,7 +126,11 @@ def test_spilled_registers_are_found(chip: str) -> None:
     assert only(outcomes).reading.spills > 0
     (problem,) = failures(outcomes)
     assert problem.startswith(f"planted, case, _sort_of_softmax, {chip}: spills registers: limit 0")
-    assert failures(planted(softmax(warps=1), chip, hot=False)) == []
+    assert failures(planted(softmax(warps=1), chip, spill_bytes=None)) == []
+    found = only(outcomes).reading.stack
+    assert failures(planted(softmax(warps=1), chip, spill_bytes=found)) == []
+    (problem,) = failures(planted(softmax(warps=1), chip, spill_bytes=found - 1))
+    assert f"spills registers: limit {found - 1}, found {found} bytes" in problem
 
 
 def test_a_familys_spilling_tile_is_found() -> None:
@@ -167,7 +171,7 @@ def test_one_tensors_lost_vectors_are_found_beside_anothers() -> None:
 def test_products_without_tl_dot_are_found(chip: str) -> None:
     """Catches a product that is summed up element by element."""
     elementwise = multiplied(32, 16, ELEMENTWISE=True)
-    outcomes = planted(elementwise, chip, products=True, hot=False, vector_bits=0)
+    outcomes = planted(elementwise, chip, products=True, spill_bytes=None, vector_bits=0)
     assert only(outcomes).reading.tensor_core == {}
     assert failures(outcomes) == [
         f"planted, case, {chip}: no kernel multiplies matrices; tl.dot expected"
