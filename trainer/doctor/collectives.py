@@ -1,4 +1,4 @@
-"""Every collective that training uses, in every group of a layout; never run on NCCL yet."""
+"""Every collective that training uses, in every group of a layout."""
 
 from collections.abc import Callable, Iterator
 

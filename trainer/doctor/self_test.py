@@ -1,6 +1,6 @@
 """`lyceum doctor --self-test`: is this machine right? Every check that one rank can make.
 
-NCCL on a GPU, gloo on the CPU; never run on NCCL yet.
+NCCL on a GPU, gloo on the CPU.
 """
 
 import contextlib

@@ -1,6 +1,6 @@
 """`lyceum bench gpu OUT`: everything that wants a GPU, in one call or in two.
 
-launch/benchmarks/README.md says what each part is. Never run on a GPU yet.
+launch/benchmarks/README.md says what each part is.
 """
 
 import shlex

@@ -101,7 +101,7 @@ def parts_of(out: Path, dry: bool, sizes: Iterable[str] = tuple(SIZES)) -> list[
         Part(
             "kernels",
             [*kernels, "--check", "--json", str(out / "kernels.json")],
-            90,
+            60,
             ["kernels.json"],
             "every kernel's results and gradients beside fp64, in fp32 and bf16",
             ("triton",),
@@ -111,7 +111,7 @@ def parts_of(out: Path, dry: bool, sizes: Iterable[str] = tuple(SIZES)) -> list[
         Part(
             "curve",
             [*python, "trainer.bench.gpu.curve", str(out / "curve.json"), "cpu", device],
-            35,
+            60,
             ["curve.json"],
             "five steps of the tiny recipe in fp32, beside the CPU's",
             TRAINING,

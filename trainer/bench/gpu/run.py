@@ -1,7 +1,7 @@
 """Run the parts one after the other, each in a process of its own with its share of the time.
 
 One that fails, hangs or lacks a package costs no other its result, and the reports are renewed
-after each. Never run on a GPU yet.
+after each.
 """
 
 import contextlib

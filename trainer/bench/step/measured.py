@@ -1,7 +1,4 @@
-"""A few steps of our loop, as `lyceum train` runs it, on made tokens, under the profiler.
-
-Never run on a GPU.
-"""
+"""A few steps of our loop, as `lyceum train` runs it, on made tokens, under the profiler."""
 
 import contextlib
 import io

@@ -1,7 +1,4 @@
-"""The ceilings that a step is predicted under: a device's own, or the H200's where there is none.
-
-Never run on a GPU.
-"""
+"""The ceilings that a step is predicted under: a device's own, or an H200's where none is there."""
 
 from dataclasses import replace
 
