@@ -1,4 +1,4 @@
-"""Argument checks: one line that names the argument and what is allowed.
+"""Argument checks, one line that names the argument and what is allowed; and tensors as rows.
 
 Every public function checks before it launches or computes anything, whatever implementation runs.
 """
@@ -46,6 +46,13 @@ def check_last_stride(name: str, tensor: Tensor) -> None:
             f"{name}: stride {tensor.stride(-1)} in the last dimension should be 1; "
             "call contiguous()"
         )
+
+
+def rows_of(x: Tensor) -> Tensor:
+    """[..., width] as [rows, width] with last stride 1, same dtype; copied only if necessary."""
+    width = x.shape[-1]
+    flat = x.reshape(x.numel() // width, width)
+    return flat if flat.stride(-1) == 1 or width == 1 else flat.contiguous()
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -9,11 +9,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from kernels.arguments import check, check_dtype
+from kernels.arguments import check, check_dtype, rows_of
 from kernels.dispatch import use_triton
 from kernels.language import tl, triton
 from kernels.launch import launch
-from kernels.rows import rows_of
 from kernels.tiles import tile
 
 Activation = Literal["silu", "gelu", "gelu_tanh"]

@@ -1,4 +1,7 @@
-"""How a kernel starts: compiled on a GPU, interpreted on the CPU, or only compiled (the gate)."""
+"""How a kernel starts: compiled on a GPU, interpreted on the CPU, or only compiled (the gate).
+
+And how a host tensor that it reads gets to the device: without a sync.
+"""
 
 import math
 from collections.abc import Callable, Iterator
@@ -49,3 +52,9 @@ def compiling(compile_only: Compile) -> Iterator[None]:
         yield
     finally:
         _compile.reset(token)
+
+
+def sent(table: Tensor, device: torch.device) -> Tensor:
+    """Copy a host tensor, of any shape and dtype, to the device without a sync."""
+    # The pinned buffer is new each time: the allocator holds it until the device has read it.
+    return table.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else table

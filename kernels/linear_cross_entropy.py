@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from kernels.arguments import check, check_device, check_dtype, check_shape
+from kernels.arguments import check, check_device, check_dtype, check_shape, rows_of
 from kernels.cross_entropy import check_labels, check_terms, expected
 from kernels.cross_entropy.backward import launch_backward
 from kernels.cross_entropy.forward import launch_forward
@@ -24,7 +24,6 @@ from kernels.cross_entropy.operator import rescale_, token_losses
 from kernels.cross_entropy.reference import reference_gradient, reference_losses
 from kernels.cross_entropy.terms import IGNORE, Terms, group_name
 from kernels.dispatch import use_triton
-from kernels.rows import rows_of
 
 CHUNK_BYTES = 2**29
 """Bytes of a chunk's logits by default: 2048 tokens of 128,256 ids in bf16."""

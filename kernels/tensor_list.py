@@ -13,6 +13,7 @@ from torch import Tensor
 
 from kernels.arguments import check, check_device, check_shape
 from kernels.language import tl, triton
+from kernels.launch import sent
 
 CHUNK = 8192
 """Elements per program; a multiple of every block size."""
@@ -100,12 +101,6 @@ def addresses(lists: Sequence[Sequence[Tensor]]) -> Tensor:
     """Each tensor's data_ptr, int64 [lists, tensors], on the tensors' device."""
     table = torch.tensor([[x.data_ptr() for x in tensors] for tensors in lists])
     return sent(table, lists[0][0].device)
-
-
-def sent(table: Tensor, device: torch.device) -> Tensor:
-    """Copy a host tensor, of any shape and dtype, to the device without a sync."""
-    # The pinned buffer is new each time: the allocator holds it until the device has read it.
-    return table.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else table
 
 
 @triton.jit

@@ -125,6 +125,20 @@ def test_kernels_know_nothing_of_the_trainer() -> None:
         assert wrong == [], module
 
 
+def test_operators_benchmarks_gate_and_command_form_no_circle() -> None:
+    """Catches a benchmark that needs the gate, which reads its cases, or a kernel that does."""
+    above = {
+        "kernels.bench": ("kernels.gate", "kernels.command"),
+        "kernels.gate": ("kernels.command",),
+        "kernels": ("kernels.bench", "kernels.gate", "kernels.command"),
+    }
+    for module, path in sources("kernels"):
+        layer = next(name for name in above if module.startswith(name))
+        if module != "kernels.command":
+            wrong = [name for name in imports(path) if name.startswith(above[layer])]
+            assert wrong == [], module
+
+
 @pytest.mark.parametrize("package", ["megatron", "deepspeed"])
 def test_engines_are_entered_where_the_plan_says(package: str) -> None:
     """Catches megatron-core's and DeepSpeed's names spreading through the house."""

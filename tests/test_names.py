@@ -7,9 +7,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 
-# Benchmarks: the checks of a kernel beside its timing, and the rate of reading beside training's.
-ALLOWED = {"Lists", "Loss", "Throughput"}
-
 
 def defined(source: str) -> Iterator[str]:
     """The public classes and type aliases of a module."""
@@ -39,7 +36,7 @@ def test_no_class_has_a_name_that_means_something_else_elsewhere() -> None:
         for package in ("trainer", "kernels", "launch")
         for path in sorted((ROOT / package).rglob("*.py"))
     }
-    assert {name: paths for name, paths in homonyms(sources).items() if name not in ALLOWED} == {}
+    assert homonyms(sources) == {}
 
 
 def test_a_homonym_would_be_found() -> None:

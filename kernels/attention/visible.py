@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from kernels.arguments import check
-from kernels.tensor_list import sent
+from kernels.launch import sent
 
 Kind = Literal["full", "causal", "documents", "intervals"]
 

@@ -8,7 +8,8 @@ import torch
 
 from kernels.adamw import Scalars, _launch, adamw_step
 from kernels.bench.case import BenchCase, CompileCase, Implementations, Sizes, TuneCase
-from kernels.bench.checks import adamw as checks
+from kernels.bench.checks.adamw import Lists
+from kernels.bench.checks.adamw import check_cases as check_cases
 from kernels.grad_norm import _launch as launch_square_sum
 from kernels.grad_norm import clip_coefficient, grad_norm
 from kernels.tensor_list import CHUNK, Chunks, TensorPlans
@@ -23,12 +24,6 @@ _LAYER = ((4096,), (4096,), (6144, 4096), (4096, 4096), (28672, 4096), (4096, 14
 
 MOVED = {"norm": 4, "step": 28, "step with bf16 copy": 30, "norm, clip and step": 32}
 """Bytes a weight: a norm reads 4; a step reads 16 and writes 12, and a bf16 copy is 2 more."""
-
-Lists = dict[str, Any]
-"""adamw_step's lists of tensors, by its names."""
-
-check_cases = checks.check_cases
-"""What it is held to beside fp64."""
 
 
 def bench_cases(sizes: Sizes) -> Iterator[BenchCase]:

@@ -20,7 +20,7 @@ ROWS = 8192
 HIDDEN = 4096
 CHUNK = 2048
 
-Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+LinearLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def product_work(rows: int, hidden: int, vocab: int) -> int:
@@ -76,14 +76,14 @@ def _forward_and_backward(vocab: int, device: torch.device) -> Implementations:
 
 
 def _loss_and_gradients(
-    loss: Loss, hidden: Tensor, weight: Tensor, labels: Tensor
+    loss: LinearLoss, hidden: Tensor, weight: Tensor, labels: Tensor
 ) -> tuple[Tensor, ...]:
     total = loss(hidden, weight, labels)
     return total.detach(), *torch.autograd.grad(total, [hidden, weight])
 
 
-def _losses() -> dict[str, Loss]:
-    losses: dict[str, Loss] = {
+def _losses() -> dict[str, LinearLoss]:
+    losses: dict[str, LinearLoss] = {
         "lyceum": linear_cross_entropy,
         "eager": _eager,
         "compile": compiled(_eager),

@@ -18,12 +18,18 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from kernels.arguments import check, check_device, check_dtype, check_last_stride, check_shape
+from kernels.arguments import (
+    check,
+    check_device,
+    check_dtype,
+    check_last_stride,
+    check_shape,
+    rows_of,
+)
 from kernels.cross_entropy import operator
 from kernels.cross_entropy.reference import reference, reference_with_nats
 from kernels.cross_entropy.terms import IGNORE, Terms, group_name
 from kernels.dispatch import use_triton
-from kernels.rows import rows_of
 
 __all__ = ["IGNORE", "cross_entropy", "cross_entropy_with_nats"]
 

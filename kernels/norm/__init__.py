@@ -7,11 +7,10 @@ are read a second time, from L2.
 
 from torch import Tensor
 
-from kernels.arguments import check, check_device, check_dtype, check_shape
+from kernels.arguments import check, check_device, check_dtype, check_shape, rows_of
 from kernels.dispatch import use_triton
 from kernels.norm.operator import norm
 from kernels.norm.reference import layer_norm_reference, rms_norm_reference
-from kernels.rows import rows_of
 
 __all__ = ["add_layer_norm", "add_rms_norm", "layer_norm", "rms_norm"]
 

@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kernels.arguments import rows_of
 from kernels.norm.backward import launch_backward
 from kernels.norm.forward import launch_forward
-from kernels.rows import rows_of
 
 
 @torch.library.custom_op("lyceum::norm", mutates_args=())

@@ -8,11 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from kernels import tiles
-from kernels.bench import command
+from kernels import command, tiles
 from kernels.bench.case import BenchCase, TuneCase
 from kernels.bench.ceilings import H200, Ceilings
-from kernels.bench.command import measure_case
 from kernels.bench.families import ALIASES, chosen, families, load
 from kernels.bench.measure import measure, quantile
 from kernels.bench.peers import backward_of, flash_attention, liger
@@ -20,6 +18,7 @@ from kernels.bench.plot import plot
 from kernels.bench.run import describe_run
 from kernels.bench.table import Result, document, floors, markdown, time_text
 from kernels.bench.tune import fastest, rewrite, tune_family
+from kernels.command import measure_case
 from tests.kernels.oracle import assert_close, tolerance
 from trainer.cli import main
 

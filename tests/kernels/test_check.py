@@ -13,12 +13,12 @@ from kernels.bench.check import check_kernels, checked_case
 from kernels.bench.checks import glu as glu_checks
 from kernels.bench.checks import norm as norm_checks
 from kernels.bench.checks.case import CheckCase, Held
-from kernels.bench.command import kernels_command
 from kernels.bench.errors import BenchError, CheckFailed
 from kernels.bench.families import families, load
 from kernels.bench.processes import spread
 from kernels.bench.run import describe_run
 from kernels.bench.tolerance import relative_error, tolerance
+from kernels.command import kernels_command
 from trainer.cli import main
 
 CPU = torch.device("cpu")

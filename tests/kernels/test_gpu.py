@@ -10,10 +10,10 @@ import torch
 
 from kernels import dispatch, tiles
 from kernels.attention.choices import cuda_milliseconds
-from kernels.bench.command import kernels_command, measure_case
 from kernels.bench.families import families, load
 from kernels.bench.measure import GpuClock, measure
 from kernels.bench.tune import tune_family
+from kernels.command import kernels_command, measure_case
 from kernels.cross_entropy import cross_entropy
 
 

@@ -179,8 +179,8 @@ def kernels(
         raise RecipeError(
             "give only one of --compile-only, --tune and --check; see lyceum bench kernels --help"
         )
-    from kernels.bench.command import kernels_command
     from kernels.bench.errors import BenchError, CheckFailed, GateFailed
+    from kernels.command import kernels_command
 
     try:
         kernels_command(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import kernels
-from kernels.tensor_list import sent
+from kernels.launch import sent
 from trainer.recipe import Recipe
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kernels.tensor_list import sent
+from kernels.launch import sent
 from trainer.model.micro_batches import MicroBatch
 from trainer.model.transformer import LanguageModel
 from trainer.parallel.layout import Layout

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from kernels.tensor_list import sent
+from kernels.launch import sent
 from trainer.data.batch import Batch
 from trainer.data.loader import Loader, validation_batches
 from trainer.model.lora import adapters_off

@@ -13,7 +13,7 @@ from trainer.errors import DataError
 
 
 @dataclass(frozen=True)
-class Throughput:
+class ContestantResult:
     """What one contestant did in each repeat: the same amount, in these seconds."""
 
     name: str
@@ -42,7 +42,9 @@ class Throughput:
 Contestant = Callable[[Any], Callable[[], int]]
 
 
-def measure(contestants: dict[str, Contestant], workload: Any, repeats: int) -> list[Throughput]:
+def measure(
+    contestants: dict[str, Contestant], workload: Any, repeats: int
+) -> list[ContestantResult]:
     """Run each contestant `repeats` times, in rounds, so that a busy minute hits all alike.
 
     Raises DataError naming the contestant that failed.
@@ -54,10 +56,10 @@ def measure(contestants: dict[str, Contestant], workload: Any, repeats: int) -> 
     return [_throughput(name, results) for name, results in runs.items()]
 
 
-def _throughput(name: str, results: Sequence[tuple[int, float, float]]) -> Throughput:
+def _throughput(name: str, results: Sequence[tuple[int, float, float]]) -> ContestantResult:
     amounts, cpu, wall = zip(*results, strict=True)
     assert len(set(amounts)) == 1, f"{name} did {amounts}: every repeat does the same"
-    return Throughput(name, amounts[0], cpu, wall)
+    return ContestantResult(name, amounts[0], cpu, wall)
 
 
 def _alone(name: str, contestant: Contestant, workload: Any) -> tuple[int, float, float]:

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from kernels.bench.run import version_of
 from trainer.bench.data.corpus import Workload
-from trainer.bench.data.measure import Throughput
+from trainer.bench.data.measure import ContestantResult
 from trainer.bench.plots import draw_bars, figure_of, save
 from trainer.errors import RecipeError
 
@@ -26,8 +26,8 @@ class Report:
     workload: Workload
     padding_share: float
     split_documents: int
-    batches: list[Throughput]
-    text: list[Throughput]
+    batches: list[ContestantResult]
+    text: list[ContestantResult]
     text_documents: int
 
     @property
@@ -67,7 +67,7 @@ def tables(report: Report) -> list[Table]:
     return [batches, text]
 
 
-def _cells(figure: Throughput, unit: float) -> tuple[str, ...]:
+def _cells(figure: ContestantResult, unit: float) -> tuple[str, ...]:
     return (
         figure.name,
         f"{figure.per_cpu_second / unit:.1f}",
@@ -102,7 +102,7 @@ def write_json(report: Report, path: Path, command: str) -> None:
         raise RecipeError(f"{path}: cannot be written: {error.strerror}") from error
 
 
-def _content(figure: Throughput) -> dict[str, Any]:
+def _content(figure: ContestantResult) -> dict[str, Any]:
     rates = {"per_cpu_second": figure.per_cpu_second, "per_wall_second": figure.per_wall_second}
     return {**asdict(figure), **rates, "spread": figure.spread}
 
