@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.corpus.rules.texts import TEXTS
-from trainer.corpus.rules import quality_filters as splitting
-from trainer.corpus.rules.quality_filters import UNLEARNABLE, learn_common_words
+from trainer.corpus.rules import splitting
+from trainer.corpus.rules.splitting import UNLEARNABLE, learn_common_words
 
 
 @cache

@@ -1,14 +1,11 @@
-"""The published heuristics of text quality, each as a rule; what they decide, datatrove's filters
-decide.
-"""
+"""The published heuristics of text quality, each as a rule."""
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
 
-from trainer.corpus.rules.quality_filters import filter_of
-from trainer.corpus.rules.quality_measures import has_words, measures_of
+from trainer.corpus.rules.quality_measures import MEASURES, full_lines, real_words
 from trainer.corpus.rules.rule import Finding, Judgement, Rule, RuleDescription, dropped, kept
+from trainer.corpus.rules.splitting import sentence_count
 from trainer.recipe.curation import (
     C4Quality,
     FineWebQuality,
@@ -25,14 +22,17 @@ SYMBOLS = 0.25
 """Share of symbols in a longer run at which it is one that the word splitter, which takes symbols
 off a word one by one, needs time for that grows with the square of its length: 40 s for 20,000
 emoji. Prose without spaces, addresses and encoded bytes lie far below."""
-LINES = {
-    "line-filter-too_long_word": "lines with a long word removed",
-    "line-filter-no_terminal_punc": "lines without terminal punctuation removed",
-    "line-filter-too_few_words": "lines with few words removed",
-    "line-filter-javascript": "lines on JavaScript removed",
-    "line-filter-policy": "lines on policies removed",
-}
-"""datatrove's names for what C4's filter removes, and the audit's."""
+LONG_WORD, UNPUNCTUATED, FEW_WORDS, JAVASCRIPT, POLICY, BLANK = C4_LINES = (
+    "lines with a long word removed",
+    "lines without terminal punctuation removed",
+    "lines with few words removed",
+    "lines on JavaScript removed",
+    "lines on policies removed",
+    "blank lines removed",
+)
+"""What C4 removes, as the audit calls it, in the audit's order."""
+LOREM_IPSUM, CURLY_BRACKET = "lorem ipsum", "curly brackets"
+"""What it drops a whole text for."""
 
 
 def quality_rules(section: QualityRules) -> list[Rule]:
@@ -51,7 +51,7 @@ def quality_rules(section: QualityRules) -> list[Rule]:
 
 @dataclass(frozen=True)
 class Heuristic:
-    """A filter of datatrove's that keeps a text as it is, or drops it."""
+    """Passes a text as it is, or drops it by the first measure whose limit it breaks."""
 
     name: str
     section: GopherRepetition | GopherQuality | FineWebQuality
@@ -61,12 +61,29 @@ class Heuristic:
         run = _unsplittable(text)
         if run is not None:
             return dropped(UNSPLITTABLE, run, LONGEST_RUN)
-        return _filtered(self.section, text) or kept(text)
+        section = self.section
+        if isinstance(section, GopherRepetition) and not text:
+            return dropped(NO_TEXT, None, None)
+        if isinstance(section, FineWebQuality) and not full_lines(text):
+            return dropped(NO_TEXT, None, None)
+        try:
+            # With no least number of words, there may be none to take a mean of.
+            may_be_none = isinstance(section, GopherQuality) and not section.minimum_words
+            if may_be_none and not real_words(text):
+                return dropped(NO_WORDS, 0, None)
+            for measure in MEASURES[type(section)]:
+                if (broken := measure.broken(section, text)) is not None:
+                    return dropped(measure.reason, *broken)
+        except ZeroDivisionError:
+            return dropped(NO_WORDS, 0, None)
+        except UnicodeEncodeError:
+            return dropped(NOT_UNICODE, None, None)
+        return kept(text)
 
 
 @dataclass(frozen=True)
 class C4:
-    """datatrove's C4 filter, which removes lines, and drops a text that has too little left.
+    """C4's rules as datatrove has them: removes lines, and drops a text that has too little left.
 
     The lines that stay lose the white space around them and the blank lines between them. The
     value of a finding is the number of lines, or of citation marks.
@@ -77,62 +94,78 @@ class C4:
 
     def __call__(self, text: str, document: str) -> Judgement:
         """Judge one text, or what is left of it."""
-        from datatrove.data import Document
-
-        judged = Document(text=text, id=document)
-        filter_of(self.section).lines.clear()
-        outcome = _filtered(self.section, text, judged)
-        if outcome is not None:
-            return outcome
-        if not judged.text:
+        section = self.section
+        removed: Counter[str] = Counter()
+        left: list[str] = []
+        sentences = 0
+        for line in text.splitlines():
+            reason, cleaned = self._line(line)
+            if reason in (LOREM_IPSUM, CURLY_BRACKET):
+                return dropped(reason, _occurrences(reason, section, text), 0)
+            if reason:
+                removed[reason] += 1
+                continue
+            left.append(cleaned)
+            try:
+                sentences += sentence_count(cleaned) if section.minimum_sentences else 0
+            except UnicodeEncodeError:
+                return dropped(NOT_UNICODE, None, None)
+        if sentences < section.minimum_sentences:
+            return dropped("too few sentences", sentences, section.minimum_sentences)
+        result = "\n".join(left).strip()
+        if not result:
             return dropped(NO_TEXT, None, None)
-        return Judgement(judged.text, tuple(self._changes(text)) if judged.text != text else ())
+        return Judgement(result, tuple(self._changes(text, removed)) if result != text else ())
 
-    def _changes(self, text: str) -> list[Finding]:
-        """Why the text that was filtered last is not what it was."""
-        from datatrove.pipeline.filters.c4_filters import CITATION_REGEX
+    def _line(self, line: str) -> tuple[str | None, str]:
+        """(why the line, or the whole text, is removed, if it is; the line without its marks)."""
+        from datatrove.pipeline.filters import c4_filters as published
 
-        removed = Counter(filter_of(self.section).lines)
-        lines = text.splitlines()
-        blank = sum(not line.strip() for line in lines)
-        # datatrove counts a blank line with the first check that it fails.
-        if self.section.terminal_punctuation:
-            removed["line-filter-no_terminal_punc"] -= blank
-        elif self.section.minimum_words_a_line:
-            removed["line-filter-too_few_words"] -= blank
-        else:
-            blank = 0
-        counts = {reason: removed[name] for name, reason in LINES.items()}
-        counts["blank lines removed"] = blank
+        section, line = self.section, line.strip()
+        words = line.split()
+        if not line and (section.terminal_punctuation or section.minimum_words_a_line):
+            return BLANK, line
+        if any(len(word) > section.maximum_word_length for word in words):
+            return LONG_WORD, line
+        if section.citations:
+            line = published.CITATION_REGEX.sub("", line)
+        ends = line.endswith(published.END_PUNCTUATION) and not line.endswith(published.ELLIPSIS)
+        if section.terminal_punctuation and not ends:
+            return UNPUNCTUATED, line
+        if len(words) < section.minimum_words_a_line:
+            return FEW_WORDS, line
+        lower = line.lower()
+        if section.lorem_ipsum and "lorem ipsum" in lower:
+            return LOREM_IPSUM, line
+        if section.javascript and "javascript" in lower:
+            return JAVASCRIPT, line
+        if section.curly_bracket and "{" in line:
+            return CURLY_BRACKET, line
+        if section.policy and any(phrase in lower for phrase in published.POLICY_SUBSTRINGS):
+            return POLICY, line
+        return None, line
+
+    def _changes(self, text: str, removed: Counter[str]) -> list[Finding]:
+        """Why what is left of the text is not what it was."""
+        counts = {reason: removed[reason] for reason in C4_LINES}
         if self.section.citations:
+            from datatrove.pipeline.filters.c4_filters import CITATION_REGEX
+
             counts["citation marks removed"] = len(CITATION_REGEX.findall(text))
         counts["white space around lines removed"] = sum(
-            line.strip() not in ("", line) for line in lines
+            line.strip() not in ("", line) for line in text.splitlines()
         )
         changes = [Finding(reason, count) for reason, count in counts.items() if count]
         return changes or [Finding("line ends")]
 
 
-def _filtered(section: Any, text: str, judged: Any = None) -> Judgement | None:
-    """How datatrove's filter drops a text, with what it measured; None where it does not."""
-    from datatrove.data import Document
+def _occurrences(reason: str, section: C4Quality, text: str) -> int:
+    """How often the text holds what it was dropped for, in any case."""
+    if section.citations:
+        from datatrove.pipeline.filters.c4_filters import CITATION_REGEX
 
-    try:
-        if isinstance(section, GopherQuality) and not section.minimum_words and not has_words(text):
-            # With no least number of words, datatrove would take the mean length of none.
-            return dropped(NO_WORDS, 0, None)
-        result = filter_of(section).filter(judged or Document(text=text, id=""))
-    except ZeroDivisionError:
-        return dropped(NO_WORDS, 0, None)
-    except UnicodeEncodeError:
-        return dropped(NOT_UNICODE, None, None)
-    if result is True:
-        return None
-    _, name = result
-    if name == "empty":
-        return dropped(NO_TEXT, None, None)
-    measure = measures_of(section)[name]
-    return dropped(measure.reason, measure.value(section, text), measure.threshold(section))
+        text = CITATION_REGEX.sub("", text)
+    return text.lower().count("{" if reason == CURLY_BRACKET else "lorem ipsum")
 
 
 def _unsplittable(text: str) -> int | None:

@@ -1,94 +1,110 @@
-"""What a dropped document measured, which datatrove does not tell: by its name for the reason.
+"""The published heuristics of text quality as a table: a measure, and the recipe's limit of it.
 
-Every measure is computed as the filter computes it, with datatrove's own functions, and only for
-documents that were dropped.
+The measures are those of datatrove's filters, which the tests hold them to.
 """
 
-import bisect
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trainer.corpus.rules.quality_filters import (
-    DUPLICATE_N_GRAMS,
-    TOP_N_GRAMS,
-    c4_filter,
-    filter_of,
-)
-from trainer.recipe.curation import C4Quality, FineWebQuality, GopherQuality, GopherRepetition
+from trainer.corpus.rules.splitting import words_of
+from trainer.recipe.curation import FineWebQuality, GopherQuality, GopherRepetition
+
+STOP_WORDS = {"the", "be", "to", "of", "and", "that", "have", "with"}
+"""Rae et al., "Scaling Language Models", 2021, section A1.1."""
+
+Value = Callable[[Any, str], float]
+"""Of the recipe's section and the text."""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A reason for dropping: how the audit calls it, the recipe's key for its threshold ("": there
-    is none, and any is too many), whether the value must not lie below, and how it is measured.
+    """One heuristic.
+
+    Attributes:
+        reason: How the audit calls a text that breaks the limit.
+        key: The recipe's key of the limit.
+        least: Whether the value must not lie below the limit, or not above it.
+        value: How it is measured.
+
     """
 
     reason: str
     key: str
     least: bool
-    value: Callable[[Any, str], float]
-    """Of the recipe's section and the text."""
+    value: Value
 
-    def threshold(self, section: Any) -> float:
-        """The limit that the value broke."""
-        return getattr(section, self.key) if self.key else 0
-
-
-def measures_of(section: Any) -> dict[str, Measure]:
-    """Every reason that the filter of this section can give, and its measure."""
-    return MEASURES[type(section)]
+    def broken(self, section: Any, text: str) -> tuple[float, float] | None:
+        """(value, limit) where the text breaks the limit."""
+        value, limit = self.value(section, text), getattr(section, self.key)
+        return (value, limit) if (value < limit if self.least else value > limit) else None
 
 
-def _most(reason: str, key: str, value: Callable[[Any, str], float]) -> Measure:
+def real_words(text: str) -> list[str]:
+    """The words that are more than punctuation."""
+    from datatrove.utils.text import PUNCTUATION_SET
+
+    return [word for word in words_of(text) if not PUNCTUATION_SET.issuperset(word)]
+
+
+def full_lines(text: str) -> list[str]:
+    """The lines that are not blank."""
+    return [line for line in text.split("\n") if line.strip()]
+
+
+def _most(reason: str, key: str, value: Value) -> Measure:
     return Measure(reason, key, False, value)
 
 
-def _least(reason: str, key: str, value: Callable[[Any, str], float]) -> Measure:
+def _least(reason: str, key: str, value: Value) -> Measure:
     return Measure(reason, key, True, value)
 
 
-def _words(text: str) -> list[str]:
-    from datatrove.utils.text import split_into_words
-
-    return list(split_into_words(text))
-
-
-def _of_words(count: Callable[[str], float]) -> Callable[[Any, str], float]:
+def _a_word(count: Callable[[str], float]) -> Value:
     """A count in the text, a word."""
-    return lambda section, text: count(text) / len(_words(text))
+    return lambda section, text: count(text) / len(words_of(text))
 
 
-def _of_lines(holds: Callable[[str], bool]) -> Callable[[Any, str], float]:
-    """The share of lines for which this holds, blank ones among them."""
+def _share(
+    holds: Callable[[Any, str], bool], lines: Callable[[str], Sequence[str]] = str.splitlines
+) -> Value:
+    """The share of lines for which this holds."""
 
     def share(section: Any, text: str) -> float:
-        lines = text.splitlines()
-        return sum(map(holds, lines)) / len(lines)
+        found = lines(text)
+        return sum(holds(section, line) for line in found) / len(found)
 
     return share
 
 
-def _repeated(paragraphs: bool, characters: bool) -> Callable[[Any, str], float]:
-    def share(section: GopherRepetition, text: str) -> float:
+def _repeated(parts: Callable[[str], list[str]], length: Callable[[str], int] | None) -> Value:
+    """The share of parts seen before; with `length`, of that many characters instead."""
+
+    def share(section: Any, text: str) -> float:
         from datatrove.pipeline.filters.gopher_repetition_filter import find_duplicates
 
-        found = filter_of(section)
-        if paragraphs:
-            parts = found.paragraph_exp.split(text.strip())
-        else:
-            parts = found._line_splitter.split(text)
-        duplicates, duplicate_characters = find_duplicates(parts)
-        return duplicate_characters / len(text) if characters else duplicates / len(parts)
+        found = parts(text)
+        duplicates, characters = find_duplicates(found)
+        return float(characters / length(text) if length else duplicates / len(found))
 
     return share
+
+
+def _paragraphs(text: str) -> list[str]:
+    return re.split(r"\n{2,}", text.strip())
+
+
+def _lines(text: str) -> list[str]:
+    return re.split("\n+", text)
 
 
 def _top_n_gram(n: int) -> Measure:
     def share(section: Any, text: str) -> float:
         from datatrove.pipeline.filters import gopher_repetition_filter as gopher
 
-        return float(gopher.find_top_duplicate(gopher.get_n_grams(_words(text), n)) / len(text))
+        found = gopher.get_n_grams(words_of(text), n)
+        return float(gopher.find_top_duplicate(found) / len(text)) if found else 0.0
 
     return _most(f"top {n}-gram", f"top_{n}_gram", share)
 
@@ -97,143 +113,85 @@ def _duplicate_n_grams(n: int) -> Measure:
     def share(section: Any, text: str) -> float:
         from datatrove.pipeline.filters.gopher_repetition_filter import find_all_duplicate
 
-        return float(find_all_duplicate(_words(text), n) / len(text))
+        return float(find_all_duplicate(words_of(text), n) / len(text))
 
     return _most(f"duplicate {n}-grams", f"duplicate_{n}_grams", share)
 
 
-def _real_words(text: str) -> list[str]:
-    from datatrove.utils.text import PUNCTUATION_SET
-
-    return [word for word in _words(text) if any(letter not in PUNCTUATION_SET for letter in word)]
-
-
-def has_words(text: str) -> bool:
-    """Whether any word of the text is more than punctuation."""
-    return bool(_real_words(text))
-
-
-def _word_count(section: Any, text: str) -> int:
-    return len(_real_words(text))
+def _word_count(section: Any, text: str) -> float:
+    return len(real_words(text))
 
 
 def _word_length(section: Any, text: str) -> float:
-    import numpy as np
-
-    return float(np.mean([len(word) for word in _real_words(text)]))
+    words = real_words(text)
+    return sum(map(len, words)) / len(words)
 
 
 def _alphabetic(section: Any, text: str) -> float:
-    words = _words(text)
+    words = words_of(text)
     return sum(any(map(str.isalpha, word)) for word in words) / len(words)
 
 
-def _stop_words(section: GopherQuality, text: str) -> int:
-    return len(filter_of(section).stop_words & set(_words(text)))
+def _stop_words(section: Any, text: str) -> float:
+    return len(STOP_WORDS & set(words_of(text)))
 
 
-def _occurrences(passage: str) -> Callable[[Any, str], float]:
-    def count(section: C4Quality, text: str) -> int:
-        from datatrove.pipeline.filters.c4_filters import CITATION_REGEX
+def _is_punctuated(section: Any, line: str) -> bool:
+    from datatrove.utils.text import TERMINAL_PUNCTUATION
 
-        if section.citations:
-            text = CITATION_REGEX.sub("", text)
-        return text.lower().count(passage)
-
-    return count
+    return line.endswith(tuple(TERMINAL_PUNCTUATION))
 
 
-def _sentences(section: C4Quality, text: str) -> int:
-    """How many the filter counted: the largest minimum under which it would keep the text."""
-    from datatrove.data import Document
-
-    def drops(minimum: int) -> bool:
-        return c4_filter(section, minimum).filter(Document(text=text, id="")) is not True
-
-    return bisect.bisect_left(range(1, section.minimum_sentences), True, key=drops)
-
-
-def _full_lines(text: str) -> list[str]:
-    return [line for line in text.split("\n") if line.strip()]
-
-
-def _punctuated(section: FineWebQuality, text: str) -> float:
-    ends, lines = filter_of(section).stop_chars, _full_lines(text)
-    return sum(line.endswith(ends) for line in lines) / len(lines)
-
-
-def _short(section: FineWebQuality, text: str) -> float:
-    lines = _full_lines(text)
-    return sum(len(line) <= section.short_line_characters for line in lines) / len(lines)
-
-
-def _repeated_lines(section: FineWebQuality, text: str) -> float:
-    from datatrove.pipeline.filters.gopher_repetition_filter import find_duplicates
-
-    return float(find_duplicates(_full_lines(text))[1] / len(text.replace("\n", "")))
+def _is_short(section: FineWebQuality, line: str) -> bool:
+    return len(line) <= section.short_line_characters
 
 
 def _ellipses(text: str) -> int:
     return text.count("...") + text.count("…")
 
 
-def _is_bullet(line: str) -> bool:
+def _is_bullet(section: Any, line: str) -> bool:
     return line.lstrip().startswith(("•", "-"))
 
 
-def _trails_off(line: str) -> bool:
+def _trails_off(section: Any, line: str) -> bool:
     return line.rstrip().endswith(("...", "…"))
 
 
-MEASURES: dict[type, dict[str, Measure]] = {
-    GopherRepetition: {
-        "dup_para_frac": _most(
-            "duplicate paragraphs", "duplicate_paragraphs", _repeated(True, False)
-        ),
-        "dup_para_char_frac": _most(
+MEASURES: dict[type, tuple[Measure, ...]] = {
+    GopherRepetition: (
+        _most("duplicate paragraphs", "duplicate_paragraphs", _repeated(_paragraphs, None)),
+        _most(
             "duplicate paragraph characters",
             "duplicate_paragraph_characters",
-            _repeated(True, True),
+            _repeated(_paragraphs, len),
         ),
-        "dup_line_frac": _most("duplicate lines", "duplicate_lines", _repeated(False, False)),
-        "dup_line_char_frac": _most(
-            "duplicate line characters", "duplicate_line_characters", _repeated(False, True)
+        _most("duplicate lines", "duplicate_lines", _repeated(_lines, None)),
+        _most("duplicate line characters", "duplicate_line_characters", _repeated(_lines, len)),
+        *map(_top_n_gram, (2, 3, 4)),
+        *map(_duplicate_n_grams, (5, 6, 7, 8, 9, 10)),
+    ),
+    GopherQuality: (
+        _least("too few words", "minimum_words", _word_count),
+        _most("too many words", "maximum_words", _word_count),
+        _least("short words", "minimum_word_length", _word_length),
+        _most("long words", "maximum_word_length", _word_length),
+        _most("hashes", "symbols_a_word", _a_word(lambda text: text.count("#"))),
+        _most("ellipses", "symbols_a_word", _a_word(_ellipses)),
+        _most("bullet lines", "bullet_lines", _share(_is_bullet)),
+        _most("lines that trail off", "ellipsis_lines", _share(_trails_off)),
+        _least("too few alphabetic words", "alphabetic_words", _alphabetic),
+        _least("too few stop words", "stop_words", _stop_words),
+    ),
+    FineWebQuality: (
+        _least("too few punctuated lines", "punctuated_lines", _share(_is_punctuated, full_lines)),
+        _most("short lines", "short_lines", _share(_is_short, full_lines)),
+        _most(
+            "duplicate line characters",
+            "duplicate_line_characters",
+            _repeated(full_lines, lambda text: len(text.replace("\n", ""))),
         ),
-        **{f"top_{n}_gram": _top_n_gram(n) for n in TOP_N_GRAMS},
-        **{f"duplicated_{n}_n_grams": _duplicate_n_grams(n) for n in DUPLICATE_N_GRAMS},
-    },
-    GopherQuality: {
-        "gopher_short_doc": _least("too few words", "minimum_words", _word_count),
-        "gopher_long_doc": _most("too many words", "maximum_words", _word_count),
-        "gopher_below_avg_threshold": _least("short words", "minimum_word_length", _word_length),
-        "gopher_above_avg_threshold": _most("long words", "maximum_word_length", _word_length),
-        "gopher_too_many_hashes": _most(
-            "hashes", "symbols_a_word", _of_words(lambda text: text.count("#"))
-        ),
-        "gopher_too_many_ellipsis": _most("ellipses", "symbols_a_word", _of_words(_ellipses)),
-        "gopher_too_many_bullets": _most("bullet lines", "bullet_lines", _of_lines(_is_bullet)),
-        "gopher_too_many_end_ellipsis": _most(
-            "lines that trail off", "ellipsis_lines", _of_lines(_trails_off)
-        ),
-        "gopher_below_alpha_threshold": _least(
-            "too few alphabetic words", "alphabetic_words", _alphabetic
-        ),
-        "gopher_enough_stop_words": _least("too few stop words", "stop_words", _stop_words),
-    },
-    C4Quality: {
-        "lorem_ipsum": _most("lorem ipsum", "", _occurrences("lorem ipsum")),
-        "curly_bracket": _most("curly brackets", "", _occurrences("{")),
-        "too_few_sentences": _least("too few sentences", "minimum_sentences", _sentences),
-    },
-    FineWebQuality: {
-        "line_punct_ratio": _least("too few punctuated lines", "punctuated_lines", _punctuated),
-        "short_line_ratio": _most("short lines", "short_lines", _short),
-        "char_dup_ratio": _most(
-            "duplicate line characters", "duplicate_line_characters", _repeated_lines
-        ),
-        "list_ratio": _most(
-            "line breaks", "newlines_a_word", _of_words(lambda text: text.count("\n"))
-        ),
-    },
+        _most("line breaks", "newlines_a_word", _a_word(lambda text: text.count("\n"))),
+    ),
 }
-"""For each section of the recipe; the reason "empty" is not measured."""
+"""In the filters' order: the first that is broken is the reason."""
