@@ -1,5 +1,7 @@
 """From file and overrides to a recipe, or to one clear line."""
 
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -112,6 +114,23 @@ def test_error_in_the_file_names_the_file(tmp_path: Path) -> None:
     """Catches blaming the command line for what the file says."""
     line = refusal(tmp_path, "steps=10", text=TEXT + "precision: fp16\n")
     assert line.startswith(f"{tmp_path / 'recipe.yaml'}: precision")
+
+
+def test_a_broken_rule_names_who_broke_it(tmp_path: Path) -> None:
+    """Catches a sound file blamed for the command line, and a wrong one where keys are added."""
+    window = "profile: {steps: [3, 5]}\n"
+    file = f"{tmp_path / 'recipe.yaml'}: "
+    assert refusal(tmp_path, "model.heads=5").startswith("command line: model.hidden: 64")
+    line = refusal(tmp_path, "profile.steps=[5, 3]", text=TEXT + window)
+    assert line.startswith("command line: profile.steps")
+    wrong = TEXT + window.replace("[3, 5]", "[5, 3]")
+    assert refusal(tmp_path, text=wrong).startswith(f"{file}profile.steps")
+    assert refusal(tmp_path, "seed=1", text=wrong).startswith(f"{file}profile.steps")
+    # Of a file that is a recipe only by the model section of its checkpoint too.
+    model = {"layers": 4, "hidden": 64, "heads": 4, "kv_heads": 2, "ffn": 128, "vocab": 128}
+    (tmp_path / "checkpoint.json").write_text(json.dumps({"model": model}))
+    without = re.sub("(?m)^model.*$", f"init_from: {tmp_path}", wrong)
+    assert refusal(tmp_path, "seed=1", text=without).startswith(f"{file}profile.steps")
 
 
 def test_missing_key_is_named(tmp_path: Path) -> None:

@@ -107,7 +107,8 @@ def find_keys(name: str | None) -> list[RecipeKey]:
     wanted = _without_numbers(name)
     found = [key for key in keys if f"{_without_numbers(key.name)}.".startswith(f"{wanted}.")]
     if not found:
-        raise RecipeError(f"unknown key {name}; {nearest(Recipe, tuple(wanted.split('.')))}")
+        said = f"unknown key {name}" if wanted else f"KEY {name!r} is empty"
+        raise RecipeError(f"{said}; {nearest(Recipe, tuple(wanted.split('.')))}")
     return found
 
 

@@ -1,5 +1,6 @@
 """Reading a recipe from its file."""
 
+import copy
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,7 +48,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe in the YAML file `path`, with KEY=VALUE overrides applied in their order.
 
     Keys are dotted (`model.layers=8`), values are YAML (`profile.steps=[3,5]`). Raises RecipeError
-    with one line that names the file, the key and the mend.
+    with one line that names the file or the command line, the key and the mend.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -58,5 +59,8 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
     keys = reading.parse(text, str(path))
+    before = copy.deepcopy(keys)
     overridden = [reading.override(keys, text) for text in overrides]
-    return reading.validated(Recipe, with_base_model(keys), str(path), overridden)
+    return reading.validated(
+        Recipe, with_base_model(keys), str(path), overridden, lambda: with_base_model(before)
+    )

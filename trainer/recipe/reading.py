@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
 import yaml
@@ -85,11 +85,12 @@ def validated(
     keys: dict[str, Any],
     source: str,
     overridden: Sequence[tuple[str, ...]] = (),
+    before: Callable[[], dict[str, Any]] = dict,
 ) -> "Recipe":
     """The recipe of these nested keys.
 
-    Raises RecipeError with one line that names `source`, or the override where a key of
-    `overridden` is what is wrong.
+    Raises RecipeError with one line that names `source`, or the command line where a key of
+    `overridden` is what is wrong, or where the keys `before` the overrides break no such rule.
     """
     try:
         return kind.model_validate(keys)
@@ -101,9 +102,24 @@ def validated(
         place = tuple(str(part) for part in found[0]["loc"])
         given = any(all(a == b for a, b in zip(place, parts, strict=False)) for parts in overridden)
         line = _explain(kind, dict(found[0]), place)
-        raise RecipeError(f"{'command line' if given else source}: {line}") from error
+        raise RecipeError(f"{_COMMAND_LINE if given else source}: {line}") from error
     except RecipeError as error:
-        raise RecipeError(f"{source}: {error}") from error
+        given = bool(overridden) and _broken_rule(kind, before) != str(error)
+        raise RecipeError(f"{_COMMAND_LINE if given else source}: {error}") from error
+
+
+_COMMAND_LINE = "command line"
+
+
+def _broken_rule(kind: "type[Recipe]", keys: Callable[[], dict[str, Any]]) -> str | None:
+    """The first rule between keys that these break, in its own words; None where none is."""
+    try:
+        kind.model_validate(keys())
+    except ValidationError:
+        return None
+    except RecipeError as error:
+        return str(error)
+    return None
 
 
 _WANTED = {

@@ -23,6 +23,7 @@ def rounded_vocabulary(tokens: int) -> int:
 
 def check_recipe(recipe: "Recipe") -> None:
     """Raise RecipeError where sections contradict each other, whatever the world size."""
+    _check_run(recipe)
     check_fine_tuning(recipe)
     _check_heads(recipe)
     _check_window(recipe)
@@ -70,6 +71,13 @@ def check_world(recipe: "Recipe", world_size: int, device: str) -> None:
         raise RecipeError(
             "zero.offload: moves optimizer state from a GPU's memory to the machine's, where on "
             "device=cpu it is already; use zero.offload=none"
+        )
+
+
+def _check_run(recipe: "Recipe") -> None:
+    if not recipe.run.strip():
+        raise RecipeError(
+            "run: is empty, which would be the working directory; name a run directory, as runs/a"
         )
 
 
