@@ -6,6 +6,7 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
+from launch.output import unwritable
 from trainer.errors import LyceumError, StopRequested, error_of, note_of
 
 FAILURE_FILE = "LYCEUM_FAILURE_FILE"
@@ -44,6 +45,7 @@ def leave_failure(error: BaseException) -> bool:
     if path is None:
         return False
     trace = "".join(traceback.format_exception(error))
+    error = unwritable(error) or error
     note = {"error": note_of(error) if isinstance(error, LyceumError) else None, "trace": trace}
     try:
         Path(path).write_text(json.dumps(note), encoding="utf-8")

@@ -1,5 +1,6 @@
 """Local ranks: started together, signalled together, ended together."""
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -16,7 +17,7 @@ from types import FrameType
 from typing import Any, NoReturn, Protocol
 
 from launch.failure import FAILURE_FILE, leave_failure, read_failure
-from trainer.errors import ClusterError, LyceumError, StopRequested, TrainingError
+from trainer.errors import ClusterError, LyceumError, StopRequested, TrainingError, shown
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """The signals that ask a run to stop."""
@@ -88,7 +89,7 @@ def _become_rank(
     except LyceumError as error:
         code = error.exit_code
         if not leave_failure(error):
-            print(f"lyceum: error: {error}", file=sys.stderr)
+            print(f"lyceum: error: {shown(error)}", file=sys.stderr)
     except KeyboardInterrupt:
         code = 130
     except SystemExit as request:
@@ -97,8 +98,9 @@ def _become_rank(
         if not leave_failure(error):
             traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):  # a full disk must not keep this process from ending
+                stream.flush()
         os._exit(code)
 
 

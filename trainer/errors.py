@@ -49,6 +49,12 @@ class StopRequested(LyceumError):
     exit_code = 75
 
 
+def shown(error: LyceumError) -> str:
+    """An error as its one line; what a terminal would obey or hide is escaped, as repr does."""
+    words = " ".join(str(error).split())
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in words)
+
+
 class ErrorNote(TypedDict):
     """An error as plain JSON, to be sent to another process.
 

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import select
 import sys
 import traceback
 import warnings
@@ -13,7 +12,7 @@ import typer
 from trainer import __version__
 from trainer.cli import bench, corpus, models, training
 from trainer.cli.grammar import Verbs
-from trainer.errors import LyceumError, StopRequested
+from trainer.errors import LyceumError, StopRequested, shown
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,18 +25,20 @@ def main(arguments: list[str] | None = None) -> int:
     if "--debug" not in words:
         _silence_dependencies()
     try:
-        return _run(words)
+        code = _run(words)
+        print(end="", flush=True)  # at exit, Python would say more of an error than its line
+        return code
     except LyceumError as error:
-        if "--debug" in words:
-            traceback.print_exc()
-        _report(error)
-        return error.exit_code
+        return _failed(error, words)
     except KeyboardInterrupt:
         return 130
     except Exception as error:
         from launch.failure import leave_failure
+        from launch.output import reader_has_left, unwritable
 
-        if not (_reader_has_left(error) or leave_failure(error)):
+        if fault := unwritable(error):
+            return _failed(fault, words)
+        if not (reader_has_left(error) or leave_failure(error)):
             raise
         return 1
 
@@ -100,22 +101,18 @@ def _silence_dependencies() -> None:
     warnings.filterwarnings("ignore", module=rf"({'|'.join(noisy)})(\.|$)")
 
 
-def _reader_has_left(error: Exception) -> bool:
-    """Whether `error` is only that whoever reads our output, such as `head`, has seen enough."""
-    if not isinstance(error, BrokenPipeError):
-        return False
+def _failed(error: LyceumError, words: list[str]) -> int:
+    """Show the error and return its exit code."""
+    if "--debug" in words:
+        traceback.print_exc()
+    _report(error)
     try:
-        standard_output = sys.stdout.fileno()
-    except (OSError, ValueError):
-        return False
-    # Not by flushing: what could not be written may have left the buffer all the same.
-    pipe = select.poll()
-    pipe.register(standard_output, 0)
-    if not any(event & select.POLLERR for _, event in pipe.poll(0)):
-        return False
-    # Python's own flush at exit must not complain again.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), standard_output)
-    return True
+        print(end="", flush=True)
+    except OSError:  # the error that is shown came first
+        from launch.output import discard
+
+        discard()
+    return error.exit_code
 
 
 def _report(error: LyceumError) -> None:
@@ -126,4 +123,4 @@ def _report(error: LyceumError) -> None:
     rank = os.environ.get("RANK", "0")
     who = "" if rank == "0" else f" (rank {rank})"
     what = "stopped" if isinstance(error, StopRequested) else "error"
-    print(f"lyceum: {what}{who}: {' '.join(str(error).split())}", file=sys.stderr)
+    print(f"lyceum: {what}{who}: {shown(error)}", file=sys.stderr)
