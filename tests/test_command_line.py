@@ -182,6 +182,14 @@ def test_wrong_command_is_one_line_and_exit_2(
         ("train", ["missing argument 'RECIPE'", "see lyceum train --help"]),
         ("corpus verify a b=c", ["unexpected extra argument(s) (b=c)"]),
         ("train tiny stray", ["'stray': an override is KEY=VALUE"]),
+        ("train loss.z=1 tiny", ["'loss.z=1' is a key with its value", "name the recipe before"]),
+        ("train ", ["'RECIPE': it is empty", "give a YAML file, or the name of a shipped"]),
+        ("compare a ", ["'RUN': it is empty; give a path"]),
+        ("checkpoint prune ", ["'RUN': it is empty; give a path"]),
+        ("export a ", ["'DIR': it is empty; give a path"]),
+        ("recipe ", ["KEY '' is empty; allowed are stage, run"]),
+        ("train tiny run=''", ["command line: run: is empty", "name a run directory"]),
+        ("train tiny run='\t'", ["command line: run: is empty"]),
     ],
 )
 def test_a_wrong_word_is_named_with_its_mend(
@@ -191,6 +199,29 @@ def test_a_wrong_word_is_named_with_its_mend(
     line = refused(capsys, 2, *words.split(" "))
     for part in parts:
         assert part in line
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "tiny", "mo\x1b[31mdel.x=1"],
+        ["train", "a\x1b[31m"],
+        ["train", "tiny", "--x\x1b[31m"],
+        ["recipe", "a\x1b[31m"],
+        ["compare", "a\x1b[31m", "b"],
+        ["compare\x1b[31m"],
+        ["generate", "a", "--tokens", "\x1b[31m"],
+    ],
+    ids=repr,
+)
+def test_what_a_terminal_would_obey_is_shown_escaped(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches a word that recolours or rewrites the screen by being refused."""
+    assert main(words) in (2, 3)
+    line = capsys.readouterr().err
+    assert line.rstrip("\n").isprintable()
+    assert "\\x1b[31m" in line
 
 
 def called_with(

@@ -4,6 +4,7 @@ typer passes defaults through the same functions as words: each takes both.
 """
 
 import math
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -76,6 +77,22 @@ def byte_count(word: str | float) -> float:
     return number
 
 
+def path(word: str | Path) -> Path:
+    """A path that a verb needs; refused where the word is empty: it would be this directory."""
+    if not str(word):
+        raise typer.BadParameter("it is empty; give a path")
+    return Path(word)
+
+
+def recipe_name(word: str) -> str:
+    """A recipe's file or name: not empty, and no key, which stands behind the recipe."""
+    if not word:
+        raise typer.BadParameter("it is empty; give a YAML file, or the name of a shipped recipe")
+    if re.match(r"[\w.]+=", word) and not Path(word).is_file():
+        raise typer.BadParameter(f"{word!r} is a key with its value: name the recipe before it")
+    return word
+
+
 def file(word: str | Path) -> Path | None:
     """A path; none where the word is empty, as an unset shell variable leaves it."""
     return Path(word) if word else None
@@ -90,7 +107,10 @@ def _whole(word: str | int, least: int) -> int:
 
 
 RecipeName = Annotated[
-    str, typer.Argument(metavar="RECIPE", help="YAML file, or the name of a shipped recipe.")
+    str,
+    typer.Argument(
+        metavar="RECIPE", parser=recipe_name, help="YAML file, or the name of a shipped recipe."
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,
@@ -98,10 +118,10 @@ Overrides = Annotated[
 ]
 Checkpoint = Annotated[
     Path,
-    typer.Argument(metavar="CHECKPOINT", parser=Path, help="Checkpoint folder, or run directory."),
+    typer.Argument(metavar="CHECKPOINT", parser=path, help="Checkpoint folder, or run directory."),
 ]
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", parser=Path, help="RunFolder directory.")]
-Corpus = Annotated[Path, typer.Argument(metavar="DIR", parser=Path, help="Corpus folder.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", parser=path, help="Run directory.")]
+Corpus = Annotated[Path, typer.Argument(metavar="DIR", parser=path, help="Corpus folder.")]
 JsonFile = Annotated[
     Path | None,
     typer.Option("--json", metavar="FILE", parser=file, help="Write the figures here."),

@@ -11,6 +11,7 @@ from trainer.cli.arguments import (
     RecipeName,
     above_zero,
     file,
+    path,
     positive,
     recipe_of,
 )
@@ -232,7 +233,7 @@ def data(
 @verbs.command(cls=Verb)
 def gpu(
     out: Annotated[
-        Path, typer.Argument(metavar="OUT", parser=Path, help="Gets the report and all figures.")
+        Path, typer.Argument(metavar="OUT", parser=path, help="Gets the report and all figures.")
     ],
     parts: Annotated[
         list[str] | None, typer.Argument(metavar="PART", help="As ceilings, kernels; none: all.")
@@ -266,7 +267,7 @@ def gpu(
 def wheels(
     folder: Annotated[
         Path,
-        typer.Argument(metavar="DIR", parser=Path, help="Gets folders of at most 60 MiB each."),
+        typer.Argument(metavar="DIR", parser=path, help="Gets folders of at most 60 MiB each."),
     ],
 ) -> None:
     """Fetch what bench gpu needs on a machine without a network."""

@@ -15,6 +15,7 @@ from trainer.cli.arguments import (
     file,
     finite,
     number,
+    path,
     positive,
     seed,
 )
@@ -111,11 +112,11 @@ def import_(
     folder: Annotated[
         Path,
         typer.Argument(
-            metavar="DIR", parser=Path, help="config.json, safetensors, tokenizer.json."
+            metavar="DIR", parser=path, help="config.json, safetensors, tokenizer.json."
         ),
     ],
     checkpoint: Annotated[
-        Path, typer.Argument(metavar="CHECKPOINT", parser=Path, help="RunFolder directory to make.")
+        Path, typer.Argument(metavar="CHECKPOINT", parser=path, help="Run directory to make.")
     ],
 ) -> None:
     """Make a checkpoint of a Hugging Face model folder."""
@@ -128,7 +129,7 @@ def import_(
 @verbs.command(cls=Verb)
 def export(
     checkpoint: Checkpoint,
-    folder: Annotated[Path, typer.Argument(metavar="DIR", parser=Path, help="Folder to make.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", parser=path, help="Folder to make.")],
     shard_gb: Annotated[
         float, typer.Option(metavar="G", parser=finite, help="Gigabytes a file holds at most.")
     ] = 5.0,
@@ -195,8 +196,8 @@ def prune(
 
 @checkpoint.command(cls=Verb)
 def diff(
-    first: Annotated[Path, typer.Argument(metavar="A", parser=Path)],
-    second: Annotated[Path, typer.Argument(metavar="B", parser=Path)],
+    first: Annotated[Path, typer.Argument(metavar="A", parser=path)],
+    second: Annotated[Path, typer.Argument(metavar="B", parser=path)],
 ) -> None:
     """How two checkpoints differ."""
     with importing():

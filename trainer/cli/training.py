@@ -13,6 +13,7 @@ from trainer.cli.arguments import (
     RecipeName,
     file,
     give_json,
+    path,
     recipe_of,
     tolerance,
 )
@@ -23,7 +24,7 @@ verbs = typer.Typer(cls=Verbs)
 
 @verbs.command(cls=Verb)
 def demo(
-    run: Annotated[Path, typer.Option(metavar="DIR", parser=Path, help="Run directory.")] = Path(
+    run: Annotated[Path, typer.Option(metavar="DIR", parser=path, help="Run directory.")] = Path(
         "runs/demo"
     ),
 ) -> None:
@@ -80,7 +81,7 @@ def recipe(
 
 RunOrMetrics = Annotated[
     Path,
-    typer.Argument(metavar="RUN", parser=Path, help="Run directory, or a metrics.jsonl."),
+    typer.Argument(metavar="RUN", parser=path, help="Run directory, or a metrics.jsonl."),
 ]
 
 
