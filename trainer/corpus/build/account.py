@@ -1,4 +1,4 @@
-"""What a build did to its documents, added up over all tasks: curation.json and timings.json."""
+"""The counts of all tasks of a build, summed into curation.json and timings.json."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -13,13 +13,13 @@ from trainer.corpus.reading.quarantine import Tally
 PLACES_KEPT = 20
 
 TaskCounts = list[dict[str, Any]]
-"""What each task left, see Record."""
+"""The counts of a stage's tasks, a dict a task as TaskRecord.finish writes it."""
 
 
 def curation_of(plan: BuildPlan, tokens: int) -> dict[str, Any]:
-    """The content of curation.json; `tokens` are those of the finished corpus.
+    """The content of curation.json; `tokens`: how many the finished corpus has.
 
-    Before the last step tokens are estimated from the bytes, which `exact` tells.
+    The tokens of every step but the last are estimated from its bytes (`exact` is false there).
     """
     folder = Path(plan.folder)
     reading, cleaning = read_counts(folder, "read"), read_counts(folder, "clean")
@@ -54,9 +54,9 @@ def curation_of(plan: BuildPlan, tokens: int) -> dict[str, Any]:
 
 
 def timings_of(plan: BuildPlan, curation: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """CPU-seconds of each rule, with the documents and bytes that came to it.
+    """The content of timings.json: a rule's CPU-seconds, and the documents and bytes it was given.
 
-    A file of its own: all others are the same for the same input.
+    A file of its own, because every other file is the same whenever the input is.
     """
     folder = Path(plan.folder)
     seconds = _sum(
@@ -83,7 +83,7 @@ def _balance(counts: Counter[str], documents: int) -> list[dict[str, Any]]:
 
 
 def funnel_of(counts: TaskCounts) -> list[dict[str, Any]]:
-    """Documents and bytes that came out of each step, over all tasks."""
+    """Documents and bytes that each step passed on, summed over all tasks."""
     totals: dict[str, list[int]] = {}
     for count in counts:
         for step, (documents, size) in count["funnel"].items():
@@ -114,7 +114,7 @@ def _controls(counts: TaskCounts) -> list[dict[str, Any]]:
 
 
 def drops_of(counts: TaskCounts) -> list[tuple[tuple[str, str], int]]:
-    """How many documents each (rule, reason) dropped, the most first."""
+    """The number of documents that each (rule, reason) dropped, largest first, without zeros."""
     total: Counter[tuple[str, str]] = Counter()
     for control in _controls(counts):
         total[(control["rule"], control["reason"])] += control["dropped"]
@@ -122,7 +122,7 @@ def drops_of(counts: TaskCounts) -> list[tuple[tuple[str, str], int]]:
 
 
 def tally_of(counts: TaskCounts) -> Tally:
-    """What reading found over all tasks, malformed records counted."""
+    """The counts of records read and malformed, summed over all tasks."""
     total = Tally()
     for count in counts:
         if "tally" in count["facts"]:

@@ -1,4 +1,4 @@
-"""The stages of a build, in order: what each one's tasks do, and how many there are."""
+"""The stages of a build in order, each with its number of tasks and the steps of a task."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +15,10 @@ from trainer.recipe import CorpusSection
 
 @dataclass(frozen=True)
 class BuildStage:
-    """One stage: `tasks` tasks that may run side by side once the stage before has ended."""
+    """One stage: `tasks` tasks, which may run in parallel once the stage before has ended.
+
+    `pipeline`: the steps of each task, as datatrove takes them.
+    """
 
     name: str
     tasks: int
@@ -23,8 +26,8 @@ class BuildStage:
 
 
 def stages(plan: BuildPlan) -> list[BuildStage]:
-    """What is to be done, in order. Each task leaves its files whole or not at all, so that a
-    stopped build goes on with the tasks that had not ended.
+    """All stages in order. A task's files appear whole or not at all, so that a stopped build
+    continues with the tasks that had not ended.
     """
     from trainer.corpus.build.duplicate_steps import Decide, MatchDuplicates, Unique
     from trainer.corpus.build.steps import CallFunction, Read, Sort, WriteStaged
@@ -51,9 +54,10 @@ def stages(plan: BuildPlan) -> list[BuildStage]:
 
 
 def prepared_rules(plan: BuildPlan) -> tuple[list[Rule], list[Rule]]:
-    """The rules before and behind the removal of duplicates.
+    """The rules that run before, and those that run after, the removal of duplicates.
 
-    Raises RecipeError or DataError where one cannot do its work: before the first document is read.
+    Prepares each, so that RecipeError or DataError for a rule that cannot work (a missing model or
+    evaluation set) is raised before the first document is read.
     """
     found = _rules_before(plan.section), rules_of(plan.section.rules, behind_duplicates=True)
     for rule in (*found[0], *found[1]):
@@ -64,7 +68,7 @@ def prepared_rules(plan: BuildPlan) -> tuple[list[Rule], list[Rule]]:
 
 
 def text_rules(section: CorpusSection) -> list[Rule]:
-    """Every rule that judges a document by itself, in order."""
+    """Every rule that judges one document at a time, in order (all but removing duplicates)."""
     return _rules_before(section) + rules_of(section.rules, behind_duplicates=True)
 
 

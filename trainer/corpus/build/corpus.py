@@ -1,4 +1,4 @@
-"""Build a corpus: read, judge, deduplicate, tokenize, write shards; stop anywhere, continue."""
+"""Build a corpus: read, filter, deduplicate, tokenize, write shards; a stopped build continues."""
 
 import logging
 from pathlib import Path
@@ -43,10 +43,10 @@ Executor = Literal["local", "slurm"]
 def corpus_folder(
     section: CorpusSection, tokenizer: str | None = None, given: Input | None = None
 ) -> Path:
-    """Where the section's corpus lies: its `path`, or the cache, named by settings and versions.
+    """The folder of the section's corpus: its `path`, or one in the cache named by `corpus_key`.
 
-    `tokenizer` is the Hugging Face folder that the recipe names, or None; `given` the documents,
-    None: the section's files.
+    `tokenizer`: the Hugging Face folder that the recipe names, or None; `given`: the documents
+    (None: the section's files).
     """
     if section.path is not None:
         return Path(section.path).expanduser()
@@ -62,15 +62,16 @@ def build_corpus(
     on: Executor = "local",
     given: Input | None = None,
 ) -> Manifest:
-    """Build the corpus into `out`, under a lock, by way of `out`.partial; a stopped build
-    continues.
+    """Build the corpus `out` in the folder `out`.partial, under a lock; returns its manifest.
 
-    `tokenizer` is a Hugging Face folder, or None to train one of `section.vocab` tokens; `given`
-    are the documents, None: the section's files. `on` says
-    where its tasks run: in processes of this machine, or as jobs of a SLURM cluster, which must see
-    `out` under the same path. A corpus that is already at `out` is returned as it is. Raises
-    DataError, and leaves what is there intact, when `out` holds something else, when the sources
-    are bad or empty, or when the disk refuses; ClusterError when the cluster does.
+    `tokenizer`: a Hugging Face folder, or None to train one of `section.vocab` tokens; `given`: the
+    documents (None: the section's files); `progress`: whether a terminal shows bars; `on`: run the
+    tasks in processes of this machine, or as jobs of a SLURM cluster, which must see `out` under
+    the same path. An interrupted build continues; a finished corpus at `out` is returned as it is.
+
+    Raises DataError, leaving existing files intact, when `out` holds something else, the sources
+    are bad or empty, or a write fails; ClusterError when SLURM refuses or loses a job; RecipeError
+    without a `slurm` section, or for a rule that cannot work.
     """
     if on == "slurm" and section.slurm is None:
         raise RecipeError(

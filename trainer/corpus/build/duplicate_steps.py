@@ -1,4 +1,4 @@
-"""The steps that find and remove duplicates, as datatrove runs them."""
+"""The datatrove steps that find and remove duplicates."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ class MatchDuplicates(BuildStep):
     def run(
         self, data: DocumentStream | None, rank: int = 0, world_size: int = 1
     ) -> DocumentStream:
-        """Leave the pairs on disk; yields nothing."""
+        """Write the pairs of range `rank` to disk; yields nothing."""
         leave_signals_to_the_parent()
         section = self.plan.section
         with reported(self.folder, f"match-{rank:05d}"):
@@ -41,14 +41,14 @@ class MatchDuplicates(BuildStep):
 
 
 class Decide(BuildStep):
-    """Decides which duplicates go."""
+    """Decides which document of each pair of duplicates is removed."""
 
     name = "decide"
 
     def run(
         self, data: DocumentStream | None, rank: int = 0, world_size: int = 1
     ) -> DocumentStream:
-        """Leave the removals of every task on disk; yields nothing."""
+        """Write the removals of every task to disk; yields nothing."""
         leave_signals_to_the_parent()
         with reported(self.folder, "decide-00000"):
             decide(self.folder, self.plan.tasks, self.plan.ranges)
@@ -56,14 +56,14 @@ class Decide(BuildStep):
 
 
 class Unique(BuildStep):
-    """Reads a task's staged documents again, without the duplicates."""
+    """Reads a task's staged documents, without those decided to be duplicates."""
 
     name = DUPLICATES
 
     def run(
         self, data: DocumentStream | None, rank: int = 0, world_size: int = 1
     ) -> DocumentStream:
-        """Yield the documents that stay, in their order."""
+        """Yield the documents that are not removed, in order; each removal gets an audit row."""
         leave_signals_to_the_parent()
         self.record.begin(rank)
         with reported(self.folder, f"clean-{rank:05d}"):

@@ -1,5 +1,7 @@
-"""Exact and near duplicates over the whole corpus: matched by ranges of hashes, then decided in the
-documents' order, the first kept.
+"""Exact and near duplicates over the whole corpus, of which the first document remains.
+
+Pairs are matched in parallel, one range of hashes a task; one task then decides, in the documents'
+order, which are removed.
 """
 
 from pathlib import Path
@@ -11,8 +13,8 @@ from trainer.corpus.build.staged import load_array, save_array
 
 MATCHES, REMOVED = "matches", "removed"
 COMPARED_WITH_ALL = 32
-"""Documents in a group of one hash up to which each is compared with each; in larger ones, with the
-first and with the one before."""
+"""The largest group of documents with one hash in which all pairs are compared; in a larger one,
+each is compared with the first and with its predecessor."""
 PAIR = np.dtype([("first", "<u8"), ("later", "<u8"), ("similarity", "<f4"), ("exact", "?")])
 REMOVAL = np.dtype(
     [
@@ -25,17 +27,18 @@ REMOVAL = np.dtype(
 )
 TASK_BITS = np.uint64(32)
 NUMBER = np.uint64(2**32 - 1)
-"""A document is its task's number, shifted, and its own number in the task."""
+"""A document id is `task << TASK_BITS | number in the task`, uint64."""
 COMPARED_AT_ONCE = 1 << 16
 
 
 def match_range(
     folder: Path, tasks: int, part: int, parts: int, exact: bool, near: float | None
 ) -> None:
-    """Find the pairs of duplicates whose hashes lie in range `part` of `parts`.
+    """Write the pairs of duplicates (PAIR, by `later`) whose hashes lie in range `part` of `parts`.
 
-    Candidates share a band's hash; a pair counts when the digests are equal (`exact`), or when the
-    sketches agree in a share of at least `near`. Memory: 16 bytes a document of the range.
+    Candidates have equal hashes in some band; they are duplicates when their digests are equal
+    (`exact`), or at least the fraction `near` of their sketches' 128 values is. Memory: 16 bytes a
+    document of the range.
     """
     low, high = (2**64 * place // parts for place in (part, part + 1))
     bands = load(folder, 0, "hashes").shape[0]
@@ -57,10 +60,10 @@ def match_range(
 
 
 def decide(folder: Path, tasks: int, parts: int) -> None:
-    """From all pairs, which documents go: those that a document before them, itself kept, matches.
+    """Remove each document that matches an earlier one which is not itself removed.
 
-    Leaves `removed/TASK.npy` (REMOVAL, by number) for each task, in the tasks' order. Memory: about
-    200 bytes a pair of one task's documents.
+    Writes `removed/TASK.npy` (REMOVAL, by number) for each task in turn. Memory: about 200 bytes a
+    pair of one task's documents.
     """
     found = [load_array(folder / MATCHES / f"{part:05d}.npy", mapped=True) for part in range(parts)]
     for rank in range(tasks):
@@ -73,7 +76,7 @@ def decide(folder: Path, tasks: int, parts: int) -> None:
 
 
 def _removals(folder: Path, rank: int, pairs: np.ndarray) -> np.ndarray:
-    """The removals of one task, when those of all tasks before it are decided."""
+    """The removals (REMOVAL, by number) of one task; those of all earlier tasks must be on disk."""
     first_task = pairs["first"] >> TASK_BITS
     stays = np.ones(len(pairs), dtype=bool)
     for task in np.unique(first_task[first_task < rank]).tolist():
@@ -100,7 +103,7 @@ def _removals(folder: Path, rank: int, pairs: np.ndarray) -> np.ndarray:
 
 
 def removed_path(folder: Path, rank: int) -> Path:
-    """Where the removals of a task lie."""
+    """The file of a task's removals."""
     return folder / REMOVED / f"{rank:05d}.npy"
 
 
@@ -111,7 +114,7 @@ def load_removed(folder: Path, rank: int) -> np.ndarray:
 
 
 def _candidates(folder: Path, tasks: int, band: int, low: int, high: int) -> np.ndarray:
-    """Pairs (earlier, later) of documents that share a hash, uint64 [pairs, 2]."""
+    """Pairs (earlier, later) of document ids with equal hashes, uint64 [pairs, 2]."""
     hashes, documents = [np.empty(0, np.uint64)], [np.empty(0, np.uint64)]
     for rank in range(tasks):
         mine = load(folder, rank, "hashes")[band]
@@ -166,7 +169,7 @@ def _pairs(pairs: np.ndarray, similarity: np.ndarray, exact: bool) -> np.ndarray
 
 
 def _rows(folder: Path, name: str, documents: np.ndarray) -> np.ndarray:
-    """The rows of `name` for documents of any task, in their order."""
+    """Row of array `name` for each of `documents` (ids of any task), [documents, columns]."""
     tasks = documents >> TASK_BITS
     numbers = (documents & NUMBER).astype(np.int64)
     rows: np.ndarray | None = None

@@ -25,7 +25,7 @@ from trainer.files import write_whole
 
 
 class LocalExecutor(LocalPipelineExecutor):
-    """A pool of processes on this machine; its log goes to files only.
+    """Runs tasks in a pool of processes on this machine; logs go to files only.
 
     datatrove's own `run` starts a manager process, which lives on for ever when its parent is
     killed, and holds the parent's output open. A pool's processes end with their parent.
@@ -51,15 +51,15 @@ class LocalExecutor(LocalPipelineExecutor):
 
 
 class SlurmExecutor(SlurmPipelineExecutor):
-    """A job array; datatrove's further job that adds up its own statistics is left out."""
+    """Runs tasks as a SLURM job array, without datatrove's extra job that merges statistics."""
 
     def launch_job(self) -> None:
-        """Submit the array, and first what it depends on."""
+        """Submit the stages that this one depends on, then the array."""
         with _quietly():
             super().launch_job()
 
     def launch_merge_stats(self) -> None:
-        """Nothing: the build keeps its own counts."""
+        """Submits nothing: TaskRecord has the counts."""
 
 
 @contextmanager
@@ -81,11 +81,11 @@ log = logging.getLogger(__name__)
 LOGS, JOBS = "logs", "jobs.json"
 POLL_SECONDS = 0.5
 Advance = Callable[[str, int, int], None]
-"""Told a stage's name, how many of its tasks have ended, and how many there are."""
+"""Called with a stage's name, the number of its tasks that have ended, and the number in all."""
 
 
 def run_locally(plan: BuildPlan, advance: Advance) -> None:
-    """Run every stage with `corpus.workers` processes (none: one a core).
+    """Run every stage with `corpus.workers` processes (None: one a core).
 
     Raises the DataError or RecipeError that a task raised.
     """
@@ -106,8 +106,8 @@ def run_locally(plan: BuildPlan, advance: Advance) -> None:
 def run_on_slurm(plan: BuildPlan, advance: Advance) -> None:
     """Submit every stage as a job array that waits for the one before, and wait for the last.
 
-    The jobs of an earlier call that was stopped are waited for, not submitted again. Raises
-    ClusterError where SLURM refuses or loses a job, and the error that a task raised.
+    Jobs that an interrupted call submitted are waited for, not resubmitted. Raises ClusterError
+    where SLURM refuses or loses a job, and the error that a task raised.
     """
     if shutil.which("sbatch") is None:
         raise ClusterError("no sbatch on this machine: submit from a node of the cluster")
@@ -190,7 +190,7 @@ def _any_left(jobs: list[str]) -> bool:
 
 
 def _failure(folder: Path) -> LyceumError | None:
-    """The error that a task left, as it was raised there."""
+    """The first error that a task wrote to `failed/`, rebuilt with its type; None without one."""
     for path in sorted((folder / FAILED).glob("*.json")):
         return error_of(json.loads(path.read_bytes()))
     return None
@@ -198,7 +198,7 @@ def _failure(folder: Path) -> LyceumError | None:
 
 @contextmanager
 def _watched(plan: BuildPlan, stage: BuildStage, advance: Advance) -> Iterator[None]:
-    """Tell `advance` how far the stage is, now and then."""
+    """Report the stage's progress to `advance` every POLL_SECONDS, and at its end."""
     ended = threading.Event()
 
     def watch() -> None:

@@ -1,4 +1,4 @@
-"""The last stages of a build: the split, the tokenizer, the shards, and the folder as a whole."""
+"""The last stages of a build: the split, the tokenizer, the shards, the manifest and the card."""
 
 import hashlib
 import json
@@ -28,11 +28,11 @@ TOKENIZER = "tokenizer"
 SPLITS = ("train", "validation")
 SPLIT, SEALED, CURATION, TIMINGS = "split.json", "sealed", "curation.json", "timings.json"
 TOKENIZER_CHARACTERS = 200_000_000
-"""The tokenizer is trained on the first training documents that hold this much text."""
+"""The tokenizer is trained on the first training documents, up to this much text."""
 
 
 def judge_input(plan: BuildPlan, rank: int) -> None:
-    """Raise DataError where too much of the input is malformed, or nothing is left of it."""
+    """Raise DataError where too many records are malformed, or no document passed the rules."""
     counts = read_counts(Path(plan.folder), "read")
     tally_of(counts).check(plan.section.limits.malformed)
     _refuse_empty(plan, counts)
@@ -53,9 +53,9 @@ def _refuse_empty(plan: BuildPlan, counts: list[dict[str, Any]]) -> None:
 
 
 def fit_tokenizer(plan: BuildPlan, rank: int) -> None:
-    """Decide where the validation split ends, and train the tokenizer on what is not in it.
+    """Decide where the validation split ends, and train the tokenizer on the documents beyond it.
 
-    Validation documents stay unseen by everything that is fitted.
+    A tokenizer that the recipe names is copied instead. Raises DataError for an empty corpus.
     """
     folder = Path(plan.folder)
     counts = read_counts(folder, "clean")
@@ -75,7 +75,7 @@ def fit_tokenizer(plan: BuildPlan, rank: int) -> None:
 
 
 def _border(plan: BuildPlan, facts: list[dict[str, Any]]) -> int:
-    """The key below which documents are held out; a tiny corpus has something on both sides."""
+    """The key below which documents are held out; two documents or more give one to each split."""
     documents = sum(fact["documents"] for fact in facts)
     held_out = sum(fact["validation"] for fact in facts)
     if documents > 1 and held_out == 0:
@@ -95,7 +95,7 @@ def _beginning(texts: Iterable[str]) -> Iterator[str]:
 
 
 def write_bucket(plan: BuildPlan, rank: int) -> None:
-    """Tokenize one range of keys into shards; the first tasks have the validation split's."""
+    """Tokenize one range of keys into shards; ranks below `validation_buckets` are validation's."""
     folder = Path(plan.folder)
     border = json.loads((folder / SPLIT).read_bytes())["border"]
     held_out = plan.validation_buckets
@@ -121,7 +121,7 @@ def _tokenizer(folder: Path) -> Tokenizer:
 
 
 def finish(plan: BuildPlan, rank: int) -> None:
-    """Write what was done to the documents, the manifest and, last, the data card."""
+    """Write curation.json, timings.json, the manifest and, last, the data card."""
     from trainer.corpus.inspect.card import write_card
 
     folder = Path(plan.folder)
@@ -158,7 +158,7 @@ def finish(plan: BuildPlan, rank: int) -> None:
 
 
 def _trail(folder: Path) -> dict[str, str]:
-    """sha256 of the files that tell what became of the documents, by name."""
+    """sha256 of curation.json and of the files of audit/ and quarantine/, by relative path."""
     found = {}
     parts = [*(folder / AUDIT).glob("*.parquet"), *(folder / QUARANTINE).glob("*.jsonl")]
     for path in sorted([folder / CURATION, *parts]):

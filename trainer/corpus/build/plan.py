@@ -19,20 +19,26 @@ from trainer.recipe import CorpusSection
 
 TASKS = "tasks.json"
 MOST_TASKS = 4096
-"""However large the input: the shuffle has tasks x buckets pieces, each read by itself."""
+"""An upper bound whatever the input: the shuffle reads tasks x buckets pieces one by one."""
 RANGE_BYTES = 2 << 30
-"""Input whose documents (of 2 kB) have bands of about 300 MB: one matching task."""
+"""Input a matching task: with documents of 2 kB its bands take about 300 MB of memory."""
 EXPANSION = 4
-"""How many times larger compressed text is taken to become, when buckets are counted."""
+"""The assumed size of text over that of its compressed file, for the number of buckets."""
 COMPRESSED = (".gz", ".zst", ".parquet")
 QUARANTINE = "quarantine"
 FAILED = "failed"
-"""Where a task leaves the error that a user caused."""
+"""The folder of errors that users caused, a JSON file a failed task."""
 
 
 @dataclass(frozen=True)
 class BuildPlan:
-    """A build under way in `folder`. It travels to every task of every stage, so it is small."""
+    """A build in progress. Small, because it is pickled into every task of every stage.
+
+    `folder`: the partial corpus, `out` the final one (absolute paths); `tokenizer`: a Hugging Face
+    folder, or None to train one; `tasks`, `buckets`, `ranges`: tasks of the stages that read, that
+    write training shards, that match duplicates; `settings`, `inputs`: the manifest's provenance;
+    `options`: how the input is read; `left_out`: see `Input`.
+    """
 
     folder: str
     out: str
@@ -48,17 +54,17 @@ class BuildPlan:
 
     @property
     def deduplicates(self) -> bool:
-        """Whether duplicates are looked for at all."""
+        """Whether exact or near duplicates are removed."""
         return self.section.exact_duplicates or self.section.near_duplicates is not None
 
     @property
     def validation_keys(self) -> int:
-        """Documents with a key below this are held out, unless the corpus is tiny."""
+        """Documents with a key below this are for validation (a tiny corpus: see fit_tokenizer)."""
         return int(min(self.section.validation, 0.999) * 2**64)
 
     @property
     def validation_buckets(self) -> int:
-        """Ranges of keys that the held-out documents are cut into."""
+        """The number of ranges of keys that the validation documents are cut into."""
         return max(1, round(self.buckets * self.section.validation))
 
     @cached_property
@@ -66,7 +72,7 @@ class BuildPlan:
         return list(json.loads((Path(self.folder) / TASKS).read_bytes()))
 
     def read(self, rank: int, record: TaskRecord) -> Iterator[Staged]:
-        """The documents of a task's input; what is set aside is counted in the task's record."""
+        """The documents of task `rank`; malformed records go to quarantine/ and into `record`."""
         path = Path(self.folder) / QUARANTINE / f"part-{rank:05d}.jsonl"
         with Quarantine(path) as quarantine:
             for entry in self._inputs_by_task[rank]:
@@ -98,10 +104,10 @@ def make_plan(
     settings: dict[str, Any],
     inputs: dict[str, Any],
 ) -> BuildPlan:
-    """Cut the input into tasks, which are left in `folder`, and count those of later stages.
+    """Cut the input into tasks, written to `folder`, and count the tasks of later stages.
 
-    The numbers follow from the section and the files' sizes, so that a build that goes on has the
-    same tasks.
+    The numbers follow from the section and the files' sizes alone, so that a build that continues
+    has the same tasks.
     """
     files, size = given.files(), section.task_mib << 20
     tasks = cut(files, given.task_bytes or size)
@@ -123,7 +129,7 @@ def make_plan(
 
 
 def _audit_quarantine(path: Path, record: TaskRecord) -> None:
-    """A row of the audit for each record that was set aside."""
+    """Add an audit row for each record in the quarantine file; remove the file if it is empty."""
     if path.stat().st_size == 0:
         path.unlink()
         return
@@ -137,7 +143,7 @@ def _audit_quarantine(path: Path, record: TaskRecord) -> None:
 
 
 def _audit_left_out(paths: Iterable[str], record: TaskRecord) -> None:
-    """A row of the audit for each document that the source itself left out."""
+    """Add an audit row for each document that the source itself left out."""
     for path in paths:
         with open(path, "rb") as file:
             for line in file:
@@ -148,7 +154,7 @@ def _audit_left_out(paths: Iterable[str], record: TaskRecord) -> None:
 
 
 def cut(files: list[Any], task_bytes: int) -> list[list[Any]]:
-    """Consecutive files together up to `task_bytes` (more where that makes too many tasks)."""
+    """Consecutive files in groups of up to `task_bytes` (more, where those pass MOST_TASKS)."""
     total = sum(max(file.bytes, 0) for file in files)
     task_bytes = max(task_bytes, -(-total // MOST_TASKS))
     tasks: list[list[Any]] = []
@@ -163,13 +169,13 @@ def cut(files: list[Any], task_bytes: int) -> list[list[Any]]:
 
 
 def write_tasks(folder: Path, tasks: list[list[Any]]) -> None:
-    """Leave each task's files where the task finds them."""
+    """Write the files of each task to tasks.json."""
     content = [[asdict(file) for file in files] for files in tasks]
     write_whole(folder / TASKS, json.dumps(content).encode())
 
 
 def text_bytes(files: list[Any]) -> int:
-    """About how much text the files hold; a size that a server does not tell counts as none."""
+    """Estimated bytes of text in the files; one whose server reports no size counts 0."""
     return sum(
         max(file.bytes, 0) * (EXPANSION if str(file.path).endswith(COMPRESSED) else 1)
         for file in files

@@ -1,5 +1,5 @@
-"""What a corpus is made from: the settings, the versions of its sources, and the key under which
-it is cached.
+"""What a corpus is made from: its settings, the versions of its sources, and the cache key that
+follows from both.
 """
 
 import hashlib
@@ -17,22 +17,22 @@ from trainer.errors import RecipeError
 from trainer.recipe import CorpusSection
 
 RULES = 3
-"""Counted up when the builder makes other shards of the same settings."""
+"""Version of the builder: raised whenever the same settings would give other shards."""
 
 LIBRARIES = ("datatrove", "ftfy", "py3langid", "rensa", "spacy", "tokenizers", "webdataset")
 NOT_CONTENT = {"path", "workers", "slurm", "anonymous"}
-"""Keys of the section that change nothing in the shards."""
+"""Keys of the section on which the shards do not depend."""
 
 
 @dataclass(frozen=True)
 class Input:
-    """The documents that a corpus is made from, and what is kept of where they came from.
+    """The documents that a corpus is made from, and their provenance.
 
-    `settings`: what the recipe says of them; `versions`: of what is read, for the manifest;
-    `identity`: what the key of the corpus holds beside these. `files` lists the files to read as
-    `options` say, and writes them where it must: nobody asks before a build. `left_out`: files of
-    JSON lines with what the source itself left out, for the audit. `task_bytes`: input of a task,
-    where it is not the section's `task_mib`; the shards do not depend on it.
+    `settings`: what the recipe says of them; `versions`: what was read, for the manifest;
+    `identity`: further values that the cache key depends on; `options`: how the files are read;
+    `files`: lists the files, and may write them first (called only by a build); `left_out`: JSON
+    lines files of the documents that the source itself left out, for the audit; `task_bytes`: input
+    a task instead of the section's `task_mib` (the shards do not depend on it).
     """
 
     settings: dict[str, Any]
@@ -59,8 +59,9 @@ def text_input(section: CorpusSection) -> Input:
 
 
 def corpus_settings(section: CorpusSection, tokenizer: str | None, given: Input) -> dict[str, Any]:
-    """What the recipe decides of a corpus's content; `tokenizer` is the fingerprint of a given
-    one, or None.
+    """The settings that a corpus's content depends on, as JSON values.
+
+    `tokenizer`: the fingerprint of the one that the recipe names, or None.
     """
     settings = section.model_dump(mode="json", exclude=NOT_CONTENT) | given.settings
     settings["vocab"] = section.vocab if tokenizer is None else None
@@ -68,12 +69,12 @@ def corpus_settings(section: CorpusSection, tokenizer: str | None, given: Input)
 
 
 def corpus_inputs(given: Input) -> dict[str, Any]:
-    """The versions of what is read, and of the libraries used."""
+    """The versions of the sources and of the libraries used, as JSON values."""
     return {**given.versions, "libraries": _library_versions()}
 
 
 def corpus_key(section: CorpusSection, tokenizer: str | None, given: Input) -> str:
-    """One key for one content: it changes with the settings, the versions, and any file read."""
+    """24 hexadecimal digits that change with the settings, the versions and every file read."""
     parts: list[Any] = [corpus_settings(section, tokenizer, given), corpus_inputs(given)]
     parts += given.identity
     parts += [_version(path) for path in _files_of_rules(section)]

@@ -1,5 +1,5 @@
-"""What one task of a build leaves behind: its counts, and a row for each document that a rule
-dropped or changed.
+"""The record of one task of a build: its counts (JSON), and an audit row (Parquet) for each
+document that a rule dropped or changed.
 """
 
 import hashlib
@@ -27,11 +27,15 @@ COLUMNS = (
     "sha256",
     "bytes",
 )
-"""Columns of the audit: strings, but for `bytes` of the text before the rule (int64)."""
+"""Columns of the audit: strings, but for `bytes` (int64), the text's size before the rule."""
 
 
 class TaskRecord:
-    """Counts and audit of one task, shared by the steps of its pipeline."""
+    """Counts and audit of one task, written to by all steps of its pipeline.
+
+    `folder`: the build's; `stage`: the name in the files counts/STAGE-TASK.json and
+    audit/part-STAGE-TASK.parquet.
+    """
 
     def __init__(self, folder: str, stage: str):
         self._folder, self._stage = Path(folder), stage
@@ -41,7 +45,7 @@ class TaskRecord:
         self.begin(0)
 
     def begin(self, rank: int) -> None:
-        """Start anew for a task; what an earlier, stopped attempt left is written over."""
+        """Reset for task `rank`; the files of an earlier, interrupted attempt are overwritten."""
         if self._audit is not None:
             self._audit.discard()
         self._rank, self._audit = rank, None
@@ -53,25 +57,25 @@ class TaskRecord:
         self._rows, self._writer = [], None
 
     def passed(self, step: str, size: int) -> None:
-        """Count a document of `size` bytes that comes out of a step."""
+        """Count a document of `size` bytes that a step passed on."""
         count = self.funnel.setdefault(step, [0, 0])
         count[0] += 1
         count[1] += size
 
     def opened(self, step: str) -> None:
-        """A step that takes part, whatever comes out of it."""
+        """List a step in the funnel, even if no document passes it."""
         self.funnel.setdefault(step, [0, 0])
 
     def add(self, group: str, counts: Counter[str]) -> None:
-        """Add to a group of counts that is summed over all tasks."""
+        """Add `counts` to a group of counts."""
         self.counts.setdefault(group, Counter()).update(counts)
 
     def count(self, group: str, name: str) -> None:
-        """Count one in a group of counts."""
+        """Add one to `name` in a group of counts."""
         self.counts.setdefault(group, Counter())[name] += 1
 
     def length(self, group: str, characters: int) -> None:
-        """Count a length in its bin: bin b holds 2^(b-1) .. 2^b - 1 characters, bin 0 none."""
+        """Count a length in its bin: bin b has 2^(b-1) .. 2^b - 1 characters, bin 0 empty texts."""
         self.count(group, str(min(characters.bit_length(), LENGTH_BINS - 1)))
 
     def found(
@@ -84,7 +88,11 @@ class TaskRecord:
         text: str,
         kept: str | None = None,
     ) -> None:
-        """A row of the audit: `action` is dropped, changed or added; `text` as it was before."""
+        """Add an audit row for a rule's finding.
+
+        `action`: dropped, changed or added; `text`: the document's before the rule; `kept`: the id
+        of the document that a duplicate matched.
+        """
         threshold = _shown(finding.threshold)
         self.controls[(rule, finding.reason, threshold or "", action)] += 1
         data = text.encode("utf-8", "surrogatepass")
@@ -94,13 +102,13 @@ class TaskRecord:
         self.row(*row, len(data))
 
     def row(self, *row: Any) -> None:
-        """A row of the audit as it stands."""
+        """Add an audit row, one value for each of COLUMNS."""
         self._rows.append(row)
         if len(self._rows) >= ROWS_AT_ONCE:
             self._flush()
 
     def finish(self) -> None:
-        """Put the audit and then the counts on disk, each whole or not at all."""
+        """Write the audit and then the counts, each file whole or not at all."""
         self._flush()
         if self._audit is not None:
             self._writer.close()
@@ -140,7 +148,7 @@ class TaskRecord:
 
 
 def read_counts(folder: Path, stage: str) -> list[dict[str, Any]]:
-    """What the tasks of a stage counted, in their order."""
+    """The counts of a stage's tasks, by task number."""
     paths = sorted((folder / COUNTS).glob(f"{stage}-*.json"))
     return [json.loads(path.read_bytes()) for path in paths]
 

@@ -1,8 +1,8 @@
-"""The corpus's order: documents sorted by a hash of seed and text, over all tasks, by merging.
+"""The corpus's order: documents sorted by a hash of seed and text, by an external merge sort.
 
-Where a document falls depends on its own text alone, so that it stays in its split when others come
-and go, and so that the order is the same whatever tasks the input was cut into. Each cleaning task
-leaves its documents sorted; whoever wants a range of keys merges the runs of all tasks.
+A document's key depends on the seed and its text alone, so that it stays in its split when others
+are added or removed, and the order is the same however the input was cut into tasks. Each cleaning
+task writes its documents sorted (a run); a range of keys is read by merging the runs of all tasks.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ SMALLEST_BUFFER = 1 << 14
 
 
 def document_key(seed: int, text: str) -> int:
-    """The place of a document in the corpus: 64 bits that follow from seed and text."""
+    """The sort key of a document, in [0, 2^64): the first 8 bytes of sha256 of seed and text."""
     digest = hashlib.sha256(f"{seed}\0{text}".encode()).digest()
     return int.from_bytes(digest[:8], "big")
 
@@ -53,22 +53,22 @@ def write_sorted(folder: Path, rank: int, unsorted: Path, keys: np.ndarray) -> N
 
 
 def run_path(folder: Path, rank: int) -> Path:
-    """The sorted documents of a task."""
+    """The file of a task's sorted documents."""
     return folder / CLEAN / f"{rank:05d}.jsonl"
 
 
 def keys_path(folder: Path, rank: int) -> Path:
-    """Their keys, uint64 [documents], rising."""
+    """The file of their keys, uint64 [documents], ascending."""
     return folder / CLEAN / f"{rank:05d}.keys.npy"
 
 
 def count_range(folder: Path, tasks: int, low: int, high: int) -> int:
-    """How many documents of all tasks have a key of low .. high - 1."""
+    """The number of documents, over all tasks, with a key in [low, high)."""
     return sum(stop - start for _, start, stop, _ in _runs(folder, tasks, low, high))
 
 
 def merge_range(folder: Path, tasks: int, low: int, high: int, skip: int = 0) -> Iterator[Staged]:
-    """The documents of all tasks with a key of low .. high - 1, in order, but for the first `skip`.
+    """The documents of all tasks with a key in [low, high), in order, without the first `skip`.
 
     Memory: 8 bytes a document of the range and at most BUFFERS_BYTES, or SMALLEST_BUFFER a task.
     """
@@ -85,7 +85,7 @@ def merge_range(folder: Path, tasks: int, low: int, high: int, skip: int = 0) ->
 
 
 def bucket_borders(low: int, high: int, buckets: int) -> list[tuple[int, int]]:
-    """`buckets` ranges of keys of one size, from low to high - 1."""
+    """`buckets` ranges [start, stop) of keys, equal in size, that cover [low, high)."""
     borders = [low + (high - low) * number // buckets for number in range(buckets + 1)]
     return list(pairwise(borders))
 
@@ -93,7 +93,7 @@ def bucket_borders(low: int, high: int, buckets: int) -> list[tuple[int, int]]:
 def _runs(
     folder: Path, tasks: int, low: int, high: int
 ) -> Iterator[tuple[int, int, int, np.ndarray]]:
-    """(task, first document, one past the last, their keys) of the tasks with any in the range."""
+    """(task, first document, one past the last, their keys) for each task with keys in range."""
     for rank in range(tasks):
         keys = load_array(keys_path(folder, rank), mapped=True)
         start = _place(keys, low)
@@ -111,8 +111,10 @@ def _place(keys: np.ndarray, key: int) -> int:
 def _lines(
     path: Path, rank: int, start: int, keys: np.ndarray, size: int
 ) -> Iterator[tuple[int, int, bytes]]:
-    """(key, task, line) of a run. The file is open only while a buffer is filled: a merge of
-    thousands of runs would pass the limit of open files.
+    """(key, task, line) of a run from document `start` on, read `size` bytes at a time.
+
+    The file is open only while it is read: a merge of thousands of runs would exceed the limit of
+    open files.
     """
     position = int(load_array(offsets_path(path), mapped=True)[start])
     buffered: list[bytes] = []

@@ -1,4 +1,4 @@
-"""What is kept of each document to find its duplicates by: a digest and a MinHash sketch, on disk.
+"""A digest and a MinHash sketch of each document, on disk, from which duplicates are found.
 
 Source: A. Broder, "On the resemblance and containment of documents", 1997; the sketches are
 rensa's.
@@ -20,14 +20,14 @@ WORD = re.compile(r"\w+|[^\w\s]")
 SKETCHES = "sketches"
 ROWS_AT_ONCE = 1 << 14
 EXACT = 0
-"""Number of the band that holds digests; the bands of the sketch follow."""
+"""Index of the band of digests; the bands of the sketch follow."""
 
 
 class Sketches:
-    """The digests and sketches of one task's documents, in their order.
+    """Writes the digests and sketches of one task's documents, in order.
 
-    528 bytes a document go to disk; in memory are 16 while they come, and 40 while a band is
-    sorted.
+    `near`: the similarity from which documents are near duplicates; None: no sketches. A document
+    takes 528 bytes on disk, in memory 16 while texts are added and 40 while a band is sorted.
     """
 
     def __init__(self, folder: Path, rank: int, seed: int, near: float | None):
@@ -38,14 +38,14 @@ class Sketches:
         self._rows = self._raw.open("wb")
 
     def add(self, texts: list[str]) -> None:
-        """The next documents' texts; a few hundred at once are fastest."""
+        """Add the next documents; a few hundred texts a call are fastest."""
         for text in texts:
             self._digests += hashlib.sha256(" ".join(text.split()).encode()).digest()[:16]
         if self._near is not None and texts:
             self._rows.write(sketch(texts, self._seed).tobytes())
 
     def save(self) -> None:
-        """Write digests, sketches, and the bands: each band's hashes sorted, with the documents."""
+        """Write all arrays of `array_path`: digests, sketches, and the bands' sorted hashes."""
         self._rows.close()
         digests = np.frombuffer(self._digests, dtype="<u8").reshape(-1, 2)
         count = len(digests)
@@ -81,22 +81,25 @@ class Sketches:
 
 
 def array_path(folder: Path, rank: int, name: str) -> Path:
-    """digests: uint64 [documents, 2]; sketches: uint32 [documents, 128]; hashes: uint64 [bands,
-    documents], each band rising; documents: uint32, whose hash each is.
+    """The file of one array of a task.
+
+    digests: uint64 [documents, 2]; sketches: uint32 [documents, 128]; hashes: uint64 [bands,
+    documents], ascending in each band; documents: uint32 [bands, documents], the document of each
+    hash.
     """
     return folder / SKETCHES / f"{rank:05d}.{name}.npy"
 
 
 def load(folder: Path, rank: int, name: str) -> np.ndarray:
-    """One of a task's arrays, left on disk."""
+    """One of a task's arrays, memory-mapped."""
     return load_array(array_path(folder, rank, name), mapped=True)
 
 
 def sketch(texts: list[str], seed: int) -> np.ndarray:
     """The MinHash sketch of each text's set of three-word shingles, uint32 [texts, 128].
 
-    The share of places in which two sketches agree estimates the sets' Jaccard similarity J, with a
-    standard error of sqrt(J (1 - J) / 128): 0.035 at J = 0.8.
+    The fraction of the 128 values in which two sketches agree estimates the sets' Jaccard
+    similarity J, with a standard error of sqrt(J (1 - J) / 128): 0.035 at J = 0.8.
     """
     import rensa
 
@@ -106,10 +109,10 @@ def sketch(texts: list[str], seed: int) -> np.ndarray:
 
 
 def band_hash(rows: np.ndarray, band: int, bands: int) -> np.ndarray:
-    """One hash a document, uint64 [documents], of the share of its sketch that `band` has.
+    """Hash of each document's values in `band` (0 .. bands - 1) of its sketch, uint64 [documents].
 
-    `rows` are sketches, uint32 [documents, 128]. A random odd multiplier a place: two different
-    shares have one hash in about 1 of 2^63 pairs.
+    `rows`: sketches, uint32 [documents, 128]. Each value has a random odd multiplier, so that two
+    different bands collide with a probability of about 2^-63.
     """
     width = PERMUTATIONS // bands
     factors = np.random.PCG64(0).random_raw(PERMUTATIONS) | np.uint64(1)

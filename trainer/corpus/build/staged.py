@@ -1,4 +1,4 @@
-"""Documents between two stages of a build: JSON lines on disk, a file a task, read by position."""
+"""Documents between two stages of a build: a JSON lines file a task, with offsets for seeking."""
 
 import json
 from array import array
@@ -13,8 +13,9 @@ from trainer.files import WholeFile, whole_file
 
 
 class Staged(NamedTuple):
-    """A document on its way. What it is called (`heading`) stands before its text in the corpus,
-    but no rule judges it, and duplicates are told by the text alone.
+    """A document between stages. `heading` (such as a file's name) precedes its text in the corpus,
+    but neither the rules nor the search for duplicates see it; `group`: the name it is counted
+    under among the sources.
     """
 
     id: str
@@ -25,17 +26,18 @@ class Staged(NamedTuple):
 
     @property
     def whole(self) -> str:
-        """What goes into the corpus."""
+        """The text that is tokenized: heading and text."""
         return self.heading + self.text
 
     def line(self) -> bytes:
-        """As a line of JSON."""
+        """The document as a line of JSON (UTF-8), which `parse` reads."""
         return json.dumps(self, ensure_ascii=False).encode() + b"\n"
 
 
 class LineWriter:
-    """Lines into a file that has its name only once it is whole; `offsets` has where each begins
-    and the end of the last.
+    """Writes lines to a file that appears under its name only once it is whole.
+
+    `offsets`, int64 [lines + 1]: the byte at which each line begins, and the end of the last.
     """
 
     def __init__(self, path: Path):
@@ -44,18 +46,18 @@ class LineWriter:
         self.offsets = array("q", [0])
 
     def write(self, line: bytes) -> None:
-        """Append a line."""
+        """Append a line, which ends in a newline."""
         self._whole.file.write(line)
         self.offsets.append(self.offsets[-1] + len(line))
 
     def close(self) -> None:
-        """Put it on disk, under its name, with the offsets beside it."""
+        """Write the offsets to their own file, then give the file its name."""
         save_array(offsets_path(self._whole.path), np.frombuffer(self.offsets, dtype=np.int64))
         self._whole.commit()
 
 
 def save_array(path: Path, array: np.ndarray) -> None:
-    """An array into a file that appears whole or not at all."""
+    """Write an array to a .npy file that appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as file:
         np.save(file, array, allow_pickle=False)
@@ -63,9 +65,9 @@ def save_array(path: Path, array: np.ndarray) -> None:
 
 @contextmanager
 def growing_array(path: Path, dtype: str, shape: tuple[int, ...]) -> Iterator[BinaryIO]:
-    """A file to write an array of this type and shape into piece by piece, in order.
+    """A .npy file of this dtype and shape, whose values the caller writes piece by piece, in order.
 
-    load_array reads it; it appears whole or not at all.
+    It appears whole or not at all.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as file:
@@ -75,25 +77,25 @@ def growing_array(path: Path, dtype: str, shape: tuple[int, ...]) -> Iterator[Bi
 
 
 def load_array(path: Path, mapped: bool = False) -> np.ndarray:
-    """What save_array wrote; `mapped` leaves it on disk."""
+    """Read an array that save_array or growing_array wrote; `mapped`: memory-map it."""
     array: np.ndarray = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
     return array
 
 
 def offsets_path(path: Path) -> Path:
-    """Where the offsets of a file of lines lie."""
+    """The file of the offsets of a LineWriter's file."""
     return path.with_suffix(".offsets.npy")
 
 
 def read_staged(path: Path) -> Iterator[Staged]:
-    """The documents of a file in order."""
+    """The documents of a file, in order."""
     with path.open("rb") as file:
         for line in file:
             yield parse(line)
 
 
 def staged_at(path: Path, numbers: list[int]) -> dict[int, Staged]:
-    """The documents of these numbers in a file."""
+    """The documents of a file at the given line numbers, by number."""
     offsets = load_array(offsets_path(path), mapped=True)
     found = {}
     with path.open("rb") as file:
@@ -104,6 +106,6 @@ def staged_at(path: Path, numbers: list[int]) -> dict[int, Staged]:
 
 
 def parse(line: bytes) -> Staged:
-    """A document from its line."""
+    """The document that `Staged.line` wrote."""
     fields: list[Any] = json.loads(line)
     return Staged(*fields)

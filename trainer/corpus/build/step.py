@@ -1,4 +1,4 @@
-"""What every step of a build shares, as datatrove runs it."""
+"""The base of a build's steps, which datatrove runs, and conversions from and to its documents."""
 
 import json
 import signal
@@ -23,7 +23,7 @@ STAGED = "staged"
 
 
 class BuildStep(PipelineStep):
-    """What all steps share: the plan of the build, and the record of the task."""
+    """A datatrove step that has the plan of the build and the record of its task."""
 
     type = "build"
 
@@ -35,7 +35,7 @@ class BuildStep(PipelineStep):
 
 @contextmanager
 def reported(folder: Path, name: str) -> Iterator[None]:
-    """Leave a user's error where the process that waits for the cluster finds it."""
+    """Write an error that the user caused to failed/NAME.json, for the waiting process; reraise."""
     path = folder / FAILED / f"{name}.json"
     path.unlink(missing_ok=True)
     try:
@@ -47,7 +47,7 @@ def reported(folder: Path, name: str) -> Iterator[None]:
 
 
 def to_document(staged: Staged, size: int) -> Document:
-    """A staged document, of `size` bytes of text, as the steps hand it on."""
+    """A staged document, with `size` bytes of text, as the document that steps pass on."""
     about = {
         "source": staged.source,
         "heading": staged.heading,
@@ -58,12 +58,12 @@ def to_document(staged: Staged, size: int) -> Document:
 
 
 def to_staged(document: Document) -> Staged:
-    """The document as it is written down between stages."""
+    """The inverse of `to_document`."""
     about = document.metadata
     return Staged(document.id, about["source"], about["heading"], document.text, about["group"])
 
 
 def leave_signals_to_the_parent() -> None:
-    """CTRL-C reaches the whole terminal; in a worker, the parent decides what it means."""
+    """Ignore SIGINT in a worker: CTRL-C reaches all processes, and the parent alone handles it."""
     if parent_process() is not None or multiprocess.parent_process() is not None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)

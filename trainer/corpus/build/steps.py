@@ -1,4 +1,4 @@
-"""The steps of a build as datatrove runs them: each takes documents and yields those that pass."""
+"""The datatrove steps of a build: each takes documents and yields those that pass."""
 
 import heapq
 import time
@@ -31,7 +31,7 @@ SKETCHED_AT_ONCE = 512
 
 
 class Read(BuildStep):
-    """Reads the documents of a task's input; what cannot be read is set aside and counted."""
+    """Reads the documents of a task's input; malformed records are quarantined and counted."""
 
     name = "read"
 
@@ -62,7 +62,10 @@ class Judge(BuildStep):
     def run(
         self, data: DocumentStream | None, rank: int = 0, world_size: int = 1
     ) -> DocumentStream:
-        """Yield what passes, as the rule left it, and what the rule added."""
+        """Yield the documents that pass, with the rule's changes, and those that the rule adds.
+
+        Raises DataError naming the rule and the document where the rule fails.
+        """
         assert data is not None, "a rule has documents to judge"
         record, rule = self.record, self.rule
         record.opened(rule.name)
@@ -109,7 +112,7 @@ class Judge(BuildStep):
 
 
 class WriteStaged(BuildStep):
-    """Writes what passed the first rules to disk, with what duplicates are found by."""
+    """Writes the documents that passed the first rules, and their digests and sketches, to disk."""
 
     name = "stage"
 
@@ -143,7 +146,7 @@ class WriteStaged(BuildStep):
 
 
 class Sort(BuildStep):
-    """Writes what passed every rule, sorted by key, and what the split is decided by."""
+    """Writes the documents that passed every rule, sorted by key, and the facts for the split."""
 
     name = "sort"
 
@@ -178,7 +181,7 @@ class Sort(BuildStep):
 
 
 class CallFunction(BuildStep):
-    """Calls a function of the plan and the rank: the stages that have no documents to hand on."""
+    """Calls `function(plan, rank)`: a stage that passes no documents on."""
 
     def __init__(self, plan: BuildPlan, record: TaskRecord, name: str, function: Any):
         super().__init__(plan, record)
@@ -187,7 +190,7 @@ class CallFunction(BuildStep):
     def run(
         self, data: DocumentStream | None, rank: int = 0, world_size: int = 1
     ) -> DocumentStream:
-        """Call it; yields nothing."""
+        """Call the function; yields nothing."""
         leave_signals_to_the_parent()
         with reported(self.folder, f"{self.name}-{rank:05d}"):
             self.function(self.plan, rank)

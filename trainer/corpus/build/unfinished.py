@@ -1,6 +1,4 @@
-"""The folder of a build under way, CORPUS.partial: who may work in it, and whether it can be
-continued.
-"""
+"""The folder of an unfinished build, CORPUS.partial: opened or continued, and published."""
 
 import json
 import logging
@@ -31,20 +29,19 @@ SCAFFOLD = (
     "jobs.json",
     STATE,
 )
-"""What only the build itself needs."""
+"""Files and folders that only the build needs, removed once it is complete."""
 
 
 def is_taken(out: Path) -> bool:
-    """Whether something stands where the corpus is to go; an empty folder does not count."""
+    """Whether `out` exists and is not an empty folder."""
     return out.exists() and (not out.is_dir() or any(out.iterdir()))
 
 
 def existing_corpus(out: Path, settings: dict[str, Any], inputs: dict[str, Any]) -> Manifest:
     """The corpus that is already at `out`.
 
-    Raises DataError when it was built with other settings, or when `out` is no corpus. Other
-    versions of the sources are only a warning: the corpus is whole, and it was asked for by its
-    path.
+    Raises DataError when it was built with other settings, or when `out` is no corpus. Sources that
+    changed since give only a warning: the corpus is whole, and the user named it by its path.
     """
     if not out.is_dir() or not (out / MANIFEST_NAME).is_file():
         raise DataError(f"{out} exists and is not a corpus: name another folder as corpus.path")
@@ -66,9 +63,10 @@ def existing_corpus(out: Path, settings: dict[str, Any], inputs: dict[str, Any])
 def open_partial(
     out: Path, key: str, settings: dict[str, Any], inputs: dict[str, Any]
 ) -> tuple[Path, bool]:
-    """The folder to build `out` in, and whether it holds the beginning of this very build.
+    """The folder to build `out` in, and whether it has an unfinished build of this `key`.
 
-    What another build left there is removed; what no build left is not touched: DataError.
+    The files of a different build are removed. Raises DataError, touching nothing, for a folder
+    that no build made.
     """
     partial = out.with_name(out.name + ".partial")
     if partial.is_dir():
@@ -84,15 +82,14 @@ def open_partial(
 
 
 def is_whole(partial: Path) -> bool:
-    """Whether the last stage has ended: the card is written behind everything else."""
+    """Whether the last stage has ended; the card is the last file written."""
     return (partial / MANIFEST_NAME).is_file() and (partial / CARD).is_file()
 
 
 def publish(partial: Path, out: Path) -> None:
-    """Remove what only the build needed and give the finished folder its name.
+    """Remove the files that only the build needed and rename `partial` to `out`.
 
-    The manifest is there already, so that a build killed among these lines has only this left to
-    do.
+    A build killed in here resumes here, since the manifest is already written.
     """
     for leftover in (
         *partial.rglob(f"*{TEMPORARY_SUFFIX}"),

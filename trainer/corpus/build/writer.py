@@ -1,5 +1,5 @@
-"""Tokenized documents into WebDataset shards: the same documents give the same bytes, and a
-stopped write continues.
+"""Tokenize documents into WebDataset shards: the same documents give the same bytes, and an
+interrupted write continues.
 """
 
 import json
@@ -27,11 +27,11 @@ OWNER = "lyceum"
 KEYS_A_BUCKET = 10**9
 
 StoredDocument = Mapping[str, str]
-"""A document: its id, source and text."""
+"""A document: the keys `id`, `source` and `text`."""
 
 
 class Sample(NamedTuple):
-    """A document as it is stored: its name without the ending, its json and its tokens."""
+    """A document as stored: its name without extension, its JSON, its tokens (little-endian)."""
 
     key: str
     about: bytes
@@ -46,11 +46,11 @@ def write_shards(
     tokenizer: Tokenizer,
     shard_tokens: int,
 ) -> list[Shard]:
-    """Write the shards of one bucket of a split that are not there yet.
+    """Write those shards of a split's bucket that do not exist yet; returns all of the bucket's.
 
-    `documents(n)` gives the bucket's documents from number n on. A document is stored as its tokens
-    with the end-of-text token at both ends. A shard is closed when it holds `shard_tokens` or more.
-    A tar has its final name only when it is whole and on disk.
+    `documents(n)` yields the bucket's documents from number n on. A document is stored as its
+    tokens with the end-of-text token at both ends. A shard ends with the document that brings it to
+    `shard_tokens` or more. A tar has its final name only when it is whole and on disk.
     """
     (folder / split).mkdir(exist_ok=True)
     token_dtype = token_dtype_for(tokenizer.size)
@@ -68,7 +68,10 @@ def write_shards(
 
 
 class ShardWriter:
-    """Writes samples as they come into the shards of one split."""
+    """Writes samples, in the order given, into the shards of one split.
+
+    `token_dtype`: uint16 or uint32; `shard_tokens`: tokens from which a shard is full.
+    """
 
     def __init__(self, folder: Path, split: str, token_dtype: str, shard_tokens: int) -> None:
         self._folder, self._split, self._token_dtype = folder, split, token_dtype
@@ -79,12 +82,12 @@ class ShardWriter:
 
     @property
     def empty(self) -> bool:
-        """Whether there is no sample yet."""
+        """Whether no sample was added."""
         return not (self._waiting or self._sealed)
 
     def give_up_first(self) -> list[Sample]:
-        """Take out the sample of the least identity again; none where others were written, or would
-        not be left.
+        """Remove and return the sample of the smallest identity; an empty list where a shard was
+        written already, or no other sample would remain.
         """
         if self._sealed or len(self._waiting) < 2:
             return []
@@ -93,14 +96,14 @@ class ShardWriter:
         return [first[1]]
 
     def add(self, sample: Sample, identity: str) -> None:
-        """Keep a sample, whose content `identity` names; a shard's worth is written at once."""
+        """Add a sample, whose content `identity` names; a full shard is written at once."""
         self._waiting.append((identity, sample))
         self._size += len(sample.tokens)
         if self._size >= self._limit:
             self._write()
 
     def close(self) -> list[Shard]:
-        """Write what is left; all shards, whole and on disk."""
+        """Write the last shard; returns all shards, whole and on disk."""
         if self._waiting:
             self._write()
         return self._sealed
@@ -142,7 +145,7 @@ def _samples(
 def _encoded_ahead(
     records: Iterator[StoredDocument], tokenizer: Tokenizer
 ) -> Iterator[tuple[list[StoredDocument], list[list[int]]]]:
-    """Batches of documents and their ids; while one is used, the next ones are encoded."""
+    """Batches of documents with their token ids; the next ENCODED_AHEAD are encoded meanwhile."""
     waiting: deque[tuple[list[StoredDocument], Future[list[list[int]]]]] = deque()
     with ThreadPoolExecutor(max_workers=ENCODED_AHEAD) as pool:
         while True:
