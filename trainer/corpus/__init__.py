@@ -1,1 +1,1 @@
-"""A corpus is made: raw documents are read, judged, deduplicated and written as shards."""
+"""Making a corpus: raw documents are read, filtered, deduplicated, tokenized, put in shards."""

@@ -1,1 +1,1 @@
-"""The chain that makes a corpus: each step whole or absent, one process a task, resumable."""
+"""The build of a corpus: stages of parallel tasks, resumable, whose files are whole or absent."""

@@ -1,1 +1,1 @@
-"""Looking at a corpus: what it holds, what was dropped, where a passage stands, if it is whole."""
+"""Inspecting a corpus: contents, data card, search for a passage, check against the manifest."""

@@ -1,4 +1,4 @@
-"""The data card of a corpus: what it is, what was done to it, and what to beware of (Markdown)."""
+"""The data card of a corpus: its contents, how it was made, its known limits (Markdown)."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,10 +29,10 @@ LICENCE = (
 
 
 def write_card(folder: str | Path, path: str | Path | None = None) -> Path:
-    """Write the data card of a corpus to `path` (none: DATA_CARD.md in its folder); returns where.
+    """Write the data card of a corpus to `path` (None: DATA_CARD.md in its folder); returns it.
 
-    Corpora that were made without curation get the card of what is known of them. Raises DataError
-    for a bad corpus, or when the file cannot be written.
+    A corpus without curation.json gets a card without the sections that come from it. Raises
+    DataError for a bad corpus, or when the file cannot be written.
     """
     folder = Path(folder)
     path = folder / CARD_NAME if path is None else Path(path)
@@ -45,8 +45,10 @@ def write_card(folder: str | Path, path: str | Path | None = None) -> Path:
 
 
 def data_card(folder: str | Path, beside: Path | None = None) -> str:
-    """The card as Markdown, to stand in the folder `beside`: only in the corpus's own folder does
-    it show the pictures in its plots/. Raises DataError for a bad corpus.
+    """The card as Markdown. Raises DataError for a bad corpus.
+
+    `beside`: the folder that the card is written to; only where that is the corpus's own does the
+    card show the pictures in plots/.
     """
     folder = Path(folder)
     manifest, curation = load_manifest(folder), load_curation(folder)
@@ -123,7 +125,7 @@ def _controls(curation: Curation) -> list[str]:
 
 
 def _thresholds(rules: Mapping[str, Any]) -> list[str]:
-    """Every setting of every rule, those that removed nothing included."""
+    """A table of every setting of every rule, including rules that removed nothing."""
     rows = [(rule, *setting) for rule, settings in rules.items() for setting in _flat(settings)]
     if not rows:
         return []
@@ -264,7 +266,7 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Iterator[st
 
 
 def _cell(value: Any) -> str:
-    """A value on one line that cannot end its cell, or be taken for HTML or a link."""
+    """A value on one line, escaped so that it cannot end its cell or be read as HTML or a link."""
     text = " ".join(str(value).split())
     for character in "\\`*_[]|":
         text = text.replace(character, f"\\{character}")

@@ -1,4 +1,4 @@
-"""Show what a corpus holds: its splits, its sources, what was dropped, and a few documents."""
+"""`lyceum corpus inspect`: splits, sources, dropped documents, and a few texts of a corpus."""
 
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,10 @@ MANY_SHARDS = 64
 
 
 def inspect_corpus(folder: str | Path, documents: int = 2, sequence_length: int = 4096) -> Group:
-    """A report to print with rich; `documents` texts are shown, and what packing them into
-    sequences of `sequence_length` tokens gives. Raises DataError for a bad corpus.
+    """A report of a corpus, to print with rich. Raises DataError for a bad corpus.
+
+    It shows the first `documents` texts, and what packing into sequences of `sequence_length`
+    tokens gives.
     """
     folder = local_folder(folder)
     manifest = load_manifest(folder)
@@ -44,7 +46,7 @@ def inspect_corpus(folder: str | Path, documents: int = 2, sequence_length: int 
 
 
 def write_extras(folder: Path, plots: Path | None, card: Path | None) -> None:
-    """Write the plots into a folder and the data card into a file, each where it is asked for.
+    """Write the plots to the folder `plots` and the data card to the file `card` (None: neither).
 
     Raises RecipeError where there is nothing to draw, DataError for a bad corpus.
     """
@@ -82,7 +84,10 @@ def _splits(folder: Path, manifest: Manifest) -> Table:
 
 
 def _lengths(folder: Path, split: Split, manifest: Manifest) -> list[str]:
-    """Quantiles over at most the first MANY_SHARDS shards: the documents are in hashed order."""
+    """Median, 90% and largest length in tokens, over the first MANY_SHARDS shards, as text.
+
+    Documents are in hashed order, so that the first shards are a random sample.
+    """
     lengths = _stored_lengths(folder, split, manifest)
     if not lengths:
         return ["-"] * 3
@@ -90,7 +95,7 @@ def _lengths(folder: Path, split: Split, manifest: Manifest) -> list[str]:
 
 
 def _stored_lengths(folder: Path, split: Split, manifest: Manifest) -> list[np.ndarray]:
-    """Tokens of each document of the first MANY_SHARDS shards, an array a shard."""
+    """Tokens of each document, int64 [documents], for each of the first MANY_SHARDS shards."""
     lengths = []
     for shard in split.shards[:MANY_SHARDS]:
         reader = ShardReader(folder, shard, manifest.token_dtype, verify="size")

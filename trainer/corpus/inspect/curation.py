@@ -1,4 +1,4 @@
-"""What a build left of its curation (curation.json, audit/), read back; any part may be absent."""
+"""The curation record of a build, read from curation.json, timings.json and audit/."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -16,10 +16,10 @@ AUDIT_NAME = "audit"
 
 @dataclass(frozen=True, slots=True)
 class FunnelStep:
-    """What came out of one step: documents, bytes of text, and tokens (None where unknown).
+    """What one step passed on: documents, bytes of text, and tokens (None where unknown).
 
-    Tokens are counted only where `exact`; elsewhere they follow from the bytes by the final
-    corpus's bytes a token.
+    Tokens are counted where `exact`, else estimated from the bytes by the finished corpus's bytes a
+    token.
     """
 
     name: str
@@ -38,7 +38,7 @@ class FunnelStep:
 
 @dataclass(frozen=True, slots=True)
 class StepCost:
-    """CPU seconds that a step took over documents and bytes of text that came into it."""
+    """CPU-seconds of a step, and the documents and bytes of text that it was given."""
 
     seconds: float
     documents: int
@@ -47,7 +47,7 @@ class StepCost:
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """What one reason of one rule did, and the threshold that it was held to."""
+    """Documents dropped and changed for one reason of one rule, and the threshold of the reason."""
 
     rule: str
     reason: str
@@ -58,14 +58,17 @@ class Control:
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """Documents by length: bin i holds edges[i - 1] .. edges[i] - 1 characters."""
+    """Histograms of documents by length: bin i has edges[i - 1] .. edges[i] - 1 characters.
+
+    `read`, `kept`: documents read, and in the finished corpus.
+    """
 
     edges: tuple[int, ...] = ()
     read: tuple[int, ...] = ()
     kept: tuple[int, ...] = ()
 
     def filled(self) -> list[tuple[str, int, int]]:
-        """(label, read, kept) of the bins from the first to the last that holds a document."""
+        """(label, read, kept) of the bins from the first to the last that is not empty."""
         bins = [
             (_bin_label(self.edges, place), read, kept)
             for place, (_, read, kept) in enumerate(
@@ -78,7 +81,7 @@ class Lengths:
 
 @dataclass(frozen=True)
 class Curation:
-    """The steps, controls and counts of a build, in the builder's order."""
+    """Steps, controls and counts of a build, in its order; what a file lacks is empty here."""
 
     funnel: tuple[FunnelStep, ...] = ()
     controls: tuple[Control, ...] = ()
@@ -91,21 +94,21 @@ class Curation:
     rules: Mapping[str, Any] | None = None
 
     def top_controls(self, most: int) -> list[Control]:
-        """The controls that did most, those that drop before those that only change."""
+        """The `most` most active controls, by documents dropped, then by documents changed."""
         active = [control for control in self.controls if control.dropped or control.changed]
         return sorted(active, key=lambda c: (-c.dropped, -c.changed, c.rule, c.reason))[:most]
 
     def top_languages(self, most: int) -> list[tuple[str, int]]:
-        """The commonest languages, and one line for all others."""
+        """The `most` commonest languages with their documents, and the sum of all others."""
         ranked = sorted(self.languages.items(), key=lambda pair: (-pair[1], pair[0]))
         rest = sum(count for _, count in ranked[most:])
         return ranked[:most] + ([("others", rest)] if rest else [])
 
 
 def load_curation(folder: str | Path) -> Curation | None:
-    """The curation of a corpus folder, or None for a corpus that was made without.
+    """The curation of a corpus folder, or None where it has no curation.json.
 
-    Raises DataError naming the file when it is damaged.
+    Raises DataError naming the file where it cannot be read or is damaged.
     """
     path = Path(folder) / CURATION_NAME
     content = _read(path)
@@ -120,7 +123,7 @@ def load_curation(folder: str | Path) -> Curation | None:
 
 
 def lost(steps: Sequence[FunnelStep]) -> list[str]:
-    """The share of the documents that each step took away or added, as text."""
+    """The relative change in documents at each step, as text: "-12.3%", or "-" for none."""
     shares = ["-"] if steps else []
     for before, after in pairwise(steps):
         if before.documents == 0 or before.documents == after.documents:
@@ -131,7 +134,7 @@ def lost(steps: Sequence[FunnelStep]) -> list[str]:
 
 
 def audit_size(folder: str | Path) -> tuple[int, int]:
-    """Rows and files of the audit; (0, 0) where there is none.
+    """The number of rows and files in audit/; (0, 0) where there is none.
 
     Raises DataError naming a file that is not Parquet, RecipeError without pyarrow.
     """

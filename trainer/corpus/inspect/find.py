@@ -1,4 +1,4 @@
-"""Which shards and documents hold a passage: from a suspicious text back to where it was read."""
+"""`lyceum corpus find`: the shards and documents that contain a passage, and their sources."""
 
 import json
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ FILE_COLUMNS = 200
 def find_command(
     folder: Path, passage: str, exact: bool, limit: int, json_file: Path | None = None
 ) -> None:
-    """Print which documents hold a passage, the search's speed, and write all of it as JSON.
+    """Print the documents that contain a passage and the search's speed; write both as JSON.
 
     Raises what find_passage raises.
     """

@@ -1,4 +1,4 @@
-"""Pictures of a curation: the funnel, the documents' lengths, and their languages."""
+"""Plots of a curation: the funnel, the documents' lengths, and their languages."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -15,11 +15,10 @@ DOTS_AN_INCH = 150
 
 
 def write_plots(folder: str | Path, out: str | Path) -> list[Path]:
-    """Write funnel.png, lengths.png and languages.png into `out`, each where there is something to
-    draw; returns their paths.
+    """Write funnel.png, lengths.png, languages.png to `out`, those with data; returns their paths.
 
-    Without curation.json or without matplotlib there are none, and a line in the log says so:
-    a corpus is whole without pictures. Raises DataError when `out` cannot be written.
+    Writes nothing without curation.json or without matplotlib (of which the log warns): a corpus is
+    complete without plots. Raises DataError when `out` cannot be written.
     """
     curation = load_curation(folder)
     if curation is None:
@@ -48,9 +47,9 @@ def write_plots(folder: str | Path, out: str | Path) -> list[Path]:
 
 
 def plots_command(folder: Path, out: Path) -> None:
-    """Write the plots and say which.
+    """Write the plots and print their paths.
 
-    Raises RecipeError where there is nothing to draw or to draw with.
+    Raises RecipeError where there is nothing to draw, or no matplotlib.
     """
     written = write_plots(folder, out)
     if not written:

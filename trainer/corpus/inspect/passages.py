@@ -1,4 +1,4 @@
-"""Passages found in stored documents: tokens decoded in bulk, and text compared as people do."""
+"""Search decoded documents for a passage: tokens decoded in bulk, case and white space ignored."""
 
 import json
 import re
@@ -24,11 +24,12 @@ LETTERS_LOWERED_TO_ASCII = ("\u212a".encode(), "\u0130".encode())
 
 @dataclass(frozen=True, slots=True)
 class PassageMatch:
-    """Where a document, number `document` of those searched, holds a passage or a part of it.
+    """The first match of a passage, or of part of it, in one document.
 
-    `position` is in characters of its text, from 0; `occurrences` says how often it holds the whole
-    passage (1 for a part); `run_words` is the number of the passage's words there in a row, None
-    where it is whole. `context` is the text around it with its white space squeezed.
+    `document`: its index among those searched; `position`: characters into its text, from 0;
+    `occurrences`: how often it contains the whole passage (1 for a part); `run_words`: the number
+    of the passage's words matched in a row, None for a whole match; `context`: the text around it,
+    white space squeezed.
     """
 
     document: int
@@ -40,26 +41,27 @@ class PassageMatch:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """The texts of several documents as UTF-8, end to end: number i is
-    `data[starts[i]:starts[i + 1]]`, starts int64 [documents + 1].
+    """The texts of several documents as UTF-8, concatenated.
+
+    Document i is `data[starts[i]:starts[i + 1]]`; `starts`: int64 [documents + 1].
     """
 
     data: bytes
     starts: np.ndarray
 
     def text(self, document: int) -> str:
-        """One document's text; bytes that are not UTF-8 become U+FFFD."""
+        """The text of a document; bytes that are not UTF-8 become U+FFFD."""
         first, last = self.starts[document : document + 2].tolist()
         return self.data[first:last].decode("utf-8", "replace")
 
 
 def bulk_decoder(files: dict[str, bytes]) -> Callable[[Sequence[np.ndarray]], Decoded]:
-    """What decodes many documents at once, for the tokenizer of these Hugging Face files.
+    """A function that decodes a batch of documents (arrays of ids) with a tokenizer.
 
-    A byte-level vocabulary is a table from id to bytes, and a text is the bytes of its tokens end
-    to end: numpy gathers them many times faster than `tokenizers` decodes, which every other
-    tokenizer is left to. The table is used only where it says of every single id what `tokenizers`
-    says.
+    `files`: the tokenizer's Hugging Face files by name. A byte-level vocabulary is a table from id
+    to bytes, and a text the concatenation of its tokens' bytes, which numpy gathers many times
+    faster than `tokenizers` decodes. The table is used only if it agrees with `tokenizers` on every
+    single id; all other tokenizers decode with `tokenizers`.
     """
     backend = tokenizers.Tokenizer.from_str(files[MAIN_FILE].decode("utf-8"))
 
@@ -75,7 +77,7 @@ def bulk_decoder(files: dict[str, bytes]) -> Callable[[Sequence[np.ndarray]], De
 
 
 def _token_bytes(backend: tokenizers.Tokenizer, decoder: object) -> list[bytes] | None:
-    """The bytes of each id, or None where a text is more than the bytes of its tokens."""
+    """The bytes of each id; None where texts are not the concatenation of their tokens' bytes."""
     if not isinstance(decoder, dict) or decoder.get("type") != "ByteLevel":
         return None
     of_character = _bytes_of_characters()
@@ -95,7 +97,9 @@ def _token_bytes(backend: tokenizers.Tokenizer, decoder: object) -> list[bytes] 
 
 
 def _bytes_of_characters() -> dict[str, int]:
-    """Byte-level BPE writes a byte that prints as itself, the others as U+0100, U+0101, ..."""
+    """The byte of each character: byte-level BPE writes printing bytes as themselves, others from
+    U+0100 on.
+    """
     printing = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = sorted(set(range(256)) - set(printing))
     return {chr(byte): byte for byte in printing} | {
@@ -130,15 +134,15 @@ def _starts(sizes: Sequence[int] | np.ndarray) -> np.ndarray:
 
 
 def fold(text: str) -> str:
-    """The text in lower case, with one form of sigma: what is compared unless a search is exact."""
+    """The text in lower case, final sigma as sigma: the form that inexact searches compare."""
     return text.lower().replace(FINAL_SIGMA, SIGMA)
 
 
 def whole(decoded: Decoded, passage: str, exact: bool) -> Iterator[PassageMatch]:
-    """The documents that hold the whole passage, in their order.
+    """A match for each document that contains the whole passage, in order.
 
-    `exact` compares bytes; otherwise white space and case do not count, and a passage may begin and
-    end inside a word.
+    `exact` compares bytes; otherwise case is ignored and any white space equals a space. The
+    passage may begin and end inside a word.
     """
     if exact:
         needle = passage.encode("utf-8")
@@ -157,7 +161,7 @@ def whole(decoded: Decoded, passage: str, exact: bool) -> Iterator[PassageMatch]
 
 
 def _candidates(decoded: Decoded, joined: str) -> Iterator[int]:
-    """The documents that may hold the folded passage: those with all its words of ASCII."""
+    """The documents that may contain the folded passage: those with all its ASCII words."""
     words = [word.encode() for word in ASCII_WORD.findall(joined)]
     if not words or any(letter in decoded.data for letter in LETTERS_LOWERED_TO_ASCII):
         yield from range(len(decoded.starts) - 1)
@@ -171,7 +175,7 @@ def _candidates(decoded: Decoded, joined: str) -> Iterator[int]:
 
 
 def _holders(data: bytes, starts: np.ndarray, needle: bytes) -> Iterator[int]:
-    """The documents inside which `needle` occurs, each once."""
+    """The documents that contain `needle`, each once, in order."""
     place = data.find(needle)
     while place >= 0:
         document = int(np.searchsorted(starts, place, side="right")) - 1
@@ -183,9 +187,7 @@ def _holders(data: bytes, starts: np.ndarray, needle: bytes) -> Iterator[int]:
 
 
 def _unsqueezed(text: str, found: int) -> int:
-    """Where in the text the character stands that is number `found` of its words joined by
-    spaces.
-    """
+    """The position in `text` of character `found` of its folded, space-squeezed form."""
     offset = 0
     for word in WORD.finditer(text):
         size = len(fold(word.group()))
@@ -196,8 +198,8 @@ def _unsqueezed(text: str, found: int) -> int:
 
 
 def longest_runs(decoded: Decoded, passage: str) -> Iterator[PassageMatch]:
-    """The documents that hold at least LEAST_RUN_WORDS words of the passage in a row, with the
-    first longest such run of each; words are what white space parts, case aside.
+    """A match for each document with at least LEAST_RUN_WORDS words of the passage in a row: its
+    first longest run. Words are separated by white space and compared without case.
     """
     words = fold(passage).split()
     numbers = {word: number for number, word in enumerate(dict.fromkeys(words))}
@@ -223,7 +225,11 @@ def longest_runs(decoded: Decoded, passage: str) -> Iterator[PassageMatch]:
 
 
 def _with_known_run(numbered: np.ndarray, starts: np.ndarray) -> list[int]:
-    """The documents with LEAST_RUN_WORDS words in a row that the passage has too, in any order."""
+    """The documents with LEAST_RUN_WORDS words in a row that all occur somewhere in the passage.
+
+    `numbered`: int64, each document's words as indices into the passage's (-1: not among them) and
+    a closing -1; `starts`: where each document begins in it.
+    """
     borders = np.flatnonzero(numbered < 0)
     gaps = np.diff(borders, prepend=-1) - 1
     long = borders[gaps >= LEAST_RUN_WORDS]
@@ -231,7 +237,7 @@ def _with_known_run(numbered: np.ndarray, starts: np.ndarray) -> list[int]:
 
 
 def _longest_common_run(words: list[int], wanted: list[int]) -> tuple[int, int]:
-    """The length of the longest run common to both, and where it first begins in `words`."""
+    """Length of the longest run of words common to both, and its first start in `words`."""
     positions: dict[int, list[int]] = {}
     for position, word in enumerate(wanted):
         positions.setdefault(word, []).append(position)

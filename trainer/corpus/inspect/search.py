@@ -1,4 +1,4 @@
-"""A passage searched in all shards of a corpus, on every core and in bounded memory."""
+"""Search all shards of a corpus for a passage, on every core and in bounded memory."""
 
 import multiprocessing
 import os
@@ -32,17 +32,16 @@ from trainer.data.tokenizer import load_tokenizer
 from trainer.errors import DataError, RecipeError
 
 BATCH_TOKENS = 1 << 18
-"""Tokens decoded at once: bounds memory, and stays in a core's cache (a larger batch is slower)."""
+"""Tokens decoded at once: bounds memory and fits a core's cache (a larger batch is slower)."""
 ALONE_BELOW_TOKENS = 20_000_000
-"""Corpora below this are searched in the time that other processes need to start."""
+"""Smaller corpora are searched in this process, in the time that others would need to start."""
 
 
 @dataclass(frozen=True, slots=True)
 class DocumentMatch:
-    """A document that holds the passage, or `run_words` of its words in a row where that is not
-    None.
+    """A document that contains the passage, or `run_words` of its words in a row where not None.
 
-    `document` is its number in the shard, `position` in characters of its text, both from 0.
+    `document`: its index in the shard; `position`: characters into its text; both from 0.
     """
 
     shard: str
@@ -58,10 +57,12 @@ class DocumentMatch:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What a search found. `whole` holds the documents with the whole passage in the order of the
-    corpus; `partial` those with the longest runs of its words, the longest first, and only where
-    none holds it whole. `complete` is False where the search ended at its limit of documents.
-    Documents, tokens and bytes of text are those searched for the whole passage.
+    """The result of a search.
+
+    `whole`: documents with the whole passage, in the corpus's order; `partial`: where there are
+    none, those with the longest runs of its words, longest first; `complete`: False where the
+    search stopped at its limit of documents; `documents`, `tokens`, `bytes` (of text) and `seconds`
+    are of the search for the whole passage.
     """
 
     passage: str
@@ -105,10 +106,10 @@ def find_passage(
     """Search every split of a corpus for a passage, shard by shard, on `workers` processes (None:
     every core).
 
-    White space and case do not count unless `exact`. Where no document holds the passage whole and
-    it has LEAST_RUN_WORDS words or more, the corpus is read again for runs of its words. `limit`
-    bounds the documents found. `advance` is told what is searched for, how many tokens are done and
-    how many there are. Raises RecipeError for an empty passage, DataError for a bad corpus.
+    White space and case are ignored unless `exact`. Where no document has the whole passage, and it
+    has LEAST_RUN_WORDS words or more, a second pass searches for runs of its words. `limit` bounds
+    the documents found. `advance` is called with what is searched for, the tokens done, and the
+    tokens in all. Raises RecipeError for an empty passage, DataError for a bad corpus.
     """
     if not passage.strip():
         raise RecipeError("the passage to find is empty: give some of its text")
@@ -167,7 +168,7 @@ def _longest(
 
 
 def _search_all(tasks: Sequence[_Task], workers: int) -> Iterator[_Found]:
-    """What is found in each shard, in their order; only a few shards a process are under way."""
+    """What is found in each shard, in order; at most two shards a process are queued at a time."""
     if workers == 1 or len(tasks) < 2:
         yield from map(_search_shard, tasks)
         return
@@ -193,7 +194,7 @@ def _search_all(tasks: Sequence[_Task], workers: int) -> Iterator[_Found]:
 
 
 def _leave_interrupts() -> None:
-    """Ctrl-C ends the command, which ends its processes: they need not complain as well."""
+    """Ignore SIGINT in a worker: Ctrl-C ends the command, which ends its workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
@@ -227,12 +228,12 @@ def _search_shard(task: _Task) -> _Found:
 
 @lru_cache(maxsize=1)
 def _decoder(folder: Path, fingerprint: str) -> Callable[[Sequence[np.ndarray]], Decoded]:
-    """One a process, for all shards of its corpus; a tokenizer that was changed is read again."""
+    """The decoder of a corpus's tokenizer, cached in each process; `fingerprint` is for the cache."""
     return bulk_decoder(load_tokenizer(folder / "tokenizer").files)
 
 
 def _batches(reader: ShardReader) -> Iterator[tuple[int, list[np.ndarray]]]:
-    """The documents of a shard without the tokens at their ends, and the number of the first."""
+    """(index of the first document, documents without their end tokens) of batches of a shard."""
     first, tokens = 0, 0
     batch: list[np.ndarray] = []
     for number, length in enumerate(reader.lengths.tolist()):

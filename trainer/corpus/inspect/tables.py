@@ -1,4 +1,4 @@
-"""What was done to the documents of a corpus, as tables for a terminal."""
+"""The curation of a corpus as rich tables for a terminal."""
 
 from rich.console import RenderableType
 from rich.markup import escape
@@ -13,8 +13,9 @@ BAR_CHARACTERS = 24
 
 
 def curation_tables(curation: Curation, rows: int, files: int) -> list[RenderableType]:
-    """The funnel, the top reasons, languages and lengths, each where there are any; `rows` of the
-    audit lie in so many `files`.
+    """Tables of the funnel, top reasons, languages, lengths and sources, without empty ones.
+
+    `rows`, `files`: the size of audit/.
     """
     tables = [
         _funnel(curation),

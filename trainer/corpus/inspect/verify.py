@@ -1,4 +1,4 @@
-"""Check a corpus folder against its manifest, independently of the reader and of the writer."""
+"""Check a corpus folder against its manifest, independently of the code that reads or writes it."""
 
 import hashlib
 from pathlib import Path
@@ -14,12 +14,12 @@ from trainer.errors import DataError
 
 TOKENIZER = "tokenizer"
 MADE_FROM_OTHERS = ("DATA_CARD.md", "timings.json")
-"""Files of a corpus that are for readers: nothing is decided by them."""
+"""Files for human readers, which no hash covers."""
 CHUNK_BYTES = 1 << 20
 
 
 def verify_corpus(folder: str | Path) -> list[str]:
-    """Every problem found, one line each, naming the shard; an empty list for a sound corpus.
+    """All problems found, one line each, naming the file; an empty list for a sound corpus.
 
     Raises DataError when there is no manifest to check against.
     """
@@ -101,7 +101,7 @@ def _content_problems(path: Path, index_path: Path, shard: Shard, manifest: Mani
 
 
 def _trail_problems(folder: Path, manifest: Manifest) -> list[str]:
-    """What is wrong with the files that tell what became of the documents."""
+    """Problems of the files that record the curation: curation.json, audit/, quarantine/."""
     problems = []
     for name, digest in manifest.provenance.get("files", {}).items():
         path = folder / name
