@@ -27,9 +27,9 @@ FILE_COLUMNS = 200
 def find_command(
     folder: Path, passage: str, exact: bool, limit: int, json_file: Path | None = None
 ) -> None:
-    """Print the documents that contain a passage and the search's speed; write both as JSON.
+    """Print the documents that contain a passage and the search's speed, also to a JSON file.
 
-    Raises what find_passage raises.
+    Raises what find_passage raises, and RecipeError where the file cannot be written.
     """
     console = Console(stderr=True)
     with Progress(

@@ -228,12 +228,12 @@ def _search_shard(task: _Task) -> _Found:
 
 @lru_cache(maxsize=1)
 def _decoder(folder: Path, fingerprint: str) -> Callable[[Sequence[np.ndarray]], Decoded]:
-    """The decoder of a corpus's tokenizer, cached in each process; `fingerprint` is for the cache."""
+    """The decoder of a corpus's tokenizer, cached a process by folder and fingerprint."""
     return bulk_decoder(load_tokenizer(folder / "tokenizer").files)
 
 
 def _batches(reader: ShardReader) -> Iterator[tuple[int, list[np.ndarray]]]:
-    """(index of the first document, documents without their end tokens) of batches of a shard."""
+    """Batches of a shard: (index of the first document, documents without end tokens)."""
     first, tokens = 0, 0
     batch: list[np.ndarray] = []
     for number, length in enumerate(reader.lengths.tolist()):

@@ -1,4 +1,4 @@
-"""Raw documents: files in every format, compression and place that a corpus is read from."""
+"""Reading raw documents from files of every format and compression, local or remote."""
 
 from trainer.corpus.reading.files import InputFile, list_files
 from trainer.corpus.reading.quarantine import Quarantine, RecordLocation, Tally

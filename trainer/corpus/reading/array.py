@@ -1,4 +1,4 @@
-"""JSON files that are one array of objects, or objects one after the other, read as a stream."""
+"""JSON files that are an array of objects, or a sequence of objects, parsed as a stream."""
 
 import hashlib
 import re
@@ -20,12 +20,11 @@ WHITESPACE = b" \t\r\n"
 def read_array(
     file: InputFile, options: ReadOptions, quarantine: Quarantine
 ) -> Iterator[RawDocument]:
-    """The documents of a .json file, an element each; memory: one record.
+    """The documents of a .json file, one an element; memory: one record.
 
-    The end of an element is found by its brackets alone, so that one that is no good JSON, or too
-    large to hold, is set aside under its number and reading goes on. Raises DataError where the
-    brackets of several records do not match, for the rest cannot be told apart, for UTF-16, and as
-    `open_plain` does.
+    The end of an element is found by its brackets alone, so that invalid JSON or an oversize record
+    is quarantined under its number and reading continues. Raises DataError where brackets do not
+    match (later records cannot be separated), for UTF-16, and as `open_plain` does.
     """
     for raw, place, offset in raw_elements(file, options):
         document = read_record(raw, place, offset, options, quarantine)
@@ -36,7 +35,7 @@ def read_array(
 def raw_elements(
     file: InputFile, options: ReadOptions
 ) -> Iterator[tuple[bytes | Oversize, RecordLocation, int]]:
-    """Each element's bytes, its place, and where it begins in the (unpacked) file.
+    """(bytes, location, byte offset in the unpacked file) of each element.
 
     Raises DataError as `read_array` does.
     """
@@ -49,7 +48,7 @@ def raw_elements(
 
 
 class _Element:
-    """The bytes of one element as they come, let go beyond the limit."""
+    """The bytes of one element; beyond `limit` bytes only their size, hash and start."""
 
     def __init__(self, limit: int, offset: int) -> None:
         self.offset, self._limit, self._size = offset, limit, 0
@@ -76,7 +75,7 @@ class _Element:
 
 
 class _Elements:
-    """Splits a stream into the elements of its array, or into its top-level values."""
+    """Splits a stream into the elements of its array, or its top-level values, from `offset` on."""
 
     def __init__(self, path: str, stream: PlainStream, offset: int, limit: int) -> None:
         self._path, self._stream, self._limit = path, stream, limit
@@ -86,7 +85,7 @@ class _Elements:
         self._elements = 0
 
     def read(self) -> Iterator[tuple[bytes | Oversize, int]]:
-        """Each element's bytes and where they begin."""
+        """(bytes, byte offset) of each element. Raises DataError for unmatched brackets."""
         first = True
         while chunk := self._stream.read(CHUNK):
             if chunk.endswith(b"\\"):
@@ -109,7 +108,7 @@ class _Elements:
             yield rest, self._element.offset
 
     def _split(self, chunk: bytes, start: int) -> Iterator[tuple[bytes | Oversize, int]]:
-        """Follow one chunk; `start` is where the element under way goes on in it."""
+        """The elements that end in this chunk; `start`: where the current element's bytes begin."""
         at = start
         while match := (STRING_END if self._in_string else STRUCTURE).search(chunk, at):
             sign, at = match.group(), match.end()

@@ -1,4 +1,4 @@
-"""Which files a corpus is read from: paths and globs, here or on other machines."""
+"""The files that a corpus is read from: paths and globs, local, on S3 or over HTTP."""
 
 import glob
 import os
@@ -28,11 +28,11 @@ UNKNOWN_BYTES = -1
 
 @dataclass(frozen=True, slots=True, order=True)
 class InputFile:
-    """A file to be read.
+    """A file to read.
 
-    `bytes` is its size as stored, -1 where a web server does not tell. `version` changes when its
-    content does: size and time of change here, size and ETag (else Last-Modified) elsewhere; empty
-    where a server tells neither.
+    `path`: a path or URL; `bytes`: its size as stored, -1 where a web server reports none;
+    `version`: changes with its content: size and modification time of a local file, size and ETag
+    (else Last-Modified) of a remote one, empty where a server reports neither.
     """
 
     path: str
@@ -41,8 +41,8 @@ class InputFile:
 
 
 def kind_of(path: str) -> tuple[str, str]:
-    """The kind ("jsonl", "json", "parquet", "text", "html", "warc") and the compression (".gz",
-    ".zst" or "") that a name tells.
+    """The format ("jsonl", "json", "parquet", "text", "html", "warc") and the compression (".gz",
+    ".zst" or "") by a file's name.
 
     Raises DataError for any other name.
     """
@@ -67,8 +67,8 @@ def kind_of(path: str) -> tuple[str, str]:
 def list_files(patterns: Sequence[str], anonymous: bool = False) -> list[InputFile]:
     """The files that paths and globs name (local, s3://, https://, http://), sorted, each once.
 
-    `anonymous` reads S3 without credentials. Raises DataError for a pattern that names nothing, a
-    folder, a kind of file that is not read, and for a place that cannot be reached or refuses.
+    `anonymous` reads S3 without credentials. Raises DataError for a pattern that matches nothing, a
+    folder, an unknown format, and for a server that cannot be reached or refuses access.
     """
     found: dict[str, InputFile] = {}
     for pattern in patterns:
@@ -87,7 +87,7 @@ def list_files(patterns: Sequence[str], anonymous: bool = False) -> list[InputFi
 
 
 def local_version(status: os.stat_result) -> str:
-    """What identifies the content of a local file cheaply."""
+    """The `version` of a local file: size and modification time in ns."""
     return f"{status.st_size}-{status.st_mtime_ns}"
 
 
@@ -134,7 +134,7 @@ def _remote(pattern: str, anonymous: bool) -> Iterator[InputFile]:
 
 
 def _linked(files: Any, pattern: str) -> list[str]:
-    """The files a web server's own listing links to. Raises DataError where it lists nothing."""
+    """The URLs in a web server's listing that match. Raises DataError where none do."""
     try:
         names = sorted(name for name in files.glob(pattern) if not name.endswith("/"))
     except FileNotFoundError:

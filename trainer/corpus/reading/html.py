@@ -1,4 +1,4 @@
-"""Web pages: the prose of a page, without its menus and notices."""
+"""Web pages: the main text of a page, without menus and notices, by trafilatura."""
 
 import re
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ DECLARED_WITHIN = 4096
 def read_html(
     file: InputFile, options: ReadOptions, quarantine: Quarantine
 ) -> Iterator[RawDocument]:
-    """The one document of a .html file, if it holds prose; its id is the path.
+    """The document of a .html file, whose id is the path; none where the page has no prose.
 
     Raises DataError as `open_plain` does.
     """
@@ -37,8 +37,10 @@ def read_html(
 
 
 class PageReader:
-    """Extracts the text of pages in a process of its own, so that a page on which the parser hangs
-    or dies costs that page alone; a context manager.
+    """Extracts the text of pages; a context manager.
+
+    The parser runs in a child process, so that a page on which it hangs or crashes costs that page
+    alone. Raises DataError, on entry, where a package is not installed.
     """
 
     def __init__(self, quarantine: Quarantine) -> None:
@@ -69,9 +71,9 @@ class PageReader:
         self._sandbox.__exit__(kind, error, traceback)
 
     def read(self, raw: bytes, charset: str | None, place: RecordLocation) -> str | None:
-        """The prose of a page, None if it has none or is set aside.
+        """The prose of a page; None if it has none or is quarantined.
 
-        `charset` is what the server declared. The page counts as a record read.
+        `charset`: the one that the server declared, or None. The page counts as a record read.
         """
         self._quarantine.tally.records += 1
         page = decode_page(raw, charset)
@@ -94,10 +96,10 @@ class PageReader:
 
 
 def extract(page: str) -> str | None:
-    """The prose of a page by trafilatura, set to precision as datatrove's extractor sets it.
+    """The prose of a page by trafilatura, favouring precision as datatrove's extractor does.
 
-    Without its `deduplicate`: that remembers the pages before, so that a page's text would depend
-    on which pages one process happened to read. Runs in the sandbox.
+    Without its `deduplicate`, which remembers earlier pages, so that a page's text would depend on
+    which pages one process happened to read. Runs in the child process.
     """
     import trafilatura
 
@@ -108,8 +110,8 @@ def extract(page: str) -> str | None:
 
 
 def decode_page(raw: bytes, charset: str | None) -> str | None:
-    """A page as text: by its byte order mark, as UTF-8, as the server or the page declares, or by
-    what cchardet takes it for; None if none of these fits.
+    """Decode a page by the first encoding that fits: that of its byte order mark, UTF-8, that which
+    the server (`charset`) or the page declares, or cchardet's guess; None if none fits.
     """
     if raw.startswith(BYTE_ORDER_MARK):
         raw = raw[len(BYTE_ORDER_MARK) :]

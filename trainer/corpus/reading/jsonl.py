@@ -1,4 +1,4 @@
-"""JSONL: a document a line."""
+"""JSONL: one document a line."""
 
 import hashlib
 from collections.abc import Iterator
@@ -17,8 +17,8 @@ def read_jsonl(
 ) -> Iterator[RawDocument]:
     """The documents of a .jsonl or .ndjson file; memory: one record.
 
-    A line that holds no good record is set aside under its number, blank ones are passed over.
-    Raises DataError for UTF-16 and as `open_plain` does.
+    A line without a valid record is quarantined under its number; blank lines are skipped. Raises
+    DataError for UTF-16 and as `open_plain` does.
     """
     for raw, place, offset in raw_lines(file, options):
         document = read_record(raw, place, offset, options, quarantine)
@@ -29,7 +29,7 @@ def read_jsonl(
 def raw_lines(
     file: InputFile, options: ReadOptions
 ) -> Iterator[tuple[bytes | Oversize, RecordLocation, int]]:
-    """Each line that is not blank, its place, and the byte of the (unpacked) file it begins at.
+    """(line, location, byte offset in the unpacked file) of each line that is not blank.
 
     Raises DataError for UTF-16 and as `open_plain` does.
     """
@@ -52,7 +52,7 @@ def raw_lines(
 
 
 def skip_line(start: bytes, stream: PlainStream) -> Oversize:
-    """Read to the end of a line that began with `start`, holding no more of it."""
+    """Read to the end of an oversize line that began with `start`, without storing the rest."""
     digest, size = hashlib.sha256(start), len(start)
     preview = start[:PREVIEW_BYTES]
     del start

@@ -1,4 +1,4 @@
-"""One input file as a stream of plain bytes: opened, checked against its name, unpacked within
+"""Opening an input file as a stream of bytes: checked against its name, and decompressed within
 limits.
 """
 
@@ -26,11 +26,11 @@ EXPECTED = {".gz": "gzip", ".zst": "zstd", "": None}
 
 @contextmanager
 def open_plain(file: InputFile, limits: Limits, anonymous: bool) -> Iterator[PlainStream]:
-    """The file's bytes, unpacked, as a buffered stream; memory: a few chunks of 256 KiB.
+    """The file's bytes, decompressed, as a buffered stream; memory: a few chunks of 256 KiB.
 
-    Raises DataError, on opening or while it is read, for a file that is gone, changed since it was
-    listed, compressed otherwise than its name says, damaged or cut short, or that becomes larger
-    than `limits.expansion` allows. Half a file is never taken for a whole one.
+    Raises DataError, on opening or while reading, for a file that is missing, changed since it was
+    listed, compressed otherwise than its name says, damaged or truncated, or that decompresses to
+    more than `limits.expansion` allows. A truncated file never passes for a whole one.
     """
     compression = kind_of(file.path)[1]
     with open_raw(file, anonymous) as stored:
@@ -47,7 +47,7 @@ def open_plain(file: InputFile, limits: Limits, anonymous: bool) -> Iterator[Pla
 
 @contextmanager
 def open_raw(file: InputFile, anonymous: bool, seekable: bool = False) -> Iterator[BinaryIO]:
-    """The file's bytes as stored. Raises DataError where it is gone, changed or refused."""
+    """The file's bytes as stored. Raises DataError where it is missing, changed or refused."""
     if scheme_of(file.path):
         with open_remote(file.path, anonymous, seekable) as remote:
             yield remote
@@ -63,7 +63,7 @@ def open_raw(file: InputFile, anonymous: bool, seekable: bool = False) -> Iterat
 
 
 class Counted(io.RawIOBase):
-    """The stored bytes, counted; `offset` is how many were read."""
+    """The stored bytes of a file; `offset`: how many were read, checked against its size."""
 
     def __init__(self, file: InputFile, stored: BinaryIO) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class Counted(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fill the buffer. Raises DataError where the connection, the disk or the length fails."""
+        """Fill the buffer. Raises DataError for a failed read, or fewer than `file.bytes` bytes."""
         if scheme_of(self._file.path) is None:
             try:
                 count = cast(io.RawIOBase, self._stored).readinto(buffer) or 0
@@ -95,7 +95,7 @@ class Counted(io.RawIOBase):
         return count
 
     def _fill(self, buffer: Any) -> int:
-        """A connection gives what has arrived; go on until the buffer is full or the end is."""
+        """Read until the buffer is full or the file ends: a connection may return fewer bytes."""
         count = 0
         while count < len(buffer) and (data := self._stored.read(len(buffer) - count)):
             buffer[count : count + len(data)] = data
@@ -104,7 +104,7 @@ class Counted(io.RawIOBase):
 
 
 class Unpacked(io.RawIOBase):
-    """The bytes of a .gz or .zst file of any number of members, never more than a chunk at once."""
+    """The decompressed bytes of a .gz or .zst file of any number of members, a chunk at a time."""
 
     def __init__(
         self,
@@ -124,7 +124,7 @@ class Unpacked(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fill the buffer. Raises DataError for damage, a cut end, and a bomb."""
+        """Fill the buffer. Raises DataError for a damaged or truncated file, or a zip bomb."""
         try:
             data = self._stream.read(min(len(buffer), CHUNK))
         except (EOFError, OSError, zlib.error) as error:
@@ -140,8 +140,9 @@ class Unpacked(io.RawIOBase):
 
 
 def check_expansion(file: InputFile, read: int, unpacked: int, limits: Limits) -> None:
-    """Raise DataError if a file has become larger than it may; `read` stands for its size where
-    that is not known.
+    """Raise DataError if `unpacked` bytes are more than a file may decompress to.
+
+    `read`: stored bytes read so far, used where the file's size is unknown.
     """
     stored = read if file.bytes == UNKNOWN_BYTES else file.bytes
     bound = limits.expansion * stored + FREE_EXPANSION
@@ -164,7 +165,7 @@ def _unpacker(packed: PlainStream, compression: str) -> Any:
 
 
 def _check_magic(path: str, start: bytes, expected: str | None, inside: bool = False) -> None:
-    """Raise DataError unless a file's first bytes are those of the compression it is named for."""
+    """Raise DataError unless the first bytes are of the compression that the name says."""
     found = next((name for magic, name in MAGIC.items() if start.startswith(magic)), None)
     if not start or found == expected:
         return

@@ -1,4 +1,4 @@
-"""Parquet: a document a row; only the columns of text and id are read."""
+"""Parquet: one document a row; only the columns of text and id are read."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,11 +23,11 @@ SHARED_PREFIX_ROWS = 16
 def read_parquet(
     file: InputFile, options: ReadOptions, quarantine: Quarantine
 ) -> Iterator[RawDocument]:
-    """The documents of a .parquet file; memory: a page and a batch of some 16 MiB.
+    """The documents of a .parquet file; memory: a page and a batch of about 16 MiB.
 
-    A row without text, with text that is not UTF-8, or larger than the limit, is set aside under
-    its number. Raises DataError where there is no column of strings under `options.text_key`, for
-    damage, and where the texts become more than `limits.expansion` allows.
+    A row without text, with text that is not UTF-8 or exceeds the limit, is quarantined under its
+    number. Raises DataError where `options.text_key` is no column of strings, for a damaged file,
+    and where the texts exceed `limits.expansion`.
     """
     if file.bytes == 0:
         return
@@ -37,8 +37,10 @@ def read_parquet(
 
 @contextmanager
 def open_stored(file: InputFile, anonymous: bool) -> Iterator[Any]:
-    """The file, for pyarrow to read by jumps. Raises DataError without pyarrow, as `open_raw` does,
-    and for what pyarrow cannot read inside the block.
+    """The file, seekable, for pyarrow.
+
+    Raises DataError without pyarrow, as `open_raw` does, and for any error of pyarrow's inside the
+    block.
     """
     try:
         import pyarrow  # noqa: F401
@@ -89,8 +91,8 @@ def _rows(
 
 
 def _open(path: str, stored: Any, options: ReadOptions) -> "ParquetFile":
-    """Open so that pages are read as they are needed, and dictionaries stay dictionaries: one
-    string that stands in a million rows is not copied a million times.
+    """Open the file so that pages are read on demand and a dictionary-encoded column stays encoded:
+    a string that occurs in a million rows is stored once.
     """
     from pyarrow.parquet import ParquetFile
 
@@ -109,7 +111,7 @@ def _open(path: str, stored: Any, options: ReadOptions) -> "ParquetFile":
 
 
 def _chunk(group: Any, text_key: str, attribute: str) -> Any:
-    """What the file says of a row group's column of text; None where there is no such column."""
+    """An attribute of the metadata of a row group's text column; None without that column."""
     for number in range(group.num_columns):
         column = group.column(number)
         if column.path_in_schema == text_key:
@@ -141,7 +143,7 @@ def _check_columns(path: str, table: "ParquetFile", options: ReadOptions) -> Non
 
 
 def _batch_rows(table: "ParquetFile", group: int, text_key: str) -> int:
-    """Rows that are decoded at once, so that a batch is of some 16 MiB."""
+    """The number of rows to decode at once, so that a batch is about 16 MiB."""
     told = table.metadata.row_group(group)
     if "DELTA_BYTE_ARRAY" in (_chunk(told, text_key, "encodings") or ()):
         # Strings stored by what they share with the one before: their size is not told.
@@ -153,7 +155,7 @@ def _batch_rows(table: "ParquetFile", group: int, text_key: str) -> int:
 def _texts(
     column: "pyarrow.Array", limit: int
 ) -> Iterator[tuple[str | None, "pyarrow.Scalar | None"]]:
-    """Each row's text; where it has none that can be used, None and its value."""
+    """(text, None) of each row, or (None, value) where its value is no usable text."""
     import pyarrow
     import pyarrow.compute as compute
 

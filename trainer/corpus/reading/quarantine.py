@@ -1,7 +1,7 @@
-"""What reading sets aside: records that cannot be used, where they stood, and how many there are.
+"""Quarantine of malformed records, and the counts of records read.
 
-A corpus of a billion records has bad ones. They are neither used nor forgotten: each leaves a row,
-and too many of them stop the build.
+A corpus of a billion records has bad ones. Each is left out and logged with its location, and too
+many of them stop the build.
 """
 
 import hashlib
@@ -24,8 +24,8 @@ ROWS_KEPT = 100
 
 
 class RecordLocation(NamedTuple):
-    """Where a record stands: the `number`-th `unit` ("line", "row", "record", "file") of a file,
-    counted from 1. A tuple, for one is made for every record.
+    """The location of a record: the `number`-th `unit` ("line", "row", "record", "file") of a file,
+    counted from 1. A tuple, because one is made for every record.
     """
 
     file: str
@@ -38,7 +38,7 @@ class RecordLocation(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Oversize:
-    """What is known of a record that is not held: its size, its hash, its first bytes."""
+    """A record too large for memory: its size in bytes, its sha256, its first bytes."""
 
     size: int
     sha256: str
@@ -47,10 +47,10 @@ class Oversize:
 
 @dataclass
 class Tally:
-    """How much was read. A malformed record was read too: `records` counts it.
+    """Counts of files and records read; `records` includes the malformed ones.
 
-    `passed_over` counts what is no record of ours though nothing is wrong with it: an image in a
-    WARC, a page that holds no prose. `first` names the first malformed record and its reason.
+    `reasons`: malformed records by reason; `passed_over`: valid records without text (an image in a
+    WARC, a page without prose) by kind; `first`: location and fault of the first malformed record.
     """
 
     files: int = 0
@@ -62,7 +62,7 @@ class Tally:
     first: str | None = None
 
     def absorb(self, other: "Tally") -> None:
-        """Add what another task read."""
+        """Add the counts of another task."""
         self.files += other.files
         self.empty_files += other.empty_files
         self.records += other.records
@@ -72,7 +72,7 @@ class Tally:
         self.first = self.first or other.first
 
     def summary(self) -> dict[str, Any]:
-        """The tally as JSON values, in a fixed order."""
+        """The counts as JSON values, in a fixed order."""
         return {
             "files": self.files,
             "empty_files": self.empty_files,
@@ -85,12 +85,12 @@ class Tally:
 
     @classmethod
     def from_summary(cls, summary: Mapping[str, Any]) -> Self:
-        """The tally that `summary` came from."""
+        """The inverse of `summary`."""
         counters = {name: Counter(summary[name]) for name in ("reasons", "passed_over")}
         return cls(**{**summary, **counters})
 
     def check(self, limit: float) -> None:
-        """Raise DataError if more than the share `limit` of the records are malformed."""
+        """Raise DataError if more than the fraction `limit` of the records is malformed."""
         if self.malformed <= limit * self.records:
             return
         raise DataError(
@@ -101,13 +101,13 @@ class Tally:
 
 
 class Quarantine:
-    """The records set aside by one reader, and its tally; a context manager.
+    """The malformed records of one reader, and its tally; a context manager.
 
-    With a path, each record set aside becomes a JSON row there: `file`, the number under the name
-    of its unit (`line`, `row`, `record`; none for a whole file), `reason`, `detail`, `sha256` and
-    `bytes` of the raw record, and a `preview` of its first 200 bytes (which may hold personal
-    data). The file is there whole once the block has ended well, and not at all if it ended in an
-    exception. `rows` keeps the first hundred in memory.
+    With a path, each malformed record is written there as a JSON line: `file`, the number under the
+    name of its unit (`line`, `row`, `record`; none for a whole file), `reason`, `detail`, `sha256`
+    and `bytes` of the raw record, and a `preview` of its first 200 bytes (which may contain
+    personal data). The file appears when the block ends without an exception. `rows`: the first
+    hundred of these rows.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -135,10 +135,10 @@ class Quarantine:
     def set_aside(
         self, place: RecordLocation, reason: str, raw: bytes | Oversize, detail: str
     ) -> None:
-        """Count a malformed record and keep a row of it.
+        """Count a malformed record and write its row.
 
-        `reason` is one of a few words, by which records are counted; `detail` says what is wrong
-        with this one. `raw` is the record, or what is known of one too large to hold.
+        `reason`: the category that it is counted under; `detail`: what is wrong with this record;
+        `raw`: its bytes, or the summary of an oversize one.
         """
         told = f"{place}: {detail}"
         self.tally.malformed += 1
@@ -164,6 +164,6 @@ class Quarantine:
             self._file.file.write(json.dumps(row).encode() + b"\n")
 
     def empty_file(self, file: str) -> None:
-        """Count a file with nothing in it, and warn."""
+        """Count an empty file, and log a warning."""
         self.tally.empty_files += 1
         log.warning("%s is empty", file)

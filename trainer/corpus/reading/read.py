@@ -1,4 +1,4 @@
-"""Read an input file of any kind."""
+"""Reading an input file of any format."""
 
 from collections.abc import Callable, Iterator
 
@@ -26,12 +26,12 @@ READERS: dict[str, FormatReader] = {
 def read_file(
     file: InputFile, options: ReadOptions, quarantine: Quarantine
 ) -> Iterator[RawDocument]:
-    """The documents of one file, in its order, as a stream.
+    """Yield the documents of one file, in order.
 
-    Bad records are set aside and reading goes on; an empty file is counted, with a warning. Raises
-    DataError where a file as a whole cannot be trusted: absent, refused, changed, damaged, cut
-    short, a zip bomb, named for what it is not, or without the text column. What was yielded before
-    the error must then not be used as if it were the file.
+    Malformed records are quarantined and reading continues; an empty file is counted and logged.
+    Raises DataError where the file as a whole cannot be trusted: missing, refused, changed,
+    damaged, truncated, a zip bomb, misnamed, or without the text column. The documents yielded
+    before are then not the whole file.
     """
     tally = quarantine.tally
     before = (tally.records, tally.passed_over.total())

@@ -1,4 +1,4 @@
-"""One JSON record: from bytes to a document, or to the reason why not."""
+"""Parsing one JSON record into a document, or into the fault for which it is quarantined."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -20,10 +20,11 @@ except ImportError:
 
 @dataclass(frozen=True, slots=True)
 class RawDocument:
-    """One text as it was found. `source` is the file; `id` the record's own, or its place.
+    """A document as read.
 
-    `heading` stands before the text in the corpus, and no rule judges it. `metadata` (JSON values)
-    holds `url` and `date` for a page out of a WARC, and is empty elsewhere.
+    `id`: the record's own, or its location; `source`: the file, or the record's own; `metadata`
+    (JSON values): `url` and `date` of a WARC page, otherwise empty; `heading`: precedes the text in
+    the corpus, unseen by the rules.
     """
 
     id: str
@@ -35,11 +36,11 @@ class RawDocument:
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """How files are read: the fields (Parquet: columns) of text and id, the limits, and whether S3
-    is read without credentials.
+    """How files are read.
 
-    JSON records may name their source and their heading in the fields `source_key` and
-    `heading_key`; they do so where these are not None.
+    `text_key`, `id_key`: the fields (Parquet: columns) of text and id; `anonymous`: read S3 without
+    credentials; `source_key`, `heading_key`: the fields of a JSON record's source and heading
+    (None: it has none).
     """
 
     text_key: str = "text"
@@ -51,7 +52,7 @@ class ReadOptions:
 
     @property
     def record_bytes(self) -> int:
-        """The largest record, in bytes."""
+        """The size limit of a record, in bytes."""
         return self.limits.record_mib * MIB
 
 
@@ -62,13 +63,13 @@ def read_record(
     options: ReadOptions,
     quarantine: Quarantine,
 ) -> RawDocument | None:
-    """The document that a JSON object's bytes hold; None after setting it aside.
+    """The document in the bytes of a JSON object; None where it is quarantined.
 
-    `offset` is where the bytes begin in the (unpacked) file. orjson reads what is plainly right:
-    strict UTF-8, no NaN, no lone surrogates, three times as fast as json. What it refuses is judged
-    by json, which says what is wrong and where, and accepts NaN and surrogates in fields that are
-    not used: a score that is NaN is no reason to lose a text. So the verdict is json's, with or
-    without orjson. Both take the last of two fields of one name; two texts are set aside.
+    `offset`: where the bytes begin in the decompressed file. orjson, three times as fast as json,
+    parses strictly valid records (UTF-8, no NaN, no lone surrogates). What it refuses goes to json,
+    which says what is wrong and where, and accepts NaN and surrogates in unused fields: a score of
+    NaN is no reason to lose a text. Results are therefore the same without orjson. Of two fields
+    with one name both take the last; a record with two texts is quarantined.
     """
     if isinstance(raw, Oversize):
         set_aside_oversize(raw, place, options, quarantine)
@@ -95,13 +96,13 @@ def read_record(
 
 
 def _named(record: Mapping[str, Any], key: str | None) -> str:
-    """A field that is a string and can be stored, or nothing."""
+    """The field `key` if it is a valid Unicode string, otherwise the empty string."""
     value = record.get(key) if key is not None else None
     return value if type(value) is str and unicode_fault(value) is None else ""
 
 
 def document_id(name: Any, place: RecordLocation) -> str:
-    """A record's own id if it is a string or a number, else its place: "PATH:LINE"."""
+    """A record's own id if it is a string or an integer, else its location, "PATH:NUMBER"."""
     if type(name) is int:
         return str(name)
     if type(name) is str and name and unicode_fault(name) is None:
@@ -112,7 +113,7 @@ def document_id(name: Any, place: RecordLocation) -> str:
 def set_aside_oversize(
     raw: Oversize, place: RecordLocation, options: ReadOptions, quarantine: Quarantine
 ) -> None:
-    """Count and set aside a record that is larger than the limit."""
+    """Count and quarantine a record that is larger than the limit."""
     quarantine.tally.records += 1
     detail = f"{raw.size} bytes, more than corpus.limits.record_mib {options.limits.record_mib}"
     quarantine.set_aside(place, "too large", raw, detail)
@@ -129,7 +130,7 @@ class _TwoTexts(ValueError):
 
 
 def _judge(raw: bytes, offset: int, options: ReadOptions) -> "_Fault | _Fields":
-    """A record that is not plainly right and has a text, or what is wrong with it."""
+    """The record that orjson refused, if json accepts it with a text; otherwise its fault."""
     try:
         decoded = raw.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -156,7 +157,7 @@ def _judge(raw: bytes, offset: int, options: ReadOptions) -> "_Fault | _Fields":
 
 
 class _Fields(dict[str, Any]):
-    """An object that remembers how often each name stood in it."""
+    """A JSON object, with the `names` of its fields including repeated ones."""
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__(pairs)

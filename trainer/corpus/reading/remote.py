@@ -1,4 +1,4 @@
-"""Files on other machines, through fsspec: s3://, https:// and http://."""
+"""Remote files through fsspec: s3://, https:// and http://."""
 
 import errno
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ def filesystem(path: str, anonymous: bool) -> Any:
     """The fsspec file system of a remote path.
 
     For S3, botocore finds credentials and AWS_ENDPOINT_URL as every AWS tool does. Raises
-    DataError for a scheme that is not read, or a missing package.
+    DataError for another scheme, or a missing package.
     """
     scheme = scheme_of(path)
     if scheme not in SCHEMES:
@@ -54,7 +54,7 @@ def filesystem(path: str, anonymous: bool) -> Any:
 
 
 def open_remote(path: str, anonymous: bool, seekable: bool) -> BinaryIO:
-    """Open a remote file: as one stream, or `seekable` with ranged reads.
+    """Open a remote file as one stream, or with `seekable` for ranged reads.
 
     Raises DataError as `named_errors` does.
     """
@@ -68,7 +68,7 @@ def open_remote(path: str, anonymous: bool, seekable: bool) -> BinaryIO:
 
 @contextmanager
 def named_errors(path: str) -> Iterator[None]:
-    """Turn what can go wrong with a remote path into a DataError that says what to do."""
+    """Turn an error of network, server or credentials into a DataError that says what to do."""
     try:
         yield
     except DataError:

@@ -1,4 +1,4 @@
-"""Plain text: a document a file, in UTF-8."""
+"""Plain text: one document a file, in UTF-8."""
 
 import hashlib
 from collections.abc import Iterator
@@ -15,9 +15,9 @@ MIB = 2**20
 def read_text(
     file: InputFile, options: ReadOptions, quarantine: Quarantine
 ) -> Iterator[RawDocument]:
-    """The one document of a .txt or .md file, whose id is the path.
+    """The document of a .txt or .md file, whose id is the path.
 
-    What is not UTF-8, or too large, is set aside. Raises DataError as `open_plain` does.
+    A text that is not UTF-8, or too large, is quarantined. Raises DataError as `open_plain` does.
     """
     place = RecordLocation(file.path, "file", 1)
     with open_plain(file, options.limits, options.anonymous) as stream:
@@ -43,7 +43,7 @@ def read_text(
 
 
 def read_whole(stream: PlainStream, limit: int) -> bytes | Oversize:
-    """All that is left of the stream, or what is known of it if that is more than `limit` bytes."""
+    """The rest of the stream, or a summary of it where it is more than `limit` bytes."""
     raw = stream.read(limit + 1)
     if len(raw) <= limit:
         return raw

@@ -1,4 +1,4 @@
-"""Whether bytes and strings are Unicode text as UTF-8 can write it."""
+"""Whether bytes and strings are Unicode text that UTF-8 can encode."""
 
 from trainer.errors import DataError
 
@@ -13,7 +13,7 @@ WIDE_MARKS = {
 
 
 def unicode_fault(text: str) -> str | None:
-    """What keeps a string from being Unicode text: its first lone surrogate; None if nothing."""
+    """The first lone surrogate of a string, as a message; None where UTF-8 can encode it."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -22,14 +22,14 @@ def unicode_fault(text: str) -> str | None:
 
 
 def refuse_wide_unicode(path: str, start: bytes) -> None:
-    """Raise DataError for a file of many records in UTF-16 or UTF-32: no line of it can be read."""
+    """Raise DataError for a file of records in UTF-16 or UTF-32, of which no line can be read."""
     if wide := wide_unicode(start):
         raise DataError(f"{path}: is {wide}, not UTF-8: convert it (iconv -f {wide} -t UTF-8)")
 
 
 def wide_unicode(start: bytes) -> str | None:
-    """UTF-16 or UTF-32, if the first bytes of a text say so by their mark, or by a zero at
-    every other place; else None.
+    """UTF-16 or UTF-32 where the first bytes of a text have its byte order mark, or zeros at the
+    offsets of its high bytes; otherwise None.
     """
     marked = next((name for mark, name in WIDE_MARKS.items() if start.startswith(mark)), None)
     if marked:

@@ -1,11 +1,11 @@
-"""WARC: the web pages of a crawl.
+"""WARC archives: the web pages of a crawl.
 
-Nothing in an archive is unpacked to disk: a record's address, however it is spelled ("../..",
-"file:///etc/passwd"), is kept as text and never used as a path.
+Nothing in an archive is written to disk: a record's address, whatever it says ("../..",
+"file:///etc/passwd"), is text and never used as a path.
 
-Not warcio: of a file that ends inside its second record it gives two records, of a gzip file cut in
-half the first of three, and no error either time (warcio 1.8; its issue 138). What is lost in
-silence cannot be restored, so damage is an error here that names file and record.
+Not warcio, which reports no error for truncated files: of one that ends inside its second record it
+returns two records, of a gzip file cut in half the first of three (warcio 1.8; its issue 138). Here
+damage raises an error that names file and record.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ GOOD_STATUS = range(200, 300)
 
 @dataclass(frozen=True, slots=True)
 class Headers:
-    """The lines before a block: the first one, and the fields by name in lower case."""
+    """The headers of a WARC record or HTTP response: first line, and fields by lower-case name."""
 
     first: str
     fields: Mapping[str, str]
@@ -45,12 +45,12 @@ class _BadHeaders(ValueError):
 def read_warc(
     file: InputFile, options: ReadOptions, quarantine: Quarantine
 ) -> Iterator[RawDocument]:
-    """The pages of a .warc file that answered well and hold prose, and the texts of a .wet file
+    """The prose of a .warc file's HTML pages with status 2xx, and the texts of a .wet file
     (`conversion` records); memory: one record.
 
-    The id is WARC-Record-ID; `url` and `date` are metadata. Records of other kinds are passed over
-    and counted; too large ones are set aside. Raises DataError where the archive's own structure is
-    damaged or cut short, for behind that no record can be found, and as `open_plain` does.
+    The id is WARC-Record-ID; `url` and `date` are metadata. Records of other types are skipped and
+    counted; oversize ones are quarantined. Raises DataError where the archive's own structure is
+    damaged or truncated (later records cannot be found), and as `open_plain` does.
     """
     with (
         open_plain(file, options.limits, options.anonymous) as stream,
@@ -93,7 +93,7 @@ def _text(
     options: ReadOptions,
     quarantine: Quarantine,
 ) -> str | None:
-    """The text of a record's block, None where it has none or is set aside."""
+    """The text of a record's block; None where it has none or is quarantined."""
     if kind == "conversion":
         quarantine.tally.records += 1
         try:
@@ -128,11 +128,11 @@ def _text(
 
 
 def _decoded(body: bytes, fields: Mapping[str, str], limit: int) -> bytes | None:
-    """The body of an answer without its transfer and content encodings.
+    """The body of an HTTP response without its transfer and content encodings.
 
-    Crawlers store answers encoded or not and keep the headers either way: what is not encoded as
-    the header says is taken as it is. None for what is larger than `limit`, or packed in a way that
-    is not read.
+    Crawlers store bodies encoded or decoded but leave the headers as they were, so that a body that
+    is not encoded as its header says is returned unchanged. None for more than `limit` bytes, and
+    for an unsupported encoding.
     """
     if "chunked" in fields.get("transfer-encoding", "").lower():
         body = _without_chunks(body)
@@ -153,7 +153,7 @@ def _decoded(body: bytes, fields: Mapping[str, str], limit: int) -> bytes | None
 
 
 def _without_chunks(body: bytes) -> bytes:
-    """The chunks of a transfer joined; the body as it is where it is not in chunks."""
+    """The body with its chunks joined; unchanged where it is not chunked."""
     pieces: list[bytes] = []
     at = 0
     while (end := body.find(b"\r\n", at, at + 100)) >= 0:
@@ -170,7 +170,7 @@ def _without_chunks(body: bytes) -> bytes:
 
 
 def _next_record(path: str, number: int, stream: PlainStream) -> Headers | None:
-    """The headers of the next record, None at the end."""
+    """The headers of the next record; None at the end of the file."""
     while stream.peek(1)[:1] in (b"\r", b"\n"):
         stream.read(1)
     if not stream.peek(1):
@@ -191,7 +191,7 @@ def _next_record(path: str, number: int, stream: PlainStream) -> Headers | None:
 
 
 def _headers(stream: BinaryIO) -> Headers:
-    """Read to the blank line behind the headers."""
+    """Read headers up to and including the blank line that ends them."""
     lines: list[str] = []
     while True:
         line = stream.readline(HEADER_BYTES)
@@ -222,7 +222,7 @@ def _length(headers: Headers, place: RecordLocation) -> int:
 
 
 def _skip(stream: PlainStream, length: int, place: RecordLocation) -> Oversize:
-    """Read over a block, holding nothing of it."""
+    """Skip a block; only its size, hash and start are returned. DataError where it is truncated."""
     digest, left, start = hashlib.sha256(), length, b""
     while left:
         piece = stream.read(min(left, MIB))
