@@ -1,7 +1,7 @@
-"""The rules that a document must pass on its way into a corpus, one a file, found by its name.
+"""The rules that filter the documents of a corpus, each in a module named by its recipe key.
 
-A key of `corpus.rules` (trainer/recipe/curation.py) names the module beside this one that holds
-the rule; its `DESCRIPTION` says the rest. Rules are applied in the order of the keys.
+A key of `corpus.rules` (trainer/recipe/curation.py) is the name of a module in this folder, whose
+`DESCRIPTION` (RuleDescription) defines the rule. Rules are applied in the order of the keys.
 """
 
 from functools import cache
@@ -13,14 +13,14 @@ from trainer.recipe.curation import CurationRules
 
 @cache
 def rule_descriptions() -> dict[str, RuleDescription]:
-    """Every rule's description by its key in `corpus.rules`, in the order of the keys."""
+    """The description of every rule by its key in `corpus.rules`, in the order of the keys."""
     return {
         key: import_module(f"{__name__}.{key}").DESCRIPTION for key in CurationRules.model_fields
     }
 
 
 def rules_of(rules: CurationRules | None, *, behind_duplicates: bool) -> list[Rule]:
-    """The rules that a recipe asks for on one side of the removal of duplicates, in order."""
+    """The recipe's rules that run before, or after, the removal of duplicates, in order."""
     found: list[Rule] = []
     for key in CurationRules.model_fields if rules is not None else ():
         section = getattr(rules, key)

@@ -1,4 +1,4 @@
-"""Demographic balance: how often a corpus speaks of each group, for the data card."""
+"""Demographic balance: how often a corpus mentions each group, for the data card."""
 
 import re
 from collections import Counter
@@ -16,11 +16,11 @@ _WORD = re.compile(r"\w+")
 
 
 def count_groups(text: str) -> Counter[str]:
-    """Mentions of each group, as `axis/group`, and 1 for the document as `axis/group/documents`
-    where there are any; counters of many texts add up.
+    """The number of mentions of each group in a text, by `axis/group`.
 
-    Words are counted, not people: "he" in a proverb counts. Words of several senses count only
-    before a word for people ("black people", "older women").
+    A group that is mentioned also has 1 under `axis/group/documents`, so that the sum over texts
+    counts documents. Words are counted, not people: "he" in a proverb counts. Ambiguous words count
+    only before a word for people ("black people", "older women").
     """
     groups = _words()
     words = _WORD.findall(text.lower())
@@ -33,10 +33,10 @@ def count_groups(text: str) -> Counter[str]:
 
 
 def balance_report(total: Mapping[str, int], documents: int) -> list[dict[str, Any]]:
-    """Rows of what count_groups counted over `documents` texts, by axis, the commonest group first.
+    """A row for each group, by axis, commonest first, from the sum of count_groups over all texts.
 
     Each has axis, group, mentions, share (of the axis's mentions), ratio (to the axis's commonest
-    group), documents, and document_share (of all). A group that is never mentioned has its row.
+    group), documents, and document_share (of the `documents` in all).
     """
     rows = []
     groups = {name: total.get(name, 0) for name in all_groups()}
@@ -79,7 +79,7 @@ def _adjectives() -> dict[str, str]:
 
 @cache
 def _openers() -> frozenset[str]:
-    """The first words of the phrases: texts without one need not be searched for them."""
+    """The first words of all phrases: a text without any of them has no phrase."""
     return frozenset(word.partition("-")[0] for word in _adjectives())
 
 
@@ -91,7 +91,7 @@ def _phrases() -> re.Pattern[str]:
 
 
 def _grouped(name: str) -> dict[str, str]:
-    """Word to axis/group of a list of such lines."""
+    """The `axis/group` of each word in the list `name`, whose lines are "axis group word ..."."""
     found: dict[str, str] = {}
     for line in listed(name):
         axis, group, *words = line.split()

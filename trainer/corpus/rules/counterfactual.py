@@ -1,4 +1,4 @@
-"""Counterfactual copies: a document told of the other gender, from the first word to the last."""
+"""Counterfactual data augmentation: copies of documents with gendered terms swapped."""
 
 import hashlib
 import re
@@ -52,11 +52,11 @@ _SURNAMES = frozenset(("king", "queen", "prince", "duke", "monk", "nun", "baron"
 
 @dataclass(frozen=True)
 class Counterfactual:
-    """Gives a share of the documents with gendered terms a copy with the terms swapped.
+    """Adds copies of documents with gendered terms, the terms swapped, or replaces the documents.
 
-    Pronouns, nouns, titles and given names change together, so that a document stays of one piece;
-    what is true of one person may be false of the counterpart, so this belongs to text whose people
-    are anybody. Which documents is a matter of their ids alone.
+    `section.counterfactual`: the fraction of documents, chosen by a hash of their ids. Pronouns,
+    nouns, titles and given names change together, so that a document stays consistent. A statement
+    about a real person may become false: use it for texts about nobody in particular.
     """
 
     section: BalanceRule
@@ -77,10 +77,10 @@ class Counterfactual:
 
 
 def swap_gender(text: str) -> tuple[str, int]:
-    """The text with its gendered terms swapped, and how many were.
+    """The text with its gendered terms swapped, and the number of terms swapped.
 
-    Given names change only where another gendered term does: alone they may be anybody's. "Her" and
-    "his" are told apart by the word that follows.
+    Given names change only in a text where another gendered term does. The following word decides
+    whether "her" and "his" are possessive.
     """
     if _openers().isdisjoint(map(str.lower, _WORD.findall(text))):
         return text, 0
@@ -114,7 +114,7 @@ def swap_gender(text: str) -> tuple[str, int]:
 
 
 def _pronoun(pronoun: str, text: str, start: int, end: int) -> str:
-    """The counterpart of him, his, her and hers in its place."""
+    """The counterpart of him, his, her or hers at text[start:end], by the words around it."""
     if pronoun == "him":
         return "her"
     if pronoun == "hers":
@@ -130,7 +130,7 @@ def _pronoun(pronoun: str, text: str, start: int, end: int) -> str:
 
 
 def _is_surname(word: str, text: str, start: int) -> bool:
-    """Whether a title in capitals stands behind another name: Stephen King, Ms Prince."""
+    """Whether a capitalized title follows a first name or title: Stephen King, Ms Prince."""
     before = _PREVIOUS.search(text, max(0, start - 30), start)
     return word[0].isupper() and before is not None and before[1] in _first_names()
 
@@ -142,7 +142,7 @@ def _in_case_of(word: str, other: str) -> str:
 
 
 def _fraction(document: str) -> float:
-    """A number from 0 up to 1 that the id decides."""
+    """A hash of the document's id as a number in [0, 1)."""
     digest = hashlib.sha256(b"counterfactual\0" + document.encode("utf-8", "surrogatepass"))
     return int.from_bytes(digest.digest()[:6], "big") / 2**48
 
@@ -160,7 +160,7 @@ def _names() -> dict[str, str]:
 
 @cache
 def _openers() -> frozenset[str]:
-    """What a text must hold a word of to be swapped at all; most hold none."""
+    """Lower-case words of which a text to swap has at least one; most texts have none."""
     titles = (title.lower() for title in _TITLES)
     return frozenset((*(term.partition("-")[0] for term in _terms()), *_PRONOUNS, *titles, "ma"))
 
@@ -171,5 +171,5 @@ def _first_names() -> frozenset[str]:
 
 
 def both_ways(words: tuple[tuple[str, str], ...]) -> dict[str, str]:
-    """Each word of the pairs with its counterpart."""
+    """A mapping from each word of the pairs to the other."""
     return dict(words) | {second: first for first, second in words}

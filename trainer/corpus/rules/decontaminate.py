@@ -1,4 +1,4 @@
-"""The passages of evaluation sets as hashes, and the search for them in a text."""
+"""Decontamination: drops documents with passages of evaluation sets, found by their hashes."""
 
 import hashlib
 import re
@@ -17,9 +17,9 @@ from trainer.errors import RecipeError
 from trainer.recipe.curation import DecontaminateRule
 
 SHORTEST = 8
-"""Examples of fewer words are too short to guard: their words occur by chance."""
+"""Examples of fewer words are left out: such runs of words occur by chance."""
 FILTER_PLACES = 8
-"""Places of the first, inexact look-up for each passage."""
+"""Slots of the hash filter for each passage."""
 WORDS_REMEMBERED = 200_000
 MULTIPLIER = np.array([0x9E3779B97F4A7C15], dtype=np.uint64)
 
@@ -30,11 +30,12 @@ _WORD = re.compile(
 
 
 class EvaluationIndex:
-    """The passages of all sets as 64-bit hashes: 28 to 36 bytes of memory a passage, and three
-    times as much while they are read.
+    """The passages of all sets as 64-bit hashes.
 
-    Two different passages share a hash with a probability near 2^-64, so a trillion words against
-    ten million passages meet one such pair about every second time.
+    Memory: 28 to 36 bytes a passage, three times as much during construction. Two different
+    passages collide with a probability of about 2^-64: a trillion words against ten million
+    passages give 0.5 false matches. `rows`: see `Decontaminate.guarded`. Raises RecipeError for two
+    sets of one name, and what `read_examples` raises.
     """
 
     def __init__(self, section: DecontaminateRule):
@@ -71,7 +72,7 @@ class EvaluationIndex:
         self._openings = _Openings(openings)
 
     def passages(self, text: str) -> Counter[str]:
-        """How many runs of words in the text are passages of each set."""
+        """The number of runs of words in the text that are passages of each set, by its name."""
         counts: Counter[str] = Counter()
         hashes = self._hashes(text)
         # Nearly every document ends here: no passage begins as any of its runs of words does.
@@ -90,7 +91,7 @@ class EvaluationIndex:
         found: dict[int, list[tuple[np.ndarray, int]]],
         openings: list[np.ndarray],
     ) -> int:
-        """Add the passages of a text to `found`, by length, and how they open; returns how many."""
+        """Add a text's passages to `found` by length, and their openings; returns their number."""
         hashes = self._hashes(text)
         length = min(len(hashes), self._words)
         if length < self._shortest:
@@ -107,7 +108,7 @@ class EvaluationIndex:
 
 
 class _Table:
-    """Hashes of passages of one length, sorted, with the number of the set that each is from."""
+    """The hashes of passages of one length, sorted, with the index of each one's set."""
 
     def __init__(self, parts: list[tuple[np.ndarray, int]]):
         hashes = np.concatenate([runs for runs, _ in parts])
@@ -117,7 +118,7 @@ class _Table:
         self._owners = pairs[:, 1].astype(np.int32)
 
     def owners(self, runs: np.ndarray) -> Iterator[int]:
-        """The set of each run that is a passage, once for each set that has it."""
+        """The sets, by index, of each of `runs` (uint64 [runs]) that is a passage."""
         first = np.searchsorted(self._sorted, runs, side="left")
         last = np.searchsorted(self._sorted, runs, side="right")
         for start, stop in zip(first[last > first], last[last > first], strict=True):
@@ -125,7 +126,7 @@ class _Table:
 
 
 class _Openings:
-    """How passages begin: a first, inexact look-up, and a search for the few that it lets by."""
+    """The hashes of passages' beginnings: a filter with false positives, then an exact search."""
 
     def __init__(self, parts: list[np.ndarray]):
         self._sorted = np.unique(np.concatenate([np.zeros(0, dtype=np.uint64), *parts]))
@@ -135,7 +136,7 @@ class _Openings:
         self._filter[self._sorted & self._mask] = True
 
     def places_in(self, runs: np.ndarray) -> np.ndarray:
-        """The places in `runs` of those that begin a passage."""
+        """The indices in `runs`, uint64 [runs], of those that begin a passage."""
         places = np.flatnonzero(self._filter[runs & self._mask])
         if not len(places):
             return places
@@ -146,7 +147,7 @@ class _Openings:
 
 
 class _WordHashes(dict[str, int]):
-    """The 64-bit hash of a word, the same in every process; bounded in size."""
+    """A cache of the 64-bit hashes of words, equal in every process; bounded in size."""
 
     def __missing__(self, word: str) -> int:
         if len(self) >= WORDS_REMEMBERED:
@@ -157,7 +158,7 @@ class _WordHashes(dict[str, int]):
 
 
 def words_of(text: str) -> list[str]:
-    """The words that are compared: lower case, without punctuation, whatever their Unicode form."""
+    """The words that are compared: lower case, NFKC, without punctuation."""
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
     return _WORD.findall(text.lower())
@@ -166,10 +167,11 @@ def words_of(text: str) -> list[str]:
 def rolled(
     hashes: np.ndarray, places: np.ndarray, lengths: list[int]
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """(length, a hash of the run of so many words at each place), for ascending lengths; a run
-    that would pass the end is left out. uint64 [runs].
+    """(length, hashes of the runs of that many words from each start), for ascending `lengths`.
 
-    A polynomial in MULTIPLIER modulo 2^64, so that a longer run's hash follows from a shorter's.
+    `hashes`: of the words, uint64 [words]; `places`: the starts, int64; the result is uint64
+    [runs], without runs that pass the end. A hash is a polynomial in MULTIPLIER modulo 2^64, so
+    that a longer run's follows from a shorter's.
     """
     runs = np.zeros(len(places), dtype=np.uint64)
     for length in range(1, lengths[-1] + 1):
@@ -181,7 +183,7 @@ def rolled(
 
 
 def opened(hashes: np.ndarray, shortest: int) -> np.ndarray:
-    """What `rolled` gives for the largest power of two up to `shortest`, in fewer steps."""
+    """`rolled` from every start for the largest power of two up to `shortest`, in fewer steps."""
     runs, length, factor = hashes, 1, MULTIPLIER
     while length * 2 <= shortest:
         runs = runs[:-length] * factor + runs[length:]
@@ -191,21 +193,21 @@ def opened(hashes: np.ndarray, shortest: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Decontaminate:
-    """Drops documents with as many passages of the evaluation sets as the recipe names.
+    """Drops documents with at least `matches` passages of the evaluation sets.
 
-    A passage is a run of `words` words, whatever their case, punctuation and white space; an
-    example of fewer words is one passage as it is, unless it is too short (guard.SHORTEST).
+    A passage is a run of `words` words, compared without case, punctuation and white space; an
+    example of fewer words is one passage, unless it has fewer than SHORTEST.
     """
 
     section: DecontaminateRule
     name: str = "decontaminate"
 
     def prepare(self) -> None:
-        """Read the sets; raises RecipeError or DataError for one that cannot be used."""
+        """Read the sets. Raises RecipeError or DataError for one that cannot be used."""
         _guard_of(self.section)
 
     def guarded(self) -> list[dict[str, Any]]:
-        """A row a set: set, file, examples, passages, and how many examples are too_short."""
+        """A row for each set: set, file, examples, passages, too_short (a number of examples)."""
         return _guard_of(self.section).rows
 
     def __call__(self, text: str, document: str) -> Judgement:
@@ -228,7 +230,7 @@ class Decontaminate:
 
 @lru_cache(maxsize=2)
 def _guard_of(section: DecontaminateRule) -> EvaluationIndex:
-    """Read once a process; the files are taken not to change meanwhile."""
+    """The index of a section, built once a process: later changes of the files are not seen."""
     return EvaluationIndex(section)
 
 

@@ -1,4 +1,4 @@
-"""The texts of evaluation sets: JSONL, JSON, Parquet or plain text, as other people's files are."""
+"""Reading the texts of evaluation sets from JSONL, JSON, Parquet or plain text."""
 
 import json
 from collections.abc import Iterator
@@ -12,10 +12,10 @@ SUFFIXES = (".jsonl", ".json", ".parquet", ".txt")
 
 
 def read_examples(wanted: EvaluationSet) -> Iterator[list[str]]:
-    """The texts of each example: those of its `keys`, or every string in it, however nested.
+    """The texts of each example: the strings under its `keys`, or all strings, however nested.
 
-    A key may lead into an object with dots (question.stem). Raises RecipeError for a file that
-    cannot be read or a key that no example has, DataError for a bad or an empty file.
+    Dots in a key lead into objects (question.stem). Raises RecipeError for a file that cannot be
+    read or a key that no example has, DataError for a damaged or empty file.
     """
     where = f"corpus.rules.decontaminate.sets: {wanted.name}"
     path = Path(wanted.file).expanduser()
@@ -60,7 +60,7 @@ def _strings(value: Any) -> Iterator[str]:
 
 
 def _at(value: Any, path: list[str]) -> list[Any]:
-    """What stands where the path leads, through every element of the lists on its way."""
+    """All values at a path of keys, which passes through every element of lists."""
     if isinstance(value, list):
         return [found for part in value for found in _at(part, path)]
     if not path:

@@ -1,4 +1,4 @@
-"""The language of a document, told by py3langid's model, which comes inside its package."""
+"""Language identification by py3langid, whose model is part of its package."""
 
 import difflib
 import math
@@ -11,22 +11,22 @@ from trainer.errors import RecipeError
 from trainer.recipe.curation import LanguageRule
 
 LOOKED_AT = 1000
-"""Characters of a document that are looked at: the model takes each byte in Python. Of 1,710
-docstrings that are longer, every one was judged as by its whole text; with 600 characters, 6 were
-not."""
+"""Characters that are classified, since the model takes each byte in Python. Of 1,710 longer
+docstrings all were classified as by their whole texts; with 600 characters, 6 were not."""
 STRETCHES = 4
-"""They are taken in so many stretches, spread evenly, so that a heading, a licence or a quotation
-does not speak for the whole."""
+"""The number of evenly spaced samples of the text that they come from, so that a heading, a licence
+or a quotation does not decide."""
 NO_LANGUAGE = "zxx"
-"""ISO 639-2: no linguistic content. The model has it too, for code and numbers."""
+"""ISO 639-2, no linguistic content: also a class of the model, for code and numbers."""
 
 
 @dataclass(frozen=True)
 class Language:
-    """Keeps documents whose language is one of `keep`, with a probability of at least `score`.
+    """Passes documents whose language is one of `keep` with a probability of at least `score`.
 
-    All of the model's languages compete. A text without letters is certain to have no language
-    ("zxx"). Raises RecipeError for a code that the model does not know.
+    Probabilities are over all of the model's languages. A text without letters is "zxx" with
+    probability 1. Raises RecipeError for a code that the model does not know, and for an empty
+    `keep`.
     """
 
     section: LanguageRule
@@ -49,7 +49,7 @@ class Language:
                 )
 
     def __call__(self, text: str, document: str) -> Judgement:
-        """Judge one text; its language and the probability are kept as notes."""
+        """Judge one text; `language` and `language_score` (its probability) are notes."""
         code, probability = find_language(text)
         keep, least = self.section.keep, self.section.score
         if code in keep and probability >= least:
@@ -60,7 +60,7 @@ class Language:
 
 
 def find_language(text: str) -> tuple[str, float]:
-    """The likeliest language of a text, and its probability among the model's languages."""
+    """The code of a text's likeliest language, and its probability among the model's languages."""
     looked_at = _stretches(text)
     if not any(map(str.isalpha, looked_at)):
         return NO_LANGUAGE, 1.0
@@ -79,7 +79,7 @@ def _stretches(text: str) -> str:
 
 @cache
 def _model() -> Any:
-    """The model, read once a process (0.3 s, 40 MB)."""
+    """The model, loaded once a process (0.3 s, 40 MB)."""
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

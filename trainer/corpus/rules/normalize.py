@@ -1,4 +1,4 @@
-"""Text as Unicode means it: mojibake mended, control characters and foreign line ends gone, one
+"""Unicode normalization: mojibake repaired, control characters and foreign line ends removed, one
 normal form.
 """
 
@@ -18,25 +18,25 @@ if TYPE_CHECKING:
 NO_TEXT = "no text"
 NOT_UNICODE = "not Unicode"
 ASCII_CONTROLS = bytes({*range(0x20), 0x7F} - {0x09, 0x0A})
-"""Everything in ASCII that the rule may remove or replace, trailing white space aside."""
+"""The ASCII characters that the rule removes or replaces, besides trailing white space."""
 LINE_END = re.compile("\r\n|[\r\v\f\x85\u2028\u2029]")
-"""What Unicode (5.8, Newline Guidelines) takes for the end of a line, beside the line feed."""
+"""Line ends other than the line feed. Source: Unicode, section 5.8, Newline Guidelines."""
 C1_CONTROLS = re.compile("[\x80-\x9f]")
 
 
 @dataclass(frozen=True)
 class Normalize:
-    """Mends a text; drops it where it has lone surrogates, which no encoding can write, and where
-    nothing but white space is left.
+    """Normalizes a text; drops it where it has lone surrogates, which UTF-8 cannot encode, or only
+    white space is left.
 
-    The value of a finding is the number of lines mended, or of characters removed or replaced.
+    The value of a finding is the number of lines repaired, or of characters removed or replaced.
     """
 
     section: NormalizeRule
     name: str = "normalize"
 
     def __call__(self, text: str, document: str) -> Judgement:
-        """Judge one text; clean ASCII, the common case, is told at once and left alone."""
+        """Judge one text; clean ASCII, the common case, passes after one cheap check."""
         if not text or text.isspace():
             return dropped(NO_TEXT, None, None)
         if text.isascii() and _is_clean(text):
@@ -72,7 +72,7 @@ def _note(findings: list[Finding], reason: str, count: int) -> None:
 
 
 def _is_clean(text: str) -> bool:
-    """Whether ASCII text has nothing that the rule would change, whatever its settings."""
+    """Whether ASCII text has nothing that the rule changes under any settings."""
     if " \n" in text or "\t\n" in text or text.endswith((" ", "\t")):
         return False
     data = text.encode("ascii")
@@ -81,15 +81,15 @@ def _is_clean(text: str) -> bool:
 
 @cache
 def _mending() -> "TextFixerConfig":
-    """What ftfy may do: undo a wrong decoding, and nothing else.
+    """Settings of ftfy: it undoes a wrong decoding, and nothing else.
 
-    - `unescape_html` off: `&lt;` is what a text about HTML means, and pages are unescaped when
-      their text is extracted.
-    - `uncurl_quotes` off: curly quotes are right as they are.
-    - `fix_latin_ligatures`, `fix_character_width` off: those are compatibility characters, which
-      the recipe's NFKC folds, and its NFC must not.
-    - the steps for controls, line ends, surrogates and normal forms off: they stand in this file,
-      where each is told from the others in the audit.
+    - `unescape_html` off: a text about HTML means `&lt;`, and pages are unescaped when their text
+      is extracted.
+    - `uncurl_quotes` off: curly quotes are correct.
+    - `fix_latin_ligatures`, `fix_character_width` off: these are compatibility characters, which
+      the recipe's NFKC folds and its NFC must not.
+    - control characters, line ends, surrogates and normal forms off: this module handles them, each
+      with its own finding in the audit.
     """
     from ftfy import TextFixerConfig
 
@@ -108,7 +108,7 @@ def _mending() -> "TextFixerConfig":
 
 
 def _mend_mojibake(text: str) -> tuple[str, int]:
-    """Each line by itself, as ftfy does, and ASCII ones not at all; with the number mended."""
+    """The text with mojibake repaired line by line, and the number of lines changed."""
     if text.isascii():
         return text, 0
     from ftfy import fix_text
@@ -126,7 +126,7 @@ def _mend_mojibake(text: str) -> tuple[str, int]:
 
 
 def _without_controls(text: str) -> tuple[str, int]:
-    """Without controls, terminals' colours, and marks that Unicode calls unsuitable for text."""
+    """The text without control characters and terminal escapes, and the number removed."""
     from ftfy.fixes import remove_control_chars, remove_terminal_escapes
 
     cleaned = remove_control_chars(remove_terminal_escapes(text))

@@ -1,4 +1,4 @@
-"""Personal data: addresses of e-mail, public IP addresses, telephone and payment card numbers."""
+"""Personal data: e-mail addresses, public IP addresses, telephone and payment card numbers."""
 
 import ipaddress
 import re
@@ -26,7 +26,7 @@ _NO_DOMAIN = re.compile(
     re.IGNORECASE,
 )
 _SERVICES = frozenset(("git", "hg", "svn"))
-"""Users of a code host, whom nobody writes to: git@github.com:owner/name.git."""
+"""User names of code hosts, which are no e-mail addresses: git@github.com:owner/name.git."""
 _MESSAGE_ID = re.compile(r"[0-9]{8,}[0-9.]*\.[0-9.]{8,}")
 _IN_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{1,20}://[^\s/@]{0,100}\Z")
 
@@ -50,7 +50,8 @@ _NETWORK_NEAR = re.compile(
 )
 _NETWORK_CHARACTERS = 40
 _VERSION_LIKE = 32
-"""Dotted numbers all below this may be a version or a section: they need a word of networks."""
+"""Four dotted numbers below this may be a version or section: an IP address then needs a word of
+networking near it."""
 
 # Global unicast is 2000::/3, so slices such as 1::2, and times, are not even looked at.
 _IPV6 = re.compile(r"(?<![\w:.])[23][0-9A-Fa-f]{3}:[0-9A-Fa-f:]{2,34}(?![\w:])")
@@ -74,11 +75,11 @@ _ISSUERS = re.compile(
 
 @dataclass(frozen=True)
 class Personal:
-    """Redacts personal data, or drops the documents that hold it.
+    """Redacts personal data, or drops the documents that contain it.
 
-    What is redacted becomes `[email]`, `[ip]`, `[phone]` or `[card]`: ordinary text that every
-    tokenizer knows, that says what stood there, and that no rule finds again. A finding counts the
-    data of one kind and never holds any.
+    Redacted data become `[email]`, `[ip]`, `[phone]` or `[card]`: ordinary text that every
+    tokenizer can encode and no pattern matches. A finding has the number of data of one kind, never
+    the data.
     """
 
     section: PersonalRule
@@ -104,7 +105,7 @@ class Personal:
 
 
 def personal_data(text: str) -> list[tuple[str, CharacterSpan]]:
-    """(kind, (start, end)) of all that is found, a kind at a time; no two overlap."""
+    """(kind, (start, end)) of all personal data, by kind in the order of KINDS; none overlap."""
     found: list[tuple[str, CharacterSpan]] = []
     taken = bytearray(len(text))
     for kind, find in KINDS.items():
@@ -159,7 +160,7 @@ def _ip_addresses(text: str) -> Iterator[CharacterSpan]:
 
 
 def _is_address(text: str, span: CharacterSpan, octets: bytes) -> bool:
-    """Whether four dotted numbers are an address, and not a version or a section."""
+    """Whether four dotted numbers are an IP address, and not a version or a section."""
     start, end = span
     before = text[max(0, start - _NETWORK_CHARACTERS) : start]
     if _VERSION_BEFORE.search(before):
@@ -197,7 +198,7 @@ KINDS: dict[str, Callable[[str], Iterator[CharacterSpan]]] = {
     "ip": _ip_addresses,
     "phone": phone_numbers,
 }
-"""In the order in which a stretch of text is claimed."""
+"""By precedence: where two kinds match the same characters, the earlier one counts."""
 
 
 DESCRIPTION = RuleDescription(

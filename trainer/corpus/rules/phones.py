@@ -1,7 +1,7 @@
-"""Telephone numbers in running text: written internationally, or as the US, the UK or Germany do.
+"""Telephone numbers in running text, in international, US, UK or German notation.
 
-Every shape asks for the grouping or the word before it that numbers of another kind lack: dates,
-ISBNs, versions and long ids are no telephone numbers.
+Every pattern requires a grouping, or a preceding word such as "tel", that other numbers lack:
+dates, ISBNs, versions and long ids do not match.
 """
 
 import re
@@ -15,7 +15,7 @@ SHORTEST = 8
 CONTEXT_CHARACTERS = 30
 
 _LENGTHS = {"1": (11, 11), "7": (11, 11), "33": (11, 11), "44": (11, 12), "49": (9, 14)}
-"""Digits, country code included, where a country's numbers are of nearly one length."""
+"""Fewest and most digits, country code included, of countries with numbers of similar length."""
 
 _COUNTRY = re.compile(
     "1|7|2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]"
@@ -56,7 +56,7 @@ _DECIMAL = re.compile(r"[0-9]+\.[0-9]+")
 
 
 def phone_numbers(text: str) -> Iterator[CharacterSpan]:
-    """Where telephone numbers stand, perhaps one place twice."""
+    """The spans of telephone numbers in a text; they may overlap or repeat."""
     if "+" in text:
         for match in _INTERNATIONAL.finditer(text):
             end = _international_end(match.group())
@@ -85,7 +85,7 @@ def _is_introduced_number(text: str, start: int, run: re.Match[str]) -> bool:
 
 
 def _international_end(run: str) -> int:
-    """How many characters of `run`, which begins with +, are a telephone number; 0: none are."""
+    """The length of the telephone number that `run`, which begins with +, starts with; 0: none."""
     groups = list(_GROUP.finditer(run))
     digits = "".join(group.group() for group in groups)
     country = _COUNTRY.match(digits)

@@ -1,5 +1,5 @@
-"""What a rule is: a function of one document's text that keeps, changes or drops it, and says
-why.
+"""The interface of a rule: a function of a document's text that passes, changes or drops it, with
+the reasons.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,9 +11,9 @@ from typing import Any, Protocol
 class Finding:
     """Why a rule dropped or changed a document: one row of the audit.
 
-    `reason` names the measure that tripped ("short document", "email"), `value` what was measured
-    (a number, or a word such as a language; never personal data itself), `threshold` the limit in
-    the recipe that it broke.
+    `reason`: the name of the measure ("short document", "email"); `value`: what was measured (a
+    number, or a word such as a language; never personal data itself); `threshold`: the limit in the
+    recipe that it broke.
     """
 
     reason: str
@@ -23,11 +23,11 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What became of a text.
+    """The result of a rule.
 
-    `text` is None where the document is dropped. `findings` is empty where it passed unchanged.
-    `notes` (JSON values) are kept with the document. `added` is the text of a further document to
-    go on behind this one.
+    `text`: as the rule leaves it, None where the document is dropped; `findings`: empty where it
+    passed unchanged; `notes`: JSON values such as the language; `added`: the text of a further
+    document to insert after this one.
     """
 
     text: str | None
@@ -37,16 +37,18 @@ class Judgement:
 
 
 class Rule(Protocol):
-    """A pure function of a text and its document's id; picklable, cheap to build, loads what is
-    heavy on first use.
+    """A pure function of a text and its document's id.
+
+    It is picklable and cheap to construct, and loads models and lists on first use. A method
+    `prepare`, where there is one, loads them before the first document.
     """
 
     @property
     def name(self) -> str:
-        """How the funnel, the audit and the data card call it."""
+        """The rule's name in the funnel, the audit and the data card."""
 
     def __call__(self, text: str, document: str) -> Judgement:
-        """Judge one text, whose document's id decides what is drawn by chance."""
+        """Judge one text; the document's id takes the place of a random number."""
 
 
 def _no_files(_section: Any) -> list[str]:
@@ -59,17 +61,16 @@ def _has_settings(settings: Any) -> bool:
 
 @dataclass(frozen=True)
 class RuleDescription:
-    """What the house says of one key of `corpus.rules`: the chain, the data card and the README.
+    """One key of `corpus.rules`, for the build, the data card and the README.
 
     Attributes:
-        rules: The rules that a section of the recipe asks for, in order; none where it has
-            nothing to do.
-        behind_duplicates: Whether they are applied behind the removal of duplicates, or before it.
-        summary: What it does, as the README's table says it.
-        not_applied: What the data card says of a corpus that was made without it.
-        limits: What the data card tells its readers to beware of, where it was applied.
-        files: The files that a section names, which are part of what a corpus is made from.
-        had_work: Whether settings, as curation.json keeps them, gave it anything to do.
+        rules: The rules for a section of the recipe, in order; none where it asks for nothing.
+        behind_duplicates: Whether they run after the removal of duplicates, or before it.
+        summary: What the rule does, for the README's table.
+        not_applied: What the data card says of a corpus built without it.
+        limits: The known limits that the data card lists where it was applied.
+        files: The files that a section names, on which the corpus's cache key depends.
+        had_work: Whether a section, as curation.json stores it, asks for anything.
 
     """
 
@@ -83,10 +84,10 @@ class RuleDescription:
 
 
 def kept(text: str, **notes: Any) -> Judgement:
-    """Passed, unchanged."""
+    """The judgement of a text that passes unchanged."""
     return Judgement(text, notes=notes)
 
 
 def dropped(reason: str, value: float | str | None, threshold: float | str | None) -> Judgement:
-    """Dropped for one reason."""
+    """The judgement of a document dropped for one reason."""
     return Judgement(None, (Finding(reason, value, threshold),))

@@ -1,4 +1,4 @@
-"""Slurs and toxic words, judged by the company they keep; whole words only."""
+"""Slurs and abuse: listed whole words, judged by the words around them."""
 
 import re
 from bisect import bisect_right
@@ -11,13 +11,13 @@ from trainer.corpus.rules.vocabulary import further_words, listed, with_plurals
 from trainer.recipe.curation import ToxicityRule
 
 DISCUSSED_WITHIN = 10
-"""Words on either side of a slur in which it may be told that it is spoken of."""
+"""Distance in words within which a word of discussion marks a slur as discussed, not used."""
 HOSTILE_WITHIN = 3
-"""Words on either side of a word with innocent senses in which abuse makes it a slur."""
+"""Distance in words within which abuse makes an ambiguous word a slur."""
 YOU_WITHIN, GROUP_WITHIN = 2, 4
-"""Words on either side of a toxic word in which stands whom it is aimed at."""
+"""Distances in words within which "you", or a group of people, is the target of a toxic word."""
 LEAST_WORDS = 200
-"""Shorter texts count as so long, lest one oath make a short text toxic."""
+"""The least length in words for rates, so that one oath does not make a short text toxic."""
 
 SLUR, AMBIGUOUS, TOXIC, THREAT = "slur", "ambiguous", "toxic", "threat"
 
@@ -46,13 +46,13 @@ _THREAT = re.compile(
 
 @dataclass(frozen=True)
 class Toxicity:
-    """Drops documents with slurs that they do not discuss, and with abuse."""
+    """Drops documents that use (rather than discuss) slurs, or abuse somebody."""
 
     section: ToxicityRule
     name: str = "toxicity"
 
     def prepare(self) -> None:
-        """Read the word lists; raises RecipeError or DataError for a bad file of further words."""
+        """Read the word lists. Raises RecipeError or DataError for a bad file of further words."""
         vocabulary(self.section.words)
 
     def __call__(self, text: str, document: str) -> Judgement:
@@ -84,7 +84,10 @@ class Toxicity:
 
 
 class _Reading:
-    """One text as words with their kinds and places; only made where a listed word occurs."""
+    """Counts the listed words of one text by their context.
+
+    `lower`: the text in lower case; `tokens`: its words; `kinds`: the kind of each listed one.
+    """
 
     def __init__(self, lower: str, tokens: list[str], kinds: dict[str, str]):
         self._lower, self._tokens, self._kinds = lower, tokens, kinds
@@ -97,7 +100,7 @@ class _Reading:
         self._quote_starts = [start for start, _ in self._quotes]
 
     def count(self) -> Counter[str]:
-        """How many slurs, discussed slurs, toxic words and hostile words there are."""
+        """The numbers of slurs, discussed slurs, toxic words and hostile words, by these names."""
         counts: Counter[str] = Counter()
         for place, span in self._hits:
             kind = self._kinds[self._tokens[place]]
@@ -152,7 +155,7 @@ _INSULTED = frozenset(listed("insulted"))
 
 @cache
 def vocabulary(further: str | None) -> dict[str, str]:
-    """Kind of each listed word, in lower case, plurals included; `further` is a file of more."""
+    """The kind of each listed word, in lower case, with plurals; `further`: a file of more."""
     words = [(AMBIGUOUS, word) for word in listed("ambiguous")]
     words += [(TOXIC, word) for word in listed("toxic")]
     words += [(SLUR, word) for word in listed("slurs")]
@@ -163,7 +166,7 @@ def vocabulary(further: str | None) -> dict[str, str]:
 
 
 def _kinds_of(words: set[str], known: dict[str, str], stretched: bool) -> dict[str, str]:
-    """The kinds of those words that are listed, perhaps in disguise (sh1t, f*ck, fuuuck)."""
+    """The kind of each word that is listed, also if it is disguised (sh1t, f*ck, fuuuck)."""
     kinds = {word: known[word] for word in known.keys() & words}
     for word in words:
         if word.isalpha() and not (stretched and _STRETCHED.search(word)):
@@ -194,7 +197,7 @@ def _disguised(word: str, known: dict[str, str]) -> str | None:
 
 
 def _plain(word: str, known: dict[str, str]) -> str | None:
-    """The kind of a word that was disguised: only one of one sense, and no short one."""
+    """The kind of a disguised word's plain form; None if that is ambiguous, short or not listed."""
     kind = known.get(word)
     return kind if kind in (SLUR, TOXIC) and len(word) >= 4 else None
 

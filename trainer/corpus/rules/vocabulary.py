@@ -1,4 +1,4 @@
-"""The word lists of the rules: text files beside the code, and one that a recipe may name."""
+"""The word lists of the rules: the text files in words/, and one that a recipe may name."""
 
 import unicodedata
 from functools import cache
@@ -12,20 +12,20 @@ KINDS = ("slur", "toxic")
 
 @cache
 def listed(name: str) -> tuple[str, ...]:
-    """The lines of `words/NAME.txt`, comments and empty lines left out."""
+    """The lines of `words/NAME.txt`, without comments and empty lines."""
     lines = (FOLDER / f"{name}.txt").read_text(encoding="utf-8").splitlines()
     return tuple(line for line in lines if line and not line.startswith("#"))
 
 
 @cache
 def pairs(name: str) -> tuple[tuple[str, str], ...]:
-    """The lines of a list of two words a line."""
+    """The word pairs of a list with two words a line."""
     split = (line.split() for line in listed(name))
     return tuple((first, second) for first, second in split)
 
 
 def with_plurals(word: str) -> tuple[str, str]:
-    """A noun and its regular plural; a plural that nobody writes does no harm in a list."""
+    """A noun and its regular plural; a plural that does not exist does no harm in a list."""
     if word.endswith("y") and word[-2:-1] not in "aeiou":
         return word, f"{word[:-1]}ies"
     if word.endswith(("ch", "sh", "s", "x", "z")):
@@ -35,10 +35,11 @@ def with_plurals(word: str) -> tuple[str, str]:
 
 @cache
 def further_words(path: str) -> tuple[tuple[str, str], ...]:
-    """(kind, word) of `corpus.rules.toxicity.words`: `slur` or `toxic`, a tab, the word, a line
-    each; empty lines and lines that begin with # are passed over.
+    """(kind, word) of each line of `corpus.rules.toxicity.words`.
 
-    Raises RecipeError for a file that cannot be read, DataError with file and line for a bad one.
+    A line is `slur` or `toxic`, a tab, and a word; empty lines and lines that begin with # are
+    skipped. Raises RecipeError for a file that cannot be read, DataError with file and line for a
+    bad line.
     """
     key = "corpus.rules.toxicity.words"
     try:
