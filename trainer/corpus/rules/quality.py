@@ -1,4 +1,4 @@
-"""The published heuristics of text quality, each as a rule."""
+"""The published quality heuristics (Gopher, C4, FineWeb), each as a rule."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ from trainer.recipe.curation import (
 NO_TEXT, NO_WORDS, NOT_UNICODE = "no text", "no words", "not Unicode"
 UNSPLITTABLE = "unbroken symbols"
 LONGEST_RUN = 1000
-"""Characters between white space that are taken for a word whatever they are."""
+"""Characters without white space up to which any run is split into words."""
 SYMBOLS = 0.25
-"""Share of symbols in a longer run at which it is one that the word splitter, which takes symbols
-off a word one by one, needs time for that grows with the square of its length: 40 s for 20,000
-emoji. Prose without spaces, addresses and encoded bytes lie far below."""
+"""Fraction of symbols from which a longer run is not split. The word splitter removes symbols one
+by one, in time quadratic in the run's length: 40 s for 20,000 emoji. Prose without spaces,
+addresses and encoded bytes have far fewer."""
 LONG_WORD, UNPUNCTUATED, FEW_WORDS, JAVASCRIPT, POLICY, BLANK = C4_LINES = (
     "lines with a long word removed",
     "lines without terminal punctuation removed",
@@ -30,13 +30,13 @@ LONG_WORD, UNPUNCTUATED, FEW_WORDS, JAVASCRIPT, POLICY, BLANK = C4_LINES = (
     "lines on policies removed",
     "blank lines removed",
 )
-"""What C4 removes, as the audit calls it, in the audit's order."""
+"""The audit's reasons for lines that C4 removes, in the audit's order."""
 LOREM_IPSUM, CURLY_BRACKET = "lorem ipsum", "curly brackets"
-"""What it drops a whole text for."""
+"""The audit's reasons for which C4 drops a whole text."""
 
 
 def quality_rules(section: QualityRules) -> list[Rule]:
-    """The heuristics that the recipe asks for, in their order."""
+    """The rules of the heuristics that the recipe names, in order."""
     rules: list[Rule] = []
     if section.gopher_repetition is not None:
         rules.append(Heuristic("gopher repetition", section.gopher_repetition))
@@ -51,7 +51,7 @@ def quality_rules(section: QualityRules) -> list[Rule]:
 
 @dataclass(frozen=True)
 class Heuristic:
-    """Passes a text as it is, or drops it by the first measure whose limit it breaks."""
+    """Passes a text unchanged, or drops it by the first measure whose limit it breaks."""
 
     name: str
     section: GopherRepetition | GopherQuality | FineWebQuality
@@ -83,17 +83,17 @@ class Heuristic:
 
 @dataclass(frozen=True)
 class C4:
-    """C4's rules as datatrove has them: removes lines, and drops a text that has too little left.
+    """C4's rules as in datatrove: removes lines, and drops a text of which too little is left.
 
-    The lines that stay lose the white space around them and the blank lines between them. The
-    value of a finding is the number of lines, or of citation marks.
+    It also removes blank lines and the white space around lines. The value of a finding is the
+    number of lines, or of citation marks.
     """
 
     section: C4Quality
     name: str = "c4"
 
     def __call__(self, text: str, document: str) -> Judgement:
-        """Judge one text, or what is left of it."""
+        """Judge one text."""
         section = self.section
         removed: Counter[str] = Counter()
         left: list[str] = []
@@ -118,7 +118,7 @@ class C4:
         return Judgement(result, tuple(self._changes(text, removed)) if result != text else ())
 
     def _line(self, line: str) -> tuple[str | None, str]:
-        """(why the line, or the whole text, is removed, if it is; the line without its marks)."""
+        """(reason to remove the line or drop the text, or None; the line without citation marks)."""
         from datatrove.pipeline.filters import c4_filters as published
 
         section, line = self.section, line.strip()
@@ -146,7 +146,7 @@ class C4:
         return None, line
 
     def _changes(self, text: str, removed: Counter[str]) -> list[Finding]:
-        """Why what is left of the text is not what it was."""
+        """The findings for what was removed from the text."""
         counts = {reason: removed[reason] for reason in C4_LINES}
         if self.section.citations:
             from datatrove.pipeline.filters.c4_filters import CITATION_REGEX
@@ -160,7 +160,7 @@ class C4:
 
 
 def _occurrences(reason: str, section: C4Quality, text: str) -> int:
-    """How often the text holds what it was dropped for, in any case."""
+    """The number of occurrences, ignoring case, of what the text was dropped for."""
     if section.citations:
         from datatrove.pipeline.filters.c4_filters import CITATION_REGEX
 
@@ -169,7 +169,7 @@ def _occurrences(reason: str, section: C4Quality, text: str) -> int:
 
 
 def _unsplittable(text: str) -> int | None:
-    """The length of a run that the word splitter would take too long for, if there is one."""
+    """The length of the first run that the word splitter would take too long for, or None."""
     for word in text.split():
         if len(word) > LONGEST_RUN:
             letters = sum(map(str.isalnum, word))
@@ -180,9 +180,7 @@ def _unsplittable(text: str) -> int | None:
 
 @dataclass(frozen=True)
 class MinimumLength:
-    """Drops texts of fewer than `characters`, white space around them not counted; empty ones
-    always.
-    """
+    """Drops texts of fewer than `characters` (at least 1), not counting white space around them."""
 
     characters: int
     name: str = "minimum length"

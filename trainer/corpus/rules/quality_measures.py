@@ -1,6 +1,6 @@
-"""The published heuristics of text quality as a table: a measure, and the recipe's limit of it.
+"""The published quality heuristics as a table of measures and their limits in the recipe.
 
-The measures are those of datatrove's filters, which the tests hold them to.
+The measures are those of datatrove's filters, as the tests check.
 """
 
 import re
@@ -12,10 +12,10 @@ from trainer.corpus.rules.splitting import words_of
 from trainer.recipe.curation import FineWebQuality, GopherQuality, GopherRepetition
 
 STOP_WORDS = {"the", "be", "to", "of", "and", "that", "have", "with"}
-"""Rae et al., "Scaling Language Models", 2021, section A1.1."""
+"""Source: Rae et al., "Scaling Language Models", 2021, section A1.1."""
 
 Value = Callable[[Any, str], float]
-"""Of the recipe's section and the text."""
+"""A function of the recipe's section and the text."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,10 @@ class Measure:
     """One heuristic.
 
     Attributes:
-        reason: How the audit calls a text that breaks the limit.
+        reason: Its name in the audit of texts that break the limit.
         key: The recipe's key of the limit.
-        least: Whether the value must not lie below the limit, or not above it.
-        value: How it is measured.
+        least: Whether it is a lower limit, or an upper one.
+        value: The function that measures a text.
 
     """
 
@@ -42,7 +42,7 @@ class Measure:
 
 
 def real_words(text: str) -> list[str]:
-    """The words that are more than punctuation."""
+    """The words that are not punctuation alone."""
     from datatrove.utils.text import PUNCTUATION_SET
 
     return [word for word in words_of(text) if not PUNCTUATION_SET.issuperset(word)]
@@ -62,14 +62,14 @@ def _least(reason: str, key: str, value: Value) -> Measure:
 
 
 def _a_word(count: Callable[[str], float]) -> Value:
-    """A count in the text, a word."""
+    """`count` of the text, divided by its number of words."""
     return lambda section, text: count(text) / len(words_of(text))
 
 
 def _share(
     holds: Callable[[Any, str], bool], lines: Callable[[str], Sequence[str]] = str.splitlines
 ) -> Value:
-    """The share of lines for which this holds."""
+    """The fraction of `lines` for which `holds` is true."""
 
     def share(section: Any, text: str) -> float:
         found = lines(text)
@@ -79,7 +79,7 @@ def _share(
 
 
 def _repeated(parts: Callable[[str], list[str]], length: Callable[[str], int] | None) -> Value:
-    """The share of parts seen before; with `length`, of that many characters instead."""
+    """The fraction of parts that repeat earlier ones; with `length`, of characters in them."""
 
     def share(section: Any, text: str) -> float:
         from datatrove.pipeline.filters.gopher_repetition_filter import find_duplicates
@@ -194,4 +194,4 @@ MEASURES: dict[type, tuple[Measure, ...]] = {
         _most("line breaks", "newlines_a_word", _a_word(lambda text: text.count("\n"))),
     ),
 }
-"""In the filters' order: the first that is broken is the reason."""
+"""In the filters' order: the first broken one is the reason."""

@@ -1,4 +1,4 @@
-"""Words and sentences as datatrove's English splitter finds them, which forgets less here."""
+"""Words and sentences by datatrove's English splitter, with a cache of words across texts."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -6,17 +6,17 @@ from functools import cache, lru_cache
 from typing import Any
 
 WORDS_LEARNED = 100_000
-"""Words that the splitter remembers: enough for common prose, at 50 MB a process."""
+"""Words that the splitter caches: enough for common prose, at 50 MB a process."""
 UNLEARNABLE = "IS_ALPHA"
-"""A word that spaCy, where it is to forget, fails on from the second time on, whereupon datatrove
-takes it out of the text. So as to split as datatrove does, such texts always go the slow way."""
+"""A word on which spaCy without its cache fails from the second time on, so that datatrove removes
+it from the text. Texts with it never use the cache, and so are split as datatrove splits them."""
 
 
 @lru_cache(1)
 def words_of(text: str) -> tuple[str, ...]:
-    """The words of a text, punctuation marks among them; the rules behind one another share them.
+    """The words of a text, including punctuation marks; cached for the next rule.
 
-    Raises UnicodeEncodeError for a text with half a surrogate pair.
+    Raises UnicodeEncodeError for a text with a lone surrogate.
     """
     from datatrove.utils.text import split_into_words
 
@@ -34,9 +34,9 @@ def sentence_count(text: str) -> int:
 
 @cache
 def learn_common_words() -> None:
-    """Let this process's splitter remember words, up to WORDS_LEARNED.
+    """Let this process's splitter cache up to WORDS_LEARNED words across texts.
 
-    Later words are forgotten behind each text, as all are in datatrove.
+    datatrove clears the cache after every text; so do texts here once that many are cached.
     """
     from datatrove.utils.typeshelper import Languages
     from datatrove.utils.word_tokenizers import load_word_tokenizer
