@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 import torch
 
-from trainer.bench.bare import (
-    IGNORE,
-    BareConfig,
-    BareModel,
-    BareRopeScaling,
-    BareTraining,
-    bare_optimizer,
-    bare_step,
-)
+from trainer.bench.bare import IGNORE, BareModel, bare_optimizer, bare_step
+from trainer.recipe import Recipe
+from trainer.recipe.model import ModelSection, RopeScaling
 
-CONFIG = BareConfig(
+CONFIG = ModelSection(
     layers=2, hidden=48, heads=4, kv_heads=2, ffn=96, vocab=61, head_size=16, rope_theta=500.0
 )
-SCALING = BareRopeScaling(8.0, 1.0, 4.0, 32)
+SCALING = RopeScaling(factor=8.0, original_context=32)
+
+
+def recipe_of(micro: int) -> Recipe:
+    return Recipe.from_keys(
+        {
+            "run": "bare",
+            "steps": 5,
+            "sequence_length": 24,
+            "model": CONFIG.model_dump(),
+            "batch": {"sequences": 4, "micro": micro},
+            "optimizer": {"lr": 1e-2},
+        }
+    )
 
 
 def random_rows(rows: int = 4, sequence: int = 24) -> tuple[torch.Tensor, ...]:
@@ -34,11 +39,11 @@ def random_rows(rows: int = 4, sequence: int = 24) -> tuple[torch.Tensor, ...]:
 
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("scaling", [None, SCALING])
-def test_logits_equal_transformers_llama(tied: bool, scaling: BareRopeScaling | None) -> None:
+def test_logits_equal_transformers_llama(tied: bool, scaling: RopeScaling | None) -> None:
     """Catches a baseline that computes another, perhaps cheaper, model."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    config = dataclasses.replace(CONFIG, tied_embeddings=tied, rope_scaling=scaling)
+    config = CONFIG.model_copy(update={"tied_embeddings": tied, "rope_scaling": scaling})
     rope: dict[str, object] = {"rope_type": "default", "rope_theta": config.rope_theta}
     if scaling is not None:
         rope |= {
@@ -95,19 +100,18 @@ def test_the_micro_batch_does_not_change_the_curve(micro: int) -> None:
     for size in (4, micro):
         torch.manual_seed(0)
         model = BareModel(CONFIG, sequence_length=24)
-        training = BareTraining(micro=size, lr=1e-2)
-        optimizer = bare_optimizer(model.named_parameters(), training)
+        recipe = recipe_of(size)
+        optimizer = bare_optimizer(model.named_parameters(), recipe.optimizer)
         rows = random_rows()
-        curves.append([float(bare_step(model, optimizer, rows, training)) for _ in range(5)])
+        curves.append([float(bare_step(model, optimizer, rows, recipe)) for _ in range(5)])
     assert curves[0] == pytest.approx(curves[1], abs=1e-5)
     assert curves[0][-1] < curves[0][0]
 
 
 def test_only_matrices_decay() -> None:
     """Catches decay groups that differ from the recipe's."""
-    training = BareTraining(micro=1, lr=1e-2)
     named = BareModel(CONFIG, 8).named_parameters()
-    decayed, free = bare_optimizer(named, training).param_groups
+    decayed, free = bare_optimizer(named, recipe_of(1).optimizer).param_groups
     assert {p.dim() for p in decayed["params"]} == {2}
     assert len(decayed["params"]) == 7 * CONFIG.layers + 1  # and the head
     assert sum(p.dim() == 2 for p in free["params"]) == 1  # the embedding

@@ -14,7 +14,7 @@ from torch._dynamo.testing import CompileCounter
 
 from tests.parity.ranks import on_ranks
 from tests.training.runs import recipe_of
-from trainer.bench.bare import BareModel, bare_config
+from trainer.bench.bare import BareModel, bare_model
 from trainer.bench.peers import MODULES, peer, process
 from trainer.bench.peers.__main__ import measured
 from trainer.bench.peers.liger import llama
@@ -155,7 +155,7 @@ def test_reasons_are_known_before_a_process_starts(
     assert "loss.label_smoothing" in peer("bare-compiled").why_not(smoothed, CPU)
     for recipe in (windowed, smoothed):
         with pytest.raises(RecipeError, match="the bare loop that ours is compared with"):
-            bare_config(recipe, 384)
+            bare_model(recipe, 384, CPU)
 
 
 def script(folder: Path, body: str) -> list[str]:

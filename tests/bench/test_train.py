@@ -11,7 +11,7 @@ import torch
 import trainer.bench.comparison
 from tests.parity.ranks import on_ranks
 from tests.training.runs import recipe_of, write_text
-from trainer.bench.bare import BareModel, bare_config, bare_training
+from trainer.bench.bare import bare_model, bare_optimizer
 from trainer.bench.clock import Timing
 from trainer.bench.comparison import LoopComparison
 from trainer.bench.peers.process import PeerResult
@@ -60,10 +60,11 @@ def test_figures_come_from_alternating_pairs(tmp_path: Path) -> None:
 def test_the_bare_model_has_the_recipes_parameters(tmp_path: Path, keys: dict[str, Any]) -> None:
     """Catches a baseline of another size."""
     recipe = recipe_of(tmp_path, tmp_path, **keys)
-    model = BareModel(bare_config(recipe, 384), recipe.sequence_length)
+    model = bare_model(recipe, 384, torch.device("cpu"))
     expected = parameter_count(recipe.model, 384)["total"]
     assert sum(parameter.numel() for parameter in model.parameters()) == expected
-    assert bare_training(recipe).lr == recipe.optimizer.lr
+    optimizer = bare_optimizer(model.named_parameters(), recipe.optimizer)
+    assert optimizer.param_groups[0]["lr"] == recipe.optimizer.lr
 
 
 def test_a_recipe_for_several_processes_is_refused(tmp_path: Path) -> None:

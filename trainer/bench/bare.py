@@ -8,8 +8,7 @@ names of transformers' LlamaForCausalLM, so that its weights load as they are.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
@@ -17,43 +16,15 @@ from torch import nn
 
 from trainer.errors import RecipeError
 from trainer.recipe import Recipe
+from trainer.recipe.model import ModelSection
+from trainer.recipe.optimizer import OptimizerSection
 
 IGNORE = -100  # label of padding
 
 
-@dataclass(frozen=True)
-class BareRopeScaling:
-    """Llama-3 scaling of the rotary frequencies (Grattafiori et al., arXiv:2407.21783)."""
-
-    factor: float
-    low_frequency_factor: float
-    high_frequency_factor: float
-    original_context: int
-
-
-@dataclass(frozen=True)
-class BareConfig:
-    """The architecture, in the recipe's words; `vocab` is the number of rows of the embedding."""
-
-    layers: int
-    hidden: int
-    heads: int
-    kv_heads: int
-    ffn: int
-    vocab: int
-    head_size: int
-    tied_embeddings: bool = False
-    qk_norm: bool = False
-    qkv_bias: bool = False
-    rope_theta: float = 10000.0
-    rope_scaling: BareRopeScaling | None = None
-    norm_eps: float = 1e-5
-    init_std: float = 0.02
-
-
-def rope_frequencies(config: BareConfig) -> torch.Tensor:
+def rope_frequencies(config: ModelSection) -> torch.Tensor:
     """Gives the angle a position of each rotated pair, [head_size / 2] in fp32."""
-    exponent = torch.arange(0, config.head_size, 2).float() / config.head_size
+    exponent = torch.arange(0, config.head_width, 2).float() / config.head_width
     frequency = 1.0 / config.rope_theta**exponent
     scaling = config.rope_scaling
     if scaling is None:
@@ -73,10 +44,10 @@ def rotate(x: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch.T
 class BareAttention(nn.Module):
     """Grouped-query attention with rotary positions; `mask` says who sees whom (none: causal)."""
 
-    def __init__(self, config: BareConfig) -> None:
+    def __init__(self, config: ModelSection) -> None:
         super().__init__()
         self.config = config
-        queries, keys = config.heads * config.head_size, config.kv_heads * config.head_size
+        queries, keys = config.heads * config.head_width, config.query_groups * config.head_width
         self.q_proj = nn.Linear(config.hidden, queries, bias=config.qkv_bias)
         self.k_proj = nn.Linear(config.hidden, keys, bias=config.qkv_bias)
         self.v_proj = nn.Linear(config.hidden, keys, bias=config.qkv_bias)
@@ -84,20 +55,20 @@ class BareAttention(nn.Module):
         self.q_norm: nn.Module = nn.Identity()
         self.k_norm: nn.Module = nn.Identity()
         if config.qk_norm:
-            self.q_norm = nn.RMSNorm(config.head_size, config.norm_eps)
-            self.k_norm = nn.RMSNorm(config.head_size, config.norm_eps)
+            self.q_norm = nn.RMSNorm(config.head_width, config.norm_eps)
+            self.k_norm = nn.RMSNorm(config.head_width, config.norm_eps)
 
     def forward(
         self, x: torch.Tensor, mask: torch.Tensor | None, rope: tuple[torch.Tensor, torch.Tensor]
     ) -> torch.Tensor:
         """Maps [rows, sequence, hidden] to the same shape."""
         rows, sequence, _ = x.shape
-        size = self.config.head_size
+        size = self.config.head_width
         q = self.q_norm(self.q_proj(x).view(rows, sequence, -1, size)).transpose(1, 2)
         k = self.k_norm(self.k_proj(x).view(rows, sequence, -1, size)).transpose(1, 2)
         v = self.v_proj(x).view(rows, sequence, -1, size).transpose(1, 2)
         q, k = rotate(q, *rope).type_as(v), rotate(k, *rope).type_as(v)
-        grouped = self.config.kv_heads != self.config.heads
+        grouped = self.config.query_groups != self.config.heads
         mixed = F.scaled_dot_product_attention(
             q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=grouped
         )
@@ -107,7 +78,7 @@ class BareAttention(nn.Module):
 class FeedForward(nn.Module):
     """SwiGLU (Shazeer, arXiv:2002.05202)."""
 
-    def __init__(self, config: BareConfig) -> None:
+    def __init__(self, config: ModelSection) -> None:
         super().__init__()
         self.gate_proj = nn.Linear(config.hidden, config.ffn, bias=False)
         self.up_proj = nn.Linear(config.hidden, config.ffn, bias=False)
@@ -121,7 +92,7 @@ class FeedForward(nn.Module):
 class Block(nn.Module):
     """One pre-norm layer."""
 
-    def __init__(self, config: BareConfig) -> None:
+    def __init__(self, config: ModelSection) -> None:
         super().__init__()
         self.input_layernorm = nn.RMSNorm(config.hidden, config.norm_eps)
         self.self_attn = BareAttention(config)
@@ -137,14 +108,14 @@ class Block(nn.Module):
 
 
 class BareModel(nn.Module):
-    """The whole model: ids in, logits out."""
+    """The whole model: ids in, logits out; `config`: a recipe's, its vocabulary known."""
 
     cosine: torch.Tensor
     sine: torch.Tensor
 
-    def __init__(self, config: BareConfig, sequence_length: int) -> None:
+    def __init__(self, config: ModelSection, sequence_length: int) -> None:
         super().__init__()
-        self.config = config
+        assert config.vocab is not None
         self.embed_tokens = nn.Embedding(config.vocab, config.hidden)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = nn.RMSNorm(config.hidden, config.norm_eps)
@@ -187,24 +158,8 @@ class BareModel(nn.Module):
         return x
 
 
-@dataclass(frozen=True)
-class BareTraining:
-    """What the bare loop needs to know beside the architecture; names as in the recipe."""
-
-    micro: int
-    lr: float
-    betas: tuple[float, float] = (0.9, 0.95)
-    eps: float = 1e-8
-    weight_decay: float = 0.1
-    decay_norms: bool = False
-    decay_biases: bool = False
-    decay_embeddings: bool = False
-    clip: float = 1.0
-    bf16: bool = False
-
-
 def bare_optimizer(
-    named: Iterable[tuple[str, nn.Parameter]], training: BareTraining
+    named: Iterable[tuple[str, nn.Parameter]], keys: OptimizerSection
 ) -> torch.optim.AdamW:
     """Gives torch's fused AdamW over the parameters, with the recipe's decay groups.
 
@@ -216,19 +171,19 @@ def bare_optimizer(
         bias = name.endswith(".bias")
         norm = parameter.dim() == 1 and not bias
         decayed = (
-            (training.decay_norms or not norm)
-            and (training.decay_biases or not bias)
-            and (training.decay_embeddings or not embedding)
+            (keys.decay_norms or not norm)
+            and (keys.decay_biases or not bias)
+            and (keys.decay_embeddings or not embedding)
         )
         groups[decayed].append(parameter)
     return torch.optim.AdamW(
         [
-            {"params": groups[True], "weight_decay": training.weight_decay},
+            {"params": groups[True], "weight_decay": keys.weight_decay},
             {"params": groups[False], "weight_decay": 0.0},
         ],
-        lr=training.lr,
-        betas=training.betas,
-        eps=training.eps,
+        lr=keys.lr,
+        betas=keys.betas,
+        eps=keys.eps,
         fused=True,
     )
 
@@ -237,35 +192,48 @@ BareRows = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # tokens, labels, po
 
 
 def bare_step(
-    model: BareModel, optimizer: torch.optim.AdamW, rows: BareRows, training: BareTraining
+    model: BareModel, optimizer: torch.optim.AdamW, rows: BareRows, recipe: Recipe
 ) -> torch.Tensor:
     """Takes one optimizer step on rows [global batch, sequence]; gives the loss, nats a token, [].
 
     The host never waits for the device in it.
     """
-    supervised = (rows[1] != IGNORE).sum()
-    total = torch.zeros((), device=rows[0].device)
-    optimizer.zero_grad(set_to_none=True)
-    for tokens, labels, position_ids in micro_batches(rows, training.micro):
-        with torch.autocast(tokens.device.type, torch.bfloat16, enabled=training.bf16):
-            logits = model(tokens, position_ids)
-        loss = F.cross_entropy(
+    bf16 = recipe.precision == "bf16"
+
+    def loss_sum(
+        tokens: torch.Tensor, labels: torch.Tensor, positions: torch.Tensor
+    ) -> torch.Tensor:
+        with torch.autocast(tokens.device.type, torch.bfloat16, enabled=bf16):
+            logits = model(tokens, positions)
+        return F.cross_entropy(
             logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORE, reduction="sum"
         )
-        loss = loss / supervised
-        loss.backward()
-        total += loss.detach()
-    if training.clip:
-        nn.utils.clip_grad_norm_(model.parameters(), training.clip)
+
+    optimizer.zero_grad(set_to_none=True)
+    total = accumulate_gradients(loss_sum, rows, recipe.batch.micro)
+    if recipe.optimizer.clip:
+        nn.utils.clip_grad_norm_(model.parameters(), recipe.optimizer.clip)
     optimizer.step()
     return total
 
 
-def micro_batches(rows: BareRows, micro: int) -> Iterator[BareRows]:
-    """Gives the rows `micro` at a time."""
+def accumulate_gradients(
+    loss_sum: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor],
+    rows: BareRows,
+    micro: int,
+) -> torch.Tensor:
+    """Adds up the gradients of all rows, `micro` at a time; gives the loss, nats a token, [].
+
+    `loss_sum`: of tokens, labels and positions, the sum of their losses in nats, [].
+    """
+    supervised = (rows[1] != IGNORE).sum()
+    total = torch.zeros((), device=rows[0].device)
     for start in range(0, len(rows[0]), micro):
-        tokens, labels, position_ids = (part[start : start + micro] for part in rows)
-        yield tokens, labels, position_ids
+        tokens, labels, positions = (part[start : start + micro] for part in rows)
+        loss = loss_sum(tokens, labels, positions) / supervised
+        loss.backward()
+        total += loss.detach()
+    return total
 
 
 BEYOND_BARE = (
@@ -275,46 +243,14 @@ BEYOND_BARE = (
 """Keys of the model section that neither the bare model nor a peer's has."""
 
 
-def bare_config(recipe: Recipe, vocab: int) -> BareConfig:
-    """The recipe's architecture in the bare model's terms; RecipeError where it has none."""
-    model = recipe.model
-    beyond = model.changed(*BEYOND_BARE) + ([] if recipe.loss.plain else ["loss"])
+def bare_model(recipe: Recipe, vocab: int, device: torch.device) -> BareModel:
+    """The recipe's architecture with weights drawn from its seed; RecipeError where it has none."""
+    beyond = recipe.model.changed(*BEYOND_BARE) + ([] if recipe.loss.plain else ["loss"])
     if beyond:
         raise RecipeError(
             f"{', '.join(beyond)}: the bare loop that ours is compared with has no such model;"
             " leave it out of a benchmark's recipe"
         )
-    scaling = model.rope_scaling
-    return BareConfig(
-        layers=model.layers,
-        hidden=model.hidden,
-        heads=model.heads,
-        kv_heads=model.kv_heads or model.heads,
-        ffn=model.ffn,
-        vocab=vocab,
-        head_size=model.head_size or model.hidden // model.heads,
-        tied_embeddings=model.tied_embeddings,
-        qk_norm=model.qk_norm,
-        qkv_bias=model.qkv_bias,
-        rope_theta=model.rope_theta,
-        rope_scaling=BareRopeScaling(**scaling.model_dump()) if scaling else None,
-        norm_eps=model.norm_eps,
-        init_std=model.init_std,
-    )
-
-
-def bare_training(recipe: Recipe) -> BareTraining:
-    """The recipe's batch and optimizer in the bare loop's terms."""
-    optimizer = recipe.optimizer
-    return BareTraining(
-        micro=recipe.batch.micro,
-        lr=optimizer.lr,
-        betas=optimizer.betas,
-        eps=optimizer.eps,
-        weight_decay=optimizer.weight_decay,
-        decay_norms=optimizer.decay_norms,
-        decay_biases=optimizer.decay_biases,
-        decay_embeddings=optimizer.decay_embeddings,
-        clip=optimizer.clip,
-        bf16=recipe.precision == "bf16",
-    )
+    torch.manual_seed(recipe.seed)
+    with device:
+        return BareModel(recipe.model.model_copy(update={"vocab": vocab}), recipe.sequence_length)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from trainer.bench.bare import BareModel, bare_config, bare_optimizer, bare_step, bare_training
+from trainer.bench.bare import bare_model, bare_optimizer, bare_step
 from trainer.bench.clock import (
     TIMED_STEPS,
     WARMUP_STEPS,
@@ -75,11 +75,8 @@ def time_bare(recipe: Recipe, device: torch.device, steps: int = TIMED_STEPS) ->
     sources = open_sources(recipe)
     vocab = vocabulary(recipe, sources)
     reset_peak_memory(device)
-    torch.manual_seed(recipe.seed)
-    with device:
-        model = BareModel(bare_config(recipe, vocab), recipe.sequence_length)
-    training = bare_training(recipe)
-    optimizer = bare_optimizer(model.named_parameters(), training)
+    model = bare_model(recipe, vocab, device)
+    optimizer = bare_optimizer(model.named_parameters(), recipe.optimizer)
     clock, tokens = StepClock(device), []
     stream = batches(recipe, sources)
     clock.mark()
@@ -88,7 +85,7 @@ def time_bare(recipe: Recipe, device: torch.device, steps: int = TIMED_STEPS) ->
         tokens.append(supervised(rows))
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(recipe, step)
-        bare_step(model, optimizer, on_device(rows, device), training)
+        bare_step(model, optimizer, on_device(rows, device), recipe)
         clock.mark()
     seconds, memory = clock.seconds(), peak_memory_gib(device)
     stream.close()

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import sdpa_kernel
 
-from trainer.bench.bare import IGNORE, BareModel, bare_config
+from trainer.bench.bare import IGNORE, bare_model
 from trainer.bench.peers.attention import fastest_sdpa
 from trainer.bench.peers.peer import Built, Peer
 from trainer.recipe import Recipe
@@ -14,9 +14,7 @@ from trainer.recipe import Recipe
 def build(recipe: Recipe, device: torch.device) -> Built:
     """Each block is compiled, and the last norm, the projection and the loss as one function."""
     assert recipe.model.vocab is not None
-    torch.manual_seed(recipe.seed)
-    with device:
-        model = BareModel(bare_config(recipe, recipe.model.vocab), recipe.sequence_length)
+    model = bare_model(recipe, recipe.model.vocab, device)
     for layer in model.layers:
         layer.compile(fullgraph=True, dynamic=False)
     head_loss = torch.compile(_head_loss, fullgraph=True, dynamic=False)

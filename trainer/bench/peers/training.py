@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from trainer.bench.bare import IGNORE, BareRows, bare_optimizer, bare_training, micro_batches
+from trainer.bench.bare import BareRows, accumulate_gradients, bare_optimizer
 from trainer.bench.peers.peer import Built
 from trainer.recipe import Recipe
 
@@ -39,21 +39,16 @@ class Training:
                 weight.data = weight.data.bfloat16()
                 weight.grad_dtype = torch.float32
         names = [name for name, _ in named]
-        self._optimizer = bare_optimizer(
-            zip(names, self._masters, strict=True), bare_training(recipe)
-        )
+        self._optimizer = bare_optimizer(zip(names, self._masters, strict=True), recipe.optimizer)
 
     def step(self, rows: BareRows, lr: float) -> Tensor:
         """One optimizer step on rows [global batch, sequence]; the loss, nats a token, fp32 [].
 
         The host does not wait for the device.
         """
-        supervised = (rows[1] != IGNORE).sum()
-        total = torch.zeros((), device=rows[0].device)
-        for tokens, labels, _ in micro_batches(rows, self._recipe.batch.micro):
-            loss = self._loss_sum(tokens, labels) / supervised
-            loss.backward()
-            total += loss.detach()
+        total = accumulate_gradients(
+            lambda tokens, labels, _: self._loss_sum(tokens, labels), rows, self._recipe.batch.micro
+        )
         self._update(lr)
         return total
 
