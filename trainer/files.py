@@ -1,4 +1,4 @@
-"""Atomic file writes, a blocking build lock, and the user's cache folder.
+"""Atomic file writes, files that a user names, a blocking build lock, and the user's cache folder.
 
 All writers follow one protocol: write under a temporary name in the same folder, fsync the file,
 rename, fsync the folder. A process that is killed leaves the old file and a `*.PID.tmp` beside it,
@@ -6,12 +6,15 @@ which is never read.
 """
 
 import fcntl
+import json
 import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+from trainer.errors import RecipeError
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +72,19 @@ def write_whole(path: Path, content: bytes | str, durable: bool = True) -> None:
     """Write a small file, text as UTF-8, whole or not at all; raises OSError (disk full)."""
     with whole_file(path, durable) as file:
         file.write(content.encode() if isinstance(content, str) else content)
+
+
+def write_output(path: Path | None, content: Any) -> None:
+    """Write a file that a user asked for, text as it is and all else as JSON; None: nobody did.
+
+    Raises RecipeError where it cannot be written.
+    """
+    if path is not None:
+        text = content if isinstance(content, str) else json.dumps(content, indent=2) + "\n"
+        try:
+            path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise RecipeError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def sync_folder(folder: Path) -> None:

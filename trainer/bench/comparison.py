@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from trainer.bench.clock import StepClock, Timing, reset_peak_memory
-from trainer.bench.peers.process import SECONDS, PeerResult, half, run_peer, with_micro
+from trainer.bench.peers.process import SECONDS, PeerResult, half, run_peer
 from trainer.bench.timing import bare_given, time_bare, time_ours
 from trainer.errors import RecipeError
 from trainer.plan.size import parameter_count
@@ -133,7 +133,8 @@ class _Bare:
                 self._too_large.append(micro)
             if micro == 1:
                 self._problem = "out of memory at micro 1"
-            self._recipe = with_micro(self._recipe, half(micro, self._recipe.batch.sequences))
+            micro = half(micro, self._recipe.batch.sequences)
+            self._recipe = self._recipe.replaced({"batch.micro": micro})
 
     def result(self) -> PeerResult:
         """What became of it."""

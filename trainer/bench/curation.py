@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from trainer.bench.display import table_of
 from trainer.bench.planted import PASSAGE, Planted, plant
 from trainer.corpus.build.chain import text_rules
 from trainer.corpus.build.corpus import build_corpus
@@ -22,6 +23,7 @@ from trainer.corpus.rules.rule import Rule
 from trainer.demo.docstrings import read_docstrings
 from trainer.demo.packages import resolve_packages, source_files
 from trainer.errors import RecipeError
+from trainer.files import write_output
 from trainer.recipe import CorpusSection
 
 log = logging.getLogger(__name__)
@@ -81,14 +83,11 @@ def curation_command(documents: int, json_file: Path | None) -> None:
     with tempfile.TemporaryDirectory(prefix="lyceum-curation-") as folder:
         trial = run_trial(Path(folder), documents)
     print_trial(Console(), trial)
-    if json_file is not None:
-        content = asdict(trial) | {
-            "scores": [
-                asdict(score) | {"precision": score.precision, "recall": score.recall}
-                for score in trial.scores
-            ]
-        }
-        json_file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    scores = [
+        asdict(score) | {"precision": score.precision, "recall": score.recall}
+        for score in trial.scores
+    ]
+    write_output(json_file, asdict(trial) | {"scores": scores})
 
 
 def run_trial(folder: Path, documents: int) -> Trial:
@@ -189,13 +188,12 @@ def judge(planted: list[Planted], corpus: Path) -> Trial:
 
 def print_trial(console: Console, trial: Trial) -> None:
     """Both tables, and every document that met another fate than it should."""
-    table = Table(title=f"{trial.documents:,} documents, planted and clean", title_justify="left")
-    for name in ("control", "planted", "caught", "acted on", "precision", "recall"):
-        table.add_column(name, justify="left" if name == "control" else "right")
-    for score in trial.scores:
-        counts = [str(value) for value in (score.planted, score.caught, score.acted)]
-        table.add_row(score.rule, *counts, _share(score.precision), _share(score.recall))
-    console.print(table)
+    heads = ("control", "planted", "caught", "acted on", "precision", "recall")
+    console.print(
+        table_of(
+            f"{trial.documents:,} documents, planted and clean", heads, map(_cells, trial.scores)
+        )
+    )
     for one in trial.otherwise:
         console.print(
             f"{one['document']} ({one['kind']}): expected {one['expected']}, found {one['found']}",
@@ -206,16 +204,21 @@ def print_trial(console: Console, trial: Trial) -> None:
     console.print(_costs(trial.timings))
 
 
+def _cells(score: Score) -> tuple[str, ...]:
+    counts = (str(count) for count in (score.planted, score.caught, score.acted))
+    return (score.rule, *counts, _share(score.precision), _share(score.recall))
+
+
 def _costs(timings: dict[str, dict[str, Any]]) -> Table:
-    table = Table(title="cost of the rules, one core", title_justify="left")
-    for name in ("rule", "documents/s", "MB/s"):
-        table.add_column(name, justify="left" if name == "rule" else "right")
-    for rule, cost in timings.items():
-        seconds = max(cost["seconds"], 1e-9)
-        table.add_row(
-            rule, f"{cost['documents'] / seconds:,.0f}", f"{cost['bytes'] / seconds / 1e6:,.1f}"
+    seconds = {rule: max(cost["seconds"], 1e-9) for rule, cost in timings.items()}
+    rows = [
+        (
+            *(rule, f"{cost['documents'] / seconds[rule]:,.0f}"),
+            f"{cost['bytes'] / seconds[rule] / 1e6:,.1f}",
         )
-    return table
+        for rule, cost in timings.items()
+    ]
+    return table_of("cost of the rules, one core", ("rule", "documents/s", "MB/s"), rows)
 
 
 def _share(value: float | None) -> str:

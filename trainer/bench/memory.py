@@ -4,7 +4,6 @@ Measured is what PyTorch's allocator hands out at most from the first weight on:
 count, which this code never met, on the CPU from the profiler's record of every allocation.
 """
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,8 +13,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from trainer.bench.display import table_of
 from trainer.data.batch import Batch
 from trainer.errors import RecipeError
+from trainer.files import write_output
 from trainer.model.passes import NextToken
 from trainer.model.transformer import build_model
 from trainer.parallel.join import choose_device, create_layout, leave
@@ -72,11 +73,7 @@ def memory_command(
             f"Measured over {STEPS} steps at batch.micro {micro}: {measured / _GIB:.4f} GiB, "
             f"predicted {predicted / _GIB:.4f} GiB, {predicted / measured - 1:+.2%}"
         )
-    if json_file is not None:
-        try:
-            json_file.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise RecipeError(f"{json_file}: cannot be written: {error.strerror}") from error
+    write_output(json_file, found)
     return found
 
 
@@ -102,7 +99,7 @@ def _decided(recipe: Recipe) -> Recipe:
         chosen = choose_recompute(recipe, layout)
     finally:
         leave()
-    return Recipe.from_keys(recipe.model_dump(mode="json") | {"recompute": chosen})
+    return recipe.replaced({"recompute": chosen})
 
 
 def _micro_to_run(recipe: Recipe, largest: int, kind: Device, console: Console) -> int:
@@ -174,7 +171,6 @@ def _counted(device: torch.device) -> Iterator[list[float]]:
 
 def _table(recipe: Recipe, needed: Memory, kind: Device) -> Table:
     title = f"{recipe.run}, {kind}: a rank's memory, batch.micro {recipe.batch.micro}"
-    table = Table("part", "GiB", title=title, title_justify="left")
     rows = {
         "weights": needed.weights,
         "optimizer": needed.optimizer,
@@ -183,6 +179,5 @@ def _table(recipe: Recipe, needed: Memory, kind: Device) -> Table:
         **{f"step: {moment}": needed.states + size for moment, size in needed.moments.items()},
         f"peak ({needed.moment})": needed.peak,
     }
-    for part, size in rows.items():
-        table.add_row(part, f"{size / _GIB:.4f}")
-    return table
+    cells = ((part, f"{size / _GIB:.4f}") for part, size in rows.items())
+    return table_of(title, ("part", "GiB"), cells)

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from trainer.bench.plots import figure_of, save
+from trainer.bench.display import figure_of, save
 from trainer.observe import read_metrics
 
 

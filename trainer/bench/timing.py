@@ -50,7 +50,7 @@ def time_ours(recipe: Recipe, steps: int = TIMED_STEPS) -> Timing:
     reset_peak_memory(choose_device(recipe.device))
     with tempfile.TemporaryDirectory(prefix="lyceum-bench-") as folder:
         with contextlib.redirect_stdout(io.StringIO()):
-            train(_short(recipe, Path(folder) / "run", steps))
+            train(short_recipe(recipe, Path(folder) / "run", WARMUP_STEPS + steps))
         lines = (Path(folder) / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     all_records: list[dict[str, Any]] = [json.loads(line) for line in lines]
     records = all_records[WARMUP_STEPS:]
@@ -92,12 +92,13 @@ def time_bare(recipe: Recipe, device: torch.device, steps: int = TIMED_STEPS) ->
     return timing_of(recipe, vocab, device, seconds, tokens, memory)
 
 
-def _short(recipe: Recipe, run: Path, steps: int) -> Recipe:
+def short_recipe(recipe: Recipe, run: Path, steps: int) -> Recipe:
     """The recipe for a few steps at its own learning rates, with nothing in between."""
-    keys = recipe.model_dump(mode="json")
-    keys["schedule"] |= {"length": recipe.schedule.length or recipe.steps}
-    keys |= {"run": str(run), "steps": WARMUP_STEPS + steps, "resume": "never"}
-    keys["checkpoint"] |= {"every": 0, "save_final": False}
-    keys["evaluate"] |= {"every": 0, "sample_every": 0}
-    keys["profile"] = {}
-    return Recipe.from_keys(keys)
+    return recipe.replaced(
+        {
+            **{"run": str(run), "steps": steps, "resume": "never", "profile": {}},
+            "schedule.length": recipe.schedule.length or recipe.steps,
+            **{"checkpoint.every": 0, "checkpoint.save_final": False},
+            **{"evaluate.every": 0, "evaluate.sample_every": 0},
+        }
+    )

@@ -68,11 +68,8 @@ def made_recipe(recipe: Recipe, folder: Path, steps: int) -> Recipe:
     vocab = recipe.model.vocab or VOCABULARY
     rows = min(recipe.batch.sequences * steps, max(MOST_TOKENS // recipe.sequence_length, 1))
     made_corpus(folder, recipe.sequence_length, vocab, rows, recipe.seed)
-    keys = recipe.model_dump(mode="json")
-    keys |= {"corpus": None, "tokenizer": None}
-    keys["model"] |= {"vocab": vocab}
-    keys["data"] |= {"mixture": [{"corpus": str(folder)}], "curriculum": []}
-    return Recipe.from_keys(keys)
+    read = {"data.mixture": [{"corpus": str(folder)}], "data.curriculum": []}
+    return recipe.replaced({"corpus": None, "tokenizer": None, "model.vocab": vocab} | read)
 
 
 def _samples(

@@ -5,9 +5,8 @@ process of its own, on batches that lie on its device beforehand, which only fav
 """
 
 import dataclasses
-import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,14 +20,15 @@ from trainer.bench.peers.process import SECONDS
 from trainer.bench.tokens import made_recipe, vocabulary
 from trainer.bench.train_report import plot, print_report
 from trainer.errors import DataError, RecipeError
+from trainer.files import write_output
 from trainer.parallel.join import choose_device
 from trainer.plan.size import flops_per_token, parameter_count
 from trainer.recipe import Recipe
 from trainer.sources import open_sources
 
 PEERS = (BARE, *MODULES)
-VARIANTS = {"eager": "none", "compiled": "layer"}
-"""Ours by `kernels.compile`."""
+VARIANTS = {"eager": {"kernels.compile": "none"}, "compiled": {"kernels.compile": "layer"}}
+"""Ours, by the keys that differ."""
 
 
 def bench_command(
@@ -51,24 +51,20 @@ def bench_command(
     Raises RecipeError for a name that is none and for a recipe that needs more than one process,
     DataError where its corpora are missing, and what training raises.
     """
-    names, variants = _names(peers), _variants(ours)
+    some = {"all": list(PEERS), "none": []}
+    names = some[peers] if peers in some else _chosen("--peers", peers, PEERS, ", all and none")
+    variants: dict[str, dict[str, str]] = {"ours": {}}
+    if ours:
+        variants = {name: VARIANTS[name] for name in _chosen("--ours", ours, VARIANTS)}
     device = choose_device(recipe.device)
     recipe.validate_world(1, device.type)
     with _on_tokens(recipe, made, WARMUP_STEPS + steps) as ready:
-        loops = {name: _with_compile(ready, value) for name, value in variants.items()}
+        loops = {name: ready.replaced(keys) for name, keys in variants.items()}
         for comparison in compare(ready, loops, names, pairs, steps, device, peer_seconds):
-            if json_file is not None:
-                _write(json_file, _figures(ready, comparison, made, steps))
+            write_output(json_file, _figures(ready, comparison, made, steps))
         print_report(ready, comparison, made)
     if plot_file is not None:
         plot(ready, comparison, plot_file)
-
-
-def _write(json_file: Path, figures: dict[str, Any]) -> None:
-    try:
-        json_file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise RecipeError(f"{json_file}: cannot be written: {error.strerror}") from error
 
 
 @contextmanager
@@ -82,40 +78,17 @@ def _on_tokens(recipe: Recipe, made: bool, steps: int) -> Iterator[Recipe]:
         sources = open_sources(recipe)
     except DataError as error:
         raise DataError(f"{error}; or measure on made tokens with --made") from error
-    keys = recipe.model_dump(mode="json")
-    keys["model"] |= {"vocab": vocabulary(recipe, sources)}
-    yield Recipe.from_keys(keys)
+    yield recipe.replaced({"model.vocab": vocabulary(recipe, sources)})
 
 
-def _names(chosen: str) -> list[str]:
-    if chosen in ("all", "none"):
-        return list(PEERS) if chosen == "all" else []
+def _chosen(option: str, chosen: str, known: Iterable[str], others: str = "") -> list[str]:
+    """The names in `chosen`; RecipeError for one that is not known. `others`: what else may be."""
     names = list(dict.fromkeys(chosen.split(",")))
     for name in names:
-        if name not in PEERS:
-            raise RecipeError(
-                f"--peers: there is no {name!r}; there are {', '.join(PEERS)}, all and none"
-            )
+        if name not in known:
+            there = f"there is no {name!r}; there are {', '.join(known)}{others}"
+            raise RecipeError(f"{option}: {there}")
     return names
-
-
-def _variants(chosen: str) -> dict[str, str | None]:
-    """The value of `kernels.compile` by the variant's name; None: as the recipe says."""
-    if not chosen:
-        return {"ours": None}
-    names = list(dict.fromkeys(chosen.split(",")))
-    for name in names:
-        if name not in VARIANTS:
-            raise RecipeError(f"--ours: there is no {name!r}; there are {', '.join(VARIANTS)}")
-    return {name: VARIANTS[name] for name in names}
-
-
-def _with_compile(recipe: Recipe, value: str | None) -> Recipe:
-    if value is None:
-        return recipe
-    keys = recipe.model_dump(mode="json")
-    keys["kernels"] |= {"compile": value}
-    return Recipe.from_keys(keys)
 
 
 def _figures(recipe: Recipe, comparison: LoopComparison, made: bool, steps: int) -> dict[str, Any]:

@@ -3,31 +3,22 @@
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from trainer.bench.clock import Timing
 from trainer.bench.comparison import BARE, LoopComparison
+from trainer.bench.display import can_draw, draw_bars, figure_of, save, table_of
 from trainer.bench.peers.process import PeerResult
-from trainer.bench.plots import can_draw, draw_bars, figure_of, save
 from trainer.plan.size import parameter_count
 from trainer.recipe import Recipe
 
-_HEADS = ("tokens/s", "step s", "MFU", "of a matmul", "GiB", "1st step", "ours/it")
+_HEADS = ("", "tokens/s", "step s", "MFU", "of a matmul", "GiB", "1st step", "ours/it")
 
 
 def print_report(recipe: Recipe, comparison: LoopComparison, made: bool) -> None:
     """The table, what each peer was given, and the two figures that count."""
-    table = Table(title=_title(recipe), title_justify="left")
-    table.add_column("", no_wrap=True)
-    for head in _HEADS:
-        table.add_column(head, justify="right")
-    for name, timing in comparison.variants.items():
-        table.add_row(name, *_cells(comparison, timing))
-    for peer in comparison.peers:
-        if peer.timing is not None:
-            table.add_row(peer.name, *_cells(comparison, peer.timing))
     console = Console()
-    console.print(table)
+    rows = [(name, *_cells(comparison, timing)) for name, timing in _timings(comparison).items()]
+    console.print(table_of(_title(recipe), _HEADS, rows))
     for peer in comparison.peers:
         console.print(f"{peer.name}: {_account(peer)}", markup=False, highlight=False)
     if not made and any(peer.name != BARE for peer in comparison.peers):
@@ -47,6 +38,12 @@ def print_report(recipe: Recipe, comparison: LoopComparison, made: bool) -> None
             f"Best peer: {best.name}. {comparison.variant} / best peer in tokens a second:"
             f" {comparison.ratio(best.timing):.2f}"
         )
+
+
+def _timings(comparison: LoopComparison) -> dict[str, Timing]:
+    """Everyone who ran, ours first."""
+    peers = {peer.name: peer.timing for peer in comparison.peers if peer.timing is not None}
+    return comparison.variants | peers
 
 
 def _title(recipe: Recipe) -> str:
@@ -87,10 +84,7 @@ def plot(recipe: Recipe, comparison: LoopComparison, file: Path) -> None:
     if not can_draw():
         Console().print(f"{file}: not drawn, as matplotlib is not installed")
         return
-    rates = {name: timing.tokens_per_second for name, timing in comparison.variants.items()}
-    for peer in comparison.peers:
-        if peer.timing is not None:
-            rates[peer.name] = peer.timing.tokens_per_second
+    rates = {name: timing.tokens_per_second for name, timing in _timings(comparison).items()}
     figure = figure_of(8, 1.2 + 0.45 * len(rates))
     axes = figure.subplots()
     draw_bars(axes, rates, comparison.variants, "tokens a second", "{:,.0f}")

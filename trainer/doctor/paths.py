@@ -129,10 +129,7 @@ def recipe_of(keys: dict[str, Any], device: torch.device, folder: Path) -> Recip
         "checkpoint": {"every": 0, "save_final": False},
         "observe": {"tensorboard": False},
     }
-    for key, value in keys.items():
-        section, _, name = key.rpartition(".")
-        (tree.setdefault(section, {}) if section else tree)[name] = value
-    return Recipe.from_keys(tree)
+    return Recipe.from_keys(tree).replaced(keys)
 
 
 @contextmanager

@@ -4,7 +4,6 @@ NCCL on a GPU, gloo on the CPU.
 """
 
 import contextlib
-import json
 import logging
 import os
 import sys
@@ -17,6 +16,7 @@ import torch
 
 from trainer.doctor.check import Check
 from trainer.errors import ClusterError, RecipeError
+from trainer.files import write_output
 from trainer.parallel.join import choose_device, create_layout, leave
 from trainer.parallel.layout import Layout
 
@@ -81,14 +81,9 @@ def _layout(device: torch.device, folder: Path) -> Iterator[Layout]:
 
 def _write(file: Path | None, device: torch.device, checks: Sequence[Check]) -> None:
     """All checks so far; what a later one breaks costs none of them."""
-    if file is None:
-        return
     content = {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "backend": "nccl" if device.type == "cuda" else "gloo",
         "checks": [asdict(one) for one in checks],
     }
-    try:
-        file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise RecipeError(f"{file}: cannot be written: {error.strerror}") from error
+    write_output(file, content)

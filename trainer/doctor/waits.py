@@ -13,19 +13,25 @@ import torch
 
 from trainer.bench.tokens import made_recipe
 from trainer.doctor.check import Check, NotRunError, check
+from trainer.doctor.paths import recipe_of
 from trainer.loop import train
-from trainer.recipe import Recipe
 
 STEPS = 10
 WAYS: dict[str, dict[str, Any]] = {
-    "fp32, logits": {"kernels": {"loss": "logits"}},
-    "bf16, loss without logits": {"precision": "bf16", "kernels": {"loss": "fused"}},
+    "fp32, logits": {"kernels.loss": "logits"},
+    "bf16, loss without logits": {"precision": "bf16", "kernels.loss": "fused"},
     "bf16, recompute full": {"precision": "bf16", "recompute": "full"},
     "bf16, recompute norms and swiglu": {"precision": "bf16", "recompute": ["norms", "swiglu"]},
     "bf16, activations in host memory": {"precision": "bf16", "offload": "activations"},
-    "bf16, compiled layers": {"precision": "bf16", "kernels": {"compile": "layer"}},
+    "bf16, compiled layers": {"precision": "bf16", "kernels.compile": "layer"},
 }
 """ZeRO above 0 is not among them: DeepSpeed waits for the gradient's norm at each step."""
+_LARGER: dict[str, Any] = {
+    **{"steps": STEPS, "sequence_length": 128, "batch.sequences": 4, "optimizer.lr": 1e-3},
+    "model": {"layers": 2, "hidden": 128, "heads": 2, "kv_heads": 1, "ffn": 256, "vocab": 512},
+    **{"data.workers": 1, "profile.waits": True},
+}
+"""What differs from the recipe of all other checks."""
 CUDA_ONLY = frozenset({"bf16, compiled layers"})
 """torch.compile will not run under what watches the operators on a CPU."""
 
@@ -52,19 +58,7 @@ def without_waits(found: dict[str, Any]) -> str:
 
 def waits_of(way: str, device: str, folder: Path) -> dict[str, Any]:
     """What a short run noted of its waits (`trainer.observe.waits`); `folder` becomes its run."""
-    keys: dict[str, Any] = {
-        **{"run": str(folder / "run"), "device": device, "steps": STEPS, "resume": "never"},
-        "sequence_length": 128,
-        "model": {"layers": 2, "hidden": 128, "heads": 2, "kv_heads": 1, "ffn": 256, "vocab": 512},
-        "batch": {"sequences": 4, "micro": 2},
-        "optimizer": {"lr": 1e-3},
-        "zero": {"stage": 0},
-        "data": {"mixture": [{"corpus": str(folder / "tokens")}], "workers": 1},
-        "evaluate": {"every": 0},
-        "checkpoint": {"every": 0, "save_final": False},
-        "profile": {"waits": True},
-        "observe": {"tensorboard": False},
-    }
-    train(made_recipe(Recipe.from_keys(keys | WAYS[way]), folder / "tokens", STEPS))
+    recipe = recipe_of(_LARGER | WAYS[way], torch.device(device), folder)
+    train(made_recipe(recipe, folder / "tokens", STEPS))
     found: dict[str, Any] = json.loads((folder / "run" / "waits.json").read_text(encoding="utf-8"))
     return found

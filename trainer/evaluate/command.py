@@ -1,7 +1,6 @@
 """`lyceum evaluate` and `lyceum generate`: measure a checkpoint, and read what it writes."""
 
 import dataclasses
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from trainer.evaluate.generate import Generator, Sampling, Vocabulary
 from trainer.evaluate.opened import OpenedModel, open_model
 from trainer.evaluate.perplexity import Perplexity, validation_bytes, validation_loss
 from trainer.evaluate.sampling import check_sampling
+from trainer.files import write_output
 from trainer.sources import open_sources
 
 EvaluationFigures = dict[str, float]
@@ -36,7 +36,7 @@ def evaluate_command(checkpoint: Path, suites: list[str], json_file: Path | None
         _print_results(model, results)
         if json_file is not None:
             report = {"checkpoint": str(model.folder), "step": model.step, "suites": results}
-            _write(json_file, json.dumps(report, indent=2) + "\n")
+            write_output(json_file, report)
 
 
 def generate_command(
@@ -107,13 +107,6 @@ def _prompts(file: Path) -> list[str]:
     if not lines:
         raise RecipeError(f"{file}: holds no prompt; write one a line")
     return lines
-
-
-def _write(file: Path, text: str) -> None:
-    try:
-        file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise RecipeError(f"{file}: cannot be written: {error.strerror}") from error
 
 
 def _world_size() -> int:

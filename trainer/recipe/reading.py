@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
 import yaml
@@ -78,6 +78,15 @@ def override(keys: dict[str, Any], text: str) -> tuple[str, ...]:
             raise RecipeError(f"{text!r}: {'.'.join(parts[: depth + 1])} has no keys below it")
     place[parts[-1]] = parsed
     return parts
+
+
+def set_values(keys: dict[str, Any], values: Mapping[str, Any]) -> None:
+    """Set nested keys by their dotted names, in sections that are made where they are missing."""
+    for name, value in values.items():
+        place, (*sections, last) = keys, name.split(".")
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[last] = value
 
 
 def validated(

@@ -137,3 +137,9 @@ class Recipe(Section):
     def from_keys(cls, keys: dict[str, Any], source: str = "recipe") -> "Recipe":
         """Build from nested keys; raises RecipeError, which calls them `source`."""
         return reading.validated(cls, keys, source)
+
+    def replaced(self, values: dict[str, Any]) -> "Recipe":
+        """This recipe with other values, by a key's dotted name; raises RecipeError."""
+        keys = self.model_dump(mode="json")
+        reading.set_values(keys, values)
+        return type(self).from_keys(keys)

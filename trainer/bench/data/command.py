@@ -11,7 +11,7 @@ from trainer.bench.data import ours, peers, text
 from trainer.bench.data.corpus import Workload, make_corpus
 from trainer.bench.data.measure import measure
 from trainer.bench.data.report import Report, draw, tables, write_json
-from trainer.bench.plots import can_draw
+from trainer.bench.display import can_draw
 from trainer.errors import RecipeError
 
 ROWS = 32

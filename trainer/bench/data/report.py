@@ -1,6 +1,5 @@
 """What was measured as a table, as JSON and as a picture."""
 
-import json
 import os
 import platform
 from dataclasses import asdict, dataclass
@@ -13,8 +12,9 @@ from rich.table import Table
 from kernels.bench.run import version_of
 from trainer.bench.data.corpus import Workload
 from trainer.bench.data.measure import ContestantResult
-from trainer.bench.plots import draw_bars, figure_of, save
+from trainer.bench.display import draw_bars, figure_of, save, table_of
 from trainer.errors import RecipeError
+from trainer.files import write_output
 
 PACKAGES = ("torch", "numpy", "webdataset", "datasets", "pyarrow", "tokenizers")
 
@@ -48,30 +48,19 @@ def tables(report: Report) -> list[Table]:
         f" {work.sequence_length}; million tokens a second (median of"
         f" {len(report.batches[0].cpu_seconds)})"
     )
-    batches = Table("", "a CPU-second", "a second", "spread", title=title, title_justify="left")
-    for figure in report.batches:
-        batches.add_row(*_cells(figure, 1e6))
+    heads = ("", "a CPU-second", "a second", "spread")
+    batches = table_of(title, heads, map(_cells, report.batches))
     title = f"tokenization of {report.text_documents:,} documents, MB of text a second"
-    text = Table(
-        "",
-        "a CPU-second",
-        "a second",
-        "spread",
-        "documents a second",
-        title=title,
-        title_justify="left",
-    )
-    for figure in report.text:
-        rate = report.text_documents * figure.per_wall_second / figure.amount
-        text.add_row(*_cells(figure, 1e6), f"{rate:,.0f}")
-    return [batches, text]
+    rates = [report.text_documents * one.per_wall_second / one.amount for one in report.text]
+    rows = [(*_cells(one), f"{rate:,.0f}") for one, rate in zip(report.text, rates, strict=True)]
+    return [batches, table_of(title, (*heads, "documents a second"), rows)]
 
 
-def _cells(figure: ContestantResult, unit: float) -> tuple[str, ...]:
+def _cells(figure: ContestantResult) -> tuple[str, ...]:
     return (
         figure.name,
-        f"{figure.per_cpu_second / unit:.1f}",
-        f"{figure.per_wall_second / unit:.1f}",
+        f"{figure.per_cpu_second / 1e6:.1f}",
+        f"{figure.per_wall_second / 1e6:.1f}",
         f"{figure.spread:.0%}",
     )
 
@@ -96,10 +85,7 @@ def write_json(report: Report, path: Path, command: str) -> None:
         "text_documents": report.text_documents,
         "tokenization_share_of_bare": report.share_of_bare,
     }
-    try:
-        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise RecipeError(f"{path}: cannot be written: {error.strerror}") from error
+    write_output(path, content)
 
 
 def _content(figure: ContestantResult) -> dict[str, Any]:

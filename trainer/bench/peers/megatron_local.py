@@ -19,8 +19,7 @@ def build(recipe: Recipe, device: torch.device) -> Built:
     from trainer.parallel.sharding import describe_shardings
 
     recompute = chosen_recompute(recipe, memory_of(device))
-    keys = recipe.model_dump(mode="json") | {"recompute": recompute, "offload": "none"}
-    recipe = Recipe.from_keys(keys)
+    recipe = recipe.replaced({"recompute": recompute, "offload": "none"})
     layout = create_layout(recipe)
     from trainer.bench.peers.stock import stock_losses, stock_model
 

@@ -47,7 +47,7 @@ def run_peer(
     micro = recipe.batch.micro
     too_large: list[int] = []
     while not reason:
-        answer = _ask(name, with_micro(recipe, micro), steps, seconds)
+        answer = _ask(name, recipe.replaced({"batch.micro": micro}), steps, seconds)
         if not answer.get("out_of_memory"):
             return _result(name, one.given, micro, tuple(too_large), answer)
         too_large.append(micro)
@@ -60,13 +60,6 @@ def run_peer(
 def half(micro: int, sequences: int) -> int:
     """The largest micro-batch up to half of this one that divides the sequences of a step."""
     return next((n for n in range(micro // 2, 1, -1) if sequences % n == 0), 1)
-
-
-def with_micro(recipe: Recipe, micro: int) -> Recipe:
-    """The recipe with another micro-batch."""
-    keys = recipe.model_dump(mode="json")
-    keys["batch"] |= {"micro": micro}
-    return Recipe.from_keys(keys)
 
 
 def _result(

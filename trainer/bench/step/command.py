@@ -1,17 +1,17 @@
 """`lyceum bench step`: predict each part of a step, measure it, and name the largest gaps."""
 
-import json
 import shlex
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from kernels.bench.run import BenchRun, describe_run
+from kernels.bench.run import describe_run
 from trainer.bench.step.measured import measure_step
 from trainer.bench.step.rates import ceilings_of, dtype_of, measure_shapes, peak_of, raised
 from trainer.bench.step.table import document, markdown, plot, rows_of, summary
 from trainer.errors import RecipeError
+from trainer.files import write_output
 from trainer.plan.floors import step_parts
 from trainer.plan.part import Prediction
 from trainer.plan.share import share_of
@@ -40,7 +40,7 @@ def step_command(
     flags = [*(["--on", "cpu"] if on_cpu else []), *(["--predict-only"] if predict_only else [])]
     run = describe_run(shlex.join(["lyceum", "bench", "step", *words, *flags]))
     if device is not None:
-        recipe = Recipe.from_keys(recipe.model_dump(mode="json") | {"device": device.type})
+        recipe = recipe.replaced({"device": device.type})
         recipe.validate_world(1, device.type)
     prediction = predict(recipe, device)
     measured, alone = None, {}
@@ -61,8 +61,8 @@ def step_command(
     if measured is None:
         text += "\n" + _why_not_measured(predict_only)
     print(f"\n{text}")
-    _write(json_file, json.dumps(document(run, prediction, measured, rows), indent=2))
-    _write(markdown_file, f"{_heading(run, ceilings.source)}\n\n{text}")
+    write_output(json_file, document(run, prediction, measured, rows))
+    write_output(markdown_file, f"{run}\n\nCeilings: {ceilings.source}.\n\n{text}\n")
     if plot_file is not None and not plot(rows, plot_file, str(run)):
         print("no plot: matplotlib is not installed")
 
@@ -114,12 +114,3 @@ def _why_not_measured(predict_only: bool) -> str:
     if predict_only:
         return "Nothing was measured: --predict-only."
     return "Nothing was measured: PyTorch finds no GPU here (--on cpu measures the CPU)."
-
-
-def _heading(run: BenchRun, source: str) -> str:
-    return f"{run}\n\nCeilings: {source}."
-
-
-def _write(path: Path | None, text: str) -> None:
-    if path is not None:
-        path.write_text(text + "\n", encoding="utf-8")

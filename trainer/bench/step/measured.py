@@ -17,9 +17,10 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from trainer.bench.step.attribute import Attribution, attribute
 from trainer.bench.step.ranges import PREFIX, WINDOW, ranges
 from trainer.bench.step.trace import read_trace
+from trainer.bench.timing import short_recipe
 from trainer.bench.tokens import made_recipe
 from trainer.data.batch import Batch
-from trainer.errors import RecipeError
+from trainer.files import write_output
 from trainer.loop import train
 from trainer.plan.part import StepPart
 from trainer.recipe import Recipe
@@ -59,14 +60,14 @@ def measure_step(
     steps = WARM_UP + TIMED + PROFILED
     with tempfile.TemporaryDirectory(prefix="lyceum-bench-") as folder:
         # One more, at whose beginning the last profiled step is over.
-        short = _short(made_recipe(recipe, Path(folder) / "tokens", steps + 1), folder, steps + 1)
+        made = made_recipe(recipe, Path(folder) / "tokens", steps + 1)
+        short = short_recipe(made.replaced({"init_from": None}), Path(folder) / "run", steps + 1)
         kept = Path(folder) / "trace.json"
         window = _Window(device, kept, compiled=recipe.kernels.compile != "none")
         with contextlib.redirect_stdout(io.StringIO()), _told_of_steps(window):
             train(short)
         content = kept.read_text(encoding="utf-8")
-    if trace_file is not None:
-        _write(trace_file, content)
+    write_output(trace_file, content)
     attribution = attribute(read_trace(json.loads(content)["traceEvents"]), parts)
     return Measured(
         step_seconds=window.step_seconds,
@@ -126,21 +127,3 @@ def _told_of_steps(window: _Window) -> Iterator[None]:
         yield
     finally:
         Run.next_batch = plain  # type: ignore[method-assign]
-
-
-def _short(recipe: Recipe, folder: str, steps: int) -> Recipe:
-    """The recipe for a few steps, with nothing in between."""
-    keys = recipe.model_dump(mode="json")
-    keys["schedule"] |= {"length": recipe.schedule.length or recipe.steps}
-    keys |= {"run": f"{folder}/run", "steps": steps, "resume": "never", "init_from": None}
-    keys["checkpoint"] |= {"every": 0, "save_final": False}
-    keys["evaluate"] |= {"every": 0, "sample_every": 0}
-    keys["profile"] = {}
-    return Recipe.from_keys(keys)
-
-
-def _write(path: Path, content: str) -> None:
-    try:
-        path.write_text(content, encoding="utf-8")
-    except OSError as error:
-        raise RecipeError(f"{path}: cannot be written: {error.strerror}") from error

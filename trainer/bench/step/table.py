@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kernels.bench.run import BenchRun
 from kernels.bench.table import layout, time_text
-from trainer.bench.plots import can_draw, figure_of, save
+from trainer.bench.display import can_draw, figure_of, save
 from trainer.bench.step.attribute import REST
 from trainer.bench.step.measured import Measured
 from trainer.plan.part import Prediction, StepPart

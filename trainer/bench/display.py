@@ -1,11 +1,23 @@
-"""What the benchmarks draw with: matplotlib, imported when something is drawn, and no display."""
+"""What the benchmarks show: tables by rich; pictures by matplotlib, imported when one is drawn."""
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from rich.table import Table
+
 from trainer.errors import RecipeError
+
+
+def table_of(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """A table of names, in the first column, and their figures."""
+    table = Table(title=title, title_justify="left")
+    for number, head in enumerate(heads):
+        table.add_column(head, justify="right" if number else "left", no_wrap=not number)
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def can_draw() -> bool:
