@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any
 
 WORDS_LEARNED = 100_000
@@ -12,16 +12,15 @@ UNLEARNABLE = "IS_ALPHA"
 it from the text. Texts with it never use the cache, and so are split as datatrove splits them."""
 
 
-@lru_cache(1)
-def words_of(text: str) -> tuple[str, ...]:
-    """The words of a text, including punctuation marks; cached for the next rule.
+def words_of(text: str) -> list[str]:
+    """The words of a text, including punctuation marks; datatrove caches those of five texts.
 
     Raises UnicodeEncodeError for a text with a lone surrogate.
     """
     from datatrove.utils.text import split_into_words
 
     learn_common_words()
-    return tuple(split_into_words(text))
+    return list(split_into_words(text))
 
 
 def sentence_count(text: str) -> int:
