@@ -108,9 +108,26 @@ def test_a_step_that_both_runs_skipped_counts_for_nothing(tmp_path: Path) -> Non
     assert loss.first_beyond is None
 
 
-@pytest.mark.parametrize("word", ["null", "NaN", "Infinity", "-Infinity"])
+def test_losses_are_counted_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Catches "all 1 losses"."""
+    one, two = a_run(tmp_path / "one", [2.0]), a_run(tmp_path / "two", [2.0, 1.0])
+    assert main(["compare", str(one), str(one)]) == 0
+    assert "\n1 loss is bitwise the same\n" in capsys.readouterr().out
+    assert main(["compare", str(two), str(two)]) == 0
+    assert "\nall 2 losses are bitwise the same\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("null", "skipped"),
+        ("NaN", "not finite"),
+        ("Infinity", "not finite"),
+        ("-Infinity", "not finite"),
+    ],
+)
 def test_a_step_that_one_run_skipped_is_beyond_any_tolerance(
-    word: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    word: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Catches a run that diverged passing for one that agrees, as NaN compares false."""
     a = a_run(tmp_path / "a", [2.0, 1.0])
@@ -121,8 +138,10 @@ def test_a_step_that_one_run_skipped_is_beyond_any_tolerance(
     assert loss.largest.distance == 0.0
     assert main(["compare", str(a), str(b), "--tolerance", "1e9"]) == 5
     shown = capsys.readouterr()
-    assert "skipped in one run only: 2" in shown.out
-    assert "first at step 2: 1 and skipped" in shown.err
+    assert f"{said} in one run only: 2" in shown.out
+    assert f"first at step 2: 1 and {said}" in shown.err
+    assert main(["compare", str(a), str(b), "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)["steps"][1]["loss"] == [1.0, None]
 
 
 def test_json_holds_every_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -195,6 +214,7 @@ def test_a_line_cut_short_at_the_end_is_a_run_at_work(tmp_path: Path) -> None:
         ('{"step": 2, "loss": 2.0}\n{"step": 1, "loss": 2.0}\n', "line 2: step 1 stands after"),
         ('{"step": 9, "loss": 2.0}\n', "no step is in both runs"),
         ('{"step": 1, "loss": null}\n', "all were skipped"),
+        ('{"step": 1, "loss": NaN}\n', "no step has a finite loss in both"),
     ],
 )
 def test_metrics_that_cannot_be_compared_are_one_line_and_exit_3(

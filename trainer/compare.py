@@ -18,12 +18,12 @@ FIGURES = ("loss", "grad_norm")
 _ROWS = 20
 
 Steps = dict[int, dict[str, float | None]]
-"""Of each step, by its number, its FIGURES; None where a step was skipped or is not finite."""
+"""Of each step, by its number, its FIGURES: None where it was skipped; they may be NaN too."""
 
 
 @dataclass(frozen=True)
 class StepPair:
-    """A figure of both runs at one step; None where that run has none there."""
+    """A figure of both runs at one step; None where that run skipped it, and it may be NaN."""
 
     step: int
     first: float | None
@@ -31,16 +31,16 @@ class StepPair:
 
     @property
     def difference(self) -> float | None:
-        """Second less first; None unless both are there."""
-        both = self.first is not None and self.second is not None
-        return self.second - self.first if both else None  # type: ignore[operator]
+        """Second less first; None unless both are there and finite."""
+        first, second = _finite(self.first), _finite(self.second)
+        return None if first is None or second is None else second - first
 
     @property
     def distance(self) -> float:
-        """How far apart they are: infinite where one run alone has the figure, 0 where neither."""
+        """How far apart they are: infinite where one alone is finite, 0 where neither is."""
         if self.difference is not None:
             return abs(self.difference)
-        return 0.0 if self.first is self.second else math.inf
+        return 0.0 if _finite(self.first) is _finite(self.second) else math.inf
 
 
 @dataclass(frozen=True)
@@ -54,17 +54,17 @@ class FigureComparison:
 
     @property
     def measured(self) -> list[StepPair]:
-        """The steps where both runs have the figure."""
+        """The steps where the figure of both runs is finite."""
         return [pair for pair in self.pairs if pair.difference is not None]
 
     @property
     def one_sided(self) -> list[int]:
-        """The steps where one run alone has it: the other skipped them."""
+        """The steps where it is finite in one run alone: the other skipped them, or diverged."""
         return [pair.step for pair in self.pairs if math.isinf(pair.distance)]
 
     @property
     def same(self) -> int:
-        """At how many steps both have it, and bitwise the same."""
+        """At how many steps both have it, finite and bitwise the same."""
         return sum(pair.difference == 0.0 for pair in self.measured)
 
     @property
@@ -137,9 +137,9 @@ class RunComparison:
             "steps": [
                 {
                     "step": loss.step,
-                    "loss": [loss.first, loss.second],
+                    "loss": [_finite(loss.first), _finite(loss.second)],
                     "loss_difference": loss.difference,
-                    "grad_norm": [norm.first, norm.second],
+                    "grad_norm": [_finite(norm.first), _finite(norm.second)],
                     "grad_norm_difference": norm.difference,
                 }
                 for loss, norm in zip(self.loss.pairs, self.grad_norm.pairs, strict=True)
@@ -150,7 +150,7 @@ class RunComparison:
 def compare_runs(first: Path, second: Path, tolerance: float = TOLERANCE) -> RunComparison:
     """Compare two runs, each a run directory or a metrics.jsonl.
 
-    Raises DataError where metrics are missing or damaged, or no step has a loss in both.
+    Raises DataError where metrics are missing or damaged, or no step has a finite loss in both.
     """
     a, b = read_steps(first), read_steps(second)
     common = sorted(a.keys() & b.keys())
@@ -165,7 +165,10 @@ def compare_runs(first: Path, second: Path, tolerance: float = TOLERANCE) -> Run
         for figure in FIGURES
     )
     if not loss.measured:
-        raise DataError(f"no step has a loss in both {first} and {second}: all were skipped")
+        raise DataError(
+            f"no step has a finite loss in both {first} and {second}: all were skipped or are not"
+            " finite"
+        )
     return RunComparison((first, second), (sorted(a), sorted(b)), loss, grad_norm)
 
 
@@ -208,15 +211,17 @@ def _record(line: bytes) -> tuple[int, dict[str, float | None]]:
     step = record["step"]
     if type(step) is not int or step < 1:
         raise ValueError(f"step {step!r}")
-    return step, {"loss": _finite(record["loss"]), "grad_norm": _finite(record.get("grad_norm"))}
+    return step, {"loss": _number(record["loss"]), "grad_norm": _number(record.get("grad_norm"))}
 
 
-def _finite(value: Any) -> float | None:
-    if value is None:
-        return None
+def _number(value: Any) -> float | None:
     if isinstance(value, bool | str):
         raise TypeError(f"{value!r} is no number")
-    return float(value) if math.isfinite(value) else None
+    return None if value is None else float(value)
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def check(compared: RunComparison) -> None:
@@ -238,11 +243,18 @@ def show(compared: RunComparison) -> None:
         line = f"{name}: {run}, {_counted(len(steps))}, {_ranges(steps)}{alone}"
         console.print(line, markup=False, soft_wrap=True)
     if compared.loss.one_sided:
-        console.print(f"skipped in one run only: {_ranges(compared.loss.one_sided)}")
+        pairs = [pair for pair in compared.loss.pairs if math.isinf(pair.distance)]
+        skipped = [pair.step for pair in pairs if None in (pair.first, pair.second)]
+        diverged = [pair.step for pair in pairs if None not in (pair.first, pair.second)]
+        for said, steps in (("skipped", skipped), ("not finite", diverged)):
+            if steps:
+                console.print(f"{said} in one run only: {_ranges(steps)}")
     console.print()
     console.print(_summary(compared))
     if compared.loss.first_different is None:
-        console.print(f"all {len(compared.loss.measured)} losses are bitwise the same")
+        count = len(compared.loss.measured)
+        same = "1 loss is" if count == 1 else f"all {count} losses are"
+        console.print(f"{same} bitwise the same")
         return
     shown = _shown(compared.loss)
     console.print()
@@ -297,7 +309,9 @@ def _shown(comparison: FigureComparison) -> list[int]:
 
 
 def _loss(loss: float | None) -> str:
-    return "skipped" if loss is None else f"{loss:.9g}"
+    if loss is None:
+        return "skipped"
+    return f"{loss:.9g}" if math.isfinite(loss) else "not finite"
 
 
 def _signed(pair: StepPair) -> str:
