@@ -264,6 +264,28 @@ def test_an_export_of_nothing_is_refused(
     assert len(lines) == 3 and all(line.startswith("lyceum: error: ") for line in lines)
 
 
+def test_a_target_below_a_file_is_refused_and_leaves_nothing(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches "what is there is incomplete: remove it" of a folder that was never made."""
+    file = folder / "config.json"
+    for target in (file / "x", file / "x" / "y"):
+        with pytest.raises(RecipeError, match=r"config.json is a file; name another folder"):
+            import_command(folder, target)
+    run = tmp_path / "run"
+    import_command(folder, run)
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["export", str(run), str(file / "x")]) == 2
+
+    def read_only(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", read_only)
+    with pytest.raises(RecipeError, match=r"out: cannot be made: Permission denied; name another"):
+        export_command(run, tmp_path / "out")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_tied_weights_may_be_stored_twice(tmp_path: Path) -> None:
     """Catches both: a copy that is refused, and another matrix that is taken for a copy."""
     make_model(tmp_path / "tied", "llama", {"tie_word_embeddings": True})

@@ -39,7 +39,7 @@ def export_command(
 
     Files hold `shard_gb` gigabytes (1e9 bytes) at most, unless one tensor is larger. Raises
     CheckpointError for a checkpoint that is damaged or of a model that Hugging Face has no family
-    for, where `folder` is taken, or where parity fails.
+    for, where `folder` is taken, or where parity fails; RecipeError where it cannot be made.
     """
     reader = CheckpointReader(resolve_checkpoint(checkpoint))
     export_weights(reader, weights_of(reader), folder, shard_gb=shard_gb, dtype=dtype)
@@ -79,6 +79,11 @@ def export_weights(
     described = describe(files[FILE], str(partial_folder / FILE))
     try:
         partial_folder.mkdir(parents=True)
+    except OSError as error:
+        raise RecipeError(
+            f"{folder}: cannot be made: {error.strerror}; name another folder"
+        ) from None
+    try:
         _write_shards(partial_folder, _planned(tensors, weights, dtype_of), shard_gb * 1e9)
         for name, content in files.items():
             write_bytes(partial_folder / name, content)

@@ -11,7 +11,7 @@ import torch
 
 from trainer.checkpoint import CheckpointReader, Piece, folder_name, save_checkpoint
 from trainer.data.tokenizer import GENERATION_FILE, Tokenizer, load_tokenizer
-from trainer.errors import CheckpointError, LyceumError
+from trainer.errors import CheckpointError, LyceumError, RecipeError
 from trainer.files import sync_folder
 from trainer.hugging_face.config import FILE, ModelDescription, conversion_recipe, read_config
 from trainer.hugging_face.names import Joined, tensor_map
@@ -31,7 +31,8 @@ def import_command(folder: Path, checkpoint: Path) -> None:
     """Write the model of `folder` as the run directory `checkpoint`, prove parity, and print it.
 
     Raises CheckpointError for a folder that is incomplete or of a model that ours does not
-    compute, where `checkpoint` is taken, or where parity fails; DataError for its tokenizer.
+    compute, where `checkpoint` is taken, or where parity fails; DataError for its tokenizer;
+    RecipeError where `checkpoint` cannot be made.
     """
     described, config = read_config(folder)
     partial_folder = begin(checkpoint)
@@ -80,7 +81,13 @@ def _save(run: Path, pieces: list[Piece], recipe: Recipe, attachments: dict[str,
 
 
 def begin(folder: Path) -> Path:
-    """The temporary name under which `folder` is written; CheckpointError where one is taken."""
+    """The temporary name under which `folder` is written; CheckpointError where one is taken.
+
+    RecipeError where a file stands on the way to it.
+    """
+    above = next(parent for parent in folder.absolute().parents if parent.exists())
+    if not above.is_dir():
+        raise RecipeError(f"{folder}: cannot be made, as {above} is a file; name another folder")
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise CheckpointError(f"{folder} exists and is not empty; name a new folder")
     partial_folder = folder.with_name(f"{folder.name}.partial")
