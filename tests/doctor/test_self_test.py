@@ -1,6 +1,7 @@
 """Collectives, schedules and ways through a step are only worth checking if a wrong one is seen."""
 
 import json
+import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from trainer.doctor import collectives, self_test, waits
 from trainer.doctor.check import NotRunError, check
 from trainer.doctor.collectives import AXES, check_collectives, check_sending
 from trainer.doctor.paths import STEPS, Way, check_paths, held, recipe_of, run_losses, ways
+from trainer.observe.callback import RunStart
+from trainer.observe.log import RankLog
 from trainer.parallel.join import create_layout, leave
 from trainer.recipe import Recipe
 
@@ -200,6 +203,27 @@ def test_a_machine_that_is_wrong_is_exit_6(
     assert "1 of 3 checks failed, the first: check 1: AssertionError: off by 1" in shown.err
     states = [one["state"] for one in json.loads(file.read_text())["checks"]]
     assert states == ["ok", "failed", "ok"]
+
+
+def test_what_the_runs_say_of_themselves_is_not_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Catches a "done: step 10 of 10" between the checks; a run's log file lets INFO lines pass."""
+    recipe = recipe_of({}, CPU, tmp_path)
+
+    def run(device: torch.device, folder: Path) -> Any:
+        log = RankLog()
+        log.on_start(RunStart(folder, recipe, 1, 0, 1, device))
+        logging.getLogger("trainer.data").warning("a shard is slow")
+        log.on_stop("done", "step 10 of 10")
+        assert "done: step 10 of 10" in (folder / "logs" / "rank-0.log").read_text()
+        yield check("run", lambda: "done")
+
+    monkeypatch.setattr(self_test, "run_self_test", run)
+    levels = [handler.level for handler in logging.getLogger().handlers]
+    assert main(["doctor", "--self-test", "--device", "cpu"]) == 0
+    assert [record.getMessage() for record in caplog.records] == ["a shard is slow"]
+    assert [handler.level for handler in logging.getLogger().handlers] == levels
 
 
 def test_only_the_self_test_exists(capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,11 +32,10 @@ def doctor_command(self_test: bool, device: str = "auto", json_file: Path | None
         raise RecipeError("doctor: has no other checks yet than those of --self-test; give it")
     chosen = choose_device(device)
     os.environ.setdefault("DS_LOG_LEVEL", "ERROR")
-    logging.getLogger("trainer").setLevel(logging.WARNING)  # the runs' own lines
     checks: list[Check] = []
     _write(json_file, chosen, checks)  # before anything runs: else the results have nowhere to go
     shown = sys.stdout
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(None):  # of the runs
+    with tempfile.TemporaryDirectory() as folder, _quiet_runs():
         for one in run_self_test(chosen, Path(folder)):
             checks.append(one)
             print(f"{one.name}: {one.state} ({one.reason})", file=shown, flush=True)
@@ -48,6 +47,23 @@ def doctor_command(self_test: bool, device: str = "auto", json_file: Path | None
             f"{failed[0].reason}"
         )
     print(f"{len(checks)} checks, none failed")
+
+
+@contextlib.contextmanager
+def _quiet_runs() -> Iterator[None]:
+    """Show nothing of the runs but warnings.
+
+    Limited are the handlers, not the logger, whose level a run sets for its own log file.
+    """
+    handlers = [(handler, handler.level) for handler in logging.getLogger().handlers]
+    try:
+        for handler, level in handlers:
+            handler.setLevel(max(level, logging.WARNING))
+        with contextlib.redirect_stdout(None):
+            yield
+    finally:
+        for handler, level in handlers:
+            handler.setLevel(level)
 
 
 def run_self_test(device: torch.device, folder: Path) -> Iterator[Check]:
