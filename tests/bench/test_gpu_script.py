@@ -251,11 +251,32 @@ def test_what_failed_is_tried_again_and_what_is_named_alone(tmp_path: Path) -> N
 
 def test_parts_can_be_named(tmp_path: Path, watched: Watched) -> None:
     """Catches a named part that is left out, and others that run beside it."""
-    assert _gpu(tmp_path, *FIRST, "--minutes", "5") == 0
+    assert _gpu(tmp_path / "one", *FIRST, "--minutes", "5") == 0
     assert list(watched.allowed) == FIRST
     watched.allowed.clear()
-    assert _gpu(tmp_path, "ceilings", "--minutes", "0.1") == 1, "nothing could run"
+    assert _gpu(tmp_path / "two", "ceilings", "--minutes", "0.1") == 1, "nothing could run"
     assert not watched.allowed
+
+
+def test_an_earlier_calls_figures_are_not_overwritten(
+    tmp_path: Path, watched: Watched, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches minutes of a GPU lost to a second call that forgot --after."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert _gpu(one, "ceilings") == 0
+    assert _gpu(two, "kernels") == 0
+    before = (one / "all.json").read_bytes()
+    watched.allowed.clear()
+    capsys.readouterr()
+    for words in ([], ["kernels"], ["--after", two]):
+        assert _gpu(one, *words) == 2
+        shown = capsys.readouterr()
+        assert shown.out == "" and shown.err.count("\n") == 1
+        assert f"--after {one}" in shown.err and "name another OUT" in shown.err
+    assert (one / "all.json").read_bytes() == before and not watched.allowed
+    (tmp_path / "empty").mkdir()
+    assert _gpu(tmp_path / "empty", "kernels") == 0
+    assert _gpu(one, "kernels", "--after", one / "all.json") == 0
 
 
 def test_an_earlier_call_that_is_none_is_one_line(
@@ -267,8 +288,8 @@ def test_an_earlier_call_that_is_none_is_one_line(
     (tmp_path / "all.json").write_text('{"parts": {}}')
     assert _gpu(tmp_path, "--after", tmp_path) == 2
     assert "no all.json of an earlier call (KeyError: 'summary')" in capsys.readouterr().err
-    _gpu(tmp_path, "ceilings", "--dry")
-    assert _gpu(tmp_path, "--after", tmp_path) == 2
+    _gpu(tmp_path / "dry", "ceilings", "--dry")
+    assert _gpu(tmp_path, "--after", tmp_path / "dry") == 2
     assert "it was a dry run and this is not; name another OUT" in capsys.readouterr().err
     assert not (tmp_path / "kernels.json").exists()
 
@@ -279,7 +300,12 @@ def test_without_a_gpu_every_part_says_so_in_one_line(
     """Catches figures of a CPU that pass for a GPU's."""
     monkeypatch.setattr(command, "describe_machine", lambda command: NONE)
     assert _gpu(tmp_path) == 1
-    lines = capsys.readouterr().out.splitlines()
+    shown = capsys.readouterr()
+    assert shown.err == (
+        "lyceum: error: bench gpu: nothing was measured here: needs a GPU; --dry runs it on the"
+        " CPU\n"
+    )
+    lines = shown.out.splitlines()
     found = parts_of(tmp_path, dry=False)
     assert lines[:-1] == [
         f"{part.name}: not run after 0 s: needs a GPU; --dry runs it on the CPU" for part in found

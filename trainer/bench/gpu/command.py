@@ -11,9 +11,9 @@ from pathlib import Path
 from trainer.bench.gpu.budget import CALL_SECONDS
 from trainer.bench.gpu.machine import describe_machine
 from trainer.bench.gpu.parts import SIZES, parts_of
-from trainer.bench.gpu.result import EarlierCall, earlier_call
+from trainer.bench.gpu.result import RECORD, EarlierCall, earlier_call, record_of
 from trainer.bench.gpu.run import run_parts
-from trainer.errors import RecipeError
+from trainer.errors import LyceumError, RecipeError
 
 
 def gpu_command(
@@ -31,7 +31,8 @@ def gpu_command(
     not hold whole wait for a call with `after`, the OUT (or its all.json) of this one, which runs
     what has not ended well. `sizes`: the models to train, with commas; empty: all.
     Returns 0 where every part that was begun ended well, and one did, else 1. Raises RecipeError
-    for a part, a size or an earlier call that is none.
+    for a part, a size or an earlier call that is none, and where `out` holds the figures of a call
+    that is not `after`; LyceumError where this machine can measure nothing.
     """
     began = time.monotonic()
     models = sizes.split(",") if sizes else list(SIZES)
@@ -42,6 +43,13 @@ def gpu_command(
     if wrong := [name for name in parts if name not in names]:
         raise RecipeError(f"no part is called {wrong[0]!r}; there are {', '.join(names)}")
     earlier = EarlierCall() if after is None else earlier_call(after, dry)
+    if (out / RECORD).exists() and (
+        after is None or record_of(after).resolve() != (out / RECORD).resolve()
+    ):
+        raise RecipeError(
+            f"{out}: holds the figures of an earlier call, which this one would overwrite; give"
+            f" --after {out} to run what it left, or name another OUT"
+        )
     earlier.copy_figures(out)
     shown = {*(parts or names), *(result.part for result in earlier.done)}
     words = ["lyceum", "bench", "gpu", str(out), *parts, "--minutes", f"{minutes:g}"]
@@ -58,5 +66,7 @@ def gpu_command(
     states = [result.state for result in results]
     if waiting := states.count("left out"):
         print(f"{waiting} parts wait for a second call: lyceum bench gpu {out} --after {out}")
+    if states and not dry and (why := machine.why_not()):
+        raise LyceumError(f"bench gpu: nothing was measured here: {why}")
     begun = [state for state in states if state != "left out"]
     return int(any(state != "done" for state in begun) or (bool(states) and not begun))

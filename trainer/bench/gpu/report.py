@@ -12,7 +12,7 @@ from typing import Any
 
 from trainer.bench.gpu.machine import Machine
 from trainer.bench.gpu.parts import Part
-from trainer.bench.gpu.result import PartResult
+from trainer.bench.gpu.result import RECORD, PartResult
 from trainer.bench.gpu.tables import section_of, table
 from trainer.files import write_whole
 
@@ -37,7 +37,7 @@ def write_reports(
     }
     found = {part.name: _json(out, part) for part in parts}
     write_whole(out / "summary.json", json.dumps(summary, indent=2) + "\n")
-    write_whole(out / "all.json", json.dumps({"summary": summary, "parts": found}, indent=1) + "\n")
+    write_whole(out / RECORD, json.dumps({"summary": summary, "parts": found}, indent=1) + "\n")
     write_whole(out / "REPORT.md", "\n".join(_report(out, machine, parts, results, dry)) + "\n")
     with zipfile.ZipFile(out / "plots.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for path in _plots(out):

@@ -32,6 +32,9 @@ class PartResult:
     """GPU and date of the earlier call that ran it; empty: this one."""
 
 
+RECORD = "all.json"
+"""Of a call, in its OUT: every result and figure."""
+
 CEILINGS = frozenset(("bytes_per_second", "flops_per_second", "device", "source"))
 """What the part `ceilings` leaves, and the report reads of it."""
 
@@ -58,14 +61,18 @@ class EarlierCall:
                 path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
+def record_of(path: Path) -> Path:
+    """The file of the call whose OUT, or file, this is."""
+    return path / RECORD if path.is_dir() else path
+
+
 def earlier_call(path: Path, dry: bool) -> EarlierCall:
     """Read all.json, or the folder that holds it.
 
     Raises RecipeError where it is not the file of such a call, or one call is dry and one is not.
     """
-    file = path / "all.json" if path.is_dir() else path
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(record_of(path).read_text(encoding="utf-8"))
         summary, figures = content["summary"], content["parts"]
         machine, was_dry = summary["machine"], bool(summary["dry"])
         results = [PartResult(**one) for one in summary["outcomes"]]
