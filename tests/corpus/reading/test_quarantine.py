@@ -8,7 +8,7 @@ import pytest
 
 from tests.corpus.reading.samples import lines, write
 from trainer.corpus.reading.files import list_files
-from trainer.corpus.reading.quarantine import ROWS_KEPT, Quarantine, RecordLocation, Tally
+from trainer.corpus.reading.quarantine import ROWS_IN_MEMORY, Quarantine, RecordLocation, Tally
 from trainer.corpus.reading.read import read_file
 from trainer.corpus.reading.record import ReadOptions
 from trainer.errors import DataError
@@ -43,10 +43,10 @@ def test_the_file_is_not_there_when_reading_failed(tmp_path: Path) -> None:
 def test_memory_holds_a_few_rows_and_the_file_all() -> None:
     """Would catch a list of a billion rows in memory."""
     with Quarantine() as quarantine:
-        for number in range(ROWS_KEPT * 2):
+        for number in range(ROWS_IN_MEMORY * 2):
             quarantine.set_aside(RecordLocation("f", "line", number), "not JSON", b"x", "not JSON")
-    assert len(quarantine.rows) == ROWS_KEPT
-    assert quarantine.tally.malformed == ROWS_KEPT * 2
+    assert len(quarantine.rows) == ROWS_IN_MEMORY
+    assert quarantine.tally.malformed == ROWS_IN_MEMORY * 2
 
 
 def tally(records: int, malformed: int, first: str | None = None) -> Tally:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from trainer.corpus.rules.decontaminate import Decontaminate, _guard_of, opened, rolled, words_of
+from trainer.corpus.rules.decontaminate import Decontaminate, _index_of, opened, rolled, words_of
 from trainer.errors import DataError, RecipeError
 from trainer.recipe.curation import DecontaminateRule, EvaluationSet
 
@@ -27,7 +27,7 @@ TINY = "What is two plus two?"
 @pytest.fixture(autouse=True)
 def _fresh() -> Iterator[None]:
     """Each test writes its own files, under names that another may have read."""
-    _guard_of.cache_clear()
+    _index_of.cache_clear()
     yield
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.corpus.rules.language import LOOKED_AT, Language, _stretches, find_language
+from trainer.corpus.rules.language import LOOKED_AT, Language, _samples, find_language
 from trainer.corpus.rules.rule import Finding, Judgement
 from trainer.errors import RecipeError
 from trainer.recipe.curation import LanguageRule
@@ -81,7 +81,7 @@ def test_a_heading_does_not_speak_for_a_long_document() -> None:
 
 def test_a_long_document_costs_no_more() -> None:
     """Would catch the whole of a long document going through the model, byte by byte."""
-    looked_at = [len(text) for text in map(_stretches, (GERMAN, GERMAN * 1000))]
+    looked_at = [len(text) for text in map(_samples, (GERMAN, GERMAN * 1000))]
     assert looked_at[0] == len(GERMAN)
     assert LOOKED_AT <= looked_at[1] < LOOKED_AT + 10
 

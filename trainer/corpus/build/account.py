@@ -10,7 +10,7 @@ from trainer.corpus.build.plan import BuildPlan
 from trainer.corpus.build.record import LENGTH_BINS, read_counts
 from trainer.corpus.reading.quarantine import Tally
 
-PLACES_KEPT = 20
+MALFORMED_SHOWN = 20
 
 TaskCounts = list[dict[str, Any]]
 """The counts of a stage's tasks, a dict a task as TaskRecord.finish writes it."""
@@ -40,9 +40,9 @@ def curation_of(plan: BuildPlan, tokens: int) -> dict[str, Any]:
         "controls": _controls(counts),
         "languages": dict(_summed(counts, "languages").most_common()),
         "lengths": {
-            "edges": [2**place for place in range(LENGTH_BINS)],
+            "edges": [2**index for index in range(LENGTH_BINS)],
             **{
-                name: [bins[str(place)] for place in range(LENGTH_BINS)]
+                name: [bins[str(index)] for index in range(LENGTH_BINS)]
                 for name, bins in lengths.items()
             },
         },
@@ -132,7 +132,7 @@ def tally_of(counts: TaskCounts) -> Tally:
 
 def _malformed(counts: TaskCounts) -> dict[str, Any]:
     rows = [row for count in counts for row in count["facts"].get("set aside", [])]
-    return {**tally_of(counts).summary(), "first": rows[:PLACES_KEPT]}
+    return {**tally_of(counts).summary(), "first": rows[:MALFORMED_SHOWN]}
 
 
 def _sources(counts: TaskCounts) -> dict[str, dict[str, int]]:

@@ -68,7 +68,7 @@ class Unique(BuildStep):
         self.record.begin(rank)
         with reported(self.folder, f"clean-{rank:05d}"):
             removed = {int(entry["number"]): entry for entry in load_removed(self.folder, rank)}
-            kept = self._names_of_kept(removed)
+            kept = self._ids_of_kept(removed)
             if self.plan.deduplicates:
                 self.record.opened(self.name)
             staged = read_staged(self.folder / STAGED / f"{rank:05d}.jsonl")
@@ -82,7 +82,7 @@ class Unique(BuildStep):
                     self.record.passed(self.name, size)
                 yield to_document(document, size)
 
-    def _names_of_kept(self, removed: dict[int, Any]) -> dict[tuple[int, int], str]:
+    def _ids_of_kept(self, removed: dict[int, Any]) -> dict[tuple[int, int], str]:
         wanted: dict[int, list[int]] = {}
         for entry in removed.values():
             wanted.setdefault(int(entry["kept_task"]), []).append(int(entry["kept"]))
@@ -102,7 +102,13 @@ class Unique(BuildStep):
             float(entry["similarity"]),
             None if exact else near,
         )
-        place = (int(entry["kept_task"]), int(entry["kept"]))
+        original = (int(entry["kept_task"]), int(entry["kept"]))
         self.record.found(
-            document.id, document.source, self.name, "dropped", finding, document.text, kept[place]
+            document.id,
+            document.source,
+            self.name,
+            "dropped",
+            finding,
+            document.text,
+            kept[original],
         )

@@ -40,7 +40,7 @@ def match_range(
     (`exact`), or at least the fraction `near` of their sketches' 128 values is. Memory: 16 bytes a
     document of the range.
     """
-    low, high = (2**64 * place // parts for place in (part, part + 1))
+    low, high = (2**64 * border // parts for border in (part, part + 1))
     bands = load(folder, 0, "hashes").shape[0]
     candidates = {
         band: _candidates(folder, tasks, band, low, high)
@@ -86,13 +86,13 @@ def _removals(folder: Path, rank: int, pairs: np.ndarray) -> np.ndarray:
     pairs = pairs[stays]
     # Of several matches the exact one is named, then the earliest.
     pairs = pairs[np.lexsort((pairs["first"], ~pairs["exact"], pairs["later"]))]
-    gone: set[int] = set()
+    removed_ids: set[int] = set()
     chosen = []
     firsts, laters = pairs["first"].tolist(), pairs["later"].tolist()
-    for place, (first, later) in enumerate(zip(firsts, laters, strict=True)):
-        if later not in gone and first not in gone:
-            gone.add(later)
-            chosen.append(place)
+    for index, (first, later) in enumerate(zip(firsts, laters, strict=True)):
+        if later not in removed_ids and first not in removed_ids:
+            removed_ids.add(later)
+            chosen.append(index)
     removed = pairs[chosen]
     entries = np.empty(len(removed), REMOVAL)
     entries["number"] = removed["later"] & NUMBER

@@ -111,13 +111,13 @@ def run_on_slurm(plan: BuildPlan, advance: Advance) -> None:
     """
     if shutil.which("sbatch") is None:
         raise ClusterError("no sbatch on this machine: submit from a node of the cluster")
-    noted = Path(plan.folder) / JOBS
-    jobs = json.loads(noted.read_bytes()) if noted.is_file() else []
+    jobs_file = Path(plan.folder) / JOBS
+    jobs = json.loads(jobs_file.read_bytes()) if jobs_file.is_file() else []
     todo = stages(plan)
     if not (jobs and _any_left(jobs)):
         shutil.rmtree(Path(plan.folder) / FAILED, ignore_errors=True)
         jobs = _submit(plan, todo)
-        write_whole(noted, json.dumps(jobs).encode())
+        write_whole(jobs_file, json.dumps(jobs).encode())
         log.info("submitted jobs %s", " ".join(jobs))
     for stage in todo:
         while (done := _ended(plan, stage)) < stage.tasks:
@@ -126,13 +126,13 @@ def run_on_slurm(plan: BuildPlan, advance: Advance) -> None:
             lost = not _any_left(jobs) and _ended(plan, stage) < stage.tasks
             if failure is not None or lost:
                 subprocess.run(["scancel", *jobs], check=False)
-                noted.unlink()
+                jobs_file.unlink()
                 raise failure or ClusterError(
                     f"the jobs of stage {stage.name} ended before their work was done: look into"
                     f" {Path(plan.folder) / LOGS / stage.name / 'slurm'}, then build again to"
                     " continue"
                 )
-            # SLURM tells nobody that a job has ended; its queue is asked.
+            # SLURM reports no end of a job: its queue is polled.
             time.sleep(POLL_SECONDS)
         advance(stage.name, stage.tasks, stage.tasks)
 

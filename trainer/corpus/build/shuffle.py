@@ -96,13 +96,13 @@ def _runs(
     """(task, first document, one past the last, their keys) for each task with keys in range."""
     for rank in range(tasks):
         keys = load_array(keys_path(folder, rank), mapped=True)
-        start = _place(keys, low)
-        stop = _place(keys, high)
+        start = _index_of(keys, low)
+        stop = _index_of(keys, high)
         if stop > start:
             yield rank, start, stop, np.array(keys[start:stop])
 
 
-def _place(keys: np.ndarray, key: int) -> int:
+def _index_of(keys: np.ndarray, key: int) -> int:
     if key >= KEYS:
         return len(keys)
     return int(np.searchsorted(keys, np.uint64(key)))
@@ -119,17 +119,17 @@ def _lines(
     position = int(load_array(offsets_path(path), mapped=True)[start])
     buffered: list[bytes] = []
     rest = b""
-    place = 0
+    index = 0
     for key in keys.tolist():
-        while place >= len(buffered):
+        while index >= len(buffered):
             with path.open("rb") as file:
                 file.seek(position)
                 data = file.read(size)
             assert data, f"{path} ends before its keys do"
             position += len(data)
             *buffered, rest = (rest + data).split(b"\n")
-            place = 0
-            # A line longer than the buffer: the next read is as long again as all so far.
+            index = 0
+            # A line longer than the buffer: the next read doubles what was read of it.
             size = size if buffered else max(size, len(rest))
-        yield key, rank, buffered[place]
-        place += 1
+        yield key, rank, buffered[index]
+        index += 1

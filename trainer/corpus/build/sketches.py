@@ -116,8 +116,8 @@ def band_hash(rows: np.ndarray, band: int, bands: int) -> np.ndarray:
     """
     width = PERMUTATIONS // bands
     factors = np.random.PCG64(0).random_raw(PERMUTATIONS) | np.uint64(1)
-    place = slice(band * width, (band + 1) * width)
-    mixed = (rows[:, place].astype(np.uint64) * factors[place]).sum(axis=1, dtype=np.uint64)
+    columns = slice(band * width, (band + 1) * width)
+    mixed = (rows[:, columns].astype(np.uint64) * factors[columns]).sum(axis=1, dtype=np.uint64)
     mixed ^= mixed >> np.uint64(29)
     return np.asarray(mixed * np.uint64(0xBF58476D1CE4E5B9))
 

@@ -17,7 +17,7 @@ __all__ = ["CARD_NAME", "data_card", "write_card", "write_plots"]
 CARD_NAME = "DATA_CARD.md"
 PLOTS = "plots"
 LANGUAGES_SHOWN = 15
-PLACES_SHOWN = 5
+MALFORMED_SHOWN = 5
 NEAR_DUPLICATES = (
     "Near-duplicates are found by an estimate of their similarity (standard error 0.035 at 0.8)"
     " among candidates: some pairs above the threshold stay."
@@ -173,11 +173,11 @@ def _malformed(curation: Curation) -> list[str]:
     count = curation.malformed.get("malformed", 0)
     if not count:
         return []
-    places = [
-        f"- {_cell(place.get('file', ''))}"
-        + (f" line {place['line']}" if place.get("line") else "")
-        + f": {_cell(place.get('reason', ''))}"
-        for place in list(curation.malformed.get("first", ()))[:PLACES_SHOWN]
+    records = [
+        f"- {_cell(record.get('file', ''))}"
+        + (f" line {record['line']}" if record.get("line") else "")
+        + f": {_cell(record.get('reason', ''))}"
+        for record in list(curation.malformed.get("first", ()))[:MALFORMED_SHOWN]
     ]
     total = _number(curation.malformed.get("records"))
     return [
@@ -185,7 +185,7 @@ def _malformed(curation: Curation) -> list[str]:
         "",
         f"{count:,} of {total} records were malformed and set aside; the first:",
         "",
-        *places,
+        *records,
         "",
     ]
 

@@ -70,12 +70,12 @@ class Lengths:
     def filled(self) -> list[tuple[str, int, int]]:
         """(label, read, kept) of the bins from the first to the last that is not empty."""
         bins = [
-            (_bin_label(self.edges, place), read, kept)
-            for place, (_, read, kept) in enumerate(
+            (_bin_label(self.edges, index), read, kept)
+            for index, (_, read, kept) in enumerate(
                 zip(self.edges, self.read, self.kept, strict=False)
             )
         ]
-        used = [place for place, (_, read, kept) in enumerate(bins) if read or kept]
+        used = [index for index, (_, read, kept) in enumerate(bins) if read or kept]
         return bins[used[0] : used[-1] + 1] if used else []
 
 
@@ -124,13 +124,13 @@ def load_curation(folder: str | Path) -> Curation | None:
 
 def lost(steps: Sequence[FunnelStep]) -> list[str]:
     """The relative change in documents at each step, as text: "-12.3%", or "-" for none."""
-    shares = ["-"] if steps else []
+    changes = ["-"] if steps else []
     for before, after in pairwise(steps):
         if before.documents == 0 or before.documents == after.documents:
-            shares.append("-")
+            changes.append("-")
         else:
-            shares.append(f"{after.documents / before.documents - 1:+.1%}")
-    return shares
+            changes.append(f"{after.documents / before.documents - 1:+.1%}")
+    return changes
 
 
 def audit_size(folder: str | Path) -> tuple[int, int]:
@@ -210,6 +210,6 @@ def _parse(content: dict[str, Any], timings: dict[str, Any]) -> Curation:
     )
 
 
-def _bin_label(edges: Sequence[int], place: int) -> str:
-    low, high = edges[place - 1] if place else 0, edges[place] - 1
+def _bin_label(edges: Sequence[int], index: int) -> str:
+    low, high = edges[index - 1] if index else 0, edges[index] - 1
     return f"{low:,}" if low == high else f"{low:,}-{high:,}"

@@ -74,10 +74,12 @@ def _draw_funnel(curation: Curation, path: Path) -> None:
 def _draw_lengths(curation: Curation, path: Path) -> None:
     bins = curation.lengths.filled()
     figure, panel = _figure(4.0)
-    places = range(len(bins))
-    panel.bar(places, [read for _, read, _ in bins], color="lightgrey", label="read")
-    panel.bar(places, [kept for _, _, kept in bins], width=0.5, color="C0", label="kept")
-    panel.set_xticks(places, [label for label, _, _ in bins], rotation=60, ha="right", fontsize=7)
+    positions = range(len(bins))
+    panel.bar(positions, [read for _, read, _ in bins], color="lightgrey", label="read")
+    panel.bar(positions, [kept for _, _, kept in bins], width=0.5, color="C0", label="kept")
+    panel.set_xticks(
+        positions, [label for label, _, _ in bins], rotation=60, ha="right", fontsize=7
+    )
     panel.set_xlabel("characters a document")
     panel.set_ylabel("documents")
     panel.set_title("lengths")
@@ -109,11 +111,11 @@ def _figure(height: float) -> tuple[Any, Any]:
 
 
 def _bars(panel: Any, names: Sequence[str], counts: Sequence[int], colour: str) -> None:
-    places = range(len(names))
-    bars = panel.barh(places, counts, color=colour)
+    positions = range(len(names))
+    bars = panel.barh(positions, counts, color=colour)
     panel.bar_label(bars, [f"{count:,}" for count in counts], padding=3, fontsize=7)
     # Two $ in a name would be read as mathematics.
-    panel.set_yticks(places, [name.replace("$", r"\$") for name in names])
+    panel.set_yticks(positions, [name.replace("$", r"\$") for name in names])
     panel.invert_yaxis()
     panel.margins(x=0.15)
 

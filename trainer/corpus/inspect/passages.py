@@ -120,11 +120,11 @@ def _table_decoder(table: list[bytes]) -> Callable[[Sequence[np.ndarray]], Decod
         size = sizes.take(ids)
         ends = np.cumsum(size, dtype=index)
         # Byte k of the result is byte k - (where its token begins) of that token.
-        places = np.repeat(offsets.take(ids) - ends + size, size)
-        places += np.arange(len(places), dtype=index)
+        byte_indices = np.repeat(offsets.take(ids) - ends + size, size)
+        byte_indices += np.arange(len(byte_indices), dtype=index)
         borders = _starts([len(document) for document in documents])
         starts = np.concatenate([np.zeros(1, dtype=index), ends])[borders]
-        return Decoded(alphabet.take(places).tobytes(), starts.astype(np.int64))
+        return Decoded(alphabet.take(byte_indices).tobytes(), starts.astype(np.int64))
 
     return decode
 
@@ -148,7 +148,7 @@ def whole(decoded: Decoded, passage: str, exact: bool) -> Iterator[PassageMatch]
         needle = passage.encode("utf-8")
         for document in _holders(decoded.data, decoded.starts, needle):
             text = decoded.text(document)
-            yield _place(document, text, text.find(passage), text.count(passage), None)
+            yield _match(document, text, text.find(passage), text.count(passage), None)
         return
     joined = " ".join(fold(passage).split())
     for document in _candidates(decoded, joined):
@@ -157,7 +157,7 @@ def whole(decoded: Decoded, passage: str, exact: bool) -> Iterator[PassageMatch]
         found = squeezed.find(joined)
         if found >= 0:
             position = _unsqueezed(text, found)
-            yield _place(document, text, position, squeezed.count(joined), None)
+            yield _match(document, text, position, squeezed.count(joined), None)
 
 
 def _candidates(decoded: Decoded, joined: str) -> Iterator[int]:
@@ -176,14 +176,14 @@ def _candidates(decoded: Decoded, joined: str) -> Iterator[int]:
 
 def _holders(data: bytes, starts: np.ndarray, needle: bytes) -> Iterator[int]:
     """The documents that contain `needle`, each once, in order."""
-    place = data.find(needle)
-    while place >= 0:
-        document = int(np.searchsorted(starts, place, side="right")) - 1
+    offset = data.find(needle)
+    while offset >= 0:
+        document = int(np.searchsorted(starts, offset, side="right")) - 1
         end = int(starts[document + 1])
-        if place + len(needle) <= end:
+        if offset + len(needle) <= end:
             yield document
-            place = end - 1
-        place = data.find(needle, place + 1)
+            offset = end - 1
+        offset = data.find(needle, offset + 1)
 
 
 def _unsqueezed(text: str, found: int) -> int:
@@ -221,7 +221,7 @@ def longest_runs(decoded: Decoded, passage: str) -> Iterator[PassageMatch]:
             position = next(
                 word.start() for n, word in enumerate(WORD.finditer(text)) if n == first
             )
-            yield _place(document, text, position, 1, length)
+            yield _match(document, text, position, 1, length)
 
 
 def _with_known_run(numbered: np.ndarray, starts: np.ndarray) -> list[int]:
@@ -251,7 +251,7 @@ def _longest_common_run(words: list[int], wanted: list[int]) -> tuple[int, int]:
     return best, start
 
 
-def _place(
+def _match(
     document: int, text: str, position: int, occurrences: int, run: int | None
 ) -> PassageMatch:
     first = max(position - BEFORE_CHARACTERS, 0)

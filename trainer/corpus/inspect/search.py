@@ -215,12 +215,12 @@ def _search_shard(task: _Task) -> _Found:
                     " again from its source, or build the corpus again"
                 ) from None
             size += len(decoded.data)
-            places = (
+            found = (
                 longest_runs(decoded, task.passage)
                 if task.partial
                 else whole(decoded, task.passage, task.exact)
             )
-            matches.extend(_match(task, reader, first, place) for place in places)
+            matches.extend(_match(task, reader, first, match) for match in found)
     finally:
         reader.close()
     return _Found(matches, task.shard.documents, task.shard.tokens, size)
@@ -246,8 +246,8 @@ def _batches(reader: ShardReader) -> Iterator[tuple[int, list[np.ndarray]]]:
         yield first, batch
 
 
-def _match(task: _Task, reader: ShardReader, first: int, place: PassageMatch) -> DocumentMatch:
-    number = first + place.document
+def _match(task: _Task, reader: ShardReader, first: int, match: PassageMatch) -> DocumentMatch:
+    number = first + match.document
     about = reader.metadata(number)
     return DocumentMatch(
         shard=task.shard.name,
@@ -255,8 +255,8 @@ def _match(task: _Task, reader: ShardReader, first: int, place: PassageMatch) ->
         id=str(about.get("id", "")),
         source=str(about.get("source", "")),
         split=task.split,
-        position=place.position,
-        occurrences=place.occurrences,
-        run_words=place.run_words,
-        context=place.context,
+        position=match.position,
+        occurrences=match.occurrences,
+        run_words=match.run_words,
+        context=match.context,
     )

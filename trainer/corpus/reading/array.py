@@ -26,8 +26,8 @@ def read_array(
     is quarantined under its number and reading continues. Raises DataError where brackets do not
     match (later records cannot be separated), for UTF-16, and as `open_plain` does.
     """
-    for raw, place, offset in raw_elements(file, options):
-        document = read_record(raw, place, offset, options, quarantine)
+    for raw, location, offset in raw_elements(file, options):
+        document = read_record(raw, location, offset, options, quarantine)
         if document is not None:
             yield document
 

@@ -118,18 +118,19 @@ def _remote(pattern: str, anonymous: bool) -> Iterator[InputFile]:
             found = {pattern: files.info(pattern)}
         elif s3:
             listed = files.glob(pattern, detail=True)
-            found = {f"s3://{name}": told for name, told in listed.items()}
+            found = {f"s3://{name}": details for name, details in listed.items()}
         else:
             # The page's listing knows names only; each file is asked for its size and version.
             found = {name: files.info(name) for name in _linked(files, pattern)}
-    for path, told in found.items():
-        if told.get("type") == "directory":
+    for path, details in found.items():
+        if details.get("type") == "directory":
             if not is_glob:
                 raise _folder(path)
             continue
-        size = told.get("size")
+        size = details.get("size")
         size = UNKNOWN_BYTES if size is None else int(size)
-        tag = told.get("ETag") or told.get("Last-Modified") or told.get("LastModified") or ""
+        tags = map(details.get, ("ETag", "Last-Modified", "LastModified"))
+        tag = next(filter(None, tags), "")
         yield InputFile(path, size, f"{size}-{tag}" if tag else "")
 
 

@@ -25,14 +25,14 @@ def read_html(
 
     Raises DataError as `open_plain` does.
     """
-    place = RecordLocation(file.path, "file", 1)
+    location = RecordLocation(file.path, "file", 1)
     with open_plain(file, options.limits, options.anonymous) as stream:
         raw = read_whole(stream, options.record_bytes)
     if isinstance(raw, Oversize):
-        set_aside_oversize(raw, place, options, quarantine)
+        set_aside_oversize(raw, location, options, quarantine)
     elif raw:
         with PageReader(quarantine) as pages:
-            if text := pages.read(raw, None, place):
+            if text := pages.read(raw, None, location):
                 yield RawDocument(file.path, file.path, text)
 
 
@@ -53,9 +53,9 @@ class PageReader:
             from datatrove.pipeline.extractors.base import ExtractorSandbox
             from loguru import logger
         except ImportError as error:
-            told = " ".join(str(error).split())
+            message = " ".join(str(error).split())
             raise DataError(
-                f"reading web pages needs more packages ({told}): install the extra lyceum[data]"
+                f"reading web pages needs more packages ({message}): install the extra lyceum[data]"
             ) from None
         # It says with each file that it ends its process.
         logger.disable("datatrove.pipeline.extractors.base")
@@ -70,7 +70,7 @@ class PageReader:
     ) -> None:
         self._sandbox.__exit__(kind, error, traceback)
 
-    def read(self, raw: bytes, charset: str | None, place: RecordLocation) -> str | None:
+    def read(self, raw: bytes, charset: str | None, location: RecordLocation) -> str | None:
         """The prose of a page; None if it has none or is quarantined.
 
         `charset`: the one that the server declared, or None. The page counts as a record read.
@@ -79,16 +79,16 @@ class PageReader:
         page = decode_page(raw, charset)
         if page is None:
             detail = "its encoding cannot be told"
-            self._quarantine.set_aside(place, "unknown encoding", raw, detail)
+            self._quarantine.set_aside(location, "unknown encoding", raw, detail)
             return None
         try:
             text = self._sandbox.process_document(page, extract)
         except TimeoutError:
             detail = f"its text was not extracted within {EXTRACTION_SECONDS} seconds"
-            self._quarantine.set_aside(place, "not extracted", raw, detail)
+            self._quarantine.set_aside(location, "not extracted", raw, detail)
             return None
         except (EOFError, OSError):
-            self._quarantine.set_aside(place, "not extracted", raw, "the parser died of it")
+            self._quarantine.set_aside(location, "not extracted", raw, "the parser died of it")
             return None
         if not text:
             self._quarantine.tally.passed_over["page without prose"] += 1
@@ -117,8 +117,8 @@ def decode_page(raw: bytes, charset: str | None) -> str | None:
         raw = raw[len(BYTE_ORDER_MARK) :]
     marked = next((name for mark, name in WIDE_MARKS.items() if raw.startswith(mark)), None)
     declared = DECLARED.search(raw[:DECLARED_WITHIN])
-    told = [marked, "utf-8", charset, declared and declared.group(1).decode("ascii")]
-    for name in filter(None, told):
+    encodings = [marked, "utf-8", charset, declared and declared.group(1).decode("ascii")]
+    for name in filter(None, encodings):
         try:
             return raw.decode(name)
         except (LookupError, ValueError):

@@ -20,8 +20,8 @@ def read_jsonl(
     A line without a valid record is quarantined under its number; blank lines are skipped. Raises
     DataError for UTF-16 and as `open_plain` does.
     """
-    for raw, place, offset in raw_lines(file, options):
-        document = read_record(raw, place, offset, options, quarantine)
+    for raw, location, offset in raw_lines(file, options):
+        document = read_record(raw, location, offset, options, quarantine)
         if document is not None:
             yield document
 
@@ -40,14 +40,14 @@ def raw_lines(
         number = 0
         while line := stream.readline(limit + 1):
             number += 1
-            place = RecordLocation(file.path, "line", number)
+            location = RecordLocation(file.path, "line", number)
             if len(line) > limit and line[-1:] != b"\n":
                 oversize = skip_line(line, stream)
-                yield oversize, place, offset
+                yield oversize, location, offset
                 offset += oversize.size
                 continue
             if not line.isspace():
-                yield line, place, offset
+                yield line, location, offset
             offset += len(line)
 
 

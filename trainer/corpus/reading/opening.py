@@ -128,10 +128,10 @@ class Unpacked(io.RawIOBase):
         try:
             data = self._stream.read(min(len(buffer), CHUNK))
         except (EOFError, OSError, zlib.error) as error:
-            told = " ".join(str(error).split())
+            message = " ".join(str(error).split())
             raise DataError(
                 f"{self._file.path}: damaged or cut short near byte {self._counted.offset} of the"
-                f" compressed file ({told}): fetch it again, or leave it out"
+                f" compressed file ({message}): fetch it again, or leave it out"
             ) from None
         self._unpacked += len(data)
         check_expansion(self._file, self._counted.offset, self._unpacked, self._limits)

@@ -56,10 +56,10 @@ def open_stored(file: InputFile, anonymous: bool) -> Iterator[Any]:
                     f"{file.path}: the server cannot give parts of a file, which Parquet needs:"
                     " download it first"
                 ) from None
-            told = " ".join(str(error).split())[:200]
+            message = " ".join(str(error).split())[:200]
             raise DataError(
-                f"{file.path}: not Parquet, damaged or cut short ({told}): fetch it again, or leave"
-                " it out"
+                f"{file.path}: not Parquet, damaged or cut short ({message}): fetch it again, or"
+                " leave it out"
             ) from None
 
 
@@ -79,15 +79,15 @@ def _rows(
             ids = batch.column(1).to_pylist() if len(columns) > 1 else None
             for row, (text, raw) in enumerate(_texts(batch.column(0), options.record_bytes)):
                 number += 1
-                place = RecordLocation(file.path, "row", number)
+                location = RecordLocation(file.path, "row", number)
                 quarantine.tally.records += 1
                 if text is None:
-                    _set_aside(raw, place, options, quarantine)
+                    _set_aside(raw, location, options, quarantine)
                     continue
-                # Characters, not bytes: a bomb is not told by a factor below four.
+                # Characters, not bytes: to detect a bomb, a factor below four is no matter.
                 unpacked += len(text)
                 check_expansion(file, file.bytes, unpacked, options.limits)
-                yield RawDocument(document_id(ids[row] if ids else None, place), file.path, text)
+                yield RawDocument(document_id(ids[row] if ids else None, location), file.path, text)
 
 
 def _open(path: str, stored: Any, options: ReadOptions) -> "ParquetFile":
@@ -144,11 +144,12 @@ def _check_columns(path: str, table: "ParquetFile", options: ReadOptions) -> Non
 
 def _batch_rows(table: "ParquetFile", group: int, text_key: str) -> int:
     """The number of rows to decode at once, so that a batch is about 16 MiB."""
-    told = table.metadata.row_group(group)
-    if "DELTA_BYTE_ARRAY" in (_chunk(told, text_key, "encodings") or ()):
-        # Strings stored by what they share with the one before: their size is not told.
+    metadata = table.metadata.row_group(group)
+    if "DELTA_BYTE_ARRAY" in (_chunk(metadata, text_key, "encodings") or ()):
+        # Strings stored as differences from the one before: the metadata lack their true size.
         return SHARED_PREFIX_ROWS
-    row_bytes = (_chunk(told, text_key, "total_uncompressed_size") or 0) // max(told.num_rows, 1)
+    size = _chunk(metadata, text_key, "total_uncompressed_size") or 0
+    row_bytes = size // max(metadata.num_rows, 1)
     return max(1, min(BATCH_ROWS, BATCH_BYTES // max(row_bytes, 1)))
 
 
@@ -182,19 +183,19 @@ def _texts(
 
 
 def _set_aside(
-    value: Any, place: RecordLocation, options: ReadOptions, quarantine: Quarantine
+    value: Any, location: RecordLocation, options: ReadOptions, quarantine: Quarantine
 ) -> None:
     if value is None or not value.is_valid:
-        quarantine.set_aside(place, "no text", b"", f'"{options.text_key}" is null')
+        quarantine.set_aside(location, "no text", b"", f'"{options.text_key}" is null')
         return
     raw = value.as_buffer().to_pybytes()
     if len(raw) > options.record_bytes:
         detail = f"{len(raw)} bytes, more than corpus.limits.record_mib {options.limits.record_mib}"
-        quarantine.set_aside(place, "too large", raw, detail)
+        quarantine.set_aside(location, "too large", raw, detail)
         return
     try:
         raw.decode("utf-8")
     except UnicodeDecodeError as error:
         at = error.start
         detail = f"byte 0x{raw[at]:02x} at offset {at} of its text is not UTF-8"
-        quarantine.set_aside(place, "not UTF-8", raw, detail)
+        quarantine.set_aside(location, "not UTF-8", raw, detail)

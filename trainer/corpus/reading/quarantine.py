@@ -20,7 +20,7 @@ from trainer.files import WholeFile
 log = logging.getLogger(__name__)
 
 PREVIEW_BYTES = 200
-ROWS_KEPT = 100
+ROWS_IN_MEMORY = 100
 
 
 class RecordLocation(NamedTuple):
@@ -133,24 +133,24 @@ class Quarantine:
             whole.commit() if kind is None else whole.discard()
 
     def set_aside(
-        self, place: RecordLocation, reason: str, raw: bytes | Oversize, detail: str
+        self, location: RecordLocation, reason: str, raw: bytes | Oversize, detail: str
     ) -> None:
         """Count a malformed record and write its row.
 
         `reason`: the category that it is counted under; `detail`: what is wrong with this record;
         `raw`: its bytes, or the summary of an oversize one.
         """
-        told = f"{place}: {detail}"
+        message = f"{location}: {detail}"
         self.tally.malformed += 1
         self.tally.reasons[reason] += 1
         if self.tally.first is None:
-            self.tally.first = told
-        log.debug("set aside %s", told)
+            self.tally.first = message
+        log.debug("set aside %s", message)
         if not isinstance(raw, Oversize):
             raw = Oversize(len(raw), hashlib.sha256(raw).hexdigest(), raw[:PREVIEW_BYTES])
-        where = {} if place.unit == "file" else {place.unit: place.number}
+        where = {} if location.unit == "file" else {location.unit: location.number}
         row = {
-            "file": place.file,
+            "file": location.file,
             **where,
             "reason": reason,
             "detail": detail,
@@ -158,7 +158,7 @@ class Quarantine:
             "bytes": raw.size,
             "preview": raw.start[:PREVIEW_BYTES].decode("utf-8", "replace"),
         }
-        if len(self.rows) < ROWS_KEPT:
+        if len(self.rows) < ROWS_IN_MEMORY:
             self.rows.append(row)
         if self._file is not None:
             self._file.file.write(json.dumps(row).encode() + b"\n")

@@ -58,7 +58,7 @@ class ReadOptions:
 
 def read_record(
     raw: bytes | Oversize,
-    place: RecordLocation,
+    location: RecordLocation,
     offset: int,
     options: ReadOptions,
     quarantine: Quarantine,
@@ -72,7 +72,7 @@ def read_record(
     with one name both take the last; a record with two texts is quarantined.
     """
     if isinstance(raw, Oversize):
-        set_aside_oversize(raw, place, options, quarantine)
+        set_aside_oversize(raw, location, options, quarantine)
         return None
     quarantine.tally.records += 1
     try:
@@ -84,12 +84,12 @@ def read_record(
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         found = _judge(raw, offset, options)
         if isinstance(found, _Fault):
-            quarantine.set_aside(place, found.reason, raw, found.detail)
+            quarantine.set_aside(location, found.reason, raw, found.detail)
             return None
         record, text = found, found[options.text_key]
     return RawDocument(
-        document_id(record.get(options.id_key), place),
-        _named(record, options.source_key) or place.file,
+        document_id(record.get(options.id_key), location),
+        _named(record, options.source_key) or location.file,
         text,
         heading=_named(record, options.heading_key),
     )
@@ -101,22 +101,22 @@ def _named(record: Mapping[str, Any], key: str | None) -> str:
     return value if type(value) is str and unicode_fault(value) is None else ""
 
 
-def document_id(name: Any, place: RecordLocation) -> str:
+def document_id(name: Any, location: RecordLocation) -> str:
     """A record's own id if it is a string or an integer, else its location, "PATH:NUMBER"."""
     if type(name) is int:
         return str(name)
     if type(name) is str and name and unicode_fault(name) is None:
         return name
-    return place.file if place.unit == "file" else f"{place.file}:{place.number}"
+    return location.file if location.unit == "file" else f"{location.file}:{location.number}"
 
 
 def set_aside_oversize(
-    raw: Oversize, place: RecordLocation, options: ReadOptions, quarantine: Quarantine
+    raw: Oversize, location: RecordLocation, options: ReadOptions, quarantine: Quarantine
 ) -> None:
     """Count and quarantine a record that is larger than the limit."""
     quarantine.tally.records += 1
     detail = f"{raw.size} bytes, more than corpus.limits.record_mib {options.limits.record_mib}"
-    quarantine.set_aside(place, "too large", raw, detail)
+    quarantine.set_aside(location, "too large", raw, detail)
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,12 +74,12 @@ def named_errors(path: str) -> Iterator[None]:
     except DataError:
         raise
     except Exception as error:
-        if _is_error_of_place(error):
+        if _is_remote_error(error):
             raise _named(path, error) from None
         raise
 
 
-def _is_error_of_place(error: Exception) -> bool:
+def _is_remote_error(error: Exception) -> bool:
     """Whether the network, the server or the credentials failed, rather than our own code."""
     packages = ("botocore", "aiobotocore", "aiohttp", "s3fs", "fsspec")
     own = type(error).__module__.partition(".")[0]
@@ -91,25 +91,25 @@ def _named(path: str, error: Exception) -> DataError:
         # fsspec calls whatever happens over http a missing file.
         while isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception):
             error = error.__cause__
-    kind, told = type(error).__name__, " ".join(str(error).split()) or type(error).__name__
+    kind, message = type(error).__name__, " ".join(str(error).split()) or type(error).__name__
     status = getattr(error, "status", None)
     s3 = scheme_of(path) == "s3"
     if kind in ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"):
-        return DataError(f"{path}: no S3 credentials found ({told}): {S3_LOGIN}")
+        return DataError(f"{path}: no S3 credentials found ({message}): {S3_LOGIN}")
     if isinstance(error, PermissionError) or status in (401, 403):
         mend = S3_LOGIN if s3 else "check that the address can be read without logging in"
-        return DataError(f"{path}: access refused ({told}): {mend}")
+        return DataError(f"{path}: access refused ({message}): {mend}")
     if isinstance(error, FileNotFoundError) or status == 404:
-        place = "no such bucket or file" if s3 else "no such file"
-        return DataError(f"{path}: {place}: mend the path")
+        missing = "no such bucket or file" if s3 else "no such file"
+        return DataError(f"{path}: {missing}: mend the path")
     unreachable = ("ConnectorError", "DNSError", "EndpointConnectionError", "ConnectTimeoutError")
     if kind.endswith(unreachable) or _is_unreachable(error):
         endpoint = " and AWS_ENDPOINT_URL" if s3 else ""
         return DataError(
-            f"{path}: the host cannot be reached ({told}): check the address{endpoint} and the"
+            f"{path}: the host cannot be reached ({message}): check the address{endpoint} and the"
             " network"
         )
-    return DataError(f"{path}: reading failed ({kind}: {told}): run the build again")
+    return DataError(f"{path}: reading failed ({kind}: {message}): run the build again")
 
 
 def _is_unreachable(error: Exception) -> bool:

@@ -19,17 +19,17 @@ def read_text(
 
     A text that is not UTF-8, or too large, is quarantined. Raises DataError as `open_plain` does.
     """
-    place = RecordLocation(file.path, "file", 1)
+    location = RecordLocation(file.path, "file", 1)
     with open_plain(file, options.limits, options.anonymous) as stream:
         raw = read_whole(stream, options.record_bytes)
     if isinstance(raw, Oversize):
-        set_aside_oversize(raw, place, options, quarantine)
+        set_aside_oversize(raw, location, options, quarantine)
         return
     if not raw:
         return
     quarantine.tally.records += 1
     if wide := wide_unicode(raw):
-        quarantine.set_aside(place, "not UTF-8", raw, f"{wide}, not UTF-8: convert it")
+        quarantine.set_aside(location, "not UTF-8", raw, f"{wide}, not UTF-8: convert it")
         return
     start = len(BYTE_ORDER_MARK) if raw.startswith(BYTE_ORDER_MARK) else 0
     try:
@@ -37,7 +37,7 @@ def read_text(
     except UnicodeDecodeError as error:
         at = start + error.start
         detail = f"byte 0x{raw[at]:02x} at offset {at} is not UTF-8"
-        quarantine.set_aside(place, "not UTF-8", raw, detail)
+        quarantine.set_aside(location, "not UTF-8", raw, detail)
         return
     yield RawDocument(file.path, file.path, text)
 

@@ -37,7 +37,7 @@ def wide_unicode(start: bytes) -> str | None:
     sample = start[: min(len(start), 1024) // 4 * 4]
     if len(sample) < 8:
         return None
-    zeros = [sample[place::4].count(0) * 4 / len(sample) for place in range(4)]
+    zeros = [sample[offset::4].count(0) * 4 / len(sample) for offset in range(4)]
     for lane in (zeros, zeros[::-1]):
         if min(lane[:2]) > 0.8 and lane[3] < 0.1:
             return "UTF-32"

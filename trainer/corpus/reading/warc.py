@@ -26,7 +26,7 @@ MIB = 2**20
 HEADER_BYTES = 64 * 1024
 HEADER_LINES = 500
 PAGES = ("text/html", "application/xhtml+xml")
-# Of a page that did not come (404, 500), the text is the server's, not an author's.
+# The text of an error page (404, 500) is the server's, not an author's.
 GOOD_STATUS = range(200, 300)
 
 
@@ -59,36 +59,38 @@ def read_warc(
         number = 0
         while (headers := _next_record(file.path, number + 1, stream)) is not None:
             number += 1
-            place = RecordLocation(file.path, "record", number)
-            length = _length(headers, place)
+            location = RecordLocation(file.path, "record", number)
+            length = _length(headers, location)
             kind = headers.fields.get("warc-type", "").lower()
             if kind not in ("response", "conversion"):
-                _skip(stream, length, place)
+                _skip(stream, length, location)
                 quarantine.tally.passed_over[f"WARC record: {kind or 'no type'}"] += 1
                 continue
             if length > options.record_bytes:
-                oversize = _skip(stream, length, place)
-                set_aside_oversize(oversize, place, options, quarantine)
+                oversize = _skip(stream, length, location)
+                set_aside_oversize(oversize, location, options, quarantine)
                 continue
             block = stream.read(length)
             if len(block) < length:
-                raise _cut_short(place)
-            text = _text(kind, block, place, pages, options, quarantine)
+                raise _cut_short(location)
+            text = _text(kind, block, location, pages, options, quarantine)
             if text:
-                yield _document(text, headers, place)
+                yield _document(text, headers, location)
 
 
-def _document(text: str, headers: Headers, place: RecordLocation) -> RawDocument:
+def _document(text: str, headers: Headers, location: RecordLocation) -> RawDocument:
     fields = headers.fields
-    told = {"url": fields.get("warc-target-uri"), "date": fields.get("warc-date")}
-    metadata = {name: value for name, value in told.items() if value}
-    return RawDocument(document_id(fields.get("warc-record-id"), place), place.file, text, metadata)
+    known = {"url": fields.get("warc-target-uri"), "date": fields.get("warc-date")}
+    metadata = {name: value for name, value in known.items() if value}
+    return RawDocument(
+        document_id(fields.get("warc-record-id"), location), location.file, text, metadata
+    )
 
 
 def _text(
     kind: str,
     block: bytes,
-    place: RecordLocation,
+    location: RecordLocation,
     pages: PageReader,
     options: ReadOptions,
     quarantine: Quarantine,
@@ -100,14 +102,14 @@ def _text(
             return block.decode("utf-8")
         except UnicodeDecodeError as error:
             detail = f"byte 0x{block[error.start]:02x} at offset {error.start} is not UTF-8"
-            quarantine.set_aside(place, "not UTF-8", block, detail)
+            quarantine.set_aside(location, "not UTF-8", block, detail)
             return None
     stream = io.BytesIO(block)
     try:
         answer = _headers(stream)
     except _BadHeaders as error:
         quarantine.tally.records += 1
-        quarantine.set_aside(place, "not HTTP", block, f"no HTTP answer: {error}")
+        quarantine.set_aside(location, "not HTTP", block, f"no HTTP answer: {error}")
         return None
     status = answer.first.split(" ")[1:2]
     if not (status and status[0].isdigit() and int(status[0]) in GOOD_STATUS):
@@ -121,10 +123,10 @@ def _text(
     if body is None:
         quarantine.tally.records += 1
         detail = "its content cannot be unpacked within corpus.limits.record_mib"
-        quarantine.set_aside(place, "not unpacked", block, detail)
+        quarantine.set_aside(location, "not unpacked", block, detail)
         return None
     charset = charset.lower().partition("charset=")[2].partition(";")[0].strip(" \"'")
-    return pages.read(body, charset or None, place)
+    return pages.read(body, charset or None, location)
 
 
 def _decoded(body: bytes, fields: Mapping[str, str], limit: int) -> bytes | None:
@@ -175,16 +177,16 @@ def _next_record(path: str, number: int, stream: PlainStream) -> Headers | None:
         stream.read(1)
     if not stream.peek(1):
         return None
-    place = RecordLocation(path, "record", number)
+    location = RecordLocation(path, "record", number)
     try:
         headers = _headers(stream)
     except _BadHeaders as error:
         raise DataError(
-            f"{place}: damaged or cut short ({error}): fetch the file again, or leave it out"
+            f"{location}: damaged or cut short ({error}): fetch the file again, or leave it out"
         ) from None
     if not headers.first.startswith("WARC/"):
         raise DataError(
-            f"{place}: no WARC record begins there, but {headers.first[:40]!r}: fetch the file"
+            f"{location}: no WARC record begins there, but {headers.first[:40]!r}: fetch the file"
             " again, or leave it out"
         )
     return headers
@@ -205,34 +207,34 @@ def _headers(stream: BinaryIO) -> Headers:
     if not lines:
         raise _BadHeaders("no headers")
     fields: dict[str, str] = {}
-    for told in lines[1:]:
-        name, _, value = told.partition(":")
+    for field in lines[1:]:
+        name, _, value = field.partition(":")
         fields.setdefault(name.strip().lower(), value.strip())
     return Headers(lines[0], fields)
 
 
-def _length(headers: Headers, place: RecordLocation) -> int:
-    told = headers.fields.get("content-length", "")
-    if not (told.isascii() and told.isdigit()):
+def _length(headers: Headers, location: RecordLocation) -> int:
+    size = headers.fields.get("content-length", "")
+    if not (size.isascii() and size.isdigit()):
         raise DataError(
-            f"{place}: Content-Length {told[:40]!r} is no length: fetch the file again, or leave it"
-            " out"
+            f"{location}: Content-Length {size[:40]!r} is no length: fetch the file again, or leave"
+            " it out"
         )
-    return int(told)
+    return int(size)
 
 
-def _skip(stream: PlainStream, length: int, place: RecordLocation) -> Oversize:
+def _skip(stream: PlainStream, length: int, location: RecordLocation) -> Oversize:
     """Skip a block; only its size, hash and start are returned. DataError where it is truncated."""
     digest, left, start = hashlib.sha256(), length, b""
     while left:
         piece = stream.read(min(left, MIB))
         if not piece:
-            raise _cut_short(place)
+            raise _cut_short(location)
         digest.update(piece)
         start = start or piece[:PREVIEW_BYTES]
         left -= len(piece)
     return Oversize(length, digest.hexdigest(), start)
 
 
-def _cut_short(place: RecordLocation) -> DataError:
-    return DataError(f"{place}: the file is cut short there: fetch it again, or leave it out")
+def _cut_short(location: RecordLocation) -> DataError:
+    return DataError(f"{location}: the file is cut short there: fetch it again, or leave it out")

@@ -64,13 +64,13 @@ class Counterfactual:
 
     def __call__(self, text: str, document: str) -> Judgement:
         """Judge one text."""
-        share = self.section.counterfactual
-        if share == 0.0 or _fraction(document) >= share:
+        fraction = self.section.counterfactual
+        if fraction == 0.0 or _fraction(document) >= fraction:
             return kept(text)
         copy, swapped = swap_gender(text)
         if not swapped:
             return kept(text)
-        findings = (Finding("gendered terms swapped", swapped, share),)
+        findings = (Finding("gendered terms swapped", swapped, fraction),)
         if self.section.replace:
             return Judgement(copy, findings)
         return Judgement(text, findings, added=copy)

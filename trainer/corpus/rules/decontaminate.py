@@ -18,7 +18,7 @@ from trainer.recipe.curation import DecontaminateRule
 
 SHORTEST = 8
 """Examples of fewer words are left out: such runs of words occur by chance."""
-FILTER_PLACES = 8
+FILTER_SLOTS = 8
 """Slots of the hash filter for each passage."""
 WORDS_REMEMBERED = 200_000
 MULTIPLIER = np.array([0x9E3779B97F4A7C15], dtype=np.uint64)
@@ -76,10 +76,10 @@ class EvaluationIndex:
         counts: Counter[str] = Counter()
         hashes = self._hashes(text)
         # Nearly every document ends here: no passage begins as any of its runs of words does.
-        places = self._openings.places_in(opened(hashes, self._shortest))
-        if not len(places):
+        starts = self._openings.beginnings_in(opened(hashes, self._shortest))
+        if not len(starts):
             return counts
-        for length, runs in rolled(hashes, places, list(self._tables)):
+        for length, runs in rolled(hashes, starts, list(self._tables)):
             for owner in self._tables[length].owners(runs):
                 counts[self._names[owner]] += 1
         return counts
@@ -96,8 +96,8 @@ class EvaluationIndex:
         length = min(len(hashes), self._words)
         if length < self._shortest:
             return 0
-        places = np.arange(len(hashes) - length + 1)
-        ((_, runs),) = rolled(hashes, places, [length])
+        starts = np.arange(len(hashes) - length + 1)
+        ((_, runs),) = rolled(hashes, starts, [length])
         found.setdefault(length, []).append((runs, owner))
         openings.append(opened(hashes, self._shortest)[: len(runs)])
         return len(runs)
@@ -130,20 +130,20 @@ class _Openings:
 
     def __init__(self, parts: list[np.ndarray]):
         self._sorted = np.unique(np.concatenate([np.zeros(0, dtype=np.uint64), *parts]))
-        places = 1 << max(16, (len(self._sorted) * FILTER_PLACES - 1).bit_length())
-        self._mask = np.uint64(places - 1)
-        self._filter = np.zeros(places, dtype=bool)
+        slots = 1 << max(16, (len(self._sorted) * FILTER_SLOTS - 1).bit_length())
+        self._mask = np.uint64(slots - 1)
+        self._filter = np.zeros(slots, dtype=bool)
         self._filter[self._sorted & self._mask] = True
 
-    def places_in(self, runs: np.ndarray) -> np.ndarray:
+    def beginnings_in(self, runs: np.ndarray) -> np.ndarray:
         """The indices in `runs`, uint64 [runs], of those that begin a passage."""
-        places = np.flatnonzero(self._filter[runs & self._mask])
-        if not len(places):
-            return places
-        likely = runs[places]
+        indices = np.flatnonzero(self._filter[runs & self._mask])
+        if not len(indices):
+            return indices
+        likely = runs[indices]
         # A hash above all others is compared with the last.
         found = np.searchsorted(self._sorted, likely).clip(max=len(self._sorted) - 1)
-        return places[self._sorted[found] == likely]
+        return indices[self._sorted[found] == likely]
 
 
 class _WordHashes(dict[str, int]):
@@ -165,19 +165,19 @@ def words_of(text: str) -> list[str]:
 
 
 def rolled(
-    hashes: np.ndarray, places: np.ndarray, lengths: list[int]
+    hashes: np.ndarray, starts: np.ndarray, lengths: list[int]
 ) -> Iterator[tuple[int, np.ndarray]]:
     """(length, hashes of the runs of that many words from each start), for ascending `lengths`.
 
-    `hashes`: of the words, uint64 [words]; `places`: the starts, int64; the result is uint64
+    `hashes`: of the words, uint64 [words]; `starts`: indices, int64; the result is uint64
     [runs], without runs that pass the end. A hash is a polynomial in MULTIPLIER modulo 2^64, so
     that a longer run's follows from a shorter's.
     """
-    runs = np.zeros(len(places), dtype=np.uint64)
+    runs = np.zeros(len(starts), dtype=np.uint64)
     for length in range(1, lengths[-1] + 1):
-        within = places + length <= len(hashes)
-        places, runs = places[within], runs[within]
-        runs = runs * MULTIPLIER + hashes[places + (length - 1)]
+        within = starts + length <= len(hashes)
+        starts, runs = starts[within], runs[within]
+        runs = runs * MULTIPLIER + hashes[starts + (length - 1)]
         if length in lengths:
             yield length, runs
 
@@ -204,17 +204,17 @@ class Decontaminate:
 
     def prepare(self) -> None:
         """Read the sets. Raises RecipeError or DataError for one that cannot be used."""
-        _guard_of(self.section)
+        _index_of(self.section)
 
     def guarded(self) -> list[dict[str, Any]]:
         """A row for each set: set, file, examples, passages, too_short (a number of examples)."""
-        return _guard_of(self.section).rows
+        return _index_of(self.section).rows
 
     def __call__(self, text: str, document: str) -> Judgement:
         """Judge one text."""
         if not self.section.sets:
             return kept(text)
-        counts = _guard_of(self.section).passages(text)
+        counts = _index_of(self.section).passages(text)
         if sum(counts.values()) < self.section.matches:
             return kept(text)
         findings = (
@@ -229,7 +229,7 @@ class Decontaminate:
 
 
 @lru_cache(maxsize=2)
-def _guard_of(section: DecontaminateRule) -> EvaluationIndex:
+def _index_of(section: DecontaminateRule) -> EvaluationIndex:
     """The index of a section, built once a process: later changes of the files are not seen."""
     return EvaluationIndex(section)
 

@@ -13,7 +13,7 @@ from trainer.recipe.curation import LanguageRule
 LOOKED_AT = 1000
 """Characters that are classified, since the model takes each byte in Python. Of 1,710 longer
 docstrings all were classified as by their whole texts; with 600 characters, 6 were not."""
-STRETCHES = 4
+SAMPLES = 4
 """The number of evenly spaced samples of the text that they come from, so that a heading, a licence
 or a quotation does not decide."""
 NO_LANGUAGE = "zxx"
@@ -38,7 +38,7 @@ class Language:
                 "corpus.rules.language.keep: names no language; name some (en), or set"
                 " corpus.rules.language=null to keep all"
             )
-        # In this process, before the work is shared out: not by each task on its own.
+        # Checked in this process, once, before tasks start.
         codes = sorted(_model().labels)
         for code in self.section.keep:
             if code not in codes:
@@ -61,19 +61,19 @@ class Language:
 
 def find_language(text: str) -> tuple[str, float]:
     """The code of a text's likeliest language, and its probability among the model's languages."""
-    looked_at = _stretches(text)
+    looked_at = _samples(text)
     if not any(map(str.isalpha, looked_at)):
         return NO_LANGUAGE, 1.0
     code, probability = _model().classify(looked_at)
     return str(code), float(probability)
 
 
-def _stretches(text: str) -> str:
+def _samples(text: str) -> str:
     if len(text) <= LOOKED_AT:
         return text
-    size = LOOKED_AT // STRETCHES
-    gap = (len(text) - size) / (STRETCHES - 1)
-    starts = [round(gap * number) for number in range(STRETCHES)]
+    size = LOOKED_AT // SAMPLES
+    gap = (len(text) - size) / (SAMPLES - 1)
+    starts = [round(gap * number) for number in range(SAMPLES)]
     return "\n".join(text[start : start + size] for start in starts)
 
 

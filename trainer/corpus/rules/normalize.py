@@ -115,12 +115,12 @@ def _mend_mojibake(text: str) -> tuple[str, int]:
 
     config, count = _mending(), 0
     lines = text.split("\n")
-    for place, line in enumerate(lines):
+    for number, line in enumerate(lines):
         if line.isascii():
             continue
         mended = fix_text(line, config)
         if mended != line:
-            lines[place] = mended
+            lines[number] = mended
             count += 1
     return "\n".join(lines), count
 

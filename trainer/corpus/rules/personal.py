@@ -96,7 +96,7 @@ class Personal:
         if forbidden:
             return Judgement(None, tuple(Finding(*found, 0) for found in forbidden.items()))
         counts: Counter[str] = Counter()
-        # What stood against a datum may be one itself once a placeholder has parted them.
+        # Text next to a datum may match once a placeholder separates the two.
         while redacted := [found for found in spans if treatments[found[0]] == "redact"]:
             counts.update(kind for kind, _ in redacted)
             text = _replaced(text, redacted)
@@ -186,8 +186,8 @@ def _cards(text: str) -> Iterator[CharacterSpan]:
 def _passes_luhn(digits: str) -> bool:
     """The checksum of payment cards. Source: ISO/IEC 7812-1, annex B."""
     total = 0
-    for place, digit in enumerate(reversed(digits)):
-        value = int(digit) << place % 2
+    for index, digit in enumerate(reversed(digits)):
+        value = int(digit) << index % 2
         total += value - 9 if value > 9 else value
     return total % 10 == 0
 

@@ -66,29 +66,29 @@ def _a_word(count: Callable[[str], float]) -> Value:
     return lambda section, text: count(text) / len(words_of(text))
 
 
-def _share(
+def _of_lines(
     holds: Callable[[Any, str], bool], lines: Callable[[str], Sequence[str]] = str.splitlines
 ) -> Value:
     """The fraction of `lines` for which `holds` is true."""
 
-    def share(section: Any, text: str) -> float:
+    def fraction(section: Any, text: str) -> float:
         found = lines(text)
         return sum(holds(section, line) for line in found) / len(found)
 
-    return share
+    return fraction
 
 
 def _repeated(parts: Callable[[str], list[str]], length: Callable[[str], int] | None) -> Value:
     """The fraction of parts that repeat earlier ones; with `length`, of characters in them."""
 
-    def share(section: Any, text: str) -> float:
+    def fraction(section: Any, text: str) -> float:
         from datatrove.pipeline.filters.gopher_repetition_filter import find_duplicates
 
         found = parts(text)
         duplicates, characters = find_duplicates(found)
         return float(characters / length(text) if length else duplicates / len(found))
 
-    return share
+    return fraction
 
 
 def _paragraphs(text: str) -> list[str]:
@@ -100,22 +100,22 @@ def _lines(text: str) -> list[str]:
 
 
 def _top_n_gram(n: int) -> Measure:
-    def share(section: Any, text: str) -> float:
+    def fraction(section: Any, text: str) -> float:
         from datatrove.pipeline.filters import gopher_repetition_filter as gopher
 
         found = gopher.get_n_grams(words_of(text), n)
         return float(gopher.find_top_duplicate(found) / len(text)) if found else 0.0
 
-    return _most(f"top {n}-gram", f"top_{n}_gram", share)
+    return _most(f"top {n}-gram", f"top_{n}_gram", fraction)
 
 
 def _duplicate_n_grams(n: int) -> Measure:
-    def share(section: Any, text: str) -> float:
+    def fraction(section: Any, text: str) -> float:
         from datatrove.pipeline.filters.gopher_repetition_filter import find_all_duplicate
 
         return float(find_all_duplicate(words_of(text), n) / len(text))
 
-    return _most(f"duplicate {n}-grams", f"duplicate_{n}_grams", share)
+    return _most(f"duplicate {n}-grams", f"duplicate_{n}_grams", fraction)
 
 
 def _word_count(section: Any, text: str) -> float:
@@ -178,14 +178,16 @@ MEASURES: dict[type, tuple[Measure, ...]] = {
         _most("long words", "maximum_word_length", _word_length),
         _most("hashes", "symbols_a_word", _a_word(lambda text: text.count("#"))),
         _most("ellipses", "symbols_a_word", _a_word(_ellipses)),
-        _most("bullet lines", "bullet_lines", _share(_is_bullet)),
-        _most("lines that trail off", "ellipsis_lines", _share(_trails_off)),
+        _most("bullet lines", "bullet_lines", _of_lines(_is_bullet)),
+        _most("lines that trail off", "ellipsis_lines", _of_lines(_trails_off)),
         _least("too few alphabetic words", "alphabetic_words", _alphabetic),
         _least("too few stop words", "stop_words", _stop_words),
     ),
     FineWebQuality: (
-        _least("too few punctuated lines", "punctuated_lines", _share(_is_punctuated, full_lines)),
-        _most("short lines", "short_lines", _share(_is_short, full_lines)),
+        _least(
+            "too few punctuated lines", "punctuated_lines", _of_lines(_is_punctuated, full_lines)
+        ),
+        _most("short lines", "short_lines", _of_lines(_is_short, full_lines)),
         _most(
             "duplicate line characters",
             "duplicate_line_characters",

@@ -22,7 +22,7 @@ LEAST_WORDS = 200
 SLUR, AMBIGUOUS, TOXIC, THREAT = "slur", "ambiguous", "toxic", "threat"
 
 _TOKEN = re.compile(r"[^\W_](?:[\w@$!*]*[^\W_])?")
-# Quotations are short: what stands in long ones is said, not quoted.
+# Quotations are short: the words in long ones count as the text's own.
 _QUOTED = re.compile(r"[\"\u201c\u201e\u00ab][^\"\u201c\u201d\u00bb\n]{1,80}[\"\u201d\u201c\u00bb]")
 _MARKS = frozenset("'`\u2018\u2019\u201a\u2039\u203a")
 _SPACED = re.compile(r"(?<!\w)[^\W\d_](?:([ .*_-])[^\W\d_])(?:\1[^\W\d_]){2,12}(?!\w)")
@@ -92,8 +92,8 @@ class _Reading:
     def __init__(self, lower: str, tokens: list[str], kinds: dict[str, str]):
         self._lower, self._tokens, self._kinds = lower, tokens, kinds
         self._hits = [
-            (place, match.span())
-            for place, match in enumerate(_TOKEN.finditer(lower))
+            (index, match.span())
+            for index, match in enumerate(_TOKEN.finditer(lower))
             if match.group() in kinds
         ]
         self._quotes = [match.span() for match in _QUOTED.finditer(lower)]
@@ -102,23 +102,23 @@ class _Reading:
     def count(self) -> Counter[str]:
         """The numbers of slurs, discussed slurs, toxic words and hostile words, by these names."""
         counts: Counter[str] = Counter()
-        for place, span in self._hits:
-            kind = self._kinds[self._tokens[place]]
-            discussed = self._is_discussed(place, span)
-            if kind == SLUR or (kind == AMBIGUOUS and self._in_hostile_company(place)):
+        for index, span in self._hits:
+            kind = self._kinds[self._tokens[index]]
+            discussed = self._is_discussed(index, span)
+            if kind == SLUR or (kind == AMBIGUOUS and self._in_hostile_company(index)):
                 counts["discussed slurs" if discussed else "slurs"] += 1
             elif kind == TOXIC:
                 counts["toxic words"] += 1
-                counts["hostile words"] += not discussed and self._is_aimed(place)
+                counts["hostile words"] += not discussed and self._is_aimed(index)
         if THREAT in self._kinds.values():
             counts["hostile words"] += sum(1 for _ in _THREAT.finditer(self._lower))
         return counts
 
-    def _near(self, place: int, distance: int) -> list[str]:
+    def _near(self, index: int, distance: int) -> list[str]:
         tokens = self._tokens
-        return tokens[max(0, place - distance) : place] + tokens[place + 1 : place + 1 + distance]
+        return tokens[max(0, index - distance) : index] + tokens[index + 1 : index + 1 + distance]
 
-    def _is_discussed(self, place: int, span: tuple[int, int]) -> bool:
+    def _is_discussed(self, index: int, span: tuple[int, int]) -> bool:
         start, end = span
         lower = self._lower
         if lower[start - 1 : start] in _MARKS and lower[end : end + 1] in _MARKS:
@@ -126,13 +126,13 @@ class _Reading:
         at = bisect_right(self._quote_starts, start) - 1
         if at >= 0 and end <= self._quotes[at][1]:
             return True
-        return not _DISCUSSION.isdisjoint(self._near(place, DISCUSSED_WITHIN))
+        return not _DISCUSSION.isdisjoint(self._near(index, DISCUSSED_WITHIN))
 
-    def _in_hostile_company(self, place: int) -> bool:
+    def _in_hostile_company(self, index: int) -> bool:
         tokens = self._tokens
-        before, after = tokens[max(0, place - 3) : place], tokens[place + 1 : place + 2]
+        before, after = tokens[max(0, index - 3) : index], tokens[index + 1 : index + 2]
         if any(
-            self._kinds.get(word) in (SLUR, TOXIC) for word in self._near(place, HOSTILE_WITHIN)
+            self._kinds.get(word) in (SLUR, TOXIC) for word in self._near(index, HOSTILE_WITHIN)
         ):
             return True
         if not _HOSTILE.isdisjoint(before[-2:]):
@@ -141,10 +141,10 @@ class _Reading:
         # "you retard the spark" does something; "you retard" is called something.
         return called and not any(map(_NOT_NAMED.fullmatch, after))
 
-    def _is_aimed(self, place: int) -> bool:
+    def _is_aimed(self, index: int) -> bool:
         return not (
-            _YOU.isdisjoint(self._near(place, YOU_WITHIN))
-            and _INSULTED.isdisjoint(self._near(place, GROUP_WITHIN))
+            _YOU.isdisjoint(self._near(index, YOU_WITHIN))
+            and _INSULTED.isdisjoint(self._near(index, GROUP_WITHIN))
         )
 
 
