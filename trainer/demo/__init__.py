@@ -1,1 +1,1 @@
-"""`lyceum demo`: the whole chain on this machine's own documentation, told as a story."""
+"""`lyceum demo`: corpus, training and fine-tuning on this machine's own documentation."""

@@ -1,4 +1,4 @@
-"""The embedded corpus: docstrings read with `ast`, one document each; no module is imported."""
+"""The docstrings of Python files as documents, read with `ast`; no module is imported."""
 
 import ast
 import hashlib
@@ -18,7 +18,10 @@ LONGEST_SIGNATURE = 400
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A file or docstring that is no document, and why: a row for the audit of a corpus."""
+    """A file or docstring that was left out, and why: a row for the audit of a corpus.
+
+    `document`: its qualified name; `source`: its package; `sha256`, `bytes`: of its text.
+    """
 
     document: str
     source: str
@@ -34,10 +37,10 @@ DocumentedNode = ast.Module | ast.ClassDef | FunctionNode
 def read_docstrings(
     files: Iterable[SourceFile], left_out: list[LeftOut] | None = None
 ) -> Iterator[Staged]:
-    """The docstrings of these files in their order, each under its qualified name and signature.
+    """The docstrings of these files in order, with the qualified name and signature as heading.
 
-    Files that are not UTF-8 or do not parse are left out, and of a name defined twice the first is
-    kept; `left_out` gets a row for each. Raises DataError for a file that cannot be read.
+    Files that are not UTF-8 or do not parse are left out, as are repeated definitions of a name; a
+    row for each is appended to `left_out`. Raises DataError for a file that cannot be read.
     """
     left_out = [] if left_out is None else left_out
     for file in files:
@@ -83,7 +86,7 @@ def _row(file: SourceFile, name: str, reason: str, text: str) -> LeftOut:
 def _docstrings(tree: ast.Module, module: str) -> Iterator[tuple[str, str, str]]:
     """(qualified name, heading, body) of the module, its classes, functions and methods.
 
-    A function inside a function is left out: no dotted path leads to it.
+    Functions inside functions are left out, because they have no dotted path.
     """
     for name, node in [(module, tree), *_definitions(tree.body, module)]:
         body = ast.get_docstring(node)
@@ -111,7 +114,7 @@ def _definitions(body: list[ast.stmt], prefix: str) -> Iterator[tuple[str, Docum
 
 
 def _signature(node: FunctionNode) -> str:
-    """The parameters as a caller sees them: no annotations, no self or cls, long defaults as
+    """The parameters as a caller sees them: without annotations, self and cls; long defaults as
     `...`.
     """
     given = node.args
@@ -145,7 +148,7 @@ def _parameter(argument: ast.arg, default: ast.expr | None) -> str:
 
 
 def _topics(tree: ast.Module) -> list[tuple[str, str, str]]:
-    """The language reference of `help()`: the literal `topics = {label: text}` of pydoc_data."""
+    """The texts of `help()`: the literal `topics = {label: text}` of pydoc_data."""
     for node in tree.body:
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
             topics = ast.literal_eval(node.value)

@@ -1,7 +1,7 @@
 """This machine's documentation as JSON lines, a folder a package: `corpus.source: embedded`.
 
-They lie in the user's cache under the versions of package and Python, and are written once. A line
-has `id`, `package`, `heading` and `text`; what reading leaves out stands in a file of its own.
+A folder is written once, to the user's cache, under a key of the versions of package and Python. A
+line has `id`, `package`, `heading` and `text`; docstrings left out are rows of left-out.jsonl.
 """
 
 import glob
@@ -29,14 +29,14 @@ from trainer.recipe import CorpusSection
 log = logging.getLogger(__name__)
 
 FORM = 1
-"""Counted up when other lines are written of the same sources."""
+"""Version of the format: raised whenever the same sources would give other lines."""
 LEFT_OUT = "left-out.jsonl"
 PART_BYTES = 1 << 20
-"""A few seconds of judging."""
+"""Input of one task of a build: a few seconds of filtering."""
 
 
 def documentation(section: CorpusSection) -> Input:
-    """The documents of the section's packages, written when a build first asks for them.
+    """The input of a build from the section's packages; files are written when first listed.
 
     Raises RecipeError for a package that is not installed.
     """
@@ -74,7 +74,7 @@ def _written(folders: Mapping[str, Path]) -> list[InputFile]:
 
 
 def _write(package: str, folder: Path) -> None:
-    """A package's documents in the order of its modules, and what was left out."""
+    """Write a package's documents, in the order of its modules, and the rows of those left out."""
     partial = folder.with_name(f"{folder.name}.partial")
     if partial.exists():
         shutil.rmtree(partial)
@@ -96,7 +96,7 @@ def _documented(document: Staged) -> bytes:
 
 
 def _parts(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """The lines in parts that several tasks can read at the same time; there is at least one."""
+    """The lines joined into parts of about PART_BYTES, at least one (which may be empty)."""
     waiting, size = [], 0
     for line in lines:
         waiting.append(line)

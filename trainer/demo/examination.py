@@ -1,4 +1,4 @@
-"""The same questions and measurements for each of the demo's models."""
+"""The evaluation of the demo's models: questions with answers, and figures on held-out names."""
 
 import json
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ LONGEST_ANSWER = 60
 
 @dataclass(frozen=True)
 class Shown:
-    """A question that is put to every model, its right answer, and whether it was held out."""
+    """A question that every model answers in the report, its right answer, whether held out."""
 
     question: str
     answer: str
@@ -30,10 +30,10 @@ class Shown:
 
 @dataclass(frozen=True)
 class Examination:
-    """A model's answers, and its figures on the held-out names.
+    """A model's answers to the shown questions, and its figures on held-out names.
 
-    `nats` a token of the answers to `questions` questions; `preferred`: the share of `pairs` pairs
-    whose right answer is the likelier one, a token.
+    `nats`: the loss a token of the answers to `questions` questions; `preferred`: the fraction of
+    `pairs` pairs whose right answer has the higher likelihood a token.
     """
 
     answers: tuple[str, ...]
@@ -44,9 +44,9 @@ class Examination:
 
 
 def shown_questions(files: "QuestionFiles") -> list[Shown]:
-    """What a function does and how another is called, of trained and of held-out names.
+    """Four questions: a summary and a signature each, of trained and of held-out functions.
 
-    The shortest names are taken, as those are the ones that people know.
+    Those with the shortest names, which readers are likeliest to know.
     """
     found = []
     for held_out in (False, True):
@@ -68,7 +68,7 @@ def shown_questions(files: "QuestionFiles") -> list[Shown]:
 def examine(
     stage: Recipe, recipes: Recipes, files: "QuestionFiles", shown: Sequence[Shown]
 ) -> Examination:
-    """Put the questions to what a stage has made, on the demo's ranks, and measure it."""
+    """Measure a stage's trained model, with its answers to `shown`, on the demo's ranks."""
     questions = [one.question for one in shown]
     found = on_ranks(lambda: _examine(Path(stage.run), recipes, files, questions))
     return Examination(**{**found, "answers": tuple(found["answers"])})
@@ -96,7 +96,7 @@ def _examine(
 
 
 def _validate(model: "OpenedModel", recipe: Recipe, source: Path) -> tuple[dict[str, float], int]:
-    """A stage's own figures on a set that it never trains on, and how many examples these are."""
+    """A stage's validation figures of `model` on the set `source`, and its number of examples."""
     from trainer.parallel.agreement import Ranks, on_first_rank
     from trainer.sources import open_sources
     from trainer.stages import StageParts, create_stage

@@ -1,5 +1,5 @@
-"""Where the Python sources of the standard library and of installed packages lie; nothing is
-imported.
+"""The Python source files of the standard library and of installed packages, found without
+importing them.
 """
 
 import importlib.metadata
@@ -25,7 +25,7 @@ SKIPPED_FOLDERS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """One Python file: the package asked for, the module's dotted name, its path and size."""
+    """A Python file: the package it was found for, its dotted module name, its path and size."""
 
     package: str
     module: str
@@ -34,7 +34,7 @@ class SourceFile:
 
 
 def resolve_packages(names: Sequence[str]) -> list[str]:
-    """The packages that `corpus.packages` names, sorted, "all" spelled out.
+    """The packages that `corpus.packages` names, sorted, with "all" expanded.
 
     Raises RecipeError for a name that is neither stdlib, topics, all, nor an installed package with
     sources.
@@ -52,14 +52,12 @@ def resolve_packages(names: Sequence[str]) -> list[str]:
 
 
 def package_versions(packages: list[str]) -> dict[str, str]:
-    """The version of each package of resolve_packages; the standard library has Python's."""
+    """The version of each package by name; for stdlib and topics it is Python's."""
     return {name: _version(name) for name in packages}
 
 
 def source_files(packages: list[str]) -> list[SourceFile]:
-    """Every Python file of the packages, sorted by package and module; test folders are left
-    out.
-    """
+    """The Python files of the packages, by package and module; test folders are left out."""
     files: list[SourceFile] = []
     for package in packages:
         found = {file.module: file for root in _roots(package) for file in _walk(package, root)}
@@ -68,7 +66,7 @@ def source_files(packages: list[str]) -> list[SourceFile]:
 
 
 def _roots(name: str) -> list[Path]:
-    """The folders, or the one file, that hold a package's sources."""
+    """The folders, or the one file, of a package's sources; [] where there are none."""
     library = Path(sysconfig.get_path("stdlib"))
     if name == STDLIB:
         return [library]

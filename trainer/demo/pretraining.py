@@ -1,4 +1,4 @@
-"""The demo's first stage: its corpus, what the model writes, and the trigram that it must beat."""
+"""The demo's first stage: its corpus, samples of the model, and the trigram baseline."""
 
 import json
 from dataclasses import dataclass
@@ -21,7 +21,10 @@ SAMPLING: dict[str, Any] = {"tokens": 60, "temperature": 0.7, "top_p": 0.9, "see
 
 @dataclass(frozen=True)
 class Scores:
-    """Nats a token on the same validation tokens: the model's and the trigram's."""
+    """Losses in nats a token, of model, trigram and uniform guess, on the same validation tokens.
+
+    `tokens_read`: trained on; `tokens_predicted`: of the validation split.
+    """
 
     model: float
     trigram: float
@@ -31,7 +34,7 @@ class Scores:
 
 
 def build_corpus(console: Console, recipe: Recipe) -> Path:
-    """The folder of the recipe's own corpus, built if need be, and a look at it."""
+    """Build the recipe's corpus unless it exists, print a report of it, and return its folder."""
     from trainer.corpus.inspect.contents import inspect_corpus
     from trainer.sources import ensure_corpus
 
@@ -45,7 +48,7 @@ def build_corpus(console: Console, recipe: Recipe) -> Path:
 
 
 def write_untrained(recipe: Recipe, corpus: Path) -> None:
-    """Show how random weights go on from the prompts; collective."""
+    """Print how randomly initialized weights continue the prompts; collective."""
     from trainer.data.tokenizer import load_tokenizer
     from trainer.evaluate.opened import OpenedModel
     from trainer.model.transformer import build_model
@@ -62,7 +65,7 @@ def write_untrained(recipe: Recipe, corpus: Path) -> None:
 
 
 def write_trained(folder: Path) -> None:
-    """Show how a run's model goes on from the prompts; collective."""
+    """Print how a run's trained model continues the prompts; collective."""
     from trainer.evaluate.opened import open_model
 
     with open_model(folder, RANKS) as model:
@@ -70,7 +73,7 @@ def write_trained(folder: Path) -> None:
 
 
 def compare_with_trigram(recipe: Recipe) -> Scores:
-    """The model's last validation loss, and that of a trigram fitted on exactly what it read."""
+    """The model's last validation loss, and a trigram's that was fitted on the same tokens."""
     import numpy as np
 
     from trainer.data.loader import validation_batches
@@ -97,7 +100,7 @@ def compare_with_trigram(recipe: Recipe) -> Scores:
 
 
 def largest_difference(run: Path, again: Path) -> float:
-    """The largest difference in nats between the losses of the steps that both runs made."""
+    """The largest difference in nats between two runs' losses over the repeated steps."""
     losses = {record["step"]: record["loss"] for record in _metrics(run)}
     repeated = {record["step"]: record["loss"] for record in _metrics(again)}
     assert len(repeated) == REPEATED_STEPS, "the repeated run starts at the saved step"
@@ -105,7 +108,7 @@ def largest_difference(run: Path, again: Path) -> float:
 
 
 def last_figure(run: Path, name: str) -> float:
-    """The last value of this name in a run's metrics."""
+    """The last value of the metric `name` in a run's metrics.jsonl."""
     return float([record[name] for record in _metrics(run) if name in record][-1])
 
 

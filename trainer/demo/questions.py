@@ -1,8 +1,8 @@
-"""Questions about the embedded documentation, and pairs of answers to them, as files of a set.
+"""Questions about the embedded documentation, and preference pairs of answers, as JSON lines.
 
-Each documented name of the packages gives a few short questions whose answers stand in its own
-docstring or heading. A tenth of the names, chosen by their hash, is held out with all its
-questions. Sources are read with `ast`; no module is imported.
+Each documented name of the packages gives a few short questions that its own docstring or signature
+answers. A tenth of the names, chosen by their hash, is held out with all its questions. Sources are
+read with `ast`; no module is imported.
 """
 
 import hashlib
@@ -28,11 +28,10 @@ _ABBREVIATIONS = ("e.g", "i.e", "etc", "vs", "cf")
 
 
 def summary_line(docstring: str) -> str | None:
-    """The first sentence of its first paragraph, on one line and with a full stop; None where that
-    is no sentence of `SHORTEST` to `LONGEST` characters of plain text.
+    """The first sentence of a docstring, on one line with a full stop.
 
-    Roles (:class:`Tensor`) and literals (``x``) become `x`; a summary with a formula, a link, or a
-    line of code is none.
+    None where that is not plain text of `SHORTEST` to `LONGEST` characters: formulas, links and
+    code are left out. Roles (:class:`Tensor`) and literals (``x``) become `x`.
     """
     paragraph = " ".join(docstring.strip().split("\n\n", 1)[0].split())
     text = _without_markup(_first_sentence(paragraph)).strip()
@@ -60,7 +59,7 @@ def _without_markup(text: str) -> str:
 
 
 def _target(text: str) -> str:
-    """What a reader sees of a role: its title, or its target without `~` and the path it hides."""
+    """The text of a role as rendered: its title, or its target; `~` hides the target's path."""
     titled = _TITLED.match(text)
     if titled and titled[1]:
         return titled[1]
@@ -72,7 +71,7 @@ def _target(text: str) -> str:
 HELD_OUT_SHARE = 0.1
 LONGEST_NAME = 44
 LONGEST_SIGNATURE = 90
-"""Characters: with a vocabulary of 320 tokens, two answers are to fit 256 positions."""
+"""Characters, so that two answers fit 256 positions with a vocabulary of 320 tokens."""
 PHRASINGS = {
     "function": ("What does `{}` do?", "What is `{}` for?", "Describe `{}`."),
     "class": ("What is the class `{}` for?", "What is a `{}`?", "Describe the class `{}`."),
@@ -88,9 +87,10 @@ Asked = Literal["summary", "signature", "place"]
 
 @dataclass(frozen=True, slots=True)
 class Documented:
-    """A name with a docstring: its module, what it is, its parameters in brackets, its summary.
+    """A documented name, such as os.path.join.
 
-    `alone`: no other name ends in the same word, so that this word tells its module.
+    `parameters`: a function's, in brackets, else empty; `summary`: see `summary_line`; `alone`: no
+    other name ends in the same word, so that this word alone determines the module.
     """
 
     name: str
@@ -107,13 +107,13 @@ class Documented:
 
     @property
     def held_out(self) -> bool:
-        """Whether no question about it is trained on."""
+        """Whether all questions about it are held out from training."""
         return _draw("held out", self.name) < HELD_OUT_SHARE * 2**64
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question about a name and its right answer; `asked` is what it asks for."""
+    """A question about a name, with its right answer; `asked`: what it asks for."""
 
     about: Documented
     asked: Asked
@@ -121,7 +121,7 @@ class Question:
     answer: str
 
     def record(self) -> dict[str, Any]:
-        """As a line of a set of conversations."""
+        """The question as a line of a set of conversations, in JSON values."""
         messages = [_turn("user", self.text), _turn("assistant", self.answer)]
         about = {"about": self.about.name, "kind": self.about.kind, "asked": self.asked}
         return {"messages": messages, **about}
@@ -129,30 +129,30 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class QuestionFiles:
-    """The four sets of a folder."""
+    """The folder of questions and of pairs, each a training and a held-out file of JSON lines."""
 
     folder: Path
 
     def questions(self, held_out: bool) -> Path:
-        """Conversations of one question each."""
+        """The file of conversations of one question and its answer each."""
         return self.folder / "questions" / _file(held_out)
 
     def pairs(self, held_out: bool) -> Path:
-        """The same questions with a right and a wrong answer."""
+        """The file of preference pairs: a question with a right and a wrong answer."""
         return self.folder / "pairs" / _file(held_out)
 
     def counts(self) -> dict[str, int]:
-        """How many names, questions and pairs there are, those held out apart."""
+        """The numbers of names, questions and pairs, in all and held out, by label."""
         account: dict[str, int] = json.loads((self.folder / ACCOUNT).read_text(encoding="utf-8"))
         return account
 
 
 def ensure_question_files(packages: Sequence[str], folder: Path, most_names: int) -> QuestionFiles:
-    """The sets about `packages` (as in corpus.packages) in `folder`, written where absent.
+    """The files about `packages` (as in corpus.packages) in `folder`, written if absent.
 
-    Of more names than `most_names`, those of the smallest hashes are taken. The bytes follow from
-    the packages' sources alone. Raises RecipeError for a package that is not there, DataError
-    where one side would stay empty, or the folder cannot be written.
+    Of more names than `most_names`, those with the smallest hashes are used. The bytes follow from
+    the packages' sources alone. Raises RecipeError for a package that is not installed, DataError
+    where a file would be empty, or the folder cannot be written.
     """
     made = QuestionFiles(folder)
     if (folder / ACCOUNT).is_file():
@@ -182,9 +182,9 @@ def ensure_question_files(packages: Sequence[str], folder: Path, most_names: int
 
 
 def documented_names(files: Iterable[SourceFile]) -> list[Documented]:
-    """What of these files can be asked about, in their order: public names with a short summary.
+    """The public names of these files that have a summary, in order.
 
-    Of several names with one summary the first is taken, as the others would give its answer away.
+    Of several names with one summary only the first counts, as another would give its answer away.
     Raises DataError for a file that cannot be read.
     """
     found: dict[str, Documented] = {}
@@ -212,7 +212,7 @@ def documented_names(files: Iterable[SourceFile]) -> list[Documented]:
 
 
 def questions_of(one: Documented) -> list[Question]:
-    """What it does or is for, how it is called, and where it is, each in one of its phrasings."""
+    """The questions for a name's summary, signature and module, those that it can answer."""
     questions = [Question(one, "summary", _phrased(one.kind, one.name), one.summary)]
     signature = f"`{one.name}{one.parameters}`"
     if one.kind == "function" and "..." not in signature and len(signature) <= LONGEST_SIGNATURE:
@@ -225,11 +225,11 @@ def questions_of(one: Documented) -> list[Question]:
 
 
 def pairs_of(questions: Sequence[Question]) -> Iterator[tuple[Documented, dict[str, Any]]]:
-    """The questions for summaries and signatures, with a right and a wrong answer.
+    """A preference pair for each question for a summary or a signature, with the name asked about.
 
-    The wrong one is plausible: it belongs to another name of the same module. Every other wrong
-    signature has the name asked for before the other's parameters. Held-out names lend theirs only
-    to each other. Questions for which there is none are left out.
+    The rejected answer is that to another name of the same module, also held out if this one is;
+    half of the rejected signatures have the right name with the other's parameters. Questions
+    without such a name are left out.
     """
     others: defaultdict[tuple[str, str, bool], list[Question]] = defaultdict(list)
     for question in questions:
@@ -277,7 +277,7 @@ def _as_answer_to(question: Question, other: Question) -> str:
 
 
 def _draw(purpose: str, name: str) -> int:
-    """A number below 2**64 that looks random and is always the same."""
+    """A reproducible random number below 2^64: the hash of purpose and name."""
     return int.from_bytes(hashlib.sha256(f"{purpose}/{name}".encode()).digest()[:8], "big")
 
 

@@ -1,4 +1,4 @@
-"""What the demo does on local ranks: train, or measure and hand back what was found."""
+"""Running the demo's work on local ranks: training, or a function with a result."""
 
 import json
 import os
@@ -14,9 +14,9 @@ _T = TypeVar("_T")
 
 
 def on_ranks(worker: Callable[[], _T]) -> _T:
-    """Rank 0's JSON-able result of `worker`, which every one of the demo's ranks runs.
+    """Run `worker` on all of the demo's ranks; returns rank 0's result, JSON values.
 
-    Ends this process with a rank's exit code where one failed with no error of ours.
+    Raises SystemExit with the exit code of a rank that fails, unless `run_local` raises its error.
     """
     from launch.local import run_local
 
@@ -35,7 +35,7 @@ def on_ranks(worker: Callable[[], _T]) -> _T:
 
 
 def in_another_process(worker: Callable[[], None]) -> None:
-    """Run `worker` where the threads that a tokenizer starts do not outlive it: forks come."""
+    """Run `worker` in a child process, so that its tokenizer threads end before later forks."""
     from launch.ranks import run_ranks
 
     def rank() -> int:
@@ -46,7 +46,7 @@ def in_another_process(worker: Callable[[], None]) -> None:
 
 
 def train(recipe: Recipe) -> None:
-    """Train on the demo's ranks, from where the run stopped."""
+    """Train on the demo's ranks, resuming a run that stopped. Raises SystemExit where it fails."""
     from launch.local import train_ranks
 
     _demand(train_ranks(recipe, RANKS, force=False))

@@ -1,4 +1,4 @@
-"""The recipes that the demo runs, one a stage, made of the shipped ones."""
+"""The demo's recipes, one a stage, derived from the shipped ones."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,14 +8,18 @@ from trainer.recipe import Recipe, load_recipe
 RANKS = 2
 REPEATED_STEPS = 5
 NAMES = 5000
-"""Documented names that questions are asked about: as many as the second stage reads once."""
+"""Documented names with questions: as many as fine-tuning reads in one epoch."""
 MEASURED_TOGETHER = 16
-"""Packed sequences."""
+"""Packed sequences a batch when a model is measured."""
 
 
 @dataclass(frozen=True)
 class Recipes:
-    """The demo's runs in their order, and the folder of its questions about `names` names."""
+    """The recipes of the demo's runs, in order.
+
+    `again`: the last steps of pre-training at another layout; `questions`: the folder of the
+    questions about `names` names.
+    """
 
     pretraining: Recipe
     again: Recipe
@@ -26,7 +30,7 @@ class Recipes:
 
 
 def demo_recipes(folder: Path) -> Recipes:
-    """The shipped recipes for a demo whose first run lies in `folder`, the others beside it."""
+    """The recipes of a demo whose first run directory is `folder`, with the others beside it."""
     recipe = demo_recipe(folder)
     return Recipes(
         pretraining=recipe,
@@ -41,7 +45,7 @@ def demo_recipes(folder: Path) -> Recipes:
 
 
 def demo_recipe(folder: Path) -> Recipe:
-    """The shipped recipe on the CPU, with a checkpoint a few steps before the end."""
+    """The shipped recipe on the CPU, with a checkpoint REPEATED_STEPS before the end."""
     from launch.local import find_recipe
 
     keys = load_recipe(find_recipe("demo")).model_dump(mode="json")
@@ -52,7 +56,7 @@ def demo_recipe(folder: Path) -> Recipe:
 
 
 def repeating_recipe(recipe: Recipe) -> Recipe:
-    """The end of the same run with each matrix shared out over the ranks, in a run of its own."""
+    """The last steps of the same training with tensor parallelism, as another run."""
     saved = f"{recipe.run}/checkpoints/step-{recipe.steps - REPEATED_STEPS:08}"
     keys = recipe.model_dump(mode="json")
     keys |= {"run": f"{recipe.run}-again", "resume": saved}
@@ -63,9 +67,9 @@ def repeating_recipe(recipe: Recipe) -> Recipe:
 
 
 def measuring_recipe(recipe: Recipe, opened: Recipe, source: Path) -> Recipe:
-    """The stage of `recipe` on the set `source`, at the layout that a model was `opened` at.
+    """The recipe to evaluate the stage of `recipe` on the set `source`, at the layout of `opened`.
 
-    A set needs something to train on: nine tenths of this one are its validation split.
+    A set cannot be without a training split: nine tenths of this one are its validation split.
     """
     keys = recipe.model_dump(mode="json")
     keys |= {"parallel": opened.parallel.model_dump(mode="json"), "init_from": None}
@@ -78,7 +82,7 @@ def measuring_recipe(recipe: Recipe, opened: Recipe, source: Path) -> Recipe:
 
 
 def _next_stage(shipped: str, before: Recipe, run: str, base: Path, files: str) -> Recipe:
-    """A shipped recipe that goes on from the run `base`, on the demo's own files."""
+    """A shipped recipe that starts from the run `base`, on the demo's own files."""
     from launch.local import find_recipe
 
     folder = before.run

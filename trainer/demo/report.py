@@ -1,4 +1,4 @@
-"""The demo's tables, and what to do next."""
+"""The demo's printed texts and tables."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ ReportRows = list[tuple[str, str]]
 
 
 def introduce(console: Console, recipe: Recipe) -> None:
-    """What the demo is about to do."""
+    """Print what the demo is about to do."""
     console.print(
         f"A transformer of {recipe.model.layers} layers, {_parameters(recipe):,} parameters, learns"
         " to write documentation, then to answer questions about it, then which of two answers is"
@@ -31,13 +31,16 @@ def introduce(console: Console, recipe: Recipe) -> None:
 
 
 def chapter(console: Console, number: int, title: str) -> None:
-    """Open a chapter."""
+    """Print the heading of a chapter."""
     console.print()
     console.rule(f"[bold]{number}  {title}", align="left")
 
 
 def score_rows(recipe: Recipe, scores: Scores, difference: float, seconds: float) -> ReportRows:
-    """What came of pre-training."""
+    """(name, value) rows of the results of pre-training.
+
+    `difference`: the largest difference of losses between layouts, in nats; `seconds`: of training.
+    """
     ahead = scores.trigram - scores.model
     verdict = f"{ahead:.2f} nats ahead" if ahead > 0 else f"{-ahead:.2f} nats behind"
     return [
@@ -58,9 +61,9 @@ def print_stages(
     examinations: Sequence[Examination],
     seconds: Sequence[float],
 ) -> None:
-    """What came of each stage, on names held out of all questions.
+    """Print the figures of each stage on held-out names.
 
-    `examinations`: before fine-tuning, after it, and after the preference stage; `seconds` of the
+    `examinations`: before fine-tuning, after it, and after the preference stage; `seconds`: of the
     two stages.
     """
     tuned, preferring = Path(recipes.fine_tuning.run), Path(recipes.preference.run)
@@ -90,7 +93,7 @@ def print_stages(
 
 
 def print_figures(console: Console, figures: ReportRows) -> None:
-    """A table of names and values."""
+    """Print a table of names and values."""
     table = Table(show_header=False)
     table.add_column(style="bold")
     for name, value in figures:
@@ -101,7 +104,7 @@ def print_figures(console: Console, figures: ReportRows) -> None:
 def print_answers(
     console: Console, shown: Sequence[Shown], examinations: Sequence[Examination]
 ) -> None:
-    """What each model answers to each question, beside what the documentation says."""
+    """Print the answers of each model to each question, with the documentation's."""
     table = Table(show_lines=False)
     table.add_column("asked", style="bold")
     table.add_column("answered")
@@ -120,7 +123,7 @@ def print_answers(
 
 
 def print_next(console: Console, recipes: Recipes) -> None:
-    """Commands that go on from here."""
+    """Print commands to try next."""
     recipe = recipes.pretraining
     console.print("\nNext:")
     for command in (

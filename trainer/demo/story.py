@@ -1,4 +1,4 @@
-"""The demo's chapters, in their order."""
+"""The demo's chapters, in order."""
 
 import time
 from collections.abc import Callable
@@ -32,15 +32,16 @@ if TYPE_CHECKING:
 
 
 def run_demo(folder: Path) -> None:
-    """Build the corpus, pre-train, repeat at another layout, fine-tune, prefer, and report.
+    """Build a corpus, pre-train, repeat at another layout, fine-tune, prefer, and report.
 
-    A demo that was interrupted goes on where it stopped. Raises what building and training raise.
+    `folder`: the first run's directory. An interrupted demo resumes. Raises what building and
+    training raise.
     """
     tell(demo_recipes(folder))
 
 
 def tell(recipes: Recipes) -> None:
-    """The story of these runs."""
+    """Run all chapters with these recipes."""
     console, started = Console(), time.monotonic()
     introduce(console, recipes.pretraining)
     pretrain(console, recipes)
@@ -50,7 +51,7 @@ def tell(recipes: Recipes) -> None:
 
 
 def pretrain(console: Console, recipes: Recipes) -> None:
-    """From the packages' sources to a model that writes, held against a trigram."""
+    """Chapters 1 to 6: corpus, pre-training, samples, and the comparison with a trigram."""
     recipe, run = recipes.pretraining, Path(recipes.pretraining.run)
     chapter(console, 1, "the corpus: docstrings of this machine's Python packages")
     corpus = build_corpus(console, recipe)
@@ -74,7 +75,7 @@ def pretrain(console: Console, recipes: Recipes) -> None:
 
 
 def fine_tune(console: Console, recipes: Recipes) -> None:
-    """From a model that writes to one that answers, and prefers the right answer."""
+    """Chapters 7 to 10: questions, fine-tuning, the preference stage, and their results."""
     chapter(console, 7, "questions about the documentation, a tenth of the names held out")
     files = _ask(console, recipes)
     shown = shown_questions(files)
@@ -105,7 +106,7 @@ def _ask(console: Console, recipes: Recipes) -> "QuestionFiles":
 
 
 def _timed(action: Callable[[], None]) -> float:
-    """Its seconds."""
+    """Run the action; returns the seconds it took."""
     started = time.monotonic()
     action()
     return time.monotonic() - started

@@ -1,11 +1,11 @@
-"""The baseline that a small model has to beat: an interpolated modified Kneser-Ney trigram.
+"""A baseline for small models: an interpolated modified Kneser-Ney trigram.
 
 Source: Chen and Goodman, "An Empirical Study of Smoothing Techniques for Language Modeling",
-TR-10-98, 1998, equations 26 and 27. Everything is sorting and searching of packed int64 keys, so
-that a million tokens are fitted in about a second.
+TR-10-98, 1998, equations 26 and 27. It sorts and searches packed int64 keys, and fits a million
+tokens in about a second.
 
-The trigram sees exactly what the model sees. A sequence starts with a token that is given and never
-predicted; what stands before it is one virtual token, the same for all sequences.
+The trigram has the model's context: a sequence starts with a token that is given and not predicted,
+preceded by one virtual token, the same for all sequences.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LARGEST_VOCABULARY = 2**21 - 2  # three ids, and the virtual token, in the 63 bi
 def pack(
     first: npt.ArrayLike, second: npt.ArrayLike, third: npt.ArrayLike, vocabulary: int
 ) -> Keys:
-    """Packs trigrams of ids into int64 keys [n]; `first` may be `vocabulary`, the virtual token."""
+    """Pack ids [n] into trigram keys int64 [n]; `first` may be `vocabulary`, the virtual token."""
     assert vocabulary <= LARGEST_VOCABULARY, f"{vocabulary} ids do not fit a packed key"
     base = vocabulary + 1
     context = np.asarray(first, np.int64) * base + np.asarray(second, np.int64)
@@ -37,9 +37,9 @@ def pack(
 def trigrams_of_rows(
     tokens: npt.ArrayLike, labels: npt.ArrayLike, position_ids: npt.ArrayLike, vocabulary: int
 ) -> Keys:
-    """Gives one key for each supervised position of packed rows [..., sequence_length].
+    """One key for each supervised position of packed rows [..., sequence_length].
 
-    Negative labels (padding) are left out; a document starts where its position is 0.
+    Negative labels (padding) are left out; a document starts where `position_ids` is 0.
     """
     current, target, position = (np.asarray(x) for x in (tokens, labels, position_ids))
     before = np.roll(current, 1, axis=-1)
@@ -49,7 +49,7 @@ def trigrams_of_rows(
 
 
 def trigrams_of_sequences(sequences: Iterable[Sequence[int]], vocabulary: int) -> Keys:
-    """Gives one key for each token but the first of every document or piece, as stored."""
+    """One key for each token but the first of every stored document or piece of one."""
     keys = [np.zeros(0, np.int64)]
     for sequence in sequences:
         ids = np.asarray(sequence, np.int64)
@@ -59,7 +59,7 @@ def trigrams_of_sequences(sequences: Iterable[Sequence[int]], vocabulary: int) -
 
 
 def discounts(counts: Keys) -> npt.NDArray[np.float64]:
-    """Estimates the discounts of counts 0, 1, 2, 3 or more from the counts of counts (eq. 26)."""
+    """The discounts of counts 0, 1, 2, 3 or more, fp64 [4], from counts of counts (eq. 26)."""
     n1, n2, n3, n4 = (int(np.count_nonzero(counts == count)) for count in (1, 2, 3, 4))
     estimated: tuple[float, float, float] = SPARSE_DISCOUNTS
     if n1 and n2 and n3 and n4:
@@ -73,7 +73,10 @@ def discounts(counts: Keys) -> npt.NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Order:
-    """One order: the discounted share of each n-gram seen, and what each context leaves below."""
+    """One order of n-grams: discounted probabilities, and back-off weights of the contexts.
+
+    `grams`, `contexts`: sorted keys; `shares`, `backoffs`: fp64, one for each of them.
+    """
 
     grams: Keys  # sorted
     shares: npt.NDArray[np.float64]
@@ -82,7 +85,7 @@ class Order:
 
     @classmethod
     def fit(cls, grams: Keys, counts: Keys, base: int) -> Order:
-        """Fits from sorted unique n-grams; the context of an n-gram is `gram // base`."""
+        """Fit from sorted unique n-grams and their counts; a context is `gram // base`."""
         contexts, start = np.unique(grams // base, return_index=True)
         if not len(grams):
             return cls(grams, np.zeros(0), contexts, np.zeros(0))
@@ -95,7 +98,7 @@ class Order:
     def interpolate(
         self, grams: Keys, lower: npt.NDArray[np.float64], base: int
     ) -> npt.NDArray[np.float64]:
-        """Gives the probabilities of `grams` from those of the next lower order (equation 27)."""
+        """The probabilities of `grams` from those of the next lower order (equation 27), fp64."""
         backoff = _look_up(self.contexts, self.backoffs, grams // base, missing=1.0)
         return _look_up(self.grams, self.shares, grams, missing=0.0) + backoff * lower
 
@@ -111,14 +114,14 @@ def _look_up(
 
 @dataclass(frozen=True)
 class Trigram:
-    """An interpolated modified Kneser-Ney trigram; below the unigram lies the uniform one."""
+    """An interpolated modified Kneser-Ney trigram; unigrams back off to the uniform one."""
 
     vocabulary: int
     orders: tuple[Order, Order, Order]  # unigram, bigram, trigram
 
     @classmethod
     def fit(cls, keys: Keys, vocabulary: int) -> Trigram:
-        """Fits on the keys [n] of `trigrams_of_rows` or `trigrams_of_sequences`.
+        """Fit on the keys [n] of `trigrams_of_rows` or `trigrams_of_sequences`.
 
         The trigram counts occurrences; a lower order counts the distinct words before its n-gram.
         """
@@ -132,7 +135,7 @@ class Trigram:
         return cls(vocabulary, (first, second, third))
 
     def probabilities(self, keys: Keys) -> npt.NDArray[np.float64]:
-        """Gives P(third | first, second) for packed trigrams [n]; seen or not, never zero."""
+        """P(third | first, second) of packed trigrams [n], fp64 [n]; never zero."""
         base = self.vocabulary + 1
         probability = np.full(keys.shape, 1.0 / self.vocabulary)
         for order, modulus in zip(self.orders, (base, base**2, base**3), strict=True):
@@ -140,7 +143,7 @@ class Trigram:
         return probability
 
     def nats_per_token(self, keys: Keys) -> float:
-        """Gives the mean negative log probability of packed trigrams [n], in nats."""
+        """The mean negative log probability of packed trigrams [n], in nats; NaN for none."""
         if not len(keys):
             return math.nan
         return float(-np.log(self.probabilities(keys)).mean())
