@@ -1,1 +1,1 @@
-"""What a model has learned, as numbers and as text: perplexity, baselines, sampling, generation."""
+"""Evaluation of a trained model: perplexity, sampling, generation, chat."""

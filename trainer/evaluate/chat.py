@@ -1,4 +1,4 @@
-"""`lyceum chat`: a conversation with a checkpoint, in the words of its own chat template."""
+"""`lyceum chat`: a conversation with a checkpoint, by its own chat template."""
 
 import io
 import sys
@@ -28,7 +28,7 @@ _SEEDS = 2**63
 
 
 class Speaker:
-    """A model that answers in a chat template; collective over the ranks of its layout."""
+    """Answers messages with a model and its chat template; collective over its layout's ranks."""
 
     def __init__(self, model: OpenedModel) -> None:
         self._template = ChatTemplate(model.tokenizer)
@@ -39,10 +39,10 @@ class Speaker:
         self._write = Generator(model.chunks, model.recipe, model.layout, vocabulary)
 
     def answer(self, messages: Sequence[Message], sampling: Sampling) -> Iterator[str]:
-        """The answer to the last message, in pieces of whole characters as they come.
+        """Yield the answer to the last message, in pieces of whole characters, as it is generated.
 
         Raises RecipeError for a message that spells a special token, for a conversation longer
-        than the model reads, and where the template refuses it.
+        than the model's sequence length, and where the template refuses it.
         """
         for message in messages:
             if message.role != "assistant":
@@ -63,7 +63,7 @@ class Speaker:
 
 
 def pieces(tokenizer: Tokenizer, tokens: Iterator[int]) -> Iterator[str]:
-    """The text of tokens as they come; half a character waits for its other half."""
+    """Yield the text of tokens as they arrive, without incomplete characters until the end."""
     ids: list[int] = []
     shown = ""
     for token in tokens:
@@ -79,21 +79,21 @@ def pieces(tokenizer: Tokenizer, tokens: Iterator[int]) -> Iterator[str]:
 
 @dataclass
 class Chat:
-    """What was said so far, and how the next answer is drawn."""
+    """The state of a conversation: system prompt, messages so far, and sampling settings."""
 
     system: str | None
     sampling: Sampling
     check: Callable[[str], None]
-    """Raises RecipeError for a text that no message may be."""
+    """Raises RecipeError for a text that a message must not have."""
     said: list[Message] = field(default_factory=list)
 
     def messages(self, question: str) -> list[Message]:
-        """The conversation with a new question at its end."""
+        """The conversation, with a new question appended."""
         system = [Message("system", self.system)] if self.system else []
         return [*system, *self.said, Message("user", question)]
 
     def obey(self, line: str) -> str:
-        """Carry out a command; what to tell of it. Raises RecipeError for one that is none."""
+        """Carry out a command; returns the line to print. Raises RecipeError for an unknown one."""
         name, *rest = line.split(maxsplit=1)
         argument = "".join(rest).strip()
         if name == "/help":
@@ -126,11 +126,11 @@ class Chat:
 def chat_command(
     checkpoint: Path, system: str | None, sampling: Sampling, world_size: int = 1
 ) -> None:
-    """Talk with a checkpoint: questions from standard input, a line each, answers as they come.
+    """Chat with a checkpoint: a question a line from standard input, answers printed as generated.
 
     `system`: the system prompt, "" for none; None: that of the checkpoint's recipe. Under torchrun
     rank 0 reads and writes, and all ranks compute. Raises what `open_model` raises, and RecipeError
-    where the tokenizer can speak no chat template.
+    where the tokenizer has no usable chat template.
     """
     check_sampling(sampling.temperature, sampling.top_k, sampling.top_p)
     with open_model(checkpoint, world_size) as model:
@@ -172,7 +172,7 @@ def _tell(console: Console, speaks: bool, chat: Chat, line: str) -> None:
 
 
 def _exchange(console: Console, speaks: bool, chat: Chat, speaker: Speaker, line: str) -> None:
-    """One question and its answer, which is remembered only when it is whole."""
+    """Print the answer to a question; both join the conversation only once it is complete."""
     answer = ""
     try:
         for piece in speaker.answer(chat.messages(line), chat.sampling):
@@ -190,7 +190,7 @@ def _exchange(console: Console, speaks: bool, chat: Chat, speaker: Speaker, line
 
 
 def _reader() -> Callable[[], str | None]:
-    """Reads a line, None at the end of the input; with history and editing at a terminal."""
+    """A function that reads a line (None at the end), with history and editing at a terminal."""
     terminal = sys.stdin.isatty()
     if terminal:
         import readline  # noqa: F401 (its import is what gives input() a history)

@@ -1,4 +1,4 @@
-"""`lyceum evaluate` and `lyceum generate`: measure a checkpoint, and read what it writes."""
+"""`lyceum evaluate` and `lyceum generate`: a checkpoint's figures, and text that it generates."""
 
 import dataclasses
 import os
@@ -20,10 +20,10 @@ EvaluationFigures = dict[str, float]
 
 
 def evaluate_command(checkpoint: Path, suites: list[str], json_file: Path | None) -> None:
-    """Print the figures of the named suites (none: all), and write them to `json_file` if given.
+    """Print the figures of the named suites ([]: all), and write them to `json_file` if given.
 
-    Collective over the ranks that it is started on. Raises RecipeError for an unknown suite,
-    CheckpointError and DataError for a checkpoint or a corpus that is missing or damaged.
+    Collective over all started ranks. Raises RecipeError for an unknown suite, CheckpointError or
+    DataError for a checkpoint or corpus that is missing or damaged.
     """
     chosen = suites or sorted(SUITES)
     for suite in chosen:
@@ -49,11 +49,12 @@ def generate_command(
     top_p: float,
     seed: int,
 ) -> None:
-    """Print each prompt with what the model writes after it; prompts: the one, or a file's lines.
+    """Print each prompt with the model's continuation.
 
-    Collective over the ranks that it is started on. Raises RecipeError for impossible sampling, an
-    unreadable file or a prompt that is too long, CheckpointError for a checkpoint that is missing
-    or damaged.
+    `prompt`: one prompt (None: empty); `prompts_file`: a file with one a line instead; `tokens`: at
+    most how many are generated; the others: see `sample`. Collective over all started ranks. Raises
+    RecipeError for impossible sampling, an unreadable file or a prompt that is too long,
+    CheckpointError for a checkpoint that is missing or damaged.
     """
     check_sampling(temperature, top_k, top_p)
     prompts = [prompt or ""] if prompts_file is None else _prompts(prompts_file)
@@ -69,7 +70,7 @@ def generate_command(
 
 
 def perplexity(model: OpenedModel) -> EvaluationFigures:
-    """The loss over the validation sequences of the run's own corpora."""
+    """The figures of `Perplexity` over the validation sequences of the run's own corpora."""
     recipe = model.recipe
     if recipe.stage_traits.reads_sets:
         # A set may have to be rendered again: the checkpoint's own tokenizer has the template.

@@ -1,4 +1,4 @@
-"""Writing on from prompts, at any layout: the training schedule, one token a pass."""
+"""Generation from prompts at any parallel layout: the training schedule, one token a pass."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from trainer.recipe import Recipe
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to write on: at most `tokens` more; temperature 0 is greedy, top-k 0 and top-p 1 off."""
+    """Sampling settings: at most `tokens` new ones; temperature 0 is greedy; top-k 0, top-p 1 off."""
 
     tokens: int = 64
     temperature: float = 0.8
@@ -33,8 +33,10 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Which of the model's rows are tokens (the first `size`), what a text begins with, which
-    tokens end it, and which one comes first where there would be none.
+    """The tokenizer's ids that generation needs.
+
+    `size`: the number of tokens (further rows of the embedding are padding); `start`: ids that a
+    text begins with; `ends`: ids that end it; `blank`: the first id of a text that would be empty.
     """
 
     size: int
@@ -44,14 +46,15 @@ class Vocabulary:
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> "Vocabulary":
-        """As the tokenizer has them."""
+        """The vocabulary of a tokenizer."""
         return cls(tokenizer.size, tokenizer.start, tokenizer.ends, tokenizer.end_of_text)
 
 
 class _MicroBatch:
-    """Rows that go through the model together, left-padded to one length, with their cache.
+    """Rows that pass through the model together, left-padded to one length, with their cache.
 
-    A padding token stands at position 0: a document of its own, which no other token sees.
+    Each padding token has position 0, so that it is a document of its own that no other token sees.
+    `tokens`, `positions`: int64 [rows, length]; `cached`: columns that the cache has.
     """
 
     def __init__(self, prompts: Sequence[Sequence[int]], length: int, device: torch.device) -> None:
@@ -66,16 +69,19 @@ class _MicroBatch:
         self.cached = 0
 
     def append(self, tokens: Tensor) -> None:
-        """Add one token [rows] to each row."""
+        """Append a token to each row, from int64 [rows]."""
         self.tokens = torch.cat((self.tokens, tokens[:, None]), dim=1)
         self.positions = torch.cat((self.positions, self.positions[:, -1:] + 1), dim=1)
 
 
 class Generator:
-    """A model that writes. Collective: every rank constructs and calls it, with the same prompts.
+    """Generates tokens. Collective: every rank constructs and calls it, with the same prompts.
 
-    With sequence or context parallelism a rank holds a share of the sequence, to which a cache of
-    single tokens does not fit: the whole text is then run again for every token.
+    With sequence or context parallelism a rank has only part of the sequence, which a cache of
+    single tokens does not fit: the whole text then runs through the model for every token.
+
+    `chunks`: this rank's part of the model; `recipe`: the model's sizes and sequence length;
+    `layout`: the ranks' groups; `vocabulary`: of the model's tokenizer.
     """
 
     def __init__(
@@ -97,11 +103,11 @@ class Generator:
         self._together = layout.pipeline.size if len(chunks) > 1 else 1
 
     def __call__(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[int]]:
-        """Gives the new tokens of each prompt, up to and without the end of its document.
+        """The new token ids of each prompt, without the one that ends the text.
 
-        A prompt is what comes after the start of a document, and may be empty. A text ends at the
-        end of its document, after `sampling.tokens`, or at the model's sequence length. Raises
-        RecipeError for a prompt that leaves no room, and for impossible sampling.
+        The start of a document is put before each prompt, which may be empty. A text ends at an end
+        token, after `sampling.tokens`, or at the model's sequence length. Raises RecipeError for a
+        prompt that leaves no room, and for impossible sampling.
         """
         columns = list(self._columns(self._started(prompts), sampling))
         if not columns:
@@ -109,9 +115,9 @@ class Generator:
         return [self._until_end(row) for row in torch.stack(columns, dim=1).tolist()]
 
     def stream(self, prompt: Sequence[int], sampling: Sampling) -> Iterator[int]:
-        """The new tokens of one prompt as they come, up to and without the one that ends the text.
+        """Yield the new token ids of one prompt, without the one that ends the text.
 
-        The prompt is whole: nothing is put before it. As `__call__`, and every rank takes all.
+        As `__call__`, but nothing is put before the prompt. Every rank must consume all tokens.
         """
         for column in self._columns([prompt], sampling):
             token = int(column[0])
@@ -129,9 +135,9 @@ class Generator:
 
     @torch.no_grad()
     def _columns(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> Iterator[Tensor]:
-        """The next token of every whole prompt, int64 [prompts], until all of them have ended.
+        """Yield the next token of every complete prompt, int64 [prompts], until all texts ended.
 
-        What follows an end of text in a row means nothing.
+        After a row's end token its further tokens are meaningless.
         """
         check_sampling(sampling.temperature, sampling.top_k, sampling.top_p)
         self._check(prompts)
@@ -167,12 +173,12 @@ class Generator:
         return [_MicroBatch(part, length, self._layout.device) for part in parts]
 
     def _started(self, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
-        """The prompts with what a text begins with."""
+        """The prompts, each with the start of a text before it, or the blank token if empty."""
         start, blank = self._vocabulary.start, self._vocabulary.blank
         return [[*start, *prompt] or [blank] for prompt in prompts]
 
     def _last_logits(self, batches: list[_MicroBatch]) -> Tensor | None:
-        """Logits after the last token, fp32 [rows, vocabulary], where this rank has them."""
+        """Logits after the last token, fp32 [rows, vocabulary]; None on all but the last stage."""
         passes = [self._pass(batch) for batch in batches]
         length = passes[0][1].length * self._layout.context.size
         micro_batches = MicroBatches(passes, len(passes), len(batches[0].tokens), length)
@@ -185,7 +191,7 @@ class Generator:
         return torch.cat([report["logits"] for report in reports])
 
     def _pass(self, batch: _MicroBatch) -> tuple[Tensor, SequenceLayout]:
-        """The tokens that this rank feeds, and how they lie in their sequences."""
+        """This rank's input tokens, int64 [rows, columns], and their layout in their sequences."""
         if self._use_cache:
             total = batch.tokens.shape[1]
             places = torch.arange(total, device=batch.tokens.device)
@@ -209,7 +215,10 @@ class Generator:
         return chunk(tokens, layout), self._report
 
     def _report(self, output: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """What the schedule asks of a loss; here it only hands out the last token's logits."""
+        """The schedule's loss function, here without a loss: reports the last token's logits.
+
+        `output`: [rows, columns, vocabulary / tensor ranks]; reported fp32 [rows, vocabulary].
+        """
         last = output[:, -1].float().contiguous()  # [rows, vocabulary / tensor]
         tensor = self._layout.tensor
         if tensor.size > 1:
@@ -221,7 +230,7 @@ class Generator:
     def _choose(
         self, logits: Tensor | None, rows: int, sampling: Sampling, generator: torch.Generator
     ) -> Tensor:
-        """The next token of each row, int64 [rows]: one rank draws, all learn of it."""
+        """The next token of each row, int64 [rows], drawn by one rank and broadcast to all."""
         layout = self._layout
         # The first rank of the last stage; of the context ranks the first holds the last token.
         chooser = layout.world_size - layout.world_size // layout.pipeline.size

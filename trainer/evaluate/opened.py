@@ -1,4 +1,4 @@
-"""A checkpoint opened for reading from: its model, at whatever layout these ranks can form."""
+"""Opening a checkpoint for inference, at any layout that the started ranks can form."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ from trainer.recipe import Recipe
 
 @dataclass(frozen=True)
 class OpenedModel:
-    """A trained model with all that belongs to it; `folder` and `step` are the checkpoint's."""
+    """A trained model: its checkpoint's folder and step, recipe, layout, chunks and tokenizer."""
 
     folder: Path
     step: int
@@ -50,11 +50,11 @@ def open_model(checkpoint: Path, world_size: int) -> Iterator[OpenedModel]:
 
 
 def reading_recipe(recipe: Recipe, world_size: int) -> Recipe:
-    """The recipe with what only training needs taken out, and a layout for `world_size` ranks.
+    """The recipe without what only training needs, at a layout for `world_size` ranks.
 
-    Adapters stay beside their base, as in training: merged in bf16, small ones would be lost.
-    The ranks share out each matrix where its sizes allow it, and the layers beyond that. Raises
-    RecipeError where no such layout fits.
+    Adapters are not merged into their base, as in training: in bf16 small ones would be lost. The
+    layout has as much tensor parallelism as the sizes allow, and pipeline stages beyond that.
+    Raises RecipeError where no such layout fits.
     """
     keys = recipe.model_dump(mode="json")
     keys |= {"zero": {"stage": 0}, "recompute": "none", "device": "auto"}

@@ -1,4 +1,4 @@
-"""How well a model predicts held-out text: nats a token, perplexity, and bits a byte."""
+"""The loss on held-out text: nats a token, perplexity, and bits a byte."""
 
 import math
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from trainer.sources import Sources
 
 @dataclass(frozen=True)
 class ValidationLoss:
-    """`nats` a token, the mean over `tokens` predicted tokens."""
+    """The mean loss in `nats` a token over `tokens` predicted tokens."""
 
     nats: float
     tokens: int
@@ -28,11 +28,10 @@ class ValidationLoss:
 def validation_loss(
     chunks: list[LanguageModel], recipe: Recipe, layout: Layout, sources: Sources
 ) -> ValidationLoss:
-    """The loss over the recipe's first `evaluate.sequences` validation sequences; of pairs, over
-    the chosen answers.
+    """The loss over the recipe's first `evaluate.sequences` validation sequences.
 
-    Collective; the same on every rank, and at every layout but for rounding. Raises DataError where
-    the corpora are damaged.
+    Of preference pairs only the chosen answers count. Collective; equal on every rank, and at every
+    layout up to rounding. Raises DataError where the corpora are damaged.
     """
     # Whole micro-batches for every rank, in the multiples that an interleaved pipeline takes.
     share = recipe.batch.micro * layout.pipeline.size
@@ -56,9 +55,9 @@ def validation_loss(
 
 
 def validation_bytes(recipe: Recipe, sources: Sources) -> int:
-    """UTF-8 bytes of the text that `validation_loss` predicts; an end of text has none.
+    """UTF-8 bytes of the text that `validation_loss` predicts; end-of-text tokens count 0.
 
-    A character that is cut between two pieces of a long document counts as U+FFFD, 3 bytes, twice.
+    A character split between two pieces of a long document counts as U+FFFD, 3 bytes, twice.
     """
     count, tokenizer = 0, sources.tokenizer
     arguments = sources.stream_arguments(recipe)
@@ -75,7 +74,7 @@ def validation_bytes(recipe: Recipe, sources: Sources) -> int:
 
 @dataclass(frozen=True)
 class Perplexity:
-    """The suite's figures: `nats` and `perplexity` a token, `bits_per_byte` of text."""
+    """The suite's figures: `nats` and `perplexity` a token, `bits_per_byte` of UTF-8 text."""
 
     nats: float
     perplexity: float
@@ -85,7 +84,7 @@ class Perplexity:
 
     @classmethod
     def of(cls, loss: ValidationLoss, text_bytes: int) -> "Perplexity":
-        """From a validation loss and the bytes of the text that it was taken over."""
+        """The figures from a validation loss and the UTF-8 bytes of its text."""
         bits = loss.nats * loss.tokens / math.log(2)
         return cls(
             nats=loss.nats,

@@ -1,4 +1,4 @@
-"""Choosing the next token from logits: temperature, top-k and top-p."""
+"""Sampling the next token from logits: temperature, top-k and top-p."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from trainer.errors import RecipeError
 
 
 def check_sampling(temperature: float, top_k: int, top_p: float) -> None:
-    """Raises RecipeError for a temperature, top-k or top-p that no distribution can have."""
+    """Raise RecipeError for an impossible temperature, top-k or top-p."""
     if not 0 <= temperature < float("inf"):
         raise RecipeError(f"temperature is {temperature}: give 0 (greedy) or a positive number")
     if top_k < 0:
@@ -24,12 +24,12 @@ def sample(
     top_p: float,
     generator: torch.Generator | None = None,
 ) -> torch.Tensor:
-    """Draws one id a row from logits [batch, vocabulary] in fp32; gives int64 [batch].
+    """Draw one id a row, int64 [batch], from logits [batch, vocabulary], in fp32.
 
-    Temperature 0 takes the largest. Top-k (0: off) keeps the k largest; of these, top-p (1: off)
-    keeps the smallest set whose probability reaches p (Holtzman et al., "The Curious Case of Neural
-    Text Degeneration", 2019). The draw is the inverse of the cumulative distribution at one uniform
-    number a row, so it depends on nothing but the logits and the generator.
+    Temperature 0 takes the largest. Top-k (0: off) limits the draw to the k largest, and top-p (1:
+    off) to the smallest set of these whose probability reaches p (Holtzman et al., "The Curious
+    Case of Neural Text Degeneration", 2019). The draw inverts the cumulative distribution at one
+    uniform number a row, so that it depends on the logits and the generator alone.
     """
     if temperature == 0:
         return logits.argmax(dim=-1)
