@@ -1,4 +1,4 @@
-"""Who watches a run: callbacks that the loop tells, and what they write."""
+"""Observing a run: callbacks of the training loop, and the files that they write."""
 
 from trainer.observe.callback import Callback, RunStart
 from trainer.observe.environment import write_environment

@@ -1,4 +1,4 @@
-"""What the loop tells whoever watches it."""
+"""The interface of callbacks: the events of the training loop."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunStart:
-    """What is known when training starts.
+    """The run as it starts.
 
-    `folder`: the run directory. `first_step`: the first step to come, from 1 (the step after the
-    checkpoint, on resume). `rank`, `world_size`: of this process, over all ranks.
+    `folder`: the run directory; `first_step`: the next step, from 1 (on resume, the one after the
+    checkpoint); `rank`, `world_size`: of this process among all ranks.
     """
 
     folder: Path
@@ -30,19 +30,19 @@ class Callback:
     """Hooks that do nothing: override those of interest. The loop calls them in one process."""
 
     def on_start(self, run: RunStart) -> None:
-        """Before the first step."""
+        """Called before the first step."""
 
     def on_step(self, record: dict[str, Any]) -> None:
-        """After each step, skipped ones too, with its line of metrics.jsonl (and `eval/NAME`)."""
+        """Called after each step, also a skipped one, with its record (as in metrics.jsonl)."""
 
     def on_evaluate(self, step: int, values: dict[str, float]) -> None:
-        """After an evaluation, with `eval/NAME` and its value; `on_step` tells them too."""
+        """Called after an evaluation, with `eval/NAME` values; the step's record has them too."""
 
     def on_sample(self, step: int, prompt: str, text: str) -> None:
-        """After a sample: the prompt, and what the model wrote after it."""
+        """Called after sampling, with a prompt and the model's continuation."""
 
     def on_checkpoint(self, step: int, path: Path, seconds: float) -> None:
-        """After a checkpoint is complete."""
+        """Called after a checkpoint is complete; `seconds`: the time that saving took."""
 
     def on_stop(self, state: str, reason: str, exit_code: int | None = None) -> None:
-        """At the end. `state`: done, stopped or failed; `exit_code` None: that of the state."""
+        """Called at the end. `state`: done, stopped or failed; `exit_code` None: the state's."""

@@ -1,4 +1,4 @@
-"""environment.json: on what a run was trained."""
+"""RUN/environment.json: the software and hardware that a run was trained with."""
 
 import os
 import platform
@@ -51,12 +51,12 @@ def environment() -> dict[str, Any]:
 
 
 def write_environment(run_dir: Path) -> None:
-    """Write RUN/environment.json; TrainingError where it can't be written."""
+    """Write RUN/environment.json. Raises TrainingError where it cannot be written."""
     write_json(Path(run_dir) / ENVIRONMENT, environment())
 
 
 def git_revision(source: Path) -> dict[str, Any] | None:
-    """The commit checked out in `source` and whether files differ from it.
+    """The commit checked out in `source`, and whether files differ from it (`dirty`).
 
     None where `source` is not the top of a git checkout (an installed package), or without git.
     """
@@ -86,7 +86,7 @@ def _version(package: str) -> str | None:
 
 
 def _cpu_name() -> str:
-    """The processor's name: from Linux's table, elsewhere the platform's poorer answer."""
+    """The processor's name, from /proc/cpuinfo, or elsewhere less exactly from `platform`."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""RUN/logs/rank-N.log: what each rank has to say, one line an event."""
+"""RUN/logs/rank-N.log: the log messages of each rank, one line an event."""
 
 import logging
 
@@ -6,10 +6,10 @@ from trainer.observe.callback import Callback, RunStart
 
 
 class _QuietFile(logging.FileHandler):
-    """A log file that a full disk silences: logging would print a stack trace a line."""
+    """A log file that ignores write errors, for which logging would print a stack trace a line."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
-        """Drop the line."""
+        """Drop the message."""
 
 
 class RankLog(Callback):
@@ -20,7 +20,7 @@ class RankLog(Callback):
         self._level = logging.NOTSET
 
     def on_start(self, run: RunStart) -> None:
-        """Open the file."""
+        """Open the file and attach it to the `trainer` logger."""
         folder = run.folder / "logs"
         folder.mkdir(exist_ok=True)
         self._handler = _QuietFile(folder / f"rank-{run.rank}.log", encoding="utf-8")
@@ -34,7 +34,7 @@ class RankLog(Callback):
             logger.setLevel(logging.INFO)
 
     def on_stop(self, state: str, reason: str, exit_code: int | None = None) -> None:
-        """The end of the run as the last line; close the file."""
+        """Write the run's end as the last line, and close the file."""
         if self._handler is None:
             return
         logger = logging.getLogger("trainer")

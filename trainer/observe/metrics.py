@@ -16,8 +16,8 @@ METRICS = "metrics.jsonl"
 class MetricsWriter(Callback):
     """Appends each step's record to RUN/metrics.jsonl, floats at full precision.
 
-    A line is one write, so that a killed run leaves at most one part of a line, the last one.
-    Values that are not finite become null: JSON has no word for them.
+    A line is one write, so that a killed run leaves at most its last line incomplete. Values that
+    are not finite become null, as JSON cannot express them.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class MetricsWriter(Callback):
         self._descriptor: int | None = None
 
     def on_start(self, run: RunStart) -> None:
-        """Open the file for appending."""
+        """Open the file for appending. Raises TrainingError where it cannot be written."""
         self._path = run.folder / METRICS
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         try:
@@ -34,7 +34,7 @@ class MetricsWriter(Callback):
             raise TrainingError(f"{self._path} cannot be written: {error.strerror}") from None
 
     def on_step(self, record: dict[str, Any]) -> None:
-        """Write the record; TrainingError where it can't be (disk full)."""
+        """Write the record. Raises TrainingError where it cannot be written (disk full)."""
         assert self._descriptor is not None, "on_start comes first"
         line = json.dumps({key: _finite(value) for key, value in record.items()}).encode() + b"\n"
         try:
@@ -53,7 +53,7 @@ class MetricsWriter(Callback):
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
-    """The records of a run in order; [] without any. A last line cut short is left out."""
+    """The records of a run, in order; [] without a file. An incomplete last line is left out."""
     try:
         lines = (Path(run_dir) / METRICS).read_bytes().splitlines(keepends=True)
     except FileNotFoundError:
@@ -63,9 +63,9 @@ def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
 
 
 def truncate_metrics(run_dir: Path, step: int) -> int:
-    """Remove the records after `step`, and any line cut short, all at once; how many went.
+    """Remove the records after `step` and incomplete lines, atomically; returns their number.
 
-    For resuming: what is written next follows without a gap or a repetition.
+    On resume, so that the next record continues the file without gap or repetition.
     """
     path = Path(run_dir) / METRICS
     removed = 0

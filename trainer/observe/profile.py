@@ -1,4 +1,4 @@
-"""A Chrome trace of some steps: RUN/trace/rank-N.json (open it in chrome://tracing or Perfetto)."""
+"""RUN/trace/rank-N.json: a Chrome trace of some steps, for chrome://tracing or Perfetto."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ from trainer.observe.callback import Callback, RunStart
 
 
 class Profiler(Callback):
-    """Records the steps `first` to `last` (from 1, inclusive), each rank its own trace.
+    """Records the steps `first` to `last` (from 1, inclusive), a trace a rank.
 
-    A run that resumes inside that range records the rest of it; one that ends inside it writes
-    what it has.
+    A run that resumes within the range records the rest of it; one that ends within it writes the
+    steps recorded so far.
     """
 
     def __init__(self, first: int, last: int) -> None:
@@ -21,19 +21,19 @@ class Profiler(Callback):
         self._profile: Any = None
 
     def on_start(self, run: RunStart) -> None:
-        """Begin, if the first step to come is inside the range."""
+        """Start recording if the next step is within the range."""
         self._run = run
         self._begin_before(run.first_step)
 
     def on_step(self, record: dict[str, Any]) -> None:
-        """Begin before the next step, or end after this one."""
+        """Start recording before the next step, or write the trace after the last one."""
         if record["step"] >= self._last:
             self._end()
         else:
             self._begin_before(record["step"] + 1)
 
     def on_stop(self, state: str, reason: str, exit_code: int | None = None) -> None:
-        """Write what there is."""
+        """Write the trace if one is being recorded."""
         self._end()
 
     def _begin_before(self, step: int) -> None:

@@ -1,4 +1,4 @@
-"""What a person sees while it trains: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of training for people: a bar on a terminal, occasional lines elsewhere."""
 
 import time
 from pathlib import Path
@@ -15,8 +15,8 @@ _SECONDS_BETWEEN_LINES = 10.0
 class ProgressBar(Callback):
     """A rich bar with loss, tokens a second and the time left; plain lines without a terminal.
 
-    `console`: where to print (None: stdout). Lines come for the first step, the last one, and in
-    between for multiples of observe.log_every, at most one in ten seconds.
+    `console`: where to print (None: stdout). Lines are printed for the first and last step and, at
+    most every ten seconds, for multiples of observe.log_every.
     """
 
     def __init__(self, console: Console | None = None) -> None:
@@ -34,7 +34,7 @@ class ProgressBar(Callback):
         self._started = self._printed = 0.0
 
     def on_start(self, run: RunStart) -> None:
-        """Show the bar."""
+        """Show the bar, on a terminal."""
         self._first_step, self._steps = run.first_step, run.recipe.steps
         self._every = run.recipe.observe.log_every
         self._started = time.monotonic()
@@ -44,7 +44,7 @@ class ProgressBar(Callback):
             self._bar.start()
 
     def on_step(self, record: dict[str, Any]) -> None:
-        """Advance."""
+        """Advance the bar, or print a line if one is due."""
         step, figures = record["step"], _figures(record)
         if self._console.is_terminal:
             self._bar.update(self._task, completed=step, figures=figures)
@@ -58,20 +58,20 @@ class ProgressBar(Callback):
             self._say(f"step {step}/{self._steps}  {figures}  {left} left")
 
     def on_evaluate(self, step: int, values: dict[str, float]) -> None:
-        """A line with the values."""
+        """Print a line with the values."""
         shown = ", ".join(f"{name.removeprefix('eval/')} {v:.4f}" for name, v in values.items())
         self._say(f"step {step}: {shown}")
 
     def on_sample(self, step: int, prompt: str, text: str) -> None:
-        """The sample, in quotation marks."""
+        """Print the sample, in quotation marks."""
         self._say(f"step {step}, sample: {prompt!r} -> {text!r}")
 
     def on_checkpoint(self, step: int, path: Path, seconds: float) -> None:
-        """A line with the folder."""
+        """Print a line with the folder."""
         self._say(f"step {step}: saved {path} in {seconds:.1f} s")
 
     def on_stop(self, state: str, reason: str, exit_code: int | None = None) -> None:
-        """Take the bar away; why a run ended early is said by the command."""
+        """Remove the bar; the command itself prints why a run ended early."""
         if self._console.is_terminal:
             self._bar.stop()
 

@@ -1,4 +1,4 @@
-"""status.json: the authority on how a run stands, where an exit code can be lost."""
+"""RUN/status.json: the state of a run, for schedulers and scripts that may lose an exit code."""
 
 import json
 import logging
@@ -22,11 +22,11 @@ _SECONDS_BETWEEN = 1.0
 
 
 class StatusWriter(Callback):
-    """Keeps RUN/status.json true: always a whole file, at most a second behind while running.
+    """Writes RUN/status.json: always a whole file, updated at most once a second while running.
 
     Keys: state (running, done, stopped, failed), step, exit_code and reason (null while running),
-    pid, host, updated (UTC). A killed run stays "running": its pid tells that it is gone. A status
-    that can't be written (disk full) is logged, and hides no other failure.
+    pid, host, updated (UTC). A killed run stays "running", with a pid that no longer exists. A
+    status that cannot be written (disk full) is only logged, so that it hides no other failure.
     """
 
     def __init__(self) -> None:
@@ -35,18 +35,18 @@ class StatusWriter(Callback):
         self._written = 0.0
 
     def on_start(self, run: RunStart) -> None:
-        """State running."""
+        """Write the state running."""
         self._folder, self._step = run.folder, run.first_step - 1
         self._write("running", None, None)
 
     def on_step(self, record: dict[str, Any]) -> None:
-        """The step reached, not more often than once a second."""
+        """Write the step reached, at most once a second."""
         self._step = record["step"]
         if time.monotonic() - self._written >= _SECONDS_BETWEEN:
             self._write("running", None, None)
 
     def on_stop(self, state: str, reason: str, exit_code: int | None = None) -> None:
-        """The final state."""
+        """Write the final state."""
         self._write(state, _EXIT_CODES[state] if exit_code is None else exit_code, reason)
 
     def _write(self, state: str, exit_code: int | None, reason: str | None) -> None:
@@ -67,7 +67,7 @@ class StatusWriter(Callback):
 
 
 def read_status(run_dir: Path) -> dict[str, Any] | None:
-    """What status.json says; None where the run never started (or the file is no JSON object)."""
+    """The content of status.json; None where it is missing or no JSON object."""
     try:
         status = json.loads((Path(run_dir) / STATUS).read_bytes())
     except (FileNotFoundError, ValueError):
@@ -76,9 +76,9 @@ def read_status(run_dir: Path) -> dict[str, Any] | None:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file so that a reader sees the old one or the new one, never a part.
+    """Write a JSON file atomically: a reader sees the old one or the new one.
 
-    Raises TrainingError where it can't be written (disk full).
+    Raises TrainingError where it cannot be written (disk full).
     """
     try:
         write_whole(path, json.dumps(content, indent=2) + "\n", durable=False)

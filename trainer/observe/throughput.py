@@ -1,4 +1,4 @@
-"""How fast, and how near to what the device could do."""
+"""Throughput of training, model FLOP utilization, and memory."""
 
 import os
 import resource
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype, size: int = 512) -> float:
-    """FLOP/s of a size^3 matrix product here and now: the best of five, after one to warm up."""
+    """Measured FLOP/s of a [size, size] matrix product: the best of five, after one to warm up."""
     left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     seconds = []
     for _ in range(6):
@@ -30,7 +30,10 @@ def matrix_rate(device: torch.device, dtype: torch.dtype, size: int = 512) -> fl
 
 
 class Throughput:
-    """Turns a step's tokens and seconds into the rates of its record."""
+    """Computes the rates in a step's record from its tokens and seconds.
+
+    `model`, `sequence_length`, `vocab`: for the FLOPs a token; `device`: for its peak FLOP/s.
+    """
 
     def __init__(
         self,
@@ -45,9 +48,9 @@ class Throughput:
         self._peak = peak_flops(device)
 
     def rates(self, tokens: int, step_seconds: float) -> dict[str, float | None]:
-        """tokens_per_second over all ranks, tflops_per_device, and mfu (None: peak not known).
+        """tokens_per_second over all ranks, tflops_per_device, and mfu (None: peak unknown).
 
-        `tokens`: of the global batch, without padding.
+        `tokens`: of the global batch, without padding; `step_seconds`: of the whole step.
         """
         rate = tokens / step_seconds
         flops = rate * self._flops / self._world_size
@@ -59,7 +62,7 @@ class Throughput:
 
 
 def memory_gib(device: torch.device) -> float:
-    """This rank's memory: the most that was allocated on a GPU, the resident set on the CPU."""
+    """This rank's memory in GiB: on a GPU the peak allocated, on the CPU the resident set."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / GIB
     try:

@@ -1,4 +1,4 @@
-"""RUN/tensorboard: the records as curves, the samples as text."""
+"""Experiment trackers: TensorBoard (RUN/tensorboard) and Weights & Biases."""
 
 import math
 from contextlib import suppress
@@ -9,9 +9,9 @@ from trainer.observe.callback import Callback, RunStart
 
 
 class TensorBoard(Callback):
-    """Writes TensorBoard events; on resume, those after the checkpoint are hidden from the curves.
+    """Writes TensorBoard events; on resume, events after the checkpoint are hidden from the curves.
 
-    Raises RecipeError at the start where tensorboard is not installed.
+    `on_start` raises RecipeError where tensorboard is not installed.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class TensorBoard(Callback):
         self._writer = SummaryWriter(str(run.folder / "tensorboard"), purge_step=run.first_step)
 
     def on_step(self, record: dict[str, Any]) -> None:
-        """A point for every number of the record."""
+        """Add a point for every number of the record. Raises TrainingError for a full disk."""
         try:
             for name, value in numbers(record).items():
                 named = name if "/" in name else f"train/{name}"
@@ -37,7 +37,7 @@ class TensorBoard(Callback):
             raise TrainingError(f"tensorboard/ cannot be written: {error.strerror}") from None
 
     def on_sample(self, step: int, prompt: str, text: str) -> None:
-        """The sample as text (in Markdown, a quotation as code)."""
+        """Add the sample as text, a Markdown code block."""
         indented = "\n".join(f"    {line}" for line in (prompt + text).splitlines())
         self._writer.add_text(f"sample/{prompt[:40]}", indented, step)
 
@@ -49,7 +49,7 @@ class TensorBoard(Callback):
 
 
 def numbers(record: dict[str, Any]) -> dict[str, float]:
-    """The finite numbers of a record but its step; `skipped` as 0 or 1."""
+    """The finite numbers of a record, without its step; `skipped` as 0 or 1."""
     return {
         name: float(value)
         for name, value in record.items()
@@ -58,7 +58,7 @@ def numbers(record: dict[str, Any]) -> dict[str, float]:
 
 
 class WeightsAndBiases(Callback):
-    """Sends the records to a project of Weights & Biases; a resumed run goes on in its own curve.
+    """Sends the records to a Weights & Biases project; a resumed run continues its own curve.
 
     Raises RecipeError where wandb is not installed.
     """
@@ -76,7 +76,7 @@ class WeightsAndBiases(Callback):
         self._session: Any = None
 
     def on_start(self, run: RunStart) -> None:
-        """Start or go on; the run directory's name is the run's name."""
+        """Start or resume the session, named as the run directory."""
         name = run.folder.resolve().name
         self._session = self._wandb.init(
             project=self._project,
@@ -88,10 +88,10 @@ class WeightsAndBiases(Callback):
         )
 
     def on_step(self, record: dict[str, Any]) -> None:
-        """The numbers of the record."""
+        """Send the numbers of the record."""
         self._session.log(numbers(record), step=record["step"])
 
     def on_stop(self, state: str, reason: str, exit_code: int | None = None) -> None:
-        """Finish the session; a run that did not end by itself is marked so."""
+        """Finish the session, with an exit code other than 0 unless the run is done."""
         if self._session is not None:
             self._session.finish(exit_code=0 if state == "done" else exit_code or 1)

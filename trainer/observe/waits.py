@@ -1,8 +1,8 @@
-"""RUN/waits.json: where the host waited for the device in the steady state, which it need not.
+"""RUN/waits.json: unnecessary host synchronizations with the device in the steady state.
 
-On CUDA PyTorch says so itself (torch.cuda.set_sync_debug_mode). On a CPU nothing is ever waited
-for; there, what counts is each place that would wait if the weights, and all that is computed from
-them, lay on a GPU: that reads such a number in Python.
+On CUDA PyTorch reports them itself (torch.cuda.set_sync_debug_mode). On a CPU there are none;
+reported there are the lines that would synchronize on a GPU: those that read, in Python, a number
+computed from the weights.
 """
 
 import traceback
@@ -26,18 +26,18 @@ from trainer.parallel.device import runs_ahead
 
 WAITS = "waits.json"
 WARM_UP_STEPS = 3
-"""Steps before the steady state: compilation, memory that the allocator asks for."""
+"""Steps before the steady state, with compilation and growth of the allocator's memory."""
 
 _OURS = ("trainer", "kernels")
 _SYNCHRONIZING = "called a synchronizing CUDA operation"
-"""How PyTorch's warning of a wait begins; switching the mode on has a warning of its own."""
+"""The start of PyTorch's warning of a synchronization; enabling the mode gives another one."""
 _ROOT = Path(__file__).resolve().parents[2]
 _READING = "trainer/parallel/device.py"  # the one place that reads, a step late
 _CPU_ONLY = ("kernels/adamw.py", ("reference", "_reference_step"))  # a kernel needs no such read
 
 
 class Waits(Callback):
-    """Notes the host's waits between the steps after the warm-up and the run's end."""
+    """Records the host's synchronizations from the end of the warm-up to the run's end."""
 
     def __init__(self) -> None:
         self._found: Counter[tuple[str, str]] = Counter()
@@ -46,11 +46,11 @@ class Waits(Callback):
         self._run: RunStart | None = None
 
     def on_start(self, run: RunStart) -> None:
-        """Steps count from here."""
+        """Remember the run."""
         self._run = run
 
     def on_step(self, record: dict[str, Any]) -> None:
-        """Begin to watch once the run is warm."""
+        """Start recording after the warm-up."""
         self._steps += 1
         if self._steps == WARM_UP_STEPS:
             assert self._run is not None
@@ -58,7 +58,7 @@ class Waits(Callback):
             watch(self._watching, self._note)
 
     def on_stop(self, state: str, reason: str, exit_code: int | None = None) -> None:
-        """Write what was found, the most frequent first."""
+        """Write waits.json, the most frequent first."""
         self._watching.close()
         assert self._run is not None
         on_gpu = runs_ahead(self._run.device)
@@ -81,7 +81,7 @@ class Waits(Callback):
 
 
 def _place() -> tuple[str, int | None, str]:
-    """The innermost line of ours that is being run: ("trainer/run.py", 121, "count")."""
+    """The innermost stack frame in our own code: ("trainer/run.py", 121, "count")."""
     for frame in reversed(traceback.extract_stack()):
         path = Path(frame.filename)
         if not path.is_relative_to(_ROOT) or path == Path(__file__).resolve():
@@ -115,7 +115,7 @@ def _reads_on_cpu(watching: ExitStack, note: Callable[[str], None]) -> None:
 
 
 class _Computed(TorchDispatchMode):
-    """Knows which tensors are computed from weights: operators hand it on, autograd's too."""
+    """Tracks which tensors are computed from weights, through every operator and autograd."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -138,7 +138,7 @@ class _Computed(TorchDispatchMode):
 
 
 class _Reads(TorchFunctionMode):
-    """Tells of each computed tensor whose number Python asks for."""
+    """Calls `note` for each read in Python of a tensor computed from weights."""
 
     _READING = frozenset(
         getattr(Tensor, name)
