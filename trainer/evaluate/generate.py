@@ -22,7 +22,7 @@ from trainer.recipe import Recipe
 
 @dataclass(frozen=True)
 class Sampling:
-    """Sampling settings: at most `tokens` new ones; temperature 0 is greedy; top-k 0, top-p 1 off."""
+    """At most `tokens` new tokens; temperature 0 is greedy, top-k 0 and top-p 1 off."""
 
     tokens: int = 64
     temperature: float = 0.8
