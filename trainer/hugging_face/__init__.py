@@ -1,1 +1,1 @@
-"""Hugging Face model folders, read and written: names, configuration, weights, proof of parity."""
+"""Conversion from and to Hugging Face model folders, checked by the parity of logits."""

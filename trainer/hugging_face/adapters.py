@@ -1,6 +1,6 @@
-"""Adapters in PEFT's format: adapter_config.json and adapter_model.safetensors, both ways exact.
+"""Export of LoRA adapters in PEFT's format: adapter_config.json and adapter_model.safetensors.
 
-https://huggingface.co/docs/peft/developer_guides/checkpoint
+Source: https://huggingface.co/docs/peft/developer_guides/checkpoint
 """
 
 import json
@@ -27,12 +27,12 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
 def export_adapter_command(checkpoint: Path, folder: Path, base: str | None = None) -> Path:
-    """Write a checkpoint's adapters to a new folder in PEFT's format; the folder.
+    """Write a checkpoint's adapters, bit for bit, to a new folder in PEFT's format; returns it.
 
-    `checkpoint`: a checkpoint of a LoRA run, or the run (its newest good one). `base`: the name or
-    path by which PEFT's users know the base, such as the folder it is exported to; None: where the
-    base's checkpoint is. The base itself is not read. Raises CheckpointError where the checkpoint
-    is damaged or holds no adapters, RecipeError where the folder is in use.
+    `checkpoint`: a checkpoint of a LoRA run, or the run (its newest good one); `base`: the base
+    model's name or path for PEFT, such as the folder that it was exported to (None: the base's
+    checkpoint). The base itself is not read. Raises CheckpointError where the checkpoint is damaged
+    or has no adapters, RecipeError where the folder is not empty or cannot be written.
     """
     reader = CheckpointReader(resolve_checkpoint(checkpoint))
     recipe = saved_recipe(reader)
@@ -50,7 +50,7 @@ def export_adapter_command(checkpoint: Path, folder: Path, base: str | None = No
 
 
 def adapter_config(lora: LoraSection, layers: int, base: str) -> dict[str, Any]:
-    """PEFT's LoraConfig of these adapters, as JSON values."""
+    """PEFT's LoraConfig for the adapters of a model of so many `layers`, as JSON values."""
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -70,8 +70,8 @@ def adapter_config(lora: LoraSection, layers: int, base: str) -> dict[str, Any]:
 
 
 def target_modules(lora: LoraSection, layers: int) -> list[str] | str:
-    """What PEFT is to adapt: a list of names where each is adapted in every block, else a regular
-    expression that matches exactly the adapted linears.
+    """PEFT's `target_modules`: a list of names where each is adapted in every block, otherwise a
+    regular expression that matches exactly the adapted linears.
     """
     adapted = adapted_names(lora, layers)
     blocks: dict[str, list[str]] = {}
@@ -99,7 +99,7 @@ def _tensors(
 
 
 def _write(folder: Path, config: str, tensors: dict[str, Tensor]) -> None:
-    """Make the folder with both files, whole or not at all."""
+    """Write the folder with both files, whole or not at all."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RecipeError(f"{folder}: is there already, and is not empty; name a new folder")
     partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")

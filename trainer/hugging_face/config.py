@@ -1,4 +1,4 @@
-"""config.json of a Hugging Face model folder, as our recipe's model section and back."""
+"""Conversion between a Hugging Face config.json and the recipe's model section."""
 
 import json
 import math
@@ -20,7 +20,7 @@ FAMILIES = {
     "qwen2": "Qwen2ForCausalLM",
     "qwen3": "Qwen3ForCausalLM",
 }
-"""The model types that are read and written, and transformers' class of each."""
+"""The supported model types, and the class in transformers of each."""
 
 ACTIVATIONS: dict[str, Literal["swiglu", "geglu", "geglu_tanh"]] = {
     "silu": "swiglu",
@@ -28,21 +28,21 @@ ACTIVATIONS: dict[str, Literal["swiglu", "geglu", "geglu_tanh"]] = {
     "gelu": "geglu",
     "gelu_pytorch_tanh": "geglu_tanh",
 }
-"""`model.activation` by transformers' names of what the gate passes; the first one is written."""
+"""`model.activation` by transformers' `hidden_act`; of synonyms the first is written."""
 
 
 LAYER_TYPES: dict[str, Literal["local", "global"]] = {
     "sliding_attention": "local",
     "full_attention": "global",
 }
-"""The words of `model.window_pattern` by transformers' own."""
+"""Values of `model.window_pattern` by those of transformers' `layer_types`."""
 
 Pattern = tuple[Literal["local", "global"], ...]
 
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """What a config.json says: `keys` as they stand there, and the model in our words."""
+    """A config.json: its `keys` unchanged, and the model section and sequence length they give."""
 
     family: str
     keys: dict[str, Any]
@@ -51,9 +51,9 @@ class ModelDescription:
 
 
 def read_config(folder: Path) -> tuple[ModelDescription, bytes]:
-    """A folder's config.json and its bytes.
+    """A folder's config.json, parsed, and its bytes.
 
-    Raises CheckpointError where it is missing, damaged, or of a model that ours does not compute.
+    Raises CheckpointError where it is missing, damaged, or of an unsupported model.
     """
     path = folder / FILE
     try:
@@ -66,9 +66,9 @@ def read_config(folder: Path) -> tuple[ModelDescription, bytes]:
 
 
 def describe(content: bytes, where: str) -> ModelDescription:
-    """The content of a config.json in our words; `where` is its name in errors.
+    """Parse the content of a config.json; `where`: its name in errors.
 
-    Raises CheckpointError for what our model does not compute, rather than compute another one.
+    Raises CheckpointError for any key that our model cannot reproduce exactly.
     """
     try:
         keys = json.loads(content)
@@ -105,7 +105,7 @@ def describe(content: bytes, where: str) -> ModelDescription:
 def conversion_recipe(
     model: ModelSection, sequence_length: int, precision: str, run: str
 ) -> Recipe:
-    """A recipe that describes a model nobody trained here; one step, never made."""
+    """A minimal recipe for an imported model; its one step is never trained."""
     return Recipe.from_keys(
         {
             "run": run,
@@ -122,7 +122,10 @@ def conversion_recipe(
 def config_of(
     model: ModelSection, sequence_length: int, dtype: torch.dtype, tokenizer: Tokenizer
 ) -> dict[str, Any]:
-    """The keys of config.json for a model of ours; CheckpointError where no family computes it."""
+    """The keys of config.json for a model section.
+
+    Raises CheckpointError where none of FAMILIES computes the model.
+    """
     family = _family_of(model)
     rope = _rope_parameters(model)
     return {
@@ -157,7 +160,7 @@ def config_of(
 
 
 def dtype_name(dtype: torch.dtype) -> str:
-    """A dtype as config.json names it."""
+    """A dtype's name in config.json, such as bfloat16."""
     return str(dtype).removeprefix("torch.")
 
 
@@ -183,7 +186,7 @@ def _family(keys: dict[str, Any], where: str) -> str:
 
 
 def _resolved(family: str, keys: dict[str, Any], where: str) -> Any:
-    """As transformers reads it, which knows the defaults and the older spellings."""
+    """The configuration as transformers reads it, with defaults and older spellings resolved."""
     from transformers import CONFIG_MAPPING
 
     try:
@@ -255,7 +258,7 @@ def _rope_parameters(model: ModelSection) -> dict[str, Any]:
 
 
 def _window(family: str, config: Any, where: str) -> tuple[int | None, Pattern | None]:
-    """`model.window` and `model.window_pattern` of a configuration."""
+    """`model.window` and `model.window_pattern` of a configuration; None: all layers global."""
     window: int | None = getattr(config, "sliding_window", None)
     if family == "mistral":
         return window, None
@@ -272,7 +275,7 @@ def _window(family: str, config: Any, where: str) -> tuple[int | None, Pattern |
 
 
 def _shortest(pattern: Pattern) -> Pattern | None:
-    """The shortest pattern that repeats to this one; None: all are local."""
+    """The shortest pattern whose repetition begins with this one; None where all are local."""
     for length in range(1, len(pattern)):
         if all(kind == pattern[layer % length] for layer, kind in enumerate(pattern)):
             pattern = pattern[:length]
@@ -281,7 +284,7 @@ def _shortest(pattern: Pattern) -> Pattern | None:
 
 
 def _window_keys(family: str, model: ModelSection) -> dict[str, Any]:
-    """What a configuration says of windows."""
+    """The keys of config.json for `model.window` and `model.window_pattern`."""
     if model.window is None:
         return {"sliding_window": None}
     keys: dict[str, Any] = {"sliding_window": model.window}

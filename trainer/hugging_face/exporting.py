@@ -1,4 +1,4 @@
-"""`lyceum export`: a checkpoint, saved at whatever layout, becomes a Hugging Face model folder."""
+"""`lyceum export`: convert a checkpoint, saved at any layout, to a Hugging Face model folder."""
 
 import json
 from collections.abc import Callable
@@ -29,26 +29,27 @@ DTYPES: dict[str, torch.dtype | None] = {
     "fp32": torch.float32,
     "bf16": torch.bfloat16,
 }
-"""The dtypes that can be asked for; None: each tensor as it was saved."""
+"""The values of `--dtype`; None: each tensor keeps its saved dtype."""
 
 
 def export_command(
     checkpoint: Path, folder: Path, *, shard_gb: float = 5.0, dtype: Stored = "stored"
 ) -> None:
-    """Write a checkpoint (a folder, or a run's newest) as the model folder `folder`, prove parity.
+    """Write a checkpoint (a folder, or a run's newest) as the model folder `folder`; check parity.
 
-    Files hold `shard_gb` gigabytes (1e9 bytes) at most, unless one tensor is larger. Raises
-    CheckpointError for a checkpoint that is damaged or of a model that Hugging Face has no family
-    for, where `folder` is taken, or where parity fails; RecipeError where it cannot be made.
+    A file has at most `shard_gb` gigabytes (1e9 bytes), unless one tensor is larger. Raises
+    CheckpointError for a damaged checkpoint, a model of no Hugging Face family, a `folder` that is
+    not empty, or failed parity; RecipeError for a bad `shard_gb`, or a `folder` that cannot be
+    made; TrainingError for a failed write.
     """
     reader = CheckpointReader(resolve_checkpoint(checkpoint))
     export_weights(reader, weights_of(reader), folder, shard_gb=shard_gb, dtype=dtype)
 
 
 def weights_of(reader: CheckpointReader) -> CheckpointTensors:
-    """The weights that are exported (not the fp32 masters), under the checkpoint's names.
+    """The weights to export (not the fp32 masters), under the checkpoint's names.
 
-    Those of adapters merged into their base.
+    Adapters are merged into their base.
     """
     return CheckpointWeights(read_merged(reader))
 
@@ -61,7 +62,7 @@ def export_weights(
     shard_gb: float = 5.0,
     dtype: Stored = "stored",
 ) -> None:
-    """As `export_command`, with the weights given: those of `reader`, or merged with an adapter."""
+    """As `export_command`, with `weights` in place of the checkpoint's own."""
     if shard_gb <= 0:
         raise RecipeError(f"--shard-gb: {shard_gb} is no size; name gigabytes above 0")
     partial_folder = begin(folder)
@@ -134,7 +135,7 @@ def _planned(
 
 
 def _write_shards(folder: Path, tensors: list[Planned], shard_bytes: float) -> None:
-    """Fill files in order, and name them in an index where there is more than one."""
+    """Write the tensors to files in order, with an index where there is more than one."""
     shards: list[list[Planned]] = [[]]
     filled = 0
     for tensor in tensors:
@@ -158,7 +159,9 @@ def _write_shards(folder: Path, tensors: list[Planned], shard_bytes: float) -> N
 def _small_files(
     reader: CheckpointReader, recipe: Recipe, dtype: torch.dtype, tokenizer: Tokenizer
 ) -> dict[str, bytes]:
-    """Configuration, tokenizer, generation and what else came with an import, by name."""
+    """The content of all files but the weights, by name: configuration, tokenizer, generation, and
+    those that came with an import.
+    """
     kept = _attached(reader, KEPT)
     files = {**kept, **tokenizer.files}
     config = _kept_config(kept, recipe, dtype, str(reader.folder / KEPT / FILE))
@@ -173,7 +176,7 @@ def _small_files(
 def _kept_config(
     kept: dict[str, bytes], recipe: Recipe, dtype: torch.dtype, where: str
 ) -> bytes | None:
-    """The config.json that the checkpoint came with, if it still describes its model."""
+    """The config.json of an imported checkpoint, if it still describes the model; else None."""
     if FILE not in kept:
         return None
     described = describe(kept[FILE], where)
@@ -190,7 +193,10 @@ def _kept_config(
 
 
 def _generation(tokenizer: Tokenizer, rows: int) -> bytes:
-    """generation_config.json: where a text ends, and which rows of the embedding are no tokens."""
+    """generation_config.json: start and end ids, and the embedding's padding rows to suppress.
+
+    `rows`: of the embedding; values in the tokenizer's own file take precedence.
+    """
     given = json.loads(tokenizer.files.get(GENERATION_FILE, b"{}"))
     keys: dict[str, Any] = {
         "bos_token_id": tokenizer.start[0] if tokenizer.start else None,

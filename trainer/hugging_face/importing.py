@@ -1,4 +1,4 @@
-"""`lyceum import`: a Hugging Face model folder becomes a checkpoint, a tensor at a time."""
+"""`lyceum import`: convert a Hugging Face model folder to a checkpoint, a tensor at a time."""
 
 import json
 import os
@@ -21,18 +21,18 @@ from trainer.hugging_face.weights import CheckpointWeights
 from trainer.recipe import Recipe
 
 KEPT = "hugging_face/"
-"""Where a checkpoint keeps files of the folder it came from, to be given back by an export."""
+"""Prefix of a checkpoint's attachments from its original folder, which an export restores."""
 
 _NOTICES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE", "NOTICE.txt", "USE_POLICY.md")
 _HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 
 
 def import_command(folder: Path, checkpoint: Path) -> None:
-    """Write the model of `folder` as the run directory `checkpoint`, prove parity, and print it.
+    """Write the model of `folder` as the run directory `checkpoint`; check and print the parity.
 
-    Raises CheckpointError for a folder that is incomplete or of a model that ours does not
-    compute, where `checkpoint` is taken, or where parity fails; DataError for its tokenizer;
-    RecipeError where `checkpoint` cannot be made.
+    Raises CheckpointError for an incomplete folder, an unsupported model, a `checkpoint` that is
+    not empty, or failed parity; DataError for a bad tokenizer; RecipeError for a `checkpoint` that
+    cannot be made.
     """
     described, config = read_config(folder)
     partial_folder = begin(checkpoint)
@@ -81,9 +81,9 @@ def _save(run: Path, pieces: list[Piece], recipe: Recipe, attachments: dict[str,
 
 
 def begin(folder: Path) -> Path:
-    """The temporary name under which `folder` is written; CheckpointError where one is taken.
+    """The temporary folder in which `folder` is written.
 
-    RecipeError where a file stands on the way to it.
+    Raises CheckpointError where one of them is in use, RecipeError where a parent is a file.
     """
     above = next(parent for parent in folder.absolute().parents if parent.exists())
     if not above.is_dir():
@@ -99,13 +99,13 @@ def begin(folder: Path) -> Path:
 
 
 def finish(partial_folder: Path, folder: Path) -> None:
-    """Give the complete folder its name."""
+    """Rename the complete folder to its final name."""
     os.rename(partial_folder, folder)
     sync_folder(folder.parent)
 
 
 def _pieces(tensors: list[Joined], source: ModelFolder) -> Iterator[Piece]:
-    """Our tensors, whose values are read when they are written."""
+    """The pieces of the checkpoint, whose values are read only when they are written."""
     for joined in tensors:
         dtypes = {part.name: source.dtype(part.name) for part in joined.parts}
         dtype = dtypes[joined.parts[0].name]
@@ -124,7 +124,7 @@ def _pieces(tensors: list[Joined], source: ModelFolder) -> Iterator[Piece]:
 
 
 def _tokenizer(folder: Path, described: ModelDescription) -> Tokenizer:
-    """The folder's tokenizer, which ends a text where transformers does."""
+    """The folder's tokenizer, with the same end ids as transformers uses."""
     tokenizer = load_tokenizer(folder)
     rows = described.model.vocab
     if rows is not None and tokenizer.size > rows:

@@ -1,8 +1,8 @@
-"""Our global tensors and Hugging Face's: the same numbers under other names, rows regrouped.
+"""The mapping between our global tensors and Hugging Face's: other names, rows regrouped.
 
-Llama, Mistral, Qwen2 and Qwen3 share their names; Qwen2 adds biases to queries, keys and values,
-Qwen3 norms over the heads. We hold queries, keys and values as one tensor, a group after the
-other: [the group's query heads, its key head, its value head]; and the gate above the up
+Llama, Mistral, Qwen2 and Qwen3 have the same names; Qwen2 adds biases to queries, keys and values,
+Qwen3 norms over the heads. Our checkpoints have queries, keys and values in one tensor, group by
+group: [the group's query heads, its key head, its value head]; and the gate above the up
 projection.
 """
 
@@ -19,19 +19,19 @@ EMBEDDING = "embedding.word_embeddings.weight"
 HEAD = "output_layer.weight"
 
 RowRange = tuple[int, int]
-"""From and up to: a stretch of rows, the first dimension of a tensor."""
+"""[first, last): a range of rows, the first dimension of a tensor."""
 
 
 @dataclass(frozen=True)
 class TensorPart:
-    """A tensor under its Hugging Face name, and the rows of ours that it is, in its own order."""
+    """A Hugging Face tensor, and the ranges of rows of our tensor that it consists of, in order."""
 
     name: str
     shape: tuple[int, ...]
     stretches: tuple[RowRange, ...]
 
     def take(self, read_rows: Callable[[int, int], Tensor], dtype: torch.dtype) -> Tensor:
-        """The part out of our tensor, whose rows from and up to `read_rows` gives."""
+        """Assemble this tensor in `dtype`; `read_rows(first, last)` reads rows of ours."""
         if len(self.stretches) == 1:
             return read_rows(*self.stretches[0]).to(dtype)
         taken, place = torch.empty(self.shape, dtype=dtype), 0
@@ -43,14 +43,14 @@ class TensorPart:
 
 @dataclass(frozen=True)
 class Joined:
-    """One of our global tensors, and the parts that make it up."""
+    """One of our global tensors, and the Hugging Face tensors that it consists of."""
 
     name: str
     shape: tuple[int, ...]
     parts: tuple[TensorPart, ...]
 
     def join(self, read: Callable[[str], Tensor]) -> Tensor:
-        """Our tensor out of its parts, which `read` gives by Hugging Face name; bit for bit."""
+        """Assemble our tensor bit for bit; `read` reads a part by its Hugging Face name."""
         if len(self.parts) == 1:
             return read(self.parts[0].name)
         joined: Tensor | None = None
@@ -66,7 +66,7 @@ class Joined:
 
 
 def tensor_map(model: ModelSection) -> list[Joined]:
-    """Every global tensor of a model in the order of its layers; `model.vocab` must be known."""
+    """All global tensors of a model, in the order of its layers; `model.vocab` must be set."""
     assert model.vocab is not None, "the rows of the embedding are known"
     embedding = (model.vocab, model.hidden)
     tensors = [_same(EMBEDDING, "model.embed_tokens.weight", embedding)]
@@ -100,7 +100,7 @@ def _same(ours: str, theirs: str, shape: tuple[int, ...]) -> Joined:
 
 
 def _linear(linear: Linear, ours: str, theirs: str) -> Iterator[Joined]:
-    """A linear's weight, and its bias where it has one, out of its parts."""
+    """The weight of a linear, and its bias if it has one, with their parts."""
     for kind, columns in (("weight", (linear.columns,)), ("bias", ()))[: 1 + linear.bias]:
         parts = [
             TensorPart(

@@ -1,4 +1,4 @@
-"""The proof at the end of a conversion: both models give the same logits for the same tokens."""
+"""The check at the end of a conversion: both models give the same logits for the same tokens."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,15 +16,15 @@ from trainer.hugging_face.reading import ModelFolder
 from trainer.hugging_face.streamed import our_logits, quiet_transformers, their_logits
 
 LARGEST_DIFFERENCE = 1e-4
-"""Of any logit, both models in fp32; below it is what another order of additions may make."""
+"""Limit for the difference of any logit in fp32; the order of additions makes less."""
 
 _ROWS, _LENGTH = 2, 64
 
 
 class CheckpointTensors(Protocol):
-    """Global tensors under their names in a checkpoint ("model/..."), whoever keeps them.
+    """Read access to global tensors by their names in a checkpoint ("model/...").
 
-    A CheckpointReader is one, and so is whatever adds adapters to its tensors.
+    Implemented by CheckpointReader, and by classes that merge adapters into its tensors.
     """
 
     def keys(self) -> list[str]:
@@ -34,17 +34,19 @@ class CheckpointTensors(Protocol):
         """A tensor's global shape."""
 
     def dtype(self, key: str) -> torch.dtype:
-        """The dtype that `read` gives."""
+        """The dtype of the tensors that `read` returns."""
 
     def read(
         self, key: str, offset: tuple[int, ...] | None = None, shape: tuple[int, ...] | None = None
     ) -> Tensor:
-        """A tensor, or the box of this shape at `offset`, on the CPU."""
+        """A tensor, or its block of this shape at `offset`, on the CPU."""
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How far two models' logits are apart, and at what share of places they choose the same."""
+    """The largest difference of two models' logits over `positions` tokens, and the fraction of
+    positions at which their likeliest tokens agree.
+    """
 
     positions: int
     largest_difference: float
@@ -52,13 +54,13 @@ class Parity:
 
     @property
     def holds(self) -> bool:
-        """Whether they compute the same."""
+        """Whether the two models compute the same function."""
         # NaN is no smaller than anything.
         return self.largest_difference < LARGEST_DIFFERENCE and self.same_choice == 1.0
 
 
 def rows_of(weights: CheckpointTensors, key: str, first: int, last: int) -> Tensor:
-    """Rows of a tensor, from and up to."""
+    """Rows [first, last) of a tensor."""
     whole = weights.shape(key)
     return weights.read(key, (first,) + (0,) * (len(whole) - 1), (last - first, *whole[1:]))
 
@@ -71,8 +73,8 @@ def measure(
 ) -> Parity:
     """Compare our model of `weights` with transformers' model of `folder`, both in fp32.
 
-    Each reads its own files under its own names, so that a wrong name or a wrong row shows. `cast`:
-    the dtype through which one of our tensors goes, where the folder does not hold it as we do.
+    Each reads its own files under its own names, which exposes a wrong name or row. `cast`: the
+    dtype to which one of our tensors is rounded first, where the folder stores another than ours.
     """
 
     def read_ours(name: str, first: int, last: int) -> Tensor:
@@ -96,7 +98,7 @@ def measure(
 
 
 def report(parity: Parity, what: str, family: str, folder: ModelFolder) -> None:
-    """Print what was converted, and what the comparison found."""
+    """Print a table of the conversion `what` and its parity."""
     table = Table(title=what, title_justify="left", show_header=False)
     rows = [
         ("family", family),
@@ -113,7 +115,7 @@ def report(parity: Parity, what: str, family: str, folder: ModelFolder) -> None:
 
 
 def require(parity: Parity, partial: Path) -> None:
-    """Raise CheckpointError unless the models compute the same; `partial`: where the result is."""
+    """Raise CheckpointError unless parity holds; `partial`: the folder of the result."""
     if not parity.holds:
         raise CheckpointError(
             f"parity fails: logits differ by {parity.largest_difference:.2e} (limit"

@@ -1,4 +1,4 @@
-"""The weights of a Hugging Face model folder, read a tensor at a time out of its safetensors."""
+"""Reading the weights of a Hugging Face model folder from safetensors, a tensor at a time."""
 
 import json
 import re
@@ -23,10 +23,10 @@ _DERIVED = re.compile(r".*\.rotary_emb\.inv_freq")
 
 
 class ModelFolder:
-    """The tensors of a model folder by name; their shapes are known, their values on the disk.
+    """The tensors of a model folder by name; only their headers are in memory.
 
-    Raises CheckpointError where there are no safetensors, the index is damaged or names what is
-    not there, or a shard is damaged.
+    Raises CheckpointError where there are no safetensors, or the index or a file is damaged,
+    incomplete or inconsistent.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -52,13 +52,14 @@ class ModelFolder:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all tensors."""
+        """The size of all tensors in bytes."""
         return sum(prod(shape) * dtype.itemsize for dtype, shape in self._tensors.values())
 
     def read(self, name: str, rows: tuple[int, int] | None = None) -> Tensor:
-        """A tensor, or its rows from and up to, as stored.
+        """A tensor, or its rows [first, last), in the stored dtype.
 
-        It lies in the mapped file; the mapping ends with it, so that pages once read don't add up.
+        It is backed by the mapped file, which is unmapped with it, so that pages that were read do
+        not accumulate.
         """
         path = self.folder / self._files[name]
         with _opened(path) as file:
@@ -69,7 +70,7 @@ class ModelFolder:
         return values
 
     def check(self, expected: Mapping[str, tuple[int, ...]]) -> None:
-        """Raise CheckpointError unless exactly these tensors of these shapes are here."""
+        """Raise CheckpointError unless the folder has exactly these tensors, of these shapes."""
         for name, shape in expected.items():
             if name not in self._tensors:
                 raise CheckpointError(self._missing(name))
@@ -87,7 +88,7 @@ class ModelFolder:
             )
 
     def drop_copy(self, name: str, original: str) -> bool:
-        """Leave out a tensor that is stored twice; False where it isn't here or isn't the same."""
+        """Ignore tensor `name` from now on if it equals `original`; returns whether it does."""
         if name not in self._tensors or original not in self._tensors:
             return False
         if self._tensors[name] != self._tensors[original]:
@@ -134,7 +135,7 @@ def _described(tensor: Any, name: str, path: Path) -> tuple[torch.dtype, tuple[i
 
 
 def _equal(folder: ModelFolder, name: str, other: str) -> bool:
-    """Whether two tensors of one shape and dtype are the same bytes, compared in stretches."""
+    """Whether two tensors of one shape and dtype are bitwise equal, compared 16 MiB at a time."""
     rows, columns = folder.shape(name)[0], prod(folder.shape(name)[1:])
     step = max(1, (16 << 20) // (columns * folder.dtype(name).itemsize))
     for first in range(0, rows, step):
@@ -146,7 +147,7 @@ def _equal(folder: ModelFolder, name: str, other: str) -> bool:
 
 
 def _files(folder: Path) -> dict[str, str]:
-    """The file of each tensor."""
+    """The file of each tensor, by the tensor's name."""
     if (folder / ONE_FILE).is_file():
         with _opened(folder / ONE_FILE) as file:
             return {name: ONE_FILE for name in file.keys()}  # noqa: SIM118 (no mapping)

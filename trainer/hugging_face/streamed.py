@@ -1,8 +1,8 @@
-"""Two models that never have their weights in memory: ours and transformers', a module at a time.
+"""Forward passes of our model and of transformers' with weights streamed from disk.
 
-Both are built without memory. A hook before each module reads its weights as fp32, and one after
-it lets them go. Of the embedding only the rows of the tokens are read, and the head is multiplied
-in stretches of its rows.
+Both models are built on the meta device. A hook before each module reads its weights as fp32, and
+one after it drops them. Of the embedding only the rows of the tokens are read, and the output layer
+multiplies blocks of its rows.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,13 +22,13 @@ from trainer.parallel.sharding import global_name
 from trainer.recipe import Recipe
 
 ReadRows = Callable[[str, int, int], Tensor]
-"""Rows of the tensor of a name, from and up to, in any floating dtype."""
+"""(name, first, last) -> rows [first, last) of a tensor, in any floating dtype."""
 
 _STRETCH_BYTES = 8 << 20
 
 
 def our_logits(recipe: Recipe, read: ReadRows, tokens: Tensor) -> Tensor:
-    """Logits of our model for ids [batch, sequence]: fp32 [batch, sequence, vocabulary].
+    """Logits of our model, fp32 [batch, sequence, vocabulary], for ids [batch, sequence].
 
     `read` takes our global names. The process must not be part of another layout.
     """
@@ -54,8 +54,9 @@ def our_logits(recipe: Recipe, read: ReadRows, tokens: Tensor) -> Tensor:
 
 
 def their_logits(keys: dict[str, Any], family: str, read: ReadRows, tokens: Tensor) -> Tensor:
-    """Logits of transformers' model of config.json's `keys`, as `our_logits`; `read` takes its
-    names.
+    """Logits of transformers' model, as `our_logits`.
+
+    `keys`: of config.json; `family`: its model type; `read` takes Hugging Face names.
     """
     from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
@@ -75,7 +76,7 @@ def their_logits(keys: dict[str, Any], family: str, read: ReadRows, tokens: Tens
 
 
 class _WithoutMemory(TorchFunctionMode):
-    """What is made inside lies on the meta device, whatever device its maker names."""
+    """Inside this mode tensors are created on the meta device, whatever device is asked for."""
 
     def __torch_function__(
         self, function: Any, types: Any, arguments: Any = (), keywords: Any = None
@@ -87,7 +88,7 @@ class _WithoutMemory(TorchFunctionMode):
 
 
 class _Streamed:
-    """A network of parameters without memory, and where to read them."""
+    """A network on the meta device, whose parameters `read` reads when a module runs."""
 
     def __init__(self, network: nn.Module, read: ReadRows) -> None:
         self._network = network
@@ -105,7 +106,7 @@ class _Streamed:
         return self._network(*arguments, **keywords)
 
     def embed(self, name: str) -> None:
-        """Let this module look its rows up on the disk."""
+        """Let the embedding `name` read the rows of its tokens from disk."""
         weight = f"{name}.weight"
 
         def forward(tokens: Tensor) -> Tensor:
@@ -118,7 +119,7 @@ class _Streamed:
         self._replace(name, forward)
 
     def project(self, name: str, weight: str, result: Callable[[Tensor], Any]) -> None:
-        """Let this module multiply with the rows of `weight`, a stretch at a time."""
+        """Let the linear `name` multiply with blocks of rows of `weight`; `result` wraps it."""
         shape = self._shapes[weight]
 
         def forward(hidden: Tensor, *_: Any, **__: Any) -> Any:
@@ -160,7 +161,7 @@ class _Streamed:
 
 
 def _stretches(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
-    """Rows in stretches of a few megabytes of fp32."""
+    """Ranges of rows of a few MiB of fp32 each."""
     rows = max(1, _STRETCH_BYTES // (4 * prod(shape[1:])))
     for first in range(0, shape[0], rows):
         yield first, min(first + rows, shape[0])
@@ -168,7 +169,7 @@ def _stretches(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Keep transformers from remarks on configurations that its users write."""
+    """Silence transformers' warnings inside the block."""
     from transformers.utils import logging
 
     before = logging.get_verbosity()

@@ -1,4 +1,4 @@
-"""The weights of a checkpoint, read so that memory holds one of them at a time."""
+"""The weights of a checkpoint, read so that only one of them is in memory at a time."""
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from trainer.hugging_face.parity import CheckpointTensors
 
 
 class CheckpointWeights:
-    """A checkpoint's tensors; its files are mapped only while one is read."""
+    """A checkpoint's weights (CheckpointTensors); its files are mapped only during a read."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
@@ -25,13 +25,13 @@ class CheckpointWeights:
         return self._reader.shape(key)
 
     def dtype(self, key: str) -> torch.dtype:
-        """The dtype in which it was saved."""
+        """A tensor's saved dtype."""
         return self._reader.dtype(key)
 
     def read(
         self, key: str, offset: tuple[int, ...] | None = None, shape: tuple[int, ...] | None = None
     ) -> Tensor:
-        """A tensor, or the box of this shape at `offset`."""
+        """A tensor, or its block of this shape at `offset`."""
         try:
             return self._reader.read(key, offset, shape)
         finally:
@@ -40,7 +40,7 @@ class CheckpointWeights:
 
 
 def check_weights(weights: CheckpointTensors, tensors: list[Joined], where: str) -> None:
-    """Raise CheckpointError unless a checkpoint holds exactly these tensors of these shapes."""
+    """Raise CheckpointError unless a checkpoint has exactly these tensors, of these shapes."""
     expected = {f"model/{joined.name}": joined.shape for joined in tensors}
     found = set(weights.keys())
     for key, shape in expected.items():
