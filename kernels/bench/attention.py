@@ -12,7 +12,7 @@ from kernels.attention import Visible, attention
 from kernels.attention.backward import launch_backward, launch_fused, launch_split
 from kernels.attention.forward import launch_forward
 from kernels.bench.case import BenchCase, CompileCase, Implementations, Sizes, TuneCase
-from kernels.bench.checks import attention as checks
+from kernels.bench.checks.attention import check_cases as check_cases
 from kernels.bench.peers import backward_of, flash_attention
 from kernels.tiles import tile
 
@@ -48,10 +48,6 @@ def forward_traffic(tokens: int, heads: int, kv_heads: int, head_size: int, size
 def backward_traffic(tokens: int, heads: int, kv_heads: int, head_size: int, size: int = 2) -> int:
     """Bytes: reads Q, K, V, O, dO; writes dQ, dK, dV."""
     return tokens * head_size * size * 4 * (heads + kv_heads)
-
-
-check_cases = checks.check_cases
-"""What it is held to beside fp64."""
 
 
 def bench_cases(sizes: Sizes) -> Iterator[BenchCase]:
@@ -186,7 +182,7 @@ def _backward(batch: int, sequence: int, device: torch.device) -> Implementation
     tensors = _tensors(batch, sequence, device, learned=True)
     gradient = torch.randn_like(tensors[0])
     return {
-        name: backward_of(function(*tensors), gradient, tensors)
+        name: backward_of(function(*tensors), [gradient], tensors)
         for name, function in _functions(batch, sequence, device).items()
     }
 

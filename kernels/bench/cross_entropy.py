@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from kernels.bench.case import BenchCase, CompileCase, Implementations, Sizes, TuneCase
-from kernels.bench.checks import cross_entropy as checks
-from kernels.bench.peers import compiled, liger
+from kernels.bench.checks.cross_entropy import check_cases as check_cases
+from kernels.bench.peers import beside
 from kernels.cross_entropy import IGNORE, cross_entropy
 from kernels.cross_entropy.backward import launch_backward, launch_rescale
 from kernels.cross_entropy.forward import launch_forward
@@ -34,10 +35,6 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 def traffic(rows: int, vocab: int, size: int = 2) -> int:
     """Bytes of the sum and its gradient: the logits are read and written once."""
     return 2 * rows * vocab * size
-
-
-check_cases = checks.check_cases
-"""What it is held to beside fp64."""
 
 
 def bench_cases(sizes: Sizes) -> Iterator[BenchCase]:
@@ -91,10 +88,11 @@ def _tensors(vocab: int, device: torch.device) -> tuple[Tensor, Tensor]:
 
 def _forward_and_backward(vocab: int, device: torch.device) -> Implementations:
     logits, labels = _tensors(vocab, device)
+    ours: Loss = partial(cross_entropy, reduction="sum", inplace=True)
     # Each its own logits: some are overwritten, with what is again good for logits.
     return {
         name: partial(_loss_and_gradient, loss, logits.clone().requires_grad_(), labels)
-        for name, loss in _losses().items()
+        for name, loss in beside(ours, _eager, _ligers).items()
     }
 
 
@@ -104,21 +102,14 @@ def _loss_and_gradient(loss: Loss, logits: Tensor, labels: Tensor) -> tuple[Tens
     return total.detach(), torch.autograd.grad(total, [logits])[0]
 
 
-def _losses() -> dict[str, Loss]:
-    losses: dict[str, Loss] = {
-        "lyceum": partial(cross_entropy, reduction="sum", inplace=True),
-        "eager": _eager,
-        "compile": compiled(_eager),
-    }
-    if (ops := liger()) is not None:
-        losses["liger"] = lambda logits, labels: ops.LigerCrossEntropyFunction.apply(
-            logits, labels, None, IGNORE, 0.0, 0.0, "sum"
-        )[0]
-    return losses
-
-
 def _eager(logits: Tensor, labels: Tensor) -> Tensor:
     return reference(logits, labels).sum()
+
+
+def _ligers(ops: Any) -> Loss:
+    return lambda logits, labels: ops.LigerCrossEntropyFunction.apply(
+        logits, labels, None, IGNORE, 0.0, 0.0, "sum"
+    )[0]
 
 
 def _compile_forward(vocab: int, terms: Terms, with_gradient: bool) -> object:

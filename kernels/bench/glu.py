@@ -2,28 +2,34 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from kernels import geglu, swiglu
-from kernels.bench.case import BenchCase, CompileCase, Implementations, Sizes, TuneCase
-from kernels.bench.checks import glu as checks
-from kernels.bench.peers import backward_of, compiled, liger
+from kernels.bench.case import BenchCase, CompileCase, Sizes, TuneCase
+from kernels.bench.checks.glu import check_cases as check_cases
+from kernels.bench.peers import Operator, beside
 from kernels.glu import ACTIVATIONS, Activation, _launch_backward, _launch_forward, reference
 
 ROWS = 8192
 WIDTHS = (4096, 8192, 14336, 28672)
 MODEL_WIDTHS = (14336,)
 
-Unit = Callable[[Tensor], Tensor]
-
-
 MOVED = {"forward": 3, "backward": 5}
 """How often one of the halves is read or written."""
 
-check_cases = checks.check_cases
-"""What it is held to beside fp64."""
+_UNITS: dict[str, Callable[[], dict[str, Callable[..., Any]]]] = {
+    "swiglu": lambda: beside(
+        *(swiglu, reference),
+        lambda ops: lambda gate_up: ops.LigerFusedGateUpSiLUMulFunction.apply(gate_up),
+    ),
+    "geglu": lambda: beside(
+        *(geglu, partial(reference, activation="gelu_tanh")),
+        lambda ops: lambda gate_up: ops.LigerGELUMulFunction.apply(*gate_up.chunk(2, dim=-1)),
+    ),
+}
 
 
 def bench_cases(sizes: Sizes) -> Iterator[BenchCase]:
@@ -31,10 +37,10 @@ def bench_cases(sizes: Sizes) -> Iterator[BenchCase]:
     for width in WIDTHS if sizes == "sweep" else MODEL_WIDTHS:
         half = ROWS * width * 2
         size = f"{ROWS} x {width} bf16"
-        for name, units in (("swiglu", _swiglu_units), ("geglu", _geglu_units)):
-            forward, backward = partial(_forward, units, width), partial(_backward, units, width)
-            yield BenchCase(f"{name} forward", size, width, MOVED["forward"] * half, 0, forward)
-            yield BenchCase(f"{name} backward", size, width, MOVED["backward"] * half, 0, backward)
+        for name, unit in _UNITS.items():
+            one = Operator(unit, partial(_gate_up, width))
+            for way, prepare in (("forward", one.forward), ("backward", one.backward)):
+                yield BenchCase(f"{name} {way}", size, width, MOVED[way] * half, 0, prepare)
 
 
 def compile_cases() -> Iterator[CompileCase]:
@@ -62,41 +68,12 @@ def tune_cases() -> Iterator[TuneCase]:
         yield TuneCase("glu.backward", width, shapes, partial(_tuned_backward, width))
 
 
+def _gate_up(width: int, device: torch.device) -> list[Tensor]:
+    return [_tensor(2 * width, device)]
+
+
 def _tensor(width: int, device: torch.device) -> Tensor:
     return torch.randn(ROWS, width, dtype=torch.bfloat16, device=device)
-
-
-def _swiglu_units() -> dict[str, Unit]:
-    units: dict[str, Unit] = {
-        "lyceum": swiglu,
-        "eager": reference,
-        "compile": compiled(reference),
-    }
-    if (ops := liger()) is not None:
-        units["liger"] = lambda gate_up: ops.LigerFusedGateUpSiLUMulFunction.apply(gate_up)
-    return units
-
-
-def _geglu_units() -> dict[str, Unit]:
-    tanh = partial(reference, activation="gelu_tanh")
-    units: dict[str, Unit] = {"lyceum": geglu, "eager": tanh, "compile": compiled(tanh)}
-    if (ops := liger()) is not None:
-        units["liger"] = lambda gate_up: ops.LigerGELUMulFunction.apply(*gate_up.chunk(2, dim=-1))
-    return units
-
-
-def _forward(
-    units: Callable[[], dict[str, Unit]], width: int, device: torch.device
-) -> Implementations:
-    gate_up = _tensor(2 * width, device)
-    return {name: partial(unit, gate_up) for name, unit in units().items()}
-
-
-def _backward(
-    units: Callable[[], dict[str, Unit]], width: int, device: torch.device
-) -> Implementations:
-    gate_up, dy = _tensor(2 * width, device).requires_grad_(), _tensor(width, device)
-    return {name: backward_of(unit(gate_up), dy, gate_up) for name, unit in units().items()}
 
 
 def _compile_forward(activation: Activation, width: int) -> object:

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from kernels.bench.case import BenchCase, CompileCase, Implementations, Sizes, TuneCase
-from kernels.bench.checks import cross_entropy as checks
+from kernels.bench.checks.cross_entropy import linear_check_cases
 from kernels.bench.cross_entropy import ALL, MODEL_VOCABULARIES, ODD, VOCABULARIES
-from kernels.bench.peers import compiled, liger
+from kernels.bench.peers import beside
 from kernels.cross_entropy import IGNORE
 from kernels.cross_entropy.backward import launch_rescale
 from kernels.cross_entropy.forward import launch_forward
@@ -28,7 +28,7 @@ def product_work(rows: int, hidden: int, vocab: int) -> int:
     return 2 * rows * hidden * vocab
 
 
-check_cases = checks.linear_check_cases
+check_cases = linear_check_cases
 """What it is held to beside fp64."""
 
 
@@ -83,19 +83,15 @@ def _loss_and_gradients(
 
 
 def _losses() -> dict[str, LinearLoss]:
-    losses: dict[str, LinearLoss] = {
-        "lyceum": linear_cross_entropy,
-        "eager": _eager,
-        "compile": compiled(_eager),
-    }
-    if (ops := liger()) is not None:
-        losses["liger"] = lambda hidden, weight, labels: (
-            ops.LigerFusedLinearCrossEntropyFunction.apply(
+    return beside(
+        *(linear_cross_entropy, _eager),
+        lambda ops: (
+            lambda hidden, weight, labels: ops.LigerFusedLinearCrossEntropyFunction.apply(
                 *(hidden, weight, labels, None, None, IGNORE, 0.0, 0.0, "sum"),
                 *(None, False, torch.float32),  # sums the weight's gradient in fp32, as ours does
             )[0]
-        )
-    return losses
+        ),
+    )
 
 
 def _eager(hidden: Tensor, weight: Tensor, labels: Tensor) -> Tensor:

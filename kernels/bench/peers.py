@@ -2,11 +2,15 @@
 
 import importlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
+
+from kernels.bench.case import Implementations
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -18,9 +22,7 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def backward_of(
-    outputs: Tensor | Sequence[Tensor],
-    gradients: Tensor | Sequence[Tensor],
-    inputs: Tensor | Sequence[Tensor],
+    outputs: Tensor | Sequence[Tensor], gradients: Sequence[Tensor], inputs: Sequence[Tensor]
 ) -> Callable[[], object]:
     """What runs the backward pass alone, as often as it is called; returns the inputs' gradients.
 
@@ -31,6 +33,44 @@ def backward_of(
         return torch.autograd.grad(outputs, inputs, gradients, retain_graph=True)
 
     return run
+
+
+def beside(
+    ours: Callable[..., Any], eager: Callable[..., Any], ligers: Callable[[Any], Callable[..., Any]]
+) -> dict[str, Callable[..., Any]]:
+    """Ours, the reference, the same through torch.compile, and Liger-Kernel's where installed.
+
+    `ligers`: makes Liger's out of `liger_kernel.ops`.
+    """
+    found = {"lyceum": ours, "eager": eager, "compile": compiled(eager)}
+    if (ops := liger()) is not None:
+        found["liger"] = ligers(ops)
+    return found
+
+
+@dataclass(frozen=True)
+class Operator:
+    """An operator forward and backward, in all implementations, on inputs of one size."""
+
+    functions: Callable[[], dict[str, Callable[..., Any]]]
+    inputs: Callable[[torch.device], Sequence[Tensor]]
+
+    def forward(self, device: torch.device) -> Implementations:
+        """The forward pass; nothing is learned."""
+        inputs = self.inputs(device)
+        return {name: partial(one, *inputs) for name, one in self.functions().items()}
+
+    def backward(self, device: torch.device) -> Implementations:
+        """The backward pass alone, of random gradients, the same for all."""
+        leaves = [x.requires_grad_() for x in self.inputs(device)]
+        gradients: Sequence[Tensor] = ()
+        found: Implementations = {}
+        for name, one in self.functions().items():
+            outputs = one(*leaves)
+            outputs = (outputs,) if isinstance(outputs, Tensor) else outputs
+            gradients = gradients or [torch.randn_like(x) for x in outputs]
+            found[name] = backward_of(outputs, gradients, leaves)
+        return found
 
 
 def liger() -> ModuleType | None:

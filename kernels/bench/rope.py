@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from kernels.bench.case import BenchCase, CompileCase, Implementations, Sizes, TuneCase
-from kernels.bench.checks import rope as checks
+from kernels.bench.checks.rope import check_cases as check_cases
 from kernels.bench.peers import backward_of, compiled, liger
 from kernels.rope import _launch_out_of_place, reference, rope, rope_frequencies, rope_table
 
@@ -22,10 +22,6 @@ Rope = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 def traffic(tokens: int, heads: int, head_size: int, size: int = 2) -> int:
     """Bytes: `heads` of queries and keys are read and written; the fp32 tables are read."""
     return tokens * (2 * heads * head_size * size + head_size * 4)
-
-
-check_cases = checks.check_cases
-"""What it is held to beside fp64."""
 
 
 def bench_cases(sizes: Sizes) -> Iterator[BenchCase]:

@@ -2,8 +2,10 @@
 
 import contextlib
 import json
+import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from operator import itemgetter
 from pathlib import Path
 
 import torch
@@ -64,7 +66,7 @@ def fastest(
             try:
                 function()
                 first = quantile(clock.seconds(function, 3), 0.5)
-                if found and first > _HOPELESS * min(found, key=_median)[0]:
+                if found and first > _HOPELESS * min(found, key=itemgetter(0))[0]:
                     continue
                 median = measure(function, clock, warm_up=0.02, enough=0.1).median_seconds
             except _UNFIT:
@@ -72,12 +74,8 @@ def fastest(
         found.append((median, dict(constants)))
     if not found:
         return None
-    seconds, constants = min(found, key=_median)
+    seconds, constants = min(found, key=itemgetter(0))
     return constants, seconds
-
-
-def _median(pair: tuple[float, dict[str, int]]) -> float:
-    return pair[0]
 
 
 def compile_first(family: str, numbers: Sequence[int], device: torch.device) -> None:
@@ -123,29 +121,9 @@ def rewrite(path: Path, chip: str, best: dict[str, Rows], run: str) -> None:
         source = {"others": source}
     names = ", ".join(kernel.partition(".")[2] for kernel in best)
     source[chip] = f"{names}: measured on {run}"
-    path.write_text(_text(source, table["kernels"]), encoding="utf-8")
+    text = json.dumps({"source": source, "kernels": table["kernels"]}, indent=2)
+    # As people read it: a row a line.
+    text = re.sub(r'{\s*"up_to"[^}]*}', lambda row: json.dumps(json.loads(row[0])), text)
+    path.write_text(text + "\n", encoding="utf-8")
     tiles.table.cache_clear()
     tiles._tile.cache_clear()
-
-
-def _text(source: dict[str, str], by_kernel: dict[str, dict[str, Rows]]) -> str:
-    """The file as people read it: a row a line."""
-    sources = [f"{json.dumps(chip)}: {json.dumps(text)}" for chip, text in source.items()]
-    kernels = []
-    for kernel, by_chip in by_kernel.items():
-        chips = [
-            f"{json.dumps(chip)}: {_block('[]', 6, [json.dumps(row) for row in rows])}"
-            for chip, rows in by_chip.items()
-        ]
-        kernels.append(f"{json.dumps(kernel)}: {_block('{}', 4, chips)}")
-    parts = [
-        f'"source": {_block("{}", 2, sources)}',
-        f'"kernels": {_block("{}", 2, kernels)}',
-    ]
-    return _block("{}", 0, parts) + "\n"
-
-
-def _block(brackets: str, indent: int, lines: Sequence[str]) -> str:
-    """A JSON object or array with a line for each member."""
-    inside = ",\n".join(" " * (indent + 2) + line for line in lines)
-    return f"{brackets[0]}\n{inside}\n{' ' * indent}{brackets[1]}"

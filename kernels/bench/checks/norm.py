@@ -18,22 +18,18 @@ PRODUCTION = ((130, 128), (257, 2048), (64, 4096), (5, 16384))
 EPS = 1e-5
 
 
-def rms_norm_cases(device: torch.device, small: bool) -> Iterator[CheckCase]:
-    """RMSNorm with a weight."""
-    return _cases("rms_norm", False, device, small)
-
-
-def layer_norm_cases(device: torch.device, small: bool) -> Iterator[CheckCase]:
-    """LayerNorm with a weight and a bias."""
-    return _cases("layer_norm", True, device, small)
-
-
 def _cases(name: str, layer: bool, device: torch.device, small: bool) -> Iterator[CheckCase]:
     for dtype in DTYPES:
         for rows, width in SHAPES if small else (*SHAPES, *PRODUCTION):
             for added in (False, True):
                 run = partial(_hold, layer, added, rows, width, dtype, device)
                 yield CheckCase(f"{'add_' if added else ''}{name}", f"{rows} x {width}", dtype, run)
+
+
+rms_norm_cases = partial(_cases, "rms_norm", False)
+"""RMSNorm with a weight."""
+layer_norm_cases = partial(_cases, "layer_norm", True)
+"""LayerNorm with a weight and a bias."""
 
 
 def _hold(
