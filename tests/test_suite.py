@@ -5,9 +5,8 @@ from pathlib import Path
 
 from tests.conftest import FOLDER, LONGEST
 
-# Seconds after which a process counts as hung, and CPU time that a test burns to find it again.
+# Seconds after which a process counts as hung, and a script that times two commits.
 MAY_READ_A_CLOCK = {
-    "bench/test_data_bench.py",
     "cluster/slurm.py",
     "compatibility/against_commit.py",
     "launch/test_ranks.py",
