@@ -1,5 +1,6 @@
 """A batch that crosses processes in few bytes comes out as the plainly assembled one."""
 
+import inspect
 import pickle
 
 import numpy as np
@@ -7,10 +8,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn.functional import cross_entropy
 
+import kernels
 from trainer.data.batch import IGNORE, PackedRows, RowsBeingFilled
 
 LENGTH, END = 24, 7
+
+
+def test_a_label_that_is_not_learnt_is_one_to_the_kernels() -> None:
+    """Catches padding that is learnt: data and kernels each say which label is ignored."""
+    for loss in (kernels.cross_entropy, kernels.linear_cross_entropy, cross_entropy):
+        assert inspect.signature(loss).parameters["ignore_index"].default == IGNORE
 
 
 def plainly(rows: list[list[np.ndarray]]) -> torch.Tensor:

@@ -8,8 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from kernels.cross_entropy import IGNORE
 from trainer.data.token_flags import GOOD, ID_MASK, TARGET
+
+IGNORE = -100
+"""The label of a position that is not learnt: the `ignore_index` of torch, and of our kernels.
+
+Not taken from there: whoever only reads data would load every kernel with it.
+"""
 
 
 @dataclass(frozen=True)
