@@ -24,8 +24,8 @@ MEASURING = {"trainer.bench", "trainer.doctor", "trainer.demo", "matplotlib"}
         ("corpus inspect corpus", {"numpy"}, ENGINES | MEASURING | {"trainer.model", "kernels"}),
         (
             "checkpoint ls runs/pretrain",
-            {"trainer.checkpoint"},
-            COMPILER | CORPUS | MEASURING | {"megatron", "kernels"},
+            {"trainer.checkpoint.report"},
+            ENGINES | CORPUS | MEASURING | {"megatron", "kernels"},
         ),
         (
             "generate runs/pretrain --prompt a --tokens 2",

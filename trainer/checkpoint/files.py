@@ -13,24 +13,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
-from trainer.checkpoint.format import MANIFEST, CheckpointManifest, StoredFile, read_manifest
+from trainer.checkpoint.format import (
+    DTYPES,
+    MANIFEST,
+    CheckpointManifest,
+    StoredFile,
+    dtype_name,
+    read_manifest,
+)
 from trainer.errors import CheckpointError
 
-_NAMES = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.int16: "I16",
-    torch.int8: "I8",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
-}
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -41,9 +37,9 @@ class Planned:
     """
 
     name: str
-    dtype: torch.dtype
+    dtype: "torch.dtype"
     shape: tuple[int, ...]
-    produce: Callable[[], torch.Tensor]
+    produce: "Callable[[], torch.Tensor]"
 
     @property
     def nbytes(self) -> int:
@@ -63,7 +59,7 @@ def write_tensors(
     end = 0
     for tensor in tensors:
         start, end = end, end + tensor.nbytes
-        entry = {"dtype": _NAMES[tensor.dtype], "shape": list(tensor.shape)}
+        entry = {"dtype": DTYPES[dtype_name(tensor.dtype)], "shape": list(tensor.shape)}
         header[tensor.name] = {**entry, "data_offsets": [start, end]}
     encoded = json.dumps(header).encode()
     encoded += b" " * (-len(encoded) % 8)  # the format aligns the data to 8 bytes
@@ -76,6 +72,8 @@ def write_tensors(
 
 
 def _write_values(out: "FileWriter", planned: Planned) -> None:
+    import torch
+
     values = planned.produce()
     assert values.dtype == planned.dtype and tuple(values.shape) == planned.shape, planned.name
     if values.numel():

@@ -22,12 +22,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from trainer.errors import CheckpointError
+
+if TYPE_CHECKING:
+    import torch
 
 Bounds = tuple[tuple[int, ...], tuple[int, ...]]
 """(offset, shape), in elements of the global tensor; ((), ()) for a zero-dimensional tensor."""
@@ -96,19 +98,25 @@ FORMAT = "lyceum-checkpoint/1"
 MANIFEST = "checkpoint.json"
 FOLDER_NAME = re.compile(r"step-(\d{8,})")
 
-DTYPES: Mapping[str, torch.dtype] = {
-    "float64": torch.float64,
-    "float32": torch.float32,
-    "float16": torch.float16,
-    "bfloat16": torch.bfloat16,
-    "int64": torch.int64,
-    "int32": torch.int32,
-    "int16": torch.int16,
-    "int8": torch.int8,
-    "uint8": torch.uint8,
-    "bool": torch.bool,
+DTYPES: Mapping[str, str] = {
+    "float64": "F64",
+    "float32": "F32",
+    "float16": "F16",
+    "bfloat16": "BF16",
+    "int64": "I64",
+    "int32": "I32",
+    "int16": "I16",
+    "int8": "I8",
+    "uint8": "U8",
+    "bool": "BOOL",
 }
-"""The dtypes that a checkpoint can hold, by their names in the manifest."""
+"""What safetensors calls each dtype that a checkpoint can hold, by its name in the manifest, which
+is torch's own."""
+
+
+def dtype_name(dtype: "torch.dtype") -> str:
+    """A dtype's name in torch, the manifest and config.json; only those in DTYPES can be saved."""
+    return str(dtype).removeprefix("torch.")
 
 
 @dataclass(frozen=True)
@@ -125,10 +133,10 @@ class Piece:
     key: str
     global_shape: tuple[int, ...]
     offset: tuple[int, ...]
-    tensor: torch.Tensor
-    produce: Callable[[], torch.Tensor] | None = None
+    tensor: "torch.Tensor"
+    produce: "Callable[[], torch.Tensor] | None" = None
 
-    def values(self) -> torch.Tensor:
+    def values(self) -> "torch.Tensor":
         """The box's values."""
         return self.tensor if self.produce is None else self.produce()
 

@@ -15,6 +15,7 @@ from trainer.errors import CheckpointError
 from trainer.parallel.agreement import Ranks
 
 _OPEN_FILES = 64
+_DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in DTYPES}
 
 
 class CheckpointReader:
@@ -60,7 +61,7 @@ class CheckpointReader:
 
     def dtype(self, key: str) -> torch.dtype:
         """The dtype in which a tensor was saved."""
-        return DTYPES[self._tensor(key).dtype]
+        return _DTYPES[self._tensor(key).dtype]
 
     def attachments(self) -> list[str]:
         """The sorted names of the files saved beside the tensors, such as recipe.yaml."""
@@ -125,7 +126,7 @@ class CheckpointReader:
                 f"checkpoint {self.folder}: {key} has shape {list(stored.shape)}, which does not "
                 f"cover {list(size)} at {list(start)}; is this a checkpoint of another model?"
             )
-        wanted = torch.empty(size, dtype=dtype or DTYPES[stored.dtype])
+        wanted = torch.empty(size, dtype=dtype or _DTYPES[stored.dtype])
         for piece in stored.pieces:
             part = intersect((start, size), (piece.offset, piece.shape))
             if part:
@@ -157,7 +158,7 @@ class CheckpointReader:
         except (SafetensorError, OSError, ValueError, IndexError) as error:
             reason = " ".join(str(error).split())
             raise CheckpointError(f"{self.folder / piece.file} is damaged: {reason}") from None
-        if found != piece.shape or values.dtype != DTYPES[dtype]:
+        if found != piece.shape or values.dtype != _DTYPES[dtype]:
             raise CheckpointError(
                 f"{self.folder / piece.file}: {piece.name} is not what the manifest says"
             )

@@ -4,7 +4,7 @@ import difflib
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -12,8 +12,10 @@ from rich.text import Text
 
 from trainer.checkpoint.files import verify_checkpoint
 from trainer.checkpoint.folders import list_checkpoints, resolve_checkpoint, rotate
-from trainer.checkpoint.read import CheckpointReader
 from trainer.errors import CheckpointError, RecipeError
+
+if TYPE_CHECKING:
+    from trainer.checkpoint.read import CheckpointReader
 
 _ROWS_ELEMENTS = 1 << 24
 """Elements compared at once: a bound on memory."""
@@ -49,6 +51,8 @@ def diff_checkpoints(a: Path, b: Path) -> CheckpointDifference:
 
     Raises CheckpointError where one of them is not complete, or damaged.
     """
+    from trainer.checkpoint.read import CheckpointReader
+
     first, second = CheckpointReader(a), CheckpointReader(b)
     keys_a, keys_b = set(first.keys()), set(second.keys())
     common = sorted(keys_a & keys_b)
@@ -68,7 +72,7 @@ def diff_checkpoints(a: Path, b: Path) -> CheckpointDifference:
     )
 
 
-def _largest(first: CheckpointReader, second: CheckpointReader, key: str) -> float:
+def _largest(first: "CheckpointReader", second: "CheckpointReader", key: str) -> float:
     shape = first.shape(key)
     if not shape:
         return _apart(first, second, key, (), ())
@@ -85,8 +89,8 @@ def _largest(first: CheckpointReader, second: CheckpointReader, key: str) -> flo
 
 
 def _apart(
-    first: CheckpointReader,
-    second: CheckpointReader,
+    first: "CheckpointReader",
+    second: "CheckpointReader",
     key: str,
     offset: tuple[int, ...],
     shape: tuple[int, ...],
@@ -102,7 +106,7 @@ def _values(a: dict[str, Any], b: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     return {key: (a.get(key), b.get(key)) for key in keys if a.get(key) != b.get(key)}
 
 
-def _recipe(reader: CheckpointReader) -> list[str]:
+def _recipe(reader: "CheckpointReader") -> list[str]:
     if "recipe.yaml" not in reader.attachments():
         return []
     return reader.attachment("recipe.yaml").decode(errors="replace").splitlines()

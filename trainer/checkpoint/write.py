@@ -29,6 +29,7 @@ from trainer.checkpoint.format import (
     StoredPiece,
     StoredTensor,
     check_tensors,
+    dtype_name,
     folder_name,
     manifest_bytes,
     safe_name,
@@ -40,8 +41,6 @@ from trainer.parallel.agreement import Ranks
 FILE_BYTES = 1 << 30
 """A rank writes a file once its pieces reach this size: the most that a save holds in memory beyond
 the live tensors (or one piece, where a single one is larger)."""
-
-_DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 def save_checkpoint(
@@ -158,7 +157,7 @@ def _write_batch(path: Path, batch: list[Piece]) -> StoredFile:
 
 def _box(file: str, piece: Piece) -> list[Any]:
     box = {"file": file, "name": _name(piece), "offset": list(piece.offset)}
-    dtype = _DTYPE_NAMES[piece.tensor.dtype]
+    dtype = dtype_name(piece.tensor.dtype)
     return [piece.key, dtype, list(piece.global_shape), box | {"shape": list(piece.tensor.shape)}]
 
 
@@ -166,7 +165,7 @@ def _batches(pieces: Iterator[Piece]) -> Iterator[list[Piece]]:
     """The pieces in groups of at most FILE_BYTES, empty boxes left out."""
     batch: list[Piece] = []
     for piece in pieces:
-        if piece.tensor.dtype not in _DTYPE_NAMES:
+        if dtype_name(piece.tensor.dtype) not in DTYPES:
             raise CheckpointError(f"tensor {piece.key}: {piece.tensor.dtype} cannot be saved")
         if piece.tensor.numel() == 0 and prod(piece.global_shape) > 0:
             continue

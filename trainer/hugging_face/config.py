@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 
+from trainer.checkpoint.format import dtype_name
 from trainer.data.tokenizer import Tokenizer
 from trainer.errors import CheckpointError
 from trainer.recipe import Recipe
@@ -157,11 +158,6 @@ def config_of(
         "dtype": dtype_name(dtype),
         "torch_dtype": dtype_name(dtype),
     }
-
-
-def dtype_name(dtype: torch.dtype) -> str:
-    """A dtype's name in config.json, such as bfloat16."""
-    return str(dtype).removeprefix("torch.")
 
 
 def _family(keys: dict[str, Any], where: str) -> str:

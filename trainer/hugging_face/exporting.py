@@ -12,10 +12,11 @@ from torch import Tensor
 from trainer.checkpoint import CheckpointReader, resolve_checkpoint
 from trainer.checkpoint.adapted import read_merged
 from trainer.checkpoint.files import Planned, write_bytes, write_tensors
+from trainer.checkpoint.format import dtype_name
 from trainer.data.tokenizer import GENERATION_FILE, MAIN_FILE, Tokenizer
 from trainer.errors import CheckpointError, RecipeError, TrainingError
 from trainer.files import sync_folder
-from trainer.hugging_face.config import FILE, config_of, describe, dtype_name
+from trainer.hugging_face.config import FILE, config_of, describe
 from trainer.hugging_face.importing import KEPT, begin, finish
 from trainer.hugging_face.names import EMBEDDING, Joined, tensor_map
 from trainer.hugging_face.parity import CheckpointTensors, measure, report, require, rows_of
