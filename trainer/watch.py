@@ -30,6 +30,7 @@ from trainer.observe import (
     write_environment,
 )
 from trainer.parallel.device import DeviceTime, Readback
+from trainer.parallel.join import barrier
 from trainer.parallel.schedule import Losses
 from trainer.parallel.zero import StepOutcome
 from trainer.plan.estimate import disk_warning, estimate
@@ -82,7 +83,7 @@ class Watch:
             run.layout.world_size,
             run.layout.device,
         )
-        dist.barrier()
+        barrier(run.layout.device)
         for callback in self._callbacks:
             callback.on_start(start)
         return self
@@ -199,7 +200,7 @@ def _callbacks(run: Run) -> list[Callback]:
 def _common_rate(run: Run) -> float:
     """FLOP/s of all ranks together in a matrix product, measured on all of them at once."""
     dtype = torch.bfloat16 if run.recipe.precision == "bf16" else torch.float32
-    dist.barrier()
+    barrier(run.layout.device)
     rate = torch.tensor(matrix_rate(run.layout.device, dtype), device=run.layout.device)
     dist.all_reduce(rate)
     return rate.item()

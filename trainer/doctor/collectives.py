@@ -6,6 +6,7 @@ import torch
 import torch.distributed as dist
 
 from trainer.doctor.check import Check, check
+from trainer.parallel.join import barrier
 from trainer.parallel.layout import Axis, Layout
 from trainer.parallel.megatron import embedding_group
 
@@ -100,7 +101,7 @@ def _broadcast(axis: Axis, device: torch.device) -> str:
 
 
 def _barrier(axis: Axis, device: torch.device) -> str:
-    dist.barrier(group=axis.group)
+    barrier(device, axis.group)
     return "passed"
 
 

@@ -73,6 +73,16 @@ def _join(device: torch.device) -> None:
         ) from error
 
 
+def barrier(device: torch.device, group: dist.ProcessGroup | None = None) -> None:
+    """Wait for all ranks of `group` (None: of the job); `device` is this rank's.
+
+    Before its first other collective NCCL takes the device of the global rank's number, which may
+    be another rank's, and both then hang. init_process_group's device_id would tell it too, but
+    ranks hang with it (DECISIONS.md).
+    """
+    dist.barrier(group, device_ids=[device.index] if device.type == "cuda" else None)
+
+
 def leave() -> None:
     """Destroy all process groups; the process can create another layout afterwards."""
     from trainer.parallel.megatron import dissolve_groups
