@@ -10,7 +10,9 @@ from tests.parity.ranks import on_ranks
 from tests.work import lines_run
 from trainer.data.batch import Batch
 from trainer.data.manifest import Manifest, Shard, total_split, write_manifest
+from trainer.data.remote.reader import fitting_read_ahead
 from trainer.data.stream import Stream
+from trainer.recipe.data import RemoteSection
 
 SHARDS, DOCUMENTS, TOKENS = 100_000, 20_000, 10_000_000
 
@@ -77,3 +79,19 @@ def test_resuming_among_billions_of_documents_replays_nothing_and_memory_is_flat
     assert max(peaks[1:]) < 1.1 * min(peaks[1:]), f"peak bytes by block: {peaks}"
     # 80,000 documents a block, some 100 bytes each while planned; 2 billion would take 200 GB.
     assert max(peaks) < 32 * 2**20
+
+
+def test_only_the_first_stream_walks_a_remote_manifest() -> None:
+    """Catches a walk over all shards at every evaluation, where the steps wait for it."""
+    shards = [Shard(f"{n}.tar", n, "", "", 1, 1) for n in range(10_000)]
+    manifest = Manifest("a" * 64, 300, 0, "uint16", {"train": total_split(shards)})
+    remote = RemoteSection(cache_gib=0.001, read_ahead=1000)
+    found: list[int] = []
+
+    def fit() -> None:
+        found.append(fitting_read_ahead([manifest], "train", 4, remote))
+
+    assert lines_run(fit) > len(shards)
+    assert lines_run(fit) < 100
+    block = sum(range(9_996, 10_000)) + 4 * shards[0].index_bytes  # the largest four, and indexes
+    assert found == [int(0.001 * 2**30) // block - 2] * 2

@@ -1,6 +1,5 @@
 """The shards of one remote corpus, read through this node's cache."""
 
-import heapq
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,9 +14,6 @@ from trainer.errors import DataError
 from trainer.recipe.data import RemoteSection
 
 log = logging.getLogger(__name__)
-
-_NPY_HEADER_BYTES = 4096
-_INDEX_ROW_BYTES = 32
 
 
 class KeptShard:
@@ -69,7 +65,7 @@ class RemoteShards:
 
     def _fetch(self, shard: Shard, attempts: Attempts, patient: bool) -> KeptShard:
         index = self._cache.fetch(
-            Wanted(self.url / shard.index_name, shard.index_sha256, _index_bytes(shard), False),
+            Wanted(self.url / shard.index_name, shard.index_sha256, shard.index_bytes, False),
             attempts,
             patient,
         )
@@ -108,8 +104,8 @@ def fitting_read_ahead(
     limit = int(remote.cache_gib * GIB)
     needed, others = 0, 0
     for manifest in manifests:
-        for name, part in manifest.splits.items():
-            size = sum(heapq.nlargest(block_shards, map(_stored_bytes, part.shards)))
+        for name, stored in manifest.stored_bytes.items():
+            size = sum(stored[:block_shards])
             needed, others = (needed + size, others) if name == split else (needed, others + size)
     least = 2 * needed + others
     if least > limit:
@@ -127,12 +123,3 @@ def fitting_read_ahead(
             *(remote.cache_gib, fitting, wanted, (least + wanted * needed) / GIB),
         )
     return fitting
-
-
-def _index_bytes(shard: Shard) -> int:
-    """The most that the index of a shard takes up."""
-    return _NPY_HEADER_BYTES + _INDEX_ROW_BYTES * shard.documents
-
-
-def _stored_bytes(shard: Shard) -> int:
-    return shard.bytes + _index_bytes(shard)
