@@ -92,6 +92,6 @@ def test_only_the_first_stream_walks_a_remote_manifest() -> None:
         found.append(fitting_read_ahead([manifest], "train", 4, remote))
 
     assert lines_run(fit) > len(shards)
-    assert lines_run(fit) < 100
+    assert lines_run(fit) < len(shards) / 10  # mostly those of its warning
     block = sum(range(9_996, 10_000)) + 4 * shards[0].index_bytes  # the largest four, and indexes
     assert found == [int(0.001 * 2**30) // block - 2] * 2
