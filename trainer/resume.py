@@ -15,7 +15,7 @@ from trainer.checkpoint.state import restore_training, restore_weights
 from trainer.data.remote.location import place
 from trainer.data.tokenizer import Tokenizer, load_tokenizer
 from trainer.errors import CheckpointError, RecipeError
-from trainer.hugging_face.importing import KEPT
+from trainer.hugging_face.importing import FROM_IMPORT
 from trainer.model.lora.targets import adapted_names
 from trainer.model.transformer import LanguageModel
 from trainer.parallel.agreement import Ranks, on_first_rank
@@ -179,7 +179,7 @@ def restore(
 
 def _imported_files(reader: Reader) -> dict[str, bytes]:
     """The Hugging Face files in a checkpoint that every later one carries on, for its export."""
-    names = [name for name in reader.attachments() if name.startswith(KEPT)]
+    names = [name for name in reader.attachments() if name.startswith(FROM_IMPORT)]
     return {name: reader.attachment(name) for name in names}
 
 

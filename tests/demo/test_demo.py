@@ -25,12 +25,13 @@ import sys
 from pathlib import Path
 from trainer.demo.pretraining import compare_with_trigram
 from trainer.demo.recipes import Recipes, repeating_recipe
-from trainer.demo.story import tell
+from trainer.demo.story import run_chapters
 from trainer.recipe import Recipe
 
 folder = Path(sys.argv[1])
 recipe, sft, preference = (Recipe.from_yaml(Path(path).read_text()) for path in sys.argv[2:])
-tell(Recipes(recipe, repeating_recipe(recipe), sft, preference, folder / "run-questions", 200))
+questions = folder / "run-questions"
+run_chapters(Recipes(recipe, repeating_recipe(recipe), sft, preference, questions, 200))
 print(compare_with_trigram(recipe))
 """
 
@@ -130,10 +131,10 @@ def test_told_again_it_ends_the_same(story: str, folder: Path) -> None:
     """Catches a demo that can be run only once, or that trains on beyond its end."""
     runs = [Path(recipe.run) / "metrics.jsonl" for recipe in small_recipes(folder)]
     before = [run.read_bytes() for run in runs]
-    again = tell(folder)
+    repeated = tell(folder)
     scores = re.findall(r"Scores\(.*\)", story)
-    assert len(scores) == 1 and re.findall(r"Scores\(.*\)", again) == scores
-    assert len(stages_of(story)) == 3 and stages_of(again) == stages_of(story)
+    assert len(scores) == 1 and re.findall(r"Scores\(.*\)", repeated) == scores
+    assert len(stages_of(story)) == 3 and stages_of(repeated) == stages_of(story)
     assert [run.read_bytes() for run in runs] == before
 
 
@@ -163,7 +164,7 @@ def test_the_shipped_recipe_can_be_repeated_at_another_layout(tmp_path: Path) ->
     """Catches a demo recipe that its own chapter on layouts would refuse."""
     recipes = demo_recipes(tmp_path)
     recipe = recipes.pretraining
-    assert learning_changes(recipe, recipes.again) == []
+    assert learning_changes(recipe, recipes.repetition) == []
     assert (recipe.steps - REPEATED_STEPS) % recipe.checkpoint.every == 0
     assert recipe.steps % recipe.evaluate.every == 0
 
@@ -173,7 +174,7 @@ def test_each_stage_goes_on_from_the_one_before(tmp_path: Path) -> None:
     recipes = demo_recipes(tmp_path / "run")
     stages = [recipes.pretraining, recipes.fine_tuning, recipes.preference]
     assert [recipe.stage for recipe in stages] == ["pretrain", "sft", "preference"]
-    for recipe in (*stages, recipes.again):
+    for recipe in (*stages, recipes.repetition):
         recipe.validate_world(2, "cpu")
     for before, recipe in itertools.pairwise(stages):
         assert recipe.init_from == before.run

@@ -52,6 +52,6 @@ def test_a_group_holds_its_queries_then_its_key_then_its_value() -> None:
     joined = next(j for j in tensor_map(section("grouped")) if j.name.endswith("linear_qkv.weight"))
     queries, keys, values = joined.parts
     # Heads of 4 rows; each of the 2 groups has 4 query heads: 16 rows, then 4 and 4.
-    assert queries.stretches == ((0, 16), (24, 40))
-    assert keys.stretches == ((16, 20), (40, 44))
-    assert values.stretches == ((20, 24), (44, 48))
+    assert queries.row_ranges == ((0, 16), (24, 40))
+    assert keys.row_ranges == ((16, 20), (40, 44))
+    assert values.row_ranges == ((20, 24), (44, 48))

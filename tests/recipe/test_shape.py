@@ -15,7 +15,7 @@ def test_the_parts_of_a_linear_fill_it_once(keys: dict[str, int]) -> None:
         rows = [
             row
             for part in linear.parts
-            for first, last in linear.stretches(part)
+            for first, last in linear.row_ranges(part)
             for row in range(first, last)
         ]
         assert sorted(rows) == list(range(linear.rows))

@@ -86,8 +86,8 @@ def _write(package: str, folder: Path) -> None:
     write_whole(partial / LEFT_OUT, b"".join(_line(asdict(row)) for row in left_out))
     partial.rename(folder)
     reasons = Counter(row.reason for row in left_out).most_common()
-    told = ", ".join(f"{count} {reason}" for reason, count in reasons) or "nothing"
-    log.info("%s: documentation of %s; left out: %s", folder, package, told)
+    summary = ", ".join(f"{count} {reason}" for reason, count in reasons) or "nothing"
+    log.info("%s: documentation of %s; left out: %s", folder, package, summary)
 
 
 def _documented(document: Staged) -> bytes:

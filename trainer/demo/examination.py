@@ -20,7 +20,7 @@ LONGEST_ANSWER = 60
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownQuestion:
     """A question that every model answers in the report, its right answer, whether held out."""
 
     question: str
@@ -43,7 +43,7 @@ class Examination:
     pairs: int
 
 
-def shown_questions(files: "QuestionFiles") -> list[Shown]:
+def shown_questions(files: "QuestionFiles") -> list[ShownQuestion]:
     """Four questions: a summary and a signature each, of trained and of held-out functions.
 
     Those with the shortest names, which readers are likeliest to know.
@@ -61,12 +61,12 @@ def shown_questions(files: "QuestionFiles") -> list[Shown]:
             for record in new[:1]:
                 taken.add(record["about"])
                 question, answer = (message["content"] for message in record["messages"])
-                found.append(Shown(question, answer, held_out))
+                found.append(ShownQuestion(question, answer, held_out))
     return found
 
 
 def examine(
-    stage: Recipe, recipes: Recipes, files: "QuestionFiles", shown: Sequence[Shown]
+    stage: Recipe, recipes: Recipes, files: "QuestionFiles", shown: Sequence[ShownQuestion]
 ) -> Examination:
     """Measure a stage's trained model, with its answers to `shown`, on the demo's ranks."""
     questions = [one.question for one in shown]

@@ -82,7 +82,7 @@ def _roots(name: str) -> list[Path]:
     if spec is None:
         return []
     if spec.submodule_search_locations is not None:
-        return [Path(place) for place in spec.submodule_search_locations if os.path.isdir(place)]
+        return [Path(folder) for folder in spec.submodule_search_locations if os.path.isdir(folder)]
     return [Path(spec.origin)] if spec.origin and spec.origin.endswith(".py") else []
 
 

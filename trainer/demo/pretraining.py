@@ -99,10 +99,10 @@ def compare_with_trigram(recipe: Recipe) -> Scores:
     )
 
 
-def largest_difference(run: Path, again: Path) -> float:
+def largest_difference(run: Path, other: Path) -> float:
     """The largest difference in nats between two runs' losses over the repeated steps."""
     losses = {record["step"]: record["loss"] for record in _metrics(run)}
-    repeated = {record["step"]: record["loss"] for record in _metrics(again)}
+    repeated = {record["step"]: record["loss"] for record in _metrics(other)}
     assert len(repeated) == REPEATED_STEPS, "the repeated run starts at the saved step"
     return max(abs(losses[step] - loss) for step, loss in repeated.items())
 

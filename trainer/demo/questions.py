@@ -68,7 +68,7 @@ def _target(text: str) -> str:
     return text.lstrip("!")
 
 
-HELD_OUT_SHARE = 0.1
+HELD_OUT_FRACTION = 0.1
 LONGEST_NAME = 44
 LONGEST_SIGNATURE = 90
 """Characters, so that two answers fit 256 positions with a vocabulary of 320 tokens."""
@@ -108,7 +108,7 @@ class Documented:
     @property
     def held_out(self) -> bool:
         """Whether all questions about it are held out from training."""
-        return _draw("held out", self.name) < HELD_OUT_SHARE * 2**64
+        return _draw("held out", self.name) < HELD_OUT_FRACTION * 2**64
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,12 +17,12 @@ MEASURED_TOGETHER = 16
 class Recipes:
     """The recipes of the demo's runs, in order.
 
-    `again`: the last steps of pre-training at another layout; `questions`: the folder of the
+    `repetition`: the last steps of pre-training at another layout; `questions`: the folder of the
     questions about `names` names.
     """
 
     pretraining: Recipe
-    again: Recipe
+    repetition: Recipe
     fine_tuning: Recipe
     preference: Recipe
     questions: Path
@@ -34,7 +34,7 @@ def demo_recipes(folder: Path) -> Recipes:
     recipe = demo_recipe(folder)
     return Recipes(
         pretraining=recipe,
-        again=repeating_recipe(recipe),
+        repetition=repeating_recipe(recipe),
         fine_tuning=_next_stage("demo-sft", recipe, "sft", folder, "questions"),
         preference=_next_stage(
             "demo-preference", recipe, "preference", Path(f"{folder}-sft"), "pairs"

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from trainer.demo.examination import Examination, Shown
+from trainer.demo.examination import Examination, ShownQuestion
 from trainer.demo.pretraining import Scores, last_figure
 from trainer.demo.recipes import REPEATED_STEPS, Recipes
 from trainer.plan.size import parameter_count
@@ -81,15 +81,15 @@ def print_stages(
     learnt = ["", *(f"{last_figure(run, SUPERVISED):,.0f}" for run in (tuned, preferring))]
     for row in zip(STAGES, examinations, learnt, spent, strict=True):
         stage, examination, tokens, time = row
-        nats, share = f"{examination.nats:.3f}", f"{examination.preferred:.1%}"
-        table.add_row(stage, nats, share, tokens, time)
+        nats, preferred = f"{examination.nats:.3f}", f"{examination.preferred:.1%}"
+        table.add_row(stage, nats, preferred, tokens, time)
     console.print(table)
-    told = (
+    preference = (
         f"Of trained names' pairs that were kept from the preference stage, it prefers the right"
         f" answer in {last_figure(preferring, 'eval/reward_accuracy'):.1%}, loss"
         f" {last_figure(preferring, 'eval/loss'):.3f}."
     )
-    console.print(told, highlight=False)
+    console.print(preference, highlight=False)
 
 
 def print_figures(console: Console, figures: ReportRows) -> None:
@@ -102,7 +102,7 @@ def print_figures(console: Console, figures: ReportRows) -> None:
 
 
 def print_answers(
-    console: Console, shown: Sequence[Shown], examinations: Sequence[Examination]
+    console: Console, shown: Sequence[ShownQuestion], examinations: Sequence[Examination]
 ) -> None:
     """Print the answers of each model to each question, with the documentation's."""
     table = Table(show_lines=False)

@@ -37,10 +37,10 @@ def run_demo(folder: Path) -> None:
     `folder`: the first run's directory. An interrupted demo resumes. Raises what building and
     training raise.
     """
-    tell(demo_recipes(folder))
+    run_chapters(demo_recipes(folder))
 
 
-def tell(recipes: Recipes) -> None:
+def run_chapters(recipes: Recipes) -> None:
     """Run all chapters with these recipes."""
     console, started = Console(), time.monotonic()
     introduce(console, recipes.pretraining)
@@ -66,11 +66,11 @@ def pretrain(console: Console, recipes: Recipes) -> None:
     on_ranks(lambda: write_trained(run))
 
     chapter(console, 5, f"the last {REPEATED_STEPS} steps again, the matrices cut in two")
-    train(recipes.again)
+    train(recipes.repetition)
 
     chapter(console, 6, "what came of reading")
     scores = compare_with_trigram(recipe)
-    difference = largest_difference(run, Path(recipes.again.run))
+    difference = largest_difference(run, Path(recipes.repetition.run))
     print_figures(console, score_rows(recipe, scores, difference, seconds))
 
 
@@ -100,8 +100,8 @@ def _ask(console: Console, recipes: Recipes) -> "QuestionFiles":
     corpus = recipes.pretraining.corpus
     assert corpus is not None, "the demo's recipe says which packages it reads"
     files = ensure_question_files(corpus.packages, recipes.questions, recipes.names)
-    told = [f"{count:,} {name}" for name, count in files.counts().items()]
-    console.print(f"{files.folder}: {', '.join(told)}", soft_wrap=True)
+    counts = [f"{count:,} {name}" for name, count in files.counts().items()]
+    console.print(f"{files.folder}: {', '.join(counts)}", soft_wrap=True)
     return files
 
 

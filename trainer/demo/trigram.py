@@ -44,8 +44,8 @@ def trigrams_of_rows(
     current, target, position = (np.asarray(x) for x in (tokens, labels, position_ids))
     before = np.roll(current, 1, axis=-1)
     before = np.where(position == 0, vocabulary, before)
-    kept = target >= 0
-    return pack(before[kept], current[kept], target[kept], vocabulary)
+    supervised = target >= 0
+    return pack(before[supervised], current[supervised], target[supervised], vocabulary)
 
 
 def trigrams_of_sequences(sequences: Iterable[Sequence[int]], vocabulary: int) -> Keys:
@@ -75,11 +75,11 @@ def discounts(counts: Keys) -> npt.NDArray[np.float64]:
 class Order:
     """One order of n-grams: discounted probabilities, and back-off weights of the contexts.
 
-    `grams`, `contexts`: sorted keys; `shares`, `backoffs`: fp64, one for each of them.
+    `grams`, `contexts`: sorted keys; `discounted`, `backoffs`: fp64, one for each of them.
     """
 
     grams: Keys  # sorted
-    shares: npt.NDArray[np.float64]
+    discounted: npt.NDArray[np.float64]
     contexts: Keys  # sorted
     backoffs: npt.NDArray[np.float64]
 
@@ -92,15 +92,15 @@ class Order:
         totals = np.add.reduceat(counts, start)
         discount = discounts(counts)[np.minimum(counts, 3)]
         sizes = np.diff(np.append(start, len(grams)))
-        shares = (counts - discount) / np.repeat(totals, sizes)
-        return cls(grams, shares, contexts, np.add.reduceat(discount, start) / totals)
+        discounted = (counts - discount) / np.repeat(totals, sizes)
+        return cls(grams, discounted, contexts, np.add.reduceat(discount, start) / totals)
 
     def interpolate(
         self, grams: Keys, lower: npt.NDArray[np.float64], base: int
     ) -> npt.NDArray[np.float64]:
         """The probabilities of `grams` from those of the next lower order (equation 27), fp64."""
         backoff = _look_up(self.contexts, self.backoffs, grams // base, missing=1.0)
-        return _look_up(self.grams, self.shares, grams, missing=0.0) + backoff * lower
+        return _look_up(self.grams, self.discounted, grams, missing=0.0) + backoff * lower
 
 
 def _look_up(
@@ -108,8 +108,8 @@ def _look_up(
 ) -> npt.NDArray[np.float64]:
     if not len(keys):
         return np.full(wanted.shape, missing)
-    place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    return np.where(keys[place] == wanted, values[place], missing)
+    index = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return np.where(keys[index] == wanted, values[index], missing)
 
 
 @dataclass(frozen=True)

@@ -147,7 +147,7 @@ def chat_command(
             if line.startswith("/"):
                 if line.split()[0] in ("/quit", "/exit"):
                     return
-                _tell(console, speaks, chat, line)
+                _command(console, speaks, chat, line)
             elif line.strip():
                 _exchange(console, speaks, chat, speaker, line)
 
@@ -158,17 +158,17 @@ def _greet(console: Console, model: OpenedModel, chat: Chat) -> None:
         console.print(f"system prompt: {chat.system}", style="dim")
     # An imported model may have been taught before, which its template tells.
     if not model.recipe.stage_traits.reads_sets and model.tokenizer.chat_template is None:
-        told = "its last stage was pre-training: it was never taught to answer"
-        console.print(told, style="yellow")
+        warning = "its last stage was pre-training: it was never taught to answer"
+        console.print(warning, style="yellow")
 
 
-def _tell(console: Console, speaks: bool, chat: Chat, line: str) -> None:
+def _command(console: Console, speaks: bool, chat: Chat, line: str) -> None:
     try:
-        told, style = chat.obey(line), "dim"
+        message, style = chat.obey(line), "dim"
     except LyceumError as error:
-        told, style = str(error), "yellow"
+        message, style = str(error), "yellow"
     if speaks:
-        console.print(told, style=style)
+        console.print(message, style=style)
 
 
 def _exchange(console: Console, speaks: bool, chat: Chat, speaker: Speaker, line: str) -> None:

@@ -194,8 +194,8 @@ class Generator:
         """This rank's input tokens, int64 [rows, columns], and their layout in their sequences."""
         if self._use_cache:
             total = batch.tokens.shape[1]
-            places = torch.arange(total, device=batch.tokens.device)
-            layout = CachedSequence(batch.positions, places[batch.cached :], self._frequencies)
+            columns = torch.arange(total, device=batch.tokens.device)
+            layout = CachedSequence(batch.positions, columns[batch.cached :], self._frequencies)
             layout.cache = batch.cache
             tokens = batch.tokens[:, batch.cached :]
             batch.cached = total
@@ -204,9 +204,9 @@ class Generator:
         tokens = torch.nn.functional.pad(batch.tokens, padding)
         positions = torch.nn.functional.pad(batch.positions, padding)
         context = self._layout.context
-        share = context_slice(tokens.shape[1], context.rank, context.size).to(tokens.device)
+        own = context_slice(tokens.shape[1], context.rank, context.size).to(tokens.device)
         whole = SequenceLayout.whole(positions, self._frequencies, context.rank, context.size)
-        return tokens[:, share], whole
+        return tokens[:, own], whole
 
     def _forward_step(
         self, passes: Iterator[tuple[Tensor, SequenceLayout]], chunk: Any
@@ -245,5 +245,5 @@ class Generator:
 
     def _until_end(self, row: list[int]) -> list[int]:
         ends = self._vocabulary.ends
-        stop = next((place for place, token in enumerate(row) if token in ends), len(row))
+        stop = next((index for index, token in enumerate(row) if token in ends), len(row))
         return row[:stop]

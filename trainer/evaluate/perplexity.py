@@ -34,15 +34,15 @@ def validation_loss(
     layout up to rounding. Raises DataError where the corpora are damaged.
     """
     # Whole micro-batches for every rank, in the multiples that an interleaved pipeline takes.
-    share = recipe.batch.micro * layout.pipeline.size
-    rows = range(layout.data.rank * share, (layout.data.rank + 1) * share)
+    rank_rows = recipe.batch.micro * layout.pipeline.size
+    rows = range(layout.data.rank * rank_rows, (layout.data.rank + 1) * rank_rows)
     passes = NextToken(chunks, recipe, layout)
     total, tokens = 0.0, 0
     with evaluating(chunks):
         for batch in validation_batches(
             sources.stream_arguments(recipe),
             recipe.evaluate.sequences,
-            layout.data.size * share,
+            layout.data.size * rank_rows,
             rows,
         ):
             batch = batch.first_answers()
@@ -67,8 +67,8 @@ def validation_bytes(recipe: Recipe, sources: Sources) -> int:
         starts = torch.nonzero(positions == 0).flatten().tolist()
         for first, last in zip(starts, [*starts[1:], len(labels)], strict=True):
             piece = labels[first:last]
-            kept = piece[(piece != IGNORE) & (piece != tokenizer.end_of_text)]
-            count += len(tokenizer.decode(kept.tolist()).encode())
+            predicted = piece[(piece != IGNORE) & (piece != tokenizer.end_of_text)]
+            count += len(tokenizer.decode(predicted.tolist()).encode())
     return count
 
 

@@ -33,8 +33,8 @@ def sample(
     """
     if temperature == 0:
         return logits.argmax(dim=-1)
-    kept = top_k if 0 < top_k < logits.shape[-1] else logits.shape[-1]
-    ordered, ids = torch.topk(logits.float() / temperature, kept, dim=-1)  # descending
+    candidates = top_k if 0 < top_k < logits.shape[-1] else logits.shape[-1]
+    ordered, ids = torch.topk(logits.float() / temperature, candidates, dim=-1)  # descending
     probability = torch.softmax(ordered, dim=-1)
     cumulative = probability.cumsum(dim=-1)
     if top_p < 1:
@@ -45,7 +45,7 @@ def sample(
     # Drawn where the generator lives, so that a seed means the same on every device.
     source = logits.device if generator is None else generator.device
     uniform = torch.rand(len(logits), 1, generator=generator, device=source).to(total) * total
-    place = torch.searchsorted(cumulative, uniform, right=True)
+    drawn = torch.searchsorted(cumulative, uniform, right=True)
     # Rounding may put the draw on the total itself: the last token with any probability takes it.
     last = (probability > 0).sum(dim=-1, keepdim=True) - 1
-    return ids.gather(-1, torch.minimum(place, last)).squeeze(-1)
+    return ids.gather(-1, torch.minimum(drawn, last)).squeeze(-1)

@@ -17,7 +17,7 @@ from trainer.data.tokenizer import GENERATION_FILE, MAIN_FILE, Tokenizer
 from trainer.errors import CheckpointError, RecipeError, TrainingError
 from trainer.files import sync_folder
 from trainer.hugging_face.config import FILE, config_of, describe
-from trainer.hugging_face.importing import KEPT, begin, finish
+from trainer.hugging_face.importing import FROM_IMPORT, begin, finish
 from trainer.hugging_face.names import EMBEDDING, Joined, tensor_map
 from trainer.hugging_face.parity import CheckpointTensors, measure, report, require, rows_of
 from trainer.hugging_face.reading import INDEX, ONE_FILE, ModelFolder
@@ -151,9 +151,9 @@ def _write_shards(folder: Path, tensors: list[Planned], shard_bytes: float) -> N
     for name, shard in zip(names, shards, strict=True):
         write_tensors(folder / name, shard, {"format": "pt"})
     if len(shards) > 1:
-        places = {t.name: name for name, shard in zip(names, shards, strict=True) for t in shard}
+        file_of = {t.name: name for name, shard in zip(names, shards, strict=True) for t in shard}
         total = sum(tensor.nbytes for tensor in tensors)
-        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))}
+        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(file_of.items()))}
         write_bytes(folder / INDEX, _json(index))
 
 
@@ -163,9 +163,9 @@ def _small_files(
     """The content of all files but the weights, by name: configuration, tokenizer, generation, and
     those that came with an import.
     """
-    kept = _attached(reader, KEPT)
-    files = {**kept, **tokenizer.files}
-    config = _kept_config(kept, recipe, dtype, str(reader.folder / KEPT / FILE))
+    imported = _attached(reader, FROM_IMPORT)
+    files = {**imported, **tokenizer.files}
+    config = _imported_config(imported, recipe, dtype, str(reader.folder / FROM_IMPORT / FILE))
     if config is not None:
         return files | {FILE: config}
     keys = config_of(recipe.model, recipe.sequence_length, dtype, tokenizer)
@@ -174,13 +174,13 @@ def _small_files(
     return files | {FILE: _json(keys), GENERATION_FILE: generation}
 
 
-def _kept_config(
-    kept: dict[str, bytes], recipe: Recipe, dtype: torch.dtype, where: str
+def _imported_config(
+    imported: dict[str, bytes], recipe: Recipe, dtype: torch.dtype, where: str
 ) -> bytes | None:
     """The config.json of an imported checkpoint, if it still describes the model; else None."""
-    if FILE not in kept:
+    if FILE not in imported:
         return None
-    described = describe(kept[FILE], where)
+    described = describe(imported[FILE], where)
     same = {"init_std": recipe.model.init_std, "kv_heads": recipe.model.kv_heads}
     if described.model.query_groups != recipe.model.query_groups:
         return None
@@ -189,7 +189,7 @@ def _kept_config(
     keys, name = described.keys, dtype_name(dtype)
     spelled = [key for key in ("dtype", "torch_dtype") if keys.get(key) is not None]
     if all(keys[key] == name for key in spelled):
-        return kept[FILE]
+        return imported[FILE]
     return _json(keys | dict.fromkeys(spelled, name))
 
 

@@ -20,7 +20,7 @@ from trainer.hugging_face.reading import ModelFolder
 from trainer.hugging_face.weights import CheckpointWeights
 from trainer.recipe import Recipe
 
-KEPT = "hugging_face/"
+FROM_IMPORT = "hugging_face/"
 """Prefix of a checkpoint's attachments from its original folder, which an export restores."""
 
 _NOTICES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE", "NOTICE.txt", "USE_POLICY.md")
@@ -44,10 +44,10 @@ def import_command(folder: Path, checkpoint: Path) -> None:
     source.check(expected)
     pieces = list(_pieces(tensors, source))
     tokenizer = _tokenizer(folder, described)
-    attachments = {f"{KEPT}{FILE}": config}
+    attachments = {f"{FROM_IMPORT}{FILE}": config}
     for name in _NOTICES:
         if (folder / name).is_file():
-            attachments[f"{KEPT}{name}"] = (folder / name).read_bytes()
+            attachments[f"{FROM_IMPORT}{name}"] = (folder / name).read_bytes()
     for name, content in tokenizer.files.items():
         attachments[f"tokenizer/{name}"] = content
     whole = all(source.dtype(name) == torch.float32 for name in expected)

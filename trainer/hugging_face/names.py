@@ -28,16 +28,16 @@ class TensorPart:
 
     name: str
     shape: tuple[int, ...]
-    stretches: tuple[RowRange, ...]
+    row_ranges: tuple[RowRange, ...]
 
     def take(self, read_rows: Callable[[int, int], Tensor], dtype: torch.dtype) -> Tensor:
         """Assemble this tensor in `dtype`; `read_rows(first, last)` reads rows of ours."""
-        if len(self.stretches) == 1:
-            return read_rows(*self.stretches[0]).to(dtype)
-        taken, place = torch.empty(self.shape, dtype=dtype), 0
-        for first, last in self.stretches:
-            taken[place : place + last - first] = read_rows(first, last)
-            place += last - first
+        if len(self.row_ranges) == 1:
+            return read_rows(*self.row_ranges[0]).to(dtype)
+        taken, row = torch.empty(self.shape, dtype=dtype), 0
+        for first, last in self.row_ranges:
+            taken[row : row + last - first] = read_rows(first, last)
+            row += last - first
         return taken
 
 
@@ -55,12 +55,12 @@ class Joined:
             return read(self.parts[0].name)
         joined: Tensor | None = None
         for part in self.parts:
-            values, place = read(part.name), 0
+            values, row = read(part.name), 0
             if joined is None:
                 joined = torch.empty(self.shape, dtype=values.dtype)
-            for first, last in part.stretches:
-                joined[first:last] = values[place : place + last - first]
-                place += last - first
+            for first, last in part.row_ranges:
+                joined[first:last] = values[row : row + last - first]
+                row += last - first
         assert joined is not None, self.name
         return joined
 
@@ -106,7 +106,7 @@ def _linear(linear: Linear, ours: str, theirs: str) -> Iterator[Joined]:
             TensorPart(
                 f"{theirs}{linear.module}.{part}.{kind}",
                 (linear.part_shape(part)[0], *columns),
-                linear.stretches(part),
+                linear.row_ranges(part),
             )
             for part in linear.parts
         ]

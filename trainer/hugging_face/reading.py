@@ -139,8 +139,8 @@ def _equal(folder: ModelFolder, name: str, other: str) -> bool:
     rows, columns = folder.shape(name)[0], prod(folder.shape(name)[1:])
     step = max(1, (16 << 20) // (columns * folder.dtype(name).itemsize))
     for first in range(0, rows, step):
-        stretch = (first, min(first + step, rows))
-        one, two = (folder.read(n, stretch).contiguous().view(torch.uint8) for n in (name, other))
+        rows_read = (first, min(first + step, rows))
+        one, two = (folder.read(n, rows_read).contiguous().view(torch.uint8) for n in (name, other))
         if not torch.equal(one, two):
             return False
     return True

@@ -24,7 +24,7 @@ from trainer.recipe import Recipe
 ReadRows = Callable[[str, int, int], Tensor]
 """(name, first, last) -> rows [first, last) of a tensor, in any floating dtype."""
 
-_STRETCH_BYTES = 8 << 20
+_BLOCK_BYTES = 8 << 20
 
 
 def our_logits(recipe: Recipe, read: ReadRows, tokens: Tensor) -> Tensor:
@@ -110,11 +110,11 @@ class _Streamed:
         weight = f"{name}.weight"
 
         def forward(tokens: Tensor) -> Tensor:
-            different, places = tokens.unique(return_inverse=True)
+            different, inverse = tokens.unique(return_inverse=True)
             rows = torch.empty(len(different), self._shapes[weight][1])
-            for place, row in enumerate(different.tolist()):
-                rows[place] = self._read(weight, row, row + 1)[0]  # copied: each maps its file
-            return rows[places]
+            for index, row in enumerate(different.tolist()):
+                rows[index] = self._read(weight, row, row + 1)[0]  # copied: each maps its file
+            return rows[inverse]
 
         self._replace(name, forward)
 
@@ -124,7 +124,7 @@ class _Streamed:
 
         def forward(hidden: Tensor, *_: Any, **__: Any) -> Any:
             product = torch.empty(*hidden.shape[:-1], shape[0])
-            for first, last in _stretches(shape):
+            for first, last in _row_blocks(shape):
                 rows = self._read(weight, first, last).float()
                 product[..., first:last] = hidden @ rows.t()
             return result(product)
@@ -155,14 +155,14 @@ class _Streamed:
     def _whole(self, name: str) -> Tensor:
         shape = self._shapes[name]
         whole = torch.empty(shape)
-        for first, last in _stretches(shape):
+        for first, last in _row_blocks(shape):
             whole[first:last] = self._read(name, first, last)
         return whole
 
 
-def _stretches(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+def _row_blocks(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
     """Ranges of rows of a few MiB of fp32 each."""
-    rows = max(1, _STRETCH_BYTES // (4 * prod(shape[1:])))
+    rows = max(1, _BLOCK_BYTES // (4 * prod(shape[1:])))
     for first in range(0, shape[0], rows):
         yield first, min(first + rows, shape[0])
 

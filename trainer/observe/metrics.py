@@ -73,11 +73,11 @@ def truncate_metrics(run_dir: Path, step: int) -> int:
         source = path.open("rb")
     except FileNotFoundError:
         return 0
-    with source, whole_file(path) as kept:
+    with source, whole_file(path) as remaining:
         for line in source:
             record = _record(line)
             if record is not None and record["step"] <= step:
-                kept.write(line)
+                remaining.write(line)
             else:
                 removed += 1
     return removed

@@ -75,12 +75,12 @@ class Waits(Callback):
         )
 
     def _note(self, what: str) -> None:
-        path, line, function = _place()
+        path, line, function = _innermost_frame()
         if path != _READING and not (path == _CPU_ONLY[0] and function in _CPU_ONLY[1]):
             self._found[(f"{path}:{line} {function}", what)] += 1
 
 
-def _place() -> tuple[str, int | None, str]:
+def _innermost_frame() -> tuple[str, int | None, str]:
     """The innermost stack frame in our own code: ("trainer/run.py", 121, "count")."""
     for frame in reversed(traceback.extract_stack()):
         path = Path(frame.filename)
@@ -99,13 +99,13 @@ def _cuda_waits(watching: ExitStack, note: Callable[[str], None]) -> None:
     warnings.filterwarnings("always", message=_SYNCHRONIZING)
     show = warnings.showwarning
 
-    def noted(message: Warning | str, *rest: Any, **options: Any) -> None:
+    def show_or_note(message: Warning | str, *rest: Any, **options: Any) -> None:
         if str(message).startswith(_SYNCHRONIZING):
             note(str(message).splitlines()[0])
         else:
             show(message, *rest, **options)
 
-    warnings.showwarning = noted
+    warnings.showwarning = show_or_note
     torch.cuda.set_sync_debug_mode("warn")
 
 

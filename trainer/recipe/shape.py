@@ -71,11 +71,11 @@ class Linear:
         """Outputs and inputs of one of the Hugging Face linears."""
         return self.groups * self.part_rows[self.parts.index(part)], self.columns
 
-    def stretches(self, part: str) -> tuple[tuple[int, int], ...]:
-        """Where the part's rows, in its own order, lie in ours: from and up to, a group each."""
-        place = self.parts.index(part)
-        group, rows = sum(self.part_rows), self.part_rows[place]
-        before = sum(self.part_rows[:place])
+    def row_ranges(self, part: str) -> tuple[tuple[int, int], ...]:
+        """The ranges [first, last) of our rows, one a group, that are the part's rows in order."""
+        index = self.parts.index(part)
+        group, rows = sum(self.part_rows), self.part_rows[index]
+        before = sum(self.part_rows[:index])
         firsts = (number * group + before for number in range(self.groups))
         return tuple((first, first + rows) for first in firsts)
 

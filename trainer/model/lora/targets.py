@@ -12,7 +12,7 @@ from trainer.recipe.shape import LINEARS, Linear, block_linears, linear_names
 
 def rows_of_part(linear: Linear, part: str) -> Tensor:
     """Where the rows of a Hugging Face linear, in its order, lie in ours; int64 [rows of it]."""
-    return torch.cat([torch.arange(*stretch) for stretch in linear.stretches(part)])
+    return torch.cat([torch.arange(*rows) for rows in linear.row_ranges(part)])
 
 
 def adapted_linears(lora: LoraSection, layer: int) -> frozenset[str]:
