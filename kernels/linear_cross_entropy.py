@@ -367,7 +367,7 @@ def linear_cross_entropy(
     ranks. With "sum" gradients are computed in the forward pass, for the upstream gradient
     `expected_gradient` (0-dim fp32, not 0; by default 1); another upstream gradient costs a pass
     that rescales them, and a second backward pass raises RuntimeError.
-    Raises ValueError where an argument is not so.
+    Raises ValueError for a wrong shape, dtype, device, label or number.
     """
     losses, _ = linear_cross_entropy_with_nats(
         *(hidden, weight, labels, group),

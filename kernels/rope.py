@@ -310,7 +310,8 @@ def rope(
     Returns contiguous tensors, [sequence, batch, heads, head_size] each. `inplace` overwrites the
     arguments instead and returns them: less memory, the same traffic. Autograd cannot track two
     views of one tensor that are overwritten together: with `inplace` the arguments must be
-    untracked, or neither leaves nor views. Raises ValueError where an argument is not so.
+    untracked, or neither leaves nor views. Raises ValueError for a wrong shape, dtype, stride or
+    device.
     """
     _check(query, key, cos, sin)
     if inplace:
@@ -336,7 +337,7 @@ def rope_table(position_ids: Tensor, frequencies: Tensor) -> tuple[Tensor, Tenso
 
     `position_ids`: int64 or int32 [batch, sequence], of this rank's tokens in order;
     `frequencies`: fp32 [head_size / 2], radians a position. Exact to fp32's last place at any
-    position: the angle is formed in fp64. Raises ValueError where an argument is not so.
+    position: the angle is formed in fp64. Raises ValueError for a wrong shape, dtype or device.
     """
     check_dtype("position_ids", position_ids, (torch.int64, torch.int32))
     check_dtype("frequencies", frequencies, (torch.float32,))

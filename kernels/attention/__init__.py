@@ -39,7 +39,8 @@ def attention(
     `backend`: flash, triton, sdpa, reference, or auto: what LYCEUM_KERNELS says, SDPA on the CPU,
     and on CUDA the fastest as measured once a class of shapes. `deterministic`: gradients that
     repeat bitwise. Returns [queries, batch, heads * head_size]; 0 where a query sees nothing.
-    Raises ValueError where an argument is not so, or the back end cannot run it.
+    Raises ValueError for a wrong shape, dtype, stride, device or scale, an unknown back end, or one
+    that cannot run these arguments.
     """
     _check(query, key, value, visible, scale, backend, ("auto", *BACKENDS))
     chosen = _backend(backend, query, key, visible, deterministic)

@@ -1,4 +1,4 @@
-"""Which keys each query sees, as intervals: memory grows with the sequence, not with its square."""
+"""Attention masks as one interval of keys a query: memory linear in the sequence length."""
 
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -14,13 +14,13 @@ Kind = Literal["full", "causal", "documents", "intervals"]
 
 @dataclass(frozen=True, eq=False)
 class Visible:
-    """Query q sees the keys low[q] <= k <= high[q]; key k is seen by first[k] <= q <= last[k].
+    """A mask: query q attends to the keys low[q] <= k <= high[q].
 
-    `low`, `high`: int32 [batch, queries], in 0..keys and -1..keys-1, neither ever falling with q;
-    where high < low the query sees nothing. `first`, `last`: int32 [batch, keys], the same relation
-    from the keys' side; they never fall either. `kind` and `window` are known by construction, so
-    that choosing a back end never waits for the device. Make one by a constructor below, once a
-    micro-batch; every layer reads it.
+    `low`, `high`: int32 [batch, queries], in 0..keys and -1..keys-1, nondecreasing in q; a query
+    with high < low sees nothing. `first`, `last`: int32 [batch, keys], the same mask by keys: key k
+    is seen by the queries first[k] <= q <= last[k], nondecreasing in k. `kind` and `window` are
+    known on the host, so that choosing a back end needs no synchronization. Built once a
+    micro-batch, by one of the class methods, for all layers.
     """
 
     low: Tensor
@@ -29,9 +29,9 @@ class Visible:
     last: Tensor
     kind: Kind
     window: int | None = None
-    """Keys that a query sees at most, itself included; none: all that it may."""
+    """The most keys that a query sees, including its own; None: no limit."""
     may_see_nothing: bool = False
-    """Whether some query might see no key; its output is 0 and its lse -inf."""
+    """Whether some query may see no key; its output is then 0 and its lse -inf."""
     _begins: Tensor | None = None
     _on_host: Tensor | None = None
     _made: dict[str, Tensor] = field(default_factory=dict, repr=False)
@@ -45,10 +45,11 @@ class Visible:
         window: int | None = None,
         device: torch.device | str = "cpu",
     ) -> "Visible":
-        """A token sees itself and those before it; the queries are the last of the `keys` places.
+        """Causal attention in one document: a token sees itself and the tokens before it.
 
-        `window`: how many tokens it sees at most, itself included. With more queries than keys, the
-        first queries see nothing.
+        The queries are the last of the `keys` positions (None: as many as queries); with more
+        queries than keys the first ones see nothing. `window`: the most tokens that one sees,
+        including itself. Raises ValueError for a negative size or a window below 1.
         """
         keys = queries if keys is None else keys
         _check_sizes(batch, queries, keys, window)
@@ -63,7 +64,7 @@ class Visible:
     def full(
         cls, batch: int, queries: int, keys: int, device: torch.device | str = "cpu"
     ) -> "Visible":
-        """Every query sees every key."""
+        """Every query sees every key. Raises ValueError for a negative size."""
         _check_sizes(batch, queries, keys, None)
         low = torch.zeros(queries, dtype=torch.int64, device=device)
         return cls._shared(batch, low, low + (keys - 1), keys, "full", None, keys == 0)
@@ -76,12 +77,13 @@ class Visible:
         window: int | None = None,
         on_host: Tensor | None = None,
     ) -> "Visible":
-        """A token sees itself and those before it in its own document.
+        """Causal attention within documents: a token sees itself and earlier ones of its document.
 
         `position_ids`: int [batch, sequence]; a document begins where it is 0. Keys are the whole
-        sequence in its natural order. `queries`: int [n], rising: the places that the queries hold,
-        as a context-parallel rank's share or generation's last places; none: all. `on_host`: the
-        same position_ids in host memory; with them `cu_seqlens` waits for no device.
+        sequence, in order. `queries`: int [queries], ascending indices in the sequence, such as the
+        slices of a context-parallel rank, or the last ones in generation; None: all. `window`: as
+        in `causal`. `on_host`: the same position_ids in host memory, with which `cu_seqlens` needs
+        no synchronization. Raises ValueError for a wrong shape, dtype, device or order.
         """
         check(
             position_ids.dim() == 2 and not position_ids.is_floating_point(),
@@ -115,10 +117,11 @@ class Visible:
     def from_cu_seqlens(
         cls, cu_seqlens: Tensor, length: int, window: int | None = None
     ) -> "Visible":
-        """Documents by their boundaries, FlashAttention's convention; a batch of 1.
+        """As `documents`, from their boundaries as FlashAttention has them; a batch of 1.
 
-        `cu_seqlens`: int [documents + 1], rising from 0; `length`: tokens in all. What lies beyond
-        the last boundary, as padding, is one more document.
+        `cu_seqlens`: int [documents + 1], ascending from 0; `length`: tokens in all. Those beyond
+        the last boundary (padding) are one more document. Raises ValueError for a wrong shape or
+        dtype.
         """
         check(
             cu_seqlens.dim() == 1 and len(cu_seqlens) > 0 and not cu_seqlens.is_floating_point(),
@@ -152,7 +155,7 @@ class Visible:
         window: int | None,
         may_see_nothing: bool,
     ) -> "Visible":
-        """All sequences alike: one row, which the batch shares."""
+        """The same mask for all sequences, from one row: `low`, `high` [queries]."""
         low, high, first, last = (
             side.expand(batch, -1) for side in _sides(low[None], high[None], keys)
         )
@@ -160,31 +163,31 @@ class Visible:
 
     @property
     def batch(self) -> int:
-        """Sequences."""
+        """The number of sequences."""
         return self.low.shape[0]
 
     @property
     def queries(self) -> int:
-        """Queries a sequence."""
+        """The number of queries a sequence."""
         return self.low.shape[1]
 
     @property
     def keys(self) -> int:
-        """Keys a sequence."""
+        """The number of keys a sequence."""
         return self.first.shape[1]
 
     @property
     def is_causal(self) -> bool:
-        """Whether it is the plain lower triangle, which other libraries have a flag for."""
+        """Whether it is the plain lower triangle, the `is_causal` of SDPA and FlashAttention."""
         return self.kind == "causal" and self.window is None and self.queries == self.keys
 
     def dense(self) -> Tensor:
-        """True where a query sees a key: bool [batch, queries, keys]."""
+        """The dense mask, bool [batch, queries, keys]: True where a query sees a key."""
         key = torch.arange(self.keys, device=self.low.device)
         return (self.low[..., None] <= key) & (key <= self.high[..., None])
 
     def mask(self, dtype: torch.dtype) -> Tensor:
-        """0 where a query sees a key, -inf elsewhere: [batch, 1, queries, keys]; made once."""
+        """The additive mask [batch, 1, queries, keys]: 0 or, unseen, -inf; cached by dtype."""
         name = f"mask {dtype}"
         if name not in self._made:
             hidden = ~self.dense()[:, None]
@@ -197,10 +200,10 @@ class Visible:
         return self.low <= self.high
 
     def cu_seqlens(self) -> tuple[Tensor, int]:
-        """(int32 [documents + 1], the longest document), over the batch's sequences end to end.
+        """(boundaries int32 [documents + 1], longest document) of the batch's sequences in a row.
 
-        For kind "documents" only. Waits for the device the first time, unless the positions are
-        known on the host.
+        For kind "documents" without `queries`. The first call synchronizes with the device, unless
+        the positions were given on the host.
         """
         assert self._begins is not None, "only whole packed sequences have boundaries"
         if "cu_seqlens" not in self._made:
@@ -218,7 +221,7 @@ class Visible:
 
 
 def _sides(low: Tensor, high: Tensor, keys: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(low, high, first, last) in int32 from int64 [batch, queries]."""
+    """(low, high, first, last) in int32 from low and high, int64 [batch, queries]."""
     low, high = low.contiguous(), high.contiguous()
     key = torch.arange(keys, device=low.device).expand(low.shape[0], keys).contiguous()
     first = torch.searchsorted(high, key, out_int32=True)

@@ -62,7 +62,7 @@ def cross_entropy(
     a group this saves a pass: the gradient is computed in the forward pass, for the upstream
     gradient `expected_gradient` (0-dim fp32, not 0; by default 1). If that turns out right, the
     backward pass is free; if not, one more pass rescales the gradient.
-    Raises ValueError where an argument is not so.
+    Raises ValueError for a wrong shape, dtype, device, stride, label or number.
     """
     losses, _ = _losses_and_nats(
         *(logits, labels, group, ignore_index, label_smoothing, z_loss, reduction, inplace),

@@ -22,7 +22,7 @@ def rms_norm(
 
     `x`: [..., hidden], fp32 or bf16, any strides; `weight`: [hidden], fp32 or bf16, or none;
     `zero_centered`: the factor is 1 + weight. Statistics and product are in fp32, rounded once to
-    x's dtype. Raises ValueError where an argument is not so.
+    x's dtype. Raises ValueError for a wrong shape, dtype or device.
     """
     _check(x, None, weight, None)
     if not use_triton(x):
