@@ -102,15 +102,15 @@ def _kept_of_layers(recipe: Recipe) -> float:
 
 
 class _Counted:
-    """Notes the storages of all that autograd saves inside, but for those at `known`."""
+    """Counts the storages of all that autograd saves inside, but for those at `known`."""
 
     def __init__(self, known: set[int]) -> None:
         self.sizes: dict[int, int] = {}
         self._known = known
         self._alive: list[torch.Tensor] = []
 
-    def keep(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Count the tensor's storage, which stays alive: no two share a place."""
+    def save(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Count the tensor's storage, which stays alive, so that no address repeats."""
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in self._known:
             self.sizes[storage.data_ptr()] = storage.nbytes()
@@ -118,9 +118,9 @@ class _Counted:
         return tensor
 
     def __enter__(self) -> None:
-        # A linear whose input is made again hands what it keeps to this.
-        SavedInPlace.keep = lambda _, tensor: self.keep(tensor)  # type: ignore[method-assign]
-        self._hooks = torch.autograd.graph.saved_tensors_hooks(self.keep, lambda kept: kept)
+        # A linear whose input is recomputed saves its other tensors here.
+        SavedInPlace.save = lambda _, tensor: self.save(tensor)  # type: ignore[method-assign]
+        self._hooks = torch.autograd.graph.saved_tensors_hooks(self.save, lambda saved: saved)
         self._hooks.__enter__()
 
     def __exit__(self, *error: Any) -> None:

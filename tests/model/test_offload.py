@@ -74,8 +74,8 @@ def test_weights_and_what_layers_share_stay() -> None:
     """Would catch the rotation's table copied once a layer, or weights taken for activations."""
     layer, shared = Square(1), torch.ones(8)
     x = torch.ones(8, requires_grad=True)
-    with Offload().layer(layer, (shared, [{"more": shared}])) as kept:
+    with Offload().layer(layer, (shared, [{"more": shared}])) as store:
         result = layer(x) * shared
-        assert kept.keep(shared) is shared
-        assert kept.back(kept.keep(layer.weight)).data_ptr() == layer.weight.data_ptr()
+        assert store.save(shared) is shared
+        assert store.load(store.save(layer.weight)).data_ptr() == layer.weight.data_ptr()
     assert result.requires_grad

@@ -1,4 +1,4 @@
-"""What backward makes again is bitwise what it would have found kept."""
+"""What backward recomputes is bitwise what it would have saved."""
 
 from typing import Any
 
@@ -29,11 +29,11 @@ def assert_same(one: Curve, other: Curve) -> None:
 
 @pytest.mark.parametrize(("ranks", "keys", "sets"), PARTS, ids=str)
 def test_recomputed_parts_change_no_bit(ranks: int, keys: dict[str, Any], sets: list[Any]) -> None:
-    """Would catch a tensor made again from another input, weight, or share of the sequence."""
+    """Would catch a tensor recomputed from another input, weight, or part of the sequence."""
     plain = on_ranks(ranks, train_steps, recipe_of(**keys), 2)
     for parts in sets:
-        remade = on_ranks(ranks, train_steps, recipe_of(recompute=parts, **keys), 2)
-        for one, other in zip(remade, plain, strict=True):
+        recomputed = on_ranks(ranks, train_steps, recipe_of(recompute=parts, **keys), 2)
+        for one, other in zip(recomputed, plain, strict=True):
             assert_same(one, other)
 
 

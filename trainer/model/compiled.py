@@ -50,7 +50,7 @@ class CompiledLayer(Layer):
         self,
         hidden_states: Tensor,
         layout: SequenceLayout | None,
-        keeper: SavedTensorStore = IN_PLACE,
+        store: SavedTensorStore = IN_PLACE,
     ) -> Tensor:
         """[sequence, batch, hidden] -> the same; compiled for training, else eager.
 
@@ -58,7 +58,7 @@ class CompiledLayer(Layer):
         """
         usual = type(layout) is SequenceLayout and hidden_states.shape == self.compiled_shape
         if not (self.training and usual):
-            return super().block(hidden_states, layout, keeper)
+            return super().block(hidden_states, layout, store)
         assert layout is not None
         self._make_ready(layout, hidden_states)
         try:

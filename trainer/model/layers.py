@@ -85,7 +85,7 @@ class RecomputedNorm(Norm):
         self._used = [_own(vector) for vector in (self.weight, self.bias)]
         return super().forward(x, residual)
 
-    def again(self, x: Tensor) -> Recomputation:
+    def recomputation(self, x: Tensor) -> Recomputation:
         """How to recompute the newest result; `x`: what was normalised, the residual included."""
         weight, bias = self._used
         assert weight is not None, "a norm has a weight"
@@ -123,30 +123,32 @@ def gated(gate_up: Tensor, activation: str) -> Tensor:
 class GatedMLP(MLP):
     """megatron-core's MLP with our gated unit between its two linears.
 
-    `activation` as in the recipe; `remade`: whether backward recomputes the gated product instead
-    of saving it.
+    `activation` as in the recipe; `recompute_product`: whether backward recomputes the gated
+    product instead of saving it.
     """
 
-    def __init__(self, *arguments: Any, activation: str, remade: bool = False, **keys: Any) -> None:
+    def __init__(
+        self, *arguments: Any, activation: str, recompute_product: bool = False, **keys: Any
+    ) -> None:
         super().__init__(*arguments, **keys)
         self.activation = activation
-        self.remade = remade
+        self.recompute_product = recompute_product
 
     def forward(
         self,
         hidden_states: Tensor,
         per_token_scale: Tensor | None = None,
-        again: Recomputation | None = None,
-        keeper: SavedTensorStore = IN_PLACE,
+        recomputation: Recomputation | None = None,
+        store: SavedTensorStore = IN_PLACE,
         **_: Any,
     ) -> tuple[Tensor, None]:
         """[sequence, batch, hidden] -> ([sequence, batch, hidden], no bias)."""
-        with recomputed_input(hidden_states, again, self.linear_fc1, keeper):
+        with recomputed_input(hidden_states, recomputation, self.linear_fc1, store):
             gate_up, _bias = self.linear_fc1(hidden_states)
         product = gated(gate_up, self.activation)
         gate = partial(gated, activation=self.activation)
-        remade = Recomputation(gate_up, gate) if self.remade else None
-        with recomputed_input(product, remade, self.linear_fc2, keeper):
+        of_product = Recomputation(gate_up, gate) if self.recompute_product else None
+        with recomputed_input(product, of_product, self.linear_fc2, store):
             output, _bias = self.linear_fc2(product)
         return output, None
 
@@ -168,12 +170,12 @@ class Attention(SelfAttention):
         self,
         hidden_states: Tensor,
         packed_seq_params: SequenceLayout,
-        again: Recomputation | None = None,
-        keeper: SavedTensorStore = IN_PLACE,
+        recomputation: Recomputation | None = None,
+        store: SavedTensorStore = IN_PLACE,
         **_: Any,
     ) -> tuple[Tensor, None]:
         """[sequence, batch, hidden] -> ([sequence, batch, hidden], no bias)."""
-        with recomputed_input(hidden_states, again, self.linear_qkv, keeper):
+        with recomputed_input(hidden_states, recomputation, self.linear_qkv, store):
             projected, _bias = self.linear_qkv(hidden_states)
         heads, groups = self.num_attention_heads_per_partition, self.num_query_groups_per_partition
         grouped = projected.unflatten(-1, (groups, -1, self.hidden_size_per_attention_head))
@@ -225,14 +227,14 @@ class Layer(TransformerLayer):
         assert packed_seq_params is not None
         window = self.self_attention.core_attention.window
         shared = packed_seq_params.rotation, packed_seq_params.visible_through(window)
-        with self.offload.layer(self, shared) as keeper:
-            return self._whole(hidden_states, packed_seq_params, keeper), None
+        with self.offload.layer(self, shared) as store:
+            return self._whole(hidden_states, packed_seq_params, store), None
 
     def _whole(
-        self, hidden_states: Tensor, layout: SequenceLayout | None, keeper: SavedTensorStore
+        self, hidden_states: Tensor, layout: SequenceLayout | None, store: SavedTensorStore
     ) -> Tensor:
         if "full" not in self.recomputed or not self.training:
-            return self.block(hidden_states, layout, keeper)
+            return self.block(hidden_states, layout, store)
         output: Tensor = checkpoint(
             lambda hidden: self.block(hidden, layout, IN_PLACE), False, hidden_states
         )
@@ -242,26 +244,26 @@ class Layer(TransformerLayer):
         self,
         hidden_states: Tensor,
         layout: SequenceLayout | None,
-        keeper: SavedTensorStore = IN_PLACE,
+        store: SavedTensorStore = IN_PLACE,
     ) -> Tensor:
-        """[sequence, batch, hidden] -> the same; `keeper` stores what recomputed inputs need."""
+        """[sequence, batch, hidden] -> the same; `store` saves what recomputed inputs need."""
         normalised = self.input_layernorm(hidden_states)
-        again = self._again(self.input_layernorm, hidden_states)
+        recomputation = self._recomputation(self.input_layernorm, hidden_states)
         attended, _bias = self.self_attention(
-            normalised, packed_seq_params=layout, again=again, keeper=keeper
+            normalised, packed_seq_params=layout, recomputation=recomputation, store=store
         )
         normalised, residual = self.pre_mlp_layernorm(attended, hidden_states)
-        again = self._again(self.pre_mlp_layernorm, residual)
+        recomputation = self._recomputation(self.pre_mlp_layernorm, residual)
         if self.recompute_mlp and self.training:
-            with recomputed_input(normalised, again, self.mlp, keeper):
+            with recomputed_input(normalised, recomputation, self.mlp, store):
                 output, _bias = checkpoint(self.mlp, False, normalised)
         else:
-            output, _bias = self.mlp(normalised, again=again, keeper=keeper)
+            output, _bias = self.mlp(normalised, recomputation=recomputation, store=store)
         return residual + output
 
-    def _again(self, norm: Any, x: Tensor) -> Recomputation | None:
+    def _recomputation(self, norm: Any, x: Tensor) -> Recomputation | None:
         """How to recompute the norm's newest result from `x`; None where it is saved."""
-        return norm.again(x) if isinstance(norm, RecomputedNorm) else None
+        return norm.recomputation(x) if isinstance(norm, RecomputedNorm) else None
 
 
 def _as_it_is(_name: str, plain: type) -> type | ModuleSpec:
@@ -307,7 +309,7 @@ def layer_spec(
         params={
             "ffn_hidden_size": config.ffn_hidden_size,
             "activation": recipe.model.activation,
-            "remade": "swiglu" in recomputed,
+            "recompute_product": "swiglu" in recomputed,
         },
         submodules=MLPSubmodules(
             linear_fc1=linear("mlp.linear_fc1", ColumnParallelLinear),

@@ -51,8 +51,8 @@ class Offload:
         before = self._newest
         if before is not None and before.number != number - 1:
             before = None  # of another micro-batch
-        layer = _Layer(module, number, device, self._side, _places(shared), before)
-        with torch.autograd.graph.saved_tensors_hooks(layer.keep, layer.back):
+        layer = _Layer(module, number, device, self._side, _addresses(shared), before)
+        with torch.autograd.graph.saved_tensors_hooks(layer.save, layer.load):
             yield layer
         layer.leave()
         self._newest = layer
@@ -67,7 +67,7 @@ class _Waiting:
         self.host: Tensor | None = None
 
 
-class _Kept(NamedTuple):
+class _SavedTensor(NamedTuple):
     """A tensor as a view of its storage."""
 
     waiting: _Waiting
@@ -95,51 +95,51 @@ class _Layer:
         # Weak: strong references would chain the layers and keep every micro-batch alive.
         self._before = weakref.ref(before) if before is not None else None
         self._own: list[weakref.ref[_Waiting]] = []
-        self._by_place: dict[int, _Waiting] = {}
+        self._by_address: dict[int, _Waiting] = {}
         self._copied: Any = None
         self._arrived: Any = None
 
-    def keep(self, tensor: Tensor) -> Any:
+    def save(self, tensor: Tensor) -> Any:
         """The pack hook: a handle for autograd, or the tensor itself where it is not offloaded."""
-        assert self._module is not None, "tensors are kept while the layer runs"
+        assert self._module is not None, "tensors are saved while the layer runs"
         weight = RecomputedWeight.among(self._module, tensor)
         if weight is not None:
             return weight
         storage = tensor.untyped_storage()
-        place, large = storage.data_ptr(), storage.nbytes() >= SMALLEST
-        if not large or tensor.device != self._device or place in self._shared:
+        address, large = storage.data_ptr(), storage.nbytes() >= SMALLEST
+        if not large or tensor.device != self._device or address in self._shared:
             return tensor
-        waiting = self._by_place.get(place)
+        waiting = self._by_address.get(address)
         if waiting is None:
-            waiting = self._by_place[place] = _Waiting(storage)
+            waiting = self._by_address[address] = _Waiting(storage)
             self._own.append(weakref.ref(waiting))
         offset = int(tensor.storage_offset())
-        kept = _Kept(waiting, tensor.dtype, offset, tensor.shape, tensor.stride())
-        return _Handle(self, kept)
+        saved = _SavedTensor(waiting, tensor.dtype, offset, tensor.shape, tensor.stride())
+        return _Handle(self, saved)
 
-    def back(self, held: Any) -> Tensor:
+    def load(self, handle: Any) -> Tensor:
         """The unpack hook: the tensor that was saved, on the device; prefetches the layer below."""
-        if isinstance(held, RecomputedWeight):
-            return held.tensor()
-        if not isinstance(held, _Handle):
-            tensor: Tensor = held
+        if isinstance(handle, RecomputedWeight):
+            return handle.tensor()
+        if not isinstance(handle, _Handle):
+            tensor: Tensor = handle
             return tensor
-        layer, kept = held.layer, held.kept
+        layer, saved = handle.layer, handle.saved
         layer.fetch()
         before = layer._before() if layer._before is not None else None
         if before is not None:
             before.fetch()
         layer._current().wait_event(layer._arrived or layer._copied)
-        assert kept.waiting.there is not None
-        view = torch.empty(0, dtype=kept.dtype, device=self._device)
-        return view.set_(kept.waiting.there, kept.offset, kept.shape, kept.stride)
+        assert saved.waiting.there is not None
+        view = torch.empty(0, dtype=saved.dtype, device=self._device)
+        return view.set_(saved.waiting.there, saved.offset, saved.shape, saved.stride)
 
     def leave(self) -> None:
         """Start the copies to the host, after the work that is queued so far."""
         self._module = None
         self._side.wait_stream(self._current())
         with torch.get_device_module(self._device).stream(self._side):
-            for waiting in self._by_place.values():
+            for waiting in self._by_address.values():
                 assert waiting.there is not None
                 source = _bytes(waiting.there, self._device)
                 waiting.host = torch.empty(
@@ -147,7 +147,7 @@ class _Layer:
                 )
                 waiting.host.copy_(source, non_blocking=True)
         self._copied = self._side.record_event()
-        self._by_place.clear()
+        self._by_address.clear()
 
     def release(self) -> None:
         """Free the device memory; work that is queued from now on waits for the copies."""
@@ -180,7 +180,7 @@ class _Layer:
 
 class _Handle(NamedTuple):
     layer: _Layer
-    kept: _Kept
+    saved: _SavedTensor
 
 
 def _host(waiting: _Waiting) -> Tensor:
@@ -193,7 +193,7 @@ def _bytes(storage: torch.UntypedStorage, device: torch.device) -> Tensor:
     return whole.set_(storage, 0, (storage.nbytes(),), (1,))
 
 
-def _places(shared: object) -> frozenset[int]:
+def _addresses(shared: object) -> frozenset[int]:
     """The storage addresses of an object's tensors, and of those in its attributes and items."""
     return frozenset(t.untyped_storage().data_ptr() for t in _tensors(shared, 4))
 

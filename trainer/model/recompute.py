@@ -13,23 +13,23 @@ from torch.nn import Module, Parameter
 class SavedTensorStore(Protocol):
     """Stores tensors saved for backward: on the device, or offloaded to host memory."""
 
-    def keep(self, tensor: Tensor) -> Any:
+    def save(self, tensor: Tensor) -> Any:
         """Save a tensor, of any shape and dtype; returns a handle for autograd to hold."""
 
-    def back(self, kept: Any) -> Tensor:
+    def load(self, handle: Any) -> Tensor:
         """Load the tensor of a handle: same shape, strides and dtype, on the device."""
 
 
 class SavedInPlace:
     """A SavedTensorStore that leaves tensors in device memory: the handle is the tensor."""
 
-    def keep(self, tensor: Tensor) -> Tensor:
+    def save(self, tensor: Tensor) -> Tensor:
         """The tensor itself."""
         return tensor
 
-    def back(self, kept: Tensor) -> Tensor:
+    def load(self, handle: Tensor) -> Tensor:
         """The tensor itself."""
-        return kept
+        return handle
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Recomputation:
 
 
 @dataclass(frozen=True)
-class _Remade:
-    kept: Any
+class _Recomputed:
+    handle: Any
     make: Callable[[Tensor], Tensor]
     shape: torch.Size
 
@@ -55,11 +55,11 @@ class RecomputedWeight:
     """A reference to a weight, saved in its stead.
 
     Under ZeRO-3 the tensor that forward read is freed, and gathered into new memory for backward.
-    `place`: the saved tensor's (shape, stride).
+    `view`: the saved tensor's (shape, stride).
     """
 
     parameter: Parameter
-    place: tuple[torch.Size, tuple[int, ...]]
+    view: tuple[torch.Size, tuple[int, ...]]
 
     @classmethod
     def among(cls, module: Module, saved: Tensor) -> "RecomputedWeight | None":
@@ -74,42 +74,44 @@ class RecomputedWeight:
 
     def tensor(self) -> Tensor:
         """The weight's current values, with the shape and strides that were saved."""
-        return self.parameter.detach().as_strided(*self.place)
+        return self.parameter.detach().as_strided(*self.view)
 
 
 @contextmanager
 def recomputed_input(
-    tensor: Tensor, again: Recomputation | None, module: Module, keeper: SavedTensorStore
+    tensor: Tensor, recomputation: Recomputation | None, module: Module, store: SavedTensorStore
 ) -> Iterator[None]:
     """Inside, `module` runs on `tensor`, which autograd does not save: backward recomputes it.
 
     The tensor, and contiguous views of all of it, are recognised by address and size. Other saved
-    tensors go to `keeper`, except the module's own weights. With `again` None nothing changes.
+    tensors go to `store`, except the module's own weights. `recomputation` None: nothing changes.
     """
-    if again is None or not torch.is_grad_enabled():
+    if recomputation is None or not torch.is_grad_enabled():
         yield
         return
-    pack, unpack = _hooks(tensor, again, module, keeper)
+    pack, unpack = _hooks(tensor, recomputation, module, store)
     with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
         yield
 
 
 def _hooks(
-    tensor: Tensor, again: Recomputation, module: Module, keeper: SavedTensorStore
+    tensor: Tensor, recomputation: Recomputation, module: Module, store: SavedTensorStore
 ) -> tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]]:
-    place, count = tensor.data_ptr(), tensor.numel()
+    address, count = tensor.data_ptr(), tensor.numel()
 
     def pack(saved: Tensor) -> Any:
-        if saved.data_ptr() == place and saved.numel() == count and saved.is_contiguous():
-            return _Remade(keeper.keep(again.source.detach()), again.make, saved.shape)
-        return RecomputedWeight.among(module, saved) or keeper.keep(saved)
+        if saved.data_ptr() == address and saved.numel() == count and saved.is_contiguous():
+            return _Recomputed(
+                store.save(recomputation.source.detach()), recomputation.make, saved.shape
+            )
+        return RecomputedWeight.among(module, saved) or store.save(saved)
 
     def unpack(packed: Any) -> Tensor:
-        if isinstance(packed, _Remade):
+        if isinstance(packed, _Recomputed):
             with torch.no_grad():
-                return packed.make(keeper.back(packed.kept)).view(packed.shape)
+                return packed.make(store.load(packed.handle)).view(packed.shape)
         if isinstance(packed, RecomputedWeight):
             return packed.tensor()
-        return keeper.back(packed)
+        return store.load(packed)
 
     return pack, unpack
