@@ -53,12 +53,12 @@ class Visible:
         """
         keys = queries if keys is None else keys
         _check_sizes(batch, queries, keys, window)
-        place = torch.arange(keys - queries, keys, device=device)
-        low = place.new_zeros(queries)
+        position = torch.arange(keys - queries, keys, device=device)
+        low = position.new_zeros(queries)
         if window is not None:
-            low = (place - window + 1).clamp(min=0)
+            low = (position - window + 1).clamp(min=0)
         empty = queries > keys
-        return cls._shared(batch, low, place.clamp(min=-1), keys, "causal", window, empty)
+        return cls._shared(batch, low, position.clamp(min=-1), keys, "causal", window, empty)
 
     @classmethod
     def full(
@@ -91,11 +91,11 @@ class Visible:
         )
         _check_window(window)
         keys = position_ids.shape[1]
-        place = torch.arange(keys, device=position_ids.device)
-        begins = torch.where(position_ids == 0, place, 0)
+        position = torch.arange(keys, device=position_ids.device)
+        begins = torch.where(position_ids == 0, position, 0)
         begins = begins.cummax(dim=1).values if keys else begins
         if queries is None:
-            visible = cls._of_documents(begins, place, keys, window)
+            visible = cls._of_documents(begins, position, keys, window)
             return replace(visible, _on_host=on_host)
         check(
             queries.dim() == 1 and not queries.is_floating_point(),
@@ -128,17 +128,17 @@ class Visible:
             f"cu_seqlens: shape {list(cu_seqlens.shape)} should be integers [documents + 1]",
         )
         _check_sizes(1, length, length, window)
-        place = torch.arange(length, device=cu_seqlens.device)
+        position = torch.arange(length, device=cu_seqlens.device)
         bounds = cu_seqlens.long()
-        begins = bounds[torch.searchsorted(bounds, place, right=True) - 1]
-        return cls._of_documents(begins[None], place, length, window)
+        begins = bounds[torch.searchsorted(bounds, position, right=True) - 1]
+        return cls._of_documents(begins[None], position, length, window)
 
     @classmethod
     def _of_documents(
-        cls, begins: Tensor, place: Tensor, keys: int, window: int | None, whole: bool = True
+        cls, begins: Tensor, position: Tensor, keys: int, window: int | None, whole: bool = True
     ) -> "Visible":
-        low = begins if window is None else torch.maximum(begins, place - window + 1)
-        high = place.expand_as(low)
+        low = begins if window is None else torch.maximum(begins, position - window + 1)
+        high = position.expand_as(low)
         sides = _sides(low, high, keys)
         if whole:
             return cls(*sides, kind="documents", window=window, _begins=begins)
