@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainer.conversations.sets import ensure_set, told
+from trainer.conversations.sets import counts_line, ensure_set
 from trainer.corpus.inspect.contents import inspect_corpus
 from trainer.corpus.inspect.search import find_passage
 from trainer.corpus.inspect.verify import verify_corpus
@@ -234,7 +234,7 @@ def test_what_was_left_out_is_told(recipe) -> None:
     assert "sft.jsonl line 6" in examples_told["first_malformed"]
     from trainer.conversations.marking import ExampleCounts
 
-    line = told("sft.jsonl", ExampleCounts(**examples_told))
+    line = counts_line("sft.jsonl", ExampleCounts(**examples_told))
     assert "4 of 6 examples; 1 too long; 1 malformed" in line and "supervised" in line
 
 

@@ -36,11 +36,11 @@ def plainly(rows: list[list[np.ndarray]]) -> torch.Tensor:
     return whole
 
 
-def parcel_of(rows: list[list[np.ndarray]]) -> PackedRows:
+def packed_rows_of(rows: list[list[np.ndarray]]) -> PackedRows:
     filled = RowsBeingFilled(len(rows), LENGTH, END)
     for row in reversed(range(len(rows))):
         filled.fill(row, rows[row])
-    return filled.parcel(5, {"sequences": 9})
+    return filled.pack(5, {"sequences": 9})
 
 
 @st.composite
@@ -63,35 +63,35 @@ def packed_rows(draw) -> list[list[np.ndarray]]:
 @settings(max_examples=200, deadline=None)
 def test_batches_are_the_plainly_assembled_ones(rows: list[list[np.ndarray]]) -> None:
     """Would catch a label from the next piece, a position that runs on, padding with a label."""
-    parcel = pickle.loads(pickle.dumps(parcel_of(rows)))
-    batch = parcel.unpack()
+    packed = pickle.loads(pickle.dumps(packed_rows_of(rows)))
+    batch = packed.unpack()
     found = torch.stack([batch.tokens, batch.labels, batch.position_ids])
     assert found.dtype == torch.int64 and torch.equal(found, plainly(rows))
     assert (batch.first_sequence, batch.state) == (5, {"sequences": 9})
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "uint32"])
-def test_a_parcel_is_as_small_as_the_stored_tokens(dtype: str) -> None:
+def test_a_packed_batch_is_as_small_as_the_stored_tokens(dtype: str) -> None:
     """Would catch padding or labels that widen every token on its way between processes."""
     rows = [[np.arange(LENGTH + 1).astype(dtype)] for _ in range(400)] + [[]]
-    parcel = parcel_of(rows)
+    packed = packed_rows_of(rows)
     stored = 401 * LENGTH * np.dtype(dtype).itemsize
-    assert parcel.tokens.nbytes == stored
+    assert packed.tokens.nbytes == stored
     # One piece a row: 16 bytes each beside the tokens.
-    assert len(pickle.dumps(parcel)) < stored + 16 * 401 + 1000
+    assert len(pickle.dumps(packed)) < stored + 16 * 401 + 1000
 
 
 def test_largest_tokens_survive() -> None:
     """Would catch a sign: ids over 2^31 stored as uint32, or over 2^15 as uint16."""
     for dtype in ("uint16", "uint32"):
         largest = np.iinfo(dtype).max
-        batch = parcel_of([[np.array([1, largest, largest], dtype=dtype)]]).unpack()
+        batch = packed_rows_of([[np.array([1, largest, largest], dtype=dtype)]]).unpack()
         assert batch.tokens[0, 1] == batch.labels[0, 0] == batch.labels[0, 1] == largest
 
 
 def test_batches_do_not_share_memory() -> None:
     """Would catch a batch kept by the loop that the next one overwrites."""
-    parcel = parcel_of([[np.arange(5, dtype="uint16")]])
-    first, second = parcel.unpack(), parcel.unpack()
+    packed = packed_rows_of([[np.arange(5, dtype="uint16")]])
+    first, second = packed.unpack(), packed.unpack()
     first.tokens.zero_()
     assert second.tokens[0, 4 - 1] == 3

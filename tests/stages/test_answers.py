@@ -16,8 +16,8 @@ from trainer.recipe import Recipe
 from trainer.recipe.fine_tuning import PreferenceSection
 from trainer.stages.answers import (
     answer_log_probabilities,
-    answer_places,
     segment_ids,
+    segment_indices,
     sum_over_context,
 )
 from trainer.stages.preference_losses import pair_losses
@@ -66,10 +66,10 @@ def test_an_answer_gets_its_own_labelled_tokens_alone() -> None:
 def test_the_real_answers_are_found_in_order() -> None:
     """Catches pairs put together across rows, or with the empty places of a short row."""
     values = torch.arange(4 * MOST).view(4, MOST)
-    places = answer_places(counts(), MOST)
+    indices = segment_indices(counts(), MOST)
     pairs = [[0, 1], [2, 3], [6, 7], [12, 13], [14, 15], [16, 17], [18, 19]]
-    assert values.flatten()[places].view(-1, 2).tolist() == pairs
-    assert answer_places(torch.tensor([0, 0]), MOST).tolist() == []
+    assert values.flatten()[indices].view(-1, 2).tolist() == pairs
+    assert segment_indices(torch.tensor([0, 0]), MOST).tolist() == []
 
 
 def gradients(recipe: Recipe, summed: str = "ours") -> dict[str, Tensor]:
@@ -99,9 +99,9 @@ def gradients(recipe: Recipe, summed: str = "ours") -> dict[str, Tensor]:
             sums = sum_over_context(sums, context)
         elif summed == "adjoint":
             sums = torch.distributed.nn.all_reduce(sums, group=context.group)
-        places = answer_places(counts()[own], MOST)
+        indices = segment_indices(counts()[own], MOST)
         policy, tokens, reference = (
-            whole.flatten()[places].view(-1, 2) for whole in (sums, tokens, reference)
+            whole.flatten()[indices].view(-1, 2) for whole in (sums, tokens, reference)
         )
         section = PreferenceSection(beta=0.5, nll_weight=0.3, length_normalised=True)
         losses, _ = pair_losses(section, policy, tokens, reference)

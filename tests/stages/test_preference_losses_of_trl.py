@@ -9,7 +9,7 @@ from torch import Tensor
 
 from trainer.data.batch import IGNORE
 from trainer.recipe.fine_tuning import PreferenceSection
-from trainer.stages.answers import answer_log_probabilities, answer_places, segment_ids
+from trainer.stages.answers import answer_log_probabilities, segment_ids, segment_indices
 from trainer.stages.preference_losses import judged_losses, mean_metrics, pair_losses
 
 # TRL speaks of checkpointing in words that transformers is about to leave behind.
@@ -72,8 +72,8 @@ def packed_answers(
     positions.append(torch.arange(3))
     row = [torch.cat(parts)[None] for parts in (nats, labels, positions)]
     sums, tokens = answer_log_probabilities(row[0], row[1], segment_ids(row[2]), len(ids) + 2)
-    places = answer_places(torch.tensor([len(ids)]), len(ids) + 2)
-    return sums.flatten()[places], tokens.flatten()[places]
+    indices = segment_indices(torch.tensor([len(ids)]), len(ids) + 2)
+    return sums.flatten()[indices], tokens.flatten()[indices]
 
 
 def gradients(policy: Any, loss: Tensor) -> dict[str, Tensor]:

@@ -136,7 +136,7 @@ def _build(
     partial.rename(out)
 
 
-def told(source: str, counts: ExampleCounts) -> str:
+def counts_line(source: str, counts: ExampleCounts) -> str:
     """A one-line summary of the examples used, dropped and cut."""
     parts = [f"{counts.used:,} of {counts.read:,} examples"]
     parts += [f"{counts.dropped_long:,} too long"] if counts.dropped_long else []

@@ -171,7 +171,7 @@ class RowsBeingFilled:
         self._rows[row] = pieces
         self._references[row] = references
 
-    def parcel(self, first_sequence: int, state: dict[str, Any]) -> PackedRows:
+    def pack(self, first_sequence: int, state: dict[str, Any]) -> PackedRows:
         """The filled rows."""
         segments, lengths, closing = [self._padding[:0]], [], []
         references: list[float] = []

@@ -58,14 +58,14 @@ class Loader:
             )
         if state is not None:
             stream.load_state(state)
-        parcels = _Parcels(stream, global_batch, rows)
-        self._parcels: Iterator[PackedRows | LyceumError]
+        batches = _PackedBatches(stream, global_batch, rows)
+        self._batches: Iterator[PackedRows | LyceumError]
         if workers == 0:
-            self._parcels = iter(parcels)
+            self._batches = iter(batches)
         else:
-            self._parcels = iter(
+            self._batches = iter(
                 DataLoader(
-                    parcels,
+                    batches,
                     batch_size=None,
                     num_workers=workers,
                     prefetch_factor=prefetch,
@@ -79,28 +79,28 @@ class Loader:
         return self
 
     def __next__(self) -> Batch:
-        parcel: PackedRows | LyceumError
+        packed: PackedRows | LyceumError
         try:
-            parcel = next(self._parcels)
+            packed = next(self._batches)
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             # Not raised here: its traceback would keep a reference to the other workers.
-            parcel = TrainingError(
+            packed = TrainingError(
                 f"a data worker died ({reason}): look for the out-of-memory killer in the system"
                 " log, and lower data.workers or data.prefetch"
             )
-        if isinstance(parcel, LyceumError):
+        if isinstance(packed, LyceumError):
             self.close()
-            raise parcel
-        return parcel.unpack(self._pinned)
+            raise packed
+        return packed.unpack(self._pinned)
 
     def close(self) -> None:
         """Stop the workers."""
-        self._parcels = iter(())
+        self._batches = iter(())
         _open.discard(self)
 
 
-class _Parcels(IterableDataset):
+class _PackedBatches(IterableDataset):
     def __init__(self, stream: Stream, global_batch: int, rows: Sequence[int]):
         self._stream = stream
         self._global_batch = global_batch
@@ -112,7 +112,7 @@ class _Parcels(IterableDataset):
         try:
             self._stream.skip(number * self._global_batch)
             while True:
-                yield self._stream.next_parcel(self._global_batch, self._rows)
+                yield self._stream.next_packed(self._global_batch, self._rows)
                 self._stream.skip((workers - 1) * self._global_batch)
         except LyceumError as error:
             # Raised in the worker, it would reach the parent as this process's stack trace.

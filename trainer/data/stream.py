@@ -171,9 +171,9 @@ class Stream:
         epoch; the remaining rows are padding. Raises DataError naming the shard when one is
         missing, truncated, altered, or at odds with its index.
         """
-        return self.next_parcel(global_batch, rows, at_most).unpack()
+        return self.next_packed(global_batch, rows, at_most).unpack()
 
-    def next_parcel(
+    def next_packed(
         self, global_batch: int, rows: Sequence[int], at_most: int | None = None
     ) -> PackedRows:
         """As `next`, in the compact form that a worker process sends."""
@@ -192,7 +192,7 @@ class Stream:
                 if place is not None:
                     filled.fill(place, *self._read(source, row))
         assert not places, f"rows {sorted(places)} lie outside a batch of {global_batch}"
-        return filled.parcel(first_sequence, self.state())
+        return filled.pack(first_sequence, self.state())
 
     def _read(self, source: Source, row: int) -> tuple[list[np.ndarray], list[float]]:
         """A row's pieces, and the reference log-probabilities of answers in nats (none: empty)."""

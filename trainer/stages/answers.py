@@ -73,7 +73,7 @@ class _SumOverContext(torch.autograd.Function):
         return gradient, None
 
 
-def answer_places(counts: Tensor, most: int) -> Tensor:
+def segment_indices(counts: Tensor, most: int) -> Tensor:
     """Indices of the real segments in a flattened [rows, most]; int64 [segments], in order.
 
     `counts`: int64 [rows], real segments a row. Computed on the device of `counts`: with them on

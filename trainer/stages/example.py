@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.text import Text
 
 from trainer.conversations.marking import ExampleCounts
-from trainer.conversations.sets import told
+from trainer.conversations.sets import counts_line
 from trainer.data.stream import Stream
 from trainer.data.token_flags import ID_MASK, TARGET
 from trainer.data.tokenizer import Tokenizer
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 SHOWN_TOKENS = 512
 
 
-def tell_examples(parts: StageParts, arguments: dict[str, Any]) -> None:
+def show_first_example(parts: StageParts, arguments: dict[str, Any]) -> None:
     """Log how many examples of each set remain and are supervised, and print the first one.
 
     Its supervised tokens are coloured, or without a terminal put between [[ and ]]. `arguments`:
@@ -28,7 +28,7 @@ def tell_examples(parts: StageParts, arguments: dict[str, Any]) -> None:
         provenance = manifest.provenance
         if "examples" in provenance:
             source = provenance["settings"]["source"]
-            log.info("%s", told(source, ExampleCounts(**provenance["examples"])))
+            log.info("%s", counts_line(source, ExampleCounts(**provenance["examples"])))
     stream = Stream(**{**arguments, "references": None})
     try:
         source, row = stream.advance()

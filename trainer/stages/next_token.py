@@ -9,7 +9,7 @@ from trainer.data.loader import Loader
 from trainer.evaluate.perplexity import validation_loss
 from trainer.model.passes import NextToken
 from trainer.parallel.schedule import Losses
-from trainer.stages.example import tell_examples
+from trainer.stages.example import show_first_example
 from trainer.stages.noise import EmbeddingNoise
 from trainer.stages.stage import StageParts, open_loader
 
@@ -54,4 +54,4 @@ class FineTuning(Pretraining):
             noise = EmbeddingNoise(parts.chunks, recipe, layout)
             self._passes = NextToken(parts.chunks, recipe, layout, noise.prepare)
         if parts.step == 0 and layout.reports:
-            tell_examples(parts, self.stream_arguments())
+            show_first_example(parts, self.stream_arguments())

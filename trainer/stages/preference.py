@@ -18,11 +18,11 @@ from trainer.parallel.megatron import evaluating
 from trainer.parallel.schedule import Losses, run_schedule
 from trainer.stages.answers import (
     answer_log_probabilities,
-    answer_places,
     segment_ids,
+    segment_indices,
     sum_over_context,
 )
-from trainer.stages.example import tell_examples
+from trainer.stages.example import show_first_example
 from trainer.stages.preference_losses import (
     JUDGED_FIGURES,
     judged_losses,
@@ -55,7 +55,7 @@ class Preference:
         stored = self._section.needs_reference and self._section.reference == "stored"
         self._references = ensure_references(parts) if stored else None
         if parts.step == 0 and parts.layout.reports:
-            tell_examples(parts, self.stream_arguments())
+            show_first_example(parts, self.stream_arguments())
 
     def stream_arguments(self) -> dict[str, Any]:
         """The arguments of `Stream`; answers come with their reference log-probabilities."""
@@ -202,8 +202,8 @@ def _mean(total: Tensor, pairs: Tensor) -> Tensor:
 def _in_twos(micro: MicroBatch, answers: Tensor) -> Tensor:
     """The real answers of a padded [rows, most] as [pairs, 2]."""
     assert micro.segments is not None
-    places = answer_places(micro.segments.counts, answers.shape[1])
-    return answers.flatten()[sent(places, answers.device)].view(-1, 2)
+    indices = segment_indices(micro.segments.counts, answers.shape[1])
+    return answers.flatten()[sent(indices, answers.device)].view(-1, 2)
 
 
 def _forward_step(

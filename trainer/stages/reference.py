@@ -172,7 +172,7 @@ def _of_split(
                 if number in own:
                     pieces = source.read(row)
                     rows.fill(number - own.start, pieces, [0.0] * len(pieces))
-            batch = rows.parcel(0, {}).unpack()
+            batch = rows.pack(0, {}).unpack()
             most = segments * max(map(len, places))
             table = torch.zeros(layout.data.size * share, most, device=layout.device)
             found = answers.of(batch)
