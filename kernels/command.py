@@ -83,11 +83,7 @@ def _bench(
     device = torch.device("cuda", torch.cuda.current_device())
     clock = GpuClock(device)
     ceilings = measure_ceilings(device, clock)
-    print(run)
-    print(
-        f"ceilings: {ceilings.bytes_per_second / 1e12:.2f} TB/s, "
-        f"{ceilings.flops_per_second / 1e12:.0f} TFLOP/s ({ceilings.source})"
-    )
+    print(f"{run}\nceilings: {ceilings}")
     results = []
     for name in names:
         own: list[Result] = []

@@ -19,6 +19,11 @@ class Ceilings:
     flops_per_second: float
     source: str
 
+    def __str__(self) -> str:
+        """In one line."""
+        rates = self.bytes_per_second / 1e12, self.flops_per_second / 1e12
+        return f"{rates[0]:.3g} TB/s, {rates[1]:.3g} TFLOP/s ({self.source})"
+
     def seconds(self, traffic: float, work: float) -> float:
         """The least time for so many bytes and operations; they may overlap fully."""
         return max(traffic / self.bytes_per_second, work / self.flops_per_second)

@@ -3,10 +3,12 @@
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 
 import triton
 
+from kernels.bench.table import layout
 from kernels.gate.collect import Broken, Outcome, Row
 from kernels.gate.read import Reading
 
@@ -55,35 +57,27 @@ def write_table(path: Path, outcomes: Sequence[Outcome], families: Iterable[str]
 
 
 def show(outcomes: Sequence[Outcome]) -> str:
-    """All readings as text, a family a block, a kernel on a chip a line."""
-    lines: list[str] = []
-    family = ""
+    """All readings as text, a family a table, a kernel on a chip a line."""
+    parts = []
     rows = [one for one in outcomes if isinstance(one, Row)]
-    width = max((len(_label(row)) for row in rows), default=0)
-    for row in rows:
-        if row.family != family:
-            family = row.family
-            lines += ["", family, f"  {'case, kernel':{width}}  {_HEADER}"]
-        lines.append(f"  {_label(row):{width}}  {_figures(row)}")
-    lines += [f"  {one.name}: does not compile" for one in outcomes if isinstance(one, Broken)]
-    return "\n".join(lines).lstrip("\n")
+    for family, own in groupby(rows, key=lambda row: row.family):
+        parts.append(f"{family}\n\n{layout([_HEADER, *map(_cells, own)])}")
+    broken = [f"{one.name}: does not compile" for one in outcomes if isinstance(one, Broken)]
+    return "\n\n".join([*parts, *broken])
 
 
-_HEADER = "chip    registers  stack  spills  shared  load  store  tensor core"
+_HEADER = (
+    *("case, kernel", "chip", "registers", "stack", "spills", "shared"),
+    *("load", "store", "tensor core"),
+)
 
 
-def _label(row: Row) -> str:
-    return f"{row.case}, {row.kernel}"
-
-
-def _figures(row: Row) -> str:
+def _cells(row: Row) -> tuple[str, ...]:
     one = row.reading
-    load, store = (max(accesses, default=0) or "-" for accesses in (one.loads, one.stores))
+    counts = (one.registers, one.stack, one.spills, one.shared)
+    widest = (max(accesses, default=0) or "-" for accesses in (one.loads, one.stores))
     tensor_core = " ".join(f"{count} {kind}" for kind, count in one.tensor_core.items()) or "-"
-    return (
-        f"{row.chip:7} {one.registers:9} {one.stack:6} {one.spills:7} {one.shared:7} "
-        f"{load:>5} {store:>6}  {tensor_core}"
-    )
+    return (f"{row.case}, {row.kernel}", row.chip, *map(str, (*counts, *widest)), tensor_core)
 
 
 def _line(row: Row) -> dict[str, object]:

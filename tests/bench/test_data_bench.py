@@ -26,7 +26,7 @@ BURNT_SECONDS = 0.6
 @pytest.fixture
 def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A small corpus in a cache of its own."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("LYCEUM_CACHE", str(tmp_path / "cache"))
     return make_corpus(TOKENS)
 
 
@@ -70,7 +70,7 @@ def test_a_corpus_is_made_once_and_never_half(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("trainer.bench.data.corpus.write_manifest", full)
-    with pytest.raises(DataError, match=r"No space left on device.*XDG_CACHE_HOME"):
+    with pytest.raises(DataError, match=r"No space left on device.*LYCEUM_CACHE"):
         make_corpus(TOKENS + 1)
     assert sorted(path.name for path in corpus.parent.iterdir()) == [corpus.name]
 
@@ -179,7 +179,7 @@ def test_the_whole_benchmark_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Would catch a contestant left out of table, file or picture, and a wrong unit in the file."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("LYCEUM_CACHE", str(tmp_path / "cache"))
     # The other peers take seconds of imports each; the test above runs them all.
     name = "numpy memmap, 0 workers"
     monkeypatch.setattr(peers, "CONTESTANTS", {name: peers.CONTESTANTS[name]})

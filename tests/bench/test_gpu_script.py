@@ -13,12 +13,11 @@ import pytest
 
 from trainer.bench.gpu import command, curve, parts
 from trainer.bench.gpu import run as gpu_run
-from trainer.bench.gpu.budget import CALL_SECONDS, REPORT_SECONDS, cost
 from trainer.bench.gpu.machine import Machine, describe_machine
 from trainer.bench.gpu.parts import SIZES, Part, parts_of, why_not
 from trainer.bench.gpu.report import DRY
 from trainer.bench.gpu.result import EarlierCall, PartResult, PartState, earlier_call, reason_of
-from trainer.bench.gpu.run import run_parts
+from trainer.bench.gpu.run import CALL_SECONDS, REPORT_SECONDS, cost, run_parts
 from trainer.bench.gpu.tables import any_table, section_of
 from trainer.cli import main
 from trainer.errors import RecipeError
@@ -415,7 +414,7 @@ def test_curves_that_differ_or_break_off_fail(
             (run / "metrics.jsonl").write_text(text)
 
         monkeypatch.setattr(curve.subprocess, "run", pretend)
-        assert curve.main([str(tmp_path / "curve.json"), "cpu", "cpu"]) == code
+        assert curve.main(["cpu", "cpu", str(tmp_path / "curve.json")]) == code
         assert len(ran) == 2
 
 

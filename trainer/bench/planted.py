@@ -1,8 +1,9 @@
 """Documents whose fate is known: bad ones among clean ones, and clean ones that look bad."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import cycle, islice, repeat
 
 FOREIGN = {
     "German": (
@@ -86,6 +87,10 @@ PASSAGE = (
 """What the evaluation set of the test holds; written for it, so that it stands nowhere else."""
 
 
+Made = tuple[str, str | None, str]
+"""Text, the rule that should act, and the kind, as of Planted."""
+
+
 @dataclass(frozen=True, slots=True)
 class Planted:
     """A document and what ought to become of it.
@@ -112,7 +117,7 @@ def plant(clean: list[str], seed: int) -> list[Planted]:
         Planted(f"clean {number}", text, None, "clean")
         for number, text in enumerate(clean[:quarter])
     ]
-    made: list[Iterator[tuple[str, str | None, str]]] = [
+    made: list[Iterator[Made]] = [
         _copies(clean[:quarter], dice),
         _foreign(quarter // 2, dice),
         _boilerplate(quarter // 2, dice),
@@ -120,21 +125,19 @@ def plant(clean: list[str], seed: int) -> list[Planted]:
     rest = iter(clean[quarter:])
     share = (len(clean) - quarter) // 4
     made += [
-        _inserted(_take(rest, share), _personal(dice), "personal", dice),
-        _inserted(_take(rest, share), _innocent(dice), None, dice),
-        _inserted(_take(rest, share // 2), lambda: (PASSAGE, "passage"), "decontaminate", dice),
-        _inserted(_take(rest, share // 2), _toxic(dice), "toxicity", dice),
+        _inserted(list(islice(rest, share)), _personal(dice), "personal", dice),
+        _inserted(list(islice(rest, share)), _innocent(dice), None, dice),
+        _inserted(
+            list(islice(rest, share // 2)), repeat((PASSAGE, "passage")), "decontaminate", dice
+        ),
+        _inserted(list(islice(rest, share // 2)), _toxic(dice), "toxicity", dice),
     ]
     for number, (text, rule, kind) in enumerate(entry for part in made for entry in part):
         documents.append(Planted(f"{kind} {number}", text, rule, kind))
     return documents
 
 
-def _take(texts: Iterator[str], count: int) -> list[str]:
-    return [text for _, text in zip(range(count), texts, strict=False)]
-
-
-def _copies(originals: list[str], dice: random.Random) -> Iterator[tuple[str, str | None, str]]:
+def _copies(originals: list[str], dice: random.Random) -> Iterator[Made]:
     for number, text in enumerate(originals):
         words = text.split(" ")
         if number % 3 == 0:
@@ -151,14 +154,12 @@ def _copies(originals: list[str], dice: random.Random) -> Iterator[tuple[str, st
             yield " ".join(words), None, "rewritten copy"
 
 
-def _foreign(count: int, dice: random.Random) -> Iterator[tuple[str, str | None, str]]:
-    languages = list(FOREIGN)
-    for number in range(count):
-        language = languages[number % len(languages)]
+def _foreign(count: int, dice: random.Random) -> Iterator[Made]:
+    for language in islice(cycle(FOREIGN), count):
         yield " ".join(dice.sample(FOREIGN[language], 5)), "language", language
 
 
-def _boilerplate(count: int, dice: random.Random) -> Iterator[tuple[str, str | None, str]]:
+def _boilerplate(count: int, dice: random.Random) -> Iterator[Made]:
     for number in range(count):
         sentences = dice.sample(ENGLISH, 5)
         if number % 3 == 0:
@@ -172,51 +173,31 @@ def _boilerplate(count: int, dice: random.Random) -> Iterator[tuple[str, str | N
 
 
 def _inserted(
-    texts: list[str],
-    sentence: Callable[[], tuple[str, str]],
-    rule: str | None,
-    dice: random.Random,
-) -> Iterator[tuple[str, str | None, str]]:
-    """Each text with a sentence of its own behind one of its lines."""
-    for text in texts:
-        inserted, kind = sentence()
+    texts: list[str], sentences: Iterator[tuple[str, str]], rule: str | None, dice: random.Random
+) -> Iterator[Made]:
+    """Each text with the next sentence, and its kind, behind one of its lines."""
+    for text, (inserted, kind) in zip(texts, sentences, strict=False):
         lines = text.split("\n")
         lines.insert(dice.randint(1, len(lines)), inserted)
         yield "\n".join(lines), rule, kind
 
 
-def _personal(dice: random.Random) -> Callable[[], tuple[str, str]]:
-    kinds = list(PERSONAL)
-    numbers = iter(range(10**9))
-
-    def sentence() -> tuple[str, str]:
-        number = next(numbers)
-        kind = kinds[number % len(kinds)]
+def _personal(dice: random.Random) -> Iterator[tuple[str, str]]:
+    for number, kind in enumerate(cycle(PERSONAL)):
         name = dice.choice(("maria", "j.smith", "o_nwosu", "li-wei"))
-        return PERSONAL[kind].format(name=name, number=number % 200 + 40), kind
-
-    return sentence
+        yield PERSONAL[kind].format(name=name, number=number % 200 + 40), kind
 
 
-def _innocent(dice: random.Random) -> Callable[[], tuple[str, str]]:
-    numbers = iter(range(10**9))
-
-    def sentence() -> tuple[str, str]:
-        number = next(numbers)
-        pattern = INNOCENT[number % len(INNOCENT)]
-        return pattern.format(number=dice.randint(1, 99), day=number % 28 + 1), "looks bad"
-
-    return sentence
+def _innocent(dice: random.Random) -> Iterator[tuple[str, str]]:
+    for number, pattern in enumerate(cycle(INNOCENT)):
+        yield pattern.format(number=dice.randint(1, 99), day=number % 28 + 1), "looks bad"
 
 
-def _toxic(dice: random.Random) -> Callable[[], tuple[str, str]]:
+def _toxic(dice: random.Random) -> Iterator[tuple[str, str]]:
     """Abuse aimed at the reader. Its words come from the rule's own list: what is tested is that
     they are found in a long text and told from talk about them, not that the list is complete.
     """
-
-    def sentence() -> tuple[str, str]:
+    while True:
         first, second, third = dice.sample(("idiot", "moron", "imbecile", "scumbag", "cretin"), 3)
         text = f"You {first}, you {second}, you {third}, you make me sick, you stupid {first}."
-        return text, "abuse"
-
-    return sentence
+        yield text, "abuse"

@@ -12,6 +12,7 @@ from trainer.data.manifest import Manifest, Shard, total_split, write_manifest
 from trainer.data.shards import seal_shard
 from trainer.data.tar import PlainTarWriter
 from trainer.errors import DataError
+from trainer.files import cache_folder
 
 SEED = 4
 VOCABULARY = 50_257
@@ -59,18 +60,12 @@ def document_lengths(tokens: int) -> np.ndarray:
     return lengths[: int(np.searchsorted(np.cumsum(lengths), tokens)) + 1]
 
 
-def cache_folder() -> Path:
-    """Where a corpus that was made once is kept."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "lyceum" / "bench-data"
-
-
 def make_corpus(tokens: int) -> Path:
     """The folder with a corpus of `tokens` tokens or a document more, made if it is not there.
 
     Raises DataError where it cannot be written.
     """
-    folder = cache_folder() / f"{tokens}-{FORM}"
+    folder = cache_folder("bench-data") / f"{tokens}-{FORM}"
     partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
     try:
         if not folder.is_dir():
@@ -81,7 +76,7 @@ def make_corpus(tokens: int) -> Path:
         shutil.rmtree(partial, ignore_errors=True)
         raise DataError(
             f"{folder}: the benchmark's corpus cannot be written ({error.strerror}): set"
-            " XDG_CACHE_HOME to a folder with space"
+            " LYCEUM_CACHE to a folder with space"
         ) from error
     return folder
 

@@ -5,8 +5,8 @@ import resource
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from typing import Any
 
 from trainer.errors import DataError
@@ -67,34 +67,23 @@ def _alone(name: str, contestant: Contestant, workload: Any) -> tuple[int, float
     # Spawned: no checksum remembered, no memory warmed, no thread inherited.
     context = multiprocessing.get_context("spawn")
     method = multiprocessing.get_start_method()
-    receive, send = context.Pipe(duplex=False)
-    process = context.Process(target=_run, args=(contestant, workload, method, send))
-    process.start()
-    send.close()
     try:
-        result = receive.recv()
-    except EOFError:
-        result = "it died"
-    process.join()
-    if isinstance(result, str):
-        raise DataError(f"bench data: {name}: {result}")
-    amount, cpu_seconds, wall_seconds = result
-    return amount, cpu_seconds, wall_seconds
+        with ProcessPoolExecutor(1, context) as pool:
+            return pool.submit(_run, contestant, workload, method).result()
+    except Exception as error:
+        raise DataError(f"bench data: {name}: {type(error).__name__}: {error}") from error
 
 
-def _run(contestant: Contestant, workload: Any, method: str, send: Connection) -> None:
+def _run(contestant: Contestant, workload: Any, method: str) -> tuple[int, float, float]:
     # Workers start as they do in a training process, and not as this one did.
     multiprocessing.set_start_method(method, force=True)
-    try:
-        work = contestant(workload)
-        cpu, wall = cpu_seconds(), time.perf_counter()
-        amount = work()
-        # A worker's time is known once it has ended.
-        for child in multiprocessing.active_children():
-            child.join()
-        send.send((amount, cpu_seconds() - cpu, time.perf_counter() - wall))
-    except Exception as error:
-        send.send(f"{type(error).__name__}: {error}")
+    work = contestant(workload)
+    cpu, wall = cpu_seconds(), time.perf_counter()
+    amount = work()
+    # A worker's time is known once it has ended.
+    for child in multiprocessing.active_children():
+        child.join()
+    return amount, cpu_seconds() - cpu, time.perf_counter() - wall
 
 
 def cpu_seconds() -> float:

@@ -1,11 +1,11 @@
 """What the device can do at best, measured: python -m trainer.bench.gpu.ceilings FILE."""
 
-import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
+
+from trainer.files import write_output
 
 
 def measured_here() -> dict[str, object]:
@@ -22,16 +22,7 @@ def measured_here() -> dict[str, object]:
     return dataclasses.asdict(found) | {"device": torch.cuda.get_device_name() if gpu else "cpu"}
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Always 0: what cannot be measured raises."""
-    parser = argparse.ArgumentParser(prog="python -m trainer.bench.gpu.ceilings")
-    parser.add_argument("file", type=Path)
-    call = parser.parse_args(words)
-    content = measured_here()
-    call.file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(content))
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    content = measured_here()
+    write_output(Path(sys.argv[1]), content)
+    print(json.dumps(content))

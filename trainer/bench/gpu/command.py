@@ -8,11 +8,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from trainer.bench.gpu.budget import CALL_SECONDS
 from trainer.bench.gpu.machine import describe_machine
 from trainer.bench.gpu.parts import SIZES, parts_of
 from trainer.bench.gpu.result import RECORD, EarlierCall, earlier_call, record_of
-from trainer.bench.gpu.run import run_parts
+from trainer.bench.gpu.run import CALL_SECONDS, run_parts
 from trainer.errors import LyceumError, RecipeError
 
 

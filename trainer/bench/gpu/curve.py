@@ -1,9 +1,8 @@
-"""Five steps of the tiny recipe in fp32 on two devices: python -m trainer.bench.gpu.curve FILE A B.
+"""Five steps of the tiny recipe in fp32 on two devices: python -m trainer.bench.gpu.curve A B FILE.
 
 Both runs read the same made tokens, so that nothing has to be curated. Not seen whole on a GPU yet.
 """
 
-import argparse
 import json
 import math
 import subprocess
@@ -11,6 +10,8 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+
+from trainer.files import write_output
 
 TOLERANCE = 1e-4
 """Nats over five steps: sums in another order, grown by five updates; wrong kernels differ more."""
@@ -42,7 +43,7 @@ def compare_curves(file: Path, devices: Sequence[str]) -> float:
         "largest_difference": difference,
         "tolerance": TOLERANCE,
     }
-    file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_output(file, content)
     return difference
 
 
@@ -56,16 +57,13 @@ def train_words(run: Path, device: str, corpus: Path) -> list[str]:
     return [sys.executable, "-m", "trainer", "train", "tiny", *words]
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """0 where the curves agree within TOLERANCE."""
-    parser = argparse.ArgumentParser(prog="python -m trainer.bench.gpu.curve")
-    parser.add_argument("file", type=Path)
-    parser.add_argument("devices", nargs=2, metavar="DEVICE")
-    call = parser.parse_args(words)
-    difference = compare_curves(call.file, call.devices)
+def main(words: Sequence[str]) -> int:
+    """0 where the curves of both devices agree within TOLERANCE; the last word is the file."""
+    *devices, file = words
+    difference = compare_curves(Path(file), devices)
     print(f"the losses differ by {difference:.3g} at most, allowed is {TOLERANCE:g}")
     return int(not difference <= TOLERANCE)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -10,10 +10,10 @@ LEAST_CAPABILITY = (8, 0)
 """Ampere: bf16 products on tensor cores, and what Triton's kernels are compiled for."""
 
 _PROGRAM = """
-import json, shlex, sys
+import json, sys
 from dataclasses import asdict
 import torch
-found = {}
+found = dict.fromkeys(("gpu", "capability", "memory_gib"))
 if torch.cuda.is_available():
     found["gpu"] = torch.cuda.get_device_name()
     found["capability"] = list(torch.cuda.get_device_capability())
@@ -61,11 +61,5 @@ def describe_machine(command: str) -> Machine:
     if answer.returncode != 0:
         return Machine(None, None, None, environment={"unknown": answer.stderr.splitlines()[-1:]})
     found = json.loads(answer.stdout.splitlines()[-1])
-    capability = found.get("capability")
-    return Machine(
-        gpu=found.get("gpu"),
-        capability=None if capability is None else (capability[0], capability[1]),
-        memory_gib=found.get("memory_gib"),
-        run=found["run"],
-        environment=found["environment"],
-    )
+    capability = found.pop("capability")
+    return Machine(**found, capability=capability and (capability[0], capability[1]))

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from trainer.bench.gpu.machine import Machine
 
@@ -91,58 +92,52 @@ def parts_of(out: Path, dry: bool, sizes: Iterable[str] = tuple(SIZES)) -> list[
     trained = [_train(name, out, dry) for name in chosen]
     first = [part for part in trained if part.name == "train-1.2b"]
     return [
-        Part(
-            "ceilings",
-            [*python, "trainer.bench.gpu.ceilings", str(out / "ceilings.json")],
-            12,
-            ["ceilings.json"],
+        _part(
+            *(out, "ceilings", [*python, "trainer.bench.gpu.ceilings"], 12),
             "what the device can do at best, in this run",
         ),
-        Part(
-            "kernels",
-            [*kernels, "--check", "--json", str(out / "kernels.json")],
-            60,
-            ["kernels.json"],
+        _part(
+            *(out, "kernels", [*kernels, "--check", "--json"], 60),
             "every kernel's results and gradients beside fp64, in fp32 and bf16",
-            ("triton",),
+            needs=("triton",),
             # Without a GPU the interpreter runs them.
-            {"LYCEUM_KERNELS": "triton"} if dry else {},
+            environment={"LYCEUM_KERNELS": "triton"} if dry else {},
         ),
-        Part(
-            "curve",
-            [*python, "trainer.bench.gpu.curve", str(out / "curve.json"), "cpu", device],
-            60,
-            ["curve.json"],
+        _part(
+            *(out, "curve", [*python, "trainer.bench.gpu.curve", "cpu", device], 60),
             "five steps of the tiny recipe in fp32, beside the CPU's",
-            TRAINING,
+            needs=TRAINING,
         ),
         *first,
-        Part(
-            "doctor",
-            [
-                *(*lyceum, "doctor", "--self-test", "--device", device),
-                *("--json", str(out / "doctor.json")),
-            ],
-            80,
-            ["doctor.json"],
+        _part(
+            *(out, "doctor", [*lyceum, "doctor", "--self-test", "--device", device, "--json"], 80),
             "every group, collective, schedule and way through a step, and its waits, on one rank",
-            TRAINING,
+            needs=TRAINING,
         ),
         *_one_step(lyceum, out, dry),
         *(_train(name, out, dry, more=True) for name in chosen if SIZES[name].more_peers),
         *(part for part in trained if part not in first),
-        Part(
-            "bench",
-            [
-                *(*kernels, "--sizes", "model"),
-                *("--json", str(out / "bench.json"), "--plots", str(out / "plots")),
-            ],
-            50,
-            ["bench.json"],
-            "our kernels beside others' and the ceilings",
-            ("triton",),
+        _part(
+            *(out, "bench"),
+            [*kernels, "--sizes", "model", "--plots", str(out / "plots"), "--json"],
+            *(50, "our kernels beside others' and the ceilings"),
+            needs=("triton",),
         ),
     ]
+
+
+def _part(
+    out: Path,
+    name: str,
+    words: Sequence[str],
+    seconds: float,
+    about: str,
+    more: Sequence[str] = (),
+    **fields: Any,
+) -> Part:
+    """A part whose command ends in the file NAME.json, which it leaves beside the files `more`."""
+    file = f"{name}.json"
+    return Part(name, [*words, str(out / file)], seconds, [file, *more], about, **fields)
 
 
 def _train(name: str, out: Path, dry: bool, more: bool = False) -> Part:
@@ -155,15 +150,15 @@ def _train(name: str, out: Path, dry: bool, more: bool = False) -> Part:
     words = ["--made", "--peers", peers, "--pairs", "1", "--steps", str(size.steps)]
     words += ["--peer-seconds", str(PEER_SECONDS)]
     ours = ["--ours", "eager" if more and not dry else size.ours] if size.ours else []
-    files = ["--json", str(out / f"{part}.json"), "--plot", str(out / f"{part}.svg")]
+    plot = f"{part}.svg"
+    files = ["--plot", str(out / plot), "--json"]
     command = [sys.executable, "-m", "trainer", "bench", "train", size.recipe, *keys]
-    return Part(
-        part,
-        [*command, *words, *ours, *files],
+    return _part(
+        *(out, part, [*command, *words, *ours, *files]),
         MORE_PEERS_SECONDS if more else SIZES[name].seconds,
-        [f"{part}.json", f"{part}.svg"],
         f"training of {name.upper()} parameters, beside {'more ' * more}peers on the same tokens",
-        TRAINING,
+        [plot],
+        needs=TRAINING,
         recipe=(size.recipe, keys),
     )
 
@@ -178,28 +173,21 @@ def _one_step(lyceum: Sequence[str], out: Path, dry: bool) -> list[Part]:
     size = _TINY if dry else SIZES["1.2b"]
     words = [size.recipe, *(keys := _keys(size))]
     on = ["--on", "cpu"] if dry else []
-    trace = out / "trace.json"
-    step = [
-        *("--json", str(out / "step.json"), "--markdown", str(out / "step.md")),
-        *("--plot", str(out / "step.svg"), "--trace", str(trace)),
-    ]
+    more = ["step.md", "step.svg", "trace.json"]
+    options = zip(("--markdown", "--plot", "--trace"), more, strict=True)
+    files = [word for option, name in options for word in (option, str(out / name))]
     return [
-        Part(
-            "step",
-            [*lyceum, "bench", "step", *words, *on, *step],
-            45,
-            ["step.json", "step.md", "step.svg", trace.name, f"{trace.name}.gz"],
+        _part(
+            *(out, "step", [*lyceum, "bench", "step", *words, *on, *files, "--json"], 45),
             "the floor of each part of a step, and what it took",
-            TRAINING,
+            [*more, "trace.json.gz"],
+            needs=TRAINING,
             recipe=(size.recipe, keys),
         ),
-        Part(
-            "memory",
-            [*lyceum, "bench", "memory", *words, "--json", str(out / "memory.json")],
-            20,
-            ["memory.json"],
+        _part(
+            *(out, "memory", [*lyceum, "bench", "memory", *words, "--json"], 20),
             "memory by formula, and as measured",
-            TRAINING,
+            needs=TRAINING,
         ),
     ]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trainer.errors import RecipeError
+from trainer.files import write_output
 
 PartState = Literal["done", "failed", "out of time", "not run", "left out"]
 """`not run`: this machine lacks something; `left out`: the call's minutes did not hold it whole."""
@@ -58,7 +59,7 @@ class EarlierCall:
             path = out / f"{result.part}.json"
             content = (self.figures or {}).get(result.part)
             if content is not None and not path.exists():
-                path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+                write_output(path, content)
 
 
 def record_of(path: Path) -> Path:

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from trainer.bench.gpu.budget import allowed_seconds, reserved_parts
 from trainer.bench.gpu.machine import Machine
 from trainer.bench.gpu.parts import Part, why_not
 from trainer.bench.gpu.report import write_reports
@@ -22,6 +21,12 @@ from trainer.bench.gpu.result import PartResult, reason_of
 
 MOST_BYTES = 15 * 2**20
 """Of a file that is brought back from a machine: a larger one is packed, or left out."""
+
+
+CALL_SECONDS = 10.0
+"""Of a call for itself at least: describing the machine."""
+REPORT_SECONDS = 1.0
+"""Of a part beside its own: renewing the reports."""
 
 
 def run_parts(
@@ -66,6 +71,29 @@ def run_parts(
         because = f": {result.reason}" if result.reason else ""
         print(f"{part.name}: {result.state} after {result.seconds:.0f} s{because}", flush=True)
     return [result for result in results if result not in earlier]
+
+
+def cost(parts: Sequence[Part]) -> float:
+    """The seconds that these parts take together."""
+    return sum(part.seconds + REPORT_SECONDS for part in parts)
+
+
+def reserved_parts(parts: Sequence[Part], seconds: float) -> list[Part]:
+    """The longest beginning of the list that fits; no other part takes of its time."""
+    fitting = [n for n in range(len(parts) + 1) if cost(parts[:n]) <= seconds]
+    return list(parts[: max(fitting, default=0)])
+
+
+def allowed_seconds(part: Part, left: float, later: Sequence[Part], dry: bool) -> float | None:
+    """How long the part may run in what is left of the call, without the time of `later` ones.
+
+    Its own seconds, and as much again where that is free; where `dry`, whose parts were sized for a
+    GPU, all that is free. None where it would be cut short, and is better left to another call.
+    """
+    free = left - cost(later) - REPORT_SECONDS
+    if free < part.seconds:
+        return None
+    return free if dry else min(free, 2 * part.seconds)
 
 
 def run_part(part: Part, out: Path, allowed: float, dry: bool) -> PartResult:

@@ -49,11 +49,7 @@ def step_command(
         ceilings = raised(prediction.ceilings, prediction.parts, alone)
         prediction = replace(prediction, ceilings=ceilings)
     ceilings = prediction.ceilings
-    print(run)
-    print(
-        f"ceilings: {ceilings.bytes_per_second / 1e12:.3g} TB/s, "
-        f"{ceilings.flops_per_second / 1e12:.3g} TFLOP/s ({ceilings.source})"
-    )
+    print(f"{run}\nceilings: {ceilings}")
     if device is not None:
         measured = measure_step(recipe, device, prediction.parts, trace_file)
     rows = rows_of(prediction, measured, alone)
