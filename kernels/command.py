@@ -9,7 +9,7 @@ import torch
 
 from kernels.bench.case import BenchCase, Sizes
 from kernels.bench.ceilings import H200, Ceilings, measure_ceilings
-from kernels.bench.errors import BenchError
+from kernels.bench.errors import BenchError, line_of
 from kernels.bench.families import chosen, load
 from kernels.bench.measure import Clock, GpuClock, measure
 from kernels.bench.plot import plot
@@ -137,7 +137,7 @@ def measure_case(
         except Exception as error:
             if implementation == OURS:
                 raise
-            failure = f"{type(error).__name__}: {' '.join(str(error).split())[:80]}"
+            failure = line_of(error, 80)
         yield Result(family, case, implementation, floor, ceiling, measurement, failure)
 
 

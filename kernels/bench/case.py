@@ -6,7 +6,7 @@ Each module kernels/bench/FAMILY.py has three functions: `bench_cases(sizes)`, `
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -49,6 +49,14 @@ class CompileCase:
     """Of registers a thread that it may spill without failing the gate; None: any number."""
     vector_bits: int = 128
     """How wide its widest global loads must be at least; 0: not asked."""
+
+
+def on_meta(prepare: Callable[..., Callable[[], object]], *arguments: Any) -> Callable[[], object]:
+    """What a compile case runs: the launch that `prepare` makes, of tensors without memory.
+
+    `prepare` takes the arguments, and the device at the end.
+    """
+    return lambda: prepare(*arguments, torch.device("meta"))()
 
 
 @dataclass(frozen=True)

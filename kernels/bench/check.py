@@ -9,13 +9,14 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import starmap
 from pathlib import Path
 
 import torch
 
 from kernels import dispatch
 from kernels.bench.checks.case import CheckCase
-from kernels.bench.errors import CheckFailed
+from kernels.bench.errors import CheckFailed, line_of
 from kernels.bench.families import load
 from kernels.bench.processes import spread
 from kernels.bench.run import BenchRun
@@ -75,20 +76,13 @@ def check_kernels(names: Sequence[str], run: BenchRun, json_file: Path | None) -
 
 
 def _checked_family(family: str, device: torch.device) -> Iterator[Checked]:
-    small = device.type == "cpu"
-    if small:
-        for case in load(family).check_cases(device, small):
-            yield _repeatable(family, case)
-        return
-    count = len(list(load(family).check_cases(device, small)))
-    yield from spread(_check_numbered, [(family, number, device) for number in range(count)])
+    cases = list(load(family).check_cases(device, device.type == "cpu"))
+    work = [(family, number, device) for number in range(len(cases))]
+    return (starmap if device.type == "cpu" else spread)(_check_numbered, work)
 
 
 def _check_numbered(family: str, number: int, device: torch.device) -> Checked:
-    return _repeatable(family, list(load(family).check_cases(device, False))[number])
-
-
-def _repeatable(family: str, case: CheckCase) -> Checked:
+    case = list(load(family).check_cases(device, device.type == "cpu"))[number]
     torch.manual_seed(SEED)
     return checked_case(family, case)
 
@@ -114,7 +108,7 @@ def checked_case(family: str, case: CheckCase) -> Checked:
             if worst is None or found / held.allowed > error / allowed:
                 worst, error, allowed = held.name, found, held.allowed
     except Exception as stopped:
-        failure = f"{type(stopped).__name__}: {' '.join(str(stopped).split())[:120]}"
+        failure = line_of(stopped, 120)
     if failure is None and not names:
         failure = "nothing was compared"
     if failure is None and not error <= allowed:

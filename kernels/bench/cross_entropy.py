@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kernels.bench.case import BenchCase, CompileCase, Implementations, Sizes, TuneCase
+from kernels.bench.case import BenchCase, CompileCase, Implementations, Sizes, TuneCase, on_meta
 from kernels.bench.checks.cross_entropy import check_cases as check_cases
 from kernels.bench.peers import beside
 from kernels.cross_entropy import IGNORE, cross_entropy
@@ -50,18 +50,18 @@ def compile_cases() -> Iterator[CompileCase]:
     """Whole vocabularies, a rank's slice, and rows off the vectors' boundaries."""
     for vocab in (1024, 8192, 32_000, 128_256):
         for name, terms in (("", PLAIN), (" smoothing z-loss", ALL)):
-            early = partial(_compile_forward, vocab, terms, True)
+            early = on_meta(_launched_forward, vocab, terms, True)
             yield CompileCase(f"forward with gradient {vocab} bf16{name}", early)
-    yield CompileCase("forward 128256 bf16", partial(_compile_forward, 128_256, PLAIN, False))
-    yield CompileCase("backward 128256 bf16", partial(_compile_backward, 128_256))
+    yield CompileCase("forward 128256 bf16", on_meta(_launched_forward, 128_256, PLAIN, False))
+    yield CompileCase("backward 128256 bf16", on_meta(_launched_backward, 128_256, ALL))
     for name, terms in (("", PLAIN), (" smoothing z-loss", ALL)):
-        run = partial(_compile_partial, SLICE, terms)
-        yield CompileCase(f"forward of a slice {SLICE} bf16{name}", run)
-    yield CompileCase(f"backward {SLICE} bf16", partial(_compile_backward, SLICE))
+        part = partial(_compile_partial, SLICE, terms)
+        yield CompileCase(f"forward of a slice {SLICE} bf16{name}", part)
+    yield CompileCase(f"backward {SLICE} bf16", on_meta(_launched_backward, SLICE, ALL))
     # Both ends of a row are read an element at a time, in code beside that for whole vectors.
-    run = partial(_compile_forward, ODD, ALL, True)
+    run = on_meta(_launched_forward, ODD, ALL, True)
     yield CompileCase(f"forward with gradient {ODD} bf16", run, vector_bits=0)
-    yield CompileCase(f"backward {ODD} bf16", partial(_compile_backward, ODD), vector_bits=0)
+    yield CompileCase(f"backward {ODD} bf16", on_meta(_launched_backward, ODD, ALL), vector_bits=0)
     # A few numbers a token.
     yield CompileCase("combination of 8 ranks", _compile_combine, vector_bits=0)
     yield CompileCase("correction 128256 bf16", partial(_compile_rescale, 128_256))
@@ -76,8 +76,12 @@ def tune_cases() -> Iterator[TuneCase]:
             for warps in (4, 8, 16, 32)
             if block <= vocab and 8 <= block // (32 * warps) <= 32
         ]
-        yield TuneCase("cross_entropy.forward", vocab, shapes, partial(_tuned_forward, vocab))
-        yield TuneCase("cross_entropy.backward", vocab, shapes, partial(_tuned_backward, vocab))
+        yield TuneCase(
+            "cross_entropy.forward", vocab, shapes, partial(_launched_forward, vocab, PLAIN, True)
+        )
+        yield TuneCase(
+            "cross_entropy.backward", vocab, shapes, partial(_launched_backward, vocab, PLAIN)
+        )
 
 
 def _tensors(vocab: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -112,21 +116,21 @@ def _ligers(ops: Any) -> Loss:
     )[0]
 
 
-def _compile_forward(vocab: int, terms: Terms, with_gradient: bool) -> object:
-    logits, labels = _tensors(vocab, torch.device("meta"))
-    expected = logits.new_empty((), dtype=torch.float32) if with_gradient else None
-    return launch_forward(logits, labels, terms, expected)
+def _launched_forward(
+    vocab: int, terms: Terms, with_gradient: bool, device: torch.device
+) -> Callable[[], object]:
+    expected = torch.ones((), device=device) if with_gradient else None
+    return partial(launch_forward, *_tensors(vocab, device), terms, expected)
+
+
+def _launched_backward(vocab: int, terms: Terms, device: torch.device) -> Callable[[], object]:
+    logits, labels = _tensors(vocab, device)
+    upstream, statistics = torch.ones(ROWS, device=device), torch.ones(2, ROWS, device=device)
+    return partial(launch_backward, upstream, logits, labels, statistics, logits, terms)
 
 
 def _compile_partial(vocab: int, terms: Terms) -> object:
     return launch_partial(*_tensors(vocab, torch.device("meta")), terms)
-
-
-def _compile_backward(vocab: int) -> None:
-    logits, labels = _tensors(vocab, torch.device("meta"))
-    upstream = logits.new_empty(ROWS, dtype=torch.float32)
-    statistics = upstream.new_empty((2, ROWS))
-    launch_backward(upstream, logits, labels, statistics, logits, ALL)
 
 
 def _compile_combine() -> object:
@@ -138,15 +142,3 @@ def _compile_rescale(vocab: int) -> None:
     logits, _ = _tensors(vocab, torch.device("meta"))
     number = logits.new_empty((), dtype=torch.float32)
     launch_rescale(logits, number, number)
-
-
-def _tuned_forward(vocab: int, device: torch.device) -> Callable[[], object]:
-    logits, labels = _tensors(vocab, device)
-    expected = torch.ones((), device=device)
-    return lambda: launch_forward(logits, labels, PLAIN, expected)
-
-
-def _tuned_backward(vocab: int, device: torch.device) -> Callable[[], object]:
-    logits, labels = _tensors(vocab, device)
-    upstream, statistics = torch.ones(ROWS, device=device), torch.ones(2, ROWS, device=device)
-    return lambda: launch_backward(upstream, logits, labels, statistics, logits, PLAIN)

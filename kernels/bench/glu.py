@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kernels import geglu, swiglu
-from kernels.bench.case import BenchCase, CompileCase, Sizes, TuneCase
+from kernels.bench.case import BenchCase, CompileCase, Sizes, TuneCase, on_meta
 from kernels.bench.checks.glu import check_cases as check_cases
 from kernels.bench.peers import Operator, beside
 from kernels.glu import ACTIVATIONS, Activation, _launch_backward, _launch_forward, reference
@@ -48,10 +48,10 @@ def compile_cases() -> Iterator[CompileCase]:
     for activation in ACTIVATIONS:
         for width in (256, 14336):
             name = f"{activation} {width} bf16"
-            run = partial(_compile_forward, activation, width)
-            yield CompileCase(f"forward {name}", run)
-            run = partial(_compile_backward, activation, width)
-            yield CompileCase(f"backward {name}", run)
+            forward = on_meta(_launched_forward, activation, width)
+            yield CompileCase(f"forward {name}", forward)
+            backward = on_meta(_launched_backward, activation, width)
+            yield CompileCase(f"backward {name}", backward)
 
 
 def tune_cases() -> Iterator[TuneCase]:
@@ -64,8 +64,8 @@ def tune_cases() -> Iterator[TuneCase]:
             for warps in (4, 8)
             if 4 <= rows * block // (32 * warps) <= 32
         ]
-        yield TuneCase("glu.forward", width, shapes, partial(_tuned_forward, width))
-        yield TuneCase("glu.backward", width, shapes, partial(_tuned_backward, width))
+        yield TuneCase("glu.forward", width, shapes, partial(_launched_forward, "silu", width))
+        yield TuneCase("glu.backward", width, shapes, partial(_launched_backward, "silu", width))
 
 
 def _gate_up(width: int, device: torch.device) -> list[Tensor]:
@@ -76,20 +76,14 @@ def _tensor(width: int, device: torch.device) -> Tensor:
     return torch.randn(ROWS, width, dtype=torch.bfloat16, device=device)
 
 
-def _compile_forward(activation: Activation, width: int) -> object:
-    return _launch_forward(_tensor(2 * width, torch.device("meta")), activation)
+def _launched_forward(
+    activation: Activation, width: int, device: torch.device
+) -> Callable[[], object]:
+    return partial(_launch_forward, _tensor(2 * width, device), activation)
 
 
-def _compile_backward(activation: Activation, width: int) -> object:
-    meta = torch.device("meta")
-    return _launch_backward(_tensor(width, meta), _tensor(2 * width, meta), activation)
-
-
-def _tuned_forward(width: int, device: torch.device) -> Callable[[], object]:
-    gate_up = _tensor(2 * width, device)
-    return lambda: _launch_forward(gate_up, "silu")
-
-
-def _tuned_backward(width: int, device: torch.device) -> Callable[[], object]:
-    gate_up, dy = _tensor(2 * width, device), _tensor(width, device)
-    return lambda: _launch_backward(dy, gate_up, "silu")
+def _launched_backward(
+    activation: Activation, width: int, device: torch.device
+) -> Callable[[], object]:
+    dy, gate_up = _tensor(width, device), _tensor(2 * width, device)
+    return partial(_launch_backward, dy, gate_up, activation)

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from functools import partial
 
-import torch
 from torch import Tensor
 
 from kernels.bench import rms_norm
@@ -15,12 +14,12 @@ from kernels.bench.rms_norm import (
     MODEL_WIDTHS,
     MOVED,
     WIDTHS,
+    launched_backward,
     persistent,
     tensors,
     tile_shapes,
 )
 from kernels.norm import layer_norm
-from kernels.norm.backward import launch_backward
 from kernels.norm.reference import layer_norm_reference
 
 check_cases = layer_norm_cases
@@ -44,7 +43,8 @@ def tune_cases() -> Iterator[TuneCase]:
     """The backward pass with a bias has a table of its own; forward shares RMSNorm's."""
     for width in (128, 256, 512, 1024, 2048, 4096, 8192):
         shapes = persistent(tile_shapes(width, 32))
-        yield TuneCase("norm.backward_bias", width, shapes, partial(_tuned_backward, width))
+        backward = partial(launched_backward, width, False, True)
+        yield TuneCase("norm.backward_bias", width, shapes, backward)
 
 
 def _norms() -> dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]]:
@@ -52,9 +52,3 @@ def _norms() -> dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]]:
         *(layer_norm, layer_norm_reference),
         lambda ops: lambda x, weight, bias: ops.LigerLayerNormFunction.apply(x, weight, bias, EPS),
     )
-
-
-def _tuned_backward(width: int, device: torch.device) -> Callable[[], object]:
-    x, weight, bias = tensors(width, device, layer=True)
-    mean, rstd = torch.zeros(len(x), device=device), torch.rand(len(x), device=device)
-    return lambda: launch_backward(x, None, x, weight, bias, mean, rstd, False, True)

@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from kernels.bench.case import BenchCase, CompileCase, Sizes, TuneCase
+from kernels.bench.case import BenchCase, CompileCase, Sizes, TuneCase, on_meta
 from kernels.bench.checks.norm import rms_norm_cases
 from kernels.bench.peers import Operator, beside
 from kernels.norm import add_rms_norm, rms_norm
@@ -50,16 +50,20 @@ def compile_cases(layer: bool = False) -> Iterator[CompileCase]:
     for width in (128, *WIDTHS, 32768):
         for added in (False, True):
             name = f"{'add ' if added else ''}{width} bf16"
-            yield CompileCase(f"forward {name}", partial(_compile_forward, width, added, layer))
-            yield CompileCase(f"backward {name}", partial(_compile_backward, width, added, layer))
+            forward = on_meta(_launched_forward, width, added, layer)
+            yield CompileCase(f"forward {name}", forward)
+            backward = on_meta(launched_backward, width, added, layer)
+            yield CompileCase(f"backward {name}", backward)
 
 
 def tune_cases() -> Iterator[TuneCase]:
     """Warps and rows a program, for each width of the table."""
     for width in (128, 256, 512, 1024, *WIDTHS):
         shapes = tile_shapes(width, 64)
-        yield TuneCase("norm.forward", width, shapes, partial(_tuned_forward, width))
-        yield TuneCase("norm.backward", width, persistent(shapes), partial(_tuned_backward, width))
+        forward = partial(_launched_forward, width, True, False)
+        backward = partial(launched_backward, width, True, False)
+        yield TuneCase("norm.forward", width, shapes, forward)
+        yield TuneCase("norm.backward", width, persistent(shapes), backward)
 
 
 def tile_shapes(width: int, most: int) -> list[dict[str, int]]:
@@ -112,30 +116,24 @@ def _add_norms() -> dict[str, Callable[[Tensor, Tensor, Tensor], tuple[Tensor, T
     )
 
 
-def _compile_forward(width: int, added: bool, layer: bool) -> object:
-    x, weight, *bias = tensors(width, torch.device("meta"), layer=layer)
-    return launch_forward(
-        x, x if added else None, weight, bias[0] if layer else None, EPS, False, layer
+def _launched_forward(
+    width: int, added: bool, layer: bool, device: torch.device
+) -> Callable[[], object]:
+    x, weight, *bias = tensors(width, device, layer=layer)
+    residual = x if added else None
+    return partial(
+        launch_forward, x, residual, weight, bias[0] if layer else None, EPS, False, layer
     )
 
 
-def _compile_backward(width: int, added: bool, layer: bool) -> object:
-    x, weight, *bias = tensors(width, torch.device("meta"), layer=layer)
-    dtotal, rstd = x if added else None, weight.new_empty(ROWS)
-    return launch_backward(
-        x, dtotal, x, weight, bias[0] if layer else None, rstd, rstd, False, layer
-    )
-
-
-def _tuned_forward(width: int, device: torch.device) -> Callable[[], object]:
-    x, weight = tensors(width, device)
-    return lambda: launch_forward(x, x, weight, None, EPS, False, False)
-
-
-def _tuned_backward(width: int, device: torch.device) -> Callable[[], object]:
-    x, weight = tensors(width, device)
-    rstd = torch.rand(ROWS, device=device)
-    return lambda: launch_backward(x, x, x, weight, None, rstd, rstd, False, False)
+def launched_backward(
+    width: int, added: bool, layer: bool, device: torch.device
+) -> Callable[[], object]:
+    """The backward pass of either norm, with the gradient of the sum where `added`."""
+    x, weight, *bias = tensors(width, device, layer=layer)
+    mean, rstd = torch.zeros(ROWS, device=device), torch.rand(ROWS, device=device)
+    first = x, x if added else None, x, weight
+    return partial(launch_backward, *first, bias[0] if layer else None, mean, rstd, False, layer)
 
 
 def _add_reference(x: Tensor, residual: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from kernels.bench.case import BenchCase, CompileCase, Implementations, Sizes, TuneCase
+from kernels.bench.case import BenchCase, CompileCase, Implementations, Sizes, TuneCase, on_meta
 from kernels.bench.checks.rope import check_cases as check_cases
 from kernels.bench.peers import backward_of, compiled, liger
 from kernels.rope import _launch_out_of_place, reference, rope, rope_frequencies, rope_table
@@ -43,8 +43,9 @@ def compile_cases() -> Iterator[CompileCase]:
     for head_size in (*HEAD_SIZES, 80):
         for interleaved in (False, True):
             name = f"{'interleaved ' if interleaved else ''}{head_size} bf16"
-            yield CompileCase(f"forward {name}", partial(_compile, head_size, interleaved, False))
-    yield CompileCase("inverse 128 bf16", partial(_compile, 128, False, True))
+            run = on_meta(_launched, head_size, interleaved, False)
+            yield CompileCase(f"forward {name}", run)
+    yield CompileCase("inverse 128 bf16", on_meta(_launched, 128, False, True))
 
 
 def tune_cases() -> Iterator[TuneCase]:
@@ -57,7 +58,9 @@ def tune_cases() -> Iterator[TuneCase]:
             for warps in (4, 8)
             if heads * head_size // 2 <= pairs and 4 <= pairs // (32 * warps) <= 32
         ]
-        yield TuneCase("rope.turn", head_size, candidates, partial(_tuned, head_size))
+        yield TuneCase(
+            "rope.turn", head_size, candidates, partial(_launched, head_size, False, False)
+        )
 
 
 def _tensors(head_size: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -107,11 +110,7 @@ def _backward(head_size: int, device: torch.device) -> Implementations:
     return found
 
 
-def _compile(head_size: int, interleaved: bool, inverse: bool) -> object:
-    query, key, cos, sin = _tensors(head_size, torch.device("meta"))
-    return _launch_out_of_place(query, key, cos, sin, interleaved, inverse)
-
-
-def _tuned(head_size: int, device: torch.device) -> Callable[[], object]:
-    query, key, cos, sin = _tensors(head_size, device)
-    return lambda: _launch_out_of_place(query, key, cos, sin, False, False)
+def _launched(
+    head_size: int, interleaved: bool, inverse: bool, device: torch.device
+) -> Callable[[], object]:
+    return partial(_launch_out_of_place, *_tensors(head_size, device), interleaved, inverse)

@@ -27,9 +27,14 @@ class Row:
     reading: Reading
 
     @property
+    def key(self) -> tuple[str, str, str, str]:
+        """What names it in the table."""
+        return self.family, self.case, self.kernel, self.chip
+
+    @property
     def name(self) -> str:
         """As messages call it."""
-        return f"{self.family}, {self.case}, {self.kernel}, {self.chip}"
+        return ", ".join(self.key)
 
 
 @dataclass(frozen=True)
@@ -65,20 +70,12 @@ def compile_case(family: str, case: CompileCase, chip: str) -> list[Outcome]:
         lines = [line for line in str(error).splitlines() if line.strip()]
         reason = f"{type(error).__name__}: {lines[-1].strip() if lines else ''}"
         return [Broken(f"{family}, {case.name}, {chip}", reason)]
-    rows: list[Outcome] = []
-    for kernel, reading in _numbered(readings):
-        rows.append(
-            Row(
-                *(family, case.name, kernel, chip),
-                spill_bytes=case.spill_bytes,
-                products=case.products,
-                vector_bits=case.vector_bits,
-                reading=reading,
-            )
-        )
-    if not rows:
-        return [Broken(f"{family}, {case.name}, {chip}", "launches no kernel")]
-    return rows
+    asked = case.spill_bytes, case.products, case.vector_bits
+    rows = [
+        Row(family, case.name, kernel, chip, *asked, reading)
+        for kernel, reading in _numbered(readings)
+    ]
+    return [*rows] or [Broken(f"{family}, {case.name}, {chip}", "launches no kernel")]
 
 
 def _numbered(readings: Iterable[tuple[str, Reading]]) -> Iterable[tuple[str, Reading]]:

@@ -36,7 +36,7 @@ def regressions(outcomes: Sequence[Outcome], table: Table) -> list[str]:
     """
     found = []
     for row in (one for one in outcomes if isinstance(one, Row)):
-        before = table.get(_key(row))
+        before = table.get(row.key)
         if before is not None:
             found += [f"{row.name}: {problem}" for problem in _worse(before, row.reading)]
     return found
@@ -45,14 +45,14 @@ def regressions(outcomes: Sequence[Outcome], table: Table) -> list[str]:
 def differences(outcomes: Sequence[Outcome], table: Table) -> list[str]:
     """One line for each row that is not exactly as the table has it, better or worse."""
     rows = [one for one in outcomes if isinstance(one, Row)]
-    launched = {_key(row) for row in rows}
+    launched = {row.key for row in rows}
     found = [
         f"{', '.join(key)}: is in the table, but nothing launches it any more"
         for key in table
         if key not in launched
     ]
     for row in rows:
-        before = table.get(_key(row))
+        before = table.get(row.key)
         if before is None:
             found.append(f"{row.name}: is not in the table")
         elif before != row.reading:
@@ -108,7 +108,3 @@ def _worse(before: Reading, now: Reading) -> Iterable[str]:
 
 def _case(row: Row) -> tuple[str, str, str]:
     return row.family, row.case, row.chip
-
-
-def _key(row: Row) -> tuple[str, str, str, str]:
-    return row.family, row.case, row.kernel, row.chip

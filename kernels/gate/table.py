@@ -15,7 +15,7 @@ from kernels.gate.read import Reading
 FOLDER = Path(__file__).parent / "tables"
 
 Key = tuple[str, str, str, str]
-"""Family, case, kernel, chip."""
+_KEY = ("family", "case", "kernel", "chip")
 
 Table = dict[Key, Reading]
 
@@ -81,8 +81,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def _line(row: Row) -> dict[str, object]:
-    named = {"family": row.family, "case": row.case, "kernel": row.kernel, "chip": row.chip}
-    return named | asdict(row.reading)
+    return dict(zip(_KEY, row.key, strict=True)) | asdict(row.reading)
 
 
 def _reading(row: dict[str, object]) -> Reading:

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from kernels.bench.errors import line_of
+
 CheckState = Literal["ok", "failed", "refused", "not run"]
 """`refused`: what a back end or library may say no to, and did; it fails nothing."""
 
@@ -40,12 +42,5 @@ def check(
     except ModuleNotFoundError as missing:
         state, reason = "not run", f"needs {missing.name}, which is not installed"
     except Exception as error:
-        state, reason = "refused" if may_refuse else "failed", line_of(error)
+        state, reason = "refused" if may_refuse else "failed", line_of(error, 160)
     return Check(name, state, reason, time.perf_counter() - started, losses)
-
-
-def line_of(error: Exception) -> str:
-    """The error's name and its first words."""
-    printable = "".join(letter if letter.isprintable() else " " for letter in str(error))
-    words = " ".join(printable.split())
-    return f"{type(error).__name__}: {words[:160]}" if words else type(error).__name__

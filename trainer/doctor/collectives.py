@@ -1,6 +1,7 @@
 """Every collective that training uses, in every group of a layout."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 import torch.distributed as dist
@@ -20,12 +21,9 @@ def check_collectives(layout: Layout) -> Iterator[Check]:
     """One check a collective and group, those between two ranks apart; on all ranks together."""
     wanted = "gloo" if layout.device.type == "cpu" else "nccl"
     for name, axis in _axes(layout):
-        yield check(f"{name}: back end", lambda axis=axis: _backend(axis, wanted))  # type: ignore[misc]
+        yield check(f"{name}: back end", partial(_backend, axis, wanted))
         for collective, run in COLLECTIVES.items():
-            yield check(
-                f"{name}: {collective}",
-                lambda axis=axis, run=run: run(axis, layout.device),  # type: ignore[misc]
-            )
+            yield check(f"{name}: {collective}", partial(run, axis, layout.device))
 
 
 def check_sending(layout: Layout) -> Iterator[Check]:
@@ -34,11 +32,8 @@ def check_sending(layout: Layout) -> Iterator[Check]:
     To be checked last: where it hangs or breaks a group, nothing comes after it.
     """
     for name, axis in _axes(layout):
-        yield check(
-            f"{name}: batched send and receive",
-            lambda axis=axis: _send_and_receive(axis, layout.device),  # type: ignore[misc]
-            may_refuse=axis.size == 1,
-        )
+        send = partial(_send_and_receive, axis, layout.device)
+        yield check(f"{name}: batched send and receive", send, may_refuse=axis.size == 1)
 
 
 def _axes(layout: Layout) -> Iterator[tuple[str, Axis]]:

@@ -41,15 +41,9 @@ class TableRow:
 
     def figures(self) -> dict[str, object]:
         """Everything, for JSON; null for what was not measured."""
-        part = None if self.part is None else asdict(self.part)
-        return {
-            "name": self.name,
-            **{name: getattr(self, name) for name in ("floor_seconds", "alone_seconds")},
-            "measured_seconds": self.measured_seconds,
-            "gap_seconds": self.gap_seconds,
-            "reached": self.reached,
-            "predicted": part,
-        }
+        own = asdict(self)
+        part = own.pop("part")
+        return own | {"gap_seconds": self.gap_seconds, "reached": self.reached, "predicted": part}
 
 
 def rows_of(
