@@ -105,7 +105,7 @@ def _validate(model: "OpenedModel", recipe: Recipe, source: Path) -> tuple[dict[
     recipe = measuring_recipe(recipe, model.recipe, source)
     recipe = recipe.model_copy(update={"tokenizer": tokenizer})
     sources = open_sources(recipe, partial(on_first_rank, Ranks()), model.tokenizer)
-    # Of a run's first step a stage tells something; this is no run.
+    # Not step 0, at which a stage prints the run's first example.
     parts = StageParts(recipe, model.layout, sources, model.chunks, step=1)
     figures = create_stage(parts).validate()
     return figures, sources.manifests[0].splits["validation"].documents

@@ -187,7 +187,7 @@ def _resolved(family: str, keys: dict[str, Any], where: str) -> Any:
 
     try:
         return CONFIG_MAPPING[family].from_dict(dict(keys))
-    except Exception as error:  # its validators raise several kinds, which no base of theirs joins
+    except Exception as error:  # its validators raise several types without a common base
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{where} is not a {family} configuration: {reason}") from None
 
@@ -288,7 +288,7 @@ def _window_keys(family: str, model: ModelSection) -> dict[str, Any]:
         return keys
     types = {ours: theirs for theirs, ours in LAYER_TYPES.items()}
     kinds = [types["local" if window is not None else "global"] for window in model.windows]
-    # Both spellings: an older reader knows the number of layers that see everything.
+    # Both spellings: older readers know only the number of layers with full attention.
     full = kinds.count(types["global"])
     return keys | {"use_sliding_window": True, "max_window_layers": full, "layer_types": kinds}
 

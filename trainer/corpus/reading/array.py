@@ -115,7 +115,7 @@ class _Elements:
             if self._closed:
                 break
             if sign == b"\\":
-                # What it escapes is stepped over, so that an escaped quote ends no string.
+                # Skip the escaped character, so that an escaped quote ends no string.
                 at += 1
             elif sign == b'"':
                 self._in_string = not self._in_string

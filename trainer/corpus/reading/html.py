@@ -57,7 +57,7 @@ class PageReader:
             raise DataError(
                 f"reading web pages needs more packages ({message}): install the extra lyceum[data]"
             ) from None
-        # It says with each file that it ends its process.
+        # It logs the end of its process for every file.
         logger.disable("datatrove.pipeline.extractors.base")
         self._sandbox = ExtractorSandbox(timeout=EXTRACTION_SECONDS, warmup_text="")
         return self

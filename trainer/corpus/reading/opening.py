@@ -160,7 +160,7 @@ def _unpacker(packed: PlainStream, compression: str) -> Any:
         import pyarrow
     except ImportError:
         raise DataError("reading .zst needs pyarrow: install the extra lyceum[data]") from None
-    # Not zstandard's stream_reader: it takes a cut end for the end, which is data loss unseen.
+    # Not zstandard's stream_reader, which reports no error for a truncated file.
     return pyarrow.CompressedInputStream(pyarrow.PythonFile(packed, "r"), "zstd")
 
 

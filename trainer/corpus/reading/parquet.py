@@ -49,7 +49,7 @@ def open_stored(file: InputFile, anonymous: bool) -> Iterator[Any]:
     with open_raw(file, anonymous, seekable=True) as stored:
         try:
             yield stored
-        # What pyarrow raises for a bad file: its own errors are kinds of these four.
+        # What pyarrow raises for a bad file: its own errors are subclasses of these four.
         except (OSError, ValueError, RuntimeError, NotImplementedError) as error:
             if "range requests" in str(error) or "Cannot seek" in str(error):
                 raise DataError(

@@ -86,7 +86,7 @@ def _openers() -> frozenset[str]:
 @cache
 def _phrases() -> re.Pattern[str]:
     adjectives, people = "|".join(_adjectives()), "|".join(listed("people"))
-    # The next word is only looked at: it may be counted, or be followed, itself.
+    # A lookahead, because the next word may be counted, or start a phrase, itself.
     return re.compile(rf"\b({adjectives})(?=\s+(?:{people})\b)", re.IGNORECASE)
 
 

@@ -9,8 +9,8 @@ from trainer.corpus.rules.rule import Finding, Judgement, kept
 from trainer.corpus.rules.vocabulary import pairs
 from trainer.recipe.curation import BalanceRule
 
-# Code, URLs, and pronouns that already name both genders are stepped over whole; the word's
-# surroundings rule out parts of paths, addresses, identifiers and compounds.
+# Code, URLs, and pronouns that already name both genders are skipped; the lookarounds of `word`
+# exclude parts of paths, addresses, identifiers and compounds.
 _PRONOUN = "(?:he|she|his|hers?|him|himself|herself)"
 _PIECE = re.compile(
     rf"""```.*?(?:```|\Z) | `[^`\n]{{0,200}}` | \w++://\S++ | www\.\S++ | >>>[^\n]*
@@ -27,10 +27,10 @@ _NEXT = re.compile(r"[ \t]*\n?[ \t]*([^\W_]+)")
 _PREVIOUS = re.compile(r"([^\W\d_]+)[.]?[ \t]\Z")
 
 _PRONOUNS = frozenset(("her", "his", "him", "hers"))
-# Behind these words, "her" is whom something is done to, if a bare verb can follow: let her go.
+# After these words, "her" is an object, if a bare verb can follow: let her go.
 _CAUSES = frozenset(("let", "lets", "letting", "make", "makes", "made", "making", "help", "helped"))
 _NOT_NOUNS = frozenset(
-    # Words that a noun phrase does not begin with behind "her" or "his": they close the phrase.
+    # Words that begin no noun phrase after "her" or "his", which is then not possessive.
     (
         *("a", "about", "after", "again", "against", "all", "along", "already", "also", "although"),
         *("am", "an", "and", "any", "anything", "are", "around", "as", "at", "away", "back"),

@@ -23,7 +23,7 @@ FILTER_SLOTS = 8
 WORDS_REMEMBERED = 200_000
 MULTIPLIER = np.array([0x9E3779B97F4A7C15], dtype=np.uint64)
 
-# A letter of Chinese or Japanese counts as a word, since nothing parts the words there.
+# A letter of Chinese or Japanese counts as a word, as no spaces separate words there.
 _WORD = re.compile(
     r"[^\W_\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]+|[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]"
 )

@@ -40,7 +40,7 @@ _NATIONAL = re.compile(
     ) (?![\w]|[-.,/:][0-9])""",
     re.VERBOSE | re.ASCII,
 )
-# A word for a telephone makes numbers of other shapes telephone numbers; not our own "[phone]".
+# After a word for a telephone, but not our own "[phone]", numbers of any grouping match.
 _INTRODUCED = re.compile(
     r"""(?<![\w\[]) (?:
       (?:tele)?phone(?:\ (?:no\.?|number))? | tel(?:efon)?\.? | (?:tele)?fax | mobile(?:\ number)?
@@ -66,7 +66,7 @@ def phone_numbers(text: str) -> Iterator[CharacterSpan]:
         start = run.start()
         while start and text[start - 1] in "+(":
             start -= 1
-        # The two characters behind are for what the pattern must not be followed by.
+        # Two characters more, for the pattern's negative lookahead.
         for match in _NATIONAL.finditer(text, start, run.end() + 2):
             yield match.span()
         if _is_introduced_number(text, start, run):

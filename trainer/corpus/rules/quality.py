@@ -118,7 +118,7 @@ class C4:
         return Judgement(result, tuple(self._changes(text, removed)) if result != text else ())
 
     def _line(self, line: str) -> tuple[str | None, str]:
-        """(why the line goes, or the whole text, or None; the line without citation marks)."""
+        """(reason to remove the line or drop the text, or None; the line without citations)."""
         from datatrove.pipeline.filters import c4_filters as published
 
         section, line = self.section, line.strip()

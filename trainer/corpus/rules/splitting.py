@@ -41,7 +41,7 @@ def learn_common_words() -> None:
     from datatrove.utils.word_tokenizers import load_word_tokenizer
 
     splitter = load_word_tokenizer(Languages.english)
-    # The first time is now, lest a text be split otherwise for being the first.
+    # The first failure is provoked here, so that no text depends on being the first one.
     splitter.word_tokenize(UNLEARNABLE)
     spacy = splitter.tokenizer
     forgetting = spacy.memory_zone
