@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from trainer.checkpoint import CheckpointReader, latest_checkpoint, resolve_checkpoint
 from trainer.checkpoint.adapted import AdaptedReader, Reader, open_merged, open_trained
-from trainer.checkpoint.lora_base import LoraBase, holds_adapters, named_seal
+from trainer.checkpoint.lora_base import LoraBase, holds_adapters, recorded_seal
 from trainer.checkpoint.state import restore_training, restore_weights
 from trainer.data.remote.location import place
 from trainer.data.tokenizer import Tokenizer, load_tokenizer
@@ -268,7 +268,7 @@ def _check_same_base(base: LoraBase, named: Path) -> None:
         found = CheckpointReader(resolve_checkpoint(named))
     except CheckpointError:
         return  # it is gone, and the adapters' own base is present
-    seal = named_seal(found) if holds_adapters(found) else LoraBase.of(found.folder).seal
+    seal = recorded_seal(found) if holds_adapters(found) else LoraBase.of(found.folder).seal
     if seal != base.seal:
         raise RecipeError(
             f"init_from: {named} is another base than {base.folder}, which the run's adapters are "

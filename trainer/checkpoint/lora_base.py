@@ -37,13 +37,13 @@ class LoraBase:
         It records two paths to the base: an absolute one, and one relative to the checkpoint, which
         stays valid when both are moved together.
         """
-        place = self.folder.resolve()
-        told = {
-            "checkpoint": str(place),
-            "relative": os.path.relpath(place, Path(folder).resolve()),
+        base = self.folder.resolve()
+        recorded = {
+            "checkpoint": str(base),
+            "relative": os.path.relpath(base, Path(folder).resolve()),
             "seal": self.seal,
         }
-        return {ATTACHMENT: json.dumps(told, indent=2).encode() + b"\n"}
+        return {ATTACHMENT: json.dumps(recorded, indent=2).encode() + b"\n"}
 
 
 def holds_adapters(reader: CheckpointReader) -> bool:
@@ -51,14 +51,14 @@ def holds_adapters(reader: CheckpointReader) -> bool:
     return ATTACHMENT in reader.attachments()
 
 
-def named_seal(reader: CheckpointReader) -> str:
+def recorded_seal(reader: CheckpointReader) -> str:
     """The recorded seal of the base of a checkpoint of adapters."""
-    return _told(reader)[1]
+    return _recorded(reader)[1]
 
 
-def named_place(reader: CheckpointReader) -> Path:
+def recorded_path(reader: CheckpointReader) -> Path:
     """The recorded absolute path of the base of a checkpoint of adapters."""
-    return _told(reader)[0][0]
+    return _recorded(reader)[0][0]
 
 
 def find_base(reader: CheckpointReader, also: Path | None = None) -> LoraBase:
@@ -66,33 +66,33 @@ def find_base(reader: CheckpointReader, also: Path | None = None) -> LoraBase:
 
     Raises CheckpointError where it is gone, or only other weights are at those paths.
     """
-    told, seal = _told(reader)
+    paths, seal = _recorded(reader)
     others = []
-    for place in (*told, *([also] if also is not None else [])):
+    for path in (*paths, *([also] if also is not None else [])):
         try:
-            base = LoraBase.of(place)
+            base = LoraBase.of(path)
         except CheckpointError:
             continue
         if base.seal == seal:
             return base
-        others.append(place)
+        others.append(path)
     if others:
         raise CheckpointError(
-            f"checkpoint {reader.folder} holds adapters for a base that was at {told[0]}, and "
+            f"checkpoint {reader.folder} holds adapters for a base that was at {paths[0]}, and "
             f"{others[0]} is another one (its seal is not {seal[:12]}...); put that base back"
         )
     raise CheckpointError(
-        f"checkpoint {reader.folder} holds adapters for the base {told[0]}, which is gone or not "
+        f"checkpoint {reader.folder} holds adapters for the base {paths[0]}, which is gone or not "
         "complete; put it back there"
     )
 
 
-def _told(reader: CheckpointReader) -> tuple[list[Path], str]:
+def _recorded(reader: CheckpointReader) -> tuple[list[Path], str]:
     content = reader.attachment(ATTACHMENT)
     try:
-        told = json.loads(content)
-        places = [Path(told["checkpoint"]), reader.folder / told["relative"]]
-        return list(_distinct(places)), str(told["seal"])
+        recorded = json.loads(content)
+        paths = [Path(recorded["checkpoint"]), reader.folder / recorded["relative"]]
+        return list(_distinct(paths)), str(recorded["seal"])
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{reader.folder / ATTACHMENT} is not what was written ({error}); choose another "
@@ -100,10 +100,10 @@ def _told(reader: CheckpointReader) -> tuple[list[Path], str]:
         ) from None
 
 
-def _distinct(places: list[Path]) -> Iterator[Path]:
+def _distinct(paths: list[Path]) -> Iterator[Path]:
     seen = set()
-    for place in places:
-        plain = Path(os.path.normpath(place))
+    for path in paths:
+        plain = Path(os.path.normpath(path))
         if plain not in seen:
             seen.add(plain)
             yield plain

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from trainer.checkpoint import CheckpointReader, resolve_checkpoint
 from trainer.checkpoint.adapted import saved_recipe
-from trainer.checkpoint.lora_base import holds_adapters, named_place
+from trainer.checkpoint.lora_base import holds_adapters, recorded_path
 from trainer.errors import CheckpointError, RecipeError
 from trainer.model.lora.targets import adapted_names, adapter_name
 from trainer.recipe.fine_tuning import LoraSection
@@ -43,7 +43,7 @@ def export_adapter_command(checkpoint: Path, folder: Path, base: str | None = No
         )
     model = ModelSection(**reader.model)
     tensors = dict(_tensors(reader, recipe.lora, model))
-    known = base if base is not None else str(named_place(reader))
+    known = base if base is not None else str(recorded_path(reader))
     config = json.dumps(adapter_config(recipe.lora, model.layers, known), indent=2) + "\n"
     _write(Path(folder), config, tensors)
     return Path(folder)
