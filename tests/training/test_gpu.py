@@ -14,8 +14,10 @@ from trainer.bench.gpu.curve import STEPS, TOLERANCE, VOCAB, compare_curves, tra
 from trainer.bench.tokens import made_corpus
 from trainer.cli import main
 from trainer.errors import ClusterError
+from trainer.model.initialize import fill_box
 from trainer.observe import read_metrics
 from trainer.parallel.join import choose_device
+from trainer.parallel.sharding import Box
 from trainer.plan.devices import peak_flops
 
 
@@ -122,3 +124,16 @@ def test_peak_memory_is_counted_from_a_processes_first_call() -> None:
     reset = "import torch; from trainer.bench.clock import reset_peak_memory as reset; "
     words = [sys.executable, "-c", reset + "reset(torch.device('cuda', 0))"]
     subprocess.run(words, check=True)
+
+
+@pytest.mark.gpu(reason="on a CPU there is no other device to draw on")
+def test_a_gpu_begins_with_the_cpus_weights() -> None:
+    """Catches weights drawn by the device: every curve would differ from the CPU's at step 1."""
+    box = Box("layers.0.weight", (3000, 64), (1000, 0), 0, slice(0, 1500))
+    found = []
+    for device in ("cpu", "cuda"):
+        target = torch.zeros(box.shape, device=device)
+        fill_box(target, box, 0.02, seed=7)
+        found.append(target.cpu())
+    assert found[0].count_nonzero() > 0
+    assert torch.equal(*found)
