@@ -9,7 +9,8 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import starmap
+from functools import cache
+from itertools import groupby
 from pathlib import Path
 
 import torch
@@ -53,8 +54,8 @@ def check_kernels(names: Sequence[str], run: BenchRun, json_file: Path | None) -
     implementation = which_runs(device)
     print(f"{run}\nheld beside fp64: {implementation}")
     checked: list[Checked] = []
-    for name in names:
-        own = list(_checked_family(name, device))
+    for _, group in groupby(_all_checked(names, device), key=lambda one: one.family):
+        own = list(group)
         print(f"\n{markdown(own)}", flush=True)
         checked += own
         # After each family: what was checked outlives a crash in the next.
@@ -75,14 +76,27 @@ def check_kernels(names: Sequence[str], run: BenchRun, json_file: Path | None) -
         )
 
 
-def _checked_family(family: str, device: torch.device) -> Iterator[Checked]:
-    cases = list(load(family).check_cases(device, device.type == "cpu"))
-    work = [(family, number, device) for number in range(len(cases))]
-    return (starmap if device.type == "cpu" else spread)(_check_numbered, work)
+def _all_checked(names: Sequence[str], device: torch.device) -> Iterator[Checked]:
+    """Every case, family by family; on a GPU all are compiled and run by one pool of processes."""
+    if device.type == "cpu":
+        return (_repeatable(name, case) for name in names for case in _cases(name, device))
+    work = [(name, n, device) for name in names for n in range(len(_cases(name, device)))]
+    return spread(_check_numbered, work)
+
+
+def _cases(family: str, device: torch.device) -> list[CheckCase]:
+    return list(load(family).check_cases(device, device.type == "cpu"))
+
+
+_cases_once = cache(_cases)
+"""For a process of the pool, which runs many cases of a family."""
 
 
 def _check_numbered(family: str, number: int, device: torch.device) -> Checked:
-    case = list(load(family).check_cases(device, device.type == "cpu"))[number]
+    return _repeatable(family, _cases_once(family, device)[number])
+
+
+def _repeatable(family: str, case: CheckCase) -> Checked:
     torch.manual_seed(SEED)
     return checked_case(family, case)
 

@@ -1,6 +1,6 @@
 """Five steps of the tiny recipe in fp32 on two devices: python -m trainer.bench.gpu.curve A B FILE.
 
-Both runs read the same made tokens, so that nothing has to be curated. Not seen whole on a GPU yet.
+Both runs read the same made tokens, so that nothing has to be curated.
 """
 
 import json

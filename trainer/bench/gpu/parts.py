@@ -41,7 +41,7 @@ SIZES: dict[str, Size] = {
         "bare,bare-compiled",
         "eager,compiled",
         8,
-        140,
+        110,
         more_peers="transformers-liger,torchtitan,megatron-local",
     ),
     "160m": Size(
@@ -97,7 +97,7 @@ def parts_of(out: Path, dry: bool, sizes: Iterable[str] = tuple(SIZES)) -> list[
             "what the device can do at best, in this run",
         ),
         _part(
-            *(out, "kernels", [*kernels, "--check", "--json"], 60),
+            *(out, "kernels", [*kernels, "--check", "--json"], 80),
             "every kernel's results and gradients beside fp64, in fp32 and bf16",
             needs=("triton",),
             # Without a GPU the interpreter runs them.
