@@ -278,6 +278,15 @@ def test_an_earlier_calls_figures_are_not_overwritten(
     assert _gpu(one, "kernels", "--after", one / "all.json") == 0
 
 
+def test_a_call_that_measured_nothing_is_overwritten(tmp_path: Path, watched: Watched) -> None:
+    """Catches an OUT that a machine without a GPU has used up; a damaged record is not lost."""
+    record = tmp_path / "all.json"
+    record.write_text('{"summary": {}, "parts": {}}')
+    assert _gpu(tmp_path, "ceilings") == 0
+    record.write_text('{"summary": {')
+    assert _gpu(tmp_path, "ceilings") == 2
+
+
 def test_an_earlier_call_that_is_none_is_one_line(
     tmp_path: Path, watched: Watched, capsys: pytest.CaptureFixture[str]
 ) -> None:

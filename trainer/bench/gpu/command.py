@@ -10,7 +10,7 @@ from pathlib import Path
 
 from trainer.bench.gpu.machine import describe_machine
 from trainer.bench.gpu.parts import SIZES, parts_of
-from trainer.bench.gpu.result import RECORD, EarlierCall, earlier_call, record_of
+from trainer.bench.gpu.result import RECORD, EarlierCall, earlier_call, holds_figures, record_of
 from trainer.bench.gpu.run import CALL_SECONDS, run_parts
 from trainer.errors import LyceumError, RecipeError
 
@@ -42,7 +42,7 @@ def gpu_command(
     if wrong := [name for name in parts if name not in names]:
         raise RecipeError(f"no part is called {wrong[0]!r}; there are {', '.join(names)}")
     earlier = EarlierCall() if after is None else earlier_call(after, dry)
-    if (out / RECORD).exists() and (
+    if holds_figures(out / RECORD) and (
         after is None or record_of(after).resolve() != (out / RECORD).resolve()
     ):
         raise RecipeError(

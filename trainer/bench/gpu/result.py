@@ -67,6 +67,16 @@ def record_of(path: Path) -> Path:
     return path / RECORD if path.is_dir() else path
 
 
+def holds_figures(out: Path) -> bool:
+    """Whether a call has left figures there, or a record that cannot be read."""
+    try:
+        return bool(json.loads(record_of(out).read_text(encoding="utf-8"))["parts"])
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError, KeyError, TypeError):
+        return True
+
+
 def earlier_call(path: Path, dry: bool) -> EarlierCall:
     """Read all.json, or the folder that holds it.
 
