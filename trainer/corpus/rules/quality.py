@@ -196,7 +196,7 @@ DESCRIPTION = RuleDescription(
     rules=quality_rules,
     behind_duplicates=False,
     summary="Gopher repetition, Gopher quality, C4 (without terminal punctuation), FineWeb:"
-    " datatrove's filters",
+    " as datatrove's filters",
     not_applied="no heuristic of quality was applied",
     limits="Heuristics of quality judge form and not truth: a false statement in good prose"
     " passes, and good text in an unusual form (code, verse, tables) may have been dropped.",
