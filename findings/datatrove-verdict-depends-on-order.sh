@@ -1,4 +1,4 @@
-#!/bin/sh
+#!/usr/bin/env bash
 # datatrove 0.10.1 with spaCy 3.8.18: the same document is judged differently the second time.
 #
 # What runs: GopherQualityFilter(min_doc_words=7) of datatrove on one valid English sentence of seven
@@ -12,7 +12,7 @@
 # Hoped for: one verdict a document, whatever came before it.
 #
 # It needs Python 3.10 to 3.13 and PyPI, and ends with 0 while this is so.
-set -eu
+set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/environment"

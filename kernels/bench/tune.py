@@ -27,22 +27,16 @@ _HOPELESS = 1.3
 """Times the best median so far: a candidate whose first calls take longer is not measured."""
 
 
-def tune_family(
-    family: str, device: torch.device, clock: Clock, run: str, widths: Sequence[int] = ()
-) -> None:
-    """Measure the candidates of the family and rewrite its chip's rows; `run` is their source.
+def tune_family(family: str, device: torch.device, clock: Clock, run: str) -> None:
+    """Measure every candidate of the family and rewrite its chip's rows; `run` is their source.
 
-    On a GPU all are compiled first, in processes of their own. `widths`: only those; none: all.
+    On a GPU all are compiled first, in processes of their own.
     """
-    cases = [
-        (number, case)
-        for number, case in enumerate(load(family).tune_cases())
-        if not widths or case.width in widths
-    ]
+    cases = list(load(family).tune_cases())
     if device.type == "cuda":
-        compile_first(family, [number for number, _ in cases], device)
+        _compile_first(family, cases, device)
     best: dict[str, Rows] = {}
-    for _, case in cases:
+    for case in cases:
         chosen = fastest(case, device, clock)
         if chosen is None:
             print(f"{case.kernel} at {case.width}: no candidate runs; the table stays as it is")
@@ -78,17 +72,14 @@ def fastest(
     return constants, seconds
 
 
-def compile_first(family: str, numbers: Sequence[int], device: torch.device) -> None:
-    """Fill Triton's cache on the disk with every candidate of these cases of the family."""
-    cases = list(load(family).tune_cases())
-    for _ in spread(
-        _compile_candidate,
-        [
-            (family, number, candidate, device)
-            for number in numbers
-            for candidate in range(len(cases[number].candidates))
-        ],
-    ):
+def _compile_first(family: str, cases: Sequence[TuneCase], device: torch.device) -> None:
+    """Fill Triton's cache on the disk with every candidate of all cases of the family."""
+    work = [
+        (family, number, candidate, device)
+        for number, case in enumerate(cases)
+        for candidate in range(len(case.candidates))
+    ]
+    for _ in spread(_compile_candidate, work):
         pass
 
 
