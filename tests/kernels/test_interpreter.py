@@ -41,6 +41,19 @@ def _copy(x, y, count, BLOCK: tl.constexpr):
     tl.store(y + at, values.to(y.dtype.element_ty), mask=at < count)
 
 
+@triton.jit
+def _square(x, y, BLOCK: tl.constexpr):
+    at = tl.arange(0, BLOCK)
+    values = tl.load(x + at)
+    tl.store(y + at, values * values)
+
+
+def squared(x: Tensor) -> Tensor:
+    y = torch.empty_like(x)
+    launch(_square, (1,), x, y, BLOCK=x.numel())
+    return y
+
+
 def product() -> tuple[Tensor, Tensor]:
     """(the interpreter's product of bf16 matrices, the right one)."""
     a, b = (torch.randn(16, 16, dtype=torch.bfloat16) for _ in range(2))
@@ -158,3 +171,13 @@ def test_launches_are_handed_over_where_only_compiled() -> None:
     assert y.eq(7).all()
     launch(_add_one, (1,), x, y, BLOCK=8)
     assert y.eq(1).all()
+
+
+@pytest.mark.parametrize(("dtype", "largest"), [(torch.int16, 181), (torch.int32, 46340)])
+def test_an_integer_that_overflows_is_an_error(dtype: torch.dtype, largest: int) -> None:
+    """Catches offsets that wrap, which the shipped interpreter computes and never looks at."""
+    x = torch.tensor([-largest, 0, 3, largest], dtype=dtype)
+    assert torch.equal(squared(x), x * x)
+    with pytest.raises(Exception, match=f"mul leaves {str(dtype).removeprefix('torch.')}"):
+        squared(x + 1)
+    assert torch.equal(squared((x + 1).long()), (x + 1).long() ** 2)
