@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import gc
 import os
 import signal
 import socket
@@ -75,6 +76,8 @@ def _become_rank(
 ) -> NoReturn:
     """Never returns: runs `worker` and ends this process without the parent's clean-up."""
     code = 1
+    # What the parent loaded stays: looking for cycles in it would copy all its pages.
+    gc.freeze()
     try:
         os.setpgid(0, 0)
         _die_with(parent)

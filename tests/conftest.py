@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,10 @@ import pytest
 
 # Set before torch is imported: two workers of two threads each fight over two cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Hundreds of processes that tests start would each compile our modules again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 FOLDER = Path(__file__).parent
 

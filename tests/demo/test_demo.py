@@ -41,6 +41,7 @@ def small_recipes(folder: Path) -> list[Recipe]:
     keys = {
         **{"sequence_length": 160, "batch__sequences": 4, "zero__stage": 1},
         **{"checkpoint__every": 3, "checkpoint__keep": 0, "corpus__packages": ["flock"]},
+        "model__layers": 1,
     }
     recipe = recipe_of(folder / "run", folder, **keys, evaluate__every=8)
     later = {"device": "cpu", "model": recipe.model, "sequence_length": 160, "steps": 3}

@@ -20,6 +20,7 @@ from trainer.parallel.sharding import sharded_parameters
 from trainer.parallel.zero import create_optimizer
 from trainer.recipe import Recipe
 
+SIZES = {"batch__sequences": 4}
 # So large that each term is much of the loss: squares of log-sums are near ln(128)^2 = 24.
 TERMS = {"loss__z": 0.02, "loss__label_smoothing": 0.2}
 
@@ -32,7 +33,7 @@ def by_formula(recipe: Recipe) -> Found:
     layout = create_layout(recipe)
     try:
         (chunk,) = build_model(recipe, VOCAB, layout)
-        batch = batch_of(0)
+        batch = batch_of(0, recipe.batch.sequences)
         nats, objective = torch.zeros(()), torch.zeros(())
         for micro in MicroBatchCutter(recipe, layout).cut(batch).items:
             logits = chunk(micro.tokens, micro.layout).flatten(0, 1)
@@ -58,7 +59,7 @@ def by_training(recipe: Recipe, mode: str = "") -> Found:
     try:
         chunks = build_model(recipe, VOCAB, layout)
         optimizer = create_optimizer(chunks, recipe, layout)
-        passes, batch = NextToken(chunks, recipe, layout), batch_of(0)
+        passes, batch = NextToken(chunks, recipe, layout), batch_of(0, recipe.batch.sequences)
         supervised = (batch.labels != IGNORE).sum().float()
         with torch.no_grad():
             evaluated = passes.run(batch, supervised, forward_only=True)
@@ -95,7 +96,7 @@ LAYOUTS: dict[str, tuple[int, dict[str, Any], str]] = {
 
 @pytest.fixture(scope="module")
 def right() -> Found:
-    return on_ranks(1, by_formula, recipe_of(**TERMS))[0]
+    return on_ranks(1, by_formula, recipe_of(**SIZES, **TERMS))[0]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -103,7 +104,7 @@ def test_the_model_minimises_the_formula(layout: str, right: Found) -> None:
     """Catches a term that a kernel, a layout or the evaluation gets wrong, and one left out."""
     ranks, keys, mode = LAYOUTS[layout]
     means, gradients = right
-    for found, pieces in on_ranks(ranks, by_training, recipe_of(**TERMS, **keys), mode):
+    for found, pieces in on_ranks(ranks, by_training, recipe_of(**SIZES, **TERMS, **keys), mode):
         # In fp32; of sums near 6 nats that is 5e-7 an operation.
         assert found["loss"] == pytest.approx(means["loss"], abs=1e-5)
         assert found["objective"] == pytest.approx(means["objective"], abs=1e-5)
@@ -119,6 +120,6 @@ def test_each_term_is_much_of_the_objective(right: Found) -> None:
     means, gradients = right
     assert means["objective"] - means["loss"] > 0.1
     for key in TERMS:
-        _, without = on_ranks(1, by_formula, recipe_of(**TERMS | {key: 0.0}))[0]
+        _, without = on_ranks(1, by_formula, recipe_of(**SIZES, **TERMS | {key: 0.0}))[0]
         worst = max(np.abs(without[name] - gradients[name]).max() for name in gradients)
         assert worst > 1e-4, key

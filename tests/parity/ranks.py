@@ -3,6 +3,7 @@
 A server serves one pytest process (under pytest-xdist, one worker) to its end.
 """
 
+import gc
 import multiprocessing
 import os
 import pickle
@@ -81,6 +82,7 @@ def _rank(
     function: Callable[..., Any],
     arguments: tuple[Any, ...],
 ) -> None:
+    gc.freeze()  # as launch.ranks does
     environment = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_PORT": port}
     environment |= caches  # the server was started with those of another test
     os.environ.update({name: str(value) for name, value in environment.items()})
