@@ -176,8 +176,8 @@ def judge(planted: list[Planted], corpus: Path) -> Trial:
         all_acted.update(found)
         if found != ({one.rule} if one.rule is not None else set()):
             expected = one.rule or "passes"
-            told = {"expected": expected, "found": ", ".join(sorted(found)) or "passed"}
-            otherwise.append({"document": one.id, "kind": one.kind, **told})
+            verdict = {"expected": expected, "found": ", ".join(sorted(found)) or "passed"}
+            otherwise.append({"document": one.id, "kind": one.kind, **verdict})
     scores = [
         Score(rule, total[rule], caught[rule], all_acted[rule])
         for rule in sorted({*total, *all_acted})

@@ -82,7 +82,7 @@ def _device(recipe: Recipe, gib: float | None, run: bool) -> tuple[Device, int]:
     if recipe.device == "cuda" and not run and not torch.cuda.is_available():
         if gib is None:
             raise RecipeError(
-                "--memory: a GPU that is not here has to be told by its GiB, as --memory 138"
+                "--memory: a GPU that is not here has to be named by its GiB, as --memory 138"
             )
         return "cuda", int(gib * _GIB)
     device = choose_device(recipe.device)

@@ -195,7 +195,7 @@ def _innocent(dice: random.Random) -> Iterator[tuple[str, str]]:
 
 def _toxic(dice: random.Random) -> Iterator[tuple[str, str]]:
     """Abuse aimed at the reader. Its words come from the rule's own list: what is tested is that
-    they are found in a long text and told from talk about them, not that the list is complete.
+    they are found in a long text and set apart from talk about them, not that the list is complete.
     """
     while True:
         first, second, third = dice.sample(("idiot", "moron", "imbecile", "scumbag", "cretin"), 3)

@@ -72,8 +72,8 @@ def _account(peer: PeerResult) -> str:
     tried = [f"out of memory at micro {micro}" for micro in peer.out_of_memory]
     if peer.timing is None:
         return "; ".join([*tried[:-1], peer.problem or "it was not run"])
-    told = [f"{key}: {value}" for key, value in peer.given.items()]
-    return "; ".join([*tried, f"micro {peer.micro}", *told])
+    given = [f"{key}: {value}" for key, value in peer.given.items()]
+    return "; ".join([*tried, f"micro {peer.micro}", *given])
 
 
 def plot(recipe: Recipe, comparison: LoopComparison, file: Path) -> None:

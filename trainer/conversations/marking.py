@@ -135,8 +135,8 @@ def _rendered(conversation: Conversation, template: ChatTemplate) -> list[int]:
             whole = whole.removesuffix(template.closing)
         _check_kept(messages, number, (text, prompt, whole), conversation.place)
         encode = template.tokenizer.encode_rendered
-        told = prompt[len(text) :]
-        tokens += continued(encode, told) if text else encode(told)
+        rest = prompt[len(text) :]
+        tokens += continued(encode, rest) if text else encode(rest)
         answer = continued(encode, whole[len(prompt) :])
         tokens += _supervised(answer, template, last)
         text = whole

@@ -121,8 +121,8 @@ def _rows(
         )
         number = unpacked = 0
         for group in range(table.num_row_groups):
-            told = table.metadata.row_group(group)
-            row_bytes = told.total_byte_size // max(told.num_rows, 1)
+            counts = table.metadata.row_group(group)
+            row_bytes = counts.total_byte_size // max(counts.num_rows, 1)
             rows = max(1, min(BATCH_ROWS, BATCH_BYTES // max(row_bytes, 1)))
             for batch in table.iter_batches(rows, row_groups=[group], use_threads=False):
                 unpacked += batch.nbytes

@@ -109,15 +109,15 @@ class ChatTemplate:
             )
         # A template is someone else's program: it can raise anything.
         except Exception as error:
-            told = " ".join(str(error).split()) or type(error).__name__
+            reason = " ".join(str(error).split()) or type(error).__name__
             line = f", line {error.lineno}" if hasattr(error, "lineno") else ""
             if place is None:
                 raise RecipeError(
-                    f"conversations.template: {self.name} fails{line} ({told}): mend it, or name"
+                    f"conversations.template: {self.name} fails{line} ({reason}): mend it, or name"
                     " another"
                 ) from None
             raise DataError(
-                f"{place}: the chat template ({self.name}) fails on it{line}: {told}"
+                f"{place}: the chat template ({self.name}) fails on it{line}: {reason}"
             ) from None
         return str(rendered[0][0])
 
@@ -165,9 +165,9 @@ def _resolve(tokenizer: Tokenizer, template: str | None) -> tuple[str, str]:
         try:
             return Path(template).expanduser().read_text(encoding="utf-8"), template
         except (OSError, UnicodeDecodeError) as error:
-            told = getattr(error, "strerror", None) or "not UTF-8 text"
+            reason = getattr(error, "strerror", None) or "not UTF-8 text"
             raise RecipeError(
-                f"conversations.template: {template} cannot be read ({told}); name a file, or"
+                f"conversations.template: {template} cannot be read ({reason}); name a file, or"
                 " chatml"
             ) from None
     if template is None and tokenizer.chat_template is not None:

@@ -23,18 +23,18 @@ def has_references(folder: Path) -> bool:
     return (folder / DONE).is_file()
 
 
-def write_references(folder: Path, values: dict[str, np.ndarray], told: dict[str, str]) -> None:
+def write_references(folder: Path, values: dict[str, np.ndarray], origin: dict[str, str]) -> None:
     """Write the log-probabilities in nats, float32 [documents, segments] by shard name, atomically.
 
-    `told` describes the reference model, for human readers. What another run stored in the meantime
+    `origin` names the reference model, for human readers. What another run stored in the meantime
     stays: at another layout it may differ in the last bit, and that run is reading it already.
     """
     with build_lock(folder):
         if not has_references(folder):
-            _write(folder, values, told)
+            _write(folder, values, origin)
 
 
-def _write(folder: Path, values: dict[str, np.ndarray], told: dict[str, str]) -> None:
+def _write(folder: Path, values: dict[str, np.ndarray], origin: dict[str, str]) -> None:
     digests = {}
     for name, array in values.items():
         path = _path(folder, name)
@@ -43,7 +43,7 @@ def _write(folder: Path, values: dict[str, np.ndarray], told: dict[str, str]) ->
             np.save(file, array.astype(np.float32), allow_pickle=False)
         status = path.stat()
         digests[name] = file_sha256(str(path), status.st_size, status.st_mtime_ns)
-    content = {"reference": told, "sha256": digests}
+    content = {"reference": origin, "sha256": digests}
     write_whole(folder / DONE, json.dumps(content, indent=1).encode())
 
 

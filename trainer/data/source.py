@@ -39,7 +39,7 @@ OpenShard = Callable[[Any, Shard, str], OpenDocuments]
 
 
 class ReadsAhead(Protocol):
-    """Prefetches remote shards: told in advance which ones will be opened."""
+    """Prefetches remote shards; given in advance those that will be opened."""
 
     @property
     def blocks_ahead(self) -> int:

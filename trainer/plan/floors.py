@@ -14,7 +14,7 @@ from trainer.plan.share import RankShare
 from trainer.recipe.shape import block_linears
 
 _ADDING = "a product adds to the fp32 gradient itself"
-_MADE_AGAIN = {
+_RECOMPUTED = {
     "attention": ("rope forward", "attention forward"),
     "swiglu": ("swiglu forward", "geglu forward"),
     "mlp": (
@@ -31,7 +31,7 @@ def step_parts(share: RankShare) -> tuple[StepPart, ...]:
     layer = [*_attention_block(share), *_mlp_block(share), _input_gradients(share)]
     if share.first:
         found += _embedding(share)
-    found += [*layer, *_again(share, layer)]
+    found += [*layer, *_recomputed_parts(share, layer)]
     if share.last:
         found += _output(share)
     found += [*_accumulation(share), *_update(share)]
@@ -178,10 +178,10 @@ def _input_gradients(share: RankShare) -> StepPart:
     return StepPart(name, "backward", shape, times, 0, 0, 3 * tensor, 2 * tensor, into)
 
 
-def _again(share: RankShare, layer: list[StepPart]) -> Iterator[StepPart]:
+def _recomputed_parts(share: RankShare, layer: list[StepPart]) -> Iterator[StepPart]:
     """The forward parts of a layer that backward recomputes."""
     recomputed = share.recipe.recomputed
-    names = {name for part in recomputed for name in _MADE_AGAIN.get(part, ())}
+    names = {name for part in recomputed for name in _RECOMPUTED.get(part, ())}
     for part in layer:
         if part.phase == "forward" and ("full" in recomputed or part.name in names):
             name = f"{part.name} again"

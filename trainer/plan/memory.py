@@ -282,20 +282,20 @@ class _Step:
         """Bytes that a layer's backward pass needs at most, in its MLP, beyond what was saved."""
         parts, width = self.recipe.recomputed, sizes.width
         ffn, hidden = sizes.ffn * width, sizes.hidden * width
-        again = 0.0
+        recomputed = 0.0
         product = ffn
         if "full" in parts or "mlp" in parts:
             none: frozenset[str] = frozenset()
             whole = layer_kept(self.recipe, self.device, none)
-            again = whole["gate_up"] + whole["product"]
+            recomputed = whole["gate_up"] + whole["product"]
             if "full" in parts:
-                again = sum(whole.values()) - sizes.hidden * width
+                recomputed = sum(whole.values()) - sizes.hidden * width
         elif "swiglu" in parts:
             product = 0.0
         down, up = self.held.down, self.held.up
         made = ffn if "swiglu" in parts else 0.0
         gated = ffn + 2 * ffn if self.device == "cuda" else 12 * sizes.ffn
-        return again + max(
+        return recomputed + max(
             made + 2 * hidden + ffn + down * self._gradient_bytes,
             hidden - product + gated + down * 4,
             2 * hidden - product - 2 * ffn + 2 * ffn + up * self._gradient_bytes + down * 4,

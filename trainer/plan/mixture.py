@@ -84,8 +84,8 @@ def mixture_report(recipe: Recipe) -> tuple[Table, list[str]]:
         table.add_column(column, justify="right")
     shares = [stage.shares([False] * len(names)) for stage in stages]
     for stage, own in zip(stages[1:], shares[1:], strict=True):
-        told = ", ".join(f"{name} {share:.2%}" for name, share in zip(names, own, strict=True))
-        lines.append(f"after step {stage.first // step:,} the shares are {told}")
+        listed = ", ".join(f"{name} {share:.2%}" for name, share in zip(names, own, strict=True))
+        lines.append(f"after step {stage.first // step:,} the shares are {listed}")
     for number, source in enumerate(recipe.data.mixture):
         size, taken, end = sizes[number], expected.taken[number], expected.ends[number]
         most = "" if source.epochs is None else f" of {source.epochs}"

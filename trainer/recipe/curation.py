@@ -20,7 +20,7 @@ class NormalizeRule(Section):
 
 
 class LanguageRule(Section):
-    """The languages that are kept, told by py3langid's model, which is part of its package."""
+    """The languages that are kept, as detected by the model in py3langid's package."""
 
     keep: Names = ("en",)
     """ISO 639-1 codes."""

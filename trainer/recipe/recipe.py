@@ -103,7 +103,7 @@ class Recipe(Section):
 
     @property
     def recomputed(self) -> frozenset[str]:
-        """The parts of a layer that backward makes again, "full" alone for all of it."""
+        """The parts of a layer that the backward pass recomputes, "full" alone for all of it."""
         return parts_of(self.recompute)
 
     def data_parallel(self, world_size: int) -> int:

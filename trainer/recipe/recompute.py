@@ -1,4 +1,4 @@
-"""`recompute`: which activations the backward pass makes again instead of finding them kept."""
+"""`recompute`: which activations the backward pass recomputes instead of finding them in memory."""
 
 import difflib
 from collections.abc import Iterable
@@ -48,7 +48,7 @@ Recompute = Annotated[str | tuple[str, ...], BeforeValidator(_checked)]
 
 
 def parts_of(recompute: str | tuple[str, ...]) -> frozenset[str]:
-    """The parts that are made again: any of PARTS, or "full" alone; `auto` must be decided."""
+    """The parts that are recomputed: any of PARTS, or "full" alone; `auto` must be decided."""
     assert recompute != "auto", "recompute: auto is decided before the model is built"
     if isinstance(recompute, tuple):
         return frozenset(recompute)

@@ -116,8 +116,8 @@ def _key(parts: StageParts) -> str:
         digest.update(f"{recipe.seed} {recipe.model!r}".encode())
     key = digest.hexdigest()[:24]
     if parts.layout.reports:
-        told = {"key": key, "init_from": recipe.init_from}
-        write_whole(record, (json.dumps(told, indent=2) + "\n").encode())
+        origin = {"key": key, "init_from": recipe.init_from}
+        write_whole(record, (json.dumps(origin, indent=2) + "\n").encode())
     return key
 
 

@@ -78,7 +78,7 @@ class PageReader:
         self._quarantine.tally.records += 1
         page = decode_page(raw, charset)
         if page is None:
-            detail = "its encoding cannot be told"
+            detail = "its encoding is unknown"
             self._quarantine.set_aside(location, "unknown encoding", raw, detail)
             return None
         try:

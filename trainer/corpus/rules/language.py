@@ -89,6 +89,6 @@ DESCRIPTION = RuleDescription(
     rules=lambda section: [Language(section)],
     behind_duplicates=False,
     summary="py3langid, whose model is in its package (`keep: [en]`)",
-    not_applied="languages were not told apart",
-    limits="Languages are told by a statistical model, which errs on short and mixed text.",
+    not_applied="languages were not detected",
+    limits="Languages are detected by a statistical model, which errs on short and mixed text.",
 )

@@ -209,7 +209,7 @@ def _spelled(match: re.Match[str]) -> str:
 DESCRIPTION = RuleDescription(
     rules=lambda section: [Toxicity(section)],
     behind_duplicates=True,
-    summary="slurs, told from talk about them, and abuse that is aimed at somebody; English",
+    summary="slurs, set apart from talk about them, and abuse that is aimed at somebody; English",
     not_applied="slurs and toxic words were not looked for",
     limits="Toxicity is judged by lists of words and their company: hostility without such"
     " words passes, and quoted words may have cost a document its place.",

@@ -162,7 +162,7 @@ class Cache:
                 f"{wanted.url.shown} has {wanted.bytes / GIB:.3g} GiB, and data.remote.cache_gib is"
                 f" {self.limit / GIB:.3g}: raise it"
             )
-        started, told = attempts.clock(), False
+        started, reported = attempts.clock(), False
         while True:
             with self._room():
                 if (self._objects / wanted.sha256).exists():
@@ -181,9 +181,9 @@ class Cache:
                     f" raise data.remote.cache_gib to {(self.limit + missing) / GIB:.3g} or more"
                     f" (now {self.limit / GIB:.3g})"
                 )
-            if not told:
+            if not reported:
                 log.warning("no room in %s: waiting for other readers; %s", self.folder, MEND)
-                told = True
+                reported = True
             attempts.wait(ROOM_POLL_SECONDS)
             attempts.check()
 
