@@ -2,8 +2,9 @@
 TORCH ?= cpu
 PYTHON ?= python3
 
-# Processes that the tests run on; 8 hold about 12 GB.
-WORKERS ?= $(shell n=$$(nproc); echo $$((n < 8 ? n : 8)))
+# Processes that the tests run on; 8 hold about 12 GB. One more than there are cores: the ranks that a
+# test starts wait for one another.
+WORKERS ?= $(shell n=$$(($$(nproc) + 1)); echo $$((n < 8 ? n : 8)))
 
 BIN := .venv/bin
 READY := .venv/ready-$(TORCH)

@@ -1,5 +1,6 @@
 """What every test of the suite can rely on, and the order in which `make test` hands files out."""
 
+import gc
 import os
 import signal
 import sys
@@ -14,6 +15,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Hundreds of processes that tests start would each compile our modules again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# Imports make millions of objects and no garbage; `pytest_collection_finish` enables it again.
+gc.disable()
 
 FOLDER = Path(__file__).parent
 
@@ -38,6 +42,12 @@ def pytest_configure(config: pytest.Config) -> None:
     """A shell's background jobs ignore Ctrl-C, and what they start inherits that: undo it."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays to the end: the collector need not go through it again."""
+    gc.enable()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -112,7 +112,7 @@ def test_preferences_are_learned(base, tmp_path) -> None:
     recipes = [
         tuning_recipe(
             *(tmp_path / loss, base, base.parent, "preference"),
-            **{"preference__loss": loss, "steps": 12},
+            **{"preference__loss": loss, "steps": 8},
         )
         for loss in FIRST_LOSSES
     ]
