@@ -21,7 +21,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trial(folder: Path) -> Trial:
-    return run_trial(folder, 60)
+    return run_trial(folder, 120)
 
 
 def test_nothing_bad_that_was_planted_is_left_as_it_was(trial: Trial) -> None:

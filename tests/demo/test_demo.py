@@ -23,11 +23,13 @@ from trainer.recipe import Recipe, learning_changes, load_recipe
 STORY = """
 import sys
 from pathlib import Path
+from trainer.demo import examination
 from trainer.demo.pretraining import compare_with_trigram
 from trainer.demo.recipes import Recipes, repeating_recipe
 from trainer.demo.story import run_chapters
 from trainer.recipe import Recipe
 
+examination.LONGEST_ANSWER = 12
 folder = Path(sys.argv[1])
 recipe, sft, preference = (Recipe.from_yaml(Path(path).read_text()) for path in sys.argv[2:])
 questions = folder / "run-questions"

@@ -35,7 +35,7 @@ def recipe_of(run: Path, corpus: Path, **keys: Any) -> Recipe:
         "steps": 8,
         "sequence_length": 32,
         "model": {"layers": 4, "hidden": 64, "heads": 4, "kv_heads": 2, "ffn": 128, "vocab": 384},
-        "batch": {"sequences": 8, "micro": 1},
+        "batch": {"sequences": 8, "micro": 2},
         "optimizer": {"lr": 1e-2},
         "schedule": {"warmup": 2},
         "data": {"workers": 0},

@@ -54,4 +54,4 @@ def test_too_little_memory_is_said(tmp_path: Path, corpus: Path) -> None:
     keys = {"steps": 1, "evaluate__every": 0, "checkpoint__every": 0}
     auto = recipe_of(tmp_path / "auto", corpus, recompute="auto", **keys)
     _choice, warning = on_ranks(1, in_little_memory, auto, 1000.0)[0]
-    assert warning.startswith("batch.micro: 1 sequences need about")
+    assert warning.startswith("batch.micro: 2 sequences need about")
