@@ -76,7 +76,7 @@ def collect(families: Sequence[str], chips: Sequence[str] = CHIPS) -> list[Outco
 
 
 def compile_case(family: str, case: CompileCase, chip: str) -> list[Outcome]:
-    """The rows of one case, in the order of its launches. Raises ToolMissing."""
+    """The rows of one case, in the order of its launches. Raises ToolMissing, ToolFailed."""
     return _outcomes([(family, case, chip, _compile(family, case, chip))])
 
 

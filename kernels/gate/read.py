@@ -33,6 +33,10 @@ class ToolMissing(BenchError):
     """A tool that the gate reads machine code with is not there."""
 
 
+class ToolFailed(BenchError):
+    """Such a tool does not read what it was given."""
+
+
 @dataclass(frozen=True)
 class Binary:
     """What a compiled kernel is read from; its figures are those of `Reading`."""
@@ -66,7 +70,7 @@ class Reading:
 
 
 def binary_of(built: Any) -> Binary:
-    """What to read of a kernel that Triton compiled. Raises ToolMissing."""
+    """What to read of a kernel that Triton compiled. Raises ToolMissing, ToolFailed."""
     cubin = built.asm["cubin"]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.cubin"
@@ -85,7 +89,7 @@ def binary_of(built: Any) -> Binary:
 
 
 def read(binaries: Sequence[Binary]) -> list[Reading]:
-    """Read compiled kernels, in their order. Raises ToolMissing."""
+    """Read compiled kernels, in their order. Raises ToolMissing, ToolFailed."""
     readings: dict[int, Reading] = {}
     # One nvdisasm an architecture: its start takes as long as disassembling 20,000 instructions.
     for architecture in sorted({binary.architecture for binary in binaries}):
@@ -162,3 +166,6 @@ def _run(tool: str, *arguments: str) -> str:
         ).stdout
     except FileNotFoundError as error:
         raise ToolMissing(f"{_TOOLS / tool} is missing; Triton's wheel for Linux has it") from error
+    except subprocess.CalledProcessError as error:
+        said = " ".join(error.stderr.split()) or f"exit code {error.returncode}"
+        raise ToolFailed(f"{tool} {arguments[0]} of Triton {triton.__version__}: {said}") from error

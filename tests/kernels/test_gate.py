@@ -19,7 +19,7 @@ from kernels.bench.families import families
 from kernels.gate import command, table
 from kernels.gate.collect import Broken, Outcome, Row, collect, compile_case
 from kernels.gate.driver import CHIPS, compile_launches
-from kernels.gate.read import ToolMissing
+from kernels.gate.read import Binary, ToolFailed, ToolMissing, read
 from kernels.gate.rules import differences, failures, regressions
 from kernels.launch import launch
 
@@ -333,3 +333,10 @@ def test_a_missing_tool_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     x = torch.empty(8, 4096, dtype=torch.bfloat16, device=META)
     with pytest.raises(ToolMissing, match="cuobjdump is missing"):
         planted(doubled(x))
+
+
+def test_a_chip_that_the_tool_does_not_know_is_one_line() -> None:
+    """Catches a stack trace where Triton's nvdisasm is older than the chip."""
+    unknown = Binary("SM1", bytes(16), registers=0, stack=0, shared=0, products=0)
+    with pytest.raises(ToolFailed, match=r"^nvdisasm -b of Triton \S+: nvdisasm fatal .*SM1.*$"):
+        read([unknown])
