@@ -3,7 +3,8 @@
 As shipped (Triton 3.6 and 3.7) it has five defects: fp32 is truncated to bf16, not rounded;
 `tl.dot` multiplies the bit patterns of bf16 operands; a function compiled with `triton.jit` cannot
 be called by an interpreted one; its patches of `triton.language` for such a call are not undone, so
-that nothing compiles afterwards; and Triton 3.6 relies on a conversion that numpy 2.4 removed.
+that nothing compiles afterwards; and Triton 3.6 relies on a conversion that numpy 2.4 removed. A
+sixth stays: arithmetic on bf16 itself works on bit patterns; our kernels compute in fp32.
 
 Two thirds of its time went to what need not be repeated: patching the language for each function
 that a kernel calls, a table of types for each block, and a check of integer overflow, ten blocks an
@@ -77,13 +78,20 @@ def _call_from_interpreted(function: Any, *arguments: Any, **options: Any) -> An
 
 
 def _refuse_overflow(left: Any, right: Any, operation: Any) -> None:
-    """Raise OverflowError where a sum, difference or product leaves its integer type."""
+    """Raise OverflowError where a sum, difference or product leaves its integer type.
+
+    As in Triton's debug mode on a GPU, masked lanes and unsigned types count.
+    """
     kind = left.type.scalar
     if kind.int_bitwidth >= 64:
         return
     exact = _EXACT[operation.__name__](*(one.handle.data.astype(np.int64) for one in (left, right)))
     if exact.max() > kind.get_int_max_value() or exact.min() < kind.get_int_min_value():
-        raise OverflowError(f"{operation.__name__} leaves {kind}")
+        name = operation.__name__
+        raise OverflowError(
+            f"{name} leaves {kind} (masked lanes count): widen its operands, or where it may wrap"
+            f" use tl.{name}(..., sanitize_overflow=False)"
+        )
 
 
 def _widened(handle: Any) -> Any:

@@ -167,5 +167,7 @@ def _run(tool: str, *arguments: str) -> str:
     except FileNotFoundError as error:
         raise ToolMissing(f"{_TOOLS / tool} is missing; Triton's wheel for Linux has it") from error
     except subprocess.CalledProcessError as error:
-        said = " ".join(error.stderr.split()) or f"exit code {error.returncode}"
-        raise ToolFailed(f"{tool} {arguments[0]} of Triton {triton.__version__}: {said}") from error
+        lines = error.stderr.strip().splitlines() or [f"exit code {error.returncode}"]
+        raise ToolFailed(
+            f"{tool} {arguments[0]} of Triton {triton.__version__}: {lines[0]}"
+        ) from error
