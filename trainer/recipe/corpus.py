@@ -59,7 +59,9 @@ class CorpusSection(Section):
     exact_duplicates: bool = True
     """Drop a document whose text, white space aside, is that of an earlier one."""
     near_duplicates: Annotated[float, Field(gt=0.0, le=1.0)] | None = 0.8
-    """Jaccard similarity above which the later of two documents is dropped; none: all are kept."""
+    """Jaccard similarity, of runs of three words, above which the later of two documents is
+    dropped; none: all are kept. Where no spaces part words (Chinese, Japanese, Thai, Lao, Khmer,
+    Burmese), a letter counts as a word."""
     rules: CurationRules | None = CurationRules()
     """What a document must pass; none: every document passes."""
     limits: Limits = Limits()

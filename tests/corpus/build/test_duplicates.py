@@ -1,6 +1,8 @@
 """Duplicates over all tasks of a build: which go, which stays, and why."""
 
 import random
+import re
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -8,7 +10,13 @@ import numpy as np
 import pytest
 
 from trainer.corpus.build.duplicates import decide, load_removed, match_range
-from trainer.corpus.build.sketches import SHINGLE_WORDS, WORD, Sketches, band_count, sketch
+from trainer.corpus.build.sketches import (
+    SHINGLE_WORDS,
+    Sketches,
+    band_count,
+    sketch,
+    sketched_words,
+)
 
 TASK_BITS = 32
 
@@ -43,11 +51,11 @@ def removed(
     }
 
 
-def similarity(one: str, other: str) -> float:
+def similarity(one: str, other: str, split: Callable[[str], list[str]] = sketched_words) -> float:
     """The Jaccard similarity of the sets of shingles, counted out."""
     sets = []
     for text in (one, other):
-        found = WORD.findall(text.lower())
+        found = split(text)
         sets.append({tuple(found[n : n + SHINGLE_WORDS]) for n in range(len(found) - 2)})
     return len(sets[0] & sets[1]) / len(sets[0] | sets[1])
 
@@ -138,3 +146,54 @@ def test_the_estimate_is_near_the_similarity_and_recall_is_as_promised(tmp_path:
     due = np.flatnonzero(estimates >= np.float32(near))
     caught = sum((0, 2 * int(n) + 1) in found for n in due)
     assert caught >= 0.95 * len(due) and len(found) == caught
+
+
+UNSPACED = {
+    "Chinese": "的一是了我不人在他有这上们来到时大地为子中你说生国年着就那和要",
+    "Chinese beyond the BMP": "𠀀𠀁𠀂𠀃𠀄𠀅𠀆𠀇𠀈𠀉𠀊𠀋𠀌𠀍𠀎𠀏𠀐𠀑𠀒𠀓",
+    "Japanese": "あいうえおかきくけこさしすせそたちつてとなにぬねのはひアイウエオカキク々ー",
+    "Thai": "กขคงจชซดตถทนบปผพฟมยรลวสหอะาเแโใไ",
+    "Lao": "ກຂຄງຈສຊຍດຕຖທນບປຜຝພຟມຢຣລວຫອຮະາເແໂໃໄ",
+    "Khmer": "កខគឃងចឆជឈញដឋឌឍណតថទធនបផពភមយរលវសហឡអ",
+    "Burmese": "ကခဂဃငစဆဇဈညဋဌဍဎဏတထဒဓနပဖဗဘမယရလဝသဟဠအ",
+}
+CLAUSE_LETTERS, CLAUSES = 12, 60
+MARK = {"Thai": "\u0e34", "Lao": "\u0eb4", "Khmer": "\u17b7", "Burmese": "\u102d"}
+
+
+def clauses(letters: str, mark: str, seed: int, changed: bool = False) -> str:
+    """Clauses without spaces; every third letter has a mark; a letter of every fourth
+    differs where `changed`.
+    """
+    dice = random.Random(seed)
+    found = []
+    for _ in range(CLAUSES):
+        clause = [dice.choice(letters) for _ in range(CLAUSE_LETTERS)]
+        other = dice.choice([letter for letter in letters if letter != clause[4]])
+        if dice.random() < 0.25 and changed:
+            clause[4] = other
+        found.append("".join(f"{x}{mark * (n % 3 == 0)}" for n, x in enumerate(clause)))
+    return "。".join(found)
+
+
+@pytest.mark.parametrize("script", UNSPACED)
+def test_scripts_without_spaces_have_near_duplicates(tmp_path: Path, script: str) -> None:
+    """Would catch a clause compared whole, so that one changed letter hides a copy of a page."""
+    letters, mark = UNSPACED[script], MARK.get(script, "")
+    page = clauses(letters, mark, 1)
+    copy, stranger = clauses(letters, mark, 1, changed=True), clauses(letters, mark, 2)
+
+    def whole(text: str) -> list[str]:
+        return re.findall(r"[\w\u0e34\u0eb4\u17b7\u102d]+|[^\w\s]", text)
+
+    assert similarity(page, copy, whole) < 0.65, "negative control: clauses as words"
+    assert similarity(page, copy) > 0.85
+    assert removed(tmp_path, [[page, stranger, copy]]) == {(0, 2): ((0, 0), False)}
+
+
+def test_text_with_spaces_is_cut_as_ever_and_keeps_its_vowels() -> None:
+    """Would catch other sketches of English, and Hindi cut at every vowel that is a mark."""
+    english = "Don't stop: the naïve façade cost 3,000 € in May_2024 (or so)…"
+    assert sketched_words(english) == re.findall(r"\w+|[^\w\s]", english.lower())
+    assert sketched_words("हिन्दी में लिखा है।") == ["हिन्दी", "में", "लिखा", "है", "।"]
+    assert sketched_words("2024年AI很多") == ["2024", "年", "ai", "很", "多"]

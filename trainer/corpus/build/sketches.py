@@ -8,15 +8,17 @@ import hashlib
 import os
 import re
 import shutil
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from trainer.corpus.build.staged import growing_array, load_array, save_array
+from trainer.corpus.rules.scripts import word_pattern
 
 PERMUTATIONS = 128
 SHINGLE_WORDS = 3
-WORD = re.compile(r"\w+|[^\w\s]")
+ASCII_WORD = re.compile(r"\w+|[^\w\s]")
 SKETCHES = "sketches"
 ROWS_AT_ONCE = 1 << 14
 EXACT = 0
@@ -134,8 +136,23 @@ def band_count(threshold: float) -> int:
     return PERMUTATIONS
 
 
+def sketched_words(text: str) -> list[str]:
+    """The words, in lower case, and symbols of which shingles are made.
+
+    A letter of a script without spaces is a word: a changed letter then changes three shingles,
+    and not those of a whole clause.
+    """
+    pattern = ASCII_WORD if text.isascii() else _any_word()
+    return pattern.findall(text.lower())
+
+
+@cache
+def _any_word() -> re.Pattern[str]:
+    return re.compile(rf"{word_pattern()}|[^\w\s]")
+
+
 def _shingles(text: str) -> list[str]:
-    words = WORD.findall(text.lower())
+    words = sketched_words(text)
     if len(words) < SHINGLE_WORDS:
         return [" ".join(words)]
     return [
