@@ -42,7 +42,11 @@ def _chunks(hidden: Tensor, weight: Tensor, chunk: int) -> Iterator[tuple[slice,
     """
     rows, width = hidden.shape[0], weight.shape[0]
     stride = -(-width // _ALIGNMENT) * _ALIGNMENT
-    buffer = hidden.new_empty((min(rows, chunk), stride))[:, :width]
+    whole = hidden.new_empty((min(rows, chunk), stride))
+    # A product may read rows to their stride and multiply what lies behind the last column by 0, as
+    # torch's does for bf16 on CPUs with AMX: a NaN of earlier use of that memory would stay NaN.
+    whole[:, width:].zero_()
+    buffer = whole[:, :width]
     for start in range(0, rows, chunk):
         part = slice(start, min(start + chunk, rows))
         logits = buffer[: part.stop - start]
@@ -403,7 +407,7 @@ def linear_cross_entropy_with_nats(
     _check(hidden, weight, chunk)
     check_labels(labels, "hidden", hidden, weight.shape[0] * ranks, ignore_index)
     check_terms(label_smoothing, z_loss, reduction, expected_gradient, hidden)
-    rows, flat_labels = rows_of(hidden), labels.reshape(-1)
+    rows, weight, flat_labels = _whole(rows_of(hidden)), _whole(weight), labels.reshape(-1)
     terms = Terms(shared, ignore_index, float(label_smoothing), float(z_loss))
     chunk = _default_chunk(weight) if chunk is None else chunk
     wide = _wide_gradient(weight)
@@ -418,6 +422,12 @@ def linear_cross_entropy_with_nats(
         total = losses.sum()
         return total, total.detach() if terms.plain else nats.sum()
     return losses.view(labels.shape), nats.view(labels.shape)
+
+
+def _whole(matrix: Tensor) -> Tensor:
+    """The matrix; copied if there are gaps between its rows, as a product may read those."""
+    dense = matrix.is_contiguous() or matrix.t().is_contiguous()
+    return matrix if dense else matrix.contiguous()
 
 
 def _default_chunk(weight: Tensor) -> int:
