@@ -63,7 +63,13 @@ class GopherRepetition(Section):
 
 
 class GopherQuality(Section):
-    """Text that does not read like prose. Source: Rae et al., 2021, section A1.1."""
+    """Text that does not read like prose. Source: Rae et al., 2021, section A1.1.
+
+    The paper does not say what a word is. Shares of words (`symbols_a_word`, `alphabetic_words`)
+    are of the words between white space, as in Dolma: with datatrove's splitter,
+    for which a comma is a word, more than half of the standard library's docstrings would fall.
+    Numbers and lengths of words leave out punctuation marks, as in datatrove.
+    """
 
     minimum_words: Count = 50
     """Fewest words."""
@@ -74,13 +80,13 @@ class GopherQuality(Section):
     maximum_word_length: NonNegative = 10.0
     """Greatest mean length of a word, in characters."""
     symbols_a_word: NonNegative = 0.1
-    """Most `#` or ellipses a word."""
+    """Most `#` or ellipses a word between white space."""
     bullet_lines: Fraction = 0.9
     """Largest share of lines that begin with a bullet."""
     ellipsis_lines: Fraction = 0.3
     """Largest share of lines that end in an ellipsis."""
     alphabetic_words: Fraction = 0.8
-    """Least share of words with a letter in them."""
+    """Least share of words between white space with a letter in them."""
     stop_words: Count = 2
     """Fewest of `the be to of and that have with` that must occur."""
 

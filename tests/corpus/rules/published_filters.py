@@ -1,11 +1,15 @@
 """datatrove's own filters with a recipe's limits, and what they say of a text: the oracle.
 
+Gopher's shares of words are datatrove's too, over the words between white space: its filter, given
+these words, decides on them, and given its own words on all else (`published`).
+
 In datatrove a threshold of zero turns some checks off; in the recipe it is the strictest limit
 there is. ABOVE_ZERO stands in for it: no share that is not zero is as small.
 """
 
 import math
 from typing import Any
+from unittest import mock
 
 from datatrove.data import Document
 from datatrove.pipeline.filters import (
@@ -13,6 +17,7 @@ from datatrove.pipeline.filters import (
     FineWebQualityFilter,
     GopherQualityFilter,
     GopherRepetitionFilter,
+    gopher_quality_filter,
 )
 
 from trainer.recipe.curation import C4Quality, FineWebQuality, GopherQuality, GopherRepetition
@@ -62,8 +67,46 @@ REASONS: dict[type, dict[str, str]] = {
 """By section, the audit's word for each of datatrove's reasons but "empty"."""
 
 
+SHARES_OF_WORDS = ("hashes", "ellipses", "too few alphabetic words")
+"""Gopher's reasons that are of the words between white space."""
+NO_LIMIT = {"symbols_a_word": 1e9, "alphabetic_words": 0.0}
+ONLY_SHARES = {
+    "minimum_words": 0,
+    "maximum_words": 10**9,
+    "minimum_word_length": 0.0,
+    "maximum_word_length": 1e9,
+    "bullet_lines": 1.0,
+    "ellipsis_lines": 1.0,
+    "stop_words": 0,
+}
+
+
 def published(section: Any, text: str) -> tuple[str | None, str | None]:
     """(the text that the filter passes, the audit's word for why it drops it); one is None."""
+    if not isinstance(section, GopherQuality):
+        return _published(section, text)
+    by_its_words = _published(section.model_copy(update=NO_LIMIT), text)
+    by_spaces = text, None
+    if text.split():
+        with mock.patch.object(gopher_quality_filter, "split_into_words", _spaced):
+            by_spaces = _published(section.model_copy(update=ONLY_SHARES), text)
+    order = [*REASONS[GopherQuality].values()]
+    reasons = [reason for _, reason in (by_its_words, by_spaces) if reason is not None]
+    unknown = [reason for reason in reasons if reason not in order]
+    first = unknown or sorted(reasons, key=order.index)
+    return (None, first[0]) if first else by_its_words
+
+
+def published_alone(section: Any, text: str) -> str | None:
+    """The audit's word for why datatrove's filter, by its own words, drops a text."""
+    return _published(section, text)[1]
+
+
+def _spaced(text: str, language: str) -> list[str]:
+    return text.split()
+
+
+def _published(section: Any, text: str) -> tuple[str | None, str | None]:
     document = Document(text=text, id="")
     try:
         result = _filter_of(section).filter(document)

@@ -26,6 +26,7 @@ from tests.corpus.rules.published_filters import (
     REASONS,
     TOP_N_GRAMS,
     published,
+    published_alone,
 )
 from tests.corpus.rules.texts import PROSE, TEXTS
 from trainer.corpus.rules.quality import quality_rules
@@ -108,11 +109,15 @@ def test_prose_passes_every_rule_unchanged() -> None:
 def test_the_recipes_defaults_decide_as_datatroves(text: str) -> None:
     """Would catch a threshold handed to the wrong argument, or a default that is not the paper's.
 
-    C4's terminal punctuation is the one default that differs on purpose.
+    C4's terminal punctuation differs on purpose, and the words of Gopher's shares of words, which
+    `published_filters` holds.
     """
     for section, library in (
         (GopherRepetition(), GopherRepetitionFilter()),
-        (GopherQuality(), GopherQualityFilter()),
+        (
+            GopherQuality(alphabetic_words=0.0, symbols_a_word=1e9),
+            GopherQualityFilter(max_non_alpha_words_ratio=0.0, max_symbol_word_ratio=0.0),
+        ),
         (C4Quality(), C4QualityFilter(filter_no_terminal_punct=False)),
         (FineWebQuality(), FineWebQualityFilter()),
     ):
@@ -206,6 +211,20 @@ def _reasons(node: ast.AST) -> Any:
                 yield from (eval(text, {"n": n}) for n in sizes)
 
 
+def test_a_comma_is_no_word_without_a_letter() -> None:
+    """Would catch Gopher's 80% rule taken of datatrove's words, of which punctuation marks are a
+    fifth in ordinary prose: it then drops more than half of a library's docstrings.
+    """
+    comma = "the horse, to the dogs, the hen, the cow, the pig, the bee, "
+    section = GopherQuality(minimum_words=1)
+    assert rule_of(section)(comma, "").text == comma
+    assert published_alone(section, comma) == "too few alphabetic words", "negative control"
+    numbers = "the cat 1 , 2 = 3 to 4 of 5 - 6"
+    (finding,) = rule_of(section)(numbers, "").findings
+    assert finding.reason == "too few alphabetic words"
+    assert finding.value == pytest.approx(4 / 13), "a symbol that stands alone counts"
+
+
 LINES = "The same line stands here again and again.\n"
 TRIPPED = [
     (GopherRepetition(), "One here.\n\nOne here.\n\nTwo.", "duplicate paragraphs", 1 / 3),
@@ -226,7 +245,7 @@ TRIPPED = [
     (GopherQuality(maximum_words=9), PROSE, "too many words", len(PROSE.split())),
     (GopherQuality(minimum_words=1), "a b c", "short words", 1.0),
     (GopherQuality(minimum_words=1), "incomprehensibilities", "long words", 21.0),
-    (GopherQuality(minimum_words=1), "four words and #", "hashes", 0.25),
+    (GopherQuality(minimum_words=1), "four, words, and, #", "hashes", 0.25),
     (GopherQuality(minimum_words=1), "four words ... here", "ellipses", 0.25),
     (GopherQuality(minimum_words=1), "- every line\n- has bullets", "bullet lines", 1.0),
     (

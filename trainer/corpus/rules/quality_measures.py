@@ -1,6 +1,7 @@
 """The published quality heuristics as a table of measures and their limits in the recipe.
 
-The measures are those of datatrove's filters, as the tests check.
+The measures are those of datatrove's filters, as the tests check, over datatrove's words: except
+that Gopher's two shares of words (`symbols_a_word`, `alphabetic_words`) are of `spaced_words`.
 """
 
 import re
@@ -48,6 +49,17 @@ def real_words(text: str) -> list[str]:
     return [word for word in words_of(text) if not PUNCTUATION_SET.issuperset(word)]
 
 
+def spaced_words(text: str) -> list[str]:
+    """The words between white space, as Dolma's Gopher rules split a text.
+
+    datatrove's splitter makes a word of each comma and full stop, which has no letter: of 1,500
+    docstrings of Python's standard library (200 characters or more) 54.5% fall below 80% of words
+    with a letter by its words, 4.2% by these. By `real_words` 0.3% would: those leave out `=`, `|`
+    and the like, too, which the rule is there to count.
+    """
+    return text.split()
+
+
 def full_lines(text: str) -> list[str]:
     """The lines that are not blank."""
     return [line for line in text.split("\n") if line.strip()]
@@ -61,9 +73,9 @@ def _least(reason: str, key: str, value: Value) -> Measure:
     return Measure(reason, key, True, value)
 
 
-def _a_word(count: Callable[[str], float]) -> Value:
-    """`count` of the text, divided by its number of words."""
-    return lambda section, text: count(text) / len(words_of(text))
+def _a_word(count: Callable[[str], float], words: Callable[[str], list[str]]) -> Value:
+    """`count` of the text, divided by its number of `words`."""
+    return lambda section, text: count(text) / len(words(text))
 
 
 def _of_lines(
@@ -128,7 +140,7 @@ def _word_length(section: Any, text: str) -> float:
 
 
 def _alphabetic(section: Any, text: str) -> float:
-    words = words_of(text)
+    words = spaced_words(text)
     return sum(any(map(str.isalpha, word)) for word in words) / len(words)
 
 
@@ -176,8 +188,8 @@ MEASURES: dict[type, tuple[Measure, ...]] = {
         _most("too many words", "maximum_words", _word_count),
         _least("short words", "minimum_word_length", _word_length),
         _most("long words", "maximum_word_length", _word_length),
-        _most("hashes", "symbols_a_word", _a_word(lambda text: text.count("#"))),
-        _most("ellipses", "symbols_a_word", _a_word(_ellipses)),
+        _most("hashes", "symbols_a_word", _a_word(lambda text: text.count("#"), spaced_words)),
+        _most("ellipses", "symbols_a_word", _a_word(_ellipses, spaced_words)),
         _most("bullet lines", "bullet_lines", _of_lines(_is_bullet)),
         _most("lines that trail off", "ellipsis_lines", _of_lines(_trails_off)),
         _least("too few alphabetic words", "alphabetic_words", _alphabetic),
@@ -193,7 +205,7 @@ MEASURES: dict[type, tuple[Measure, ...]] = {
             "duplicate_line_characters",
             _repeated(full_lines, lambda text: len(text.replace("\n", ""))),
         ),
-        _most("line breaks", "newlines_a_word", _a_word(lambda text: text.count("\n"))),
+        _most("line breaks", "newlines_a_word", _a_word(lambda text: text.count("\n"), words_of)),
     ),
 }
 """In the filters' order: the first broken one is the reason."""
