@@ -216,7 +216,7 @@ def test_a_comma_is_no_word_without_a_letter() -> None:
     fifth in ordinary prose: it then drops more than half of a library's docstrings.
     """
     comma = "the horse, to the dogs, the hen, the cow, the pig, the bee, "
-    section = GopherQuality(minimum_words=1)
+    section = GopherQuality(minimum_words=1, minimum_word_length=0.0)
     assert rule_of(section)(comma, "").text == comma
     assert published_alone(section, comma) == "too few alphabetic words", "negative control"
     numbers = "the cat 1 , 2 = 3 to 4 of 5 - 6"
