@@ -147,7 +147,11 @@ class QualityRules(Section):
 
 
 class PersonalRule(Section):
-    """Personal data: what is done with each kind."""
+    """Personal data: what is done with each kind.
+
+    It is found behind typographic spaces and dashes, full-width forms and invisible characters too;
+    the text around it stays as it is.
+    """
 
     email: Treatment = "redact"
     """Addresses of e-mail."""
