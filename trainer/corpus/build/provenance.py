@@ -16,7 +16,7 @@ from trainer.corpus.rules import rule_descriptions
 from trainer.errors import RecipeError
 from trainer.recipe import CorpusSection
 
-RULES = 4
+RULES = 5
 """Version of the builder: raised whenever the same settings would give other shards."""
 
 LIBRARIES = ("datatrove", "ftfy", "py3langid", "rensa", "spacy", "tokenizers", "webdataset")
