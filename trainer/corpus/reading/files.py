@@ -72,7 +72,7 @@ def list_files(patterns: Sequence[str], anonymous: bool = False) -> list[InputFi
     """
     found: dict[str, InputFile] = {}
     for pattern in patterns:
-        matches = list(_remote(pattern, anonymous) if scheme_of(pattern) else _local(pattern))
+        matches = find_files(pattern, anonymous)
         if not matches:
             raise DataError(f"corpus.files: {pattern} names no file: mend the path or the glob")
         for file in matches:
@@ -84,6 +84,13 @@ def list_files(patterns: Sequence[str], anonymous: bool = False) -> list[InputFi
             known = found.get(identity, file)
             found[identity] = min(file, known, key=lambda one: (len(one.path), one.path))
     return sorted(found.values())
+
+
+def find_files(pattern: str, anonymous: bool = False) -> list[InputFile]:
+    """The files of one path or glob, of any format; raises DataError for a folder and as a server
+    does.
+    """
+    return list(_remote(pattern, anonymous) if scheme_of(pattern) else _local(pattern))
 
 
 def local_version(status: os.stat_result) -> str:

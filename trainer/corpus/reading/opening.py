@@ -2,8 +2,10 @@
 limits.
 """
 
+import bz2
 import gzip
 import io
+import lzma
 import os
 import zlib
 from collections.abc import Iterator
@@ -104,7 +106,7 @@ class Counted(io.RawIOBase):
 
 
 class Unpacked(io.RawIOBase):
-    """The decompressed bytes of a .gz or .zst file of any number of members, a chunk at a time."""
+    """The decompressed bytes of a compressed file of any number of members, a chunk at a time."""
 
     def __init__(
         self,
@@ -127,7 +129,7 @@ class Unpacked(io.RawIOBase):
         """Fill the buffer. Raises DataError for a damaged or truncated file, or a zip bomb."""
         try:
             data = self._stream.read(min(len(buffer), CHUNK))
-        except (EOFError, OSError, zlib.error) as error:
+        except (EOFError, OSError, lzma.LZMAError, zlib.error) as error:
             message = " ".join(str(error).split())
             raise DataError(
                 f"{self._file.path}: damaged or cut short near byte {self._counted.offset} of the"
@@ -156,6 +158,8 @@ def check_expansion(file: InputFile, read: int, unpacked: int, limits: Limits) -
 def _unpacker(packed: PlainStream, compression: str) -> Any:
     if compression == ".gz":
         return gzip.GzipFile(fileobj=packed)
+    if compression in (".bz2", ".xz"):  # tars only
+        return bz2.BZ2File(packed) if compression == ".bz2" else lzma.LZMAFile(packed)
     try:
         import pyarrow
     except ImportError:

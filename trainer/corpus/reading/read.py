@@ -9,6 +9,7 @@ from trainer.corpus.reading.jsonl import read_jsonl
 from trainer.corpus.reading.parquet import read_parquet
 from trainer.corpus.reading.quarantine import Quarantine
 from trainer.corpus.reading.record import RawDocument, ReadOptions
+from trainer.corpus.reading.tar_texts import read_tar
 from trainer.corpus.reading.text import read_text
 from trainer.corpus.reading.warc import read_warc
 
@@ -35,7 +36,8 @@ def read_file(
     """
     tally = quarantine.tally
     before = (tally.records, tally.passed_over.total())
-    yield from READERS[kind_of(file.path)[0]](file, options, quarantine)
+    reader = read_tar if options.text_members else READERS[kind_of(file.path)[0]]
+    yield from reader(file, options, quarantine)
     tally.files += 1
     if (tally.records, tally.passed_over.total()) == before:
         quarantine.empty_file(file.path)

@@ -8,6 +8,8 @@ from typing import Any
 from trainer.corpus.reading.quarantine import Oversize, Quarantine, RecordLocation
 from trainer.corpus.reading.unicode import unicode_fault
 from trainer.recipe.curation import Limits
+from trainer.recipe.data import RemoteSection
+from trainer.recipe.text_member import TextMember
 
 MIB = 2**20
 
@@ -23,8 +25,8 @@ class RawDocument:
     """A document as read.
 
     `id`: the record's own, or its location; `source`: the file, or the record's own; `metadata`
-    (JSON values): `url` and `date` of a WARC page, otherwise empty; `heading`: precedes the text in
-    the corpus, unseen by the rules.
+    (JSON values): `url` and `date` of a WARC page, `member` of a tar's sample, otherwise empty;
+    `heading`: precedes the text in the corpus, unseen by the rules.
     """
 
     id: str
@@ -40,7 +42,9 @@ class ReadOptions:
 
     `text_key`, `id_key`: the fields (Parquet: columns) of text and id; `anonymous`: read S3 without
     credentials; `source_key`, `heading_key`: the fields of a JSON record's source and heading
-    (None: it has none).
+    (None: it has none); `text_members`: where the text of a WebDataset sample stands, for files
+    that are tars (else none); `excluded`: samples of tars, TAR:KEY, that are left out; `remote`:
+    how remote tars are fetched.
     """
 
     text_key: str = "text"
@@ -49,6 +53,9 @@ class ReadOptions:
     anonymous: bool = False
     source_key: str | None = None
     heading_key: str | None = None
+    text_members: tuple[TextMember, ...] = ()
+    excluded: frozenset[str] = frozenset()
+    remote: RemoteSection = field(default_factory=RemoteSection)
 
     @property
     def record_bytes(self) -> int:

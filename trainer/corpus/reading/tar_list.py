@@ -1,0 +1,127 @@
+"""The tars of a WebDataset: one string that lists them as WebDataset does, or an energon folder."""
+
+import logging
+import os
+import re
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from braceexpand import braceexpand
+
+from trainer.corpus.reading.files import InputFile, find_files
+from trainer.corpus.reading.remote import SCHEMES, scheme_of
+from trainer.errors import DataError
+
+log = logging.getLogger(__name__)
+
+TAR = re.compile(r"\.(tar(\.(gz|bz2|xz|zst))?|tgz|tbz2?|txz)$", re.IGNORECASE)
+LISTED_AT_ONCE = 16
+"""Remote files asked for their size at the same time."""
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
+_COMMAND = re.compile(r"pipe:", re.IGNORECASE)
+_OTHER_SCHEME = re.compile(r"(?!file:)[a-z][a-z0-9+.-]+:", re.IGNORECASE)
+
+
+def names_tars(source: str) -> bool:
+    """Whether a string lists tars, by the names' ends; a query behind a URL's `?` plays no part."""
+    return any(
+        TAR.search(name.partition("?")[0] if scheme_of(name) in ("http", "https") else name)
+        or TAR.search(name)
+        for part in source.split("::")
+        for name in _braces(part)
+    )
+
+
+def expanded(source: str, key: str) -> list[str]:
+    """The names that a WebDataset string lists: `::` between lists, `{000..999}` and `{a,b}` inside
+    them, `${NAME}` for the environment's WDS_NAME; `file:` is taken off a local one.
+
+    Raises DataError, beginning with `key`, for braces that do not close, for a variable that is not
+    set, and for what WebDataset would run as a command or fetch by a program of its own.
+    """
+    names = []
+    for part in source.split("::"):
+        try:
+            names += list(braceexpand(_with_variables(part, key)))
+        except ValueError:
+            raise DataError(f"{key}: {part}: its braces do not close: mend them") from None
+    return [_local_name(name, key) for name in names]
+
+
+def list_tars(sources: Iterable[str], key: str, anonymous: bool = False) -> list[InputFile]:
+    """The tars that strings or globs list, in their order, each once.
+
+    Raises DataError, beginning with `key`, as `expanded` does, and for a tar that is missing.
+    """
+    names = [name for source in sources for name in expanded(source, key)]
+    remote = [name for name in names if scheme_of(name)]
+    with ThreadPoolExecutor(LISTED_AT_ONCE) as threads:
+        answers = threads.map(lambda name: _found(name, anonymous), remote)
+        asked = dict(zip(remote, answers, strict=True))
+    found: dict[str, InputFile] = {}
+    missing: list[str] = []
+    twice = 0
+    for name in names:
+        files = asked[name] if name in asked else _found(name, anonymous)
+        if isinstance(files, DataError):
+            raise DataError(str(files).replace("corpus.files", key, 1)) from None
+        if not files:
+            missing.append(name)
+        for file in files:
+            identity = file.path if scheme_of(file.path) else os.path.realpath(file.path)
+            twice += identity in found
+            found.setdefault(identity, file)
+    if twice:
+        log.warning(
+            "%s: %s tars are listed twice, and read once: give `weight` for more", key, twice
+        )
+    if missing:
+        others = f" (and {len(missing) - 1:,} more)" if len(missing) > 1 else ""
+        raise DataError(
+            f"{key}: {missing[0]} is missing{others}, of {len(names):,} that are listed: bring it,"
+            " or mend the list"
+        )
+    return list(found.values())
+
+
+def _found(name: str, anonymous: bool) -> list[InputFile] | DataError:
+    """The files of a name or glob; an error is returned, to be raised in the list's order."""
+    try:
+        return sorted(find_files(name, anonymous))
+    except DataError as error:
+        return error
+
+
+def _braces(part: str) -> Iterator[str]:
+    try:
+        yield from braceexpand(part)
+    except ValueError:
+        yield part
+
+
+def _with_variables(part: str, key: str) -> str:
+    def value(found: re.Match[str]) -> str:
+        name = f"WDS_{found[1]}"
+        if name not in os.environ:
+            raise DataError(f"{key}: {part} asks for the variable {name}, which is not set: set it")
+        return os.environ[name]
+
+    for _ in range(10):  # as often as WebDataset does: a value may name another variable
+        before, part = part, _VARIABLE.sub(value, part)
+        if part == before:
+            break
+    return part
+
+
+def _local_name(name: str, key: str) -> str:
+    if _COMMAND.match(name):
+        raise DataError(
+            f"{key}: {name} would run a command, which a recipe may not: name files, s3:// or"
+            " https:// addresses"
+        )
+    if name.startswith("file:"):
+        return re.sub("^file:(//(localhost(?=/))?)?", "", name)
+    if _OTHER_SCHEME.match(name) and scheme_of(name) not in SCHEMES:
+        known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
+        raise DataError(f"{key}: {name} is not read: use a local path, {known}")
+    return name

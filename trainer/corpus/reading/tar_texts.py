@@ -1,0 +1,151 @@
+"""The texts of a WebDataset tar: of each sample a member, or the field of one, as recipes say."""
+
+import json
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+from trainer.corpus.reading.files import InputFile
+from trainer.corpus.reading.quarantine import Oversize, Quarantine, RecordLocation
+from trainer.corpus.reading.record import RawDocument, ReadOptions, quick_loads, set_aside_oversize
+from trainer.corpus.reading.tar_samples import TarSample, read_samples
+from trainer.corpus.reading.unicode import BYTE_ORDER_MARK, unicode_fault
+from trainer.recipe.text_member import GZIP, TextMember
+
+LISTED = 6
+"""Extensions that a message names."""
+MOST_KINDS = 50
+"""Kinds of samples without text that are counted one by one."""
+
+
+def read_tar(
+    file: InputFile, options: ReadOptions, quarantine: Quarantine
+) -> Iterator[RawDocument]:
+    """The documents of a WebDataset tar: of each sample the first of `options.text_members` that
+    it has, which may be gzipped (`txt.gz` for `txt`). Id: TAR:KEY; source: the tar.
+
+    A sample that has none of them is passed over and counted; one whose text cannot be read (not
+    UTF-8, not JSON, a field missing, too large) is quarantined. Raises DataError as `read_samples`.
+    """
+    wanted = options.text_members
+    asked = {name for one in wanted for name in (one.extension, one.extension + GZIP)}
+    for number, sample in enumerate(read_samples(file, options, asked.__contains__), start=1):
+        name = f"{file.path}:{_printable(sample.key)}"
+        if name in options.excluded:
+            quarantine.tally.passed_over["excluded"] += 1
+            continue
+        there = _first(sample, wanted)
+        if there is None:
+            _pass_over(sample, wanted, quarantine)
+            continue
+        member, content = there
+        location = RecordLocation(file.path, "record", number)
+        if isinstance(content, Oversize):
+            set_aside_oversize(content, location, options, quarantine)
+            continue
+        quarantine.tally.records += 1
+        text = _text(content, member, options.record_bytes)
+        if isinstance(text, _Fault):
+            detail = f"sample {_printable(sample.key)}: {text.detail}"
+            quarantine.set_aside(location, text.reason, content, detail)
+            continue
+        yield RawDocument(name, file.path, text, {"member": str(member)})
+
+
+class _Fault:
+    def __init__(self, reason: str, detail: str) -> None:
+        self.reason, self.detail = reason, detail
+
+
+def _first(
+    sample: TarSample, wanted: tuple[TextMember, ...]
+) -> tuple[TextMember, bytes | Oversize] | None:
+    """The first wanted member that the sample has, and its bytes as stored."""
+    for member in wanted:
+        for extension in (member.extension, member.extension + GZIP):
+            content = sample.members.get(extension)
+            if content is not None:
+                return TextMember(extension, member.fields), content
+    return None
+
+
+def _pass_over(sample: TarSample, wanted: tuple[TextMember, ...], quarantine: Quarantine) -> None:
+    counts = quarantine.tally.passed_over
+    names = sorted(sample.members)
+    more = ", ..." if len(names) > LISTED else ""
+    missing = " or ".join(dict.fromkeys(one.extension for one in wanted))
+    kind = f"without {missing} ({', '.join(names[:LISTED])}{more})"
+    if kind not in counts and len(counts) >= MOST_KINDS:
+        kind = f"without {missing}"
+    counts[kind] += 1
+
+
+def _text(content: bytes, member: TextMember, limit: int) -> str | _Fault:
+    """The text in a member's bytes."""
+    if member.extension.endswith(GZIP):
+        unpacked = _unzipped(content, limit)
+        if isinstance(unpacked, _Fault):
+            return unpacked
+        content = unpacked
+    if not member.fields:
+        return _decoded(content)
+    try:
+        value = quick_loads(content)
+    except ValueError:
+        text = _decoded(content)
+        if isinstance(text, _Fault):
+            return text
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            return _Fault("not JSON", f"{member.extension} is not JSON: {error}")
+    return _field(value, member)
+
+
+def _field(value: Any, member: TextMember) -> str | _Fault:
+    for place, field in enumerate(member.fields):
+        if isinstance(value, dict) and field in value:
+            value = value[field]
+        elif isinstance(value, list) and field.isdecimal() and int(field) < len(value):
+            value = value[int(field)]
+        else:
+            there = ", ".join(list(value)[:LISTED]) if isinstance(value, dict) else ""
+            name = TextMember(member.extension, member.fields[: place + 1])
+            return _Fault("no text", f"{name} is missing; fields: {there or 'none'}")
+    if not isinstance(value, str):
+        return _Fault("no text", f"{member} is no string")
+    fault = unicode_fault(value)
+    return value if fault is None else _Fault("not Unicode", f"{member}: {fault}")
+
+
+def _decoded(content: bytes) -> str | _Fault:
+    start = len(BYTE_ORDER_MARK) if content.startswith(BYTE_ORDER_MARK) else 0
+    try:
+        return content[start:].decode("utf-8")
+    except UnicodeDecodeError as error:
+        at = start + error.start
+        return _Fault("not UTF-8", f"byte 0x{content[at]:02x} at offset {at} is not UTF-8")
+
+
+def _unzipped(content: bytes, limit: int) -> bytes | _Fault:
+    """The bytes in all gzip members of `content`, up to `limit`."""
+    parts: list[bytes] = []
+    size = 0
+    try:
+        while content:
+            stream = zlib.decompressobj(zlib.MAX_WBITS | 16)
+            parts.append(stream.decompress(content, limit + 1 - size))
+            size += len(parts[-1])
+            if size > limit:
+                return _Fault("too large", f"unpacks to more than {limit} bytes")
+            if not stream.eof:
+                return _Fault("damaged", "its gzip is cut short")
+            content = stream.unused_data.lstrip(b"\0")
+    except zlib.error as error:
+        return _Fault("damaged", f"is no gzip ({error})")
+    return b"".join(parts)
+
+
+def _printable(key: str) -> str:
+    """A key that UTF-8 can encode: tars name files in bytes of any kind."""
+    return key.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
