@@ -135,7 +135,11 @@ def _keeps_position(key: str, before: object, after: object) -> bool:
         return True
     if key != "data.mixture":
         return False
-    corpora = [[source["corpus"] for source in cast(Any, mixture)] for mixture in (before, after)]
+    read = ("corpus", "text", "validation")
+    corpora = [
+        [[source[key] for key in read] for source in cast(Any, mixture)]
+        for mixture in (before, after)
+    ]
     return corpora[0] == corpora[1]
 
 

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from trainer.data.manifest import MANIFEST_NAME, Manifest, check_tokenizer, load_manifest
 from trainer.data.remote.location import Place, place
+from trainer.data.remote.storage import Absent
 from trainer.data.tokenizer import Tokenizer, load_tokenizer
 from trainer.errors import DataError, RecipeError
 from trainer.recipe import CorpusSection, Recipe
+from trainer.recipe.data import MixtureSource, RemoteSection
 
 if TYPE_CHECKING:
     from trainer.corpus.build.provenance import Input
@@ -65,13 +67,12 @@ def open_sources(
 def corpus_folders(recipe: Recipe, parsed: dict[Place, Manifest] | None = None) -> list[Place]:
     """The corpora's locations, one per entry of the mixture; the recipe's own is built if absent.
 
-    So is a set of conversations or preferences that the mixture names by its files. The manifests
-    that building reads are added to `parsed`. Raises DataError naming the mixture entry whose
-    corpus is missing.
+    So is a set of conversations or preferences that the mixture names by its files, and so are
+    WebDataset's tars. The manifests that building reads are added to `parsed`. Raises DataError
+    naming the mixture entry whose corpus is missing.
     """
     if recipe.data.mixture:
-        parts = enumerate(recipe.data.mixture)
-        return [_folder(recipe, f"data.mixture.{n}.corpus", part.corpus) for n, part in parts]
+        return _mixture_folders(recipe, {} if parsed is None else parsed)
     folder, manifest = ensure_corpus(recipe)
     if parsed is not None:
         parsed[folder] = manifest
@@ -79,14 +80,32 @@ def corpus_folders(recipe: Recipe, parsed: dict[Place, Manifest] | None = None) 
 
 
 def build_from_recipe(recipe: Recipe, progress: bool = True, on: Where = "local") -> Path:
-    """Run `ensure_corpus`, and print the corpus's folder and counts in one line."""
+    """Run `ensure_corpus`, and print the corpus's folder and counts in one line.
+
+    Where a recipe has no corpus of its own, the tars of its mixture are tokenised, a line each.
+    """
+    if recipe.corpus is None and any(map(_lists_tars, recipe.data.mixture)):
+        parsed: dict[Place, Manifest] = {}
+        folders = corpus_folders(recipe, parsed)
+        made = [
+            folder
+            for folder, part in zip(folders, recipe.data.mixture, strict=True)
+            if isinstance(folder, Path) and _lists_tars(part)
+        ]
+        for folder in made:
+            _print_counts(folder, load_manifest(folder))
+        return made[0]
     folder, manifest = ensure_corpus(recipe, progress, on)
+    _print_counts(folder, manifest)
+    return folder
+
+
+def _print_counts(folder: Path, manifest: Manifest) -> None:
     counts = [
         f"{name} {split.documents:,} documents, {split.tokens:,} tokens, {len(split.shards)} shards"
         for name, split in manifest.splits.items()
     ]
     print(f"{folder}: {'; '.join(counts)}")
-    return folder
 
 
 def ensure_corpus(
@@ -118,36 +137,108 @@ def _input(section: CorpusSection) -> "Input":
     return text_input(section)
 
 
-def _folder(recipe: Recipe, key: str, source: str) -> Place:
+def _mixture_folders(recipe: Recipe, parsed: dict[Place, Manifest]) -> list[Place]:
+    """The corpora of the mixture; tars come last, since the others may have the tokenizer."""
+    parts = {f"data.mixture.{n}.corpus": part for n, part in enumerate(recipe.data.mixture)}
+    found: dict[str, Place | None] = {
+        key: _folder(recipe, key, part, parsed) for key, part in parts.items()
+    }
+    tokenizer = recipe.tokenizer or next(
+        (str(folder / "tokenizer") for folder in found.values() if folder is not None), None
+    )
+    return [
+        folder or _tokenised(recipe, key, parts[key], tokenizer) for key, folder in found.items()
+    ]
+
+
+def _folder(
+    recipe: Recipe, key: str, part: MixtureSource, parsed: dict[Place, Manifest]
+) -> Place | None:
+    """The corpus of an entry; None where it lists tars."""
+    source = part.corpus
+    if _lists_tars(part):
+        return None
+    found: Place | None = None
     if recipe.stage_traits.reads_sets:
         from trainer.conversations.sets import ensure_set, is_set
 
         if is_set(source):
-            return ensure_set(recipe, source)
-    _check_there(key, source)
-    return place(source)
+            found = ensure_set(recipe, source)
+    found = found or _corpus_at(key, source, recipe.data.remote, parsed)
+    if found is not None and part.text is not None:
+        raise RecipeError(
+            f"{key.removesuffix('corpus')}text: belongs to WebDataset's tars, and {source} lists"
+            " none: leave it out, or name files that end in .tar"
+        )
+    return found
 
 
-def _check_there(key: str, corpus: str) -> None:
-    """Raise DataError where a local folder holds no corpus; a remote one is checked when opened."""
+def _lists_tars(part: MixtureSource) -> bool:
+    from trainer.corpus.reading.webdataset import is_webdataset
+
+    return is_webdataset(part.corpus)
+
+
+def _tokenised(recipe: Recipe, key: str, part: MixtureSource, tokenizer: str | None) -> Path:
+    """The shards made of the tars of an entry; raises RecipeError without a tokenizer."""
+    from trainer.corpus.build.tars import ensure_tars
+
+    _check_kind(recipe, key, "documents")
+    if tokenizer is None:
+        raise RecipeError(
+            f"tokenizer: {key} lists tars of text, and the recipe names no tokenizer for them: name"
+            " a Hugging Face folder, or train one with `corpus.source: webdataset`"
+        )
+    return ensure_tars(part, key, tokenizer, recipe.data.remote)
+
+
+def _corpus_at(
+    key: str, corpus: str, remote: RemoteSection, parsed: dict[Place, Manifest]
+) -> Place | None:
+    """The location of a corpus; None where a remote folder is one of energon's.
+
+    Raises DataError where there is none.
+    """
     try:
         found = place(corpus)
-        if isinstance(found, Path) and not (found / MANIFEST_NAME).exists():
-            load_manifest(found)
+        if isinstance(found, Path):
+            if not (found / MANIFEST_NAME).exists():
+                load_manifest(found)
+            return found
+        parsed[found] = load_manifest(found, remote)
+        return found
+    except Absent as error:
+        from trainer.corpus.reading.energon import is_energon
+
+        if is_energon(place(corpus), remote):
+            return None
+        raise type(error)(f"{key}: {error}") from None
     except DataError as error:
-        raise DataError(f"{key}: {error}") from None
+        raise DataError(f"{key}: {error}{_hint(corpus)}") from None
+
+
+def _hint(corpus: str) -> str:
+    """What a folder of tars that is no corpus of ours is asked for."""
+    try:
+        tars = sorted(Path(corpus).glob("*.tar"))
+    except OSError:
+        tars = []
+    return f"; for WebDataset's tars name them: {corpus.rstrip('/')}/*.tar" if tars else ""
 
 
 def check_kinds(recipe: Recipe, manifests: Sequence[Manifest]) -> None:
     """Raise DataError where a corpus's kind does not fit the recipe's stage."""
-    wanted = recipe.stage_traits.corpora(recipe)
     for number, manifest in enumerate(manifests):
-        if manifest.kind not in wanted:
-            raise DataError(
-                f"data.mixture.{number}.corpus: holds {manifest.kind}, and stage {recipe.stage}"
-                f" reads {' and '.join(wanted)}; name another, or set the stage that it was made"
-                " for"
-            )
+        _check_kind(recipe, f"data.mixture.{number}.corpus", manifest.kind)
+
+
+def _check_kind(recipe: Recipe, key: str, kind: str) -> None:
+    wanted = recipe.stage_traits.corpora(recipe)
+    if kind not in wanted:
+        raise DataError(
+            f"{key}: holds {kind}, and stage {recipe.stage} reads {' and '.join(wanted)}; name"
+            " another, or set the stage that it was made for"
+        )
 
 
 def _tokenizer(recipe: Recipe, folders: list[Place], manifests: list[Manifest]) -> Tokenizer:

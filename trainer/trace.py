@@ -146,8 +146,8 @@ def trace_command(run_dir: Path, step: int, row: int | None = None) -> None:
     if row is not None and not 0 <= row < sequences:
         raise RecipeError(f"no row {row} in a batch of {run_dir}: rows are 0 .. {sequences - 1}")
     tokenizers = sorted(run_dir.glob("checkpoints/step-*/tokenizer"))
-    if recipe.stage_traits.reads_sets and tokenizers:
-        # The base's tokenizer may be gone; the run's own copy rendered its sets.
+    if tokenizers and (recipe.stage_traits.reads_sets or recipe.tokenizer is not None):
+        # The named one may be gone; the run's own copy rendered its sets and tokenised its tars.
         recipe = recipe.model_copy(update={"tokenizer": str(tokenizers[-1])})
     tokenizer = load_tokenizer(tokenizers[-1]) if tokenizers else None
     sources = open_sources(recipe, tokenizer=tokenizer)

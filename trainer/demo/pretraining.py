@@ -118,8 +118,7 @@ def _metrics(run: Path) -> list[dict[str, Any]]:
 
 
 def _write(model: "OpenedModel") -> None:
-    from trainer.evaluate.generate import Generator, Vocabulary
-    from trainer.evaluate.sampling import Sampling
+    from trainer.evaluate.generate import Generator, Sampling, Vocabulary
 
     tokenizer = model.tokenizer
     vocabulary = Vocabulary.of(tokenizer)

@@ -3,14 +3,18 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich.table import Table
 
 from trainer.conversations.sets import is_set
-from trainer.data.manifest import Split, load_manifest
+from trainer.corpus.build.tars import tars_folder
+from trainer.corpus.reading.webdataset import is_webdataset
+from trainer.data.manifest import MANIFEST_NAME, Split, load_manifest
 from trainer.data.mixture import Phase, phase_at, phases_of_recipe
 from trainer.errors import DataError
 from trainer.recipe import Recipe
+from trainer.recipe.data import MixtureSource
 
 
 @dataclass(frozen=True)
@@ -114,11 +118,27 @@ def _sizes(recipe: Recipe) -> tuple[list[int | None], list[str]]:
             sizes.append(None)
             lines.append(f"{source.corpus}: its examples are counted when the run renders them")
             continue
+        key = f"data.mixture.{number}.corpus"
         try:
-            split = load_manifest(source.corpus).splits.get("train", Split(0, 0, ()))
+            tars = is_webdataset(source.corpus)
+            folder = _tokenised(recipe, key, source) if tars else source.corpus
+            if folder is None:
+                sizes.append(None)
+                lines.append(f"{source.corpus}: its texts are counted when a run tokenises them")
+                continue
+            split = load_manifest(folder).splits.get("train", Split(0, 0, ()))
         except DataError as error:
             sizes.append(None)
-            lines.append(f"warning: data.mixture.{number}.corpus: {error}")
+            said = str(error)
+            lines.append(f"warning: {said if said.startswith(key) else f'{key}: {said}'}")
         else:
             sizes.append(epoch_sequences(split, recipe.sequence_length, recipe.data.packing))
     return sizes, lines
+
+
+def _tokenised(recipe: Recipe, key: str, source: MixtureSource) -> Path | None:
+    """The shards that were made of a source's tars; None where no run has made them yet."""
+    if recipe.tokenizer is None:
+        return None
+    folder = tars_folder(source, key, recipe.tokenizer, recipe.data.remote)
+    return folder if (folder / MANIFEST_NAME).is_file() else None

@@ -7,7 +7,7 @@ from pydantic import Field
 from trainer.recipe.curation import CurationRules, Limits
 from trainer.recipe.section import Count, Names, Positive, Section
 
-SOURCE_KEYS = {"embedded": "packages", "text": "files"}
+SOURCE_KEYS = {"embedded": "packages", "text": "files", "webdataset": "files"}
 """The key that names what each source reads."""
 
 
@@ -33,15 +33,18 @@ class SlurmSection(Section):
 class CorpusSection(Section):
     """Where documents come from and what becomes of them."""
 
-    source: Literal["embedded", "text"] = "embedded"
-    """`embedded`: docstrings of this machine's Python packages; `text`: the files below."""
+    source: Literal["embedded", "text", "webdataset"] = "embedded"
+    """`embedded`: docstrings of this machine's Python packages; `text`: the files below;
+    `webdataset`: the samples of the tars below."""
     files: Names = ()
     """source text: paths, globs, s3:// and https:// addresses of .jsonl, .json, .parquet, .txt,
-    .md, .html and .warc files, plain or with .gz or .zst."""
+    .md, .html and .warc files, plain or with .gz or .zst. Source webdataset: tars, as
+    `shards/{000..999}.tar`, and energon folders, as in `data.mixture`."""
     packages: Names = ("stdlib",)
     """source embedded: "stdlib", "topics", "all", or names of installed packages."""
     text_key: str = "text"
-    """source text: the field or column that holds the text."""
+    """source text: the field or column that holds the text; source webdataset: the member, as in
+    `data.mixture.[].text`, where the default `text` stands for `txt, text, json[text]`."""
     id_key: str = "id"
     """source text: the field or column that names a document; absent: file and line do."""
     anonymous: bool = False

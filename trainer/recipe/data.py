@@ -11,6 +11,7 @@ from pydantic import Field
 
 from trainer.errors import RecipeError
 from trainer.recipe.section import Count, FrozenSequence, Positive, Section
+from trainer.recipe.text_member import text_members
 
 
 class MixtureSource(Section):
@@ -18,7 +19,18 @@ class MixtureSource(Section):
 
     corpus: str
     """The corpus folder, or its s3://, https:// or http:// URL. Fine-tuning also takes a set of
-    conversations or preferences: a .jsonl, .json or .parquet file, or a glob."""
+    conversations or preferences: a .jsonl, .json or .parquet file, or a glob. WebDataset's tars are
+    listed as WebDataset lists them, `shards/{000000..000999}.tar`, with `::` between lists, or by a
+    glob; or name a folder that energon prepared (`.nv-meta`). They are tokenised once, with the
+    recipe's `tokenizer`, into LYCEUM_CACHE, when a run first needs them (or before: `lyceum corpus
+    build RECIPE`); `corpus.source: webdataset` cleans them first."""
+    text: str | None = None
+    """Of WebDataset's tars, the member that is a sample's text, by its extension: `txt`, also
+    gzipped; `json[text]` or `meta.json[pages][0]` for a field of JSON; `txt, md` for the first that
+    is there. None: what energon's field_map says of it, or else `txt, text, json[text]`."""
+    validation: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.02
+    """Of WebDataset's tars, the share of samples held out, chosen by their text's hash (of few
+    samples one all the same; 0: none); of energon folders, only where they have no part `val`."""
     name: str | None = None
     """What metrics and curriculum call it; none: the folder's own name, with -2, -3, ... where
     that is taken."""
@@ -83,7 +95,7 @@ class DataSection(Section):
         for source in self.mixture:
             name = source.name
             if name is None:
-                name = plain = PurePosixPath(source.corpus.partition("?")[0]).name or source.corpus
+                name = plain = _plain_name(source.corpus)
                 number = 1
                 while name in taken:
                     number += 1
@@ -99,6 +111,14 @@ class DataSection(Section):
             (stage.after_step * sequences_a_step, tuple(stage.weights[name] for name in names))
             for stage in self.curriculum
         ]
+
+
+def _plain_name(corpus: str) -> str:
+    """The folder's own name; of a list of tars, that of the folder they lie in."""
+    path = PurePosixPath(corpus.partition("?")[0])
+    if ".tar" in path.name and set(path.name) & set("{*["):
+        path = path.parent
+    return path.name or corpus
 
 
 ROUNDING = 1e-3
@@ -132,6 +152,8 @@ def _check_names(data: DataSection) -> None:
                 "; give it once, with the sum of the weights"
             )
         folders[folder] = number
+        if source.text is not None:
+            text_members(source.text, f"data.mixture.{number}.text")
         if source.name is None:
             continue
         if not source.name.strip():

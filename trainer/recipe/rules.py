@@ -8,6 +8,7 @@ from trainer.recipe.corpus import SOURCE_KEYS
 from trainer.recipe.data import check_mixture
 from trainer.recipe.fine_tuning import check_fine_tuning
 from trainer.recipe.kernels import check_compile
+from trainer.recipe.text_member import text_members
 
 if TYPE_CHECKING:
     from trainer.recipe.recipe import Recipe
@@ -27,7 +28,6 @@ def check_recipe(recipe: "Recipe") -> None:
     check_fine_tuning(recipe)
     _check_heads(recipe)
     _check_window(recipe)
-    _check_padding(recipe)
     _check_division(recipe)
     _check_sequence(recipe)
     _check_zero(recipe)
@@ -120,15 +120,6 @@ def _check_window(recipe: "Recipe") -> None:
         )
 
 
-def _check_padding(recipe: "Recipe") -> None:
-    token, rows = recipe.model.padding_token, recipe.model.vocab
-    if token is not None and rows is not None and token >= rows:
-        raise RecipeError(
-            f"model.padding_token: {token} has no row in an embedding of {rows}; name a token's id,"
-            " or leave it out"
-        )
-
-
 def _check_division(recipe: "Recipe") -> None:
     model, sizes = recipe.model, recipe.parallel
     if sizes.virtual > 1 and sizes.pipeline == 1:
@@ -203,7 +194,7 @@ def _check_profile(recipe: "Recipe") -> None:
 
 
 _EMPTY = {
-    "files": "source text needs paths of .txt, .md or .jsonl files",
+    "files": "sources text and webdataset need paths of files, as .jsonl, .txt or .tar",
     "packages": 'empty; name some, for example ["stdlib"]',
 }
 
@@ -214,7 +205,11 @@ def _check_corpus(recipe: "Recipe") -> None:
         return
     key = SOURCE_KEYS[corpus.source]
     if key != "files" and corpus.files:
-        raise RecipeError("corpus.files: belongs to source text; set corpus.source=text")
+        raise RecipeError(
+            "corpus.files: belongs to source text (or webdataset); set corpus.source=text"
+        )
+    if corpus.source == "webdataset":
+        text_members(corpus.text_key, "corpus.text_key")
     if not getattr(corpus, key):
         raise RecipeError(f"corpus.{key}: {_EMPTY[key]}")
 

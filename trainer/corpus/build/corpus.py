@@ -94,6 +94,7 @@ def build_corpus(
                 plan = make_plan(partial, out, given, *about)
                 _run(plan, on, progress)
             publish(partial, out)
+            _say_what_was_passed_over(out, section)
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         raise DataError(
@@ -101,6 +102,19 @@ def build_corpus(
             " kept, build it again to continue"
         ) from error
     return load_manifest(out)
+
+
+def _say_what_was_passed_over(out: Path, section: CorpusSection) -> None:
+    """Samples of tars without a text: what other sources pass over is no text by its kind."""
+    if section.source != "webdataset":
+        return
+    from trainer.corpus.inspect.curation import load_curation
+
+    curation = load_curation(out)
+    passed_over = curation.malformed.get("passed_over") if curation is not None else None
+    if passed_over:
+        listed = "; ".join(f"{count:,} {kind}" for kind, count in passed_over.items())
+        log.warning("%s: samples that are not in it: %s", out, listed)
 
 
 def _run(plan: BuildPlan, on: Executor, progress: bool) -> None:

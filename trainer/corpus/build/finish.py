@@ -45,11 +45,18 @@ def _refuse_empty(plan: BuildPlan, counts: list[dict[str, Any]]) -> None:
     read = funnel[0]["documents"] if funnel else 0
     dropped = drops_of(counts)
     rules = ", ".join(f"{rule} ({reason}): {count}" for (rule, reason), count in dropped[:8])
-    what = f"dropped by {rules}" if rules else "the input has no text"
+    what = f"dropped by {rules}" if rules else _without_text(counts)
     raise DataError(
         f"the corpus {plan.out} is empty: {read} documents read, {what}; add sources, or loosen"
         " corpus.minimum_characters or corpus.rules (corpus.rules=null passes every document)"
     )
+
+
+def _without_text(counts: list[dict[str, Any]]) -> str:
+    """That the input has no text, and what it has."""
+    found = tally_of(counts).passed_over.most_common(4)
+    listed = "; ".join(f"{count:,} {kind}" for kind, count in found)
+    return "the input has no text" + (f" ({listed})" if listed else "")
 
 
 def fit_tokenizer(plan: BuildPlan, rank: int) -> None:

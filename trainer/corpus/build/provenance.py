@@ -6,20 +6,23 @@ import hashlib
 import importlib.metadata
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from trainer.corpus.reading.files import InputFile, list_files
 from trainer.corpus.reading.record import ReadOptions
+from trainer.corpus.reading.webdataset import tar_input
 from trainer.corpus.rules import rule_descriptions
 from trainer.errors import RecipeError
 from trainer.recipe import CorpusSection
+from trainer.recipe.data import RemoteSection
 
-RULES = 5
+RULES = 4
 """Version of the builder: raised whenever the same settings would give other shards."""
 
 LIBRARIES = ("datatrove", "ftfy", "py3langid", "rensa", "spacy", "tokenizers", "webdataset")
+DEFAULT_TEXT_KEY = CorpusSection.model_fields["text_key"].default
 NOT_CONTENT = {"path", "workers", "slurm", "anonymous"}
 """Keys of the section on which the shards do not depend."""
 
@@ -46,15 +49,25 @@ class Input:
 
 def text_input(section: CorpusSection) -> Input:
     """The files that the section names, in order; RecipeError or DataError where one is absent."""
-    files = list_files(section.files, anonymous=section.anonymous)
+    options = ReadOptions(
+        section.text_key, section.id_key, section.limits, anonymous=section.anonymous
+    )
+    identity: list[Any] = []
+    if section.source == "webdataset":
+        text = section.text_key if section.text_key != DEFAULT_TEXT_KEY else None
+        remote = RemoteSection(anonymous=section.anonymous)
+        tars = tar_input(section.files, text, "corpus.files", remote, train_only=True)
+        files = tars.files["train"]
+        options = replace(options, text_members=tars.members, excluded=tars.excluded, remote=remote)
+        identity = [[list(map(str, tars.members)), sorted(tars.excluded)]]
+    else:
+        files = list_files(section.files, anonymous=section.anonymous)
     return Input(
         settings={"files": list(section.files), "packages": []},
         versions={"files": len(files), "bytes": sum(file.bytes for file in files)},
-        options=ReadOptions(
-            section.text_key, section.id_key, section.limits, anonymous=section.anonymous
-        ),
+        options=options,
         files=lambda: files,
-        identity=[[file.path, file.bytes, file.version] for file in files],
+        identity=identity + [[file.path, file.bytes, file.version] for file in files],
     )
 
 

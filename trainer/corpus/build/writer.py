@@ -59,7 +59,7 @@ def write_shards(
         sealed.append(seal_shard(folder, _shard_name(split, bucket, len(sealed)), token_dtype))
     done = sum(shard.documents for shard in sealed)
     number = bucket * KEYS_A_BUCKET + done
-    samples = _samples(documents(done), tokenizer, token_dtype, number)
+    samples = (made for _, made in tokenized(documents(done), tokenizer, token_dtype, number))
     for first in samples:
         name = _shard_name(split, bucket, len(sealed))
         _write_shard(folder / name, first, samples, shard_tokens, token_dtype)
@@ -68,13 +68,16 @@ def write_shards(
 
 
 class ShardWriter:
-    """Writes samples, in the order given, into the shards of one split.
+    """Writes samples, in the order given, into the shards of one bucket of a split.
 
     `token_dtype`: uint16 or uint32; `shard_tokens`: tokens from which a shard is full.
     """
 
-    def __init__(self, folder: Path, split: str, token_dtype: str, shard_tokens: int) -> None:
+    def __init__(
+        self, folder: Path, split: str, token_dtype: str, shard_tokens: int, bucket: int = 0
+    ) -> None:
         self._folder, self._split, self._token_dtype = folder, split, token_dtype
+        self._bucket = bucket
         self._limit = shard_tokens * np.dtype(token_dtype).itemsize
         self._waiting: list[tuple[str, Sample]] = []
         self._size = 0
@@ -110,7 +113,7 @@ class ShardWriter:
 
     def _write(self) -> None:
         (self._folder / self._split).mkdir(exist_ok=True)
-        name = _shard_name(self._split, 0, len(self._sealed))
+        name = _shard_name(self._split, self._bucket, len(self._sealed))
         samples = (sample for _, sample in self._waiting)
         _write_shard(self._folder / name, next(samples), samples, self._limit, self._token_dtype)
         self._sealed.append(seal_shard(self._folder, name, self._token_dtype))
@@ -121,9 +124,12 @@ def _shard_name(split: str, bucket: int, number: int) -> str:
     return f"{split}/shard-{bucket:05d}-{number:05d}.tar"
 
 
-def _samples(
+def tokenized(
     records: Iterator[StoredDocument], tokenizer: Tokenizer, token_dtype: str, number: int
-) -> Iterator[Sample]:
+) -> Iterator[tuple[StoredDocument, Sample]]:
+    """Each document, and as it is stored: under `number` and those that follow, the end-of-text
+    token at both ends.
+    """
     code = {"uint16": "H", "uint32": "I"}[token_dtype]
     end = tokenizer.end_of_text
     for batch, encoded in _encoded_ahead(records, tokenizer):
@@ -133,11 +139,14 @@ def _samples(
                 "source": record["source"],
                 "characters": len(record["text"]),
             }
-            yield Sample(
-                key=f"{number:014d}",
-                about=json.dumps(about, ensure_ascii=False).encode(),
-                # Half the time of an array made of a list.
-                tokens=struct.pack(f"<{len(ids) + 2}{code}", end, *ids, end),
+            yield (
+                record,
+                Sample(
+                    key=f"{number:014d}",
+                    about=json.dumps(about, ensure_ascii=False).encode(),
+                    # Half the time of an array made of a list.
+                    tokens=struct.pack(f"<{len(ids) + 2}{code}", end, *ids, end),
+                ),
             )
             number += 1
 

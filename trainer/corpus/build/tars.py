@@ -1,0 +1,277 @@
+"""WebDataset tars that a mixture names: tokenised once into shards of ours, in the cache.
+
+Why once, and not anew whenever a batch is made. What sequence n holds follows from the documents'
+lengths in tokens, which only a tokenizer knows: one pass over all tars stands before the first
+batch anyway, and its result is worth keeping, 2 or 4 bytes a token. What the stream promises then
+holds as for any corpus: a position of a few integers, the same on every world size; checksums of
+what is read; totals for `epochs`, for `--show` and for validation. And a tar that is cut short is
+named before the first step, not in the third week. The tars themselves are read in one go, from
+the disk or as they arrive, and only their text is kept.
+"""
+
+import hashlib
+import json
+import logging
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import trainer
+from trainer.corpus.build.plan import cut
+from trainer.corpus.build.writer import ShardWriter, StoredDocument, tokenized
+from trainer.corpus.reading.files import InputFile
+from trainer.corpus.reading.quarantine import Quarantine, Tally
+from trainer.corpus.reading.read import read_file
+from trainer.corpus.reading.record import ReadOptions
+from trainer.corpus.reading.webdataset import TarInput, tar_input
+from trainer.data.manifest import (
+    MANIFEST_NAME,
+    Manifest,
+    Shard,
+    token_dtype_for,
+    total_split,
+    write_manifest,
+)
+from trainer.data.tokenizer import Tokenizer, load_tokenizer
+from trainer.errors import DataError
+from trainer.files import build_lock, cache_folder, write_whole
+from trainer.recipe.data import MixtureSource, RemoteSection
+
+log = logging.getLogger(__name__)
+
+RULES = 1
+"""Version of the builder: raised when the same tars would give other shards."""
+TASK_BYTES = 256 << 20
+"""Tars up to this size together are one task: what a stopped build has not to do again."""
+SMALLEST_SHARD, BYTES_A_SHARD_TOKEN = 1_000_000, 400_000
+"""A shard is full with so many tokens, or with one for so many bytes of all tars, whichever is
+more: of 1 TB there are then about as many shards as the stream holds in memory with ease, 100,000.
+"""
+SPLITS = ("train", "validation")
+EMPTY = "empty text"
+
+
+@dataclass(frozen=True)
+class _Task:
+    """Tars that are tokenised together: `number` names their shards."""
+
+    number: int
+    split: str
+    files: list[InputFile]
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What all tasks have in common. `held_out`: the share of samples held out for validation."""
+
+    folder: Path
+    given: TarInput
+    tokenizer: Tokenizer
+    options: ReadOptions
+    shard_tokens: int
+    held_out: float
+
+
+def ensure_tars(
+    part: MixtureSource, key: str, tokenizer: str | Path, remote: RemoteSection
+) -> Path:
+    """The folder of the shards made of the tars that an entry of the mixture names, in the cache,
+    built where it is absent.
+
+    `key`: the entry's `corpus` key; `tokenizer`: a Hugging Face folder. Of several processes one
+    builds; a stopped build continues behind the last task that ended. Raises DataError, beginning
+    with the key or naming the tar, where one is missing, damaged or cut short, or no sample has a
+    text.
+    """
+    given, loaded = _opened(part, key, tokenizer, remote)
+    out = _folder(part, given, loaded)
+    try:
+        with build_lock(out):
+            if not (out / MANIFEST_NAME).is_file():
+                _build(part, key, given, loaded, remote, out)
+    except OSError as error:
+        raise DataError(
+            f"{key}: cannot tokenise {part.corpus} into {out}: {error.strerror or error}; free"
+            " space there, or point LYCEUM_CACHE elsewhere; what is done is kept"
+        ) from error
+    return out
+
+
+def tars_folder(
+    part: MixtureSource, key: str, tokenizer: str | Path, remote: RemoteSection
+) -> Path:
+    """Where `ensure_tars` builds: named by the tars, their versions, and the tokenizer."""
+    return _folder(part, *_opened(part, key, tokenizer, remote))
+
+
+def _opened(
+    part: MixtureSource, key: str, tokenizer: str | Path, remote: RemoteSection
+) -> tuple[TarInput, Tokenizer]:
+    return tar_input([part.corpus], part.text, key, remote), load_tokenizer(tokenizer, remote)
+
+
+def _folder(part: MixtureSource, given: TarInput, tokenizer: Tokenizer) -> Path:
+    files = {
+        split: [[file.path, file.bytes, file.version] for file in found]
+        for split, found in given.files.items()
+    }
+    settings = _settings(part, given, tokenizer)
+    content = json.dumps([settings, sorted(given.excluded), files], sort_keys=True)
+    return cache_folder("tars") / hashlib.sha256(content.encode()).hexdigest()[:24]
+
+
+def _settings(part: MixtureSource, given: TarInput, tokenizer: Tokenizer) -> dict[str, Any]:
+    return {
+        "source": part.corpus,
+        "text": ", ".join(map(str, given.members)),
+        "validation": part.validation,
+        "tokenizer": tokenizer.fingerprint,
+        "builder_rules": RULES,
+    }
+
+
+def _build(
+    part: MixtureSource,
+    key: str,
+    given: TarInput,
+    tokenizer: Tokenizer,
+    remote: RemoteSection,
+    out: Path,
+) -> None:
+    partial = out.with_name(out.name + ".partial")
+    (partial / "tasks").mkdir(parents=True, exist_ok=True)
+    total = sum(max(file.bytes, 0) for files in given.files.values() for file in files)
+    work = _Work(
+        folder=partial,
+        given=given,
+        tokenizer=tokenizer,
+        options=ReadOptions(text_members=given.members, excluded=given.excluded, remote=remote),
+        shard_tokens=max(SMALLEST_SHARD, total // BYTES_A_SHARD_TOKEN),
+        held_out=0.0 if "validation" in given.files else part.validation,
+    )
+    tasks = list(_tasks(given))
+    log.info("tokenising %s, %.1f MiB in %s", *(part.corpus, total / 2**20, _tars(tasks)))
+    shards: dict[str, list[Shard]] = {split: [] for split in SPLITS}
+    tally, members = Tally(), Counter[str]()
+    for task in tasks:
+        ended = _ended(work, task)
+        tally.absorb(Tally.from_summary(ended["tally"]))
+        members.update(ended["members"])
+        for split, made in ended["shards"].items():
+            shards[split] += [Shard(**shard) for shard in made]
+        if len(tasks) > 1:
+            done = task.number + 1
+            log.info("%s of %s parts of %s are tokenised", done, len(tasks), part.corpus)
+    texts = sum(shard.documents for made in shards.values() for shard in made)
+    if not shards["train"]:
+        raise DataError(
+            f"{key}: {part.corpus} has no text to train on: {_account(tally, members, texts)}"
+        )
+    say = log.warning if tally.malformed or tally.passed_over else log.info
+    held_out = sum(shard.documents for shard in shards["validation"])
+    say("%s: %s; %s held out", *(part.corpus, _account(tally, members, texts), f"{held_out:,}"))
+    tokenizer.save(partial / "tokenizer")
+    write_manifest(
+        partial,
+        Manifest(
+            tokenizer_fingerprint=tokenizer.fingerprint,
+            tokenizer_size=tokenizer.size,
+            end_of_text=tokenizer.end_of_text,
+            token_dtype=token_dtype_for(tokenizer.size),
+            splits={split: total_split(made) for split, made in shards.items() if made},
+            provenance={
+                "builder": f"lyceum {trainer.__version__}",
+                "settings": _settings(part, given, tokenizer),
+                "samples": tally.summary(),
+            },
+        ),
+    )
+    shutil.rmtree(partial / "tasks")
+    partial.rename(out)
+
+
+def _tasks(given: TarInput) -> Iterator[_Task]:
+    number = 0
+    for split in SPLITS:
+        for files in cut(given.files.get(split, []), TASK_BYTES):
+            yield _Task(number, split, files)
+            number += 1
+
+
+def _tars(tasks: list[_Task]) -> str:
+    count = sum(len(task.files) for task in tasks)
+    return f"{count:,} tar{'s' if count > 1 else ''}"
+
+
+def _account(tally: Tally, members: Counter[str], texts: int) -> str:
+    """What became of the samples, in one line."""
+    samples = tally.records + tally.passed_over.total() - tally.passed_over[EMPTY]
+    parts = [f"{texts:,} texts of {samples:,} samples"]
+    if len(members) > 1:
+        listed = ", ".join(f"{count:,} from {name}" for name, count in members.most_common(4))
+        parts[0] += f" ({listed})"
+    parts += [f"{count:,} {kind}" for kind, count in tally.passed_over.most_common(6)]
+    if tally.malformed:
+        parts.append(f"{tally.malformed:,} malformed, the first: {tally.first}")
+    return "; ".join(parts)
+
+
+def _ended(work: _Work, task: _Task) -> dict[str, Any]:
+    """The shards and the counts of a task, tokenised unless an earlier build ended it."""
+    path = work.folder / "tasks" / f"{task.number:05d}.json"
+    if path.is_file():
+        return dict(json.loads(path.read_bytes()))
+    dtype, members = token_dtype_for(work.tokenizer.size), Counter[str]()
+    writers = {
+        split: ShardWriter(work.folder, split, dtype, work.shard_tokens, task.number)
+        for split in SPLITS
+    }
+    with Quarantine() as quarantine:
+        texts = _texts(work, task, quarantine, members)
+        for document, sample in tokenized(texts, work.tokenizer, dtype, task.number * 10**9):
+            identity = hashlib.sha256(document["text"].encode()).hexdigest()
+            out = int(identity[:16], 16) < work.held_out * 2**64
+            writers["validation" if out else task.split].add(sample, identity)
+    if work.held_out and task.number == 0 and writers["validation"].empty:
+        # Of few samples one is held out all the same: there is something to evaluate on.
+        for sample in writers["train"].give_up_first():
+            writers["validation"].add(sample, "")
+    shards = {
+        split: [shard._asdict() for shard in writer.close()] for split, writer in writers.items()
+    }
+    ended = {"shards": shards, "tally": quarantine.tally.summary(), "members": dict(members)}
+    write_whole(path, json.dumps(ended))
+    return ended
+
+
+def _texts(
+    work: _Work, task: _Task, quarantine: Quarantine, members: Counter[str]
+) -> Iterator[StoredDocument]:
+    """The texts of a task's tars, in order, counted by the `members` that they stood in.
+
+    Raises DataError where a tar has not the samples that energon counted.
+    """
+    tally = quarantine.tally
+    for file in task.files:
+        before = tally.records + tally.passed_over.total()
+        empty = 0
+        for raw in read_file(file, work.options, quarantine):
+            members[raw.metadata["member"]] += 1
+            if raw.text:
+                key = raw.id.removeprefix(f"{file.path}:")
+                yield {"id": key, "source": raw.source, "text": raw.text}
+            else:
+                empty += 1
+        found = tally.records + tally.passed_over.total() - before
+        if empty:
+            tally.passed_over[EMPTY] += empty
+        counted = work.given.samples.get(file.path, found)
+        if found != counted:
+            raise DataError(
+                f"{file.path}: holds {found:,} samples, and its folder's .nv-meta counts"
+                f" {counted:,}: it was cut short or changed; bring it back, or run"
+                " `energon prepare` again"
+            )
