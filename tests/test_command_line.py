@@ -178,7 +178,7 @@ def test_wrong_command_is_one_line_and_exit_2(
         ("corpus scale --bytes 1e12 x", ["'--bytes': 'x' is not a number of bytes, as 1e12"]),
         ("export a b --dtype fp16", ["'fp16' is not one of 'stored', 'fp32', 'bf16'"]),
         ("bench kernels --tune --check", ["give only one of --compile-only, --tune and --check"]),
-        ("generate a", ["give one of --prompt and --prompts"]),
+        ("generate a", ["give one of --prompt, --prompts and --jsonl"]),
         ("train", ["missing argument 'RECIPE'", "see lyceum train --help"]),
         ("corpus verify a b=c", ["unexpected extra argument(s) (b=c)"]),
         ("train tiny stray", ["'stray': an override is KEY=VALUE"]),

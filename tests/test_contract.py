@@ -26,7 +26,7 @@ VERBS = {
     "compare": ["--tolerance", "--json"],
     "doctor": ["--self-test", "--json"],
     "evaluate": ["--suite", "--json"],
-    "generate": ["--prompt", "--prompts", "--tokens", "--temperature", "--nproc"],
+    "generate": ["--prompt", "--prompts", "--jsonl", "--tokens", "--temperature", "--nproc"],
     "chat": ["--system", "--seed"],
     "import": [],
     "export": ["--shard-gb", "--dtype", "--adapter"],

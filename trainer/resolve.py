@@ -1,6 +1,7 @@
 """Resolve a recipe: fill in the keys that it leaves open, and validate the whole once."""
 
 import json
+import logging
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from trainer.recipe.rules import rounded_vocabulary
 from trainer.resume import starting_keys
 from trainer.sources import Sources, open_sources
 
+_log = logging.getLogger(__name__)
+
 
 def resolve(recipe: Recipe, layout: Layout, ranks: Ranks) -> tuple[Recipe, Sources]:
     """The recipe with every key that a run needs, and the sources that it reads.
@@ -29,6 +32,7 @@ def resolve(recipe: Recipe, layout: Layout, ranks: Ranks) -> tuple[Recipe, Sourc
     sources = open_sources(draft, partial(on_first_rank, ranks))
     vocab = _vocabulary(draft, sources.tokenizer.size)
     draft = draft.model_copy(update={"model": draft.model.model_copy(update={"vocab": vocab})})
+    _check_padding(draft)
     _choose_kernels(draft, layout, ranks)
     keys = draft.model_dump(mode="json")
     if draft.recompute == "auto":
@@ -47,6 +51,15 @@ def _vocabulary(recipe: Recipe, tokens: int) -> int:
             f"set it to {tokens} or more, or leave it out"
         )
     return vocab
+
+
+def _check_padding(recipe: Recipe) -> None:
+    if not recipe.model.padding_gradient and recipe.model.padding_token is None:
+        _log.warning(
+            "model.padding_gradient: is false, and no padding token is known (config.json of the"
+            " base has no pad_token_id), so that every row learns, as in transformers; to leave one"
+            " out set model.padding_token to its id"
+        )
 
 
 def _choose_kernels(recipe: Recipe, layout: Layout, ranks: Ranks) -> None:

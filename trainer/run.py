@@ -16,7 +16,8 @@ from trainer.checkpoint.state import training_pieces
 from trainer.data.batch import Batch
 from trainer.data.mixture import changes_of_shares, phases_of_recipe, realised_shares
 from trainer.errors import DataError
-from trainer.evaluate.generate import Generator, Sampling, Vocabulary
+from trainer.evaluate.generate import Generator, Vocabulary
+from trainer.evaluate.sampling import Sampling
 from trainer.model.transformer import LanguageModel
 from trainer.parallel.layout import Layout
 from trainer.parallel.schedule import Losses, finalize_gradients

@@ -7,6 +7,7 @@ import pytest
 import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import AutoTokenizer
 
 from trainer.data.tokenizer import END_OF_TEXT, load_tokenizer, train_tokenizer
 from trainer.errors import DataError, RecipeError
@@ -116,3 +117,20 @@ def test_a_vocabulary_too_small_for_the_bytes_is_refused() -> None:
     """Would catch a tokenizer that loses characters in silence."""
     with pytest.raises(RecipeError, match="at least 259"):
         train_tokenizer(TEXTS, 256)
+
+
+@pytest.mark.parametrize("in_files", [True, False])
+def test_named_templates_are_read_and_saved_as_transformers_has_them(
+    tmp_path: Path, in_files: bool
+) -> None:
+    """Would catch a template for tools that an import or an export loses."""
+    TRAINED.save(tmp_path / "plain")
+    theirs = AutoTokenizer.from_pretrained(tmp_path / "plain")
+    theirs.chat_template = {"default": "{{ messages }}", "tool_use": "{{ tools }}"}
+    theirs.save_pretrained(tmp_path / "named", save_jinja_files=in_files)
+    ours = load_tokenizer(tmp_path / "named")
+    assert ours.chat_template == "{{ messages }}"
+    assert ours.named_templates == {"tool_use": "{{ tools }}"}
+    ours.save(tmp_path / "saved")
+    saved = AutoTokenizer.from_pretrained(tmp_path / "saved")
+    assert saved.chat_template == theirs.chat_template

@@ -25,8 +25,9 @@ from trainer.data.tokenizer import train_tokenizer
 from trainer.errors import RecipeError
 from trainer.evaluate import chat as chatting
 from trainer.evaluate.chat import Chat, Speaker, chat_command, pieces
-from trainer.evaluate.generate import Generator, Sampling, Vocabulary
+from trainer.evaluate.generate import Generator, Vocabulary
 from trainer.evaluate.opened import open_model
+from trainer.evaluate.sampling import Sampling
 
 ROOT = Path(__file__).parents[2]
 TOKENIZER = train_tokenizer(["Grüße, 世界 🙂 naïve"] * 5, 280)

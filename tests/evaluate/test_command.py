@@ -5,7 +5,6 @@ import io
 import json
 import math
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,12 +14,12 @@ from trainer.data.manifest import load_manifest
 from trainer.data.shards import ShardReader
 from trainer.data.tokenizer import load_tokenizer
 from trainer.errors import CheckpointError, RecipeError
-from trainer.evaluate.command import evaluate_command, generate_command
+from trainer.evaluate.command import evaluate_command
+from trainer.evaluate.sampling import Sampling
+from trainer.evaluate.writing import generate_command
 from trainer.observe import read_metrics
 
-SAMPLING: dict[str, Any] = {
-    **{"tokens": 8, "temperature": 0.0, "top_k": 0, "top_p": 1.0, "seed": 0},
-}
+GREEDY = Sampling(tokens=8, temperature=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +39,19 @@ def figures(run: Path, file: Path) -> dict[str, float]:
 
 
 def printed(run: Path, prompts: Path) -> str:
-    output = io.StringIO()
-    with contextlib.redirect_stdout(output):
-        generate_command(run, None, prompts, **SAMPLING)
+    return printed_by(run, prompts, GREEDY)
+
+
+def printed_by(run: Path, file: Path, sampling: Sampling, together: int = 1) -> str:
+    """What `--prompts`, or of a .jsonl file `--jsonl`, prints on this rank."""
+    files = (None, file) if file.suffix == ".jsonl" else (file, None)
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        generate_command(run, None, *files, sampling, together)
     return output.getvalue()
+
+
+def printed_each(run: Path, files: list[Path], sampling: Sampling, together: int = 1) -> list[str]:
+    return [printed_by(run, file, sampling, together) for file in files]
 
 
 def test_evaluation_gives_the_loss_of_the_run(run: Path, tmp_path: Path) -> None:
@@ -88,17 +96,67 @@ def test_mistakes_are_named_before_anything_is_loaded(run: Path, tmp_path: Path)
     with pytest.raises(RecipeError, match="no suite 'truth'; known are: perplexity"):
         evaluate_command(run, ["truth"], None)
     with pytest.raises(RecipeError, match="temperature"):
-        generate_command(run, "", None, **{**SAMPLING, "temperature": -1.0})
+        generate_command(run, "", None, None, Sampling(temperature=-1.0))
     with pytest.raises(RecipeError, match="cannot be read"):
-        generate_command(run, None, tmp_path / "absent.txt", **SAMPLING)
+        generate_command(run, None, tmp_path / "absent.txt", None, GREEDY)
     (tmp_path / "bytes.txt").write_bytes(b"caf\xe9")
     with pytest.raises(RecipeError, match=r"not UTF-8 text \(byte 3\)"):
-        generate_command(run, None, tmp_path / "bytes.txt", **SAMPLING)
+        generate_command(run, None, tmp_path / "bytes.txt", None, GREEDY)
     with pytest.raises(CheckpointError, match="does not exist"):
-        generate_command(tmp_path / "absent", "", None, **SAMPLING)
+        generate_command(tmp_path / "absent", "", None, None, GREEDY)
 
 
 def test_more_ranks_than_the_model_can_use_are_refused(run: Path, tmp_path: Path) -> None:
     """Catches ranks that would idle, or a matrix cut unevenly."""
     with pytest.raises(AssertionError, match="3 ranks cannot share out 4 layers of 4 heads"):
         on_ranks(3, figures, run, tmp_path / "three.json")
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_prompt_is_continued_alike_alone_and_beside_a_long_one(
+    run: Path, tmp_path: Path, temperature: float
+) -> None:
+    """Catches a long prompt that takes a short one's room, and draws that neighbours share."""
+    long, short = "a text " * 9, "the model"
+    files = [tmp_path / name for name in ("alone.txt", "long.txt", "both.txt")]
+    for file, lines in zip(files, ([short], [long], [long, "", short, short]), strict=True):
+        file.write_text("\n".join(lines) + "\n")
+    sampling = Sampling(tokens=100, temperature=temperature, seed=3)
+    alone, beside, both = on_ranks(1, printed_each, run, files, sampling)[0]
+    first, second, again = (text.rstrip("\n") for text in both.split("\n\n"))
+    assert [first, second] == [beside.rstrip("\n"), alone.rstrip("\n")]
+    assert (again == second) == (temperature == 0), "drawn anew"
+    if temperature > 0:
+        return
+    # To the end of the sequence, not to that of the long prompt's row.
+    tokenizer = load_tokenizer(run.parent / "shards" / "tokenizer")
+    room = 32 - len([*tokenizer.start, *tokenizer.encode(short)])
+    assert room - 2 <= len(tokenizer.encode(second.removeprefix(short))) <= room
+
+
+def test_records_are_answered_in_json_lines(run: Path, tmp_path: Path) -> None:
+    """Catches lost keys and line breaks, a lost order, and texts that end unlike the prompts'."""
+    records = [
+        {"prompt": "the model\nreads", "id": 7},
+        {"messages": [{"role": "user", "content": "Hi"}]},
+        {"prompt": "the model"},
+    ]
+    asked, plain = tmp_path / "asked.jsonl", tmp_path / "plain.txt"
+    asked.write_text("\n".join(map(json.dumps, records)))
+    plain.write_text("the model")
+    one, two = (on_ranks(1, printed_each, run, [asked, plain], GREEDY, n)[0] for n in (1, 2))
+    answered = [json.loads(line) for line in one[0].splitlines()]
+    assert [{**answer, "generated": "", "finish_reason": ""} for answer in answered] == [
+        {**record, "generated": "", "finish_reason": ""} for record in records
+    ]
+    assert {answer["finish_reason"] for answer in answered} <= {"length", "stop"}
+    assert one[1] == "the model" + answered[2]["generated"] + "\n"
+    assert one == two, "well-separated logits in fp32"
+
+
+def test_prompts_without_room_are_named_by_their_line(run: Path, tmp_path: Path) -> None:
+    """Catches a refusal that does not say which of a thousand prompts, or comes after some."""
+    file = tmp_path / "prompts.txt"
+    file.write_text("the model\n\n" + "long " * 90)
+    with pytest.raises(AssertionError, match=r"prompts.txt line 3: the prompt has \d+ tokens"):
+        on_ranks(1, printed, run, file)

@@ -52,6 +52,14 @@ def test_the_cache_changes_nothing(texts: dict[str, Any]) -> None:
 def test_a_prompt_does_not_depend_on_its_neighbours(texts: dict[str, Any]) -> None:
     """Catches attention to the padding that brings prompts to one length."""
     assert texts["alone"] == texts["together"]
+    assert texts["sampled alone"] == texts["sampled"]
+
+
+def test_the_same_prompt_twice_gives_two_texts(texts: dict[str, Any]) -> None:
+    """Catches draws that follow from the seed alone: many samples of a prompt would be one."""
+    first, other, second = texts["twice"]
+    assert [first, other] == [texts["sampled"][0], texts["sampled"][2]]
+    assert second != first
 
 
 def test_the_seed_decides_the_text(texts: dict[str, Any]) -> None:
@@ -74,7 +82,13 @@ def test_a_text_stops_at_the_end_of_its_document(texts: dict[str, Any]) -> None:
 
 
 def test_a_text_stops_at_the_longest_sequence(texts: dict[str, Any]) -> None:
-    """Catches positions that the model was never trained on."""
-    longest = max(len(prompt) for prompt in PROMPTS)
-    assert all(1 + longest + len(row) <= 16 for row in texts["short"])
+    """Catches positions that the model was never trained on, and a long neighbour's end for all."""
+    for prompt, row in zip(PROMPTS, texts["short"], strict=True):
+        # END may come earlier: it does not with these weights.
+        assert len(row) == min(12, 16 - 1 - len(prompt))
+    assert texts["short, alone"] == texts["short"]
+    one, two, three = texts["short, unending"]
+    assert one == two == three
+    assert [len(row.tokens) for row in one] == [16 - 1 - len(prompt) for prompt in PROMPTS]
+    assert not any(row.ended for row in one)
     assert texts["too long"].startswith("RecipeError") and "shorten the prompt" in texts["too long"]

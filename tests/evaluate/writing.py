@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from trainer.evaluate.generate import Generator, Sampling, Vocabulary
+from trainer.evaluate.generate import Generator, Vocabulary
+from trainer.evaluate.sampling import Sampling
 from trainer.model.transformer import build_model
 from trainer.parallel.join import create_layout
 from trainer.parallel.megatron import dissolve_groups
@@ -12,6 +13,7 @@ ROWS, SIZE, END = 128, 120, 0
 PROMPTS = [[5, 6, 7], [], [9, 8, 7, 6, 5, 4, 3]]
 GREEDY = Sampling(tokens=12, temperature=0.0)
 NEARLY_UNIFORM = Sampling(tokens=20, temperature=5.0)
+UNENDING = Sampling(tokens=100, temperature=0.0)
 SAMPLED = Sampling(tokens=12, temperature=0.8, top_k=20, top_p=0.9, seed=3)
 
 
@@ -67,6 +69,8 @@ def explore() -> dict[str, Any]:
     texts["alone"] = [generator([prompt], GREEDY)[0] for prompt in PROMPTS]
     texts["sampled"] = generator(PROMPTS, SAMPLED)
     texts["sampled again"] = generator(PROMPTS, SAMPLED)
+    texts["sampled alone"] = [generator([prompt], SAMPLED)[0] for prompt in PROMPTS]
+    texts["twice"] = generator([PROMPTS[0], PROMPTS[2], PROMPTS[0]], SAMPLED)
     texts["many"] = generator([[token] for token in range(1, 41)], NEARLY_UNIFORM)
     generator._use_cache = False
     texts["no cache"] = generator(PROMPTS, GREEDY)
@@ -75,6 +79,11 @@ def explore() -> dict[str, Any]:
     dissolve_groups()
     short = generator_of(recipe_of(sequence_length=16))
     texts["short"] = short(PROMPTS, GREEDY)
+    texts["short, alone"] = [short([prompt], GREEDY)[0] for prompt in PROMPTS]
+    texts["short, unending"] = [
+        [*short.continued([short.started(prompt) for prompt in PROMPTS], UNENDING, together)]
+        for together in (1, 2, 3)
+    ]
     try:
         short([[1] * 15], GREEDY)
     except Exception as error:

@@ -90,8 +90,9 @@ def their_texts(folder: Path) -> list[list[int]]:
 
 def our_texts(checkpoint: Path) -> list[list[int]]:
     """What `lyceum generate` writes on from each prompt at temperature 0."""
-    from trainer.evaluate.generate import Generator, Sampling, Vocabulary
+    from trainer.evaluate.generate import Generator, Vocabulary
     from trainer.evaluate.opened import open_model
+    from trainer.evaluate.sampling import Sampling
 
     with open_model(checkpoint, 1) as opened:
         vocabulary = Vocabulary.of(opened.tokenizer)

@@ -98,8 +98,8 @@ def both_answers(folder: Path) -> tuple[list[str], list[str]]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from trainer.evaluate.chat import Speaker
-    from trainer.evaluate.generate import Sampling
     from trainer.evaluate.opened import open_model
+    from trainer.evaluate.sampling import Sampling
 
     greedy = Sampling(tokens=24, temperature=0.0)
     with open_model(folder / "aligned", 1) as model:

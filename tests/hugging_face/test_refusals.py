@@ -329,6 +329,7 @@ def test_the_family_follows_from_the_model() -> None:
         family(qkv_bias=True, qk_norm=True)
     assert family(window=16) == "mistral"
     assert family(activation="geglu") == "llama"
+    assert family(padding_token=3) == "llama"
     assert family(activation="geglu_tanh", window=16, qk_norm=True) == "qwen3"
     mixed: dict[str, Any] = {"layers": 3, "window": 16, "window_pattern": ("global", "local")}
     assert family(**mixed, qkv_bias=True) == "qwen2"

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from tests.training.runs import recipe_of
@@ -59,8 +60,11 @@ class Passed:
     boxes: list[tuple[str, tuple[slice, ...], np.ndarray]]
 
 
-def network(seed: int) -> Any:
-    """A small random Llama of transformers, fp32, in which no two weights are alike."""
+def network(seed: int, **config: Any) -> Any:
+    """A small random Llama of transformers, fp32, in which no two weights are alike.
+
+    `config`: further keys of its configuration.
+    """
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(seed)
@@ -68,7 +72,7 @@ def network(seed: int) -> Any:
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
     # Weights so large that it matters which tokens attention sees.
     more = {"rms_norm_eps": 1e-5, "initializer_range": 0.1}
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=VOCAB, **shape, **heads, **more))
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=VOCAB, **shape, **heads, **more | config))
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() == 1:
@@ -137,6 +141,29 @@ def _pass_batch(work: Work) -> Passed:
         segments = (batch.position_ids == 0).sum(dim=1).tolist()
         figures = {name: mean.item() for name, mean in losses.figures.items()}
         return Passed(losses.mean.item(), figures, int(weight), segments, boxes)
+    finally:
+        leave()
+
+
+def losses_of_steps(work: Work, steps: int) -> list[float]:
+    """On each rank: the loss of each of some steps of training, all on the work's first batch."""
+    recipe, layout = work.recipe, create_layout(work.recipe)
+    try:
+        chunks = build_model(recipe, VOCAB, layout)
+        _load(chunks, layout, recipe, work.start)
+        stage = create_stage(StageParts(recipe, layout, _sources(work), chunks, step=0))
+        optimizer = create_optimizer(chunks, recipe, layout)
+        batch = next(stage.open_stream(None))
+        sums = torch.tensor(float(stage.weight_of(batch)))
+        dist.all_reduce(sums, group=layout.data.group)
+        found = []
+        for _ in range(steps):
+            with optimizer.accumulate():
+                losses = stage.run(batch, sums)
+                finalize_gradients(chunks, layout, losses)
+            optimizer.step(recipe.optimizer.lr)
+            found.append(losses.mean.item())
+        return found
     finally:
         leave()
 

@@ -130,13 +130,15 @@ class Trainer:
         return loss
 
 
-def trl_of(name: str, works: dict[str, Work], folder: Path, **options: Any) -> Trainer:
+def trl_of(
+    name: str, works: dict[str, Work], folder: Path, model: Any = None, **options: Any
+) -> Trainer:
     """SFTTrainer on a case's examples, with the tokenizer that our set carries."""
     from datasets import Dataset
     from transformers import AutoTokenizer
     from trl import SFTConfig, SFTTrainer
 
-    case, model = CASES[name], network(0)
+    case, model = CASES[name], network(0) if model is None else model
     quiet = {"use_cpu": True, "bf16": False, "report_to": "none", "disable_tqdm": True}
     arguments = {"per_device_train_batch_size": len(case.records), "max_length": None, **options}
     trainer = SFTTrainer(

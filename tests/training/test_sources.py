@@ -15,7 +15,9 @@ from trainer.data import manifest
 from trainer.data.loader import Loader
 from trainer.data.tokenizer import Tokenizer
 from trainer.errors import DataError
-from trainer.evaluate.command import evaluate_command, generate_command
+from trainer.evaluate.command import evaluate_command
+from trainer.evaluate.sampling import Sampling
+from trainer.evaluate.writing import generate_command
 from trainer.observe import read_metrics
 from trainer.recipe import Recipe
 from trainer.sources import open_sources
@@ -119,8 +121,8 @@ def test_reading_verbs_parse_once(run: Path, tmp_path: Path) -> None:
     """Catches evaluate, generate or trace opening again what they have opened."""
     found = counted_on_rank(tmp_path / "1", evaluate_command, run, ["perplexity"], None)
     assert found == {"manifest shards": 1, "tokenizer tokenizer": 1}
-    sampling = {"tokens": 2, "temperature": 0.0, "top_k": 0, "top_p": 1.0, "seed": 0}
-    found = counted_on_rank(tmp_path / "2", generate_command, run, "the", None, *sampling.values())
+    sampling = Sampling(tokens=2, temperature=0.0)
+    found = counted_on_rank(tmp_path / "2", generate_command, run, "the", None, None, sampling)
     assert found == {"tokenizer tokenizer": 1}
     found = counted_on_rank(tmp_path / "3", trace_command, run, 3)
     assert found == {"manifest shards": 1, "tokenizer tokenizer": 1}

@@ -57,32 +57,39 @@ def generate(
     prompts: Annotated[
         Path | None, typer.Option(metavar="FILE", parser=file, help="One prompt a line.")
     ] = None,
+    jsonl: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            parser=file,
+            help='One {"prompt": ...} or {"messages": [...]} a line; answers in JSON lines.',
+        ),
+    ] = None,
     tokens: TokenLimit = 128,
     temperature: Temperature = 0.8,
     top_k: TopK = 0,
     top_p: TopP = 1.0,
     seed: Seed = 0,
+    batch: Annotated[
+        int,
+        typer.Option(
+            metavar="N", parser=positive, help="Prompts at a time: faster, near ties may differ."
+        ),
+    ] = 1,
     nproc: RankCount = None,
 ) -> int:
     """Read what a checkpoint learned."""
-    if (prompt is None) == (prompts is None):
-        raise RecipeError("give one of --prompt and --prompts; see lyceum generate --help")
+    if [prompt, prompts, jsonl].count(None) != 2:
+        raise RecipeError("give one of --prompt, --prompts and --jsonl; see lyceum generate --help")
     from launch.local import run_local
 
     def worker() -> int:
         with importing():
-            from trainer.evaluate.command import generate_command
+            from trainer.evaluate.sampling import Sampling
+            from trainer.evaluate.writing import generate_command
 
-        generate_command(
-            checkpoint,
-            prompt=prompt,
-            prompts_file=prompts,
-            tokens=tokens,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            seed=seed,
-        )
+        sampling = Sampling(tokens, temperature, top_k, top_p, seed)
+        generate_command(checkpoint, prompt, prompts, jsonl, sampling, together=batch)
         return 0
 
     return run_local(worker, nproc)
@@ -101,7 +108,7 @@ def chat(
     """Talk with a checkpoint."""
     with importing():
         from trainer.evaluate.chat import chat_command
-        from trainer.evaluate.generate import Sampling
+        from trainer.evaluate.sampling import Sampling
 
     sampling = Sampling(tokens, temperature, top_k, top_p, seed)
     chat_command(checkpoint, system, sampling, int(os.environ.get("WORLD_SIZE", "1")))

@@ -26,6 +26,7 @@ MAIN_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
 GENERATION_FILE = "generation_config.json"
 TEMPLATE_FILE = "chat_template.jinja"
+NAMED_TEMPLATES_FOLDER = "additional_chat_templates"
 OTHER_FILES = (
     *("special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt"),
     *("tokenizer.model", TEMPLATE_FILE, GENERATION_FILE),
@@ -56,6 +57,7 @@ class Tokenizer:
         config = _json(files, CONFIG_FILE, where)
         self.end_of_text: int = _end_of_text(backend, config, where)
         self.ends: frozenset[int] = _ends(_json(files, GENERATION_FILE, where)) | {self.end_of_text}
+        self.named_templates: dict[str, str] = _named_templates(files, config)
         self.chat_template: str | None = _chat_template(files, config)
         self.start: tuple[int, ...] = _start(backend)
         self.fingerprint: str = hashlib.sha256(files[MAIN_FILE]).hexdigest()
@@ -105,6 +107,7 @@ class Tokenizer:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         for name in sorted(self._files, key=lambda name: name == MAIN_FILE):
+            (folder / name).parent.mkdir(exist_ok=True)
             write_whole(folder / name, self._files[name])
 
     def speaking(self, template: str, turn_end: int | None = None) -> "Tokenizer":
@@ -137,6 +140,8 @@ def load_tokenizer(folder: str | Path, remote: RemoteSection | None = None) -> T
         for name in (MAIN_FILE, CONFIG_FILE, *OTHER_FILES):
             if (folder / name).is_file():
                 files[name] = (folder / name).read_bytes()
+        for file in sorted((folder / NAMED_TEMPLATES_FOLDER).glob("*.jinja")):
+            files[f"{NAMED_TEMPLATES_FOLDER}/{file.name}"] = file.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read the tokenizer {folder}: {error.strerror or error}") from None
     if MAIN_FILE not in files:
@@ -152,7 +157,8 @@ def _fetch(folder: Url, remote: RemoteSection) -> dict[str, bytes]:
 
     attempts = Attempts(remote)
     files = {MAIN_FILE: read_whole(folder / MAIN_FILE, attempts)}
-    for name in (CONFIG_FILE, *OTHER_FILES):
+    # A server need not list a folder: of the named templates the one for tools is asked for.
+    for name in (CONFIG_FILE, *OTHER_FILES, f"{NAMED_TEMPLATES_FOLDER}/tool_use.jinja"):
         with suppress(Absent):
             files[name] = read_whole(folder / name, attempts)
     return files
@@ -244,8 +250,25 @@ def _chat_template(files: dict[str, bytes], config: dict[str, Any] | None) -> st
         return files[TEMPLATE_FILE].decode("utf-8")
     found = (config or {}).get("chat_template")
     if isinstance(found, list):
-        found = next((one["template"] for one in found if one.get("name") == "default"), None)
+        found = _named(found).get("default")
     return found if isinstance(found, str) else None
+
+
+def _named_templates(files: dict[str, bytes], config: dict[str, Any] | None) -> dict[str, str]:
+    """The chat templates beside the default one by name, from their files or the config."""
+    found = (config or {}).get("chat_template")
+    named = _named(found) if isinstance(found, list) else {}
+    folder = f"{NAMED_TEMPLATES_FOLDER}/"
+    for name, content in files.items():
+        if name.startswith(folder):
+            named[name.removeprefix(folder).removesuffix(".jinja")] = content.decode("utf-8")
+    return {name: text for name, text in named.items() if name != "default"}
+
+
+def _named(templates: list[Any]) -> dict[str, str]:
+    """Those of a config's list, each with its name."""
+    pairs = [(one.get("name"), one.get("template")) for one in templates if isinstance(one, dict)]
+    return {name: text for name, text in pairs if isinstance(name, str) and isinstance(text, str)}
 
 
 def _start(backend: tokenizers.Tokenizer) -> tuple[int, ...]:

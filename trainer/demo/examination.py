@@ -79,8 +79,8 @@ def _examine(
 ) -> dict[str, Any]:
     from trainer.conversations.turns import Message
     from trainer.evaluate.chat import Speaker
-    from trainer.evaluate.generate import Sampling
     from trainer.evaluate.opened import open_model
+    from trainer.evaluate.sampling import Sampling
 
     greedy = Sampling(tokens=LONGEST_ANSWER, temperature=0.0)
     with open_model(run, RANKS) as model:

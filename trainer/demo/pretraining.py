@@ -118,7 +118,8 @@ def _metrics(run: Path) -> list[dict[str, Any]]:
 
 
 def _write(model: "OpenedModel") -> None:
-    from trainer.evaluate.generate import Generator, Sampling, Vocabulary
+    from trainer.evaluate.generate import Generator, Vocabulary
+    from trainer.evaluate.sampling import Sampling
 
     tokenizer = model.tokenizer
     vocabulary = Vocabulary.of(tokenizer)

@@ -2,19 +2,21 @@
 
 import io
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from trainer.conversations.template import ChatTemplate
 from trainer.conversations.turns import Message
+from trainer.corpus.reading.quarantine import RecordLocation
 from trainer.data.tokenizer import Tokenizer
-from trainer.errors import LyceumError, RecipeError
-from trainer.evaluate.generate import Generator, Sampling, Vocabulary
+from trainer.errors import DataError, LyceumError, RecipeError
+from trainer.evaluate.generate import Generator, Vocabulary
 from trainer.evaluate.opened import OpenedModel, open_model
-from trainer.evaluate.sampling import check_sampling
+from trainer.evaluate.sampling import Sampling, check_sampling
 from trainer.parallel.agreement import Ranks
 
 HELP = """\
@@ -33,10 +35,9 @@ class Speaker:
     def __init__(self, model: OpenedModel) -> None:
         self._template = ChatTemplate(model.tokenizer)
         self._tokenizer = model.tokenizer
-        self._longest = model.recipe.sequence_length
         # The tokenizer of an imported or a pre-trained model need not know how its turns end.
         vocabulary = Vocabulary.of(self._template.tokenizer)
-        self._write = Generator(model.chunks, model.recipe, model.layout, vocabulary)
+        self.write = Generator(model.chunks, model.recipe, model.layout, vocabulary)
 
     def answer(self, messages: Sequence[Message], sampling: Sampling) -> Iterator[str]:
         """Yield the answer to the last message, in pieces of whole characters, as it is generated.
@@ -44,22 +45,36 @@ class Speaker:
         Raises RecipeError for a message that spells a special token, for a conversation longer
         than the model's sequence length, and where the template refuses it.
         """
-        for message in messages:
-            if message.role != "assistant":
-                self.check(message.content)
-        text = self._template.render(messages, add_generation_prompt=True)
-        prompt = self._tokenizer.encode_rendered(text)
-        if len(prompt) >= self._longest:
+        prompt = self.prompt(messages)
+        if len(prompt) > self.write.longest:
             raise RecipeError(
                 f"the conversation has {len(prompt)} tokens, and this model reads "
-                f"{self._longest - 1} at most; /reset begins anew"
+                f"{self.write.longest} at most; /reset begins anew"
             )
-        yield from pieces(self._tokenizer, self._write.stream(prompt, sampling))
+        yield from pieces(self._tokenizer, self.write.stream(prompt, sampling))
 
-    def check(self, text: str) -> None:
-        """Raise RecipeError for a message or a system prompt that spells a special token."""
+    def prompt(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]] = (),
+        place: RecordLocation | None = None,
+    ) -> list[int]:
+        """The ids that ask the model to answer the last message.
+
+        Raises RecipeError for a message that spells a special token and where the template fails;
+        DataError where `place` says where the messages are written.
+        """
+        for message in messages:
+            if message.role != "assistant":
+                self.check(message.content, place)
+        text = self._template.render(messages, True, tools, place)
+        return self._tokenizer.encode_rendered(text)
+
+    def check(self, text: str, place: RecordLocation | None = None) -> None:
+        """Raise an error for a message or a system prompt that spells a special token: `prompt`."""
         if forged := self._template.forged(text):
-            raise RecipeError(f"a message spells {forged}, which would forge a turn; reword it")
+            problem = f"a message spells {forged}, which would forge a turn; reword it"
+            raise DataError(f"{place}: {problem}") if place else RecipeError(problem)
 
 
 def pieces(tokenizer: Tokenizer, tokens: Iterator[int]) -> Iterator[str]:

@@ -1,8 +1,9 @@
 """Generation from prompts at any parallel layout: the training schedule, one token a pass."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -10,25 +11,15 @@ from torch import Tensor
 
 from trainer.data.tokenizer import Tokenizer
 from trainer.errors import RecipeError
-from trainer.evaluate.sampling import check_sampling, sample
-from trainer.model.attention import CachedSequence, KeyValueCache
+from trainer.evaluate.padded_rows import PaddedRows
+from trainer.evaluate.sampling import Sampling, check_sampling, draws_of, sample
+from trainer.model.attention import CachedSequence
 from trainer.model.sequence import SequenceLayout, context_slice, rope_frequencies
 from trainer.model.transformer import LanguageModel
 from trainer.parallel.layout import Layout
 from trainer.parallel.megatron import evaluating
 from trainer.parallel.schedule import MicroBatches, forward_backward
 from trainer.recipe import Recipe
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """At most `tokens` new tokens; temperature 0 is greedy, top-k 0 and top-p 1 off."""
-
-    tokens: int = 64
-    temperature: float = 0.8
-    top_k: int = 0
-    top_p: float = 1.0
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -50,28 +41,11 @@ class Vocabulary:
         return cls(tokenizer.size, tokenizer.start, tokenizer.ends, tokenizer.end_of_text)
 
 
-class _MicroBatch:
-    """Rows that pass through the model together, left-padded to one length, with their cache.
+class Continuation(NamedTuple):
+    """New token ids, without the one that ends the text; `ended`: whether that one came."""
 
-    Each padding token has position 0, so that it is a document of its own that no other token sees.
-    `tokens`, `positions`: int64 [rows, length]; `cached`: columns that the cache has.
-    """
-
-    def __init__(self, prompts: Sequence[Sequence[int]], length: int, device: torch.device) -> None:
-        tokens, positions = [], []
-        for prompt in prompts:
-            padding = [0] * (length - len(prompt))
-            tokens.append([*padding, *prompt])
-            positions.append([*padding, *range(len(prompt))])
-        self.tokens = torch.tensor(tokens, dtype=torch.int64, device=device)  # [rows, length]
-        self.positions = torch.tensor(positions, dtype=torch.int64, device=device)
-        self.cache = KeyValueCache()
-        self.cached = 0
-
-    def append(self, tokens: Tensor) -> None:
-        """Append a token to each row, from int64 [rows]."""
-        self.tokens = torch.cat((self.tokens, tokens[:, None]), dim=1)
-        self.positions = torch.cat((self.positions, self.positions[:, -1:] + 1), dim=1)
+    tokens: list[int]
+    ended: bool
 
 
 class Generator:
@@ -103,23 +77,50 @@ class Generator:
         self._together = layout.pipeline.size if len(chunks) > 1 else 1
 
     def __call__(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[int]]:
-        """The new token ids of each prompt, without the one that ends the text.
+        """The new token ids of each prompt, which `started` begins; all pass through together."""
+        started = [self.started(prompt) for prompt in prompts]
+        return [one.tokens for one in self.continued(started, sampling, max(len(prompts), 1))]
 
-        The start of a document is put before each prompt, which may be empty. A text ends at an end
-        token, after `sampling.tokens`, or at the model's sequence length. Raises RecipeError for a
-        prompt that leaves no room, and for impossible sampling.
+    def continued(
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling, together: int
+    ) -> Iterator[Continuation]:
+        """Yield each prompt's continuation, in order; nothing is put before a prompt.
+
+        A text ends at an end token, after `sampling.tokens`, or where it and its prompt reach the
+        model's sequence length. `together`: prompts that pass through the model at a time. More are
+        faster; with 1 nothing that stands beside a prompt can change its text, where otherwise sums
+        in another order may decide between tokens that are nearly as likely. Raises RecipeError
+        for a prompt that leaves no room, before any text, and for impossible sampling. Every rank
+        must consume all.
         """
-        columns = list(self._columns(self._started(prompts), sampling))
-        if not columns:
-            return [[] for _ in prompts]
-        return [self._until_end(row) for row in torch.stack(columns, dim=1).tolist()]
+        self._check(prompts)
+        copies: Counter[tuple[int, ...]] = Counter()
+        for first in range(0, len(prompts), together):
+            part, draws = prompts[first : first + together], []
+            for prompt in part:
+                draws.append(draws_of(sampling.seed, copies[tuple(prompt)]))
+                copies[tuple(prompt)] += 1
+            columns = list(self._columns(part, sampling, draws))
+            rows = torch.stack(columns, dim=1).tolist() if columns else [[] for _ in part]
+            for prompt, row in zip(part, rows, strict=True):
+                yield self._until_end(row[: self._room(prompt)])
+
+    def started(self, prompt: Sequence[int]) -> list[int]:
+        """The prompt with the start of a text before it, or the blank token where it is empty."""
+        return [*self._vocabulary.start, *prompt] or [self._vocabulary.blank]
+
+    @property
+    def longest(self) -> int:
+        """The most tokens that a prompt may have, its start included."""
+        return self._longest - 1
 
     def stream(self, prompt: Sequence[int], sampling: Sampling) -> Iterator[int]:
         """Yield the new token ids of one prompt, without the one that ends the text.
 
-        As `__call__`, but nothing is put before the prompt. Every rank must consume all tokens.
+        As `continued`, but nothing is put before the prompt. Every rank must consume all tokens.
         """
-        for column in self._columns([prompt], sampling):
+        self._check([prompt])
+        for column in self._columns([prompt], sampling, [draws_of(sampling.seed, 0)]):
             token = int(column[0])
             if token in self._vocabulary.ends:
                 return
@@ -127,36 +128,41 @@ class Generator:
 
     def _check(self, prompts: Sequence[Sequence[int]]) -> None:
         longest = max(map(len, prompts), default=0)
-        if longest + 1 > self._longest:
+        if longest > self.longest:
             raise RecipeError(
                 f"a prompt has {longest} tokens, its start included, and this model reads "
-                f"{self._longest - 1} at most; shorten the prompt"
+                f"{self.longest} at most; shorten the prompt"
             )
 
+    def _room(self, prompt: Sequence[int]) -> int:
+        """The most tokens that may follow a prompt."""
+        return self._longest - len(prompt)
+
     @torch.no_grad()
-    def _columns(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> Iterator[Tensor]:
+    def _columns(
+        self,
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling,
+        draws: Sequence[torch.Generator],
+    ) -> Iterator[Tensor]:
         """Yield the next token of every complete prompt, int64 [prompts], until all texts ended.
 
-        After a row's end token its further tokens are meaningless.
+        A row's tokens after its end token, or beyond its room, are meaningless.
         """
         check_sampling(sampling.temperature, sampling.top_k, sampling.top_p)
-        self._check(prompts)
         if not prompts or sampling.tokens <= 0:
             return
         batches = self._micro_batches(prompts)
-        rows = len(prompts)
-        generator = torch.Generator().manual_seed(sampling.seed)
-        longest_prompt = batches[0].tokens.shape[1]
-        written = 0
+        rows, written = len(prompts), 0
+        rooms = torch.tensor([self._room(p) for p in prompts], device=self._layout.device)
         ended = torch.zeros(rows, dtype=torch.bool, device=self._layout.device)
         while True:
             logits = self._last_logits(batches)
-            chosen = self._choose(logits, rows, sampling, generator)
+            chosen = self._choose(logits, rows, sampling, draws)
             written += 1
             yield chosen
-            ended |= torch.isin(chosen, self._ends)
-            full = longest_prompt + written >= self._longest
-            if written == sampling.tokens or full or bool(ended.all()):
+            ended |= torch.isin(chosen, self._ends) | (rooms <= written)
+            if written == sampling.tokens or bool(ended.all()):
                 return
             padded = torch.nn.functional.pad(
                 chosen, (0, len(batches) * len(batches[0].tokens) - rows)
@@ -164,20 +170,15 @@ class Generator:
             for batch, tokens in zip(batches, padded.chunk(len(batches)), strict=True):
                 batch.append(tokens)
 
-    def _micro_batches(self, prompts: Sequence[Sequence[int]]) -> list[_MicroBatch]:
+    def _micro_batches(self, prompts: Sequence[Sequence[int]]) -> list[PaddedRows]:
         started = [list(prompt) for prompt in prompts]
         rows = -(-len(started) // self._together)
         started += [started[0]] * (rows * self._together - len(started))
         length = max(len(prompt) for prompt in started)
         parts = [started[first : first + rows] for first in range(0, len(started), rows)]
-        return [_MicroBatch(part, length, self._layout.device) for part in parts]
+        return [PaddedRows(part, length, self._layout.device) for part in parts]
 
-    def _started(self, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
-        """The prompts, each with the start of a text before it, or the blank token if empty."""
-        start, blank = self._vocabulary.start, self._vocabulary.blank
-        return [[*start, *prompt] or [blank] for prompt in prompts]
-
-    def _last_logits(self, batches: list[_MicroBatch]) -> Tensor | None:
+    def _last_logits(self, batches: list[PaddedRows]) -> Tensor | None:
         """Logits after the last token, fp32 [rows, vocabulary]; None on all but the last stage."""
         passes = [self._pass(batch) for batch in batches]
         length = passes[0][1].length * self._layout.context.size
@@ -190,7 +191,7 @@ class Generator:
             return None
         return torch.cat([report["logits"] for report in reports])
 
-    def _pass(self, batch: _MicroBatch) -> tuple[Tensor, SequenceLayout]:
+    def _pass(self, batch: PaddedRows) -> tuple[Tensor, SequenceLayout]:
         """This rank's input tokens, int64 [rows, columns], and their layout in their sequences."""
         if self._use_cache:
             total = batch.tokens.shape[1]
@@ -228,7 +229,11 @@ class Generator:
         return last.new_zeros(()), torch.ones((), dtype=torch.int), {"logits": last}
 
     def _choose(
-        self, logits: Tensor | None, rows: int, sampling: Sampling, generator: torch.Generator
+        self,
+        logits: Tensor | None,
+        rows: int,
+        sampling: Sampling,
+        draws: Sequence[torch.Generator],
     ) -> Tensor:
         """The next token of each row, int64 [rows], drawn by one rank and broadcast to all."""
         layout = self._layout
@@ -239,11 +244,11 @@ class Generator:
             assert logits is not None
             known = logits[:rows, : self._vocabulary.size]
             settings = sampling.temperature, sampling.top_k, sampling.top_p
-            chosen = sample(known, *settings, generator).contiguous()
+            chosen = sample(known, *settings, draws).contiguous()
         dist.broadcast(chosen, src=chooser)
         return chosen
 
-    def _until_end(self, row: list[int]) -> list[int]:
+    def _until_end(self, row: list[int]) -> Continuation:
         ends = self._vocabulary.ends
         stop = next((index for index, token in enumerate(row) if token in ends), len(row))
-        return row[:stop]
+        return Continuation(row[:stop], stop < len(row))

@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 
 from trainer.errors import RecipeError
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """At most `tokens` new tokens; temperature 0 is greedy, top-k 0 and top-p 1 off.
+
+    A text's draws follow from the seed and from how many prompts like its own stand before it: what
+    stands beside a prompt does not change them, and the same prompt twice gives two texts.
+    """
+
+    tokens: int = 64
+    temperature: float = 0.8
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int = 0
 
 
 def check_sampling(temperature: float, top_k: int, top_p: float) -> None:
@@ -22,14 +41,15 @@ def sample(
     temperature: float,
     top_k: int,
     top_p: float,
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | Sequence[torch.Generator] | None = None,
 ) -> torch.Tensor:
     """Draw one id a row, int64 [batch], from logits [batch, vocabulary], in fp32.
 
     Temperature 0 takes the largest. Top-k (0: off) limits the draw to the k largest, and top-p (1:
     off) to the smallest set of these whose probability reaches p (Holtzman et al., "The Curious
     Case of Neural Text Degeneration", 2019). The draw inverts the cumulative distribution at one
-    uniform number a row, so that it depends on the logits and the generator alone.
+    uniform number a row, so that it depends on the logits and the generator alone (one for all
+    rows, or one for each).
     """
     if temperature == 0:
         return logits.argmax(dim=-1)
@@ -42,10 +62,29 @@ def sample(
         probability = probability.masked_fill(cumulative - probability >= top_p, 0.0)
         cumulative = probability.cumsum(dim=-1)
     total = cumulative[:, -1:]
-    # Drawn where the generator lives, so that a seed means the same on every device.
-    source = logits.device if generator is None else generator.device
-    uniform = torch.rand(len(logits), 1, generator=generator, device=source).to(total) * total
+    uniform = _uniform(len(logits), generator, logits.device).to(total) * total
     drawn = torch.searchsorted(cumulative, uniform, right=True)
     # Rounding may put the draw on the total itself: the last token with any probability takes it.
     last = (probability > 0).sum(dim=-1, keepdim=True) - 1
     return ids.gather(-1, torch.minimum(drawn, last)).squeeze(-1)
+
+
+def _uniform(
+    rows: int,
+    generator: torch.Generator | Sequence[torch.Generator] | None,
+    device: torch.device,
+) -> torch.Tensor:
+    """[rows, 1], drawn where the generator lives: a seed means the same on every device."""
+    if generator is None:
+        return torch.rand(rows, 1, device=device)
+    if isinstance(generator, torch.Generator):
+        return torch.rand(rows, 1, generator=generator, device=generator.device)
+    return torch.cat([torch.rand(1, 1, generator=one, device=one.device) for one in generator])
+
+
+def draws_of(seed: int, copy: int) -> torch.Generator:
+    """What a prompt's text is drawn with; `copy`: how many prompts like it stand before it."""
+    if copy:
+        digest = hashlib.sha256(f"{seed} {copy}".encode()).digest()
+        seed = int.from_bytes(digest[:7], "little")
+    return torch.Generator().manual_seed(seed)

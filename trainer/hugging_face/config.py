@@ -91,6 +91,7 @@ def describe(content: bytes, where: str) -> ModelDescription:
         vocab=config.vocab_size,
         head_size=_head_size(config),
         tied_embeddings=config.tie_word_embeddings,
+        padding_token=_padding(config, where),
         window=window,
         window_pattern=pattern,
         qk_norm=family == "qwen3",
@@ -154,7 +155,8 @@ def config_of(
         **({"attention_bias": False} if family == "qwen3" else {}),
         "bos_token_id": tokenizer.start[0] if tokenizer.start else None,
         "eos_token_id": sorted(tokenizer.ends),
-        "pad_token_id": tokenizer.end_of_text,
+        # It also says which row gets no gradient; what pads while writing is generation_config's.
+        "pad_token_id": model.padding_token,
         "dtype": dtype_name(dtype),
         "torch_dtype": dtype_name(dtype),
     }
@@ -204,6 +206,19 @@ def _refuse_strange(config: Any, where: str) -> None:
                 f"{where}: {key} is true, and of biases only Qwen2's are computed; choose another"
                 " model"
             )
+
+
+def _padding(config: Any, where: str) -> int | None:
+    """The padding token's row; transformers counts a negative one from the end."""
+    token: int | None = config.pad_token_id
+    if token is None:
+        return None
+    if not -config.vocab_size <= token < config.vocab_size:
+        raise CheckpointError(
+            f"{where}: pad_token_id is {token}, and there are {config.vocab_size} rows; set it to"
+            " null, or to a token's id"
+        )
+    return token % int(config.vocab_size)
 
 
 def _head_size(config: Any) -> int | None:

@@ -181,7 +181,8 @@ def _imported_config(
     if FILE not in imported:
         return None
     described = describe(imported[FILE], where)
-    same = {"init_std": recipe.model.init_std, "kv_heads": recipe.model.kv_heads}
+    unsaid = ("init_std", "kv_heads", "padding_token", "padding_gradient")
+    same = {key: getattr(recipe.model, key) for key in unsaid}
     if described.model.query_groups != recipe.model.query_groups:
         return None
     if described.model.model_copy(update=same) != recipe.model:

@@ -12,6 +12,7 @@ from megatron.core.transformer.transformer_block import (
 from megatron.core.transformer.transformer_layer import get_transformer_layer_offset
 from torch import Tensor
 
+from trainer.model.embedding import use_rows
 from trainer.model.initialize import initialize_weights
 from trainer.model.layers import Norm, layer_spec
 from trainer.model.lora.adapters import adapted, freeze_base, initialize_adapters
@@ -110,6 +111,8 @@ def _build_chunk(config: Any, recipe: Recipe, vocab: int, stage: int | None) -> 
         position_embedding_type="none",
         vp_stage=stage,
     )
+    if chunk.pre_process:
+        use_rows(chunk.embedding.word_embeddings, recipe.model)
     if chunk.post_process:
         use_targets(chunk.output_layer, recipe.kernels.loss)
     for parameter in chunk.parameters():

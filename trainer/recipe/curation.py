@@ -17,6 +17,12 @@ class NormalizeRule(Section):
     """The normal form of characters."""
     mend_mojibake: bool = True
     """Mend text that was decoded with the wrong encoding (ftfy), and remove control characters."""
+    unwrap: bool = True
+    """Join the lines of hard-wrapped paragraphs (books, mail, manuals), of which the quality rules
+    judge each line as one of its own. A document is unwrapped where its lines end at one right edge
+    in the midst of sentences; verse, lists, tables, code, quotations and headings in it stay, and
+    so does any other document, byte for byte. A hyphen at a line's end stays, unless the document
+    has the joined word elsewhere; between letters of scripts without spaces comes no space."""
 
 
 class LanguageRule(Section):
@@ -147,7 +153,11 @@ class QualityRules(Section):
 
 
 class PersonalRule(Section):
-    """Personal data: what is done with each kind."""
+    """Personal data: what is done with each kind.
+
+    It is found behind typographic spaces and dashes, full-width forms and invisible characters too;
+    the text around it stays as it is.
+    """
 
     email: Treatment = "redact"
     """Addresses of e-mail."""

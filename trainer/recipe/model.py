@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from trainer.recipe.section import FrozenSequence, Positive, Section
+from trainer.recipe.section import Count, FrozenSequence, Positive, Section
 
 
 class RopeScaling(Section):
@@ -42,6 +42,15 @@ class ModelSection(Section):
     """Width of one head; none: hidden / heads."""
     tied_embeddings: bool = False
     """Whether the output projection is the embedding matrix."""
+    padding_token: Count | None = None
+    """Id of the token that pads sequences, which only `padding_gradient` asks for; none: not known.
+    An imported model has that of its config.json (pad_token_id)."""
+    padding_gradient: bool = True
+    """Whether the embedding's row of `padding_token` learns from where the token is read, as every
+    other row does. No padding is ever read here, so that a token of this id is a real one (a base
+    often pads with its end of turn), and the default lets it learn. False: as transformers and TRL
+    train a model whose config.json names a pad_token_id. The output projection's row always
+    learns, tied or not."""
     window: Positive | None = None
     """Sliding-window attention: how many tokens a token sees at most, itself included, inside its
     document; none: all before it. Which layers have it: `window_pattern`."""

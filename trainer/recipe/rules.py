@@ -28,6 +28,7 @@ def check_recipe(recipe: "Recipe") -> None:
     check_fine_tuning(recipe)
     _check_heads(recipe)
     _check_window(recipe)
+    _check_padding(recipe)
     _check_division(recipe)
     _check_sequence(recipe)
     _check_zero(recipe)
@@ -117,6 +118,15 @@ def _check_window(recipe: "Recipe") -> None:
         raise RecipeError(
             f"model.window_pattern: {len(pattern)} layers, and model.layers is {model.layers};"
             " shorten it"
+        )
+
+
+def _check_padding(recipe: "Recipe") -> None:
+    token, rows = recipe.model.padding_token, recipe.model.vocab
+    if token is not None and rows is not None and token >= rows:
+        raise RecipeError(
+            f"model.padding_token: {token} has no row in an embedding of {rows}; name a token's id,"
+            " or leave it out"
         )
 
 

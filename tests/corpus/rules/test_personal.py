@@ -1,7 +1,9 @@
 """Personal data: what is found among planted data and look-alikes, and what becomes of it."""
+# ruff: noqa: RUF001 (what looks like ASCII and is not is what is tested)
 
 import pickle
 import string
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -196,7 +198,23 @@ def test_text_without_personal_data_is_untouched(text: str) -> None:
 
 
 FRAGMENTS = [marked(text)[0] for text, _ in PLANTED] + LOOK_ALIKES
-PIECES = [*FRAGMENTS, "[phone]", "phone ", "host ", "version ", " ", "\n", "@", "+", "-", ".", "1"]
+FRAGMENTS += [text.replace(" ", "\u00a0").replace("-", "\u2013") for text in FRAGMENTS]
+TYPOGRAPHIC = list("\u00a0\u2013\u200b\u00ad\uff20\uff0e\u3002\uff11\u30fc")
+PIECES = [
+    *FRAGMENTS,
+    *TYPOGRAPHIC,
+    "[phone]",
+    "phone ",
+    "host ",
+    "version ",
+    " ",
+    "\n",
+    "@",
+    "+",
+    "-",
+    ".",
+    "1",
+]
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)
@@ -218,3 +236,63 @@ def test_long_runs_take_linear_time() -> None:
     for piece in ("a", "a.", "1", "1 ", "1.", "2000:", "+1", "(2", "a@", "4111 "):
         text = piece * 100_000
         assert judge(text).text is not None
+
+
+SPACES = "\u00a0\u1680\u2002\u2003\u2005\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
+HYPHENS = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d"
+INVISIBLE = (
+    "\u00ad\u034f\u061c\u200b\u200c\u200d\u200e\u200f\u202a\u202c\u2060\u2066\u2069\ufe0f\ufeff"
+)
+WIDE = str.maketrans({chr(code): chr(code + 0xFEE0) for code in range(0x21, 0x7F)})
+FORMS: dict[str, Callable[[str], str]] = {
+    **{f"space {ord(c):04x}": lambda datum, c=c: datum.replace(" ", c) for c in SPACES},
+    **{f"dash {ord(c):04x}": lambda datum, c=c: datum.replace("-", c) for c in HYPHENS},
+    **{f"invisible {ord(c):04x}": lambda datum, c=c: c.join(datum) for c in INVISIBLE},
+    "two spaces": lambda datum: datum.replace(" ", "  "),
+    "no-break and space": lambda datum: datum.replace(" ", "\u00a0 "),
+    "full width": lambda datum: datum.translate(WIDE),
+    "full width, ideographic space": lambda datum: datum.translate(WIDE).replace(" ", "\u3000"),
+    "full-width at and dots": lambda datum: datum.replace("@", "\uff20").replace(".", "\uff0e"),
+    "Arabic digits": lambda datum: datum.translate({48 + n: 0x660 + n for n in range(10)}),
+    "mathematical digits": lambda datum: datum.translate({48 + n: 0x1D7CE + n for n in range(10)}),
+    "all at once": lambda datum: "\u200b".join(
+        datum.replace("-", "\u2013").replace(" ", "\u202f").replace("@", "\uff20")
+    ),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_typography_hides_no_datum_and_makes_none(form: str) -> None:
+    """Would catch a number hidden by no-break spaces, dashes, wide digits or invisible characters;
+    text around it that is lost or folded; and a look-alike that such characters make a datum.
+    """
+    changed = FORMS[form]
+    for text, kind in PLANTED:
+        parts = text.replace("»", "«").split("«")
+        parts[1::2] = [changed(datum) for datum in parts[1::2]]
+        expected = f"[{kind}]".join(parts[::2])
+        assert judge("“" + "".join(parts) + "”").text == "“" + expected + "”", text
+    for text in LOOK_ALIKES:
+        if changed(text) != text:
+            assert judge(changed(text)).text == changed(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "redacted"),
+    [
+        ("Write to anna@example.org–she answers", "Write to [email]–she answers"),
+        ("写信给anna@example.org。Thanks", "写信给[email]。Thanks"),
+        ("写信给anna＠example。org。", "写信给[email]。"),
+        ("Contact—anna＠example．org now", "Contact—[email] now"),
+        ("TEL：０３ー１２３４ー５６７８", "TEL：[phone]"),
+        ("\ufeffanna@example.org\u200b and\u00a0so on", "\ufeff[email]\u200b and\u00a0so on"),
+        ("\u202a+49 30\u2009901820\u202c!", "\u202a[phone]\u202c!"),
+        ("Ring 030\u00a01234567 or dial\u202f(0221) 123456.", "Ring [phone] or dial\u202f[phone]."),
+        ("soft\u00adly, 1939–1945, pp. 1100–1200", "soft\u00adly, 1939–1945, pp. 1100–1200"),
+    ],
+)
+def test_the_text_around_a_datum_stays_as_it_was(text: str, redacted: str) -> None:
+    """Would catch edges off by the characters that the plain form leaves out, a sentence that
+    begins behind an address taken for its domain, and years taken for a telephone.
+    """
+    assert judge(text).text == redacted

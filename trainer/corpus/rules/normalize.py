@@ -1,5 +1,5 @@
 """Unicode normalization: mojibake repaired, control characters and foreign line ends removed, one
-normal form.
+normal form; and hard-wrapped paragraphs unwrapped.
 """
 
 import re
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from trainer.corpus.reading.unicode import unicode_fault
 from trainer.corpus.rules.rule import Finding, Judgement, RuleDescription, dropped, kept
+from trainer.corpus.rules.unwrap import unwrap
 from trainer.recipe.curation import NormalizeRule
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 NO_TEXT = "no text"
 NOT_UNICODE = "not Unicode"
+JOINED = "hard-wrapped lines joined"
 ASCII_CONTROLS = bytes({*range(0x20), 0x7F} - {0x09, 0x0A})
 """The ASCII characters that the rule removes or replaces, besides trailing white space."""
 LINE_END = re.compile("\r\n|[\r\v\f\x85\u2028\u2029]")
@@ -29,7 +31,8 @@ class Normalize:
     """Normalizes a text; drops it where it has lone surrogates, which UTF-8 cannot encode, or only
     white space is left.
 
-    The value of a finding is the number of lines repaired, or of characters removed or replaced.
+    The value of a finding is the number of lines repaired or joined, or of characters removed or
+    replaced.
     """
 
     section: NormalizeRule
@@ -40,7 +43,8 @@ class Normalize:
         if not text or text.isspace():
             return dropped(NO_TEXT, None, None)
         if text.isascii() and _is_clean(text):
-            return kept(text)
+            unwrapped, lines = unwrap(text) if self.section.unwrap else (text, 0)
+            return Judgement(unwrapped, (Finding(JOINED, lines),)) if lines else kept(text)
         if unicode_fault(text) is not None:
             return dropped(NOT_UNICODE, None, None)
         return self._mended(text)
@@ -63,6 +67,9 @@ class Normalize:
         _note(findings, "white space at line ends", spaces)
         if not text or text.isspace():
             return dropped(NO_TEXT, None, None)
+        if self.section.unwrap:
+            text, lines = unwrap(text)
+            _note(findings, JOINED, lines)
         return Judgement(text, tuple(findings))
 
 

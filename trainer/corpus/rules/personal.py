@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from trainer.corpus.rules.phones import CharacterSpan, phone_numbers
+from trainer.corpus.rules.cards import card_numbers
+from trainer.corpus.rules.phones import phone_numbers
+from trainer.corpus.rules.plain_form import WIDE_STOPS, CharacterSpan, plain_form
 from trainer.corpus.rules.rule import Finding, Judgement, RuleDescription, dropped
 from trainer.recipe.curation import PersonalRule
 
@@ -56,22 +58,6 @@ networking near it."""
 # Global unicast is 2000::/3, so slices such as 1::2, and times, are not even looked at.
 _IPV6 = re.compile(r"(?<![\w:.])[23][0-9A-Fa-f]{3}:[0-9A-Fa-f:]{2,34}(?![\w:])")
 
-_CARD = re.compile(
-    r"(?<![\w.+/-])(?:[2-6]\d{12,18}|[2-6]\d{3}([ -])\d[\d -]{7,16}\d)(?![\w]|[-.]\d)", re.ASCII
-)
-_CARD_GROUPS = {(4, 4, 4, 4), (4, 6, 5), (4, 6, 4), (4, 4, 4, 4, 3), (4, 3, 3, 3), (4, 4, 4, 1)}
-_ISSUERS = re.compile(
-    r"""4(?:\d{12}|\d{15}|\d{18})                                      # Visa
-    | (?:5[1-5]\d\d|222[1-9]|22[3-9]\d|2[3-6]\d\d|27[01]\d|2720)\d{12} # Mastercard
-    | 3[47]\d{13}                                                      # American Express
-    | (?:6011|64[4-9]\d|65\d\d)\d{12}(?:\d{3})?                        # Discover
-    | (?:30[0-5]\d|3[689]\d\d)\d{10}                                   # Diners Club
-    | 35(?:2[89]|[3-8]\d)\d{12}(?:\d{3})?                              # JCB
-    | 62\d{14}(?:\d{3})?                                               # UnionPay
-    | (?:5018|5020|5038|5893|6304|6759|676[1-3])\d{9,15}               # Maestro""",
-    re.VERBOSE | re.ASCII,
-)
-
 
 @dataclass(frozen=True)
 class Personal:
@@ -105,7 +91,23 @@ class Personal:
 
 
 def personal_data(text: str) -> list[tuple[str, CharacterSpan]]:
-    """(kind, (start, end)) of all personal data, by kind in the order of KINDS; none overlap."""
+    """(kind, (start, end)) of all personal data, by kind in the order of KINDS; none overlap.
+
+    It is looked for in the text as it stands and in its plain form. Where the two differ, the
+    longer datum counts: in the text alone a number may end at its first no-break space.
+    """
+    found = _found_in(text)
+    plain = plain_form(text)
+    if plain is None:
+        return found
+    # A full stop of Chinese behind an address ends the sentence, and begins no further domain.
+    ended = {start for _, (start, end) in found if text[end : end + 1] in {*WIDE_STOPS}}
+    further = [(kind, plain.original(span)) for kind, span in _found_in(plain.text)]
+    further = [entry for entry in further if entry[1][0] not in ended]
+    return _longest(found + further, len(text))
+
+
+def _found_in(text: str) -> list[tuple[str, CharacterSpan]]:
     found: list[tuple[str, CharacterSpan]] = []
     taken = bytearray(len(text))
     for kind, find in KINDS.items():
@@ -114,6 +116,22 @@ def personal_data(text: str) -> list[tuple[str, CharacterSpan]]:
                 taken[start:end] = b"\1" * (end - start)
                 found.append((kind, (start, end)))
     return found
+
+
+def _longest(
+    found: list[tuple[str, CharacterSpan]], characters: int
+) -> list[tuple[str, CharacterSpan]]:
+    """Those that no longer one overlaps, by kind and start; of equal ones the first kind."""
+    order = list(KINDS)
+    taken = bytearray(characters)
+    chosen = []
+    for kind, (start, end) in sorted(
+        found, key=lambda entry: (entry[1][0] - entry[1][1], order.index(entry[0]))
+    ):
+        if not any(taken[start:end]):
+            taken[start:end] = b"\1" * (end - start)
+            chosen.append((kind, (start, end)))
+    return sorted(chosen, key=lambda entry: (order.index(entry[0]), entry[1]))
 
 
 def _replaced(text: str, found: list[tuple[str, CharacterSpan]]) -> str:
@@ -171,30 +189,9 @@ def _is_address(text: str, span: CharacterSpan, octets: bytes) -> bool:
     return _NETWORK_NEAR.search(around) is not None
 
 
-def _cards(text: str) -> Iterator[CharacterSpan]:
-    for match in _CARD.finditer(text):
-        written = match.group()
-        if match[1]:
-            groups = written.split(match[1])
-            if tuple(map(len, groups)) not in _CARD_GROUPS or not all(map(str.isdigit, groups)):
-                continue
-            written = "".join(groups)
-        if _ISSUERS.fullmatch(written) and _passes_luhn(written):
-            yield match.span()
-
-
-def _passes_luhn(digits: str) -> bool:
-    """The checksum of payment cards. Source: ISO/IEC 7812-1, annex B."""
-    total = 0
-    for index, digit in enumerate(reversed(digits)):
-        value = int(digit) << index % 2
-        total += value - 9 if value > 9 else value
-    return total % 10 == 0
-
-
 KINDS: dict[str, Callable[[str], Iterator[CharacterSpan]]] = {
     "email": _emails,
-    "card": _cards,
+    "card": card_numbers,
     "ip": _ip_addresses,
     "phone": phone_numbers,
 }

@@ -7,7 +7,7 @@ dates, ISBNs, versions and long ids do not match.
 import re
 from collections.abc import Iterator
 
-CharacterSpan = tuple[int, int]
+from trainer.corpus.rules.plain_form import CharacterSpan
 
 LONGEST = 15
 """Digits of the longest international number. Source: ITU-T E.164."""
@@ -45,7 +45,7 @@ _INTRODUCED = re.compile(
     r"""(?<![\w\[]) (?:
       (?:tele)?phone(?:\ (?:no\.?|number))? | tel(?:efon)?\.? | (?:tele)?fax | mobile(?:\ number)?
     | mobil | handy | cell(?:phone)? | whatsapp | hotline | helpline
-    | (?:call|ring|text|dial)(?:\ (?:us|me|him|her|them))?\ (?:at|on)
+    | (?:call|ring|text|dial)(?:\ (?:us|me|him|her|them))?\ (?:at|on) | ring | dial
     ) \s{0,2} (?:is\s)? [:=]? \s{0,2} \Z""",
     re.VERBOSE | re.IGNORECASE | re.ASCII,
 )

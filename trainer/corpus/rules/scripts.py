@@ -35,7 +35,7 @@ LAST_MARK = 0x1FFFF
 @cache
 def unspaced_letters() -> str:
     """The letters of these scripts as the inside of a character class of `re`."""
-    return _ranges(
+    return character_ranges(
         code
         for first, last in UNSPACED_BLOCKS
         for code in range(first, last + 1)
@@ -49,7 +49,7 @@ def marks() -> str:
 
     They are no word characters to `re`, though vowels of Hindi, Thai and others are among them.
     """
-    return _ranges(
+    return character_ranges(
         code for code in range(LAST_MARK + 1) if unicodedata.category(chr(code))[0] == "M"
     )
 
@@ -63,8 +63,8 @@ def word_pattern() -> str:
     return rf"[^\W{letters}]+(?:[{marked}]+[^\W{letters}]*)*|[{letters}][{marked}]*"
 
 
-def _ranges(codes: Iterable[int]) -> str:
-    """Ascending code points as ranges of a character class."""
+def character_ranges(codes: Iterable[int]) -> str:
+    """Ascending code points as ranges of a character class of `re`, which is slow on lists."""
     found: list[list[int]] = []
     for code in codes:
         if found and code == found[-1][1] + 1:

@@ -1,0 +1,215 @@
+"""Hard-wrapped paragraphs become one line each; what is no prose stays byte for byte."""
+
+import textwrap
+from itertools import product
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.corpus.rules.wrapped_texts import ENGLISH, NO_PROSE, SPACED, paragraphs
+from trainer.corpus.rules.normalize import Normalize
+from trainer.corpus.rules.rule import Finding
+from trainer.corpus.rules.unwrap import unwrap
+from trainer.recipe.curation import NormalizeRule
+
+WIDTHS = (48, 60, 66, 72, 79, 96)
+
+
+def wrapped(paragraph: str, width: int = 72, **options: str) -> str:
+    """A paragraph as Python's own textwrap fills it, hyphenated words whole."""
+    return textwrap.fill(paragraph, width, break_on_hyphens=False, **options)
+
+
+def book(*blocks: str) -> str:
+    return "\n\n".join(blocks)
+
+
+CASES = [
+    *(("English", width) for width in WIDTHS),
+    *((language, width) for language in SPACED for width in (48, 60, 72)),
+]
+
+
+@pytest.mark.parametrize(("language", "width"), CASES)
+def test_what_textwrap_wrapped_comes_back(language: str, width: int) -> None:
+    """Would catch a break kept, a word joined to the next, and a language with other marks."""
+    whole = paragraphs(language)
+    text, joined = unwrap(book(*(wrapped(one, width) for one in whole)))
+    assert text == book(*whole)
+    assert joined == sum(wrapped(one, width).count("\n") for one in whole)
+
+
+@pytest.mark.parametrize(
+    ("language", "letters"),
+    [*product(("Chinese", "Japanese"), (30, 36, 40)), ("Thai", 74), ("Thai", 80)],
+)
+def test_scripts_without_spaces_are_joined_without_one(language: str, letters: int) -> None:
+    """Would catch a space put into a Chinese, Japanese or Thai word."""
+    whole = paragraphs(language)
+    cut = book(*("\n".join(textwrap.wrap(one, letters)) for one in whole))
+    assert unwrap(cut)[0] == book(*whole)
+
+
+@pytest.mark.parametrize("kind", NO_PROSE)
+def test_what_is_no_prose_stays_in_a_wrapped_book(kind: str) -> None:
+    """Would catch verse, lists, tables, code and the like joined because their text is wrapped."""
+    block = NO_PROSE[kind]
+    first, second, third = ENGLISH
+    text = book(wrapped(first), wrapped(second), block, wrapped(third))
+    assert unwrap(text)[0] == book(first, second, block, third)
+
+
+@pytest.mark.parametrize("kind", NO_PROSE)
+def test_what_is_no_prose_stays_by_itself(kind: str) -> None:
+    """Would catch a document without any prose taken for a wrapped one."""
+    for text in (NO_PROSE[kind], book(NO_PROSE[kind], NO_PROSE[kind].upper())):
+        assert unwrap(text) == (text, 0)
+
+
+@pytest.mark.parametrize("between", ["\n", "\n\n"])
+def test_a_text_that_is_not_wrapped_stays(between: str) -> None:
+    """Would catch paragraphs that stand on a line each joined with one another."""
+    text = between.join((*ENGLISH, *paragraphs("German"), *ENGLISH))
+    assert unwrap(text) == (text, 0)
+
+
+def test_a_sentence_a_line_is_not_wrapped() -> None:
+    """Would catch semantic line breaks, which authors set on purpose, taken for a right edge."""
+    sentences = " ".join(ENGLISH).replace(". ", ".\n")
+    clauses = sentences.replace(", ", ",\n").replace("; ", ";\n")
+    for text in (sentences, clauses):
+        assert unwrap(text) == (text, 0)
+
+
+@pytest.mark.parametrize("indent", ["  ", "    ", "\t"])
+def test_indented_first_lines_begin_paragraphs(indent: str) -> None:
+    """Would catch paragraphs without a blank line between them joined into one."""
+    spaces = indent.expandtabs(8)
+    lines = [wrapped(one, initial_indent=spaces).replace(spaces, indent, 1) for one in ENGLISH]
+    assert unwrap("\n".join(lines))[0] == "\n".join(indent + one for one in ENGLISH)
+
+
+def test_indented_blocks_keep_their_indent() -> None:
+    """Would catch the text of an RFC or a manual page moved to the margin, or left wrapped."""
+    blocks = [
+        wrapped(one, 72, initial_indent=depth, subsequent_indent=depth)
+        for one, depth in zip(ENGLISH, ("   ", "       ", "   "), strict=True)
+    ]
+    titled = book("3.1.  The road", blocks[0], blocks[1], "   Note:", blocks[2])
+    expected = book(
+        "3.1.  The road",
+        f"   {ENGLISH[0]}",
+        f"       {ENGLISH[1]}",
+        "   Note:",
+        f"   {ENGLISH[2]}",
+    )
+    assert unwrap(titled)[0] == expected
+
+
+def test_pages_of_an_rfc_stay_apart() -> None:
+    """Would catch the foot of a page, or the head of the next, joined with a paragraph."""
+    foot = f"Thornbury{'Informational':^50}[Page 3]"
+    head = f"RFC 9999{'The Toll of the Mill':^50}April 1998"
+    rule = Normalize(NormalizeRule())
+    body = [wrapped(one, initial_indent="   ", subsequent_indent="   ") for one in ENGLISH]
+    text = book(body[0], body[1], "", foot + "\n\f\n" + head, "", body[2])
+    lines = [f"   {one}" for one in ENGLISH]
+    expected = book(lines[0], lines[1], "", foot + "\n\n\n" + head, "", lines[2])
+    assert rule(text, "").text == expected
+
+
+def test_dialogue_keeps_its_paragraphs() -> None:
+    """Would catch short speeches, of a line or two, joined with what follows."""
+    speech = ['"Is he gone?" she said.', '"He is," said the keeper, "and the keys with him."']
+    text = book(wrapped(ENGLISH[0]), *speech, wrapped(ENGLISH[1]))
+    assert unwrap(text)[0] == book(ENGLISH[0], *speech, ENGLISH[1])
+    run = "\n".join([wrapped(ENGLISH[0]), *speech, wrapped(ENGLISH[1])])
+    assert unwrap(run)[0] == "\n".join([ENGLISH[0], *speech, ENGLISH[1]])
+
+
+def test_a_list_behind_a_paragraph_stays() -> None:
+    """Would catch items drawn into the sentence that introduces them, without a blank line."""
+    text = f"{wrapped(ENGLISH[0])}\n{NO_PROSE['list']}\n\n{wrapped(ENGLISH[1])}"
+    assert unwrap(text)[0] == f"{ENGLISH[0]}\n{NO_PROSE['list']}\n\n{ENGLISH[1]}"
+
+
+def justified(paragraph: str, width: int = 72) -> str:
+    """A paragraph whose lines, but for the last, are padded to the width between words."""
+    lines = textwrap.wrap(paragraph, width)
+    for number, line in enumerate(lines[:-1]):
+        words = line.split()
+        gaps = len(words) - 1
+        missing = width - len(line)
+        spaces = [1 + missing // gaps + (gap < missing % gaps) for gap in range(gaps)]
+        lines[number] = "".join(
+            word + " " * space for word, space in zip(words, [*spaces, 0], strict=True)
+        )
+    return "\n".join(lines)
+
+
+def test_justified_paragraphs_lose_their_padding() -> None:
+    """Would catch the spaces that made an even right edge left in the middle of a line."""
+    assert unwrap(book(*map(justified, ENGLISH)))[0] == book(*ENGLISH)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "elsewhere", "joined"),
+    [
+        ("a well-", "known", "", "a well-known"),
+        ("the infor-", "mation", "", "the infor-mation"),
+        ("the infor-", "mation", "no information", "the information"),
+        ("the re-", "form", "a reform, or a re-form", "the re-form"),
+        ("the pre-", "and post-war", "", "the pre- and post-war"),
+        ("die Vor-", "und Nachteile", "", "die Vor- und Nachteile"),
+        ("Anglo-", "Saxon", "", "Anglo-Saxon"),
+        ("the infor\u00ad", "mation", "", "the information"),
+        ("1914-", "18", "", "1914-18"),
+        ("he went -", "or so", "", "he went - or so"),
+        ("he went--", "or so", "he came--or not", "he went--or so"),
+        ("he went --", "or so", "he came -- or not", "he went -- or so"),
+        ("he went—", "or so", "", "he went—or so"),
+        ("用的是", "Python", "", "用的是Python"),
+        ("用的是", "Python", "是 C 还是", "用的是 Python"),
+    ],
+)
+def test_hyphens_and_dashes_at_line_ends(
+    left: str, right: str, elsewhere: str, joined: str
+) -> None:
+    """Would catch a hyphen lost, a word left in two, or a space on the wrong side of a dash."""
+    from trainer.corpus.rules.joining import Joiner
+
+    first, between = Joiner([elsewhere, left, right]).between(left, right)
+    assert first + between + right == joined
+
+
+@pytest.mark.parametrize("newline", ["\r\n", "\r", "\u2028"])
+def test_it_is_a_step_of_normalize_and_can_be_turned_off(newline: str) -> None:
+    """Would catch foreign line ends left out, a change that is not in the audit, a dead key."""
+    text = newline.join(book(*map(wrapped, ENGLISH)).split("\n"))
+    outcome = Normalize(NormalizeRule())(text, "")
+    assert outcome.text == book(*ENGLISH)
+    breaks = sum(wrapped(one).count("\n") for one in ENGLISH)
+    assert outcome.findings[-1] == Finding("hard-wrapped lines joined", breaks)
+    off = Normalize(NormalizeRule(unwrap=False))(text, "")
+    assert off.text == book(*map(wrapped, ENGLISH))
+
+
+BLOCKS = st.one_of(
+    st.sampled_from([*ENGLISH, *paragraphs("German"), *paragraphs("Chinese")]).flatmap(
+        lambda one: st.sampled_from(WIDTHS).map(lambda width: wrapped(one, width))
+    ),
+    st.sampled_from([*NO_PROSE.values(), *ENGLISH, "", "CHAPTER I", "  * * *"]),
+    st.text("ab .,\n -A", max_size=60),
+)
+
+
+@given(st.lists(BLOCKS, max_size=8), st.sampled_from(["\n", "\n\n", "\n    "]))
+@settings(max_examples=150, deadline=None)
+def test_unwrapping_is_done_once(blocks: list[str], between: str) -> None:
+    """Would catch a second pass that joins more, and a character lost or made."""
+    text = "\n".join(line.rstrip() for line in between.join(blocks).split("\n"))
+    once, joined = unwrap(text)
+    assert unwrap(once) == (once, 0)
+    assert (once == text) == (joined == 0)
+    assert sorted("".join(once.split())) == sorted("".join(text.split()))

@@ -1,0 +1,204 @@
+"""The runs of a text's lines that may be paragraphs of hard-wrapped prose.
+
+Left out, because their line ends mean something: lists, tables, code, quoted and commented lines,
+headings, fields and headers, signatures, hanging indents.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+DEEPEST_FIRST_LINE = 12
+"""Columns by which a paragraph's first line may be indented beyond the others."""
+LEAST_LETTERS = 0.72
+"""Share of the characters, white space aside, that are letters in any prose."""
+MOST_SYMBOLS = 0.06
+"""Share of characters that are neither letters, digits, nor what prose is punctuated with."""
+HANGING = 0.7
+"""A first line of this share of the longest line is the beginning of a text, and no title."""
+
+OTHERS = re.compile(r"[A-Za-z0-9.,;:!?'\"()-]+")
+QUOTED = re.compile(r"\s*(?:[>|#%]|//|/\*|\*/|;;|<[!/a-zA-Z])")
+"""Beginnings of quotations, comments, headings in Markdown, rows of tables, tags."""
+ITEM = re.compile(
+    r"\s*(?:[-*+•‣◦·▪●○■□✓►]\s|o\s\s|\d{1,3}[.)、](?!\d)|\(?(?:\d{1,3}|[a-zA-Z]|[ivxlc]{1,5})\)\s"
+    r"|\d+(?:\.\d+)+\.?\s|:[\w ]+:|@\w+\s|\.\.(?:\s|$)|\[[^\]]{1,40}\]:|>>>|\.\.\.\s|\$\s|\\)"
+)
+"""Beginnings of items, fields, directives and commands: the run ends with them."""
+LETTERED = re.compile(
+    r"\s*(?:(?:[A-Za-z]|[IVXLC]{1,5})\.\s|\[[\w.+-]{1,16}\]\s|--+\s|[—–―])"  # noqa: RUF001
+)
+"""Beginnings of items or speech, but also of a line that goes on: initials, a dash."""
+HEADER = re.compile(r"[A-Za-z][\w-]{1,30}:(?:\s|$)")
+MAIL = re.compile(r"(?:From|To|Subject|Date|Received|Message-ID|Newsgroups|Path|Return-Path):? ")
+FENCE = re.compile(r"\s*(```|~~~)[^`~]*$")
+LEADERS = (".....", ". . . .", "____", "===", "------", "~~~~", "+-", "\t")
+GAP = re.compile(r"(\S)( {2,})(?=\S)")
+SENTENCE_ENDS = tuple(".!?:。！？：…।॥؟۔։")  # noqa: RUF001
+CLOSERS = "\"'”’»›)]*_」』"  # noqa: RUF001
+PUNCTUATION = frozenset(".,;:!?'\"()-–—―‘’“”„«»‹›…·、。，．！？；：「」『』（）《》〈〉।॥؟،؛۔")  # noqa: RUF001
+
+
+@dataclass(frozen=True, slots=True)
+class Paragraph:
+    """Lines `start` to `end` (excluded); `justified`: padded with spaces to an even right edge."""
+
+    start: int
+    end: int
+    justified: bool
+
+
+def paragraphs_of(lines: list[str]) -> list[Paragraph]:
+    """The paragraphs of two lines or more that may be prose, in order."""
+    found = []
+    for start, end in _runs(lines):
+        for first, last in _pieces(lines, start, end):
+            if last - first < 2:
+                continue
+            piece = lines[first:last]
+            if _reads_like_prose(piece):
+                spaced = _spacing(piece)
+                if spaced is not None:
+                    found.append(Paragraph(first, last, spaced))
+    return found
+
+
+def ends_sentence(line: str) -> bool:
+    """Whether a line ends with a full stop or the like, in quotation marks or not."""
+    return line.rstrip(CLOSERS).endswith(SENTENCE_ENDS)
+
+
+def indent_of(line: str) -> int:
+    """Columns of white space at the beginning."""
+    rest = line.lstrip()
+    before = line[: len(line) - len(rest)]
+    return len(before.expandtabs(8))
+
+
+def _runs(lines: list[str]) -> Iterator[tuple[int, int]]:
+    """Runs of lines that are not blank, outside of fenced and literal blocks and signatures."""
+    fence: str | None = None
+    literal: int | None = None
+    start: int | None = None
+    for number, line in enumerate([*lines, ""]):
+        mark = FENCE.match(line)
+        if mark or fence is not None or not line.strip() or line.rstrip() == "--":
+            if start is not None:
+                indent = indent_of(lines[start])
+                literal = None if literal is None or indent <= literal else literal
+                if literal is None:
+                    yield start, number
+                    last = lines[number - 1]
+                    literal = indent_of(last) if last.endswith("::") else None
+                start = None
+            if mark and fence == mark[1]:
+                fence = None
+            elif mark and fence is None and _closes(lines[number + 1 :], mark[1]):
+                fence = mark[1]
+            if line.rstrip() == "--" and len(lines) - number < 20:
+                return
+        elif start is None:
+            start = number
+
+
+def _closes(lines: list[str], fence: str) -> bool:
+    return any(line.strip() == fence for line in lines)
+
+
+def _pieces(lines: list[str], start: int, end: int) -> Iterator[tuple[int, int]]:
+    """The run cut where its indent says that another paragraph begins, without what is no prose."""
+    if _is_header(lines[start:end]):
+        return
+    first, base, hanging = start, -1, -1
+    for number in range(start, end):
+        line = lines[number]
+        depth = indent_of(line)
+        if hanging >= 0:
+            if depth > hanging:
+                first = number + 1
+                continue
+            first, hanging = number, -1
+        rule = not any(map(str.isalnum, line))
+        item = ITEM.match(line) or (
+            LETTERED.match(line) and (number == first or ends_sentence(lines[number - 1]))
+        )
+        if rule or item or QUOTED.match(line):
+            # A line of symbols underlines the heading before it.
+            yield first, number - 1 if rule else number
+            if item:
+                return
+            first = number + 1
+        elif number == first:
+            base = -1
+        elif base < 0:
+            before = indent_of(lines[first])
+            if depth <= before <= depth + DEEPEST_FIRST_LINE:
+                base = depth
+            elif depth > before and _is_text(lines, first, end):
+                hanging, first = before, number + 1
+            else:
+                first = number
+        elif depth != base:
+            yield first, number
+            first, base = number, -1
+    yield first, end
+
+
+def _is_text(lines: list[str], first: int, end: int) -> bool:
+    """Whether a line with deeper ones behind it begins their text, instead of being its title."""
+    longest = max(len(line) for line in lines[first:end])
+    return len(lines[first]) >= HANGING * longest
+
+
+def _is_header(run: list[str]) -> bool:
+    """Whether the run is fields of name and value, as at the head of a mail."""
+    if MAIL.match(run[0]):
+        return True
+    fields = sum(HEADER.match(line) is not None for line in run)
+    return fields >= 2 and HEADER.match(run[0]) is not None
+
+
+def _reads_like_prose(piece: list[str]) -> bool:
+    """Whether its characters are mostly letters, with the marks that prose has between them."""
+    text = "".join("".join(piece).split())
+    letters = sum(map(str.isalpha, text))
+    others = OTHERS.sub("", text) if text.isascii() else "".join(filter(_is_symbol, text))
+    if not text.isascii():
+        letters += sum(unicodedata.category(mark)[0] == "M" for mark in text if mark > "\u02ff")
+    symbols = len(others)
+    if letters < LEAST_LETTERS * len(text) or symbols > MOST_SYMBOLS * len(text):
+        return False
+    inside = "\n".join(map(str.strip, piece))
+    if any(leader in inside for leader in LEADERS):
+        return False
+    return not any(line.endswith(("\\", "{", "}", ";;", "|")) for line in piece)
+
+
+def _is_symbol(character: str) -> bool:
+    if character.isalnum() or character in PUNCTUATION:
+        return False
+    return unicodedata.category(character)[0] != "M"
+
+
+def _spacing(piece: list[str]) -> bool | None:
+    """Whether the piece is justified; None for columns of a table."""
+    wide = double = 0
+    for line in piece:
+        for gap in GAP.finditer(line.strip()):
+            wide += len(gap[2]) > 2
+            double += len(gap[2]) == 2 and gap[1] not in ".!?:\"')”’"  # noqa: RUF001
+    if not wide and double * 4 <= len(piece):
+        return False
+    widths = {len(line) for line in piece[:-1]}
+    even = len(piece) > 2 and max(widths) - min(widths) <= 1 and len(piece[-1]) <= max(widths)
+    return True if even and not _has_column(piece) else None
+
+
+def _has_column(piece: list[str]) -> bool:
+    """Whether two neighbouring columns inside the text are blank in every line."""
+    shortest = min(len(line) for line in piece)
+    first = max(indent_of(line) for line in piece) + 1
+    blank = [all(line[at] == " " for line in piece) for at in range(first, shortest)]
+    return any(one and other for one, other in pairwise(blank))

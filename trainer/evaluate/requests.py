@@ -1,0 +1,118 @@
+"""What `lyceum generate` is asked: the lines of a file, as texts to continue or messages to answer.
+
+A line ends at LF or CRLF and nowhere else; a byte order mark is dropped; blank lines ask nothing.
+In a JSON lines file each line is an object: `prompt`, a text that may have line breaks in it, or
+`messages` (and `tools`), as in a set of conversations, ending with the turn to be answered.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainer.conversations.forms import fields_of, messages_of, present, tools_of, with_system
+from trainer.conversations.turns import Message
+from trainer.corpus.reading.quarantine import RecordLocation
+from trainer.corpus.reading.unicode import BYTE_ORDER_MARK, unicode_fault, wide_unicode
+from trainer.errors import DataError, RecipeError
+
+GENERATED, REASON = "generated", "finish_reason"
+"""The fields that an answered record has beside its own."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A text to be continued, or messages to be answered (`text` None); `place`: where it stands.
+
+    `record`: the object of a JSON line, which its answer is added to.
+    """
+
+    text: str | None
+    messages: tuple[Message, ...] = ()
+    tools: tuple[Mapping[str, Any], ...] = ()
+    place: RecordLocation | None = None
+    record: Mapping[str, Any] | None = None
+
+    @property
+    def where(self) -> str:
+        """What an error begins with."""
+        return f"{self.place}: " if self.place else ""
+
+
+def read_prompts(file: Path) -> list[Request]:
+    """A prompt a line. Raises RecipeError for a file that cannot be read or holds none."""
+    asked = [Request(line, place=place) for place, line in _lines(file)]
+    if not asked:
+        raise RecipeError(f"{file}: holds no prompt; write one a line")
+    return asked
+
+
+def read_records(file: Path) -> list[Request]:
+    """A JSON object a line. Raises RecipeError as `read_prompts`, DataError naming a bad line."""
+    asked = [_request(_object(line, place), place) for place, line in _lines(file)]
+    if not asked:
+        raise RecipeError(f'{file}: holds no prompt; write {{"prompt": "..."}} a line')
+    return asked
+
+
+def _lines(file: Path) -> list[tuple[RecordLocation, str]]:
+    """The lines that are not blank, without their ends, each with its number in the file."""
+    try:
+        raw = file.read_bytes()
+    except OSError as error:
+        raise RecipeError(f"{file}: cannot be read: {error.strerror}") from error
+    if wide := wide_unicode(raw[:4096]):
+        raise RecipeError(f"{file}: is {wide}, not UTF-8: convert it (iconv -f {wide} -t UTF-8)")
+    try:
+        text = raw.removeprefix(BYTE_ORDER_MARK).decode("utf-8")
+    except UnicodeDecodeError as error:
+        before = len(raw) - len(raw.removeprefix(BYTE_ORDER_MARK))
+        raise RecipeError(f"{file}: not UTF-8 text (byte {before + error.start})") from error
+    lines = enumerate(text.split("\n"), start=1)
+    return [
+        (RecordLocation(str(file), "line", number), line.removesuffix("\r"))
+        for number, line in lines
+        if line.strip()
+    ]
+
+
+def _object(line: str, place: RecordLocation) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{place}: not JSON ({error}): mend the line, or leave it out") from None
+    if not isinstance(record, dict):
+        raise DataError(f'{place}: not a JSON object: write {{"prompt": "..."}}')
+    if fault := unicode_fault(json.dumps(record, ensure_ascii=False)):
+        raise DataError(f"{place}: {fault.partition(' at ')[0]} is no Unicode text: mend it")
+    return record
+
+
+def _request(record: dict[str, Any], place: RecordLocation) -> Request:
+    for name in (GENERATED, REASON):
+        if name in record:
+            raise DataError(f'{place}: has "{name}", where the answer goes: name it otherwise')
+    known = present(record)
+    asked = [name for name in ("prompt", "messages", "conversations") if name in known]
+    if len(asked) != 1:
+        found = f"both {' and '.join(asked)}" if asked else fields_of(known)
+        raise DataError(f"{place}: has {found}: give prompt, or messages")
+    (field,) = asked
+    if isinstance(known[field], str) and field == "prompt":
+        return Request(known[field], place=place, record=record)
+    messages = with_system(known, messages_of(known[field], field, place), place)
+    if messages[0].role == "system" and not messages[0].content.strip():
+        # An empty system prompt says that the recipe's is not wanted.
+        _refuse_unanswerable(messages[1:], place)
+    else:
+        _refuse_unanswerable(messages, place)
+    return Request(None, tuple(messages), tools_of(known, place), place, record)
+
+
+def _refuse_unanswerable(messages: Sequence[Message], place: RecordLocation) -> None:
+    if not messages or messages[-1].role not in ("user", "tool"):
+        whose = messages[-1].role if messages else "system"
+        raise DataError(
+            f"{place}: ends with the {whose}'s turn, which asks for no answer: end with a user's"
+        )
