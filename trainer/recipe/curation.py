@@ -94,7 +94,8 @@ class GopherQuality(Section):
     alphabetic_words: Fraction = 0.8
     """Least share of words between white space with a letter in them."""
     stop_words: Count = 2
-    """Fewest of `the be to of and that have with` that must occur."""
+    """Fewest of `the be to of and that have with`, or of another language's commonest words, that
+    must occur."""
 
 
 class C4Quality(Section):
@@ -140,7 +141,15 @@ class FineWebQuality(Section):
 
 
 class QualityRules(Section):
-    """The published heuristics of text quality; each may be left out (null)."""
+    """The published heuristics of text quality; each may be left out (null).
+
+    A document is judged by its own language, as found by `language`, or else here. The limits are
+    those of English; what depends on the language (numbers and lengths of words, short lines,
+    punctuation, sentences, stop words) is multiplied by what a translation has for each of
+    English's, by a table of 120 languages derived from one text in all of them. For a language
+    without a text or list the rules that need one are left out, which the build and the data card
+    say. Where no spaces part words, a letter counts as a word.
+    """
 
     gopher_repetition: GopherRepetition | None = GopherRepetition()
     """Text that repeats itself."""

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from trainer.corpus.build.plan import BuildPlan
-from trainer.corpus.build.record import LENGTH_BINS, read_counts
+from trainer.corpus.build.record import JUDGED_BY, LENGTH_BINS, read_counts
 from trainer.corpus.reading.quarantine import Tally
+from trainer.corpus.rules.rule import RuleByLanguage
 
 MALFORMED_SHOWN = 20
 
@@ -39,6 +40,7 @@ def curation_of(plan: BuildPlan, tokens: int) -> dict[str, Any]:
         "funnel": funnel,
         "controls": _controls(counts),
         "languages": dict(_summed(counts, "languages").most_common()),
+        "left_out": _left_out(plan, counts),
         "lengths": {
             "edges": [2**index for index in range(LENGTH_BINS)],
             **{
@@ -72,6 +74,19 @@ def timings_of(plan: BuildPlan, curation: dict[str, Any]) -> dict[str, dict[str,
         for rule, spent in seconds.items()
         if rule in came
     }
+
+
+def _left_out(plan: BuildPlan, counts: TaskCounts) -> list[dict[str, Any]]:
+    """The reasons that each rule did not look for in each language, and in how many documents."""
+    from trainer.corpus.build.chain import text_rules
+
+    return [
+        {"rule": rule.name, "language": code, "documents": documents, "reasons": list(reasons)}
+        for rule in text_rules(plan.section)
+        if isinstance(rule, RuleByLanguage)
+        for code, documents in _summed(counts, f"{JUDGED_BY} {rule.name}").most_common()
+        if (reasons := rule.left_out(code))
+    ]
 
 
 def _balance(counts: Counter[str], documents: int) -> list[dict[str, Any]]:

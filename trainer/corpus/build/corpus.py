@@ -105,14 +105,17 @@ def build_corpus(
 
 
 def _say_what_was_passed_over(out: Path, section: CorpusSection) -> None:
-    """Samples of tars without a text: what other sources pass over is no text by its kind."""
-    if section.source != "webdataset":
-        return
+    """Rules that are left out for a language; samples of tars without a text: what other sources
+    pass over is no text by its kind.
+    """
     from trainer.corpus.inspect.curation import load_curation
 
     curation = load_curation(out)
-    passed_over = curation.malformed.get("passed_over") if curation is not None else None
-    if passed_over:
+    assert curation is not None, "a build writes it"
+    for line in curation.left_out_lines():
+        log.warning("%s: %s", out, line)
+    passed_over = curation.malformed.get("passed_over")
+    if section.source == "webdataset" and passed_over:
         listed = "; ".join(f"{count:,} {kind}" for kind, count in passed_over.items())
         log.warning("%s: samples that are not in it: %s", out, listed)
 

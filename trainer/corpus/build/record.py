@@ -15,6 +15,8 @@ AUDIT = "audit"
 COUNTS = "counts"
 ROWS_AT_ONCE = 4096
 LENGTH_BINS = 32
+JUDGED_BY = "judged by"
+"""Groups of counts "judged by RULE": the documents that a rule judged by language, by language."""
 COLUMNS = (
     "document",
     "source",

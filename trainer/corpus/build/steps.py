@@ -10,7 +10,7 @@ from datatrove.data import Document
 
 from trainer.corpus.build.duplicate_steps import DUPLICATES
 from trainer.corpus.build.plan import BuildPlan
-from trainer.corpus.build.record import TaskRecord
+from trainer.corpus.build.record import JUDGED_BY, TaskRecord
 from trainer.corpus.build.shuffle import document_key, write_sorted
 from trainer.corpus.build.sketches import Sketches
 from trainer.corpus.build.staged import LineWriter
@@ -24,10 +24,13 @@ from trainer.corpus.build.step import (
     to_staged,
 )
 from trainer.corpus.rules.balance import count_groups
-from trainer.corpus.rules.rule import Rule
+from trainer.corpus.rules.language import written_language
+from trainer.corpus.rules.rule import Judgement, Rule, RuleByLanguage
 from trainer.errors import DataError, LyceumError
 
 SKETCHED_AT_ONCE = 512
+LANGUAGE = "language"
+"""A document's language in its metadata, once a rule has found it."""
 
 
 class Read(BuildStep):
@@ -72,7 +75,7 @@ class Judge(BuildStep):
         for document in data:
             started = time.thread_time()
             try:
-                outcome = rule(document.text, document.id)
+                outcome = self._outcome(document)
             except LyceumError:
                 raise
             except Exception as error:
@@ -89,12 +92,26 @@ class Judge(BuildStep):
                 document.text = outcome.text
                 document.metadata["bytes"] = len(outcome.text.encode())
             if "language" in outcome.notes:
-                record.count("languages", str(outcome.notes["language"]))
+                document.metadata[LANGUAGE] = str(outcome.notes["language"])
+                record.count("languages", document.metadata[LANGUAGE])
             record.passed(rule.name, document.metadata["bytes"])
             yield document
             if outcome.added is not None:
                 record.passed(rule.name, len(outcome.added.encode()))
                 yield _beside(document, outcome.added)
+
+    def _outcome(self, document: Document) -> Judgement:
+        """The rule's judgement: by the language that the rule on languages found, or the first rule
+        that needs one.
+        """
+        rule = self.rule
+        if not isinstance(rule, RuleByLanguage):
+            return rule(document.text, document.id)
+        if LANGUAGE not in document.metadata:
+            document.metadata[LANGUAGE] = written_language(document.text)
+        code = document.metadata[LANGUAGE]
+        self.record.count(f"{JUDGED_BY} {rule.name}", code)
+        return rule.in_language(document.text, code)
 
     def _write_down(self, document: Document, outcome: Any) -> None:
         action = "dropped" if outcome.text is None else "added" if outcome.added else "changed"

@@ -142,10 +142,12 @@ def _flat(settings: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _languages(curation: Curation) -> list[str]:
-    if not curation.languages:
+    if not curation.languages and not curation.left_out:
         return []
     rows = [(name, f"{count:,}") for name, count in curation.top_languages(LANGUAGES_SHOWN)]
-    return ["## Languages found", "", *_table(("language", "documents"), rows)]
+    lines = ["## Languages found", "", *_table(("language", "documents"), rows)]
+    left_out = [f"- {_cell(line)}." for line in curation.left_out_lines()]
+    return lines + ([*left_out, ""] if left_out else [])
 
 
 def _balance(curation: Curation) -> list[str]:

@@ -57,6 +57,16 @@ class Control:
 
 
 @dataclass(frozen=True, slots=True)
+class UnjudgedReasons:
+    """The reasons that a rule did not look for in a language, for want of a limit or a list."""
+
+    rule: str
+    language: str
+    documents: int
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Lengths:
     """Histograms of documents by length: bin i has edges[i - 1] .. edges[i] - 1 characters.
 
@@ -86,6 +96,7 @@ class Curation:
     funnel: tuple[FunnelStep, ...] = ()
     controls: tuple[Control, ...] = ()
     languages: Mapping[str, int] = field(default_factory=dict)
+    left_out: tuple[UnjudgedReasons, ...] = ()
     lengths: Lengths = field(default_factory=Lengths)
     balance: tuple[Mapping[str, Any], ...] = ()
     malformed: Mapping[str, Any] = field(default_factory=dict)
@@ -97,6 +108,18 @@ class Curation:
         """The `most` most active controls, by documents dropped, then by documents changed."""
         active = [control for control in self.controls if control.dropped or control.changed]
         return sorted(active, key=lambda c: (-c.dropped, -c.changed, c.rule, c.reason))[:most]
+
+    def left_out_lines(self) -> list[str]:
+        """A line for each rule and reasons left out, with the languages, the commonest first."""
+        grouped: dict[tuple[str, str], list[UnjudgedReasons]] = {}
+        for row in self.left_out:
+            grouped.setdefault((row.rule, ", ".join(row.reasons)), []).append(row)
+        return [
+            f"{rule} does not look for {reasons} in"
+            f" {', '.join(f'{row.language} ({row.documents:,} documents)' for row in rows)}:"
+            " no list or text says what is usual there"
+            for (rule, reasons), rows in grouped.items()
+        ]
 
     def top_languages(self, most: int) -> list[tuple[str, int]]:
         """The `most` commonest languages with their documents, and the sum of all others."""
@@ -196,6 +219,15 @@ def _parse(content: dict[str, Any], timings: dict[str, Any]) -> Curation:
         languages={
             str(name): int(count) for name, count in (content.get("languages") or {}).items()
         },
+        left_out=tuple(
+            UnjudgedReasons(
+                rule=str(row["rule"]),
+                language=str(row["language"]),
+                documents=int(row["documents"]),
+                reasons=tuple(map(str, row["reasons"])),
+            )
+            for row in content.get("left_out") or ()
+        ),
         lengths=Lengths(
             *(tuple(int(n) for n in lengths.get(part) or ()) for part in ("edges", "read", "kept"))
         ),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from trainer.corpus.rules.prose_language import ENGLISH
 from trainer.corpus.rules.rule import Judgement, RuleDescription, dropped, kept
 from trainer.errors import RecipeError
 from trainer.recipe.curation import LanguageRule
@@ -16,6 +17,7 @@ docstrings all were classified as by their whole texts; with 600 characters, 6 w
 SAMPLES = 4
 """The number of evenly spaced samples of the text that they come from, so that a heading, a licence
 or a quotation does not decide."""
+LEAST_PROBABILITY = 0.5
 NO_LANGUAGE = "zxx"
 """ISO 639-2, no linguistic content: also a class of the model, for code and numbers."""
 
@@ -66,6 +68,12 @@ def find_language(text: str) -> tuple[str, float]:
         return NO_LANGUAGE, 1.0
     code, probability = _model().classify(looked_at)
     return str(code), float(probability)
+
+
+def written_language(text: str) -> str:
+    """The code of a text's language; English where it is unclear, as by rules for English alone."""
+    code, probability = find_language(text)
+    return code if probability >= LEAST_PROBABILITY and code != NO_LANGUAGE else ENGLISH
 
 
 def _samples(text: str) -> str:

@@ -1,7 +1,8 @@
 """The published quality heuristics as a table of measures and their limits in the recipe.
 
-The measures are those of datatrove's filters, as the tests check, over datatrove's words: except
-that Gopher's two shares of words (`symbols_a_word`, `alphabetic_words`) are of `spaced_words`.
+For English the measures are those of datatrove's filters, as the tests check, over datatrove's
+words: except that Gopher's two shares of words (`symbols_a_word`, `alphabetic_words`) are of
+`spaced_words`. What is a word, and a limit, in another language: `ProseLanguage`.
 """
 
 import re
@@ -9,14 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trainer.corpus.rules.splitting import words_of
+from trainer.corpus.rules.prose_language import ProseLanguage
 from trainer.recipe.curation import FineWebQuality, GopherQuality, GopherRepetition
 
-STOP_WORDS = {"the", "be", "to", "of", "and", "that", "have", "with"}
-"""Source: Rae et al., "Scaling Language Models", 2021, section A1.1."""
-
-Value = Callable[[Any, str], float]
-"""A function of the recipe's section and the text."""
+Value = Callable[[Any, str, ProseLanguage], float]
+"""A function of the recipe's section, the text and its language."""
 
 
 @dataclass(frozen=True)
@@ -36,28 +34,15 @@ class Measure:
     least: bool
     value: Value
 
-    def broken(self, section: Any, text: str) -> tuple[float, float] | None:
-        """(value, limit) where the text breaks the limit."""
-        value, limit = self.value(section, text), getattr(section, self.key)
+    def broken(
+        self, section: Any, text: str, language: ProseLanguage
+    ) -> tuple[float, float] | None:
+        """(value, limit) where the text breaks the limit that its language has."""
+        limit = language.limit(section, self.key)
+        if limit is None:
+            return None
+        value = self.value(section, text, language)
         return (value, limit) if (value < limit if self.least else value > limit) else None
-
-
-def real_words(text: str) -> list[str]:
-    """The words that are not punctuation alone."""
-    from datatrove.utils.text import PUNCTUATION_SET
-
-    return [word for word in words_of(text) if not PUNCTUATION_SET.issuperset(word)]
-
-
-def spaced_words(text: str) -> list[str]:
-    """The words between white space, as Dolma's Gopher rules split a text.
-
-    datatrove's splitter makes a word of each comma and full stop, which has no letter: of 1,500
-    docstrings of Python's standard library (200 characters or more) 54.5% fall below 80% of words
-    with a letter by its words, 4.2% by these. By `real_words` 0.3% would: those leave out `=`, `|`
-    and the like, too, which the rule is there to count.
-    """
-    return text.split()
 
 
 def full_lines(text: str) -> list[str]:
@@ -73,19 +58,20 @@ def _least(reason: str, key: str, value: Value) -> Measure:
     return Measure(reason, key, True, value)
 
 
-def _a_word(count: Callable[[str], float], words: Callable[[str], list[str]]) -> Value:
-    """`count` of the text, divided by its number of `words`."""
-    return lambda section, text: count(text) / len(words(text))
+def _a_spaced_word(count: Callable[[str], float]) -> Value:
+    """`count` of the text, divided by its number of words between white space."""
+    return lambda section, text, language: count(text) / len(language.spaced_words(text))
 
 
 def _of_lines(
-    holds: Callable[[Any, str], bool], lines: Callable[[str], Sequence[str]] = str.splitlines
+    holds: Callable[[Any, str, ProseLanguage], bool],
+    lines: Callable[[str], Sequence[str]] = str.splitlines,
 ) -> Value:
     """The fraction of `lines` for which `holds` is true."""
 
-    def fraction(section: Any, text: str) -> float:
+    def fraction(section: Any, text: str, language: ProseLanguage) -> float:
         found = lines(text)
-        return sum(holds(section, line) for line in found) / len(found)
+        return sum(holds(section, line, language) for line in found) / len(found)
 
     return fraction
 
@@ -93,7 +79,7 @@ def _of_lines(
 def _repeated(parts: Callable[[str], list[str]], length: Callable[[str], int] | None) -> Value:
     """The fraction of parts that repeat earlier ones; with `length`, of characters in them."""
 
-    def fraction(section: Any, text: str) -> float:
+    def fraction(section: Any, text: str, language: ProseLanguage) -> float:
         from datatrove.pipeline.filters.gopher_repetition_filter import find_duplicates
 
         found = parts(text)
@@ -112,61 +98,64 @@ def _lines(text: str) -> list[str]:
 
 
 def _top_n_gram(n: int) -> Measure:
-    def fraction(section: Any, text: str) -> float:
-        from datatrove.pipeline.filters import gopher_repetition_filter as gopher
+    def fraction(section: Any, text: str, language: ProseLanguage) -> float:
+        from datatrove.pipeline.filters.gopher_repetition_filter import find_top_duplicate
 
-        found = gopher.get_n_grams(words_of(text), n)
-        return float(gopher.find_top_duplicate(found) / len(text)) if found else 0.0
+        found = language.n_grams(text, n)
+        return float(find_top_duplicate(found) / len(text)) if found else 0.0
 
     return _most(f"top {n}-gram", f"top_{n}_gram", fraction)
 
 
 def _duplicate_n_grams(n: int) -> Measure:
-    def fraction(section: Any, text: str) -> float:
+    def fraction(section: Any, text: str, language: ProseLanguage) -> float:
         from datatrove.pipeline.filters.gopher_repetition_filter import find_all_duplicate
 
-        return float(find_all_duplicate(words_of(text), n) / len(text))
+        return float(find_all_duplicate(language.words(text), language.length(n)) / len(text))
 
     return _most(f"duplicate {n}-grams", f"duplicate_{n}_grams", fraction)
 
 
-def _word_count(section: Any, text: str) -> float:
-    return len(real_words(text))
+def _word_count(section: Any, text: str, language: ProseLanguage) -> float:
+    return len(language.real_words(text))
 
 
-def _word_length(section: Any, text: str) -> float:
-    words = real_words(text)
+def _word_length(section: Any, text: str, language: ProseLanguage) -> float:
+    words = language.real_words(text)
     return sum(map(len, words)) / len(words)
 
 
-def _alphabetic(section: Any, text: str) -> float:
-    words = spaced_words(text)
+def _alphabetic(section: Any, text: str, language: ProseLanguage) -> float:
+    words = language.spaced_words(text)
     return sum(any(map(str.isalpha, word)) for word in words) / len(words)
 
 
-def _stop_words(section: Any, text: str) -> float:
-    return len(STOP_WORDS & set(words_of(text)))
+def _stop_words(section: Any, text: str, language: ProseLanguage) -> float:
+    return language.stop_words(text)
 
 
-def _is_punctuated(section: Any, line: str) -> bool:
-    from datatrove.utils.text import TERMINAL_PUNCTUATION
-
-    return line.endswith(tuple(TERMINAL_PUNCTUATION))
+def _line_breaks(section: Any, text: str, language: ProseLanguage) -> float:
+    return text.count("\n") / len(language.words(text))
 
 
-def _is_short(section: FineWebQuality, line: str) -> bool:
-    return len(line) <= section.short_line_characters
+def _is_punctuated(section: Any, line: str, language: ProseLanguage) -> bool:
+    return language.ends_sentence(line)
+
+
+def _is_short(section: FineWebQuality, line: str, language: ProseLanguage) -> bool:
+    limit = language.limit(section, "short_line_characters")
+    return limit is not None and len(line) <= limit
 
 
 def _ellipses(text: str) -> int:
     return text.count("...") + text.count("…")
 
 
-def _is_bullet(section: Any, line: str) -> bool:
+def _is_bullet(section: Any, line: str, language: ProseLanguage) -> bool:
     return line.lstrip().startswith(("•", "-"))
 
 
-def _trails_off(section: Any, line: str) -> bool:
+def _trails_off(section: Any, line: str, language: ProseLanguage) -> bool:
     return line.rstrip().endswith(("...", "…"))
 
 
@@ -188,8 +177,8 @@ MEASURES: dict[type, tuple[Measure, ...]] = {
         _most("too many words", "maximum_words", _word_count),
         _least("short words", "minimum_word_length", _word_length),
         _most("long words", "maximum_word_length", _word_length),
-        _most("hashes", "symbols_a_word", _a_word(lambda text: text.count("#"), spaced_words)),
-        _most("ellipses", "symbols_a_word", _a_word(_ellipses, spaced_words)),
+        _most("hashes", "symbols_a_word", _a_spaced_word(lambda text: text.count("#"))),
+        _most("ellipses", "symbols_a_word", _a_spaced_word(_ellipses)),
         _most("bullet lines", "bullet_lines", _of_lines(_is_bullet)),
         _most("lines that trail off", "ellipsis_lines", _of_lines(_trails_off)),
         _least("too few alphabetic words", "alphabetic_words", _alphabetic),
@@ -205,7 +194,7 @@ MEASURES: dict[type, tuple[Measure, ...]] = {
             "duplicate_line_characters",
             _repeated(full_lines, lambda text: len(text.replace("\n", ""))),
         ),
-        _most("line breaks", "newlines_a_word", _a_word(lambda text: text.count("\n"), words_of)),
+        _most("line breaks", "newlines_a_word", _line_breaks),
     ),
 }
 """In the filters' order: the first broken one is the reason."""

@@ -4,7 +4,7 @@ the reasons.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,19 @@ class Rule(Protocol):
 
     def __call__(self, text: str, document: str) -> Judgement:
         """Judge one text; the document's id takes the place of a random number."""
+
+
+@runtime_checkable
+class RuleByLanguage(Rule, Protocol):
+    """A rule that judges a text by the language that it is written in; called without one, it takes
+    the text for English.
+    """
+
+    def in_language(self, text: str, code: str) -> Judgement:
+        """Judge one text in the language of one of py3langid's codes."""
+
+    def left_out(self, code: str) -> tuple[str, ...]:
+        """The rule's reasons that are not looked for in a language, for want of a limit or list."""
 
 
 def _no_files(_section: Any) -> list[str]:

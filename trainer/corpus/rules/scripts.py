@@ -28,6 +28,8 @@ UNSPACED_BLOCKS = (
     (0x20000, 0x3347F),  # CJK extensions B to J
 )
 """First and last code point of each. Source: Unicode, Blocks.txt."""
+JOINERS = (0x200C, 0x200D)
+"""Zero width non-joiner and joiner."""
 LAST_MARK = 0x1FFFF
 """Behind it stand no marks but variation selectors, which Python's patterns take for symbols."""
 
@@ -45,12 +47,15 @@ def unspaced_letters() -> str:
 
 @cache
 def marks() -> str:
-    """The combining marks of all scripts as the inside of a character class of `re`.
+    """The combining marks of all scripts, and the joiners within words of Persian and others, as
+    the inside of a character class of `re`.
 
     They are no word characters to `re`, though vowels of Hindi, Thai and others are among them.
     """
     return character_ranges(
-        code for code in range(LAST_MARK + 1) if unicodedata.category(chr(code))[0] == "M"
+        code
+        for code in range(LAST_MARK + 1)
+        if code in JOINERS or unicodedata.category(chr(code))[0] == "M"
     )
 
 
