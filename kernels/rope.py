@@ -332,25 +332,33 @@ def rope(
     return turned_query.flatten(2, 3), turned_key
 
 
-def rope_table(position_ids: Tensor, frequencies: Tensor) -> tuple[Tensor, Tensor]:
+def rope_table(
+    position_ids: Tensor, frequencies: Tensor, *, scale: float = 1.0, exact: bool = True
+) -> tuple[Tensor, Tensor]:
     """(cos, sin) of every token's angles, fp32 [batch, sequence, head_size / 2], for `rope`.
 
     `position_ids`: int64 or int32 [batch, sequence], of this rank's tokens in order;
-    `frequencies`: fp32 [head_size / 2], radians a position. Exact to fp32's last place at any
-    position: the angle is formed in fp64. Raises ValueError for a wrong shape, dtype or device.
+    `frequencies`: fp32 [head_size / 2], radians a position, or a token's own, [batch, sequence,
+    head_size / 2]; `scale` multiplies both, and so what they rotate. Exact to fp32's last place at
+    any position, as the angle is formed in fp64; without `exact` it is rounded to fp32, as
+    transformers and most servers of models have it. Raises ValueError for a wrong shape, dtype or
+    device.
     """
     check_dtype("position_ids", position_ids, (torch.int64, torch.int32))
     check_dtype("frequencies", frequencies, (torch.float32,))
-    for name, tensor, words in (
-        ("position_ids", position_ids, "[batch, sequence]"),
-        ("frequencies", frequencies, "[head_size / 2]"),
-    ):
-        check(
-            tensor.dim() == words.count(",") + 1, f"{name}: shape {list(tensor.shape)}, not {words}"
-        )
+    shape = list(position_ids.shape)
+    check(position_ids.dim() == 2, f"position_ids: shape {shape}, not [batch, sequence]")
+    check(
+        frequencies.dim() == 1 or frequencies.shape[:-1] == position_ids.shape,
+        f"frequencies: shape {list(frequencies.shape)}, not [head_size / 2] or {shape} before it",
+    )
     check_device("frequencies", frequencies, "position_ids", position_ids)
-    angles = position_ids.unsqueeze(-1) * frequencies.double()
-    return angles.cos().float(), angles.sin().float()
+    if exact:
+        angles = position_ids.unsqueeze(-1) * frequencies.double()
+    else:
+        angles = position_ids.unsqueeze(-1).float() * frequencies
+    cos, sin = angles.cos().float(), angles.sin().float()
+    return (cos, sin) if scale == 1.0 else (cos * scale, sin * scale)
 
 
 def rope_frequencies(

@@ -235,6 +235,22 @@ def test_angles_are_exact_at_a_million_positions(device: torch.device) -> None:
             assert abs(sin[0, row, channel].item() - math.sin(angle)) <= 2**-24
     rounded = (positions[..., None].float() * frequencies).cos()
     assert (rounded - cos).abs().max() > 1e-4  # the negative control
+    assert torch.equal(rope_table(positions, frequencies, exact=False)[0], rounded)
+
+
+def test_tokens_may_turn_at_their_own_speed_and_be_scaled(device: torch.device) -> None:
+    """Catches frequencies of one token used for another, and a scale of the cosine alone."""
+    positions = torch.tensor([[0, 1, 2], [0, 5, 6]], device=device)
+    speeds = [rope_frequencies(4, theta).to(device) for theta in (100.0, 1000.0)]
+    own = torch.stack([speeds[0].expand(3, -1), speeds[1].expand(3, -1)])
+    for exact in (True, False):
+        table = rope_table(positions, own, scale=1.5, exact=exact)
+        for row, speed in enumerate(speeds):
+            rows = rope_table(positions[row : row + 1], speed, exact=exact)
+            for scaled, plain in zip(table, rows, strict=True):
+                assert torch.equal(scaled[row], plain[0] * 1.5)
+    with pytest.raises(ValueError, match=r"frequencies: shape \[1, 3, 2\]"):
+        rope_table(positions, own[:1])
 
 
 @pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
