@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import Any, cast
 
 from trainer.checkpoint import CheckpointReader, latest_checkpoint, resolve_checkpoint
-from trainer.checkpoint.adapted import AdaptedReader, Reader, open_merged, open_trained
+from trainer.checkpoint.adapted import (
+    AdaptedReader,
+    Reader,
+    open_merged,
+    open_trained,
+    trained_length,
+)
 from trainer.checkpoint.lora_base import LoraBase, holds_adapters, recorded_seal
 from trainer.checkpoint.state import restore_training, restore_weights
 from trainer.data.remote.location import place
@@ -178,7 +184,9 @@ def restore(
         return Beginning()
     base = start_from(recipe, chunks, optimizer)
     _log.info("starting from the weights of %s", recipe.init_from)
-    return Beginning(Counters(), base, _imported_files(CheckpointReader(Path(recipe.init_from))))
+    reader = CheckpointReader(Path(recipe.init_from))
+    counters = Counters(longest_sequence=trained_length(reader))
+    return Beginning(counters, base, _imported_files(reader))
 
 
 def _imported_files(reader: Reader) -> dict[str, bytes]:

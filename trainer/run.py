@@ -37,7 +37,8 @@ class Counters:
 
     `step`: attempted optimizer steps; `updates`: applied ones; `tokens` (without padding) and
     `supervised_tokens`: cumulative over all ranks; `guard`: skipped steps; `stream`: the data
-    stream's position after the last step (None: at the beginning).
+    stream's position after the last step (None: at the beginning); `longest_sequence`: the largest
+    sequence length over this stage and those before it.
     """
 
     step: int = 0
@@ -46,6 +47,7 @@ class Counters:
     supervised_tokens: int = 0
     guard: dict[str, int] = field(default_factory=lambda: {"skipped": 0, "in_a_row": 0})
     stream: dict[str, Any] | None = None
+    longest_sequence: int = 0
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ class Run:
         self.chunks = chunks
         self.optimizer = optimizer
         self.counters = counters = beginning.counters
+        counters.longest_sequence = max(counters.longest_sequence, recipe.sequence_length)
         self.folder = Path(recipe.run)
         self._lora_base = beginning.lora_base
         self._imported_files = beginning.imported_files

@@ -43,6 +43,17 @@ def test_layers_with_a_window_write_the_same_at_every_layout() -> None:
     assert expected != on_ranks(1, write, [{}])[0][0], "the window hides something"
 
 
+def test_a_rotation_by_length_writes_the_same_at_every_layout() -> None:
+    """Catches keys turned anew as the text grows: with a cache they stay as they were."""
+    scaling = {"type": "dynamic", "factor": 4.0, "original_context": 6}
+    layouts: list[dict[str, Any]] = [{"context": 2}, {"tensor": 2, "sequence": True}]
+    (expected,) = on_ranks(1, write, [{}], {"rope_scaling": scaling})[0]
+    for texts in on_ranks(2, write, layouts, {"rope_scaling": scaling}):
+        assert texts == [expected] * len(layouts)
+    longer = {"rope_scaling": scaling | {"original_context": 64}}
+    assert expected != on_ranks(1, write, [{}], longer)[0][0], "texts pass the original context"
+
+
 def test_the_cache_changes_nothing(texts: dict[str, Any]) -> None:
     """Catches keys cached at wrong positions, and padding that other tokens see."""
     assert texts["no cache"] == texts["together"]

@@ -17,12 +17,34 @@ LLAMA3_ROPE = {
     **{"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 16},
 }
 LINEAR_ROPE = {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}
+YARN_ROPE = {
+    **{"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "beta_fast": 8.0},
+    **{"original_max_position_embeddings": 8, "mscale": 2.0, "mscale_all_dim": 0.5},
+}
+LONG_ROPE = {
+    **{"rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": 8},
+    **{"factor": 4.0, "attention_factor": 1.3, "short_factor": [1.0 + n / 8 for n in range(8)]},
+    "long_factor": [float(9 - n) for n in range(8)],
+}
+DYNAMIC_ROPE = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0}
 
 CASES: dict[str, tuple[str, dict[str, Any], str]] = {
     "llama": ("llama", {}, "float32"),
     "llama tied": ("llama", {"tie_word_embeddings": True, "head_dim": 24}, "float32"),
     "llama 3": ("llama", {"rope_parameters": LLAMA3_ROPE}, "float32"),
     "llama linear": ("llama", {"rope_parameters": LINEAR_ROPE}, "float32"),
+    # Texts grow past the context that these rotations were made for.
+    "llama yarn": ("llama", {"rope_parameters": YARN_ROPE}, "float32"),
+    "llama dynamic": (
+        "llama",
+        {"rope_parameters": DYNAMIC_ROPE, "max_position_embeddings": 8},
+        "float32",
+    ),
+    "mistral longrope": (
+        "mistral",
+        {"rope_parameters": LONG_ROPE, "sliding_window": 7},
+        "float32",
+    ),
     "llama fp16": ("llama", {}, "float16"),
     # Shorter than a prompt and what follows it.
     "mistral": ("mistral", {"sliding_window": 6}, "float32"),

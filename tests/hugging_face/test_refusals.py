@@ -21,7 +21,9 @@ from trainer.hugging_face.reading import ModelFolder
 from trainer.recipe.model import ModelSection, RopeScaling
 
 INDEX = "model.safetensors.index.json"
-YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 2.0}
+PARTS = {"rope_type": "proportional", "rope_theta": 1e4, "factor": 2.0}
+SHORT = {"rope_type": "longrope", "original_max_position_embeddings": 16, "factor": 2.0}
+SHORT |= {"rope_theta": 1e4, "short_factor": [1.0] * 7, "long_factor": [2.0] * 7}
 PARTLY = {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}
 
 
@@ -64,7 +66,10 @@ def edit(path: Path, change: dict[str, Any]) -> None:
         ({"hidden_act": "relu"}, "hidden_act is 'relu'"),
         ({"attention_bias": True}, "attention_bias is true"),
         ({"mlp_bias": True}, "mlp_bias is true"),
-        ({"rope_parameters": YARN}, "the rope type is 'yarn'"),
+        ({"rope_parameters": PARTS}, "the rope type is 'proportional'"),
+        ({"rope_parameters": SHORT}, "short_factors: 7 numbers, and longrope needs one each of 8"),
+        ({"sliding_window": 8}, "sliding_window is 8, which transformers' llama applies to its"),
+        ({"layer_types": ["sliding_attention"] * 3}, "names layers of another kind"),
         ({"rope_parameters": PARTLY}, "partial_rotary_factor is 0.5"),
         ({"num_attention_heads": "many"}, "is not a llama configuration"),
         ({"hidden_size": 96}, "has shape"),
@@ -102,6 +107,10 @@ def test_windows_are_those_of_transformers(family: str) -> None:
         assert windows(**unused) == ((None,) * 6, None)
     with pytest.raises(CheckpointError, match="layer_types names chunked_attention"):
         windows(layer_types=["chunked_attention"] * 6)
+    with pytest.raises(CheckpointError, match="names sliding_attention, and there is no window"):
+        windows(use_sliding_window=False, layer_types=["sliding_attention"] * 6)
+    with pytest.raises(CheckpointError, match="sliding_window is 0; set it to null"):
+        windows(sliding_window=0)
 
 
 def test_older_keys_say_the_same(folder: Path) -> None:
@@ -119,7 +128,7 @@ def test_older_keys_say_the_same(folder: Path) -> None:
     assert model.rope_scaling == RopeScaling(factor=8.0, original_context=16)
     keys["rope_scaling"] = {"type": "linear", "factor": 2.0}
     linear = describe(json.dumps(keys).encode(), "").model.rope_scaling
-    assert linear is not None and linear.factor == 2.0
+    assert linear == RopeScaling(type="linear", factor=2.0)
 
 
 def missing_config(folder: Path) -> None:
@@ -313,7 +322,7 @@ def test_the_family_follows_from_the_model() -> None:
         made = config_of(model, 64, torch.float32, tokenizer)
         told = describe(json.dumps(made).encode(), "config.json")
         again = told.model.model_copy(update={"kv_heads": model.kv_heads})
-        usual = {"head_size": model.head_size}
+        usual = {"head_size": model.head_size, "rope_angles": model.rope_angles}
         assert again.model_copy(update=usual) == model and told.sequence_length == 64
         assert again.head_width == model.head_width
         return told.family
@@ -324,7 +333,7 @@ def test_the_family_follows_from_the_model() -> None:
     assert family(qkv_bias=True, norm_eps=1e-6) == "qwen2"
     assert family(qk_norm=True, rope_theta=1e6) == "qwen3"
     assert family(rope_scaling={"factor": 4.0, "original_context": 32}) == "llama"
-    assert family(rope_scaling={"factor": 4.0, "original_context": 1}) == "llama"
+    assert family(rope_scaling={"type": "linear", "factor": 4.0}) == "llama"
     with pytest.raises(CheckpointError, match="belong to no family"):
         family(qkv_bias=True, qk_norm=True)
     assert family(window=16) == "mistral"

@@ -12,7 +12,8 @@ from trainer.checkpoint.adapted import Reader
 from trainer.checkpoint.state import restore_training, training_pieces
 from trainer.data.batch import IGNORE, Batch
 from trainer.model.passes import NextToken
-from trainer.model.sequence import SequenceLayout, rope_frequencies
+from trainer.model.rotary import rotary_embedding
+from trainer.model.sequence import SequenceLayout
 from trainer.model.transformer import build_model
 from trainer.parallel.join import create_layout, leave
 from trainer.parallel.layout import Layout
@@ -132,6 +133,6 @@ def logits_of(chunks: list[Any], recipe: Recipe, tokens: torch.Tensor) -> torch.
     positions = torch.arange(tokens.shape[1]).expand(tokens.shape)
     with torch.no_grad():
         logits: torch.Tensor = chunks[0](
-            tokens, SequenceLayout.whole(positions, rope_frequencies(recipe))
+            tokens, SequenceLayout.whole(positions, rotary_embedding(recipe))
         )
     return logits

@@ -24,7 +24,8 @@ from tests.parity.training import (
 )
 from trainer.errors import RecipeError
 from trainer.model.passes import NextToken
-from trainer.model.sequence import SequenceLayout, rope_frequencies
+from trainer.model.rotary import rotary_embedding
+from trainer.model.sequence import SequenceLayout
 from trainer.model.transformer import build_model
 from trainer.parallel.join import create_layout, leave
 from trainer.recipe import Recipe
@@ -164,7 +165,7 @@ def evaluated(recipe: Recipe) -> tuple[list[torch.Tensor], list[int]]:
                 chunk.train(training)
                 tokens = torch.arange(2 * length).view(2, length) % VOCAB
                 positions = torch.arange(length).expand(2, length)
-                sequence = SequenceLayout.whole(positions, rope_frequencies(recipe))
+                sequence = SequenceLayout.whole(positions, rotary_embedding(recipe))
                 logits.append(chunk(tokens, sequence))
                 graphs.append(counters["stats"]["unique_graphs"])
         return logits, graphs

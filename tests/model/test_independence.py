@@ -21,7 +21,8 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 import kernels.dispatch
 from tests.parity.ranks import on_ranks
 from tests.parity.training import VOCAB, recipe_of
-from trainer.model.sequence import SequenceLayout, rope_frequencies
+from trainer.model.rotary import rotary_embedding
+from trainer.model.sequence import SequenceLayout
 from trainer.model.transformer import build_model
 from trainer.parallel.join import create_layout, leave
 
@@ -59,7 +60,7 @@ def our_logits(
                 noise = torch.randn(parameter.shape, generator=generator)
                 parameter.add_(noise * (0.1 if parameter.dim() == 1 else 0.05))
             positions = torch.arange(SEQUENCE).expand(tokens.shape)
-            logits = chunk(tokens, SequenceLayout.whole(positions, rope_frequencies(recipe)))
+            logits = chunk(tokens, SequenceLayout.whole(positions, rotary_embedding(recipe)))
         return {n: p.detach().clone() for n, p in chunk.named_parameters()}, logits
     finally:
         leave()

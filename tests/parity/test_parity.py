@@ -19,7 +19,9 @@ LOSS_TOLERANCE = 1e-5
 GRADIENT_TOLERANCE = 1e-6
 """Absolute, first step; rounding alone gives about 1e-8."""
 
+DYNAMIC: dict[str, Any] = {"type": "dynamic", "factor": 4.0, "original_context": 8}
 PATTERN = ("local", "local", "global")
+BY_LENGTH = {f"model__rope_scaling__{key}": value for key, value in DYNAMIC.items()}
 LAYER_NORMS = {"model__norm": "layer", "model__qk_norm": True}
 OTHERS = {
     **{"model__activation": "geglu_tanh", "model__rope_interleaved": True},
@@ -88,6 +90,7 @@ LAYOUTS: list[tuple[int, dict[str, Any]]] = [
         },
     ),
     (2, {"model__window": 7, "zero__stage": 3, "recompute": "full"}),
+    (2, {**BY_LENGTH, "model__window": 7, "parallel__context": 2}),
     (2, {**LAYER_NORMS, "parallel__tensor": 2, "parallel__sequence": True}),
     (2, {**LAYER_NORMS, "zero__stage": 3, "recompute": ["norms"]}),
     (2, {**OTHERS, "parallel__tensor": 2, "recompute": ["swiglu", "norms"]}),

@@ -9,7 +9,8 @@ from torch import Tensor
 from tests.parity.ranks import on_ranks
 from tests.parity.training import VOCAB, recipe_of
 from trainer.data.batch import IGNORE
-from trainer.model.sequence import SequenceLayout, context_slice, rope_frequencies
+from trainer.model.rotary import rotary_embedding
+from trainer.model.sequence import SequenceLayout, context_slice
 from trainer.model.transformer import build_model
 from trainer.parallel.join import create_layout, leave
 from trainer.recipe import Recipe
@@ -89,7 +90,7 @@ def gradients(recipe: Recipe, summed: str = "ours") -> dict[str, Tensor]:
         ids = torch.randint(0, VOCAB, (len(LENGTHS), 32), generator=generator)[own]
         reference = torch.rand(len(LENGTHS), MOST, generator=generator)[own] * -30
         held = context_slice(32, context.rank, context.size)
-        form = SequenceLayout.whole(positions, rope_frequencies(recipe), context.rank, context.size)
+        form = SequenceLayout.whole(positions, rotary_embedding(recipe), context.rank, context.size)
         nats = chunk(ids[:, held], form, labels[:, held])
         sums, tokens = answer_log_probabilities(
             nats, labels[:, held], segment_ids(positions)[:, held], MOST

@@ -236,16 +236,19 @@ def accumulate_gradients(
     return total
 
 
-BEYOND_BARE = (
-    *("window", "attention_scale", "softmax", "activation", "rope_interleaved", "norm"),
-    "zero_centered_norms",
-)
-"""Keys of the model section that neither the bare model nor a peer's has."""
+def beyond_bare(model: ModelSection) -> list[str]:
+    """The keys of a model section that neither the bare model nor a peer's has, as model.NAME."""
+    beyond = model.changed(
+        *("window", "attention_scale", "softmax", "activation", "rope_interleaved", "norm"),
+        "zero_centered_norms",
+    )
+    scaling = model.rope_scaling
+    return beyond + (["model.rope_scaling.type"] if scaling and scaling.type != "llama3" else [])
 
 
 def bare_model(recipe: Recipe, vocab: int, device: torch.device) -> BareModel:
     """The recipe's architecture with weights drawn from its seed; RecipeError where it has none."""
-    beyond = recipe.model.changed(*BEYOND_BARE) + ([] if recipe.loss.plain else ["loss"])
+    beyond = beyond_bare(recipe.model) + ([] if recipe.loss.plain else ["loss"])
     if beyond:
         raise RecipeError(
             f"{', '.join(beyond)}: the bare loop that ours is compared with has no such model;"

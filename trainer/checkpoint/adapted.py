@@ -193,6 +193,15 @@ def saved_recipe(reader: Reader) -> Recipe:
     return Recipe.from_yaml(reader.attachment("recipe.yaml").decode(), source)
 
 
+def trained_length(reader: Reader) -> int:
+    """Tokens of the longest sequence that a checkpoint's weights were trained on, in any stage.
+
+    Of an imported model: its `max_position_embeddings`.
+    """
+    longest: int | None = reader.counters.get("longest_sequence")
+    return longest or saved_recipe(reader).sequence_length
+
+
 def _open_base(
     adapters: CheckpointReader, group: dist.ProcessGroup | None, also: Path | None
 ) -> tuple[LoraBase, CheckpointReader]:

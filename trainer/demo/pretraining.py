@@ -59,7 +59,7 @@ def write_untrained(recipe: Recipe, corpus: Path) -> None:
         assert recipe.model.vocab is not None, "the demo's recipe names its vocabulary"
         chunks = build_model(recipe, recipe.model.vocab, layout)
         tokenizer = load_tokenizer(corpus / "tokenizer")
-        _write(OpenedModel(corpus, 0, recipe, layout, chunks, tokenizer))
+        _write(OpenedModel(corpus, 0, recipe, layout, chunks, tokenizer, recipe.sequence_length))
     finally:
         leave()
 

@@ -37,7 +37,7 @@ class Speaker:
         self._tokenizer = model.tokenizer
         # The tokenizer of an imported or a pre-trained model need not know how its turns end.
         vocabulary = Vocabulary.of(self._template.tokenizer)
-        self.write = Generator(model.chunks, model.recipe, model.layout, vocabulary)
+        self.write = Generator(model.chunks, model.recipe, model.layout, vocabulary, model.longest)
 
     def answer(self, messages: Sequence[Message], sampling: Sampling) -> Iterator[str]:
         """Yield the answer to the last message, in pieces of whole characters, as it is generated.

@@ -14,7 +14,8 @@ from trainer.errors import RecipeError
 from trainer.evaluate.padded_rows import PaddedRows
 from trainer.evaluate.sampling import Sampling, check_sampling, draws_of, sample
 from trainer.model.attention import CachedSequence
-from trainer.model.sequence import SequenceLayout, context_slice, rope_frequencies
+from trainer.model.rotary import rotary_embedding
+from trainer.model.sequence import SequenceLayout, context_slice
 from trainer.model.transformer import LanguageModel
 from trainer.parallel.layout import Layout
 from trainer.parallel.megatron import evaluating
@@ -55,18 +56,24 @@ class Generator:
     single tokens does not fit: the whole text then runs through the model for every token.
 
     `chunks`: this rank's part of the model; `recipe`: the model's sizes and sequence length;
-    `layout`: the ranks' groups; `vocabulary`: of the model's tokenizer.
+    `layout`: the ranks' groups; `vocabulary`: of the model's tokenizer; `longest`: tokens of the
+    longest text, prompt included (None: the recipe's sequence length).
     """
 
     def __init__(
-        self, chunks: list[LanguageModel], recipe: Recipe, layout: Layout, vocabulary: Vocabulary
+        self,
+        chunks: list[LanguageModel],
+        recipe: Recipe,
+        layout: Layout,
+        vocabulary: Vocabulary,
+        longest: int | None = None,
     ) -> None:
         self._chunks = chunks
         self._layout = layout
         self._vocabulary = vocabulary
         self._ends = torch.tensor(sorted(vocabulary.ends), device=layout.device)
-        self._longest = recipe.sequence_length
-        self._frequencies = rope_frequencies(recipe).to(layout.device)
+        self._longest = longest or recipe.sequence_length
+        self._rotary = rotary_embedding(recipe).to(layout.device)
         sizes = recipe.parallel
         self._use_cache = not sizes.sequence and sizes.context == 1
         # What a sequence's length must be a multiple of: its chunks over the context ranks, and
@@ -87,7 +94,7 @@ class Generator:
         """Yield each prompt's continuation, in order; nothing is put before a prompt.
 
         A text ends at an end token, after `sampling.tokens`, or where it and its prompt reach the
-        model's sequence length. `together`: prompts that pass through the model at a time. More are
+        model's longest text. `together`: prompts that pass through the model at a time. More are
         faster; with 1 nothing that stands beside a prompt can change its text, where otherwise sums
         in another order may decide between tokens that are nearly as likely. Raises RecipeError
         for a prompt that leaves no room, before any text, and for impossible sampling. Every rank
@@ -196,7 +203,9 @@ class Generator:
         if self._use_cache:
             total = batch.tokens.shape[1]
             columns = torch.arange(total, device=batch.tokens.device)
-            layout = CachedSequence(batch.positions, columns[batch.cached :], self._frequencies)
+            layout = CachedSequence(
+                batch.positions, columns[batch.cached :], self._rotary, batch.lengths
+            )
             layout.cache = batch.cache
             tokens = batch.tokens[:, batch.cached :]
             batch.cached = total
@@ -204,9 +213,12 @@ class Generator:
         padding = (-batch.tokens.shape[1] % self._multiple, 0)
         tokens = torch.nn.functional.pad(batch.tokens, padding)
         positions = torch.nn.functional.pad(batch.positions, padding)
+        lengths = torch.nn.functional.pad(batch.lengths, padding)
         context = self._layout.context
         own = context_slice(tokens.shape[1], context.rank, context.size).to(tokens.device)
-        whole = SequenceLayout.whole(positions, self._frequencies, context.rank, context.size)
+        whole = SequenceLayout.whole(
+            positions, self._rotary, context.rank, context.size, lengths=lengths
+        )
         return tokens[:, own], whole
 
     def _forward_step(

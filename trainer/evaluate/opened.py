@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainer.checkpoint import CheckpointReader, resolve_checkpoint
-from trainer.checkpoint.adapted import Reader, open_trained, saved_recipe
+from trainer.checkpoint.adapted import Reader, open_trained, saved_recipe, trained_length
 from trainer.checkpoint.state import load_weights
 from trainer.data.tokenizer import Tokenizer
 from trainer.errors import CheckpointError, RecipeError
@@ -14,11 +14,16 @@ from trainer.model.transformer import LanguageModel, build_model
 from trainer.parallel.join import create_layout, leave
 from trainer.parallel.layout import Layout
 from trainer.recipe import Recipe
+from trainer.recipe.rope import readable_length
 
 
 @dataclass(frozen=True)
 class OpenedModel:
-    """A trained model: its checkpoint's folder and step, recipe, layout, chunks and tokenizer."""
+    """A trained model: its checkpoint's folder and step, recipe, layout, chunks and tokenizer.
+
+    `longest`: tokens of the longest text that it is meant to read, whatever its last stage's
+    sequence length.
+    """
 
     folder: Path
     step: int
@@ -26,6 +31,7 @@ class OpenedModel:
     layout: Layout
     chunks: list[LanguageModel]
     tokenizer: Tokenizer
+    longest: int
 
 
 @contextmanager
@@ -44,7 +50,8 @@ def open_model(checkpoint: Path, world_size: int) -> Iterator[OpenedModel]:
         chunks = build_model(recipe, recipe.model.vocab, layout)
         load_weights(reader, chunks)
         tokenizer = _saved_tokenizer(reader)
-        yield OpenedModel(folder, reader.step, recipe, layout, chunks, tokenizer)
+        longest = readable_length(recipe.model.rope_scaling, trained_length(reader))
+        yield OpenedModel(folder, reader.step, recipe, layout, chunks, tokenizer, longest)
     finally:
         leave()
 

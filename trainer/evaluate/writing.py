@@ -57,7 +57,7 @@ def _written(
 ) -> Iterator[tuple[Request, Continuation]]:
     """The requests in order, each with what the model writes."""
     vocabulary = Vocabulary.of(model.tokenizer)
-    write = Generator(model.chunks, model.recipe, model.layout, vocabulary)
+    write = Generator(model.chunks, model.recipe, model.layout, vocabulary, model.longest)
     speaker = Speaker(model) if any(request.text is None for request in requests) else None
     texts: list[list[int]] = []
     answers: list[list[int]] = []

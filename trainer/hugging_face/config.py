@@ -1,7 +1,7 @@
 """Conversion between a Hugging Face config.json and the recipe's model section."""
 
 import json
-import math
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,8 +11,11 @@ import torch
 from trainer.checkpoint.format import dtype_name
 from trainer.data.tokenizer import Tokenizer
 from trainer.errors import CheckpointError
+from trainer.hugging_face import rope, windows
+from trainer.hugging_face.quiet import quiet_transformers
 from trainer.recipe import Recipe
-from trainer.recipe.model import ModelSection, RopeScaling
+from trainer.recipe.model import ModelSection
+from trainer.recipe.rope import readable_length
 
 FILE = "config.json"
 FAMILIES = {
@@ -31,24 +34,29 @@ ACTIVATIONS: dict[str, Literal["swiglu", "geglu", "geglu_tanh"]] = {
 }
 """`model.activation` by transformers' `hidden_act`; of synonyms the first is written."""
 
-
-LAYER_TYPES: dict[str, Literal["local", "global"]] = {
-    "sliding_attention": "local",
-    "full_attention": "global",
-}
-"""Values of `model.window_pattern` by those of transformers' `layer_types`."""
-
-Pattern = tuple[Literal["local", "global"], ...]
+TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
+"""The keys of config.json that follow from the tokenizer."""
 
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """A config.json: its `keys` unchanged, and the model section and sequence length they give."""
+    """A config.json: its `keys` unchanged, and the model section they give.
+
+    `positions`: its max_position_embeddings; `sequence_length`: the longest text that the model is
+    meant to read, more where its rotation stretches the positions; `layer_types`: of every layer,
+    as transformers resolves them, where the family has such.
+    """
 
     family: str
     keys: dict[str, Any]
     model: ModelSection
-    sequence_length: int
+    positions: int
+    layer_types: tuple[str, ...] | None
+
+    @property
+    def sequence_length(self) -> int:
+        """Tokens of the longest text that the model is meant to read."""
+        return readable_length(self.model.rope_scaling, self.positions)
 
 
 def read_config(folder: Path) -> tuple[ModelDescription, bytes]:
@@ -80,7 +88,8 @@ def describe(content: bytes, where: str) -> ModelDescription:
     family = _family(keys, where)
     config = _resolved(family, keys, where)
     _refuse_strange(config, where)
-    window, pattern = _window(family, config, where)
+    window, pattern = windows.read_window(family, config, where)
+    theta, scaling = rope.read_rope(config, where)
     model = ModelSection(
         layers=config.num_hidden_layers,
         hidden=config.hidden_size,
@@ -96,12 +105,16 @@ def describe(content: bytes, where: str) -> ModelDescription:
         window_pattern=pattern,
         qk_norm=family == "qwen3",
         qkv_bias=family == "qwen2",
-        rope_theta=config.rope_parameters["rope_theta"],
-        rope_scaling=_scaling(config.rope_parameters, where),
+        rope_theta=theta,
+        rope_angles="fp32",
+        rope_scaling=scaling,
         norm_eps=config.rms_norm_eps,
         init_std=config.initializer_range or 0.02,
     )
-    return ModelDescription(family, keys, model, config.max_position_embeddings)
+    types = getattr(config, "layer_types", None)
+    return ModelDescription(
+        family, keys, model, config.max_position_embeddings, tuple(types) if types else None
+    )
 
 
 def conversion_recipe(
@@ -122,14 +135,18 @@ def conversion_recipe(
 
 
 def config_of(
-    model: ModelSection, sequence_length: int, dtype: torch.dtype, tokenizer: Tokenizer
+    model: ModelSection,
+    positions: int,
+    dtype: torch.dtype,
+    tokenizer: Tokenizer,
+    preferred: str | None = None,
 ) -> dict[str, Any]:
     """The keys of config.json for a model section.
 
-    Raises CheckpointError where none of FAMILIES computes the model.
+    `positions`: tokens of the longest sequence that it was trained on; `preferred`: the family to
+    choose where several compute the model. Raises CheckpointError where none of FAMILIES does.
     """
-    family = _family_of(model)
-    rope = _rope_parameters(model)
+    family = _family_of(model, preferred)
     return {
         "architectures": [FAMILIES[family]],
         "model_type": family,
@@ -141,16 +158,13 @@ def config_of(
         "num_key_value_heads": model.query_groups,
         "head_dim": model.head_width,
         "hidden_act": next(name for name, ours in ACTIVATIONS.items() if ours == model.activation),
-        "max_position_embeddings": sequence_length,
+        "max_position_embeddings": rope.written_positions(model.rope_scaling, positions),
         "initializer_range": model.init_std,
         "rms_norm_eps": model.norm_eps,
         "tie_word_embeddings": model.tied_embeddings,
-        "rope_parameters": rope,
-        # The same for readers that know the older keys only.
-        "rope_theta": model.rope_theta,
-        "rope_scaling": None if rope["rope_type"] == "default" else rope,
+        **rope.rope_keys(model),
         "attention_dropout": 0.0,
-        **_window_keys(family, model),
+        **windows.window_keys(family, model),
         **({"attention_bias": False, "mlp_bias": False} if family == "llama" else {}),
         **({"attention_bias": False} if family == "qwen3" else {}),
         "bos_token_id": tokenizer.start[0] if tokenizer.start else None,
@@ -160,6 +174,42 @@ def config_of(
         "dtype": dtype_name(dtype),
         "torch_dtype": dtype_name(dtype),
     }
+
+
+def revised_config(
+    imported: ModelDescription,
+    model: ModelSection,
+    positions: int,
+    dtype: torch.dtype,
+    tokenizer: Tokenizer,
+) -> dict[str, Any]:
+    """The keys of an imported model's config.json, changed as far as training changed the model.
+
+    Arguments as `config_of`'s. What training does not touch stays as it was spelled.
+    """
+    fresh = config_of(model, positions, dtype, tokenizer, imported.family)
+    keys, old = dict(imported.keys), imported.model
+    described = old.model_fields_set  # other keys of the recipe have no like there
+    changed = {name for name in described if getattr(old, name) != getattr(model, name)}
+    same = {"init_std", "padding_token", "rope_angles"}
+    same |= {"kv_heads"} if old.query_groups == model.query_groups else set()
+    changed -= same | ({"head_size"} if old.head_width == model.head_width else set())
+    groups = {name: rope.KEYS for name in ("rope_theta", "rope_scaling")}
+    groups |= {name: windows.KEYS for name in ("window", "window_pattern")}
+    written = rope.written_positions(model.rope_scaling, max(positions, imported.positions))
+    if written != imported.positions:
+        keys["max_position_embeddings"] = written
+        if model.rope_scaling is not None:  # what follows from the positions is to stay
+            changed.add("rope_scaling")
+    if changed - groups.keys():
+        elsewhere = (*rope.KEYS, *windows.KEYS, *TOKENS, "max_position_embeddings")
+        keys |= {key: value for key, value in fresh.items() if key not in elsewhere}
+    for name in changed & groups.keys():
+        for key in groups[name]:
+            keys.pop(key, None)
+        keys |= {key: fresh[key] for key in groups[name] if key in fresh}
+    spelled = [key for key in ("dtype", "torch_dtype") if keys.get(key) is not None]
+    return keys | dict.fromkeys(spelled, dtype_name(dtype))
 
 
 def _family(keys: dict[str, Any], where: str) -> str:
@@ -188,7 +238,8 @@ def _resolved(family: str, keys: dict[str, Any], where: str) -> Any:
     from transformers import CONFIG_MAPPING
 
     try:
-        return CONFIG_MAPPING[family].from_dict(dict(keys))
+        with quiet_transformers():
+            return CONFIG_MAPPING[family].from_dict(deepcopy(keys))  # it writes into it
     except Exception as error:  # its validators raise several types without a common base
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{where} is not a {family} configuration: {reason}") from None
@@ -227,88 +278,7 @@ def _head_size(config: Any) -> int | None:
     return None if width is None or width == usual else width
 
 
-def _scaling(rope: dict[str, Any], where: str) -> RopeScaling | None:
-    kind = rope.get("rope_type", "default")
-    if rope.get("partial_rotary_factor", 1.0) != 1.0:
-        raise CheckpointError(
-            f"{where}: partial_rotary_factor is {rope['partial_rotary_factor']}, and whole heads"
-            " are rotated here; choose another model"
-        )
-    if kind == "default":
-        return None
-    if kind == "linear":
-        # No channel turns once in a single token, so all are stretched by the whole factor.
-        return RopeScaling(factor=rope["factor"], original_context=1)
-    if kind == "llama3":
-        return RopeScaling(
-            factor=rope["factor"],
-            low_frequency_factor=rope["low_freq_factor"],
-            high_frequency_factor=rope["high_freq_factor"],
-            original_context=rope["original_max_position_embeddings"],
-        )
-    raise CheckpointError(
-        f"{where}: the rope type is {kind!r}, and default, linear and llama3 are computed; choose"
-        " another model"
-    )
-
-
-def _rope_parameters(model: ModelSection) -> dict[str, Any]:
-    scaling = model.rope_scaling
-    if scaling is None:
-        return {"rope_type": "default", "rope_theta": model.rope_theta}
-    stretched = {"rope_theta": model.rope_theta, "factor": scaling.factor}
-    if scaling.original_context <= 2 * math.pi * scaling.low_frequency_factor:
-        return {"rope_type": "linear", **stretched}
-    return {
-        "rope_type": "llama3",
-        **stretched,
-        "low_freq_factor": scaling.low_frequency_factor,
-        "high_freq_factor": scaling.high_frequency_factor,
-        "original_max_position_embeddings": scaling.original_context,
-    }
-
-
-def _window(family: str, config: Any, where: str) -> tuple[int | None, Pattern | None]:
-    """`model.window` and `model.window_pattern` of a configuration; None: all layers global."""
-    window: int | None = getattr(config, "sliding_window", None)
-    if family == "mistral":
-        return window, None
-    types = getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers
-    if unknown := sorted(set(types) - set(LAYER_TYPES)):
-        raise CheckpointError(
-            f"{where}: layer_types names {', '.join(unknown)}, and {', '.join(LAYER_TYPES)} are"
-            " computed; choose another model"
-        )
-    pattern = tuple(LAYER_TYPES[kind] for kind in types)
-    if window is None or "local" not in pattern:
-        return None, None
-    return window, _shortest(pattern)
-
-
-def _shortest(pattern: Pattern) -> Pattern | None:
-    """The shortest pattern whose repetition begins with this one; None where all are local."""
-    for length in range(1, len(pattern)):
-        if all(kind == pattern[layer % length] for layer, kind in enumerate(pattern)):
-            pattern = pattern[:length]
-            break
-    return None if pattern == ("local",) else pattern
-
-
-def _window_keys(family: str, model: ModelSection) -> dict[str, Any]:
-    """The keys of config.json for `model.window` and `model.window_pattern`."""
-    if model.window is None:
-        return {"sliding_window": None}
-    keys: dict[str, Any] = {"sliding_window": model.window}
-    if family == "mistral":
-        return keys
-    types = {ours: theirs for theirs, ours in LAYER_TYPES.items()}
-    kinds = [types["local" if window is not None else "global"] for window in model.windows]
-    # Both spellings: older readers know only the number of layers with full attention.
-    full = kinds.count(types["global"])
-    return keys | {"use_sliding_window": True, "max_window_layers": full, "layer_types": kinds}
-
-
-def _family_of(model: ModelSection) -> str:
+def _family_of(model: ModelSection, preferred: str | None) -> str:
     strange = model.changed(
         *("attention_scale", "softmax", "rope_interleaved", "norm", "zero_centered_norms")
     )
@@ -334,4 +304,4 @@ def _family_of(model: ModelSection) -> str:
         )
     # LlamaConfig knows no window, and refuses such widths, even with a head_dim of its own.
     plain = model.window is None and model.hidden % model.heads == 0
-    return "llama" if plain else "mistral"
+    return "llama" if plain and preferred != "mistral" else "mistral"

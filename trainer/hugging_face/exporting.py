@@ -10,13 +10,12 @@ import torch
 from torch import Tensor
 
 from trainer.checkpoint import CheckpointReader, resolve_checkpoint
-from trainer.checkpoint.adapted import read_merged
+from trainer.checkpoint.adapted import read_merged, saved_recipe, trained_length
 from trainer.checkpoint.files import Planned, write_bytes, write_tensors
-from trainer.checkpoint.format import dtype_name
 from trainer.data.tokenizer import GENERATION_FILE, MAIN_FILE, Tokenizer
 from trainer.errors import CheckpointError, RecipeError, TrainingError
 from trainer.files import sync_folder
-from trainer.hugging_face.config import FILE, config_of, describe
+from trainer.hugging_face.config import FILE, config_of, describe, revised_config
 from trainer.hugging_face.importing import FROM_IMPORT, begin, finish
 from trainer.hugging_face.names import EMBEDDING, Joined, tensor_map
 from trainer.hugging_face.parity import CheckpointTensors, measure, report, require, rows_of
@@ -67,7 +66,7 @@ def export_weights(
     if shard_gb <= 0:
         raise RecipeError(f"--shard-gb: {shard_gb} is no size; name gigabytes above 0")
     partial_folder = begin(folder)
-    recipe, tokenizer = _recipe(reader), _tokenizer(reader)
+    recipe, tokenizer = saved_recipe(reader), _tokenizer(reader)
     rows = weights.shape(f"model/{EMBEDDING}")[0]
     model = recipe.model.model_copy(update={"vocab": rows})
     tensors = tensor_map(model)
@@ -96,15 +95,10 @@ def export_weights(
             " it"
         ) from None
     written = ModelFolder(partial_folder)
-    parity = measure(described, weights, written, cast=dtype_of)
+    parity = measure(described, model, weights, written, cast=dtype_of)
     report(parity, f"{reader.folder} -> {folder}", described.family, written)
     require(parity, partial_folder)
     finish(partial_folder, folder)
-
-
-def _recipe(reader: CheckpointReader) -> Recipe:
-    source = str(reader.folder / "recipe.yaml")
-    return Recipe.from_yaml(reader.attachment("recipe.yaml").decode(), source)
 
 
 def _tokenizer(reader: CheckpointReader) -> Tokenizer:
@@ -165,33 +159,15 @@ def _small_files(
     """
     imported = _attached(reader, FROM_IMPORT)
     files = {**imported, **tokenizer.files}
-    config = _imported_config(imported, recipe, dtype, str(reader.folder / FROM_IMPORT / FILE))
-    if config is not None:
-        return files | {FILE: config}
-    keys = config_of(recipe.model, recipe.sequence_length, dtype, tokenizer)
+    positions = trained_length(reader)
     assert recipe.model.vocab is not None
+    if FILE in imported:
+        described = describe(imported[FILE], str(reader.folder / FROM_IMPORT / FILE))
+        keys = revised_config(described, recipe.model, positions, dtype, tokenizer)
+        return files | {FILE: _json(keys) if keys != described.keys else imported[FILE]}
+    keys = config_of(recipe.model, positions, dtype, tokenizer)
     generation = _generation(tokenizer, recipe.model.vocab)
     return files | {FILE: _json(keys), GENERATION_FILE: generation}
-
-
-def _imported_config(
-    imported: dict[str, bytes], recipe: Recipe, dtype: torch.dtype, where: str
-) -> bytes | None:
-    """The config.json of an imported checkpoint, if it still describes the model; else None."""
-    if FILE not in imported:
-        return None
-    described = describe(imported[FILE], where)
-    unsaid = ("init_std", "kv_heads", "padding_token", "padding_gradient")
-    same = {key: getattr(recipe.model, key) for key in unsaid}
-    if described.model.query_groups != recipe.model.query_groups:
-        return None
-    if described.model.model_copy(update=same) != recipe.model:
-        return None
-    keys, name = described.keys, dtype_name(dtype)
-    spelled = [key for key in ("dtype", "torch_dtype") if keys.get(key) is not None]
-    if all(keys[key] == name for key in spelled):
-        return imported[FILE]
-    return _json(keys | dict.fromkeys(spelled, name))
 
 
 def _generation(tokenizer: Tokenizer, rows: int) -> bytes:

@@ -55,22 +55,28 @@ def import_command(folder: Path, checkpoint: Path) -> None:
         described.model, described.sequence_length, "fp32" if whole else "bf16", str(checkpoint)
     )
     attachments["recipe.yaml"] = recipe.to_yaml().encode()
-    _save(partial_folder, pieces, recipe, attachments)
+    _save(partial_folder, pieces, recipe, described.positions, attachments)
     reader = CheckpointReader(partial_folder / "checkpoints" / folder_name(0))
-    parity = measure(described, CheckpointWeights(reader), source)
+    parity = measure(described, described.model, CheckpointWeights(reader), source)
     report(parity, f"{folder} -> {checkpoint}", described.family, source)
     require(parity, partial_folder)
     finish(partial_folder, checkpoint)
 
 
-def _save(run: Path, pieces: list[Piece], recipe: Recipe, attachments: dict[str, bytes]) -> None:
+def _save(
+    run: Path,
+    pieces: list[Piece],
+    recipe: Recipe,
+    positions: int,
+    attachments: dict[str, bytes],
+) -> None:
     try:
         save_checkpoint(
             run / "checkpoints",
             0,
             pieces,
             model=recipe.model.model_dump(mode="json"),
-            counters={"step": 0},
+            counters={"step": 0, "longest_sequence": positions},
             attachments=attachments,
         )
     except LyceumError:

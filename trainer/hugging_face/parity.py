@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Protocol
 
@@ -12,13 +13,19 @@ from torch import Tensor
 
 from trainer.errors import CheckpointError
 from trainer.hugging_face.config import ModelDescription, conversion_recipe
+from trainer.hugging_face.quiet import quiet_transformers
 from trainer.hugging_face.reading import ModelFolder
-from trainer.hugging_face.streamed import our_logits, quiet_transformers, their_logits
+from trainer.hugging_face.short_models import NEW, borders, largest_difference
+from trainer.hugging_face.streamed import our_logits, their_logits
+from trainer.recipe.model import ModelSection
 
 LARGEST_DIFFERENCE = 1e-4
 """Limit for the difference of any logit in fp32; the order of additions makes less."""
 
 _ROWS, _LENGTH = 2, 64
+_AFFORDABLE_FLOPS, _AFFORDABLE_NUMBERS = 2e10, 1 << 23
+"""How much the real weights may cost on their way past every border of `short_models`: operations,
+and numbers in one matrix of scores or logits."""
 
 
 class CheckpointTensors(Protocol):
@@ -46,17 +53,25 @@ class CheckpointTensors(Protocol):
 class Parity:
     """The largest difference of two models' logits over `positions` tokens, and the fraction of
     positions at which their likeliest tokens agree.
+
+    `reach`: how many tokens a compared text had; `beyond`: where that was not past every length
+    beyond which the models may differ, the largest difference of short models there, with
+    `beyond_reach` the longest of them.
     """
 
     positions: int
     largest_difference: float
     same_choice: float
+    reach: int = 0
+    beyond: float = 0.0
+    beyond_reach: int = 0
 
     @property
     def holds(self) -> bool:
         """Whether the two models compute the same function."""
         # NaN is no smaller than anything.
-        return self.largest_difference < LARGEST_DIFFERENCE and self.same_choice == 1.0
+        within = self.largest_difference < LARGEST_DIFFERENCE and self.beyond < LARGEST_DIFFERENCE
+        return within and self.same_choice == 1.0
 
 
 def rows_of(weights: CheckpointTensors, key: str, first: int, last: int) -> Tensor:
@@ -67,14 +82,17 @@ def rows_of(weights: CheckpointTensors, key: str, first: int, last: int) -> Tens
 
 def measure(
     described: ModelDescription,
+    model: ModelSection,
     weights: CheckpointTensors,
     folder: ModelFolder,
     cast: Callable[[str], torch.dtype | None] = lambda name: None,
 ) -> Parity:
-    """Compare our model of `weights` with transformers' model of `folder`, both in fp32.
+    """Compare our `model` of `weights` with transformers' of `folder`, both in fp32.
 
-    Each reads its own files under its own names, which exposes a wrong name or row. `cast`: the
-    dtype to which one of our tensors is rounded first, where the folder stores another than ours.
+    Each reads its own files under its own names, which exposes a wrong name or row; `model`: as it
+    was trained, `described`: the folder's config.json. Texts reach past every length beyond which
+    the two may differ, those of short models where the real one is too large. `cast`: the dtype to
+    which one of our tensors is rounded first, where the folder stores another than ours.
     """
 
     def read_ours(name: str, first: int, last: int) -> Tensor:
@@ -84,17 +102,33 @@ def measure(
     def read_theirs(name: str, first: int, last: int) -> Tensor:
         return folder.read(name, (first, last))
 
-    model, length = described.model, min(_LENGTH, described.sequence_length)
     assert model.vocab is not None
+    furthest = max(borders(described, model).values()) + NEW // 2
+    length, beyond = furthest, 0.0
+    if not _affordable(model, weights, length):
+        length = min(_LENGTH, described.sequence_length)
+        beyond = largest_difference(described, model)
     recipe = conversion_recipe(model, length, "fp32", "unused")
     recipe = recipe.model_copy(update={"device": "cpu"})
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(0, model.vocab, (_ROWS, length), generator=generator)
     with quiet_transformers():
         ours = our_logits(recipe, read_ours, tokens)
-        theirs = their_logits(described.keys, described.family, read_theirs, tokens)
+        theirs = their_logits(
+            *(described.keys, described.family, read_theirs, tokens),
+            exact_angles=model.rope_angles == "exact",
+        )
     same = (ours.argmax(-1) == theirs.argmax(-1)).float().mean().item()
-    return Parity(tokens.numel(), ours.sub_(theirs).abs_().max().item(), same)
+    difference = ours.sub_(theirs).abs_().max().item()
+    return Parity(tokens.numel(), difference, same, length, beyond, furthest)
+
+
+def _affordable(model: ModelSection, weights: CheckpointTensors, length: int) -> bool:
+    """Whether texts of so many tokens can be run through the real weights in a few seconds."""
+    assert model.vocab is not None
+    numbers = sum(prod(weights.shape(key)) for key in weights.keys())  # noqa: SIM118 (no mapping)
+    scores = _ROWS * length * max(model.heads * length, model.vocab)
+    return 4 * numbers * _ROWS * length < _AFFORDABLE_FLOPS and scores < _AFFORDABLE_NUMBERS
 
 
 def report(parity: Parity, what: str, family: str, folder: ModelFolder) -> None:
@@ -104,11 +138,14 @@ def report(parity: Parity, what: str, family: str, folder: ModelFolder) -> None:
         ("family", family),
         ("tensors", f"{len(folder.names()):,}"),
         ("bytes", f"{folder.nbytes:,}"),
-        ("positions compared", f"{parity.positions:,}"),
+        ("positions compared", f"{parity.positions:,} of texts of {parity.reach:,} tokens"),
         ("largest difference of logits", f"{parity.largest_difference:.2e}"),
         ("same most likely token", f"{parity.same_choice:.2%}"),
         ("parity (fp32)", "holds" if parity.holds else "FAILS"),
     ]
+    if parity.beyond_reach > parity.reach:
+        name = f"short model of the same shape, past {parity.beyond_reach:,} tokens"
+        rows.insert(-1, (name, f"{parity.beyond:.2e}"))
     for row in rows:
         table.add_row(*row)
     Console().print(table)
@@ -118,7 +155,7 @@ def require(parity: Parity, partial: Path) -> None:
     """Raise CheckpointError unless parity holds; `partial`: the folder of the result."""
     if not parity.holds:
         raise CheckpointError(
-            f"parity fails: logits differ by {parity.largest_difference:.2e} (limit"
-            f" {LARGEST_DIFFERENCE:.0e}) and {parity.same_choice:.2%} of the most likely tokens"
-            f" agree; what was converted is left in {partial}: do not use it"
+            f"parity fails: logits differ by {max(parity.largest_difference, parity.beyond):.2e}"
+            f" (limit {LARGEST_DIFFERENCE:.0e}) and {parity.same_choice:.2%} of the most likely"
+            f" tokens agree; what was converted is left in {partial}: do not use it"
         )

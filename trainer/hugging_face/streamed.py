@@ -5,17 +5,19 @@ one after it drops them. Of the embedding only the rows of the tokens are read, 
 multiplies blocks of its rows.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from math import prod
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from trainer.hugging_face.names import EMBEDDING, HEAD
-from trainer.model.sequence import SequenceLayout, rope_frequencies
+from trainer.model.attention import CachedSequence, KeyValueCache
+from trainer.model.rotary import RotaryEmbedding, rotary_embedding
+from trainer.model.sequence import SequenceLayout
 from trainer.model.transformer import build_model
 from trainer.parallel.join import create_layout, leave
 from trainer.parallel.sharding import global_name
@@ -24,13 +26,24 @@ from trainer.recipe import Recipe
 ReadRows = Callable[[str, int, int], Tensor]
 """(name, first, last) -> rows [first, last) of a tensor, in any floating dtype."""
 
+Cached = Sequence[tuple[Tensor, Tensor]]
+"""The rotated keys and the values of each layer, fp32 [batch, kv_heads, tokens, head_size]."""
+
 _BLOCK_BYTES = 8 << 20
 
 
-def our_logits(recipe: Recipe, read: ReadRows, tokens: Tensor) -> Tensor:
+def our_logits(
+    recipe: Recipe,
+    read: ReadRows,
+    tokens: Tensor,
+    positions: Tensor | None = None,
+    cached: Cached | None = None,
+) -> Tensor:
     """Logits of our model, fp32 [batch, sequence, vocabulary], for ids [batch, sequence].
 
-    `read` takes our global names. The process must not be part of another layout.
+    `read` takes our global names; `positions`: int64 [sequence], ascending (None: from 0); or
+    `cached`: each layer's keys and values of the tokens before these. The process must not be part
+    of another layout.
     """
     assert recipe.model.vocab is not None, "the rows of the embedding are known"
     layout = create_layout(recipe)
@@ -46,33 +59,91 @@ def our_logits(recipe: Recipe, read: ReadRows, tokens: Tensor) -> Tensor:
         head = EMBEDDING if recipe.model.tied_embeddings else HEAD
         # Without targets megatron-core's linears give (product, bias).
         model.project("output_layer", head, lambda logits: (logits, None))
-        positions = torch.arange(tokens.shape[1]).expand(tokens.shape)
-        logits: Tensor = model(tokens, SequenceLayout.whole(positions, rope_frequencies(recipe)))
-        return logits
+        rotary = rotary_embedding(recipe)
+        if cached is not None:
+            return cast(Tensor, model(tokens, _continuing(tokens, cached, rotary)))
+        if positions is None:
+            positions = torch.arange(tokens.shape[1])
+        return cast(
+            Tensor, model(tokens, SequenceLayout.whole(positions.expand(tokens.shape), rotary))
+        )
     finally:
         leave()
 
 
-def their_logits(keys: dict[str, Any], family: str, read: ReadRows, tokens: Tensor) -> Tensor:
+def _continuing(tokens: Tensor, cached: Cached, rotary: RotaryEmbedding) -> CachedSequence:
+    """The layout of tokens [batch, sequence] behind the cached ones, in one document."""
+    before, new = cached[0][0].shape[2], tokens.shape[1]
+    positions = torch.arange(before + new).expand(len(tokens), -1)
+    sequence = CachedSequence(positions, torch.arange(before, before + new), rotary)
+    sequence.cache = KeyValueCache()
+    for layer, (key, value) in enumerate(cached, start=1):
+        sequence.cache.extend(layer, key.permute(2, 0, 1, 3), value.permute(2, 0, 1, 3))
+    return sequence
+
+
+def their_logits(
+    keys: dict[str, Any],
+    family: str,
+    read: ReadRows,
+    tokens: Tensor,
+    positions: Tensor | None = None,
+    cached: Cached | None = None,
+    *,
+    exact_angles: bool = False,
+) -> Tensor:
     """Logits of transformers' model, as `our_logits`.
 
-    `keys`: of config.json; `family`: its model type; `read` takes Hugging Face names.
+    `keys`: of config.json; `family`: its model type; `read` takes Hugging Face names;
+    `exact_angles`: form them in fp64, where ours are. transformers' own, in fp32, are off by up to
+    0.004 rad at position 100,000, which would hide other differences.
     """
-    from transformers import CONFIG_MAPPING, AutoModelForCausalLM
+    from transformers import CONFIG_MAPPING, AutoModelForCausalLM, DynamicCache
 
-    config = CONFIG_MAPPING[family].from_dict(dict(keys))
+    config = CONFIG_MAPPING[family].from_dict(deepcopy(keys))
     with torch.device("meta"):
         network: Any = AutoModelForCausalLM.from_config(
             config, dtype=torch.float32, attn_implementation="eager"
         )
     rotary = network.model.rotary_emb
-    network.model.rotary_emb = type(rotary)(config)  # its frequencies are no weights
+    network.model.rotary_emb = rotary = type(rotary)(config)  # its frequencies are no weights
+    if exact_angles:
+        rotary.forward = _exactly(rotary.forward)
     model = _Streamed(network.eval(), read)
     model.embed("model.embed_tokens")
     head = "model.embed_tokens" if config.tie_word_embeddings else "lm_head"
     model.project("lm_head", f"{head}.weight", lambda logits: logits)
-    logits: Tensor = model(input_ids=tokens, use_cache=False).logits
+    cache: Any = DynamicCache(config=config) if cached is not None else None
+    for layer, (key, value) in enumerate(cached or ()):
+        cache.update(key, value, layer)
+    logits: Tensor = model(
+        input_ids=tokens,
+        # Given with a mask, positions do not end a document where they leap.
+        position_ids=None if positions is None else positions[None],
+        attention_mask=None if positions is None else torch.ones_like(tokens),
+        past_key_values=cache,
+        use_cache=cache is not None,
+    ).logits
     return logits
+
+
+class _Fp64Positions(TorchFunctionMode):
+    """Inside this mode integers become fp64 where they would become fp32."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, arguments: Any = (), keywords: Any = None
+    ) -> Any:
+        if function is Tensor.float and not arguments[0].is_floating_point():
+            function = Tensor.double
+        return function(*arguments, **(keywords or {}))
+
+
+def _exactly(forward: Callable[..., Any]) -> Callable[..., Any]:
+    def exact(*arguments: Any, **keywords: Any) -> Any:
+        with _Fp64Positions():
+            return forward(*arguments, **keywords)
+
+    return exact
 
 
 class _WithoutMemory(TorchFunctionMode):
@@ -165,16 +236,3 @@ def _row_blocks(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
     rows = max(1, _BLOCK_BYTES // (4 * prod(shape[1:])))
     for first in range(0, shape[0], rows):
         yield first, min(first + rows, shape[0])
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Silence transformers' warnings inside the block."""
-    from transformers.utils import logging
-
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)

@@ -7,6 +7,7 @@ import torch
 
 from kernels.attention import CHOICES, Choices
 from trainer.errors import RecipeError
+from trainer.model.rotary import rotary_embedding
 from trainer.model.sequence import SequenceLayout
 from trainer.parallel.layout import Layout
 from trainer.recipe import Recipe
@@ -26,10 +27,9 @@ def choose_backend(
         return choices.exported()  # one back end can on a GPU
     model, tensor = recipe.model, layout.tensor.size
     places = torch.zeros((recipe.batch.micro, recipe.sequence_length), dtype=torch.int64)
-    frequencies = torch.zeros(model.head_width // 2)
     context = layout.context
     sequence = SequenceLayout.whole(
-        places.to(layout.device), frequencies, context.rank, context.size
+        places.to(layout.device), rotary_embedding(recipe), context.rank, context.size
     )
     dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
     query, key = (

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from trainer.data.batch import Batch, Segments
-from trainer.model.sequence import SequenceLayout, context_slice, rope_frequencies
+from trainer.model.rotary import rotary_embedding
+from trainer.model.sequence import SequenceLayout, context_slice
 from trainer.parallel.layout import Layout
 from trainer.parallel.schedule import MicroBatches
 from trainer.recipe import Recipe
@@ -41,7 +42,7 @@ class MicroBatchCutter:
     def __init__(self, recipe: Recipe, layout: Layout) -> None:
         self._rows = recipe.batch.micro
         self._layout = layout
-        self._frequencies = rope_frequencies(recipe).to(layout.device)
+        self._rotary = rotary_embedding(recipe).to(layout.device)
         context = layout.context
         places = context_slice(recipe.sequence_length, context.rank, context.size)
         self._places = places.to(layout.device)
@@ -64,7 +65,7 @@ class MicroBatchCutter:
         for number, start in enumerate(range(0, len(tokens), self._rows)):
             rows = slice(start, start + self._rows)
             layout = SequenceLayout.whole(
-                *(positions[rows], self._frequencies, context.rank, context.size),
+                *(positions[rows], self._rotary, context.rank, context.size),
                 on_host=batch.position_ids[rows],
             )
             yield MicroBatch(

@@ -8,7 +8,7 @@ from torch import Tensor
 
 import kernels
 from kernels.launch import sent
-from trainer.recipe import Recipe
+from trainer.model.rotary import RotaryEmbedding
 
 
 def context_slice(sequence_length: int, rank: int, size: int) -> Tensor:
@@ -32,11 +32,19 @@ def natural_order(gathered: Tensor, size: int) -> Tensor:
     return torch.cat(early + late)
 
 
-def rope_frequencies(recipe: Recipe) -> Tensor:
-    """Radians per position of each channel pair; fp32 [head_size / 2], on the CPU."""
-    model = recipe.model
-    scaling = model.rope_scaling.model_dump() if model.rope_scaling else {}
-    return kernels.rope_frequencies(model.head_width, model.rope_theta, **scaling)
+def document_lengths(position_ids: Tensor) -> Tensor:
+    """The length of each token's document so far as it stands in its row; int64, as `position_ids`.
+
+    `position_ids`: int64 [batch, sequence]; a document begins where it is 0.
+    """
+    begins = torch.zeros_like(position_ids, dtype=torch.bool)
+    begins[:, 1:] = position_ids[:, 1:] == 0
+    last = torch.ones_like(begins)
+    last[:, :-1] = begins[:, 1:]
+    # Counted from the end, the last token of a token's document is the nearest one.
+    index = torch.arange(position_ids.shape[1], device=position_ids.device)
+    ends = torch.where(last, index, position_ids.shape[1]).flip(1).cummin(dim=1).values.flip(1)
+    return position_ids.gather(1, ends) + 1
 
 
 @dataclass
@@ -46,12 +54,15 @@ class SequenceLayout:
     `position_ids`: int64 [batch, sequence], the *whole* sequence on every rank; a document begins
     where it is 0. `queries`: this rank's token offsets, int64 [sequence / context], ascending
     (None: all). During generation `position_ids` covers the cache too, and `queries` are the last
-    offsets. `frequencies`: fp32 [head_size / 2], from `rope_frequencies`.
+    offsets. `rotary`: on the device of `position_ids`, or brought there.
     """
 
     position_ids: Tensor
     queries: Tensor | None
-    frequencies: Tensor
+    rotary: RotaryEmbedding
+    lengths: Tensor | None = None
+    """The length of each token's document where it is another than `position_ids` say, as during
+    generation: int64 [batch, sequence]. Read where the rotation follows from it."""
     on_host: Tensor | None = None
     """`position_ids` in host memory, if available: reading them then needs no device sync."""
     qkv_format: str = "sbhd"  # megatron-core asks this of whatever describes packed sequences
@@ -63,20 +74,22 @@ class SequenceLayout:
     def whole(
         cls,
         position_ids: Tensor,
-        frequencies: Tensor,
+        rotary: RotaryEmbedding,
         context_rank: int = 0,
         context_size: int = 1,
         on_host: Tensor | None = None,
+        lengths: Tensor | None = None,
     ) -> "SequenceLayout":
         """The layout of a training micro-batch on context rank `context_rank`.
 
-        `position_ids`: int64 [batch, sequence]; `on_host`: the same in host memory.
+        `position_ids`: int64 [batch, sequence]; `on_host`: the same in host memory; `lengths` as
+        the field.
         """
         queries = None
         if context_size > 1:
             queries = context_slice(position_ids.shape[1], context_rank, context_size)
             queries = sent(queries, position_ids.device)
-        return cls(position_ids, queries, frequencies, on_host=on_host)
+        return cls(position_ids, queries, rotary, lengths, on_host)
 
     @property
     def length(self) -> int:
@@ -86,10 +99,14 @@ class SequenceLayout:
     @cached_property
     def rotation(self) -> tuple[Tensor, Tensor]:
         """Cos and sin of this rank's tokens, fp32 [batch, sequence / context, head_size / 2]."""
-        positions = self.position_ids
+        positions, lengths = self.position_ids, self.lengths
+        rotary = self.rotary.to(positions.device)
+        if rotary.by_length and lengths is None:
+            lengths = document_lengths(positions)
         if self.queries is not None:
             positions = positions[:, self.queries]
-        return kernels.rope_table(positions, self.frequencies.to(positions.device))
+            lengths = None if lengths is None else lengths[:, self.queries]
+        return rotary.table(positions, lengths)
 
     @property
     def visible(self) -> kernels.Visible:

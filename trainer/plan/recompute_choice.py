@@ -13,7 +13,8 @@ from torch import Tensor
 
 import kernels
 from trainer.model.layers import gated, normalised
-from trainer.model.sequence import SequenceLayout, rope_frequencies
+from trainer.model.rotary import rotary_embedding
+from trainer.model.sequence import SequenceLayout
 from trainer.parallel.device import DeviceTime
 from trainer.parallel.layout import Layout
 from trainer.plan.activations import Device, layer_kept
@@ -160,7 +161,7 @@ class _Work:
         places = torch.arange(recipe.sequence_length).repeat(self._micro, 1)
         self._sequence = SequenceLayout.whole(
             places.to(layout.device),
-            rope_frequencies(recipe).to(layout.device),
+            rotary_embedding(recipe).to(layout.device),
             layout.context.rank,
             layout.context.size,
         )

@@ -4,20 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from trainer.recipe.rope import RopeScaling
 from trainer.recipe.section import Count, FrozenSequence, Positive, Section
-
-
-class RopeScaling(Section):
-    """Llama-3's stretching of the rotary frequencies to longer contexts (arXiv:2407.21783)."""
-
-    factor: Annotated[float, Field(gt=0.0)]
-    """How many times longer the context becomes."""
-    low_frequency_factor: Annotated[float, Field(gt=0.0)] = 1.0
-    """Wavelengths above original_context / this are stretched by the whole factor."""
-    high_frequency_factor: Annotated[float, Field(gt=0.0)] = 4.0
-    """Wavelengths below original_context / this are left alone; between the two, interpolated."""
-    original_context: Positive = 8192
-    """The context length, in tokens, that the frequencies were made for."""
 
 
 class ModelSection(Section):
@@ -70,7 +58,11 @@ class ModelSection(Section):
     rope_theta: Annotated[float, Field(gt=0.0)] = 10000.0
     """Base of the rotary frequencies."""
     rope_scaling: RopeScaling | None = None
-    """Llama-3 stretching of the rotary frequencies; none: as they are."""
+    """How the rotary frequencies are changed for longer contexts; none: as they are."""
+    rope_angles: Literal["exact", "fp32"] = "exact"
+    """How exactly a token's angles are known: exact: to the last place; fp32: rounded as
+    transformers and most servers round them, by up to 0.004 rad at position 100,000. An import sets
+    fp32: the weights were trained so."""
     rope_interleaved: bool = False
     """Whether the rotation's pairs are neighbouring channels (2i, 2i + 1), as GPT-J's are; else
     (i, i + head size / 2), as Llama's."""

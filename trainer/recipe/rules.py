@@ -8,6 +8,7 @@ from trainer.recipe.corpus import SOURCE_KEYS
 from trainer.recipe.data import check_mixture
 from trainer.recipe.fine_tuning import check_fine_tuning
 from trainer.recipe.kernels import check_compile
+from trainer.recipe.rope import check_rope_scaling
 from trainer.recipe.text_member import text_members
 
 if TYPE_CHECKING:
@@ -93,11 +94,7 @@ def _check_heads(recipe: "Recipe") -> None:
             "model.hidden / model.heads (or model.head_size) even"
         )
     _divides("model.heads", model.heads, "model.kv_heads", model.query_groups)
-    scaling = model.rope_scaling
-    if scaling and scaling.high_frequency_factor <= scaling.low_frequency_factor:
-        raise RecipeError(
-            "model.rope_scaling: high_frequency_factor must be above low_frequency_factor"
-        )
+    check_rope_scaling(model.rope_scaling, model.head_width)
 
 
 def _check_window(recipe: "Recipe") -> None:

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor, nn
 
-from trainer.bench.bare import BEYOND_BARE
+from trainer.bench.bare import beyond_bare
 from trainer.recipe import Recipe
 
 LossSum = Callable[[Tensor, Tensor], Tensor]
@@ -51,7 +51,7 @@ class Peer:
             return f"its kernels need CUDA, and this is {device.type}"
         if self.plain_llama and (model.qk_norm or model.qkv_bias or model.rope_scaling):
             return "it is given plain Llama only: no qk_norm, qkv_bias or rope_scaling"
-        if beyond := model.changed(*BEYOND_BARE):
+        if beyond := beyond_bare(model):
             return f"it has no model of {', '.join(beyond)}"
         if not recipe.loss.plain:
             return "it has the plain cross entropy only: no loss.z or loss.label_smoothing"
