@@ -33,7 +33,8 @@ def arguments(tmp_path: Path) -> dict[str, Any]:
 
 
 def document_of(entry) -> list[int]:
-    shard = int(entry.document_id.split(".")[1]) + (3 if "/two/" in entry.shard else 0)
+    assert entry.corpus == ("/two/" in entry.shard)
+    shard = int(entry.document_id.split(".")[1]) + 3 * entry.corpus
     return TRAIN[shard][entry.index]
 
 
@@ -91,13 +92,15 @@ def test_the_nearest_earlier_state_is_found(tmp_path: Path) -> None:
 
 @pytest.fixture
 def run_dir(tmp_path: Path) -> Path:
-    """A run on a corpus of one text, ten times."""
+    """A run on two corpora of one text, ten times each: folders and shards have the same names."""
     from trainer.data.tokenizer import train_tokenizer
 
     tokenizer = train_tokenizer([TEXT] * 10, 300)
     document = [tokenizer.end_of_text, *tokenizer.encode(TEXT), tokenizer.end_of_text]
-    corpus = write_corpus(tmp_path / "corpus", [[document] * 10], tokenizer=tokenizer.fingerprint)
-    tokenizer.save(corpus / "tokenizer")
+    for folder in ("a/corpus", "b/corpus"):
+        (tmp_path / folder).mkdir(parents=True)
+        made = write_corpus(tmp_path / folder, [[document] * 10], tokenizer=tokenizer.fingerprint)
+        tokenizer.save(made / "tokenizer")
     recipe = Recipe.from_keys(
         {
             "run": str(tmp_path / "run"),
@@ -106,7 +109,9 @@ def run_dir(tmp_path: Path) -> Path:
             "model": {"layers": 1, "hidden": 16, "heads": 1, "ffn": 32},
             "batch": {"sequences": 2},
             "optimizer": {"lr": 0.001},
-            "data": {"mixture": [{"corpus": str(corpus)}]},
+            "data": {
+                "mixture": [{"corpus": str(tmp_path / f"{one}/corpus")} for one in ("a", "b")]
+            },
         }
     )
     (tmp_path / "run").mkdir()
@@ -120,6 +125,20 @@ def test_the_command_prints_documents_and_their_words(run_dir: Path, capsys, mon
     trace_command(run_dir, 1, 0)
     printed = capsys.readouterr().out
     assert "shard-00000.tar #" in printed and "train.0." in printed and "fox [bold] ju" in printed
+
+
+def test_the_corpus_stands_beside_the_shard(run_dir: Path, capsys, monkeypatch) -> None:
+    """Catches two corpora that cannot be told apart because their shards have the same names."""
+    monkeypatch.setenv("COLUMNS", "300")
+    trace_command(run_dir, 1)
+    lines = capsys.readouterr().out.splitlines()
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if "#" in line]
+    assert {row[4] for row in rows} == {"corpus", "corpus-2"}
+    assert {row[5].partition(" ")[0] for row in rows} == {"train/shard-00000.tar"}
+    assert lines[-2:] == [
+        f"corpus: {run_dir.parent}/a/corpus",
+        f"corpus-2: {run_dir.parent}/b/corpus",
+    ]
 
 
 @pytest.mark.parametrize(("step", "row"), [(0, None), (6, None), (1, 2), (1, -1)])

@@ -1,6 +1,7 @@
 """Trace a batch back to the documents that it was packed from."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +13,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from trainer.data.remote.location import Url
 from trainer.data.source import Source
 from trainer.data.stream import Stream
 from trainer.data.token_flags import ID_MASK
 from trainer.data.tokenizer import load_tokenizer
 from trainer.errors import RecipeError
 from trainer.recipe import Recipe
-from trainer.sources import open_sources
+from trainer.sources import Sources, open_sources
 
 FIRST_WORDS_TOKENS = 16
 
@@ -27,9 +29,10 @@ FIRST_WORDS_TOKENS = 16
 class TraceEntry:
     """One piece of a document in a row: it fills positions start .. start + length - 1.
 
-    `row`: in the global batch; `document_id` and `source`: as the corpus builder wrote them; the
-    document is at `index` of `shard`, and its tokens piece_start .. piece_start + length were
-    inputs and labels; `first_tokens`: token ids the piece begins with.
+    `row`: in the global batch; `document_id` and `source`: as the corpus builder wrote them (of a
+    WebDataset, the sample's key and its tar); `corpus`: its number in the mixture; the document is
+    at `index` of `shard`, and its tokens piece_start .. piece_start + length were inputs and
+    labels; `first_tokens`: token ids the piece begins with.
     """
 
     row: int
@@ -37,6 +40,7 @@ class TraceEntry:
     length: int
     document_id: str
     source: str
+    corpus: int
     shard: str
     index: int
     piece_start: int
@@ -86,6 +90,7 @@ def _row_entries(row: int, source: Source, place: int) -> Iterator[TraceEntry]:
             length=len(tokens) - 1,
             document_id=str(origin.metadata.get("id", "")),
             source=str(origin.metadata.get("source", "")),
+            corpus=source.number,
             shard=str(source.folder / origin.shard),
             index=origin.index,
             piece_start=origin.start,
@@ -130,7 +135,8 @@ def nearest_state(run_dir: Path, step: int) -> tuple[dict[str, Any] | None, int]
 
 
 def trace_command(run_dir: Path, step: int, row: int | None = None) -> None:
-    """Print which documents made the batch of a step (from 1) of a run, or one row (from 0) of it.
+    """Print which documents made the batch of a step (from 1) of a run, or one row (from 0) of it,
+    and below where each corpus lies.
 
     Raises RecipeError when the run, step or row does not exist, DataError when its data is gone.
     """
@@ -154,7 +160,9 @@ def trace_command(run_dir: Path, step: int, row: int | None = None) -> None:
     state, state_step = nearest_state(run_dir, step)
     entries = trace(sources.stream_arguments(recipe), sequences, step, row, state, state_step)
     table = Table(title=f"{run_dir}, step {step}", title_justify="left")
-    for name in ("row", "positions", "document", "source", "shard", "tokens", "begins"):
+    corpora = _corpora(recipe, sources)
+    columns = ("row", "positions", "document", "source", "corpus", "shard", "tokens", "begins")
+    for name in columns:
         table.add_column(name, justify="right" if name == "row" else "left", overflow="fold")
     for entry in entries:
         table.add_row(
@@ -162,6 +170,7 @@ def trace_command(run_dir: Path, step: int, row: int | None = None) -> None:
             f"{entry.start}-{entry.start + entry.length - 1}",
             escape(entry.document_id),
             escape(entry.source),
+            escape(corpora[entry.corpus][0]),
             f"{'/'.join(Path(entry.shard).parts[-2:])} #{entry.index}",
             f"{entry.piece_start}-{entry.piece_start + entry.length}",
             # A printed table has no room for line breaks, and brackets in a text are not markup.
@@ -171,3 +180,23 @@ def trace_command(run_dir: Path, step: int, row: int | None = None) -> None:
     if not console.is_terminal:
         console = Console(width=200)  # A file or a pipe has no edge to fold at.
     console.print(table)
+    for number in sorted({entry.corpus for entry in entries}):
+        name, where = corpora[number]
+        console.print(f"{name}: {where}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _corpora(recipe: Recipe, sources: Sources) -> list[tuple[str, str]]:
+    """The name of each corpus in the mixture, and where it lies; of one that was made of files or
+    tars also what it was made of.
+    """
+    folders = [
+        folder.shown if isinstance(folder, Url) else str(folder) for folder in sources.folders
+    ]
+    if not recipe.data.mixture:
+        return [(Path(folder).name, folder) for folder in folders]
+    # Without the query of a URL, which may hold a signature.
+    given = [re.sub(r"^(https?://[^?]*)\?.*", r"\1", part.corpus) for part in recipe.data.mixture]
+    return [
+        (name, folder if Path(made_of) == Path(folder) else f"{made_of}, in {folder}")
+        for name, folder, made_of in zip(recipe.data.names(), folders, given, strict=True)
+    ]

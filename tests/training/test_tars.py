@@ -281,6 +281,7 @@ def test_a_trace_names_tar_and_key(tmp_path: Path, shards: Path, capsys, monkeyp
     trace_command(tmp_path / "run", 1, 0)
     printed = capsys.readouterr().out
     assert f"{shards}/part-00000" in printed
+    assert f": {shards}/{LISTED}, in {tmp_path}/cache/tars/" in printed
     (first, *_) = [line for line in printed.splitlines() if line.startswith("│   0 │")]
     key = first.split("│")[3].strip()
     assert len(key) == 6 and key.isdecimal()

@@ -113,7 +113,7 @@ class Source:
         self.token_dtype = manifest.token_dtype
         self.kind, self.marked = manifest.kind, manifest.marked
         self.epoch = self.block = self.sequence = 0
-        self._number, self._rule = number, rule
+        self.number, self._rule = number, rule
         self._open_shard, self._ahead = open_shard, ahead
         self._order: tuple[int, np.ndarray] | None = None
         self._planned: tuple[int, int] | None = None
@@ -232,7 +232,7 @@ class Source:
             self._rule.sequence_length,
             self._rule.packing,
             self._rule.seed,
-            (self._number, self.epoch, self.block),
+            (self.number, self.epoch, self.block),
             self._segments,
         )
         if self._reference_folder is not None:
@@ -272,7 +272,7 @@ class Source:
     def _shards_of_epoch(self, epoch: int) -> np.ndarray:
         if self._order is not None and self._order[0] == epoch:
             return self._order[1]
-        order = shard_order(len(self.shards), self._rule.seed, self._number, epoch)
+        order = shard_order(len(self.shards), self._rule.seed, self.number, epoch)
         if epoch == self.epoch:
             self._order = (epoch, order)
         return order
