@@ -10,8 +10,10 @@ import pytest
 import webdataset
 
 from tests.data.corpora import random_documents, write_corpus
+from trainer.data import shards
 from trainer.data.manifest import Shard, load_manifest
 from trainer.data.shards import ShardReader, file_sha256, index_tar, seal_shard
+from trainer.data.token_flags import ID_MASK
 from trainer.errors import DataError
 
 DOCUMENTS = random_documents([2, 3, 700, 41, 5000], seed=3)
@@ -31,6 +33,23 @@ def open_only_shard(corpus: Path, **changes) -> ShardReader:
 
 def read_all(reader: ShardReader) -> list[list[int]]:
     return [reader.tokens(i, 0, int(n)).tolist() for i, n in enumerate(reader.lengths)]
+
+
+@pytest.mark.parametrize("token_dtype", ["uint16", "uint32"])
+def test_the_plain_reader_of_the_documentation_reads_them(tmp_path: Path, token_dtype: str) -> None:
+    """Catches a documented snippet that does not run, or gives other tokens than ours."""
+    documentation = shards.__doc__ or ""
+    lines = [line[4:] for line in documentation.splitlines() if line[:4] == "    " or not line]
+    (loop,) = [number for number, line in enumerate(lines) if line.startswith("    about")]
+    snippet = "\n".join([*lines[: loop + 1], "    read.append((tokens.tolist(), about))"])
+    corpus = write_corpus(
+        tmp_path / "corpus", [DOCUMENTS[:3], DOCUMENTS[3:]], token_dtype=token_dtype
+    )
+    read: list[tuple[list[int], dict[str, str]]] = []
+    exec(snippet.replace("corpora/web", str(corpus)), {"read": read})
+    assert [tokens for tokens, _ in read] == DOCUMENTS
+    assert [about["id"] for _, about in read[2:4]] == ["train.0.2", "train.1.0"]
+    assert f"{ID_MASK:#x}" in documentation
 
 
 @pytest.mark.parametrize("token_dtype", ["uint16", "uint32"])

@@ -1,4 +1,26 @@
-"""One shard: a WebDataset tar read at byte offsets from the index beside it, never unpacked."""
+"""One shard: a WebDataset tar read at byte offsets from the index beside it, never unpacked.
+
+Nobody needs us to read a corpus. A plain reader has its documents one after the other:
+
+    import json
+    from pathlib import Path
+
+    import numpy as np
+    import webdataset
+
+    folder = Path("corpora/web")
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    token_type = np.dtype(manifest["token_dtype"]).newbyteorder("<")
+    shards = [str(folder / shard["name"]) for shard in manifest["splits"]["train"]["shards"]]
+    for sample in webdataset.WebDataset(shards, shardshuffle=False):
+        tokens = np.frombuffer(sample["tokens"], token_type)
+        about = json.loads(sample["json"])
+
+`tokens` begin and end with the end of text, `manifest["tokenizer"]["end_of_text"]`; `tokenizer/`
+in the folder is a Hugging Face tokenizer that decodes them; `about` has the document's `id` and
+`source`, and how many `characters` its text has. In a set for fine-tuning, the ids are in the lower
+bits, `tokens & 0x1fffffff`, and the upper ones say what is learned: see trainer.data.token_flags.
+"""
 
 import hashlib
 import json
