@@ -8,6 +8,7 @@ import pyarrow.parquet
 import pytest
 
 from tests.corpus.reading.samples import PACKERS, lines, write
+from tests.resident import fresh_process
 from trainer.conversations.records import read_examples
 from trainer.errors import DataError
 
@@ -89,3 +90,30 @@ def test_files_that_hold_no_examples_are_refused(tmp_path: Path) -> None:
     assert refusal(missing) == f"data.mixture: {missing} names no file: mend the path or the glob"
     broken = write(tmp_path / "c.parquet", b"PAR1 and no more")
     assert refusal(broken).startswith(f"{broken}: not Parquet, damaged or cut short")
+
+
+def test_a_text_that_stands_in_many_rows_is_refused_in_little_memory(tmp_path: Path) -> None:
+    """Would catch batches sized by what is stored: 1,024 rows of one text of a MiB, before anyone
+    counts.
+    """
+    turns = [[{"role": "user", "content": "x" * 2**20}, {"role": "assistant", "content": "Yes"}]]
+    path = tmp_path / "a.parquet"
+    with pyarrow.parquet.ParquetWriter(path, pyarrow.table({"messages": turns}).schema) as writer:
+        writer.write_table(pyarrow.table({"messages": turns * 400}))
+    script = f"""
+import pyarrow.parquet
+from tests.resident import growth_mib
+from trainer.conversations.records import read_examples
+from trainer.errors import DataError
+def read():
+    try:
+        for _ in read_examples([{str(path)!r}]):
+            pass
+    except DataError as error:
+        print(error)
+print(growth_mib(read))
+"""
+    refused, grown = fresh_process(script).splitlines()
+    assert "as a zip bomb does" in refused
+    # Seven rows as Arrow and as strings, and the text's page and dictionary.
+    assert float(grown) < 64

@@ -1,12 +1,12 @@
 """A conversion needs the memory of a tensor or two, however large the model is."""
 
-import gc
 from pathlib import Path
 
 import pytest
 
 from tests.hugging_face.models import make_model, tensors_of
 from tests.parity.ranks import on_ranks
+from tests.resident import MIB, growth_mib
 
 LARGE = {
     **{"hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 24},
@@ -21,7 +21,7 @@ def make(root: Path) -> None:
     make_model(root / "large", "llama", LARGE, shard_size=SHARD_BYTES)
 
 
-def growths(root: Path) -> dict[str, int]:
+def growths(root: Path) -> dict[str, float]:
     """By how many bytes the process grew at most, over what it had after a small conversion."""
     from trainer.hugging_face.exporting import export_command
     from trainer.hugging_face.importing import import_command
@@ -33,20 +33,7 @@ def growths(root: Path) -> dict[str, int]:
         "export": lambda: export_command(root / "run", root / "out", shard_gb=SHARD_BYTES / 1e9),
         "whole": lambda: sum(tensor.sum() for tensor in tensors_of(root / "large").values()),
     }
-    measured = {}
-    for name, action in actions.items():
-        gc.collect()
-        before = memory("VmRSS")
-        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-        action()
-        measured[name] = memory("VmHWM") - before
-    return measured
-
-
-def memory(field: str) -> int:
-    """Bytes that /proc/self/status names."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
+    return {name: growth_mib(action) * MIB for name, action in actions.items()}
 
 
 def test_a_conversion_stays_below_twice_the_largest_shard(tmp_path: Path) -> None:

@@ -10,14 +10,11 @@ from trainer.corpus.reading.files import InputFile, kind_of, list_files
 from trainer.corpus.reading.jsonl import raw_lines
 from trainer.corpus.reading.opening import check_expansion
 from trainer.corpus.reading.parquet import open_stored
+from trainer.corpus.reading.parquet_batches import open_table, row_batches
 from trainer.corpus.reading.quarantine import Oversize, RecordLocation
 from trainer.corpus.reading.record import ReadOptions, quick_loads
 from trainer.corpus.reading.unicode import unicode_fault
 from trainer.errors import DataError
-
-MIB = 2**20
-BATCH_BYTES = 16 * MIB
-BATCH_ROWS = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,30 +107,21 @@ def _kind(value: Any) -> str:
 def _rows(
     file: InputFile, options: ReadOptions, refuse: Callable[[DataError], None]
 ) -> Iterator[Example]:
-    """The rows of a .parquet file; memory: a batch of some 16 MiB."""
+    """The rows of a .parquet file; memory: as `row_batches` says."""
     if file.bytes == 0:
         return
     with open_stored(file, options.anonymous) as stored:
-        from pyarrow.parquet import ParquetFile
-
-        table = ParquetFile(
-            stored, pre_buffer=False, buffer_size=MIB, page_checksum_verification=True
-        )
         number = unpacked = 0
-        for group in range(table.num_row_groups):
-            counts = table.metadata.row_group(group)
-            row_bytes = counts.total_byte_size // max(counts.num_rows, 1)
-            rows = max(1, min(BATCH_ROWS, BATCH_BYTES // max(row_bytes, 1)))
-            for batch in table.iter_batches(rows, row_groups=[group], use_threads=False):
-                unpacked += batch.nbytes
-                check_expansion(file, file.bytes, unpacked, options.limits)
-                for record in _records(batch):
-                    number += 1
-                    place = RecordLocation(file.path, "row", number)
-                    if record is None:
-                        refuse(DataError(f"{place}: holds a string that is not UTF-8: convert it"))
-                    else:
-                        yield Example(_without_nulls(record), place)
+        for batch in row_batches(open_table(stored), stored):
+            unpacked += batch.nbytes
+            check_expansion(file, file.bytes, unpacked, options.limits)
+            for record in _records(batch):
+                number += 1
+                place = RecordLocation(file.path, "row", number)
+                if record is None:
+                    refuse(DataError(f"{place}: holds a string that is not UTF-8: convert it"))
+                else:
+                    yield Example(_without_nulls(record), place)
 
 
 def _records(batch: Any) -> Iterator[dict[str, Any] | None]:

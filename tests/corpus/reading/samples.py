@@ -2,14 +2,13 @@
 
 import gzip
 import json
-import subprocess
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import zstandard
 
+from tests.resident import fresh_process
 from trainer.corpus.reading.files import list_files
 from trainer.corpus.reading.quarantine import Quarantine
 from trainer.corpus.reading.read import read_file
@@ -47,30 +46,30 @@ def write(path: Path, content: bytes | Iterable[bytes]) -> Path:
 
 
 def peak_mib(path: Path, code: str = "") -> tuple[float, str]:
-    """How much the resident memory of a fresh process grows by reading a file, and what it
-    printed.
+    """How much the resident memory of a fresh process grows at most by reading a file, and what it
+    found: how many documents, how many malformed records, and what was wrong with the file.
+
+    `code`: limits.
     """
     script = f"""
-import resource
+import gzip, orjson, pyarrow.parquet, pyarrow.compute, pyarrow.types
+from tests.resident import growth_mib
 from trainer.corpus.reading.files import list_files
 from trainer.corpus.reading.quarantine import Quarantine
 from trainer.corpus.reading.read import read_file
 from trainer.corpus.reading.record import ReadOptions
-from trainer.recipe.curation import Limits
 from trainer.errors import DataError
-import gzip, orjson, pyarrow.parquet, pyarrow.compute, pyarrow.types
-quarantine = Quarantine()
-options = ReadOptions(limits=Limits({code}))
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-told = ""
-try:
-    count = sum(1 for _ in read_file(list_files([{str(path)!r}])[0], options, quarantine))
-except DataError as error:
-    count, told = -1, str(error)
-after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print((after - before) / 1024, count, quarantine.tally.malformed, told)
+from trainer.recipe.curation import Limits
+(file,), options = list_files([{str(path)!r}]), ReadOptions(limits=Limits({code}))
+quarantine, told, count = Quarantine(), "", 0
+def read():
+    global told, count
+    try:
+        for _ in read_file(file, options, quarantine):
+            count += 1
+    except DataError as error:
+        count, told = -1, str(error)
+print(growth_mib(read), count, quarantine.tally.malformed, told)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    peak, _, told = done.stdout.strip().partition(" ")
+    peak, _, told = fresh_process(script).partition(" ")
     return float(peak), told

@@ -1,5 +1,6 @@
 """Parquet: columns, rows that are set aside, damage, and tables that expand."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pyarrow.parquet as parquet
 import pytest
 
 from tests.corpus.reading.samples import options, peak_mib, read, write
+from tests.resident import fresh_process
 from trainer.corpus.reading.record import ReadOptions
 from trainer.errors import DataError
 
@@ -147,5 +149,32 @@ def test_memory_is_bounded_by_a_batch_not_by_the_table(tmp_path: Path) -> None:
     base, _ = peak_mib(small)
     peak, told = peak_mib(large)
     assert told == "120000 0"
-    # A batch of 16 MiB as Arrow and as strings, and the allocator's slack; the text has 110 MiB.
-    assert peak - base < 72
+    # Pages of a MiB, a batch as Arrow and as strings, and the allocator's slack; the text has 110.
+    assert peak - base < 24
+
+
+def test_memory_is_the_same_for_any_size_as_pyarrow_writes_by_default(tmp_path: Path) -> None:
+    """Would catch a row group's texts collected, which a dictionary page in front of them invites:
+    four times their size.
+    """
+    size = 24 * 2**20
+    texts = [os.urandom(1500).hex() for _ in range(2 * size // 3000)]
+    half, whole = tmp_path / "half.parquet", tmp_path / "whole.parquet"
+    table(half, {"text": texts[: len(texts) // 2]})
+    table(whole, {"text": texts})
+    (group,) = (parquet.read_metadata(whole).row_group(0),)
+    assert group.column(0).has_dictionary_page and group.num_rows == len(texts)
+    (first, _), (second, told) = peak_mib(half), peak_mib(whole)
+    assert told == f"{len(texts)} 0"
+    # Beside a batch a dictionary of 4 MiB (a MiB, and the rows that pyarrow writes at once) and a
+    # page of 3, each as stored, decompressed and decoded.
+    assert first < 48 and second < 48
+    assert second - first < 8
+    read = "parquet.ParquetFile(path, read_dictionary=['text']).iter_batches(256)"
+    script = f"""
+import pyarrow.parquet as parquet
+from tests.resident import growth_mib
+path = {str(whole)!r}
+print(growth_mib(lambda: [None for _ in {read}]))
+"""
+    assert float(fresh_process(script)) > 3 * 48, "the measure sees texts that are collected"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.corpus.reading.files import InputFile
 from trainer.corpus.reading.opening import check_expansion, open_raw
+from trainer.corpus.reading.parquet_batches import open_table, row_batches
 from trainer.corpus.reading.quarantine import Quarantine, RecordLocation
 from trainer.corpus.reading.record import RawDocument, ReadOptions, document_id
 from trainer.errors import DataError
@@ -14,16 +15,12 @@ if TYPE_CHECKING:
     import pyarrow
     from pyarrow.parquet import ParquetFile
 
-MIB = 2**20
-BATCH_BYTES = 16 * MIB
-BATCH_ROWS = 1024
-SHARED_PREFIX_ROWS = 16
-
 
 def read_parquet(
     file: InputFile, options: ReadOptions, quarantine: Quarantine
 ) -> Iterator[RawDocument]:
-    """The documents of a .parquet file; memory: a page and a batch of about 16 MiB.
+    """The documents of a .parquet file; memory: pages and a batch of about 8 MiB, as
+    `row_batches` says.
 
     A row without text, with text that is not UTF-8 or exceeds the limit, is quarantined under its
     number. Raises DataError where `options.text_key` is no column of strings, for a damaged file,
@@ -66,57 +63,25 @@ def open_stored(file: InputFile, anonymous: bool) -> Iterator[Any]:
 def _rows(
     file: InputFile, stored: Any, options: ReadOptions, quarantine: Quarantine
 ) -> Iterator[RawDocument]:
-    table = _open(file.path, stored, options)
+    table = open_table(stored)
+    _check_columns(file.path, table, options)
     columns = [options.text_key]
     if options.id_key in table.schema_arrow.names and options.id_key != options.text_key:
         columns.append(options.id_key)
     number = unpacked = 0
-    for group in range(table.num_row_groups):
-        rows = _batch_rows(table, group, options.text_key)
-        for batch in table.iter_batches(
-            rows, row_groups=[group], columns=columns, use_threads=False
-        ):
-            ids = batch.column(1).to_pylist() if len(columns) > 1 else None
-            for row, (text, raw) in enumerate(_texts(batch.column(0), options.record_bytes)):
-                number += 1
-                location = RecordLocation(file.path, "row", number)
-                quarantine.tally.records += 1
-                if text is None:
-                    _set_aside(raw, location, options, quarantine)
-                    continue
-                # Characters, not bytes: to detect a bomb, a factor below four is no matter.
-                unpacked += len(text)
-                check_expansion(file, file.bytes, unpacked, options.limits)
-                yield RawDocument(document_id(ids[row] if ids else None, location), file.path, text)
-
-
-def _open(path: str, stored: Any, options: ReadOptions) -> "ParquetFile":
-    """Open the file so that pages are read on demand and a dictionary-encoded column stays encoded:
-    a string that occurs in a million rows is stored once.
-    """
-    from pyarrow.parquet import ParquetFile
-
-    text_key = options.text_key
-    settings: dict[str, Any] = {
-        "pre_buffer": False,
-        "buffer_size": MIB,
-        "page_checksum_verification": True,
-    }
-    table = ParquetFile(stored, **settings)
-    _check_columns(path, table, options)
-    groups = (table.metadata.row_group(group) for group in range(table.num_row_groups))
-    if any(_chunk(group, text_key, "has_dictionary_page") for group in groups):
-        return ParquetFile(stored, read_dictionary=[text_key], **settings)
-    return table
-
-
-def _chunk(group: Any, text_key: str, attribute: str) -> Any:
-    """An attribute of the metadata of a row group's text column; None without that column."""
-    for number in range(group.num_columns):
-        column = group.column(number)
-        if column.path_in_schema == text_key:
-            return getattr(column, attribute)
-    return None
+    for batch in row_batches(table, stored, columns):
+        ids = batch.column(1).to_pylist() if len(columns) > 1 else None
+        for row, (text, raw) in enumerate(_texts(batch.column(0), options.record_bytes)):
+            number += 1
+            location = RecordLocation(file.path, "row", number)
+            quarantine.tally.records += 1
+            if text is None:
+                _set_aside(raw, location, options, quarantine)
+                continue
+            # Characters, not bytes: to detect a bomb, a factor below four is no matter.
+            unpacked += len(text)
+            check_expansion(file, file.bytes, unpacked, options.limits)
+            yield RawDocument(document_id(ids[row] if ids else None, location), file.path, text)
 
 
 def _check_columns(path: str, table: "ParquetFile", options: ReadOptions) -> None:
@@ -125,54 +90,31 @@ def _check_columns(path: str, table: "ParquetFile", options: ReadOptions) -> Non
     schema = table.schema_arrow
     if schema.names.count(options.text_key) == 1:
         kind = schema.field(options.text_key).type
-        if types.is_dictionary(kind):
-            kind = kind.value_type
-        if types.is_string(kind) or types.is_large_string(kind):
+        if types.is_string(kind):
             return
         wrong = f'column "{options.text_key}" holds {kind}, not strings'
     else:
         wrong = f'no column "{options.text_key}"'
-    strings = [
-        field.name
-        for field in schema
-        if types.is_string(field.type) or types.is_large_string(field.type)
-    ]
+    strings = [field.name for field in schema if types.is_string(field.type)]
     there = ", ".join(f"{field.name} ({field.type})" for field in schema)
     mend = f"corpus.text_key={strings[0]}" if strings else "corpus.text_key, or leave the file out"
     raise DataError(f"{path}: {wrong}; columns: {there}: set {mend}")
-
-
-def _batch_rows(table: "ParquetFile", group: int, text_key: str) -> int:
-    """The number of rows to decode at once, so that a batch is about 16 MiB."""
-    metadata = table.metadata.row_group(group)
-    if "DELTA_BYTE_ARRAY" in (_chunk(metadata, text_key, "encodings") or ()):
-        # Strings stored as differences from the one before: the metadata lack their true size.
-        return SHARED_PREFIX_ROWS
-    size = _chunk(metadata, text_key, "total_uncompressed_size") or 0
-    row_bytes = size // max(metadata.num_rows, 1)
-    return max(1, min(BATCH_ROWS, BATCH_BYTES // max(row_bytes, 1)))
 
 
 def _texts(
     column: "pyarrow.Array", limit: int
 ) -> Iterator[tuple[str | None, "pyarrow.Scalar | None"]]:
     """(text, None) of each row, or (None, value) where its value is no usable text."""
-    import pyarrow
     import pyarrow.compute as compute
 
-    if isinstance(column, pyarrow.DictionaryArray):
-        values, indices = column.dictionary, column.indices.to_pylist()
-    else:
-        values, indices = column, range(len(column))
-        if (compute.max(compute.binary_length(column)).as_py() or 0) <= limit:
-            try:
-                yield from ((text, None) for text in column.to_pylist())
-                return
-            except UnicodeDecodeError:
-                pass
-    for index in indices:
-        value = None if index is None else values[index]
-        if value is None or not value.is_valid or value.as_buffer().size > limit:
+    if (compute.max(compute.binary_length(column)).as_py() or 0) <= limit:
+        try:
+            yield from ((text, None) for text in column.to_pylist())
+            return
+        except UnicodeDecodeError:
+            pass
+    for value in column:
+        if not value.is_valid or value.as_buffer().size > limit:
             yield None, value
             continue
         try:
