@@ -143,6 +143,13 @@ def test_words_are_those_of_the_script() -> None:
     assert chinese.real_words("它来了2024年，AI") == ["它", "来", "了", "2024", "年", "AI"]
     assert chinese.spaced_words("你好，AI 2024") == ["你", "好", "，AI", "2024"]
     assert hindi.real_words("हिन्दी में।") == ["हिन्दी", "में"]
+    khmer = prose_language("km")
+    assert khmer.spaced_words("ខ្មែរ\u200bខ្មែរ") == ["ខ្", "មែ", "រ"] * 2
+    assert prose_language("de").words("Schiff\u00adfahrt\u200b, ja") == [
+        "Schiff\u00adfahrt",
+        ",",
+        "ja",
+    ]
     assert prose_language("fa").real_words("می‌خواهم") == ["می‌خواهم"]
     assert len(chinese.n_grams("天地玄黄宇宙洪荒", 2)[0]) == chinese.length(2) == 3
 
@@ -153,7 +160,8 @@ def test_limits_are_english_ones_times_what_a_translation_has() -> None:
     language = OtherLanguage(LanguageProfile("x", ("text",), factors))
     quality = GopherQuality()
     assert language.limit(quality, "minimum_words") == 25
-    assert language.limit(quality, "minimum_word_length") == 4.5
+    assert language.limit(quality, "maximum_word_length") == 15
+    assert language.limit(quality, "minimum_word_length") == 3 * 1.5**0.5, "narrowed by half"
     assert language.limit(quality, "symbols_a_word") == 0.2
     assert language.limit(quality, "bullet_lines") == quality.bullet_lines
     assert language.limit(quality, "stop_words") is None, "there is no list"

@@ -2,6 +2,7 @@
 # ruff: noqa: RUF001 (what looks like ASCII and is not is what is tested)
 
 import pickle
+import re
 import string
 from collections.abc import Callable
 from typing import Any
@@ -241,13 +242,15 @@ def test_long_runs_take_linear_time() -> None:
 SPACES = "\u00a0\u1680\u2002\u2003\u2005\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
 HYPHENS = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d"
 INVISIBLE = (
-    "\u00ad\u034f\u061c\u200b\u200c\u200d\u200e\u200f\u202a\u202c\u2060\u2066\u2069\ufe0f\ufeff"
+    "\u00ad\u034f\u061c\u200b\u200c\u200d\u200e\u200f"
+    "\u202a\u202c\u2060\u2066\u2069\u3164\ufe0f\ufeff"
 )
 WIDE = str.maketrans({chr(code): chr(code + 0xFEE0) for code in range(0x21, 0x7F)})
 FORMS: dict[str, Callable[[str], str]] = {
     **{f"space {ord(c):04x}": lambda datum, c=c: datum.replace(" ", c) for c in SPACES},
     **{f"dash {ord(c):04x}": lambda datum, c=c: datum.replace("-", c) for c in HYPHENS},
     **{f"invisible {ord(c):04x}": lambda datum, c=c: c.join(datum) for c in INVISIBLE},
+    "soft hyphens for hyphens": lambda datum: re.sub(r"(?<=\d)-(?=\d)", "\u00ad", datum),
     "two spaces": lambda datum: datum.replace(" ", "  "),
     "no-break and space": lambda datum: datum.replace(" ", "\u00a0 "),
     "full width": lambda datum: datum.translate(WIDE),

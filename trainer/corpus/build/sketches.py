@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from trainer.corpus.build.staged import growing_array, load_array, save_array
-from trainer.corpus.rules.scripts import word_pattern
+from trainer.corpus.rules.scripts import word_or_symbol_pattern
 
 PERMUTATIONS = 128
 SHINGLE_WORDS = 3
@@ -148,7 +148,7 @@ def sketched_words(text: str) -> list[str]:
 
 @cache
 def _any_word() -> re.Pattern[str]:
-    return re.compile(rf"{word_pattern()}|[^\w\s]")
+    return re.compile(word_or_symbol_pattern())
 
 
 def _shingles(text: str) -> list[str]:

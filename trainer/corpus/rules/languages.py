@@ -11,7 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from trainer.corpus.rules.prose_language import ENGLISH, English, ProseLanguage
-from trainer.corpus.rules.scripts import marks, unspaced_letters, word_pattern
+from trainer.corpus.rules.scripts import (
+    ZERO_WIDTH_SPACES,
+    marks,
+    unspaced_letters,
+    word_or_symbol_pattern,
+)
 
 TABLE = Path(__file__).with_name("languages.tsv")
 FACTORS = ("words", "characters", "word_length", "punctuated", "sentences")
@@ -31,11 +36,14 @@ SCALED: Mapping[str, tuple[str, int]] = {
     "minimum_sentences": ("sentences", 1),
 }
 """The recipe's keys that hold for English, with the factor's column and its power."""
+NARROWED = 0.5
+"""Power of a factor that narrows the limits on the mean length of words: plainer text than a
+declaration of rights, or text with foreign words in Latin script, keeps well within them."""
 OF_MARKS, LEAST_PUNCTUATED = ("punctuated", "sentences"), 0.2
 """A language in which fewer lines end in punctuation does not end its sentences by marks (Thai):
 what is measured by marks is left out."""
 ASCII_MARKS = "!?."
-WORD_SPACES = "\u0f0b\u0f0c\u1361"
+WORD_MARKS = "\u0f0b\u0f0c\u1361"
 """Marks that part words or syllables as spaces do: Tibetan, Ethiopic."""
 OTHER_MARKS = "\u0f0d\u0f0e"
 """Tibetan marks that datatrove's list lacks."""
@@ -68,7 +76,7 @@ class LanguageProfile:
 
 @dataclass(frozen=True)
 class OtherLanguage:
-    """A language other than English, by `word_pattern` and the limits of its profile."""
+    """A language other than English, by `word_or_symbol_pattern` and the limits of its profile."""
 
     profile: LanguageProfile
 
@@ -123,7 +131,10 @@ class OtherLanguage:
         column, power = SCALED[key]
         if column in OF_MARKS and self.profile.factors["punctuated"] < LEAST_PUNCTUATED:
             return None
-        scaled = value * self.profile.factors[column] ** power
+        factor = self.profile.factors[column]
+        if column == "word_length" and (factor > 1) == key.startswith("minimum"):
+            factor **= NARROWED
+        scaled = value * factor**power
         return max(1, round(scaled)) if isinstance(value, int) and value else scaled
 
 
@@ -161,13 +172,13 @@ def _words_of(text: str) -> list[str]:
 
 @cache
 def _word_or_symbol() -> re.Pattern[str]:
-    return re.compile(rf"{word_pattern()}|[^\w\s]")
+    return re.compile(word_or_symbol_pattern())
 
 
 @cache
 def _spaced_word() -> re.Pattern[str]:
     letters = unspaced_letters()
-    return re.compile(rf"[{letters}][{marks()}]*|[^\s{WORD_SPACES}{letters}]+")
+    return re.compile(rf"[{letters}][{marks()}]*|[^\s{ZERO_WIDTH_SPACES}{WORD_MARKS}{letters}]+")
 
 
 @cache

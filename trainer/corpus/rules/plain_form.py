@@ -23,6 +23,8 @@ WIDE_STOPS = "\u3002\uff0e\uff61"
 """Full stops of Chinese and Japanese. In a domain they stand for a dot (RFC 3490, section 3.1),
 and behind one they end a sentence."""
 _BETWEEN_DIGITS = re.compile(rf"(?<=[0-9)])[{DASH}\u30fc](?=[0-9(])")
+_SOFT_HYPHEN = re.compile(r"(?<=\d\d)\u00ad(?=\d)|(?<=\d)\u00ad(?=\d\d)")
+"""One between groups of digits was a hyphen: text out of PDF files has it for all."""
 _BEHIND_AT = re.compile(rf"@[^\s@]*{DASH}[^\s@]*")
 _WIDENED = re.compile(r"(?<=[0-9)] ) {1,2}(?=[0-9(])")
 
@@ -49,7 +51,8 @@ def plain_form(text: str) -> PlainForm | None:
         return _without(text, range(len(text)), _WIDENED)
     if not _typographic().search(text):
         return _without(text, range(len(text)), _WIDENED)
-    found = _without(text, range(len(text)), _invisible()) or PlainForm(text, range(len(text)))
+    seen = _SOFT_HYPHEN.sub("-", text) if "\u00ad" in text else text
+    found = _without(seen, range(len(seen)), _invisible()) or PlainForm(seen, range(len(seen)))
     plain = _BETWEEN_DIGITS.sub("-", found.text.translate(_ascii_forms()))
     if "@" in plain and DASH in plain:
         plain = _BEHIND_AT.sub(lambda match: match.group().replace(DASH, "-"), plain)
@@ -83,12 +86,21 @@ def _ascii_forms() -> dict[int, str]:
 
 @cache
 def _invisible() -> re.Pattern[str]:
-    """Soft hyphens, zero-width and direction marks, variation selectors, tags.
+    """Soft hyphens, zero-width and direction marks, variation selectors, tags, Hangul fillers.
 
     Format characters that are seen, such as the Arabic signs for numbers and years, are none.
     """
     shown = {*range(0x600, 0x606), 0x6DD, 0x70F, 0x890, 0x891, 0x8E2, 0x110BD, 0x110CD}
-    codes = {*_of_category("Cf"), 0x34F, *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)}
+    codes = {
+        *_of_category("Cf"),
+        0x34F,
+        0x115F,
+        0x1160,
+        0x3164,
+        0xFFA0,
+        *range(0xFE00, 0xFE10),
+        *range(0xE0100, 0xE01F0),
+    }
     return re.compile(f"[{character_ranges(sorted(codes - shown))}]+")
 
 

@@ -28,8 +28,10 @@ UNSPACED_BLOCKS = (
     (0x20000, 0x3347F),  # CJK extensions B to J
 )
 """First and last code point of each. Source: Unicode, Blocks.txt."""
-JOINERS = (0x200C, 0x200D)
-"""Zero width non-joiner and joiner."""
+JOINERS = (0xAD, 0x200C, 0x200D, 0x2060)
+"""What words may hold unseen: soft hyphen, zero width non-joiner and joiner, word joiner."""
+ZERO_WIDTH_SPACES = "\u200b\ufeff"
+"""They part words, of Khmer above all, and are no symbols."""
 LAST_MARK = 0x1FFFF
 """Behind it stand no marks but variation selectors, which Python's patterns take for symbols."""
 
@@ -47,8 +49,7 @@ def unspaced_letters() -> str:
 
 @cache
 def marks() -> str:
-    """The combining marks of all scripts, and the joiners within words of Persian and others, as
-    the inside of a character class of `re`.
+    """The combining marks of all scripts, and JOINERS, as the inside of a character class of `re`.
 
     They are no word characters to `re`, though vowels of Hindi, Thai and others are among them.
     """
@@ -60,12 +61,13 @@ def marks() -> str:
 
 
 @cache
-def word_pattern() -> str:
-    """A pattern for a word: letters, digits and underscores with their marks, or one letter of the
-    scripts without spaces.
+def word_or_symbol_pattern() -> str:
+    """A pattern for a word (letters, digits and underscores with their marks, or one letter of the
+    scripts without spaces) or for a symbol.
     """
     letters, marked = unspaced_letters(), marks()
-    return rf"[^\W{letters}]+(?:[{marked}]+[^\W{letters}]*)*|[{letters}][{marked}]*"
+    word = rf"[^\W{letters}]+(?:[{marked}]+[^\W{letters}]*)*|[{letters}][{marked}]*"
+    return rf"{word}|[^\w\s{ZERO_WIDTH_SPACES}]"
 
 
 def character_ranges(codes: Iterable[int]) -> str:
