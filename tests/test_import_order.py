@@ -31,7 +31,14 @@ FLOORS = [
     {"trainer.checkpoint", "trainer.recovery"},
     {"trainer.model", "trainer.data", "trainer.corpus", "trainer.conversations"},
     {"trainer.parallel"},
-    {"trainer.recipe", "trainer.errors", "trainer.files", "trainer.collector", "trainer"},
+    {
+        "trainer.recipe",
+        "trainer.hub",
+        "trainer.errors",
+        "trainer.files",
+        "trainer.collector",
+        "trainer",
+    },
 ]
 OBSERVE = "trainer.observe"
 SCHEDULES_AND_STOCK = ("trainer.doctor.pipelines", "trainer.bench.peers.stock")

@@ -119,7 +119,9 @@ def import_(
     folder: Annotated[
         Path,
         typer.Argument(
-            metavar="DIR", parser=path, help="config.json, safetensors, tokenizer.json."
+            metavar="DIR",
+            parser=path,
+            help="config.json, safetensors, tokenizer.json; or a model of the hub, ORG/NAME.",
         ),
     ],
     checkpoint: Annotated[

@@ -19,6 +19,7 @@ from trainer.data.manifest import MANIFEST_NAME, Manifest, Shard, total_split, w
 from trainer.data.tokenizer import load_tokenizer
 from trainer.errors import DataError, RecipeError
 from trainer.files import build_lock, cache_folder
+from trainer.hub.names import is_address
 
 if TYPE_CHECKING:
     from trainer.recipe import Recipe
@@ -32,6 +33,8 @@ SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet")
 
 def is_set(source: str) -> bool:
     """Whether an entry of the mixture names files of examples, and no corpus."""
+    if is_address(source):
+        return True
     name = source.partition("?")[0].lower()
     for compression in (".gz", ".zst"):
         name = name.removesuffix(compression)

@@ -15,6 +15,8 @@ import tokenizers
 from trainer.data.remote.location import Url, place
 from trainer.errors import DataError, RecipeError
 from trainer.files import write_whole
+from trainer.hub.models import tokenizer_folder
+from trainer.hub.names import model_name
 from trainer.recipe.data import RemoteSection
 
 END_OF_TEXT = "<|endoftext|>"
@@ -129,10 +131,11 @@ class Tokenizer:
 def load_tokenizer(folder: str | Path, remote: RemoteSection | None = None) -> Tokenizer:
     """Read a Hugging Face tokenizer folder; only `tokenizers` is imported, not transformers.
 
+    `folder`: or its URL; or, where there is none of that name, `org/name` on the Hugging Face hub.
     `remote`: the retries and timeouts for a folder at a URL. Raises DataError when tokenizer.json
     is missing or damaged, when no token ends a document, or when it cannot be fetched.
     """
-    where = place(folder)
+    where = tokenizer_folder(folder) if model_name(folder) else place(folder)
     if isinstance(where, Url):
         return Tokenizer(_fetch(where, remote or RemoteSection()), where.shown)
     folder, files = where, {}

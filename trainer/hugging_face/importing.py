@@ -13,6 +13,7 @@ from trainer.checkpoint import CheckpointReader, Piece, folder_name, save_checkp
 from trainer.data.tokenizer import GENERATION_FILE, Tokenizer, load_tokenizer
 from trainer.errors import CheckpointError, LyceumError, RecipeError
 from trainer.files import sync_folder
+from trainer.hub.models import model_folder
 from trainer.hugging_face.config import FILE, ModelDescription, conversion_recipe, read_config
 from trainer.hugging_face.names import Joined, tensor_map
 from trainer.hugging_face.parity import measure, report, require
@@ -30,10 +31,12 @@ _HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 def import_command(folder: Path, checkpoint: Path) -> None:
     """Write the model of `folder` as the run directory `checkpoint`; check and print the parity.
 
-    Raises CheckpointError for an incomplete folder, an unsupported model, a `checkpoint` that is
-    not empty, or failed parity; DataError for a bad tokenizer; RecipeError for a `checkpoint` that
-    cannot be made.
+    `folder`: where there is none of that name, the hub's model `org/name`. Raises CheckpointError
+    for an incomplete folder, an unsupported model, a `checkpoint` that is not empty, or failed
+    parity; DataError for a bad tokenizer, and for a model that the hub does not give; RecipeError
+    for a `checkpoint` that cannot be made.
     """
+    folder = model_folder(folder)
     described, config = read_config(folder)
     partial_folder = begin(checkpoint)
     source = ModelFolder(folder)

@@ -38,8 +38,9 @@ class CorpusSection(Section):
     `webdataset`: the samples of the tars below."""
     files: Names = ()
     """source text: paths, globs, s3:// and https:// addresses of .jsonl, .json, .parquet, .txt,
-    .md, .html and .warc files, plain or with .gz or .zst. Source webdataset: tars, as
-    `shards/{000..999}.tar`, and energon folders, as in `data.mixture`."""
+    .md, .html and .warc files, plain or with .gz or .zst; hf://org/set for a set of the Hugging
+    Face hub. Source webdataset: tars, as `shards/{000..999}.tar`, and energon folders, as in
+    `data.mixture`."""
     packages: Names = ("stdlib",)
     """source embedded: "stdlib", "topics", "all", or names of installed packages."""
     text_key: str = "text"

@@ -1,5 +1,6 @@
 """From YAML text and KEY=VALUE overrides to nested keys, and from pydantic's errors to one line."""
 
+import contextlib
 import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -51,7 +52,7 @@ def written(keys: dict[str, Any]) -> str:
 def parse(text: str, source: str) -> dict[str, Any]:
     """The nested keys of a recipe's YAML; raises RecipeError naming `source`."""
     try:
-        keys = yaml.load(text, Loader=_Loader)
+        keys = _loaded(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise RecipeError(f"{source}: not YAML: {_yaml_problem(error)}") from error
     if not isinstance(keys, dict):
@@ -66,7 +67,7 @@ def override(keys: dict[str, Any], text: str) -> tuple[str, ...]:
     if not equals or not all(parts):
         raise RecipeError(f"{text!r}: an override is KEY=VALUE, for example model.layers=8")
     try:
-        parsed = yaml.load(value, Loader=_Loader)
+        parsed = _loaded(value)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise RecipeError(f"{text!r}: the value is not YAML: {_yaml_problem(error)}") from error
     place = keys
@@ -78,6 +79,21 @@ def override(keys: dict[str, Any], text: str) -> tuple[str, ...]:
             raise RecipeError(f"{text!r}: {'.'.join(parts[: depth + 1])} has no keys below it")
     place[parts[-1]] = parsed
     return parts
+
+
+_ADDRESS = re.compile(r"""(?<![\w"'])\w+://[^\s,\[\]{}"']*\?[^\s,\[\]{}"']*""")
+
+
+def _loaded(text: str) -> Any:
+    """What the YAML says; {corpus: hf://org/set?split=a} too, where PyYAML ends words at a `?`."""
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError:
+        quoted = _ADDRESS.sub(r'"\g<0>"', text)
+        if quoted != text:
+            with contextlib.suppress(yaml.YAMLError):
+                return yaml.load(quoted, Loader=_Loader)
+        raise
 
 
 def set_values(keys: dict[str, Any], values: Mapping[str, Any]) -> None:

@@ -34,7 +34,8 @@ class Recipe(Section):
     sequence_length: Positive
     """Tokens in a packed sequence."""
     tokenizer: str | None = None
-    """A Hugging Face tokenizer folder; none: the corpus's own."""
+    """A Hugging Face tokenizer folder, or where there is none of that name, one of the hub, as
+    org/name or org/name@revision; none: the corpus's own."""
     init_from: str | None = None
     """A checkpoint whose weights the run starts from, with a fresh optimizer."""
     resume: str = "auto"

@@ -10,6 +10,9 @@ from urllib.parse import urlsplit
 from trainer.corpus.reading.remote import filesystem, named_errors, scheme_of
 from trainer.corpus.reading.unicode import unicode_fault
 from trainer.errors import DataError
+from trainer.hub.names import is_address, set_name
+from trainer.hub.snapshots import fetch
+from trainer.hub.splits import files_of
 
 COMPRESSIONS = (".gz", ".zst")
 KINDS = {
@@ -67,6 +70,8 @@ def kind_of(path: str) -> tuple[str, str]:
 def list_files(patterns: Sequence[str], anonymous: bool = False) -> list[InputFile]:
     """The files that paths and globs name (local, s3://, https://, http://), sorted, each once.
 
+    hf://org/set names the files of a set's training split: `trainer.hub.names.set_name`.
+
     `anonymous` reads S3 without credentials. Raises DataError for a pattern that matches nothing, a
     folder, an unknown format, and for a server that cannot be reached or refuses access.
     """
@@ -79,8 +84,10 @@ def list_files(patterns: Sequence[str], anonymous: bool = False) -> list[InputFi
             kind_of(file.path)
             if unicode_fault(file.path):
                 raise DataError(f"corpus.files: {file.path!r}: its name is not Unicode: rename it")
-            # One file under two names (a link, ./) is one file.
-            identity = file.path if scheme_of(file.path) else os.path.realpath(file.path)
+            # One file under two names (a link, ./) is one file; but in the hub's cache two files of
+            # one content are links to one.
+            named = is_address(pattern) or scheme_of(file.path)
+            identity = file.path if named else os.path.realpath(file.path)
             known = found.get(identity, file)
             found[identity] = min(file, known, key=lambda one: (len(one.path), one.path))
     return sorted(found.values())
@@ -90,6 +97,8 @@ def find_files(pattern: str, anonymous: bool = False) -> list[InputFile]:
     """The files of one path or glob, of any format; raises DataError for a folder and as a server
     does.
     """
+    if is_address(pattern):
+        return list(_fetched(pattern))
     return list(_remote(pattern, anonymous) if scheme_of(pattern) else _local(pattern))
 
 
@@ -112,6 +121,16 @@ def _local(pattern: str) -> Iterator[InputFile]:
             raise DataError(
                 f"corpus.files: {path} cannot be read ({error.strerror}): mend or remove it"
             ) from None
+        yield InputFile(path, status.st_size, local_version(status))
+
+
+def _fetched(address: str) -> Iterator[InputFile]:
+    """The files of a set's split, fetched from the Hugging Face hub into its cache."""
+    name = set_name(address)
+    folder, files = fetch(name, lambda names, read: files_of(name, names, read))
+    for file in files:
+        path = os.path.join(folder, file)
+        status = os.stat(path)
         yield InputFile(path, status.st_size, local_version(status))
 
 

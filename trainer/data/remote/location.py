@@ -50,6 +50,11 @@ def place(folder: str | Path) -> Place:
     if not found:
         return Path(folder)
     scheme = found[1].lower()
+    if scheme == "hf":
+        raise DataError(
+            f"{folder}: is a set of examples, which stages sft and preference read; to pre-train on"
+            f" its text, build a corpus of it: corpus.files=[{folder}]"
+        )
     if scheme not in SCHEMES:
         raise DataError(
             f"cannot read {folder}: corpora lie in folders or behind"

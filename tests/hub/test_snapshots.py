@@ -1,0 +1,155 @@
+"""Fetching by names from a hub of our own, with a network and without one."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import huggingface_hub.constants
+import pytest
+
+from tests.hub.server import Hub, serving
+from trainer.conversations.records import read_examples
+from trainer.conversations.sets import is_set
+from trainer.corpus.reading.files import list_files
+from trainer.data.remote.location import place
+from trainer.data.tokenizer import load_tokenizer, train_tokenizer
+from trainer.errors import DataError
+from trainer.hub.models import INDEX, model_folder
+from trainer.recipe.reading import override, parse
+
+NOWHERE = "http://127.0.0.1:9"
+LINE = '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hi"}]}\n'
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub with a model of two shards, a tokenizer and a set; the cache is empty."""
+    root = tmp_path / "hub"
+    model, data = root / "models/org/tiny", root / "datasets/org/set"
+    train_tokenizer(["a text of words"] * 9, 280).save(model)
+    (model / "config.json").write_text("{}")
+    (model / INDEX).write_text(
+        json.dumps({"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}})
+    )
+    for name in ("one.safetensors", "two.safetensors", "consolidated.safetensors", "old/x.txt"):
+        (model / name).parent.mkdir(exist_ok=True)
+        (model / name).write_bytes(name.encode())
+    (data / "data").mkdir(parents=True)
+    (data / "data/train-00000-of-00002.jsonl").write_text(LINE)
+    (data / "data/train-00001-of-00002.jsonl").write_text(LINE)
+    (data / "data/test-00000-of-00001.jsonl").write_text(LINE * 3)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    with serving(root) as (served, address):
+        files = "/{repo_id}/resolve/{revision}/{filename}"
+        constants = huggingface_hub.constants
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", f"{address}{files}")
+        monkeypatch.setattr(constants, "ENDPOINT", address)
+        yield served
+
+
+def unplug(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    if how == "offline":
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", NOWHERE)
+
+
+@pytest.mark.parametrize("how", ["offline", "unreachable"])
+def test_a_model_is_fetched_once_and_read_without_a_network(
+    hub: Hub, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches weights that no index names, and a whole cached copy that is not used."""
+    folder = model_folder(Path("org/tiny"))
+    names = {path.name for path in folder.iterdir()}
+    assert {"config.json", "tokenizer.json", INDEX, "one.safetensors", "two.safetensors"} <= names
+    assert not {"consolidated.safetensors", "old"} & names
+    before = len(hub.asked)
+    assert model_folder(Path("hf://org/tiny")) == folder
+    assert not any("resolve" in path for path in hub.asked[before:] if path.endswith("tensors"))
+    unplug(monkeypatch, how)
+    assert model_folder(Path("org/tiny")) == folder
+
+
+@pytest.mark.parametrize("how", ["offline", "unreachable"])
+def test_a_copy_that_lacks_a_file_is_not_read(
+    hub: Hub, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a set of which a shard was never fetched, trained on without a word."""
+    files = list_files(["hf://org/set"])
+    Path(files[1].path).unlink()
+    unplug(monkeypatch, how)
+    with pytest.raises(DataError, match="has no whole copy"):
+        list_files(["hf://org/set"])
+
+
+def test_a_set_is_read_whole(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a shard lost because another has the same content, or a split mixed in."""
+    assert len(list(read_examples(["hf://org/set"]))) == 2
+    assert len(list(read_examples(["hf://org/set?split=test"]))) == 3
+    unplug(monkeypatch, "offline")
+    assert len(list(read_examples(["hf://org/set?split=train+test".replace("+", "%2B")]))) == 5
+    assert is_set("hf://org/set")
+    with pytest.raises(DataError, match=r"build a corpus of it: corpus.files=\[hf://org/set\]"):
+        place("hf://org/set")
+
+
+def test_a_tokenizer_is_the_one_of_that_name(hub: Hub) -> None:
+    """Catches other files than the tokenizer's, among them gigabytes of weights."""
+    local = load_tokenizer(hub.root / "models/org/tiny")
+    assert load_tokenizer("org/tiny").fingerprint == local.fingerprint
+    assert not any(path.endswith("tensors") for path in hub.asked)
+
+
+def test_a_folder_here_comes_first(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a model of a stranger in place of one's own."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(hub.root / "models/org/tiny", tmp_path / "org/tiny")
+    assert model_folder(Path("org/tiny")) == Path("org/tiny")
+    load_tokenizer("org/tiny")
+    assert hub.asked == []
+
+
+@pytest.mark.parametrize(
+    ("name", "refusal", "how", "problem"),
+    [
+        ("org/absent", "", "", "no such folder here, and there is no http://.*, or it is private"),
+        ("org/tiny", "GatedRepo", "", "org/tiny is gated: ask for access there, then `hf auth"),
+        ("org/tiny@v7", "", "", "org/tiny has no revision v7: name another"),
+        ("org/tiny", "", "offline", "HF_HUB_OFFLINE forbids asking the hub, and its cache"),
+        ("org/tiny", "", "unreachable", "no such folder here, and .*:9 cannot be reached"),
+        ("hf://org/tiny/x", "", "", "a model's address is hf://org/name"),
+    ],
+)
+def test_refusals_are_one_line(
+    hub: Hub, name: str, refusal: str, how: str, problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a stack trace, and a line that does not say what to do."""
+    hub.refused = {"models/org/tiny": refusal} if refusal else {}
+    if how:
+        unplug(monkeypatch, how)
+    with pytest.raises(DataError, match=problem) as error:
+        model_folder(Path(name))
+    assert str(error.value).startswith(f"{name}: ") and "\n" not in str(error.value)
+
+
+def test_models_without_safetensors_are_refused(hub: Hub) -> None:
+    """Catches pickles that are fetched, or a folder without weights that is found empty later."""
+    for file in (hub.root / "models/org/tiny").glob("*.safetensors*"):
+        file.unlink()
+    (hub.root / "models/org/tiny/pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(DataError, match=r"only pytorch_model\.bin, which could run code"):
+        model_folder(Path("org/tiny"))
+
+
+def test_an_address_with_a_question_mark_needs_no_quotes() -> None:
+    """Catches PyYAML, which in a list in brackets ends a word at a question mark."""
+    expected = {"data": {"mixture": [{"corpus": "hf://org/set?config=a&split=b", "weight": 2}]}}
+    text = "[{corpus: hf://org/set?config=a&split=b, weight: 2}]"
+    assert parse(f"data: {{mixture: {text}}} # why?", "it") == expected
+    keys: dict = {}
+    override(keys, f"data.mixture={text}")
+    assert keys == expected
+    block = "evaluate:\n  prompts: |\n    see http://a/b?c\n"
+    assert parse(block, "it")["evaluate"]["prompts"] == "see http://a/b?c\n"
