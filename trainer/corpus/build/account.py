@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from trainer.corpus.build.losses import losses_of
 from trainer.corpus.build.plan import BuildPlan
 from trainer.corpus.build.record import JUDGED_BY, LENGTH_BINS, read_counts
 from trainer.corpus.reading.quarantine import Tally
@@ -51,6 +52,7 @@ def curation_of(plan: BuildPlan, tokens: int) -> dict[str, Any]:
         "balance": _balance(_summed(counts, "balance"), documents),
         "malformed": _malformed(reading),
         "sources": _sources(counts),
+        "losses": losses_of(counts, plan.section),
         "rules": plan.settings["rules"],
     }
 

@@ -74,10 +74,12 @@ class Unique(BuildStep):
             staged = read_staged(self.folder / STAGED / f"{rank:05d}.jsonl")
             for number, document in enumerate(staged):
                 entry = removed.get(number)
-                if entry is not None:
-                    self._drop(document, entry, kept)
-                    continue
                 size = len(document.text.encode())
+                if entry is not None:
+                    reason = self._drop(document, entry, kept)
+                    self.record.judged(self.name, document.group, size, reason)
+                    continue
+                self.record.judged(self.name, document.group, size, None)
                 if self.plan.deduplicates:
                     self.record.passed(self.name, size)
                 yield to_document(document, size)
@@ -94,7 +96,7 @@ class Unique(BuildStep):
             ).items()
         }
 
-    def _drop(self, document: Staged, entry: Any, kept: dict[tuple[int, int], str]) -> None:
+    def _drop(self, document: Staged, entry: Any, kept: dict[tuple[int, int], str]) -> str:
         exact = bool(entry["exact"])
         near = self.plan.section.near_duplicates
         finding = Finding(
@@ -112,3 +114,4 @@ class Unique(BuildStep):
             document.text,
             kept[original],
         )
+        return finding.reason

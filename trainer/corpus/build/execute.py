@@ -19,6 +19,7 @@ from datatrove.executor import LocalPipelineExecutor, SlurmPipelineExecutor
 from loguru import logger
 
 from trainer.corpus.build.chain import BuildStage, stages
+from trainer.corpus.build.losses import LossWatch
 from trainer.corpus.build.plan import FAILED, BuildPlan
 from trainer.errors import ClusterError, LyceumError, error_of
 from trainer.files import write_whole
@@ -92,6 +93,7 @@ def run_locally(plan: BuildPlan, advance: Advance) -> None:
     from trainer.corpus.build.execute import LocalExecutor
 
     workers = plan.section.workers or len(os.sched_getaffinity(0))
+    watch = LossWatch(Path(plan.folder), plan.section)
     for stage in stages(plan):
         executor = LocalExecutor(
             stage.pipeline,
@@ -99,7 +101,7 @@ def run_locally(plan: BuildPlan, advance: Advance) -> None:
             workers=min(workers, stage.tasks),
             logging_dir=str(Path(plan.folder) / LOGS / stage.name),
         )
-        with _watched(plan, stage, advance):
+        with _watched(plan, stage, advance, watch):
             executor.run()
 
 
@@ -114,6 +116,7 @@ def run_on_slurm(plan: BuildPlan, advance: Advance) -> None:
     jobs_file = Path(plan.folder) / JOBS
     jobs = json.loads(jobs_file.read_bytes()) if jobs_file.is_file() else []
     todo = stages(plan)
+    watch = LossWatch(Path(plan.folder), plan.section)
     if not (jobs and _any_left(jobs)):
         shutil.rmtree(Path(plan.folder) / FAILED, ignore_errors=True)
         jobs = _submit(plan, todo)
@@ -122,6 +125,7 @@ def run_on_slurm(plan: BuildPlan, advance: Advance) -> None:
     for stage in todo:
         while (done := _ended(plan, stage)) < stage.tasks:
             advance(stage.name, done, stage.tasks)
+            watch.look(stage.name)
             failure = _failure(Path(plan.folder))
             lost = not _any_left(jobs) and _ended(plan, stage) < stage.tasks
             if failure is not None or lost:
@@ -134,6 +138,7 @@ def run_on_slurm(plan: BuildPlan, advance: Advance) -> None:
                 )
             # SLURM reports no end of a job: its queue is polled.
             time.sleep(POLL_SECONDS)
+        watch.look(stage.name)
         advance(stage.name, stage.tasks, stage.tasks)
 
 
@@ -197,19 +202,25 @@ def _failure(folder: Path) -> LyceumError | None:
 
 
 @contextmanager
-def _watched(plan: BuildPlan, stage: BuildStage, advance: Advance) -> Iterator[None]:
-    """Report the stage's progress to `advance` every POLL_SECONDS, and at its end."""
+def _watched(
+    plan: BuildPlan, stage: BuildStage, advance: Advance, watch: LossWatch
+) -> Iterator[None]:
+    """Report the stage's progress to `advance` every POLL_SECONDS and at its end, and its losses
+    as its tasks end.
+    """
     ended = threading.Event()
 
-    def watch() -> None:
+    def report() -> None:
         while not ended.wait(POLL_SECONDS):
             advance(stage.name, _ended(plan, stage), stage.tasks)
+            watch.look(stage.name)
 
-    thread = threading.Thread(target=watch, daemon=True)
+    thread = threading.Thread(target=report, daemon=True)
     thread.start()
     try:
         yield
     finally:
         ended.set()
         thread.join()
+        watch.look(stage.name)
     advance(stage.name, stage.tasks, stage.tasks)

@@ -86,9 +86,10 @@ class BuildPlan:
         self, file: InputFile, quarantine: Quarantine, record: TaskRecord
     ) -> Iterator[Staged]:
         named = self.options.source_key is not None
-        groups = set() if named else {"text"}
+        entry = file.pattern or "text"
+        groups = set() if named else {entry}
         for raw in read_file(file, self.options, quarantine):
-            group = raw.source if named else "text"
+            group = raw.source if named else entry
             groups.add(group)
             yield Staged(raw.id, raw.source, raw.heading, raw.text, group)
         for group in groups:

@@ -17,6 +17,9 @@ ROWS_AT_ONCE = 4096
 LENGTH_BINS = 32
 JUDGED_BY = "judged by"
 """Groups of counts "judged by RULE": the documents that a rule judged by language, by language."""
+GIVEN, DROPPED, TEXT = "given to", "dropped by", "bytes"
+"""Groups of counts, by source: "given to RULE" and "dropped by RULE" of documents (the latter by
+source and reason), "bytes given to RULE" and "bytes dropped by RULE" of their text."""
 COLUMNS = (
     "document",
     "source",
@@ -75,6 +78,14 @@ class TaskRecord:
     def count(self, group: str, name: str) -> None:
         """Add one to `name` in a group of counts."""
         self.counts.setdefault(group, Counter())[name] += 1
+
+    def judged(self, rule: str, source: str, size: int, reason: str | None) -> None:
+        """Count a document of `size` bytes that came to a rule, and for what it was dropped."""
+        self.count(f"{GIVEN} {rule}", source)
+        self.add(f"{TEXT} {GIVEN} {rule}", Counter({source: size}))
+        if reason is not None:
+            self.count(f"{DROPPED} {rule}", f"{source}\t{reason}")
+            self.add(f"{TEXT} {DROPPED} {rule}", Counter({source: size}))
 
     def length(self, group: str, characters: int) -> None:
         """Count a length in its bin: bin b has 2^(b-1) .. 2^b - 1 characters, bin 0 empty texts."""
@@ -153,6 +164,14 @@ def read_counts(folder: Path, stage: str) -> list[dict[str, Any]]:
     """The counts of a stage's tasks, by task number."""
     paths = sorted((folder / COUNTS).glob(f"{stage}-*.json"))
     return [json.loads(path.read_bytes()) for path in paths]
+
+
+def read_count(folder: Path, stage: str, rank: int) -> dict[str, Any] | None:
+    """The counts of one task; None where it has not ended."""
+    try:
+        return dict(json.loads((folder / COUNTS / f"{stage}-{rank:05d}.json").read_bytes()))
+    except FileNotFoundError:
+        return None
 
 
 def _shown(value: float | str | None) -> str | None:

@@ -85,6 +85,9 @@ class Judge(BuildStep):
                     " rule or the document out, and report it"
                 ) from error
             record.seconds[rule.name] += time.thread_time() - started
+            reason = outcome.findings[0].reason if outcome.text is None else None
+            about = document.metadata
+            record.judged(rule.name, about["group"], about["bytes"], reason)
             self._write_down(document, outcome)
             if outcome.text is None:
                 continue

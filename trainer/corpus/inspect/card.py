@@ -120,8 +120,16 @@ def _controls(curation: Curation) -> list[str]:
         "Each reason for which a document was dropped or changed, and the threshold that it broke.",
         "",
         *_table(("control", "reason", "threshold", "dropped", "changed"), rows),
+        *_losses(curation),
         *_thresholds(curation.rules or {}),
     ]
+
+
+def _losses(curation: Curation) -> list[str]:
+    if not curation.losses:
+        return []
+    intro = "Where one control took most of a source, with the key of the recipe that changes it:"
+    return ["", intro, "", *(f"- {_cell(loss.line())}." for loss in curation.losses)]
 
 
 def _thresholds(rules: Mapping[str, Any]) -> list[str]:

@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from trainer.corpus.build.losses import SourceLoss
 from trainer.errors import DataError, RecipeError
 
 CURATION_NAME = "curation.json"
@@ -102,6 +103,7 @@ class Curation:
     malformed: Mapping[str, Any] = field(default_factory=dict)
     timings: Mapping[str, StepCost] = field(default_factory=dict)
     sources: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    losses: tuple[SourceLoss, ...] = ()
     rules: Mapping[str, Any] | None = None
 
     def top_controls(self, most: int) -> list[Control]:
@@ -238,6 +240,7 @@ def _parse(content: dict[str, Any], timings: dict[str, Any]) -> Curation:
             for step, row in timings.items()
         },
         sources={str(name): dict(row) for name, row in (content.get("sources") or {}).items()},
+        losses=tuple(SourceLoss(**row) for row in content.get("losses") or ()),
         rules=content.get("rules"),
     )
 

@@ -35,12 +35,14 @@ class InputFile:
 
     `path`: a path or URL; `bytes`: its size as stored, -1 where a web server reports none;
     `version`: changes with its content: size and modification time of a local file, size and ETag
-    (else Last-Modified) of a remote one, empty where a server reports neither.
+    (else Last-Modified) of a remote one, empty where a server reports neither; `pattern`: the entry
+    of `corpus.files` that names it.
     """
 
     path: str
     bytes: int
     version: str
+    pattern: str = ""
 
 
 def kind_of(path: str) -> tuple[str, str]:
@@ -89,7 +91,7 @@ def list_files(patterns: Sequence[str], anonymous: bool = False) -> list[InputFi
             named = is_address(pattern) or scheme_of(file.path)
             identity = file.path if named else os.path.realpath(file.path)
             known = found.get(identity, file)
-            found[identity] = min(file, known, key=lambda one: (len(one.path), one.path))
+            found[identity] = min(file, known, key=_nearest)
     return sorted(found.values())
 
 
@@ -100,6 +102,11 @@ def find_files(pattern: str, anonymous: bool = False) -> list[InputFile]:
     if is_address(pattern):
         return list(_fetched(pattern))
     return list(_remote(pattern, anonymous) if scheme_of(pattern) else _local(pattern))
+
+
+def _nearest(file: InputFile) -> tuple[int, str, int, str]:
+    """By its shortest name, and the longest of the entries that name it so."""
+    return len(file.path), file.path, -len(file.pattern), file.pattern
 
 
 def local_version(status: os.stat_result) -> str:
@@ -121,7 +128,7 @@ def _local(pattern: str) -> Iterator[InputFile]:
             raise DataError(
                 f"corpus.files: {path} cannot be read ({error.strerror}): mend or remove it"
             ) from None
-        yield InputFile(path, status.st_size, local_version(status))
+        yield InputFile(path, status.st_size, local_version(status), pattern)
 
 
 def _fetched(address: str) -> Iterator[InputFile]:
@@ -157,7 +164,7 @@ def _remote(pattern: str, anonymous: bool) -> Iterator[InputFile]:
         size = UNKNOWN_BYTES if size is None else int(size)
         tags = map(details.get, ("ETag", "Last-Modified", "LastModified"))
         tag = next(filter(None, tags), "")
-        yield InputFile(path, size, f"{size}-{tag}" if tag else "")
+        yield InputFile(path, size, f"{size}-{tag}" if tag else "", pattern)
 
 
 def _linked(files: Any, pattern: str) -> list[str]:
