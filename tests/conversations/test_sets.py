@@ -236,6 +236,8 @@ def test_what_was_left_out_is_told(recipe) -> None:
 
     line = counts_line("sft.jsonl", ExampleCounts(**examples_told))
     assert "4 of 6 examples; 1 too long; 1 malformed" in line and "supervised" in line
+    line = counts_line("sft.jsonl", ExampleCounts(**examples_told), held_out=1)
+    assert "4 of 6 examples, 1 of them held out for validation; 1 too long" in line
 
 
 def test_a_failed_build_leaves_nothing_that_looks_whole(recipe, tmp_path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from trainer.checkpoint.files import complete_manifest
 from trainer.checkpoint.format import FOLDER_NAME, MANIFEST, folder_name
 from trainer.errors import CheckpointError
+from trainer.hub.foreign import checkpoint_of
 
 _MARK = ".partial-"
 _REMOVED = ".removed-"
@@ -138,7 +139,8 @@ def resolve_checkpoint(path: Path) -> Path:
     """
     path = Path(path)
     if not path.is_dir():
-        raise CheckpointError(f"checkpoint {path} does not exist; name a checkpoint or a run")
+        other = checkpoint_of(path) or "does not exist; name a checkpoint or a run"
+        raise CheckpointError(f"checkpoint {path} {other}")
     if (path / MANIFEST).exists() or not (path / "checkpoints").is_dir():
         complete_manifest(path)
         return path

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trainer.errors import CheckpointError
+from trainer.hub.foreign import checkpoint_of
 
 if TYPE_CHECKING:
     import torch
@@ -229,6 +230,8 @@ def read_manifest(folder: Path) -> CheckpointManifest:
     try:
         body = json.loads(path.read_bytes())
     except FileNotFoundError:
+        if other := checkpoint_of(folder):
+            raise CheckpointError(f"{folder} {other}") from None
         missing = "is not complete (no checkpoint.json)" if folder.is_dir() else "does not exist"
         raise CheckpointError(f"checkpoint {folder} {missing}; choose another one") from None
     except OSError as error:

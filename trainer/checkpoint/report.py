@@ -13,6 +13,7 @@ from rich.text import Text
 from trainer.checkpoint.files import verify_checkpoint
 from trainer.checkpoint.folders import list_checkpoints, resolve_checkpoint, rotate
 from trainer.errors import CheckpointError, RecipeError
+from trainer.hub.foreign import checkpoint_of
 
 if TYPE_CHECKING:
     from trainer.checkpoint.read import CheckpointReader
@@ -202,6 +203,8 @@ def _tensors(largest: dict[str, float]) -> Table:
 def _existing(run: Path) -> Path:
     if not Path(run).is_dir():
         raise CheckpointError(f"run {run} does not exist; name a run directory")
+    if other := checkpoint_of(Path(run)):
+        raise CheckpointError(f"{run} {other}")
     return Path(run)
 
 

@@ -139,9 +139,10 @@ def _build(
     partial.rename(out)
 
 
-def counts_line(source: str, counts: ExampleCounts) -> str:
-    """A one-line summary of the examples used, dropped and cut."""
-    parts = [f"{counts.used:,} of {counts.read:,} examples"]
+def counts_line(source: str, counts: ExampleCounts, held_out: int = 0) -> str:
+    """A one-line summary of the examples used, dropped and cut; `held_out`: of those used."""
+    held = f", {held_out:,} of them held out for validation" if held_out else ""
+    parts = [f"{counts.used:,} of {counts.read:,} examples{held}"]
     parts += [f"{counts.dropped_long:,} too long"] if counts.dropped_long else []
     parts += [f"{counts.cut:,} cut"] if counts.cut else []
     if counts.malformed:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.errors import RecipeError
+from trainer.hub.foreign import checkpoint_of
 from trainer.recipe import reading
 from trainer.recipe.recipe import Recipe
 
@@ -24,6 +25,8 @@ def with_base_model(keys: dict[str, Any]) -> dict[str, Any]:
     saved = _saved_model(Path(base)) or _saved_model(Path(str(keys.get("run", ""))))
     if saved is None:
         if own is None:
+            if other := checkpoint_of(Path(base)):
+                raise RecipeError(f"init_from: {base} {other}")
             raise RecipeError(
                 f"init_from: {base} holds no checkpoint to take the model section from; name a run"
                 " or a checkpoint folder, or write the section"

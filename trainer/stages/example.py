@@ -15,7 +15,11 @@ from trainer.stages.stage import StageParts
 
 log = logging.getLogger(__name__)
 
-SHOWN_TOKENS = 512
+HEAD, BEFORE, ANSWER, END = 160, 32, 192, 128
+SHOWN_TOKENS = HEAD + BEFORE + ANSWER + END
+"""An example of more tokens is shown in parts: its head, its first supervised tokens with what
+stands before them, and its end.
+"""
 
 
 def show_first_example(parts: StageParts, arguments: dict[str, Any]) -> None:
@@ -28,7 +32,9 @@ def show_first_example(parts: StageParts, arguments: dict[str, Any]) -> None:
         provenance = manifest.provenance
         if "examples" in provenance:
             source = provenance["settings"]["source"]
-            log.info("%s", counts_line(source, ExampleCounts(**provenance["examples"])))
+            held_out = manifest.splits.get("validation")
+            counts = ExampleCounts(**provenance["examples"])
+            log.info("%s", counts_line(source, counts, held_out.documents if held_out else 0))
     stream = Stream(**{**arguments, "references": None})
     try:
         source, row = stream.advance()
@@ -39,10 +45,28 @@ def show_first_example(parts: StageParts, arguments: dict[str, Any]) -> None:
     console, tokenizer = Console(stderr=True, highlight=False), parts.sources.tokenizer
     console.print(f"the first example, {name}:", style="bold", markup=False)
     for tokens in segments:
-        shown = shown_tokens(tokens[:SHOWN_TOKENS].tolist(), source.marked, tokenizer)
-        if len(tokens) > SHOWN_TOKENS:
-            shown.append((False, " ..."))
+        shown = shown_parts(tokens.tolist(), source.marked, tokenizer)
         console.print(_highlighted(shown) if console.is_terminal else _bracketed(shown))
+
+
+def shown_parts(tokens: list[int], marked: bool, tokenizer: Tokenizer) -> list[tuple[bool, str]]:
+    """As `shown_tokens`, of a long example only the parts that `SHOWN_TOKENS` names."""
+    if len(tokens) <= SHOWN_TOKENS:
+        return shown_tokens(tokens, marked, tokenizer)
+    targets = (number for number, token in enumerate(tokens) if not marked or token & TARGET)
+    first = next(targets, 0)
+    last = len(tokens) - END
+    answer = (max(first - BEFORE, HEAD), min(first + ANSWER, last))
+    runs: list[tuple[bool, str]] = []
+    before = 0
+    for start, stop in ((0, HEAD), answer, (last, len(tokens))):
+        if start >= stop:
+            continue
+        if start > before:
+            runs.append((False, f" ... {start - before:,} tokens ... "))
+        runs += shown_tokens(tokens[max(start, before) : stop], marked, tokenizer)
+        before = stop
+    return runs
 
 
 def shown_tokens(tokens: list[int], marked: bool, tokenizer: Tokenizer) -> list[tuple[bool, str]]:

@@ -1,0 +1,30 @@
+"""Folders of other programs that stand where a checkpoint of ours is wanted."""
+
+from pathlib import Path
+
+from trainer.hub.names import model_name
+
+ADAPTER = "adapter_config.json"
+_CHECKPOINT, _RUN = "checkpoint.json", "checkpoints"
+
+
+def checkpoint_of(path: Path) -> str | None:
+    """How to make a checkpoint of what `path` names instead, as words behind it; None: unknown.
+
+    That is a model's or an adapter's folder in Hugging Face's form, or a model of the hub.
+    """
+    if (path / _CHECKPOINT).exists() or (path / _RUN).exists():
+        return None
+    if (path / ADAPTER).is_file():
+        return (
+            f"is a LoRA adapter in PEFT's form: run `lyceum import {path} RUN --base BASE`, and"
+            " name that RUN"
+        )
+    if (path / "config.json").is_file():
+        return f"is a Hugging Face model folder: run `lyceum import {path} RUN`, and name that RUN"
+    if not path.exists() and model_name(path) is not None:
+        return (
+            "does not exist; name a checkpoint or a run (a model of the Hugging Face hub becomes"
+            f" one by `lyceum import {path} RUN`)"
+        )
+    return None
