@@ -124,6 +124,19 @@ def test_preferences_are_learned(base, tmp_path) -> None:
         assert margins[-1] > margins[0]
 
 
+def test_another_rotation_of_the_same_base_is_another_reference(base, tmp_path) -> None:
+    """Catches stored log-probabilities of the base under the rotation and windows that it had."""
+    changes: list[dict[str, Any]] = [{}, {"model__rope_theta": 50.0}, {"model__window": 3}]
+    recipes = [
+        tuning_recipe(
+            *(tmp_path / str(number), base, base.parent, "preference"), steps=1, **change
+        )
+        for number, change in enumerate(changes)
+    ]
+    for found in tuned(1, *recipes):
+        assert found[0]["loss"] == pytest.approx(FIRST_LOSSES["dpo"], rel=1e-6)
+
+
 @pytest.mark.parametrize("stage", ["sft", "kto"])
 def test_a_killed_run_goes_on_bitwise(base, alone, tmp_path, stage: str) -> None:
     """Catches noise, references or an order of examples that a restart changes."""

@@ -27,6 +27,7 @@ from trainer.parallel.layout import Layout
 from trainer.parallel.megatron import evaluating
 from trainer.parallel.schedule import forward_backward
 from trainer.recipe import Recipe
+from trainer.recipe.model import ModelSection
 from trainer.stages.answers import answer_log_probabilities, segment_ids, sum_over_context
 from trainer.stages.stage import StageParts
 
@@ -103,15 +104,28 @@ def _all_see(stored: Path, layout: Layout) -> bool:
     return bool(seen)
 
 
+def _changed_keys(model: ModelSection, base: dict[str, Any]) -> dict[str, Any]:
+    """The keys of the model section that the run sets otherwise than its base, as a rotation."""
+    defaults = {name: field.default for name, field in ModelSection.model_fields.items()}
+    return {
+        name: value
+        for name, value in model.model_dump(mode="json").items()
+        if value != base.get(name, defaults[name])
+    }
+
+
 def _key(parts: StageParts) -> str:
-    """A key for the weights that the run began with: a hash of their origin and precision."""
+    """A key for the model that the run began with: a hash of its origin, changes and precision."""
     record = parts.run / RECORD
     if parts.step and record.exists():
         return str(json.loads(record.read_text(encoding="utf-8"))["key"])
     recipe = parts.recipe
     digest = hashlib.sha256(recipe.precision.encode())
     if recipe.init_from is not None:
-        digest.update((Path(recipe.init_from) / "checkpoint.json").read_bytes())
+        manifest = (Path(recipe.init_from) / "checkpoint.json").read_bytes()
+        digest.update(manifest)
+        if changes := _changed_keys(recipe.model, json.loads(manifest)["model"]):
+            digest.update(json.dumps(changes, sort_keys=True).encode())
     else:
         digest.update(f"{recipe.seed} {recipe.model!r}".encode())
     key = digest.hexdigest()[:24]
