@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from trainer.data.tokenizer import END_OF_TEXT, load_tokenizer, train_tokenizer
+from trainer.data.tokenizer import END_OF_TEXT, Tokenizer, load_tokenizer, train_tokenizer
 from trainer.errors import DataError, RecipeError
 
 TEXTS = [
@@ -134,3 +134,18 @@ def test_named_templates_are_read_and_saved_as_transformers_has_them(
     ours.save(tmp_path / "saved")
     saved = AutoTokenizer.from_pretrained(tmp_path / "saved")
     assert saved.chat_template == theirs.chat_template
+    ours.speaking("{{ messages }}").save(tmp_path / "same")
+    same = AutoTokenizer.from_pretrained(tmp_path / "same")
+    assert same.chat_template == theirs.chat_template
+    ours.speaking("{{ roles }}").save(tmp_path / "other")
+    assert AutoTokenizer.from_pretrained(tmp_path / "other").chat_template == "{{ roles }}"
+    assert load_tokenizer(tmp_path / "other").named_templates == {}
+
+
+def test_a_template_is_not_written_elsewhere(tmp_path: Path) -> None:
+    """Would catch a published name that leads out of the folder."""
+    templates = [{"name": "default", "template": "d"}, {"name": "../../x", "template": "x"}]
+    config = json.loads(TRAINED.files["tokenizer_config.json"]) | {"chat_template": templates}
+    named = Tokenizer(TRAINED.files | {"tokenizer_config.json": json.dumps(config).encode()}, "")
+    with pytest.raises(DataError, match="cannot be named"):
+        named.speaking("d")

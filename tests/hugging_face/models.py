@@ -90,6 +90,8 @@ def make_model(
     model.to(getattr(torch, dtype)).save_pretrained(folder, max_shard_size=shard_size)
     tokenizer.save(folder)
     (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE)
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates" / "tool_use.jinja").write_text("{{ tools }}")
     (folder / "LICENSE").write_text("A licence.\n")
 
 

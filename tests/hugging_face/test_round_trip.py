@@ -15,7 +15,7 @@ from trainer.recipe import Recipe
 
 SAME_BYTES = (
     *("config.json", "generation_config.json", "chat_template.jinja", "LICENSE"),
-    *("tokenizer.json", "tokenizer_config.json"),
+    *("tokenizer.json", "tokenizer_config.json", "additional_chat_templates/tool_use.jinja"),
 )
 WRITING = [name for name, (_, _, dtype) in CASES.items() if dtype == "float32"]
 """In half precision the two implementations round differently on the way."""

@@ -128,9 +128,7 @@ def test_another_rotation_of_the_same_base_is_another_reference(base, tmp_path) 
     """Catches stored log-probabilities of the base under the rotation and windows that it had."""
     changes: list[dict[str, Any]] = [{}, {"model__rope_theta": 50.0}, {"model__window": 3}]
     recipes = [
-        tuning_recipe(
-            *(tmp_path / str(number), base, base.parent, "preference"), steps=1, **change
-        )
+        tuning_recipe(*(tmp_path / str(number), base, base.parent, "preference"), steps=1, **change)
         for number, change in enumerate(changes)
     ]
     for found in tuned(1, *recipes):

@@ -113,9 +113,24 @@ class Tokenizer:
             write_whole(folder / name, self._files[name])
 
     def speaking(self, template: str, turn_end: int | None = None) -> "Tokenizer":
-        """A copy with another chat template; `turn_end`: a further id at which generation stops."""
-        files = dict(self._files)
+        """A copy with this chat template; `turn_end`: a further id at which generation stops.
+
+        Named templates stay beside the tokenizer's own one; beside another they would render what
+        it does not. Raises DataError for a named one whose name is no file's.
+        """
+        folder = f"{NAMED_TEMPLATES_FOLDER}/"
+        files = {name: it for name, it in self._files.items() if not name.startswith(folder)}
         files[TEMPLATE_FILE] = template.encode()
+        if template == self.chat_template:
+            # A file of the default one hides a list in the config.
+            for name, text in self.named_templates.items():
+                if Path(name).name != name:
+                    raise DataError(f"{CONFIG_FILE}: a chat template cannot be named {name!r}")
+                files[f"{folder}{name}.jinja"] = text.encode()
+        elif self.named_templates:
+            config = _json(files, CONFIG_FILE, "") or {}
+            config.pop("chat_template", None)
+            files[CONFIG_FILE] = (json.dumps(config, indent=2) + "\n").encode()
         if turn_end is not None and turn_end not in self.ends:
             config = _json(files, GENERATION_FILE, "") or {"bos_token_id": None}
             config |= {"eos_token_id": [*sorted(self.ends), turn_end]}

@@ -87,6 +87,7 @@ def export_weights(
     try:
         _write_shards(partial_folder, _planned(tensors, weights, dtype_of), shard_gb * 1e9)
         for name, content in files.items():
+            (partial_folder / name).parent.mkdir(exist_ok=True)
             write_bytes(partial_folder / name, content)
         sync_folder(partial_folder)
     except OSError as error:
