@@ -1,7 +1,9 @@
 """Collectives of JSON values over the ranks: sent as UTF-8 bytes, never as pickles."""
 
 import json
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -76,16 +78,56 @@ class Ranks:
         return json.loads(message[:size].cpu().numpy().tobytes())
 
 
-def on_first_rank(ranks: Ranks, action: Callable[[], _T]) -> _T:
-    """Run `action` on rank 0; its JSON-able result, or the LyceumError it raises, on every rank."""
-    result, failure = None, None
-    if ranks.rank == 0:
-        try:
-            result = action()
-        except LyceumError as error:
-            failure = note_of(error)
-    result, failure = ranks.share([result, failure])
+SIGN_OF_LIFE_SECONDS = 300.0
+"""A collective fails where a rank does not come to it in 30 minutes (trainer.parallel.join)."""
+
+
+def on_first_rank(
+    ranks: Ranks, action: Callable[[], _T], every_seconds: float = SIGN_OF_LIFE_SECONDS
+) -> _T:
+    """Run `action` on rank 0; its JSON-able result, or the LyceumError it raises, on every rank.
+
+    It may take hours, as a corpus that is built does: until it ends the others hear from rank 0
+    every so many seconds, and go on waiting.
+    """
+    if ranks.rank != 0:
+        answer = None
+        while answer is None:
+            answer = ranks.share(None)
+        result, failure = answer
+    else:
+        result, failure = None, None
+        with _signs_of_life(ranks, every_seconds):
+            try:
+                result = action()
+            except LyceumError as error:
+                failure = note_of(error)
+        result, failure = ranks.share([result, failure])
     if failure is not None:
         raise error_of(failure)
     shared: _T = result
     return shared
+
+
+@contextmanager
+def _signs_of_life(ranks: Ranks, every_seconds: float) -> Iterator[None]:
+    """Tell the waiting ranks, from a thread, that the block is not over."""
+    if ranks.world == 1:
+        yield
+        return
+    over = threading.Event()
+
+    def tell() -> None:
+        while not over.wait(every_seconds):
+            ranks.share(None)
+
+    # A daemon: where the block ends with a bug's exception, other ranks may never answer.
+    thread = threading.Thread(target=tell, daemon=True)
+    thread.start()
+    try:
+        yield
+    except BaseException:
+        over.set()
+        raise
+    over.set()
+    thread.join()

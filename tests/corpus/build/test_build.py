@@ -136,6 +136,20 @@ def test_building_twice_gives_the_same_bytes(texts: Path, tmp_path: Path) -> Non
     assert content(tmp_path / "other") != content(tmp_path / "one")
 
 
+def test_books_are_encoded_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would catch 256 books in memory at once, at some 40 bytes a token; and documents lost or
+    changed between two lists.
+    """
+    monkeypatch.setattr(writer, "ENCODED_CHARACTERS", 100)
+    monkeypatch.setattr(writer, "ENCODED_AT_ONCE", 5)
+    texts = ["x" * (1 + n * 37 % 90) for n in range(60)] + ["y"] * 30
+    batches = list(writer._batches({"text": text} for text in texts))
+    assert [document["text"] for batch in batches for document in batch] == texts
+    assert {len(batch) for batch in batches} >= {2, 3, 5}
+    before_last = [sum(len(document["text"]) for document in batch[:-1]) for batch in batches]
+    assert max(before_last) < 100
+
+
 class Killed(BaseException):
     """Stands for the end of the process: nothing may catch it."""
 

@@ -8,7 +8,14 @@ import pytest
 import webdataset
 from webdataset.shardlists import expand_urls
 
-from tests.corpus.reading.tars import FORMATS, input_file, random_members, texts_tar, write_tar
+from tests.corpus.reading.tars import (
+    FORMATS,
+    input_file,
+    other,
+    random_members,
+    texts_tar,
+    write_tar,
+)
 from trainer.corpus.reading.record import ReadOptions
 from trainer.corpus.reading.tar_list import expanded, list_tars, names_tars
 from trainer.corpus.reading.tar_samples import read_samples
@@ -122,6 +129,14 @@ def test_what_stands_behind_the_end_is_said(tmp_path: Path, caplog) -> None:
     path.write_bytes(path.read_bytes() * 2)
     assert ours(path) == theirs(path)
     assert "bytes behind its end marker are not read" in caplog.text
+
+
+def test_links_are_said(tmp_path: Path, caplog) -> None:
+    """Would catch texts that a tar holds as links to one file, and that nobody reads."""
+    links = [other(f"{n}.txt", kind, "a.txt") for n, kind in enumerate((b"1", b"2"))]
+    path = write_tar(tmp_path / "a.tar", [("a.txt", b"one"), *links])
+    assert ours(path) == theirs(path) == [("a", {"txt": b"one"})]
+    assert "2 links are not followed" in caplog.text
 
 
 LISTS = [

@@ -14,6 +14,7 @@ from tests.data.remote.servers import Fault, s3_server, upload, web_server
 from trainer.data.remote import storage
 from trainer.data.remote.location import Url
 from trainer.data.remote.storage import Absent, _s3_client, read_range
+from trainer.data.remote.streamed import StreamedFile
 from trainer.data.remote.transfer import Attempts, Wanted, download
 from trainer.errors import DataError
 from trainer.recipe.data import RemoteSection
@@ -37,6 +38,12 @@ def bucket(environment: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
     with s3_server(environment) as url:
         upload(tmp_path, "bucket", "a/")
         yield url
+
+
+def test_a_file_is_read_as_it_comes(bucket: str) -> None:
+    """Would catch a stream that knows web servers alone."""
+    with StreamedFile(FILE.url, Attempts(ONCE)) as file:
+        assert file.read() == CONTENT
 
 
 def test_a_file_comes_and_a_broken_one_goes_on(bucket: str) -> None:

@@ -7,7 +7,6 @@ import struct
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
 from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +20,10 @@ from trainer.data.tokenizer import Tokenizer
 from trainer.files import whole_file
 
 ENCODED_AT_ONCE = 256
+ENCODED_CHARACTERS = 1 << 21
+"""Documents are encoded together up to so many, or so many characters: a token of a batch takes
+some 40 bytes until it is stored, and books are not to be held by the hundred.
+"""
 ENCODED_AHEAD = 2
 OWNER = "lyceum"
 
@@ -157,16 +160,29 @@ def _encoded_ahead(
     """Batches of documents with their token ids; the next ENCODED_AHEAD are encoded meanwhile."""
     waiting: deque[tuple[list[StoredDocument], Future[list[list[int]]]]] = deque()
     with ThreadPoolExecutor(max_workers=ENCODED_AHEAD) as pool:
+        batches = _batches(records)
         while True:
-            while len(waiting) <= ENCODED_AHEAD and (
-                batch := list(islice(records, ENCODED_AT_ONCE))
-            ):
+            while len(waiting) <= ENCODED_AHEAD and (batch := next(batches, None)):
                 texts = [record["text"] for record in batch]
                 waiting.append((batch, pool.submit(tokenizer.encode_batch, texts)))
             if not waiting:
                 return
             batch, encoded = waiting.popleft()
             yield batch, encoded.result()
+
+
+def _batches(records: Iterator[StoredDocument]) -> Iterator[list[StoredDocument]]:
+    """The documents in lists, each full with ENCODED_AT_ONCE or ENCODED_CHARACTERS."""
+    batch: list[StoredDocument] = []
+    characters = 0
+    for record in records:
+        batch.append(record)
+        characters += len(record["text"])
+        if len(batch) == ENCODED_AT_ONCE or characters >= ENCODED_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
 
 
 def _write_shard(

@@ -64,7 +64,8 @@ def list_tars(sources: Iterable[str], key: str, anonymous: bool = False) -> list
     for name in names:
         files = asked[name] if name in asked else _found(name, anonymous)
         if isinstance(files, DataError):
-            raise DataError(str(files).replace("corpus.files", key, 1)) from None
+            said = str(files).removeprefix("corpus.files: ")
+            raise DataError(f"{key}: {said}") from None
         if not files:
             missing.append(name)
         for file in files:

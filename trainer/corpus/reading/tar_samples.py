@@ -82,9 +82,11 @@ def _members(
     file: InputFile, options: ReadOptions, wanted: Callable[[str], bool]
 ) -> Iterator[tuple[str, str, bytes | Oversize | None]]:
     """(key, extension, content) of each regular file of the tar that belongs to a sample."""
+    links = 0
     with _open_tar(file, options) as tar:
         try:
             for member in tar:
+                links += member.issym() or member.islnk()
                 named = key_and_extension(member.name) if member.isreg() else None
                 if named is not None:
                     content: bytes | Oversize | None = None
@@ -99,6 +101,11 @@ def _members(
                 f"{file.path}: damaged or cut short near byte {tar.offset} ({error}): {MEND}"
             ) from None
         _check_end(file, tar)
+    if links:
+        log.warning(
+            "%s: %s links are not followed, as WebDataset follows none: pack what they lead to",
+            *(file.path, f"{links:,}"),
+        )
 
 
 class _Header(tarfile.TarInfo):
