@@ -6,7 +6,9 @@ import signal
 import zlib
 from pathlib import Path
 
+import pyarrow
 import pytest
+import zstandard
 from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
@@ -97,6 +99,22 @@ def deflated(body: bytes) -> bytes:
     ("body", "fields"),
     [
         (gzip.compress(PAGE.encode()), [("Content-Encoding", "gzip")]),
+        (
+            gzip.compress(PAGE[:300].encode()) + gzip.compress(PAGE[300:].encode()),
+            [("Content-Encoding", "gzip")],
+        ),
+        (
+            pyarrow.Codec("brotli").compress(PAGE.encode(), asbytes=True),
+            [("content-encoding", "br")],
+        ),
+        (
+            zstandard.compress(PAGE[:300].encode()) + zstandard.compress(PAGE[300:].encode()),
+            [("Content-Encoding", "zstd")],
+        ),
+        (
+            zstandard.compress(gzip.compress(PAGE.encode())),
+            [("Content-Encoding", "GZIP"), ("Content-Encoding", "zstd")],
+        ),
         (zlib.compress(PAGE.encode()), [("Content-Encoding", "deflate")]),
         (deflated(PAGE.encode()), [("Content-Encoding", "deflate")]),
         (chunked(PAGE.encode()), [("Transfer-Encoding", "chunked")]),
@@ -125,6 +143,9 @@ def test_an_answer_is_unpacked_whether_or_not_it_is_packed(
         (b"x" * (2**20 + 1), [], "too large"),
         (gzip.compress(b" " * 2**24), [("Content-Encoding", "gzip")], "not unpacked"),
         (b"\x01\x02", [("Content-Encoding", "br")], "not unpacked"),
+        (gzip.compress(PAGE.encode())[:-9], [("Content-Encoding", "gzip")], "cut short"),
+        (PAGE.encode()[:-9], [("Content-Length", str(len(PAGE.encode())))], "cut short"),
+        (chunked(PAGE.encode())[:-9], [("Transfer-Encoding", "chunked")], "cut short"),
     ],
 )
 def test_a_record_beyond_the_limit_is_set_aside(
@@ -135,6 +156,25 @@ def test_a_record_beyond_the_limit_is_set_aside(
     documents, quarantine = read(write(tmp_path / "x.warc", content), options(record_mib=1))
     assert len(documents) == 1
     assert [(row["record"], row["reason"]) for row in quarantine.rows] == [(1, reason)]
+    assert (quarantine.tally.records, quarantine.tally.malformed) == (2, 1)
+
+
+@pytest.mark.parametrize("kind", ["response", "conversion"])
+def test_a_page_that_its_crawler_cut_is_set_aside(tmp_path: Path, kind: str) -> None:
+    """Would catch the first MiB of a page, at which a crawler stopped, taken for the page; what is
+    no page is not counted among those.
+    """
+    image = ("response", "http://bird.example/x.png", b"\x89PNG", [("Content-Type", "image/png")])
+    page = (kind, "http://bird.example/", PAGE.encode(), HTML if kind == "response" else [])
+    content = archive(image, page, page)
+    head, cut = b"WARC-Record-ID: <urn:uuid:%d>\r\n", b"WARC-Truncated: length\r\n"
+    for number in (0, 1):
+        content = content.replace(head % number, head % number + cut)
+    documents, quarantine = read(write(tmp_path / "x.warc", content))
+    assert [document.id for document in documents] == ["<urn:uuid:2>"]
+    (row,) = quarantine.rows
+    assert (row["record"], row["reason"]) == (2, "cut short")
+    assert row["detail"] == "the crawler cut it (WARC-Truncated: length)"
     assert (quarantine.tally.records, quarantine.tally.malformed) == (2, 1)
 
 

@@ -10,13 +10,13 @@ damage raises an error that names file and record.
 
 import hashlib
 import io
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from trainer.corpus.reading.files import InputFile
 from trainer.corpus.reading.html import PageReader
+from trainer.corpus.reading.http_body import BadBodyError, read_body
 from trainer.corpus.reading.opening import PlainStream, open_plain
 from trainer.corpus.reading.quarantine import PREVIEW_BYTES, Oversize, Quarantine, RecordLocation
 from trainer.corpus.reading.record import RawDocument, ReadOptions, document_id, set_aside_oversize
@@ -26,13 +26,17 @@ MIB = 2**20
 HEADER_BYTES = 64 * 1024
 HEADER_LINES = 500
 PAGES = ("text/html", "application/xhtml+xml")
+# Headers that may stand there several times, for one list.
+LISTS = ("content-encoding", "transfer-encoding")
 # The text of an error page (404, 500) is the server's, not an author's.
 GOOD_STATUS = range(200, 300)
 
 
 @dataclass(frozen=True, slots=True)
 class Headers:
-    """The headers of a WARC record or HTTP response: first line, and fields by lower-case name."""
+    """The headers of a WARC record or HTTP response: first line, and fields by lower-case name
+    (of one that is repeated the first, of a list of codings all, joined by commas).
+    """
 
     first: str
     fields: Mapping[str, str]
@@ -49,7 +53,8 @@ def read_warc(
     (`conversion` records); memory: one record.
 
     The id is WARC-Record-ID; `url` and `date` are metadata. Records of other types are skipped and
-    counted; oversize ones are quarantined. Raises DataError where the archive's own structure is
+    counted; oversize ones are quarantined, and pages that the crawler (WARC-Truncated) or the
+    connection cut short. Raises DataError where the archive's own structure is
     damaged or truncated (later records cannot be found), and as `open_plain` does.
     """
     with (
@@ -73,7 +78,7 @@ def read_warc(
             block = stream.read(length)
             if len(block) < length:
                 raise _cut_short(location)
-            text = _text(kind, block, location, pages, options, quarantine)
+            text = _text(headers, block, location, pages, options, quarantine)
             if text:
                 yield _document(text, headers, location)
 
@@ -88,7 +93,7 @@ def _document(text: str, headers: Headers, location: RecordLocation) -> RawDocum
 
 
 def _text(
-    kind: str,
+    headers: Headers,
     block: bytes,
     location: RecordLocation,
     pages: PageReader,
@@ -96,8 +101,12 @@ def _text(
     quarantine: Quarantine,
 ) -> str | None:
     """The text of a record's block; None where it has none or is quarantined."""
-    if kind == "conversion":
+    truncated = headers.fields.get("warc-truncated")
+    if headers.fields["warc-type"].lower() == "conversion":
         quarantine.tally.records += 1
+        if truncated:
+            _set_aside_truncated(truncated, block, location, quarantine)
+            return None
         try:
             return block.decode("utf-8")
         except UnicodeDecodeError as error:
@@ -119,56 +128,25 @@ def _text(
     if content.strip().lower() not in PAGES:
         quarantine.tally.passed_over["not a web page"] += 1
         return None
-    body = _decoded(stream.read(), answer.fields, options.record_bytes)
-    if body is None:
+    if truncated:
         quarantine.tally.records += 1
-        detail = "its content cannot be unpacked within corpus.limits.record_mib"
-        quarantine.set_aside(location, "not unpacked", block, detail)
+        _set_aside_truncated(truncated, block, location, quarantine)
+        return None
+    try:
+        body = read_body(stream.read(), answer.fields, options.record_bytes)
+    except BadBodyError as error:
+        quarantine.tally.records += 1
+        quarantine.set_aside(location, error.reason, block, str(error))
         return None
     charset = charset.lower().partition("charset=")[2].partition(";")[0].strip(" \"'")
     return pages.read(body, charset or None, location)
 
 
-def _decoded(body: bytes, fields: Mapping[str, str], limit: int) -> bytes | None:
-    """The body of an HTTP response without its transfer and content encodings.
-
-    Crawlers store bodies encoded or decoded but leave the headers as they were, so that a body that
-    is not encoded as its header says is returned unchanged. None for more than `limit` bytes, and
-    for an unsupported encoding.
-    """
-    if "chunked" in fields.get("transfer-encoding", "").lower():
-        body = _without_chunks(body)
-    encoding = fields.get("content-encoding", "").strip().lower()
-    if encoding in ("", "identity"):
-        return body
-    if encoding not in ("gzip", "x-gzip", "deflate"):
-        # Unpacked by the crawler, if the page can be seen.
-        return body if body.lstrip()[:1] == b"<" else None
-    for window in (zlib.MAX_WBITS | 32, -zlib.MAX_WBITS):
-        unpacker = zlib.decompressobj(window)
-        try:
-            plain = unpacker.decompress(body, limit + 1)
-        except zlib.error:
-            continue
-        return plain if len(plain) <= limit else None
-    return body
-
-
-def _without_chunks(body: bytes) -> bytes:
-    """The body with its chunks joined; unchanged where it is not chunked."""
-    pieces: list[bytes] = []
-    at = 0
-    while (end := body.find(b"\r\n", at, at + 100)) >= 0:
-        try:
-            size = int(body[at:end].partition(b";")[0].strip(), 16)
-        except ValueError:
-            break
-        if size <= 0:
-            return b"".join(pieces)
-        pieces.append(body[end + 2 : end + 2 + size])
-        at = end + 2 + size + 2
-    # A crawler that cut the answer off leaves chunks without an end.
-    return b"".join(pieces) if pieces and at >= len(body) else body
+def _set_aside_truncated(
+    why: str, block: bytes, location: RecordLocation, quarantine: Quarantine
+) -> None:
+    detail = f"the crawler cut it (WARC-Truncated: {why[:40]})"
+    quarantine.set_aside(location, "cut short", block, detail)
 
 
 def _next_record(path: str, number: int, stream: PlainStream) -> Headers | None:
@@ -208,8 +186,11 @@ def _headers(stream: BinaryIO) -> Headers:
         raise _BadHeaders("no headers")
     fields: dict[str, str] = {}
     for field in lines[1:]:
-        name, _, value = field.partition(":")
-        fields.setdefault(name.strip().lower(), value.strip())
+        name, _, value = (part.strip() for part in field.partition(":"))
+        name = name.lower()
+        if name in fields and name in LISTS:
+            fields[name] += f", {value}"
+        fields.setdefault(name, value)
     return Headers(lines[0], fields)
 
 
