@@ -7,6 +7,8 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.corpus.rules.prose_by_language import PROSE_BY_LANGUAGE
 from tests.corpus.rules.texts import PROSE
@@ -193,6 +195,23 @@ def test_a_lone_surrogate_falls_in_any_language() -> None:
     """Would catch a text on its way to the tokenizer that no file can hold."""
     finding = judge("Ein Wort \ud800 und das andere. " * 3, "de")
     assert finding is not None and finding.reason == "not Unicode"
+
+
+@given(
+    st.sampled_from(["de", "zh", "th", "ar", "my", "zz"]),
+    st.lists(
+        st.sampled_from([*"的ก ិ။。.\n#…\u200b\u00ad{-", *PROSE_BY_LANGUAGE["de"].split()[:9]])
+        | st.text(max_size=4),
+        max_size=40,
+    ).map(" ".join),
+)
+@settings(max_examples=300, deadline=None, derandomize=True)
+def test_any_text_is_judged_in_any_language(code: str, text: str) -> None:
+    """Would catch a division by a number of words, lines or sentences that is zero."""
+    for rule in RULES:
+        outcome = rule.in_language(text, code)
+        assert (outcome.text is None) <= (len(outcome.findings) == 1)
+        assert outcome.text is None or (outcome.text != text) == bool(outcome.findings)
 
 
 def test_an_unclear_language_is_judged_as_english() -> None:

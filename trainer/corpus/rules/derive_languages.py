@@ -27,13 +27,13 @@ from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
+from trainer.corpus.rules.check_languages import reason_to_drop
 from trainer.corpus.rules.language_sources import JUSTEXT, SPACY, TEXTS
 from trainer.corpus.rules.languages import FACTORS, TABLE, LanguageProfile, OtherLanguage
 from trainer.corpus.rules.prose_language import ENGLISH, English, ProseLanguage
-from trainer.corpus.rules.quality import quality_rules
 from trainer.corpus.rules.scripts import unspaced_letters
 from trainer.errors import DataError
-from trainer.recipe.curation import GopherQuality, QualityRules
+from trainer.recipe.curation import GopherQuality
 
 VERSION = "6.0.0"
 LEAST_STOP_WORDS, UNRANKED_STOP_WORDS, MOST_STOP_WORDS = 8, 32, 64
@@ -186,17 +186,9 @@ def kept_share(texts: dict[str, Declaration], language: ProseLanguage) -> float:
         for first in range(0, len(numbers), ARTICLES_A_DOCUMENT):
             part = numbers[first : first + ARTICLES_A_DOCUMENT]
             documents.append("\n".join(line for number in part for line in text[number]))
-    return sum(passes(document, language) for document in documents) / len(documents)
-
-
-def passes(text: str, language: ProseLanguage) -> bool:
-    """Whether a text passes the default rules of quality in a language."""
-    for rule in quality_rules(QualityRules()):
-        outcome = rule.judged(text, language)
-        if outcome.text is None:
-            return False
-        text = outcome.text
-    return True
+    return sum(reason_to_drop(document, language) is None for document in documents) / len(
+        documents
+    )
 
 
 if __name__ == "__main__":
