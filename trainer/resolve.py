@@ -14,7 +14,7 @@ from trainer.parallel.layout import Layout
 from trainer.plan.recompute_choice import choose_recompute
 from trainer.recipe import Recipe
 from trainer.recipe.rules import rounded_vocabulary
-from trainer.resume import starting_keys
+from trainer.resume import rows_to_resume, starting_keys
 from trainer.sources import Sources, open_sources
 
 _log = logging.getLogger(__name__)
@@ -30,8 +30,15 @@ def resolve(recipe: Recipe, layout: Layout, ranks: Ranks) -> tuple[Recipe, Sourc
     # Drafts are not validated: the complete recipe is, at the end.
     draft = recipe.model_copy(update=on_first_rank(ranks, lambda: starting_keys(recipe)))
     sources = open_sources(draft, partial(on_first_rank, ranks))
-    vocab = _vocabulary(draft, sources.tokenizer.size)
-    draft = draft.model_copy(update={"model": draft.model.model_copy(update={"vocab": vocab})})
+    vocab = on_first_rank(ranks, lambda: _vocabulary(draft, sources.tokenizer.size))
+    changed: dict[str, object] = {"vocab": vocab}
+    if draft.lora is not None and draft.lora.unties(draft.model):
+        changed["tied_embeddings"] = False
+        _log.info(
+            "lora: the base's tied embedding becomes two matrices, as in PEFT, since one of them is"
+            " adapted or trained (lora.ensure_weight_tying)"
+        )
+    draft = draft.model_copy(update={"model": draft.model.model_copy(update=changed)})
     _check_padding(draft)
     _choose_kernels(draft, layout, ranks)
     keys = draft.model_dump(mode="json")
@@ -41,16 +48,44 @@ def resolve(recipe: Recipe, layout: Layout, ranks: Ranks) -> tuple[Recipe, Sourc
 
 
 def _vocabulary(recipe: Recipe, tokens: int) -> int:
-    """Rows of the embedding: the recipe's, or `tokens` rounded up; RecipeError if too few."""
+    """Rows of the embedding: the recipe's, or `tokens` rounded up; RecipeError if too few.
+
+    With added tokens the recipe's are the base's, which grow.
+    """
     vocab = recipe.model.vocab
     if vocab is None:
         return rounded_vocabulary(tokens)
+    if recipe.added_tokens or recipe.added_special_tokens:
+        return _grown(recipe, vocab, tokens)
     if vocab < tokens:
         raise RecipeError(
             f"model.vocab: {vocab} has no row for some of the tokenizer's {tokens} tokens; "
             f"set it to {tokens} or more, or leave it out"
         )
     return vocab
+
+
+def _grown(recipe: Recipe, base: int, tokens: int) -> int:
+    """Rows for a base's tokens and the added ones: as many as the run has already, or as needed."""
+    cut = recipe.parallel.tensor
+    own = rows_to_resume(recipe)
+    if own is not None and own >= tokens:
+        if own % cut:
+            raise RecipeError(
+                f"parallel.tensor: {cut} does not divide the {own} rows of the run's embedding;"
+                " resume with one that does"
+            )
+        return own
+    grown = -(-max(base, tokens) // cut) * cut
+    if grown != base:
+        _log.info("added tokens: the embedding grows from %d to %d rows", base, grown)
+    if grown > max(base, tokens):
+        _log.info(
+            "model.vocab: %d of these rows belong to no token, as parallel.tensor divides them; a"
+            " run that other layouts are to follow sets model.vocab itself",
+            grown - max(base, tokens),
+        )
+    return grown
 
 
 def _check_padding(recipe: Recipe) -> None:

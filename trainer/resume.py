@@ -14,10 +14,13 @@ from trainer.checkpoint.adapted import (
     Reader,
     open_merged,
     open_trained,
+    saved_tokenizer,
     trained_length,
 )
+from trainer.checkpoint.fitted import FittedReader, new_rows
 from trainer.checkpoint.lora_base import LoraBase, holds_adapters, recorded_seal
 from trainer.checkpoint.state import restore_training, restore_weights
+from trainer.data.added_tokens import stored, with_added_tokens
 from trainer.data.remote.location import place
 from trainer.data.tokenizer import Tokenizer, load_tokenizer
 from trainer.errors import CheckpointError, RecipeError
@@ -27,7 +30,8 @@ from trainer.model.transformer import LanguageModel
 from trainer.parallel.agreement import Ranks, on_first_rank
 from trainer.parallel.zero import Optimizer
 from trainer.recipe import Recipe, learning_changes
-from trainer.recipe.fine_tuning import LoraSection
+from trainer.recipe.lora import LoraSection, saved_modules
+from trainer.recipe.model import ModelSection
 from trainer.run import Beginning, Counters
 
 _log = logging.getLogger(__name__)
@@ -47,7 +51,8 @@ class ResumePoint:
 
 
 def starting_keys(recipe: Recipe) -> dict[str, str]:
-    """The keys that follow from `init_from`: the checkpoint it resolves to, and its tokenizer.
+    """The keys that follow from `init_from`: the checkpoint it resolves to, and its tokenizer, with
+    the recipe's added tokens in it.
 
     A resumed run depends on neither: where the base's tokenizer is gone, it uses the copy in its
     own checkpoint, with which its sets were rendered.
@@ -59,12 +64,23 @@ def starting_keys(recipe: Recipe) -> dict[str, str]:
         base = (_earlier_base(start, named) if start else None) or resolve_checkpoint(named)
         found["init_from"] = str(base)
         tokenizer = tokenizer or str(base / "tokenizer")
-    if not recipe.stage_traits.reads_sets or tokenizer is None:
+    adds = recipe.added_tokens or recipe.added_special_tokens
+    if not (recipe.stage_traits.reads_sets or adds) or tokenizer is None:
         return found
     folder = place(tokenizer)
     if start is not None and isinstance(folder, Path) and not folder.is_dir():
         tokenizer = str(start / "tokenizer")
+    if adds:
+        own = load_tokenizer(tokenizer, recipe.data.remote)
+        grown = with_added_tokens(own, recipe.added_tokens, recipe.added_special_tokens)
+        tokenizer = tokenizer if grown is own else str(stored(grown))
     return {**found, "tokenizer": tokenizer}
+
+
+def rows_to_resume(recipe: Recipe) -> int | None:
+    """Rows of the embedding in the checkpoint to resume from; None where there is none."""
+    start = _checkpoint(recipe)
+    return None if start is None else int(CheckpointReader(start).model["vocab"])
 
 
 def _checkpoint(recipe: Recipe) -> Path | None:
@@ -215,8 +231,23 @@ def start_from(
     folder = resolve_checkpoint(Path(recipe.init_from))
     reader = open_merged(folder) if recipe.lora is None else open_trained(folder)
     base = _base_of(reader, recipe)
-    restore_weights(reader, chunks, optimizer)
+    restore_weights(fitted(reader, recipe), chunks, optimizer)
     return base
+
+
+def fitted(reader: Reader, recipe: Recipe) -> Reader | FittedReader:
+    """The weights that a run starts from, as its model has them: rows for tokens that are added.
+
+    Without any, another vocabulary stays an error, which reading finds.
+    """
+    untied = not recipe.model.tied_embeddings and reader.model.get("tied_embeddings")
+    model = recipe.model.model_copy(update={"vocab": reader.model.get("vocab")})
+    if not recipe.added_tokens and not recipe.added_special_tokens:
+        return FittedReader(reader, model) if untied else reader
+    assert recipe.tokenizer is not None, "a resolved recipe has it"
+    known = saved_tokenizer(reader)
+    grown = load_tokenizer(recipe.tokenizer, recipe.data.remote)
+    return FittedReader(reader, recipe.model, known.size, new_rows(known, grown, model))
 
 
 def open_resumed(checkpoint: Path, recipe: Recipe) -> tuple[Reader, LoraBase | None]:
@@ -251,7 +282,7 @@ def _base_of(reader: Reader, recipe: Recipe) -> LoraBase | None:
         return None
     if not isinstance(reader, AdaptedReader):
         return LoraBase.of(reader.folder)
-    differing = _differing(reader.lora(), recipe.lora, recipe.model.layers)
+    differing = _differing(reader.lora(), recipe.lora, recipe.model)
     if differing:
         raise RecipeError(
             f"lora: the adapters in {reader.folder} are others: {', '.join(differing)}; use the "
@@ -260,15 +291,23 @@ def _base_of(reader: Reader, recipe: Recipe) -> LoraBase | None:
     return reader.named
 
 
-def _differing(theirs: LoraSection, ours: LoraSection, layers: int) -> list[str]:
+def _differing(theirs: LoraSection, ours: LoraSection, model: ModelSection) -> list[str]:
     """The differences between two sections' adapters; equal targets may be named differently."""
-    pairs = {"rank": (theirs.rank, ours.rank), "alpha / rank": (theirs.scale, ours.scale)}
-    found = [
-        f"{key} is {old} there and {new} here" for key, (old, new) in pairs.items() if old != new
-    ]
-    if adapted_names(theirs, layers) != adapted_names(ours, layers):
-        old, new = ", ".join(theirs.targets), ", ".join(ours.targets)
-        found.append(f"targets are {old} there and {new} here")
+    old, new = (adapted_names(section, model.layers) for section in (theirs, ours))
+    if old != new:
+        named = [", ".join(section.targets) for section in (theirs, ours)]
+        return [f"targets are {named[0]} there and {named[1]} here"]
+    found = []
+    for key, value in (("rank", LoraSection.rank_of), ("alpha / rank", LoraSection.scale_of)):
+        pairs = ((name, value(theirs, name), value(ours, name)) for name in old)
+        different = [pair for pair in pairs if pair[1] != pair[2]]
+        if different:
+            name, before, after = different[0]
+            where = "" if len(different) == len(old) else f" of {name}"
+            found.append(f"{key}{where} is {before} there and {after} here")
+    if saved_modules(theirs, model) != saved_modules(ours, model):
+        named = [", ".join(section.modules_to_save) or "none" for section in (theirs, ours)]
+        found.append(f"modules_to_save are {named[0]} there and {named[1]} here")
     return found
 
 

@@ -81,7 +81,7 @@ def test_peft_gives_our_logits_from_the_exported_adapters(
     """Catches a scale, an order of rows or a list of targets that PEFT reads otherwise."""
     path = on_ranks(1, trained_adapters, tmp_path, targets)[0]
     ours = on_ranks(1, our_logits, path)[0]
-    folder = export_adapter_command(path, tmp_path / "peft")
+    folder = export_adapter_command(path, tmp_path / "peft", base="someone/base")
     base = open_trained(path).base
     plain = peer_base(base)
     with torch.no_grad():

@@ -8,23 +8,27 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from trainer.checkpoint.fitted import MASTERS, WEIGHTS, FittedReader
 from trainer.checkpoint.lora_base import LoraBase, find_base, holds_adapters
 from trainer.checkpoint.read import CheckpointReader, open_checkpoint
+from trainer.data.tokenizer import MAIN_FILE, Tokenizer
 from trainer.errors import CheckpointError
-from trainer.model.lora.targets import Merge, merges
+from trainer.model.lora.targets import Merge, is_adapter, merges
 from trainer.parallel.agreement import Ranks
 from trainer.recipe import Recipe
-from trainer.recipe.fine_tuning import LoraSection
+from trainer.recipe.lora import LoraSection
 from trainer.recipe.model import ModelSection
 
-_WEIGHTS, _MASTERS = "model/", "optimizer/master/"
+TOKENIZER = "tokenizer/"
+"""Prefix of the attachments that are the tokenizer's files."""
 
 
 class AdaptedReader:
     """Adapters and their base as one checkpoint: step, counters and attachments are the adapters'.
 
-    Of the base, only the weights and their fp32 masters are visible. `adapters`, `base`: the open
-    checkpoints; `named`: the base as the adapters record it.
+    Of the base, only the weights and their fp32 masters are visible, and of those only what did not
+    train whole beside the adapters. `adapters`, `base`: the open checkpoints; `named`: the base as
+    the adapters record it.
     """
 
     def __init__(self, adapters: CheckpointReader, base: CheckpointReader, named: LoraBase) -> None:
@@ -35,13 +39,14 @@ class AdaptedReader:
         self.step = adapters.step
         self.model = adapters.model
         self.counters = adapters.counters
+        self._fitted = FittedReader(base, ModelSection(**adapters.model))
 
     def keys(self) -> list[str]:
         """The names of the global tensors, sorted."""
         return sorted({*self.adapters.keys(), *self._base_keys()})
 
     def __contains__(self, key: str) -> bool:
-        return key in self.adapters or (key.startswith((_WEIGHTS, _MASTERS)) and key in self.base)
+        return key in self.adapters or self._in_base(key)
 
     def shape(self, key: str) -> tuple[int, ...]:
         """The global shape of a tensor; CheckpointError where there is none of this name."""
@@ -92,10 +97,16 @@ class AdaptedReader:
         self.base.close()
 
     def _base_keys(self) -> list[str]:
-        return [key for key in self.base.keys() if key.startswith((_WEIGHTS, _MASTERS))]  # noqa: SIM118
+        return [key for key in self._fitted.keys() if self._in_base(key)]  # noqa: SIM118
 
-    def _holder(self, key: str) -> CheckpointReader:
-        return self.base if key not in self.adapters and key in self else self.adapters
+    def _in_base(self, key: str) -> bool:
+        """Whether a key is the base's, and not of a weight that the adapters' checkpoint holds."""
+        if not key.startswith((WEIGHTS, MASTERS)) or key not in self._fitted:
+            return False
+        return WEIGHTS + _name(key) not in self.adapters
+
+    def _holder(self, key: str) -> CheckpointReader | FittedReader:
+        return self._fitted if key not in self.adapters and key in self else self.adapters
 
 
 class MergedReader(AdaptedReader):
@@ -106,14 +117,14 @@ class MergedReader(AdaptedReader):
         self._merges = merges(self.lora(), ModelSection(**self.model))
 
     def keys(self) -> list[str]:
-        """The names of the base's weights and masters, sorted."""
-        return sorted(self._base_keys())
+        """The names of the weights and masters, sorted."""
+        whole = [key for key in self.adapters.keys() if key in self]  # noqa: SIM118
+        return sorted([*self._base_keys(), *whole])
 
     def __contains__(self, key: str) -> bool:
-        return key.startswith((_WEIGHTS, _MASTERS)) and key in self.base
-
-    def _holder(self, key: str) -> CheckpointReader:
-        return self.base
+        if not key.startswith((WEIGHTS, MASTERS)) or is_adapter(key):
+            return False
+        return key in self.adapters or self._in_base(key)
 
     def read(
         self,
@@ -126,30 +137,35 @@ class MergedReader(AdaptedReader):
 
         The merge of Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", 2021.
         """
-        name = key.removeprefix(_WEIGHTS).removeprefix(_MASTERS)
-        parts = self._merges.get(name)
+        holder, parts = self._holder(key), self._merges.get(_name(key))
         if parts is None:
-            return self.base.read(key, offset, shape, dtype)
-        whole = self.base.shape(key)
+            return holder.read(key, offset, shape, dtype)
+        whole = holder.shape(key)
         start = tuple(offset) if offset is not None else (0, 0)
         size = tuple(shape) if shape is not None else whole
-        merged = self.base.read(key, start, size, torch.float32)
+        merged = holder.read(key, start, size, torch.float32)
         for part in parts:
             self._add(part, merged, start)
-        return merged.to(dtype or self.base.dtype(key))
+        return merged.to(dtype or holder.dtype(key))
 
     def _add(self, part: Merge, merged: Tensor, start: tuple[int, ...]) -> None:
         inside = (part.rows >= start[0]) & (part.rows < start[0] + merged.shape[0])
         if not inside.any():
             return
         down, up = (self._best(name) for name in (part.A, part.B))
+        if part.of_embedding:
+            down, up = up.t(), down.t()
         columns = down[:, start[1] : start[1] + merged.shape[1]]
         merged[part.rows[inside] - start[0]] += part.scale * (up[inside] @ columns)
 
     def _best(self, name: str) -> Tensor:
         """An adapter's matrix as fp32: its master copy where one was saved, else the weight."""
-        key = _MASTERS + name if _MASTERS + name in self.adapters else _WEIGHTS + name
+        key = MASTERS + name if MASTERS + name in self.adapters else WEIGHTS + name
         return self.adapters.read(key, dtype=torch.float32)
+
+
+def _name(key: str) -> str:
+    return key.removeprefix(WEIGHTS).removeprefix(MASTERS)
 
 
 Reader = CheckpointReader | AdaptedReader
@@ -200,6 +216,20 @@ def trained_length(reader: Reader) -> int:
     """
     longest: int | None = reader.counters.get("longest_sequence")
     return longest or saved_recipe(reader).sequence_length
+
+
+def saved_files(reader: Reader, prefix: str) -> dict[str, bytes]:
+    """The small files in a checkpoint whose names begin so, by the rest of their names."""
+    names = [name for name in reader.attachments() if name.startswith(prefix)]
+    return {name.removeprefix(prefix): reader.attachment(name) for name in names}
+
+
+def saved_tokenizer(reader: Reader) -> Tokenizer:
+    """The tokenizer in a checkpoint; raises CheckpointError where there is none."""
+    files = saved_files(reader, TOKENIZER)
+    if MAIN_FILE not in files:
+        raise CheckpointError(f"checkpoint {reader.folder} holds no tokenizer; choose another one")
+    return Tokenizer(files, str(reader.folder / "tokenizer"))
 
 
 def _open_base(

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from trainer.checkpoint.adapted import Reader
+from trainer.checkpoint.fitted import FittedReader
 from trainer.checkpoint.format import Piece
 from trainer.errors import CheckpointError
 from trainer.model.lora.targets import is_adapter
@@ -61,7 +62,9 @@ def restore_training(reader: Reader, chunks: list["LanguageModel"], optimizer: O
         optimizer.load(parameter, weight, state)
 
 
-def restore_weights(reader: Reader, chunks: list["LanguageModel"], optimizer: Optimizer) -> None:
+def restore_weights(
+    reader: Reader | FittedReader, chunks: list["LanguageModel"], optimizer: Optimizer
+) -> None:
     """Load the weights alone (from their fp32 masters where saved), with a fresh optimizer state.
 
     Adapters that the checkpoint does not hold keep their initial weights. Raises CheckpointError
@@ -80,12 +83,12 @@ def load_weights(reader: Reader, chunks: list["LanguageModel"]) -> None:
             parameter.copy_(_read(reader, f"model/{sharding.name}", sharding))
 
 
-def _best_weight(reader: Reader, sharding: ParameterSharding) -> Tensor:
+def _best_weight(reader: Reader | FittedReader, sharding: ParameterSharding) -> Tensor:
     master = f"optimizer/master/{sharding.name}"
     return _read(reader, master if master in reader else f"model/{sharding.name}", sharding)
 
 
-def _read(reader: Reader, key: str, sharding: ParameterSharding) -> Tensor:
+def _read(reader: Reader | FittedReader, key: str, sharding: ParameterSharding) -> Tensor:
     """This rank's shard of a global tensor, in the parameter's local shape, on the CPU."""
     whole = torch.empty(sharding.shape, dtype=reader.dtype(key))
     for box in sharding.boxes:
@@ -93,7 +96,7 @@ def _read(reader: Reader, key: str, sharding: ParameterSharding) -> Tensor:
     return whole
 
 
-def _read_box(reader: Reader, key: str, box: Box) -> Tensor:
+def _read_box(reader: Reader | FittedReader, key: str, box: Box) -> Tensor:
     if reader.shape(key) != box.global_shape:
         raise CheckpointError(
             f"checkpoint {reader.folder} is of another model: {key} has shape "

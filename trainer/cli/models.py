@@ -127,11 +127,23 @@ def import_(
     checkpoint: Annotated[
         Path, typer.Argument(metavar="CHECKPOINT", parser=path, help="Run directory to make.")
     ],
+    base: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="BASE", parser=path, help="Of an adapter: its base's checkpoint or folder."
+        ),
+    ] = None,
 ) -> None:
-    """Make a checkpoint of a Hugging Face model folder."""
+    """Make a checkpoint of a Hugging Face model folder, or of a LoRA adapter of PEFT's."""
     with importing():
+        from trainer.hugging_face.adapter_import import import_adapter_command, is_adapter_folder
         from trainer.hugging_face.importing import import_command
 
+    if is_adapter_folder(folder, base is not None):
+        import_adapter_command(folder, checkpoint, base)
+        return
+    if base is not None:
+        raise RecipeError(f"--base: {folder} holds no adapter_config.json; leave it out")
     import_command(folder, checkpoint)
 
 

@@ -17,7 +17,7 @@ from trainer.errors import CheckpointError, RecipeError, TrainingError
 from trainer.files import sync_folder
 from trainer.hugging_face.config import FILE, config_of, describe, revised_config
 from trainer.hugging_face.importing import FROM_IMPORT, begin, finish
-from trainer.hugging_face.names import EMBEDDING, Joined, tensor_map
+from trainer.hugging_face.names import EMBEDDING, HEAD, Joined, tensor_map
 from trainer.hugging_face.parity import CheckpointTensors, measure, report, require, rows_of
 from trainer.hugging_face.reading import INDEX, ONE_FILE, ModelFolder
 from trainer.hugging_face.weights import CheckpointWeights, check_weights
@@ -62,13 +62,17 @@ def export_weights(
     shard_gb: float = 5.0,
     dtype: Stored = "stored",
 ) -> None:
-    """As `export_command`, with `weights` in place of the checkpoint's own."""
+    """As `export_command`, with `weights` in place of the checkpoint's own.
+
+    They say how many rows the embedding has, and whether there is an output head beside it.
+    """
     if shard_gb <= 0:
         raise RecipeError(f"--shard-gb: {shard_gb} is no size; name gigabytes above 0")
     partial_folder = begin(folder)
     recipe, tokenizer = saved_recipe(reader), _tokenizer(reader)
     rows = weights.shape(f"model/{EMBEDDING}")[0]
-    model = recipe.model.model_copy(update={"vocab": rows})
+    tied = f"model/{HEAD}" not in weights.keys()  # noqa: SIM118 (no mapping)
+    model = recipe.model.model_copy(update={"vocab": rows, "tied_embeddings": tied})
     tensors = tensor_map(model)
     check_weights(weights, tensors, str(reader.folder))
 
@@ -76,7 +80,7 @@ def export_weights(
         return DTYPES[dtype] or weights.dtype(f"model/{name}")
 
     resolved = recipe.model_copy(update={"model": model})
-    files = _small_files(reader, resolved, dtype_of(EMBEDDING), tokenizer)
+    files = small_files(reader, resolved, dtype_of(EMBEDDING), tokenizer)
     described = describe(files[FILE], str(partial_folder / FILE))
     try:
         partial_folder.mkdir(parents=True)
@@ -152,7 +156,7 @@ def _write_shards(folder: Path, tensors: list[Planned], shard_bytes: float) -> N
         write_bytes(folder / INDEX, _json(index))
 
 
-def _small_files(
+def small_files(
     reader: CheckpointReader, recipe: Recipe, dtype: torch.dtype, tokenizer: Tokenizer
 ) -> dict[str, bytes]:
     """The content of all files but the weights, by name: configuration, tokenizer, generation, and

@@ -58,7 +58,7 @@ def import_command(folder: Path, checkpoint: Path) -> None:
         described.model, described.sequence_length, "fp32" if whole else "bf16", str(checkpoint)
     )
     attachments["recipe.yaml"] = recipe.to_yaml().encode()
-    _save(partial_folder, pieces, recipe, described.positions, attachments)
+    save_imported(partial_folder, pieces, recipe, described.positions, attachments)
     reader = CheckpointReader(partial_folder / "checkpoints" / folder_name(0))
     parity = measure(described, described.model, CheckpointWeights(reader), source)
     report(parity, f"{folder} -> {checkpoint}", described.family, source)
@@ -66,13 +66,14 @@ def import_command(folder: Path, checkpoint: Path) -> None:
     finish(partial_folder, checkpoint)
 
 
-def _save(
+def save_imported(
     run: Path,
     pieces: list[Piece],
     recipe: Recipe,
     positions: int,
     attachments: dict[str, bytes],
 ) -> None:
+    """Save a conversion as the first checkpoint of a run; `positions`: the longest text's."""
     try:
         save_checkpoint(
             run / "checkpoints",

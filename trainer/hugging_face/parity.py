@@ -14,7 +14,6 @@ from torch import Tensor
 from trainer.errors import CheckpointError
 from trainer.hugging_face.config import ModelDescription, conversion_recipe
 from trainer.hugging_face.quiet import quiet_transformers
-from trainer.hugging_face.reading import ModelFolder
 from trainer.hugging_face.short_models import NEW, borders, largest_difference
 from trainer.hugging_face.streamed import our_logits, their_logits
 from trainer.recipe.model import ModelSection
@@ -47,6 +46,20 @@ class CheckpointTensors(Protocol):
         self, key: str, offset: tuple[int, ...] | None = None, shape: tuple[int, ...] | None = None
     ) -> Tensor:
         """A tensor, or its block of this shape at `offset`, on the CPU."""
+
+
+class FolderTensors(Protocol):
+    """Read access to tensors by Hugging Face's names: a model folder, or what stands for one."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+
+    def names(self) -> list[str]:
+        """The names of the tensors."""
+
+    def read(self, name: str, rows: tuple[int, int]) -> Tensor:
+        """Rows [first, last) of a tensor, on the CPU."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +97,7 @@ def measure(
     described: ModelDescription,
     model: ModelSection,
     weights: CheckpointTensors,
-    folder: ModelFolder,
+    folder: FolderTensors,
     cast: Callable[[str], torch.dtype | None] = lambda name: None,
 ) -> Parity:
     """Compare our `model` of `weights` with transformers' of `folder`, both in fp32.
@@ -131,7 +144,7 @@ def _affordable(model: ModelSection, weights: CheckpointTensors, length: int) ->
     return 4 * numbers * _ROWS * length < _AFFORDABLE_FLOPS and scores < _AFFORDABLE_NUMBERS
 
 
-def report(parity: Parity, what: str, family: str, folder: ModelFolder) -> None:
+def report(parity: Parity, what: str, family: str, folder: FolderTensors) -> None:
     """Print a table of the conversion `what` and its parity."""
     table = Table(title=what, title_justify="left", show_header=False)
     rows = [

@@ -16,7 +16,7 @@ from trainer.errors import CheckpointError
 
 ONE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
-_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+SAFETENSORS_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _PICKLED = ("*.bin", "*.bin.index.json", "*.pth", "*.pt", "*.ckpt")
 # Older folders carry the rotary frequencies, which follow from config.json.
 _DERIVED = re.compile(r".*\.rotary_emb\.inv_freq")
@@ -126,12 +126,12 @@ class ModelFolder:
 
 def _described(tensor: Any, name: str, path: Path) -> tuple[torch.dtype, tuple[int, ...]]:
     dtype = tensor.get_dtype()
-    if dtype not in _DTYPES:
+    if dtype not in SAFETENSORS_DTYPES:
         raise CheckpointError(
-            f"{path}: {name} is of type {dtype}, and only {', '.join(_DTYPES)} are read; save the"
-            " model unquantized"
+            f"{path}: {name} is of type {dtype}, and only {', '.join(SAFETENSORS_DTYPES)} are read;"
+            " save the model unquantized"
         )
-    return _DTYPES[dtype], tuple(tensor.get_shape())
+    return SAFETENSORS_DTYPES[dtype], tuple(tensor.get_shape())
 
 
 def _equal(folder: ModelFolder, name: str, other: str) -> bool:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from trainer.checkpoint.adapted import Reader
+from trainer.checkpoint.fitted import FittedReader
 from trainer.errors import CheckpointError
 from trainer.hugging_face.names import Joined
 from trainer.hugging_face.parity import CheckpointTensors
@@ -12,7 +13,7 @@ from trainer.hugging_face.parity import CheckpointTensors
 class CheckpointWeights:
     """A checkpoint's weights (CheckpointTensors); its files are mapped only during a read."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader | FittedReader) -> None:
         self._reader = reader
 
     def keys(self) -> list[str]:

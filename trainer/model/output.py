@@ -10,10 +10,15 @@ from megatron.core.tensor_parallel import (
     gather_from_sequence_parallel_region,
 )
 from torch import Tensor
+from torch.nn import ModuleDict
 
 import kernels
+from trainer.model.lora.adapters import ColumnAdapter
+from trainer.model.lora.targets import size_of
+from trainer.recipe import Recipe
 from trainer.recipe.kernels import fused_loss
 from trainer.recipe.loss import LossSection
+from trainer.recipe.shape import HEAD
 
 PLAIN = LossSection()
 
@@ -42,6 +47,8 @@ class OutputLayer(ColumnParallelLinear):
     """
 
     fused: bool
+    adapters: ModuleDict
+    adapters_on: bool
 
     def forward(
         self,
@@ -56,8 +63,7 @@ class OutputLayer(ColumnParallelLinear):
         batch] or [] (or two of them, as in `Targets`). `runtime_gather_output` as megatron-core's.
         """
         if targets is None:
-            logits: tuple[Tensor, Any] = super().forward(input_, weight, runtime_gather_output)
-            return logits
+            return self._logits(input_, weight, runtime_gather_output), None
         labels, options = targets.labels.t(), _options(targets)
         if self.fused:
             weight = self.weight if weight is None else weight
@@ -66,11 +72,18 @@ class OutputLayer(ColumnParallelLinear):
                 *(hidden, weight, labels, self.tp_group), **options
             )
         else:
-            produced, _bias = super().forward(input_, weight, runtime_gather_output)
+            produced = self._logits(input_, weight, runtime_gather_output)
             both = kernels.cross_entropy_with_nats(
                 *(produced, labels, self.tp_group), inplace=True, **options
             )
         return both[0] if targets.loss.plain else torch.stack(both), None
+
+    def _logits(self, hidden: Tensor, weight: Tensor | None, gather: bool | None) -> Tensor:
+        logits: Tensor = super().forward(hidden, weight, gather)[0]
+        if self.adapters_on:
+            for adapter in self.adapters.values():
+                logits = logits + adapter(hidden)
+        return logits
 
     def _whole(self, hidden: Tensor) -> Tensor:
         """[sequence, batch, hidden], whole on each tensor rank; backward sums their gradients."""
@@ -91,8 +104,13 @@ def _options(targets: Targets) -> dict[str, Any]:
     }
 
 
-def use_targets(layer: ColumnParallelLinear, loss: Literal["auto", "fused", "logits"]) -> None:
-    """Convert GPTModel's output layer to an OutputLayer in place; `loss` as in the recipe."""
+def convert_output_layer(layer: Any, recipe: Recipe) -> None:
+    """Convert GPTModel's output layer to an OutputLayer in place."""
     layer.__class__ = OutputLayer
     rows = layer.output_size_per_partition
-    layer.fused = fused_loss(loss, rows)
+    layer.adapters_on = True
+    layer.adapters = ModuleDict()
+    size = None if recipe.lora is None else size_of(recipe.lora, HEAD)
+    if size is not None:
+        layer.adapters["lm_head"] = ColumnAdapter(layer, layer.input_size, rows, size)
+    layer.fused = fused_loss(recipe, rows)

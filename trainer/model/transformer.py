@@ -12,12 +12,12 @@ from megatron.core.transformer.transformer_block import (
 from megatron.core.transformer.transformer_layer import get_transformer_layer_offset
 from torch import Tensor
 
-from trainer.model.embedding import use_rows
+from trainer.model.embedding import convert_embedding
 from trainer.model.initialize import initialize_weights
 from trainer.model.layers import Norm, layer_spec
 from trainer.model.lora.adapters import adapted, freeze_base, initialize_adapters
 from trainer.model.offload import Offload
-from trainer.model.output import PLAIN, Targets, use_targets
+from trainer.model.output import PLAIN, Targets, convert_output_layer
 from trainer.model.sequence import SequenceLayout
 from trainer.parallel.layout import Layout
 from trainer.parallel.megatron import HiddenStatesModel, transformer_config
@@ -81,7 +81,7 @@ def build_model(recipe: Recipe, vocab: int, layout: Layout) -> list[LanguageMode
         initialize_weights(chunk, recipe)
         if recipe.lora is not None:
             initialize_adapters(chunk, recipe)
-            freeze_base(chunk)
+            freeze_base(chunk, recipe)
     if recipe.kernels.compile == "layer":
         from trainer.model.compiled import compile_layers
 
@@ -112,9 +112,9 @@ def _build_chunk(config: Any, recipe: Recipe, vocab: int, stage: int | None) -> 
         vp_stage=stage,
     )
     if chunk.pre_process:
-        use_rows(chunk.embedding.word_embeddings, recipe.model)
+        convert_embedding(chunk.embedding.word_embeddings, config, recipe)
     if chunk.post_process:
-        use_targets(chunk.output_layer, recipe.kernels.loss)
+        convert_output_layer(chunk.output_layer, recipe)
     for parameter in chunk.parameters():
         # bf16 weights accumulate their micro-batches' gradients in fp32 (trainer/README.md, D10).
         parameter.grad_dtype = torch.float32

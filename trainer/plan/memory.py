@@ -255,7 +255,7 @@ class _Step:
         table = self.held.head or self.held.embedding
         vocab = table / recipe.model.hidden
         states = sizes.whole * width
-        if fused_loss(recipe.kernels.loss, vocab):
+        if fused_loss(recipe, vocab):
             return self._fused(sizes, vocab, states), states + table * 4
         logits = sizes.tokens * vocab
         product = states * 2 + logits * width + table * self._gradient_bytes

@@ -79,7 +79,7 @@ class RankShare:
     @property
     def fused(self) -> bool:
         """Whether the loss is fused, so that the full logits never exist (trainer.model.output)."""
-        return fused_loss(self.recipe.kernels.loss, self.vocab)
+        return fused_loss(self.recipe, self.vocab)
 
     @property
     def weights(self) -> int:

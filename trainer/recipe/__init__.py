@@ -4,9 +4,10 @@ from trainer.recipe.changes import learning_changes
 from trainer.recipe.checkpoint import CheckpointSection, EvaluateSection, RecoverySection
 from trainer.recipe.corpus import CorpusSection
 from trainer.recipe.data import DataSection, MixtureSource
-from trainer.recipe.fine_tuning import ConversationsSection, LoraSection, PreferenceSection
+from trainer.recipe.fine_tuning import ConversationsSection, PreferenceSection
 from trainer.recipe.kernels import KernelsSection
 from trainer.recipe.load import load_recipe
+from trainer.recipe.lora import LoraSection
 from trainer.recipe.loss import LossSection
 from trainer.recipe.model import ModelSection, RopeScaling
 from trainer.recipe.observe import ObserveSection, ProfileSection

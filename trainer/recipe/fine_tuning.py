@@ -1,14 +1,12 @@
-"""`conversations`, `preference` and `lora`: what fine-tuning adds to a recipe."""
+"""`conversations` and `preference`: what fine-tuning adds to a recipe; `lora` stands in lora.py."""
 
-import difflib
-import fnmatch
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from trainer.errors import RecipeError
-from trainer.recipe.section import Count, Names, Positive, Section
-from trainer.recipe.shape import LINEARS, linear_names
+from trainer.recipe.lora import check_lora
+from trainer.recipe.section import Positive, Section
 
 if TYPE_CHECKING:
     from trainer.recipe.recipe import Recipe
@@ -74,25 +72,6 @@ class PreferenceSection(Section):
         return self.loss in ("dpo", "ipo", "kto")
 
 
-class LoraSection(Section):
-    """Low-rank adapters on a frozen base (arXiv:2106.09685): `init_from` names the base."""
-
-    rank: Positive = 16
-    """Inner width of an adapter."""
-    alpha: Annotated[float, Field(gt=0.0)] | None = None
-    """An adapter's output is scaled by alpha / rank; none: 2 x rank."""
-    targets: Names = LINEARS
-    """The linear layers that get one: names (q_proj), or patterns over whole names, such as
-    model.layers.1?.mlp.*."""
-    seed: Count = 0
-    """Where the adapters' first weights come from, together with the recipe's seed."""
-
-    @property
-    def scale(self) -> float:
-        """Alpha / rank, the default resolved."""
-        return (self.alpha if self.alpha is not None else 2.0 * self.rank) / self.rank
-
-
 def check_fine_tuning(recipe: "Recipe") -> None:
     """Raise RecipeError where stage, conversations, preference and lora contradict the rest."""
     if recipe.stage_traits.reads_sets and not recipe.data.mixture:
@@ -102,7 +81,7 @@ def check_fine_tuning(recipe: "Recipe") -> None:
         )
     recipe.stage_traits.check(recipe)
     if recipe.lora is not None:
-        _check_lora(recipe)
+        check_lora(recipe)
 
 
 def check_preference(recipe: "Recipe") -> None:
@@ -135,27 +114,3 @@ def check_preference(recipe: "Recipe") -> None:
             "preference.reference: base needs lora, whose base stays frozen; use"
             " preference.reference=stored"
         )
-
-
-def matches(target: str, name: str) -> bool:
-    """Whether a target of `lora.targets` means the linear layer of this full name."""
-    return target == name.rpartition(".")[2] or fnmatch.fnmatchcase(name, target)
-
-
-def _check_lora(recipe: "Recipe") -> None:
-    assert recipe.lora is not None
-    if recipe.init_from is None:
-        raise RecipeError(
-            "lora: adapts the weights of a base, and init_from names none; set init_from to a"
-            " checkpoint"
-        )
-    if not recipe.stage_traits.reads_sets:
-        raise RecipeError("lora: belongs to stage sft and preference; leave it out")
-    names = list(linear_names(recipe.model.layers))
-    if not recipe.lora.targets:
-        raise RecipeError("lora.targets: is empty; name linear layers, such as q_proj")
-    for target in recipe.lora.targets:
-        if not any(matches(target, name) for name in names):
-            close = difflib.get_close_matches(target, LINEARS, n=1)
-            mend = f"did you mean {close[0]}?" if close else f"there are {', '.join(LINEARS)}"
-            raise RecipeError(f"lora.targets: {target} matches no linear layer; {mend}")

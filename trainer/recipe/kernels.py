@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Literal
 
 from trainer.errors import RecipeError
 from trainer.recipe.section import Section
+from trainer.recipe.shape import HEAD
 
 if TYPE_CHECKING:
     from trainer.recipe.recipe import Recipe
@@ -33,11 +34,14 @@ class KernelsSection(Section):
     is faster: on none has it been measured yet."""
 
 
-def fused_loss(wanted: str, rows: float) -> bool:
+def fused_loss(recipe: "Recipe", rows: float) -> bool:
     """Whether an output layer of `rows` ids a rank never makes the logits of all tokens.
 
-    `wanted`: the recipe's `kernels.loss`.
+    An adapter beside it adds to logits, which are then there.
     """
+    wanted = recipe.kernels.loss
+    if recipe.lora is not None and recipe.lora.adapts(HEAD):
+        return False
     return wanted == "fused" or (wanted == "auto" and rows >= FUSED_FROM)
 
 

@@ -8,15 +8,16 @@ from trainer.recipe import reading, rules
 from trainer.recipe.checkpoint import CheckpointSection, EvaluateSection, RecoverySection
 from trainer.recipe.corpus import CorpusSection
 from trainer.recipe.data import DataSection
-from trainer.recipe.fine_tuning import ConversationsSection, LoraSection, PreferenceSection
+from trainer.recipe.fine_tuning import ConversationsSection, PreferenceSection
 from trainer.recipe.kernels import KernelsSection
+from trainer.recipe.lora import LoraSection
 from trainer.recipe.loss import LossSection
 from trainer.recipe.model import ModelSection
 from trainer.recipe.observe import ObserveSection, ProfileSection
 from trainer.recipe.optimizer import OptimizerSection, ScheduleSection
 from trainer.recipe.parallel import BatchSection, ParallelSection, ZeroSection
 from trainer.recipe.recompute import Recompute, parts_of
-from trainer.recipe.section import Count, Positive, Section
+from trainer.recipe.section import Count, Names, Positive, Section
 from trainer.recipe.stages import STAGES, StageName, StageTraits
 
 
@@ -38,6 +39,16 @@ class Recipe(Section):
     org/name or org/name@revision; none: the corpus's own."""
     init_from: str | None = None
     """A checkpoint whose weights the run starts from, with a fresh optimizer."""
+    added_tokens: Names = ()
+    """Tokens to add to the tokenizer of `init_from`, as transformers' `add_tokens`: found in any
+    text. The embedding grows by a row for each, up to a multiple of parallel.tensor, unless it has
+    rows to spare (model.vocab sets another number). A new row, of an untied output projection too,
+    starts as the mean of the rows of the tokens that were there. The tokenizer is saved and
+    exported with them. Under `lora`, name embed_tokens and lm_head in lora.modules_to_save, or the
+    new rows would never learn."""
+    added_special_tokens: Names = ()
+    """The same for special tokens, as `add_special_tokens`: found where a chat template writes
+    them, never in what a user wrote."""
     resume: str = "auto"
     """`auto`: from the run's newest checkpoint; `never`: there may be none; or a checkpoint."""
     precision: Literal["fp32", "bf16"] = "fp32"

@@ -8,7 +8,9 @@ from trainer.recipe.corpus import SOURCE_KEYS
 from trainer.recipe.data import check_mixture
 from trainer.recipe.fine_tuning import check_fine_tuning
 from trainer.recipe.kernels import check_compile
+from trainer.recipe.lora import TABLES
 from trainer.recipe.rope import check_rope_scaling
+from trainer.recipe.shape import EMBEDDING
 from trainer.recipe.text_member import text_members
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ def rounded_vocabulary(tokens: int) -> int:
 def check_recipe(recipe: "Recipe") -> None:
     """Raise RecipeError where sections contradict each other, whatever the world size."""
     _check_run(recipe)
+    _check_added_tokens(recipe)
     check_fine_tuning(recipe)
     _check_heads(recipe)
     _check_window(recipe)
@@ -81,6 +84,29 @@ def _check_run(recipe: "Recipe") -> None:
     if not recipe.run.strip():
         raise RecipeError(
             "run: is empty, which would be the working directory; name a run directory, as runs/a"
+        )
+
+
+def _check_added_tokens(recipe: "Recipe") -> None:
+    named = (*recipe.added_tokens, *recipe.added_special_tokens)
+    if not named:
+        return
+    if recipe.init_from is None:
+        raise RecipeError(
+            "added_tokens: are added to the tokenizer of init_from, which names none; set it, or"
+            " leave them out"
+        )
+    for number, token in enumerate(named):
+        if not token or token in named[:number]:
+            fault = "is empty" if not token else f"names {token!r} twice"
+            raise RecipeError(f"added_tokens: a token {fault}; leave it out")
+    lora = recipe.lora
+    if lora is not None and not all(lora.saves(name) for name in TABLES):
+        if recipe.model.tied_embeddings and lora.ensure_weight_tying and lora.saves(EMBEDDING):
+            return
+        raise RecipeError(
+            "added_tokens: under lora their rows would never learn; add [embed_tokens, lm_head] to"
+            " lora.modules_to_save"
         )
 
 
@@ -140,6 +166,8 @@ def _check_division(recipe: "Recipe") -> None:
     _divides("model.heads", model.heads, *tensor)
     _divides("model.kv_heads", model.query_groups, *tensor)
     _divides("model.ffn", model.ffn, *tensor)
+    if recipe.added_tokens or recipe.added_special_tokens:
+        return  # the embedding grows to what the ranks divide
     if model.vocab is not None:
         _divides("model.vocab", model.vocab, *tensor)
     elif VOCABULARY_MULTIPLE % sizes.tensor:

@@ -19,6 +19,9 @@ _BLOCK: tuple[tuple[str, str, tuple[str, ...], Cut], ...] = (
     ("mlp.linear_fc2", "mlp", ("down_proj",), "columns"),
 )
 
+EMBEDDING, HEAD = "model.embed_tokens", "lm_head"
+"""The embedding and the output projection, by the names that Hugging Face and PEFT know them by."""
+
 LINEARS = tuple(part for _name, _module, parts, _cut in _BLOCK for part in parts)
 """The linear layers of a block, by the names that Hugging Face and PEFT know them by."""
 
@@ -110,3 +113,30 @@ def linear_names(layers: int) -> Iterator[str]:
     for layer in range(layers):
         for _name, module, parts, _cut in _BLOCK:
             yield from (f"model.layers.{layer}.{module}.{part}" for part in parts)
+
+
+def modules(model: ModelSection) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Every module with weights of its own: our global name, and the full Hugging Face names of
+    what is in it. A tied output projection is in the embedding.
+    """
+    tied = model.tied_embeddings
+    yield "embedding.word_embeddings", (EMBEDDING, HEAD) if tied else (EMBEDDING,)
+    for layer in range(model.layers):
+        ours, theirs = f"decoder.layers.{layer}", f"model.layers.{layer}"
+        for norm, name in _norms(model):
+            yield f"{ours}.{norm}", (f"{theirs}.{name}",)
+        for linear in block_linears(model):
+            parts = tuple(f"{theirs}.{linear.module}.{part}" for part in linear.parts)
+            yield f"{ours}.{linear.name}", parts
+    yield "decoder.final_layernorm", ("model.norm",)
+    if not tied:
+        yield "output_layer", (HEAD,)
+
+
+def _norms(model: ModelSection) -> Iterator[tuple[str, str]]:
+    """The norms of a block, by our name and by Hugging Face's."""
+    yield "input_layernorm", "input_layernorm"
+    yield "pre_mlp_layernorm", "post_attention_layernorm"
+    if model.qk_norm:
+        for head in ("q", "k"):
+            yield f"self_attention.{head}_layernorm", f"self_attn.{head}_norm"

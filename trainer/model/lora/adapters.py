@@ -4,7 +4,7 @@ Only the inner activations, `rank` wide, are exchanged between tensor ranks.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +24,10 @@ from torch import Tensor
 from torch.nn import Module, ModuleDict, Parameter
 
 from trainer.model.initialize import fill_box
-from trainer.model.lora.targets import adapted_linears, is_adapter
+from trainer.model.lora.targets import AdapterSize, adapted_parts, is_adapter
 from trainer.parallel.sharding import sharded_parameters
 from trainer.recipe import Recipe
-from trainer.recipe.fine_tuning import LoraSection
+from trainer.recipe.lora import saved_modules
 from trainer.recipe.shape import Linear, block_linears
 
 if TYPE_CHECKING:
@@ -41,13 +41,13 @@ class Adapter(Module):
     only inside the module that holds it. `inputs`, `outputs`: what this rank holds.
     """
 
-    def __init__(self, linear: Any, inputs: int, outputs: int, lora: LoraSection) -> None:
+    def __init__(self, linear: Any, inputs: int, outputs: int, size: AdapterSize) -> None:
         super().__init__()
         config = linear.config
         make = {"dtype": config.params_dtype, "device": torch.cuda.current_device()}
-        self.A = Parameter(torch.empty(lora.rank, inputs, **make))
-        self.B = Parameter(torch.empty(outputs, lora.rank, **make))
-        self.scale = lora.scale
+        self.A = Parameter(torch.empty(size.rank, inputs, **make))
+        self.B = Parameter(torch.empty(outputs, size.rank, **make))
+        self.scale = size.scale
         self.group = linear.tp_group
         self.sequence_parallel = linear.sequence_parallel
 
@@ -55,8 +55,8 @@ class Adapter(Module):
 class ColumnAdapter(Adapter):
     """Beside a column-parallel linear: each tensor rank has all of A and its rows of B."""
 
-    def __init__(self, linear: Any, inputs: int, outputs: int, lora: LoraSection) -> None:
-        super().__init__(linear, inputs, outputs, lora)
+    def __init__(self, linear: Any, inputs: int, outputs: int, size: AdapterSize) -> None:
+        super().__init__(linear, inputs, outputs, size)
         set_tensor_model_parallel_attributes(self.B, True, 0, 1)
         # Under sequence parallelism A sees this rank's part of the sequence only.
         self.partial_gradients = ("A",) if self.sequence_parallel else ()
@@ -74,8 +74,8 @@ class ColumnAdapter(Adapter):
 class RowAdapter(Adapter):
     """Beside a row-parallel linear: each tensor rank has its columns of A and all of B."""
 
-    def __init__(self, linear: Any, inputs: int, outputs: int, lora: LoraSection) -> None:
-        super().__init__(linear, inputs, outputs, lora)
+    def __init__(self, linear: Any, inputs: int, outputs: int, size: AdapterSize) -> None:
+        super().__init__(linear, inputs, outputs, size)
         set_tensor_model_parallel_attributes(self.A, True, 1, 1)
         self.partial_gradients = ("B",) if self.sequence_parallel else ()
 
@@ -89,6 +89,30 @@ class RowAdapter(Adapter):
         return F.linear(inner * self.scale, self.B)
 
 
+class EmbeddingAdapter(Adapter):
+    """Beside the embedding: each tensor rank has its tokens' columns of A and all of B.
+
+    `embedding`: what it is beside, which knows how tokens are shared out.
+    """
+
+    def __init__(self, embedding: Any, config: Any, size: AdapterSize) -> None:
+        Module.__init__(self)
+        make = {"dtype": config.params_dtype, "device": torch.cuda.current_device()}
+        tokens = embedding.num_embeddings_per_partition
+        self.A = Parameter(torch.empty(size.rank, tokens, **make))
+        self.B = Parameter(torch.empty(embedding.embedding_dim, size.rank, **make))
+        self.scale = size.scale
+        set_tensor_model_parallel_attributes(self.A, True, 1, 1)
+        self.partial_gradients = ("B",) if embedding.reduce_scatter_embeddings else ()
+
+    def forward(self, tokens: Tensor, look_up: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """int64 [batch, sequence] -> [batch, sequence, hidden], or this rank's share of that.
+
+        `look_up(tokens, table)`: rows of a table [this rank's tokens, rank], as of the embedding.
+        """
+        return F.linear(look_up(tokens, self.A.t()) * self.scale, self.B)
+
+
 class AdaptedColumn(ColumnParallelLinear):
     """A column-parallel linear with an adapter for some of the linears that are fused in it."""
 
@@ -96,8 +120,7 @@ class AdaptedColumn(ColumnParallelLinear):
         self,
         *arguments: Any,
         linear: Linear,
-        adapted: frozenset[str],
-        lora: LoraSection,
+        adapted: Mapping[str, AdapterSize],
         **keys: Any,
     ) -> None:
         super().__init__(*arguments, **keys)
@@ -106,7 +129,7 @@ class AdaptedColumn(ColumnParallelLinear):
         sizes = zip(self.linear.parts, self.linear.part_rows, strict=True)
         self.adapters = ModuleDict(
             {
-                name: ColumnAdapter(self, self.input_size, self.linear.groups * rows, lora)
+                name: ColumnAdapter(self, self.input_size, self.linear.groups * rows, adapted[name])
                 for name, rows in sizes
                 if name in adapted
             }
@@ -143,14 +166,13 @@ class AdaptedRow(RowParallelLinear):
         self,
         *arguments: Any,
         linear: Linear,
-        adapted: frozenset[str],
-        lora: LoraSection,
+        adapted: Mapping[str, AdapterSize],
         **keys: Any,
     ) -> None:
         super().__init__(*arguments, **keys)
         self.adapters_on = True
-        (name,) = adapted & set(linear.parts)
-        adapter = RowAdapter(self, self.input_size_per_partition, self.output_size, lora)
+        ((name, size),) = adapted.items()
+        adapter = RowAdapter(self, self.input_size_per_partition, self.output_size, size)
         self.adapters = ModuleDict({name: adapter})
 
     def forward(self, input_: Tensor) -> tuple[Tensor, Any]:
@@ -167,61 +189,66 @@ def adapted(recipe: Recipe, layer: int, ours: str, plain: type) -> type | Module
     if recipe.lora is None:
         return plain
     linear = next(linear for linear in block_linears(recipe.model) if linear.name == ours)
-    names = adapted_linears(recipe.lora, layer) & set(linear.parts)
-    if not names:
+    parts = adapted_parts(recipe.lora, layer, linear)
+    if not parts:
         return plain
     return ModuleSpec(
         module=AdaptedColumn if plain is ColumnParallelLinear else AdaptedRow,
-        params={"linear": linear, "adapted": frozenset(names), "lora": recipe.lora},
+        params={"linear": linear, "adapted": parts},
     )
 
 
 @contextmanager
 def adapters_off(chunks: list["LanguageModel"]) -> Iterator[None]:
     """Inside, the chunks compute what the frozen base computes, bit for bit."""
-    linears = [
-        module
-        for chunk in chunks
-        for module in chunk.modules()
-        if isinstance(module, AdaptedColumn | AdaptedRow)
+    adapted: list[Any] = [
+        module for chunk in chunks for module in chunk.modules() if hasattr(module, "adapters_on")
     ]
-    before = [linear.adapters_on for linear in linears]
-    for linear in linears:
-        linear.adapters_on = False
+    before = [module.adapters_on for module in adapted]
+    for module in adapted:
+        module.adapters_on = False
     try:
         yield
     finally:
-        for linear, on in zip(linears, before, strict=True):
-            linear.adapters_on = on
+        for module, on in zip(adapted, before, strict=True):
+            module.adapters_on = on
 
 
 @torch.no_grad()
 def initialize_adapters(chunk: Any, recipe: Recipe) -> None:
     """B is zero, A uniform within 1 / sqrt(inputs) (Kaiming's rule as PEFT applies it), in place.
 
-    Each A follows from the recipe's seed, `lora.seed` and its global name, at every layout.
+    Of the embedding A is zero, B standard normal, as PEFT has it. Each follows from the recipe's
+    seed, `lora.seed` and its global name, at every layout.
     """
     assert recipe.lora is not None
     seed = f"{recipe.seed}/lora/{recipe.lora.seed}"
     for parameter, sharding in sharded_parameters([chunk]):
         if not is_adapter(sharding.name) or parameter.is_meta:
             continue
-        if sharding.name.endswith(".B"):
+        of_embedding = sharding.name.startswith("embedding.")
+        if sharding.name.endswith(".A" if of_embedding else ".B"):
             parameter.zero_()
             continue
         for box in sharding.boxes:
-            bound = 1.0 / math.sqrt(box.global_shape[1])
-            fill_box(box.of(parameter), box, bound, seed, _uniform)
+            if of_embedding:
+                fill_box(box.of(parameter), box, 1.0, seed)
+            else:
+                bound = 1.0 / math.sqrt(box.global_shape[1])
+                fill_box(box.of(parameter), box, bound, seed, _uniform)
 
 
-def freeze_base(chunk: Any) -> None:
-    """Let only the adapters learn.
+def freeze_base(chunk: Any, recipe: Recipe) -> None:
+    """Let only the adapters learn, and the modules that train whole.
 
     The embeddings' output still asks for a gradient, of which nothing is kept: a recomputed block
     and a pipeline stage without adapters pass one on only if their input asks for it.
     """
-    for name, parameter in chunk.named_parameters():
-        parameter.requires_grad_(is_adapter(name))
+    assert recipe.lora is not None
+    whole = saved_modules(recipe.lora, recipe.model)
+    for parameter, sharding in sharded_parameters([chunk]):
+        module = sharding.name.rpartition(".")[0]
+        parameter.requires_grad_(is_adapter(sharding.name) or module in whole)
     if chunk.pre_process:
         chunk.embedding.register_forward_hook(_ask_for_gradient)
 

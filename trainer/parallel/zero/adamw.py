@@ -84,7 +84,7 @@ def parameter_groups(chunks: Sequence["HiddenStatesModel"], recipe: Recipe) -> l
 
 def _decays(name: str, parameter: Parameter, chunk: Any, recipe: Recipe) -> bool:
     tied = chunk.share_embeddings_and_output_weights
-    if "word_embeddings" in name or (tied and name == "output_layer.weight"):
+    if name.endswith("word_embeddings.weight") or (tied and name == "output_layer.weight"):
         return recipe.optimizer.decay_embeddings
     if name.endswith(".bias"):
         return recipe.optimizer.decay_biases

@@ -1,0 +1,71 @@
+"""Tokens that a run adds to its base's tokenizer."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+from tokenizers import AddedToken
+
+from trainer.data.tokenizer import CONFIG_FILE, MAIN_FILE, Tokenizer
+from trainer.files import cache_folder
+
+_OLD_FILE = "added_tokens.json"
+
+
+def with_added_tokens(
+    tokenizer: Tokenizer, plain: Sequence[str], special: Sequence[str]
+) -> Tokenizer:
+    """The tokenizer with more tokens, at transformers' ids; itself if it has them all.
+
+    `plain`: found in any text (transformers' `add_tokens`); `special`: those that only a rendered
+    chat template writes (`add_special_tokens`).
+    """
+    files = tokenizer.files
+    backend = tokenizers.Tokenizer.from_str(files[MAIN_FILE].decode("utf-8"))
+    known = {token.content for token in backend.get_added_tokens_decoder().values()}
+    plain, special = ([one for one in names if one not in known] for names in (plain, special))
+    if not plain and not special:
+        return tokenizer
+    backend.add_tokens(list(plain))
+    backend.add_special_tokens([AddedToken(one, special=True, normalized=False) for one in special])
+    files[MAIN_FILE] = backend.to_str(pretty=True).encode()
+    described = backend.get_added_tokens_decoder()
+    new = {*plain, *special}
+    added = {one.content: number for number, one in described.items() if one.content in new}
+    _extend(files, CONFIG_FILE, "added_tokens_decoder", added, described)
+    if _OLD_FILE in files:
+        ids = json.loads(files[_OLD_FILE]) | added
+        files[_OLD_FILE] = _json(ids)
+    return Tokenizer(files, "the tokenizer with added tokens")
+
+
+def _extend(
+    files: dict[str, bytes], name: str, key: str, added: dict[str, int], described: dict[int, Any]
+) -> None:
+    """Name the added tokens in the list of tokenizer_config.json too, where it has one."""
+    config = json.loads(files.get(name, b"{}"))
+    if not isinstance(config.get(key), dict):
+        return
+    flags = ("lstrip", "normalized", "rstrip", "single_word", "special")
+    for content, number in added.items():
+        token = described[number]
+        config[key][str(number)] = {"content": content} | {f: getattr(token, f) for f in flags}
+    files[name] = _json(config)
+
+
+def stored(tokenizer: Tokenizer) -> Path:
+    """The folder of a tokenizer's files in the cache, written where it is absent."""
+    content = hashlib.sha256()
+    for name, values in sorted(tokenizer.files.items()):
+        content.update(name.encode() + hashlib.sha256(values).digest())
+    folder = cache_folder("tokenizers") / content.hexdigest()[:24]
+    if not (folder / MAIN_FILE).is_file():
+        tokenizer.save(folder)
+    return folder
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()

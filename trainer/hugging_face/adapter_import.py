@@ -1,0 +1,308 @@
+"""`lyceum import` of a LoRA adapter in PEFT's format, onto a base."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainer.checkpoint import CheckpointReader, Piece, folder_name, resolve_checkpoint
+from trainer.checkpoint.adapted import (
+    TOKENIZER,
+    read_merged,
+    saved_files,
+    saved_recipe,
+    saved_tokenizer,
+    trained_length,
+)
+from trainer.checkpoint.fitted import FittedReader
+from trainer.checkpoint.lora_base import LoraBase, holds_adapters
+from trainer.data.tokenizer import MAIN_FILE, Tokenizer, load_tokenizer
+from trainer.errors import CheckpointError, LyceumError
+from trainer.hugging_face.adapter_config import CONFIG, lora_of, read_adapter_config, with_saved
+from trainer.hugging_face.adapter_files import AdapterFile
+from trainer.hugging_face.config import FILE, conversion_recipe, describe, read_config
+from trainer.hugging_face.exporting import small_files
+from trainer.hugging_face.importing import FROM_IMPORT, begin, finish, import_command, save_imported
+from trainer.hugging_face.names import EMBEDDING as OUR_EMBEDDING
+from trainer.hugging_face.names import TensorPart, tensor_map
+from trainer.hugging_face.parity import measure, report, require, rows_of
+from trainer.hugging_face.weights import CheckpointWeights
+from trainer.model.lora.targets import adapted_names, adapter_names
+from trainer.recipe import Recipe
+from trainer.recipe.lora import LoraSection, saved_modules
+from trainer.recipe.model import ModelSection
+from trainer.recipe.shape import EMBEDDING, HEAD
+
+_BASE_FOLDER = "base"
+
+
+def is_adapter_folder(folder: Path, based: bool) -> bool:
+    """Whether an adapter in PEFT's format is meant by a folder; `based`: a base was named.
+
+    Beside a whole model in the folder only then.
+    """
+    return (folder / CONFIG).is_file() and (based or not (folder / FILE).is_file())
+
+
+def import_adapter_command(folder: Path, checkpoint: Path, base: Path | None = None) -> None:
+    """Write the adapter in `folder` as the run directory `checkpoint`; check and print the parity.
+
+    `base`: a checkpoint, a run, or a Hugging Face model folder, which is then imported to
+    `checkpoint`/base; None: the folder that the adapter names. Raises CheckpointError for an
+    adapter that is not computed here or of another base, and what `import_command` raises.
+    """
+    keys = read_adapter_config(folder)
+    file = AdapterFile.open(folder)
+    named = base if base is not None else _named_base(keys, folder)
+    partial_folder = begin(checkpoint)
+    theirs = (named / FILE).is_file() and not (named / "checkpoints").is_dir()
+    if theirs:
+        _fitting(keys, file, read_config(named)[0].model, folder)  # before the base is copied
+    try:
+        if theirs:
+            import_command(named, partial_folder / _BASE_FOLDER)
+            step = Path(_BASE_FOLDER) / "checkpoints" / folder_name(0)
+            opened = _OpenBase(partial_folder / step, checkpoint / step)
+        else:
+            found = resolve_checkpoint(named)
+            opened = _OpenBase(found, found)
+        _write(folder, keys, file, opened, partial_folder, checkpoint)
+    except LyceumError:
+        shutil.rmtree(partial_folder, ignore_errors=True)
+        raise
+    finish(partial_folder, checkpoint)
+
+
+def _named_base(keys: dict[str, Any], folder: Path) -> Path:
+    named = keys.get("base_model_name_or_path")
+    if isinstance(named, str) and named and Path(named).is_dir():
+        return Path(named)
+    raise CheckpointError(
+        f"{folder / CONFIG}: names the base {named!r}, which is no folder here; give it with --base"
+        " (a checkpoint, or a model folder)"
+    )
+
+
+@dataclass(frozen=True)
+class _OpenBase:
+    """The base's checkpoint: where it is now, and where it will be."""
+
+    now: Path
+    then: Path
+
+
+def _fitting(
+    keys: dict[str, Any], file: AdapterFile, base: ModelSection, folder: Path
+) -> tuple[LoraSection, ModelSection]:
+    """The adapter as the recipe has it, and the base's model with it; refuses what does not fit."""
+    path = folder / CONFIG
+    lora = lora_of(keys, base, path)
+    file.check(lora, base)
+    lora = with_saved(lora, keys, file.modules_to_save(), base, path)
+    changed: dict[str, Any] = {"vocab": file.vocabulary(base)}
+    if lora.unties(base):
+        changed["tied_embeddings"] = False
+    return lora, base.model_copy(update=changed)
+
+
+def _write(
+    folder: Path,
+    keys: dict[str, Any],
+    file: AdapterFile,
+    base: _OpenBase,
+    partial_folder: Path,
+    checkpoint: Path,
+) -> None:
+    reader = CheckpointReader(base.now)
+    if holds_adapters(reader):
+        raise CheckpointError(f"{base.now}: holds adapters itself; name their base, or merge them")
+    known = ModelSection(**reader.model)
+    _drop_copies(file, FittedReader(reader, known.model_copy(update={"tied_embeddings": False})))
+    lora, model = _fitting(keys, file, known, folder)
+    _check_tied(file, model)
+    earlier = saved_recipe(reader)
+    recipe = _recipe(model, lora, earlier, base.then, checkpoint)
+    tokenizer = _tokenizer(folder, reader, model)
+    run = checkpoint / "checkpoints" / folder_name(0)
+    attachments = {
+        **{f"{FROM_IMPORT}{k}": v for k, v in saved_files(reader, FROM_IMPORT).items()},
+        **{f"{TOKENIZER}{name}": content for name, content in tokenizer.files.items()},
+        **LoraBase(base.then, LoraBase.of(base.now).seal).attachment(run),
+        "recipe.yaml": recipe.to_yaml().encode(),
+    }
+    pieces = list(_pieces(file, lora, model))
+    save_imported(partial_folder, pieces, recipe, trained_length(reader), attachments)
+    if keys.get("lora_dropout"):
+        print(
+            f"lora_dropout {keys['lora_dropout']} is PEFT's while it trains; none is applied here"
+        )
+    saved = CheckpointReader(partial_folder / "checkpoints" / folder_name(0))
+    merged = CheckpointWeights(read_merged(saved))
+    dtype = merged.dtype(f"model/{OUR_EMBEDDING}")
+    config = small_files(saved, recipe, dtype, tokenizer)[FILE]
+    described = describe(config, str(checkpoint / FILE))
+    peft = _PeftTensors(file, lora, model, CheckpointWeights(FittedReader(reader, model)))
+    parity = measure(described, model, merged, peft)
+    report(parity, f"{folder} on {base.then} -> {checkpoint}", described.family, peft)
+    require(parity, partial_folder)
+
+
+def _drop_copies(file: AdapterFile, base: FittedReader) -> None:
+    """Leave out tables that PEFT saves beside an adapter though they are the base's.
+
+    Raises CheckpointError where a copy beside an adapter of it is not the base's.
+    """
+    ours = {EMBEDDING: "embedding.word_embeddings.weight", HEAD: "output_layer.weight"}
+    for name, key in ours.items():
+        weight = f"{name}.weight"
+        for held in (file.copies, file.whole):
+            if weight not in held:
+                continue
+            same = file.shapes[held[weight]] == base.shape(f"model/{key}")
+            if same:
+                values = base.read(f"model/{key}", dtype=torch.float32)
+                same = torch.equal(file.read(held[weight]).float(), values)
+            if same:
+                del held[weight]
+            elif held is file.copies:
+                raise CheckpointError(
+                    f"{file.path}: its copy of {name} is not that of the base: the base was resized"
+                    " or trained; give that base, or merge the adapter with PEFT"
+                )
+    if file.copies:
+        raise CheckpointError(
+            f"{file.path}: holds {next(iter(file.copies.values()))}, a weight of its base, which is"
+            " not read; save the adapter without"
+        )
+
+
+def _check_tied(file: AdapterFile, model: ModelSection) -> None:
+    """Raise CheckpointError where what stays one matrix was saved as two different ones."""
+    tables = [file.whole.get(f"{name}.weight") for name in (EMBEDDING, HEAD)]
+    if model.tied_embeddings and tables[0] and tables[1]:
+        one, two = (file.read(name) for name in tables if name is not None)
+        if not torch.equal(one, two):
+            raise CheckpointError(
+                f"{file.path}: ensure_weight_tying is true, and embed_tokens and lm_head differ;"
+                " set it to false"
+            )
+
+
+def _recipe(
+    model: ModelSection, lora: LoraSection, earlier: Recipe, base: Path, checkpoint: Path
+) -> Recipe:
+    plain = conversion_recipe(model, earlier.sequence_length, earlier.precision, str(checkpoint))
+    keys = plain.model_dump(mode="json")
+    return Recipe.from_keys(
+        keys | {"init_from": str(base.absolute()), "lora": lora.model_dump(mode="json")}
+    )
+
+
+def _tokenizer(folder: Path, base: CheckpointReader, model: ModelSection) -> Tokenizer:
+    """The adapter's own tokenizer, or the base's; generation ends where the base says."""
+    own = saved_tokenizer(base)
+    if not (folder / MAIN_FILE).is_file():
+        return own
+    files = load_tokenizer(folder).files
+    kept = {name: content for name, content in own.files.items() if name not in files}
+    generation = {name: kept[name] for name in kept if name.startswith("generation")}
+    tokenizer = Tokenizer(files | generation, str(folder))
+    assert model.vocab is not None
+    if tokenizer.size > model.vocab:
+        raise CheckpointError(
+            f"{folder}: its tokenizer has {tokenizer.size} tokens, and with this base the embedding"
+            f" {model.vocab} rows; it belongs to another"
+        )
+    return tokenizer
+
+
+def _pieces(file: AdapterFile, lora: LoraSection, model: ModelSection) -> Iterator[Piece]:
+    """The adapters and what was saved whole, bit for bit, read only when they are written."""
+    for name in adapted_names(lora, model.layers):
+        for matrix, ours in zip("AB", adapter_names(model, name), strict=True):
+            yield _piece(ours, file, file.adapters[name, matrix])
+    whole = saved_modules(lora, model)
+    for joined in tensor_map(model):
+        if joined.name.rpartition(".")[0] not in whole:
+            continue
+        names = {part.name: _saved_name(file, part.name) for part in joined.parts}
+        dtypes = {file.dtypes[name] for name in names.values()}
+        if len(dtypes) > 1:
+            raise CheckpointError(
+                f"{file.path}: {', '.join(names)} are one tensor here and of different types there"
+            )
+        yield Piece(
+            f"model/{joined.name}",
+            joined.shape,
+            (0,) * len(joined.shape),
+            torch.empty(joined.shape, dtype=dtypes.pop(), device="meta"),
+            partial(joined.join, lambda part, n=names: file.read(n[part])),  # type: ignore[misc]
+        )
+
+
+def _saved_name(file: AdapterFile, name: str) -> str:
+    """The file's name of a weight that is saved whole; of a tied embedding either will do."""
+    tables = (f"{EMBEDDING}.weight", f"{HEAD}.weight")
+    for one in (name, *(tables if name in tables else ())):
+        if one in file.whole:
+            return file.whole[one]
+    raise CheckpointError(
+        f"{file.path}: holds no {name}, which modules_to_save names; fetch it again"
+    )
+
+
+def _piece(ours: str, file: AdapterFile, name: str) -> Piece:
+    shape = file.shapes[name]
+    empty = torch.empty(shape, dtype=file.dtypes[name], device="meta")
+    return Piece(f"model/{ours}", shape, (0,) * len(shape), empty, partial(file.read, name))
+
+
+class _PeftTensors:
+    """The base's tensors under Hugging Face's names, with the adapter merged as PEFT does.
+
+    It reads like a model folder: `names`, `nbytes`, `read`.
+    """
+
+    def __init__(
+        self, file: AdapterFile, lora: LoraSection, model: ModelSection, base: CheckpointWeights
+    ) -> None:
+        self._file, self._lora, self._base = file, lora, base
+        self._parts: dict[str, tuple[str, TensorPart]] = {
+            part.name: (joined.name, part) for joined in tensor_map(model) for part in joined.parts
+        }
+
+    def names(self) -> list[str]:
+        """The names of the adapter's tensors."""
+        return list(self._file.shapes)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the adapter's tensors."""
+        sizes = (torch.Size(shape).numel() for shape in self._file.shapes.values())
+        widths = (dtype.itemsize for dtype in self._file.dtypes.values())
+        return sum(n * width for n, width in zip(sizes, widths, strict=True))
+
+    def read(self, name: str, rows: tuple[int, int]) -> Tensor:
+        """Rows [first, last) of a tensor, fp32."""
+        first, last = rows
+        if name in self._file.whole:
+            return self._file.read(self._file.whole[name])[first:last].float()
+        joined, part = self._parts[name]
+        if len(part.row_ranges) == 1:
+            start = part.row_ranges[0][0]
+            found = rows_of(self._base, f"model/{joined}", start + first, start + last).float()
+        else:
+            read = partial(rows_of, self._base, f"model/{joined}")
+            found = part.take(read, torch.float32)[first:last]
+        module = name.rpartition(".")[0]
+        if not name.endswith(".weight") or (module, "A") not in self._file.adapters:
+            return found
+        down, up = (self._file.read(self._file.adapters[module, m]).float() for m in "AB")
+        if module == EMBEDDING:
+            down, up = up.t(), down.t()
+        return found + self._lora.scale_of(module) * (up[first:last] @ down)
