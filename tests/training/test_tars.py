@@ -13,7 +13,7 @@ from tests.corpus.reading.test_energon import prepared
 from tests.data.remote.servers import Fault, web_server
 from tests.parity.ranks import Died, on_ranks
 from tests.training.runs import WORDS, losses, recipe_of, train_here, train_until
-from trainer.corpus.build import tars
+from trainer.corpus.build import tar_tasks, tars
 from trainer.data.manifest import load_manifest
 from trainer.data.shards import ShardReader
 from trainer.data.tokenizer import load_tokenizer, train_tokenizer
@@ -138,7 +138,7 @@ def test_a_stopped_pass_goes_on_and_gives_the_same_bytes(
     (folder,) = corpus_folders(wanted)
     whole = contents(Path(str(folder)))
     shutil.rmtree(own_cache)
-    texts, opened = tars._texts, []
+    texts, opened = tar_tasks._texts, []
 
     def stops(work: Any, task: Any, *others: Any) -> Any:
         opened.append(task.number)
@@ -146,7 +146,7 @@ def test_a_stopped_pass_goes_on_and_gives_the_same_bytes(
             raise KeyboardInterrupt
         return texts(work, task, *others)
 
-    monkeypatch.setattr(tars, "_texts", stops)
+    monkeypatch.setattr(tar_tasks, "_texts", stops)
     with pytest.raises(KeyboardInterrupt):
         corpus_folders(wanted)
     assert corpus_folders(wanted) == [folder]

@@ -15,16 +15,13 @@ import logging
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import trainer
 from trainer.corpus.build.plan import cut
-from trainer.corpus.build.writer import ShardWriter, StoredDocument, tokenized
-from trainer.corpus.reading.files import InputFile
-from trainer.corpus.reading.quarantine import Quarantine, Tally
-from trainer.corpus.reading.read import read_file
+from trainer.corpus.build.tar_tasks import EMPTY, SPLITS, TarTask, TarWork, ended_task
+from trainer.corpus.reading.quarantine import Tally
 from trainer.corpus.reading.record import ReadOptions
 from trainer.corpus.reading.webdataset import TarInput, tar_input
 from trainer.data.manifest import (
@@ -37,42 +34,21 @@ from trainer.data.manifest import (
 )
 from trainer.data.tokenizer import Tokenizer, load_tokenizer
 from trainer.errors import DataError
-from trainer.files import build_lock, cache_folder, write_whole
+from trainer.files import build_lock, cache_folder
 from trainer.recipe.data import MixtureSource, RemoteSection
 
 log = logging.getLogger(__name__)
 
 RULES = 1
 """Version of the builder: raised when the same tars would give other shards."""
+SAID = 20
+"""How often, at most, a build says how far it is."""
 TASK_BYTES = 256 << 20
 """Tars up to this size together are one task: what a stopped build has not to do again."""
 SMALLEST_SHARD, BYTES_A_SHARD_TOKEN = 1_000_000, 400_000
 """A shard is full with so many tokens, or with one for so many bytes of all tars, whichever is
 more: of 1 TB there are then about as many shards as the stream holds in memory with ease, 100,000.
 """
-SPLITS = ("train", "validation")
-EMPTY = "empty text"
-
-
-@dataclass(frozen=True)
-class _Task:
-    """Tars that are tokenised together: `number` names their shards."""
-
-    number: int
-    split: str
-    files: list[InputFile]
-
-
-@dataclass(frozen=True)
-class _Work:
-    """What all tasks have in common. `held_out`: the share of samples held out for validation."""
-
-    folder: Path
-    given: TarInput
-    tokenizer: Tokenizer
-    options: ReadOptions
-    shard_tokens: int
-    held_out: float
 
 
 def ensure_tars(
@@ -144,7 +120,7 @@ def _build(
     partial = out.with_name(out.name + ".partial")
     (partial / "tasks").mkdir(parents=True, exist_ok=True)
     total = sum(max(file.bytes, 0) for files in given.files.values() for file in files)
-    work = _Work(
+    work = TarWork(
         folder=partial,
         given=given,
         tokenizer=tokenizer,
@@ -157,18 +133,19 @@ def _build(
     shards: dict[str, list[Shard]] = {split: [] for split in SPLITS}
     tally, members = Tally(), Counter[str]()
     for task in tasks:
-        ended = _ended(work, task)
+        ended = ended_task(work, task)
         tally.absorb(Tally.from_summary(ended["tally"]))
         members.update(ended["members"])
         for split, made in ended["shards"].items():
             shards[split] += [Shard(**shard) for shard in made]
-        if len(tasks) > 1:
-            done = task.number + 1
+        done = task.number + 1
+        if len(tasks) > 1 and done * SAID // len(tasks) > task.number * SAID // len(tasks):
             log.info("%s of %s parts of %s are tokenised", done, len(tasks), part.corpus)
     texts = sum(shard.documents for made in shards.values() for shard in made)
     if not shards["train"]:
         raise DataError(
-            f"{key}: {part.corpus} has no text to train on: {_account(tally, members, texts)}"
+            f"{key}: {part.corpus} has no text to train on: {_account(tally, members, texts)};"
+            " name the member that is the text, as txt, or json[text] for a field of JSON"
         )
     say = log.warning if tally.malformed or tally.passed_over else log.info
     held_out = sum(shard.documents for shard in shards["validation"])
@@ -193,15 +170,15 @@ def _build(
     partial.rename(out)
 
 
-def _tasks(given: TarInput) -> Iterator[_Task]:
+def _tasks(given: TarInput) -> Iterator[TarTask]:
     number = 0
     for split in SPLITS:
         for files in cut(given.files.get(split, []), TASK_BYTES):
-            yield _Task(number, split, files)
+            yield TarTask(number, split, files)
             number += 1
 
 
-def _tars(tasks: list[_Task]) -> str:
+def _tars(tasks: list[TarTask]) -> str:
     count = sum(len(task.files) for task in tasks)
     return f"{count:,} tar{'s' if count > 1 else ''}"
 
@@ -217,61 +194,3 @@ def _account(tally: Tally, members: Counter[str], texts: int) -> str:
     if tally.malformed:
         parts.append(f"{tally.malformed:,} malformed, the first: {tally.first}")
     return "; ".join(parts)
-
-
-def _ended(work: _Work, task: _Task) -> dict[str, Any]:
-    """The shards and the counts of a task, tokenised unless an earlier build ended it."""
-    path = work.folder / "tasks" / f"{task.number:05d}.json"
-    if path.is_file():
-        return dict(json.loads(path.read_bytes()))
-    dtype, members = token_dtype_for(work.tokenizer.size), Counter[str]()
-    writers = {
-        split: ShardWriter(work.folder, split, dtype, work.shard_tokens, task.number)
-        for split in SPLITS
-    }
-    with Quarantine() as quarantine:
-        texts = _texts(work, task, quarantine, members)
-        for document, sample in tokenized(texts, work.tokenizer, dtype, task.number * 10**9):
-            identity = hashlib.sha256(document["text"].encode()).hexdigest()
-            out = int(identity[:16], 16) < work.held_out * 2**64
-            writers["validation" if out else task.split].add(sample, identity)
-    if work.held_out and task.number == 0 and writers["validation"].empty:
-        # Of few samples one is held out all the same: there is something to evaluate on.
-        for sample in writers["train"].give_up_first():
-            writers["validation"].add(sample, "")
-    shards = {
-        split: [shard._asdict() for shard in writer.close()] for split, writer in writers.items()
-    }
-    ended = {"shards": shards, "tally": quarantine.tally.summary(), "members": dict(members)}
-    write_whole(path, json.dumps(ended))
-    return ended
-
-
-def _texts(
-    work: _Work, task: _Task, quarantine: Quarantine, members: Counter[str]
-) -> Iterator[StoredDocument]:
-    """The texts of a task's tars, in order, counted by the `members` that they stood in.
-
-    Raises DataError where a tar has not the samples that energon counted.
-    """
-    tally = quarantine.tally
-    for file in task.files:
-        before = tally.records + tally.passed_over.total()
-        empty = 0
-        for raw in read_file(file, work.options, quarantine):
-            members[raw.metadata["member"]] += 1
-            if raw.text:
-                key = raw.id.removeprefix(f"{file.path}:")
-                yield {"id": key, "source": raw.source, "text": raw.text}
-            else:
-                empty += 1
-        found = tally.records + tally.passed_over.total() - before
-        if empty:
-            tally.passed_over[EMPTY] += empty
-        counted = work.given.samples.get(file.path, found)
-        if found != counted:
-            raise DataError(
-                f"{file.path}: holds {found:,} samples, and its folder's .nv-meta counts"
-                f" {counted:,}: it was cut short or changed; bring it back, or run"
-                " `energon prepare` again"
-            )
