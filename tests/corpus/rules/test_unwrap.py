@@ -149,8 +149,13 @@ def justified(paragraph: str, width: int = 72) -> str:
 
 
 def test_justified_paragraphs_lose_their_padding() -> None:
-    """Would catch the spaces that made an even right edge left in the middle of a line."""
-    assert unwrap(book(*map(justified, ENGLISH)))[0] == book(*ENGLISH)
+    """Would catch the spaces that made an even right edge left in the middle of a line, also in a
+    paragraph that has no more than one full line.
+    """
+    short = ENGLISH[2][:104]
+    whole = (*ENGLISH, short)
+    assert justified(short).count("\n") == 1 and "  " in justified(short)
+    assert unwrap(book(*map(justified, whole)))[0] == book(*whole)
 
 
 @pytest.mark.parametrize(
@@ -164,6 +169,8 @@ def test_justified_paragraphs_lose_their_padding() -> None:
         ("die Vor-", "und Nachteile", "", "die Vor- und Nachteile"),
         ("Anglo-", "Saxon", "", "Anglo-Saxon"),
         ("the infor\u00ad", "mation", "", "the information"),
+        ("the infor\u2010", "mation", "", "the information"),
+        ("the infor\u2010", "mation", "well\u2010known", "the infor\u2010mation"),
         ("1914-", "18", "", "1914-18"),
         ("he went -", "or so", "", "he went - or so"),
         ("he went--", "or so", "he came--or not", "he went--or so"),

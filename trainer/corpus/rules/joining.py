@@ -11,6 +11,7 @@ SCRIPTS = (
 SPACELESS = re.compile(f"[{SCRIPTS}]")
 MIXED = re.compile(rf"[{SCRIPTS}]( ?)[A-Za-z0-9]|[A-Za-z0-9]( ?)[{SCRIPTS}]")
 HYPHENS = ("-", "\u2010", "\u2011")
+TYPESET = "\u2010"
 SOFT_HYPHEN = "\u00ad"
 LAST_LETTERS = re.compile(r"(?<![\w'’])[^\W\d_]{2,}$")  # noqa: RUF001
 LONGEST_WORD = 40
@@ -28,7 +29,8 @@ class Joiner:
 
     A hyphen at a line's end stays ("well-" and "known" are "well-known"), unless the text has the
     joined word elsewhere and the hyphenated one nowhere ("infor-" and "mation" where it has
-    "information"); a soft hyphen goes. Dashes, and Latin letters beside Han or Kana, are set with
+    "information"); a soft hyphen goes, and U+2010 where the text has it at line ends alone, as
+    groff sets it. Dashes, and Latin letters beside Han or Kana, are set with
     or without a space as in most of their places within the text's lines. Between letters of
     scripts without spaces there is none.
     """
@@ -37,6 +39,7 @@ class Joiner:
         self._lines = lines
         self._words: set[str] | None = None
         self._spaced: dict[str, bool] = {}
+        self._typeset: bool | None = None
 
     def between(self, left: str, right: str) -> tuple[str, str]:
         """(the left line, with a hyphen less where that goes; what separates it from the right).
@@ -61,6 +64,8 @@ class Joiner:
         following = WORD.match(right)
         if not left[-2:-1].isalnum() or (following and following[0].lower() in CONJUNCTIONS):
             return left, " "
+        if left.endswith(TYPESET) and not self._has_typeset_hyphens_inside():
+            return left[:-1], ""
         part = LAST_LETTERS.search(left, max(0, len(left) - LONGEST_WORD), len(left) - 1)
         if part and following and following[0][0].islower():
             rest = re.split(r"[-\u2010]", following[0])[0]
@@ -77,6 +82,11 @@ class Joiner:
                 found = [word.lower().replace("\u2010", "-") for word in WORD.findall(line)]
                 self._words.update(found)
         return self._words
+
+    def _has_typeset_hyphens_inside(self) -> bool:
+        if self._typeset is None:
+            self._typeset = any(TYPESET in line[:-1] for line in self._lines)
+        return self._typeset
 
     def _has_space(self, name: str, pattern: re.Pattern[str]) -> bool:
         """Whether most places in the lines that match have a space."""

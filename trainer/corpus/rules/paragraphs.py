@@ -192,7 +192,7 @@ def _spacing(piece: list[str]) -> bool | None:
     if not wide and double * 4 <= len(piece):
         return False
     widths = {len(line) for line in piece[:-1]}
-    even = len(piece) > 2 and max(widths) - min(widths) <= 1 and len(piece[-1]) <= max(widths)
+    even = max(widths) - min(widths) <= 1 and len(piece[-1]) <= max(widths)
     return True if even and not _has_column(piece) else None
 
 

@@ -3,43 +3,36 @@
 A text is hard-wrapped where its paragraphs' lines end because the next word would have passed one
 right edge, and mostly in the midst of a sentence. Both are looked at: verse ends its lines early,
 or begins them with capitals; a text with a paragraph or a sentence a line ends them with a full
-stop. A text of which this is not so, and within one of which it is each block of which it is not,
-stays as it is.
+stop. A text of which this is not so stays as it is, byte for byte; in one of which it is so, each
+block is looked at by itself.
 """
 
 import re
-import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
 from itertools import pairwise
 
-from trainer.corpus.rules.joining import SPACELESS, Joiner
-from trainer.corpus.rules.paragraphs import Paragraph, ends_sentence, paragraphs_of
+from trainer.corpus.rules.joining import Joiner
+from trainer.corpus.rules.line_ends import LineEnd, columns, line_end
+from trainer.corpus.rules.paragraphs import Paragraph, paragraphs_of
 
 NARROWEST, WIDEST = 34, 160
 """Columns of the right edge that are taken for one."""
 USUAL = range(55, 101)
 """Right edges of most wrapped texts; others need more evidence."""
-SLACK = 0.06
-"""Share of the width by which lines may end early: authors, and `fmt`, do not fill all of them."""
 LETTERS = 0.6
 """Least share of full lines that end with a letter: in prose five of six do, in verse a third."""
-NEAR = 0.8
-"""Share of the width that a line has which an author broke early in the midst of a sentence."""
 EDGE = 0.95
 """The quantile of the lines' ends that is taken for the right edge: some lines pass it."""
 CODE = re.compile(
     r"[{};\\]$|\):$|^\s*[\w.\[\]]+ ?[-+*/|&]?= ?\S|\s(?:==|!=|=>|->)\s|"
     r"^\s*(?:class|def|elif|else|except|finally|for|if|try|while|with)\b.*:$|"
-    r"^\s*(?:from [\w.]+ )?import \w|^\s*(?:return|raise|assert|yield)\b|^\s*@\w+|^\s*#"
+    r"^\s*(?:from [\w.]+ )?import \w|^\s*(?:return|raise|assert|yield)\b|^\s*@\w+|"
+    r"^\s*#\s*(?:include|define|ifn?def|if|endif|else|pragma)\b"
 )
 """Lines of source code."""
-OPENING = re.compile(r"[\"'“‘«‹(\[*_„—–―-]+")  # noqa: RUF001
-FIRST_WORD = re.compile(r"\S+")
-LONGEST_UNSPACED = 12
-"""Columns of a word of a script that sets no spaces, as far as it is known."""
-CLOSING = re.compile("[、。，．！？」』）》：；…]{0,2}")  # noqa: RUF001
+PATCH = "\n@@ -"
+"""In a patch the first character of a line has a meaning, whatever the rest is."""
 
 
 def unwrap(text: str) -> tuple[str, int]:
@@ -57,6 +50,8 @@ def unwrap(text: str) -> tuple[str, int]:
 
 
 def _unwrapped(text: str) -> str:
+    if PATCH in text:
+        return text
     lines = text.split("\n")
     paragraphs = paragraphs_of(lines)
     # An editor fills columns, a program often characters.
@@ -66,27 +61,11 @@ def _unwrapped(text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Break:
-    """The end of a line within a paragraph."""
-
-    full: bool
-    """The next line's first word would have passed the right edge."""
-    near: bool
-    """It would not, but the line is nearly as long as others, and the sentence goes on."""
-    ended: bool
-    """The line ends with a full stop or the like."""
-    letter: bool
-    """It ends with a letter or a digit."""
-    case: int
-    """The next line begins with: a small letter 1, a capital -1, anything else 0."""
-
-
-@dataclass(frozen=True, slots=True)
 class _Wrapped:
     """A paragraph and its line ends, at some right edge."""
 
     paragraph: Paragraph
-    breaks: list[_Break]
+    breaks: list[LineEnd]
 
     @property
     def is_wrapped(self) -> bool:
@@ -100,10 +79,22 @@ class _Wrapped:
             return False
         if len(breaks) > 1 and sum(one.ended for one in breaks) * 2 > len(breaks):
             return False
-        lower, upper = _cases(breaks)
         if len(breaks) >= 4 and sum(one.letter for one in breaks) < 0.4 * len(breaks):
             return False
-        return not (upper >= 5 and upper > 9 * lower)
+        inside = [one for one in breaks if not one.ended]
+        capitals = sum(one.capital for one in inside)
+        return not (capitals >= 5 and capitals > 9 * sum(one.goes_on for one in inside))
+
+    @property
+    def is_surely_wrapped(self) -> bool:
+        """Whether its lines alone say so, without those around it."""
+        breaks = self.breaks
+        return (
+            len(breaks) >= 4
+            and all(one.full for one in breaks)
+            and sum(one.goes_on and not one.ended for one in breaks) * 2 >= len(breaks)
+            and sum(one.letter for one in breaks) >= LETTERS * len(breaks)
+        )
 
 
 def _wrapped(
@@ -119,10 +110,10 @@ def _wrapped(
     if not NARROWEST <= edge <= WIDEST:
         return []
     found = [
-        _Wrapped(one, [_break(*pair, edge, measure) for pair in _pairs(lines, one)])
+        _Wrapped(one, [line_end(*pair, edge, measure) for pair in _pairs(lines, one)])
         for one in paragraphs
     ]
-    chosen = [one for one in found if one.is_wrapped]
+    chosen = [one for one in found if one.is_wrapped and _is_even(lines, one, edge, measure)]
     breaks = [one for paragraph in chosen for one in paragraph.breaks if one.full]
     longer = sum(
         len(line) > 1.2 * edge and line.count(" ") > 4 and measure(line) > 1.2 * edge
@@ -135,7 +126,32 @@ def _wrapped(
     code = sum(
         CODE.search(line) is not None for number, line in enumerate(lines) if number not in prose
     )
-    return chosen if code * 2 < len(breaks) else []
+    if code * 2 >= len(breaks):
+        return []
+    accepted = {id(one) for one in chosen}
+    return [
+        mended
+        for one in found
+        if (mended := one if id(one) in accepted else _narrower(lines, one, measure)) is not None
+    ]
+
+
+def _narrower(lines: list[str], one: _Wrapped, measure: Callable[[str], int]) -> _Wrapped | None:
+    """A paragraph at its own right edge, as of a letter in a book; None where it has none."""
+    inside = lines[one.paragraph.start : one.paragraph.end]
+    edge = max(measure(line.expandtabs(8)) for line in inside)
+    if not NARROWEST <= edge <= WIDEST:
+        return None
+    breaks = [line_end(*pair, edge, measure, slack=0) for pair in pairwise(inside)]
+    narrower = _Wrapped(one.paragraph, breaks)
+    return narrower if narrower.is_surely_wrapped else None
+
+
+def _is_even(lines: list[str], one: _Wrapped, edge: int, measure: Callable[[str], int]) -> bool:
+    """Whether a paragraph, where it is two justified lines, ends the first at the edge itself."""
+    first = lines[one.paragraph.start].expandtabs(8)
+    justified = one.paragraph.justified
+    return not justified or len(one.breaks) > 1 or abs(measure(first) - edge) <= 1
 
 
 def _full_lines(chosen: list[_Wrapped]) -> int:
@@ -146,42 +162,15 @@ def _pairs(lines: list[str], paragraph: Paragraph) -> Iterator[tuple[str, str]]:
     return pairwise(lines[paragraph.start : paragraph.end])
 
 
-def _break(line: str, following: str, edge: int, measure: Callable[[str], int]) -> _Break:
-    rest = following.lstrip()
-    word = FIRST_WORD.match(rest)
-    first = word[0] if word else ""
-    needed = length = measure(line.expandtabs(8))
-    if SPACELESS.match(rest):
-        spaced = "\u0e00" <= rest[0] <= "\u17ff"
-        closing = CLOSING.match(rest, 1)
-        unit = first[:LONGEST_UNSPACED] if spaced else rest[: closing.end() if closing else 1]
-        needed += measure(unit) + (not SPACELESS.match(line[-1:]))
-    else:
-        needed += 1 + measure(first)
-    start = OPENING.sub("", rest, count=1)[:2]
-    pronoun = start in ("I", "I ", "I'", "I’")  # noqa: RUF001
-    case = 1 if start[:1].islower() else -1 if start[:1].isupper() and not pronoun else 0
-    ended = ends_sentence(line)
-    letter = line[-1:].isalnum() or unicodedata.category(line[-1:])[0] == "M"
-    full = needed > edge - int(SLACK * edge)
-    near = not full and not ended and case == 1 and length >= NEAR * edge
-    return _Break(full, near, ended, letter, case)
-
-
-def _cases(breaks: list[_Break]) -> tuple[int, int]:
-    """Lines within a sentence that begin with a small letter, and with a capital."""
-    inside = [one.case for one in breaks if not one.ended]
-    return inside.count(1), inside.count(-1)
-
-
-def _is_running_text(full: list[_Break], edge: int) -> bool:
+def _is_running_text(full: list[LineEnd], edge: int) -> bool:
     """Whether these line ends are many enough, and stand within sentences as often as in prose."""
-    inside = sum(not one.ended for one in full)
-    lower, upper = _cases(full)
-    few = 60 <= edge <= 82 and lower == len(full) == 2
+    inside = [one for one in full if not one.ended]
+    going_on = sum(one.goes_on for one in inside)
+    few = 60 <= edge <= 82 and going_on == len(full) == 2
     if len(full) < (3 if edge in USUAL else 6) and not few:
         return False
-    if inside * 2 < len(full) or lower * 2 < upper:
+    # Lists and verse begin their lines with capitals, logs with numbers.
+    if len(inside) * 2 < len(full) or going_on * 3 < len(inside):
         return False
     # Verse ends its lines at commas, lists at all kinds of marks.
     return sum(one.letter for one in full) >= LETTERS * len(full)
@@ -189,11 +178,12 @@ def _is_running_text(full: list[_Break], edge: int) -> bool:
 
 def _joined(lines: list[str], chosen: list[_Wrapped]) -> Iterator[str]:
     joiner = Joiner(lines)
+    justified = any(one.paragraph.justified for one in chosen)
     at = 0
     for one in chosen:
         yield from lines[at : one.paragraph.start]
         inside = lines[one.paragraph.start : one.paragraph.end]
-        if one.paragraph.justified:
+        if justified:
             inside = [_closed(line) for line in inside]
         parts = [inside[0]]
         for mark, line in zip(one.breaks, inside[1:], strict=True):
@@ -213,15 +203,3 @@ def _closed(line: str) -> str:
     """A justified line with one space between words."""
     rest = line.lstrip()
     return line[: len(line) - len(rest)] + " ".join(rest.split())
-
-
-def columns(line: str) -> int:
-    """The width of a line on a terminal: wide letters take two columns, combining marks none."""
-    return len(line) if line.isascii() else sum(map(_columns, line))
-
-
-@cache
-def _columns(character: str) -> int:
-    if unicodedata.category(character) in ("Mn", "Me", "Cf"):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1

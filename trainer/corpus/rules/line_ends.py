@@ -1,0 +1,78 @@
+"""How a line of a paragraph ends: at the right edge or before, within a sentence or behind one."""
+
+import re
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+from trainer.corpus.rules.joining import SPACELESS
+from trainer.corpus.rules.paragraphs import ends_sentence
+
+SLACK = 0.06
+"""Share of the width by which lines may end early: authors, and `fmt`, do not fill all of them."""
+NEAR = 0.8
+"""Share of the width that a line has which an author broke early in the midst of a sentence."""
+OPENING = re.compile(r"[\"'“‘«‹(\[*_„—–―-]+")  # noqa: RUF001
+FIRST_WORD = re.compile(r"\S+")
+LONGEST_UNSPACED = 12
+"""Columns of a word of a script that sets no spaces, as far as it is known."""
+CLOSING = re.compile("[、。，．！？」』）》：；…]{0,2}")  # noqa: RUF001
+
+
+@dataclass(frozen=True, slots=True)
+class LineEnd:
+    """The end of a line within a paragraph."""
+
+    full: bool
+    """The next line's first word would have passed the right edge."""
+    near: bool
+    """It would not, but the line is nearly as long as others, and the sentence goes on."""
+    ended: bool
+    """The line ends with a full stop or the like."""
+    letter: bool
+    """It ends with a letter or a digit."""
+    goes_on: bool
+    """The next line begins with a small letter, or one of a script without capitals."""
+    capital: bool
+    """It begins with a capital, and not with the word I."""
+
+
+def line_end(
+    line: str, following: str, edge: int, measure: Callable[[str], int], slack: float = SLACK
+) -> LineEnd:
+    """How `line` ends before `following`, in a text whose right edge is column `edge`.
+
+    `measure`: the width of a line, in columns or characters; `slack`: see SLACK.
+    """
+    rest = following.lstrip()
+    word = FIRST_WORD.match(rest)
+    first = word[0] if word else ""
+    needed = length = measure(line.expandtabs(8))
+    if SPACELESS.match(rest):
+        spaced = "\u0e00" <= rest[0] <= "\u17ff"
+        closing = CLOSING.match(rest, 1)
+        unit = first[:LONGEST_UNSPACED] if spaced else rest[: closing.end() if closing else 1]
+        needed += measure(unit) + (not SPACELESS.match(line[-1:]))
+    else:
+        needed += 1 + measure(first)
+    start = OPENING.sub("", rest, count=1)[:2]
+    capital = start[:1].isupper() and start not in ("I", "I ", "I'", "I’")  # noqa: RUF001
+    goes_on = start[:1].isalpha() and not start[:1].isupper()
+    ended = ends_sentence(line)
+    letter = line[-1:].isalnum() or unicodedata.category(line[-1:])[0] == "M"
+    full = needed > edge - int(slack * edge)
+    near = not full and not ended and start[:1].islower() and length >= NEAR * edge
+    return LineEnd(full, near, ended, letter, goes_on, capital)
+
+
+def columns(line: str) -> int:
+    """The width of a line on a terminal: wide letters take two columns, combining marks none."""
+    return len(line) if line.isascii() else sum(map(_columns, line))
+
+
+@cache
+def _columns(character: str) -> int:
+    if unicodedata.category(character) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
