@@ -10,7 +10,7 @@ from tests.corpus.rules.prose_by_language import PROSE_BY_LANGUAGE
 from tests.corpus.rules.texts import PROSE
 from trainer.corpus.build.corpus import build_corpus
 from trainer.corpus.inspect.card import data_card
-from trainer.corpus.inspect.curation import load_curation
+from trainer.corpus.inspect.curation import Curation, UnjudgedReasons, load_curation
 from trainer.recipe import CorpusSection
 
 LANGUAGES = ("de", "zh", "my")
@@ -41,8 +41,20 @@ def test_each_document_is_judged_by_its_own_language(
     assert [step.documents for step in curation.funnel][-1] == 4
     (said,) = curation.left_out_lines()
     assert said.startswith(
-        "gopher quality does not look for too few stop words in my (1 documents)"
+        "gopher quality does not look for too few stop words in my (1 document):"
     )
     (record,) = caplog.records
     assert record.getMessage() == f"{tmp_path / 'corpus'}: {said}"
     assert said in data_card(tmp_path / "corpus").replace("\\", "")
+
+
+def test_many_languages_are_one_line() -> None:
+    """Would catch a line of a hundred languages on the screen, or one of them lost on the card."""
+    rows = [UnjudgedReasons("c4", f"x{n}", 20 - n, ("too few words",)) for n in range(12)]
+    curation = Curation(left_out=(*rows, UnjudgedReasons("c4", "th", 1, ("line breaks",))))
+    short, other = curation.left_out_lines(2)
+    assert short.startswith(
+        "c4 does not look for too few words in x0 (20 documents), x1 (19) and 10 o"
+    )
+    assert "line breaks in th (1 document):" in other
+    assert all(row.language in curation.left_out_lines()[0] for row in rows)

@@ -38,6 +38,7 @@ from trainer.recipe import CorpusSection
 log = logging.getLogger(__name__)
 
 Executor = Literal["local", "slurm"]
+LANGUAGES_SHOWN = 8
 
 
 def corpus_folder(
@@ -112,7 +113,7 @@ def _say_what_was_passed_over(out: Path, section: CorpusSection) -> None:
 
     curation = load_curation(out)
     assert curation is not None, "a build writes it"
-    for line in curation.left_out_lines():
+    for line in curation.left_out_lines(LANGUAGES_SHOWN):
         log.warning("%s: %s", out, line)
     passed_over = curation.malformed.get("passed_over")
     if section.source == "webdataset" and passed_over:

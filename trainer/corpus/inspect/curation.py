@@ -111,15 +111,16 @@ class Curation:
         active = [control for control in self.controls if control.dropped or control.changed]
         return sorted(active, key=lambda c: (-c.dropped, -c.changed, c.rule, c.reason))[:most]
 
-    def left_out_lines(self) -> list[str]:
-        """A line for each rule and reasons left out, with the languages, the commonest first."""
+    def left_out_lines(self, most: int | None = None) -> list[str]:
+        """A line for each rule and reasons left out, with the languages, the commonest first; up to
+        `most` of them (None: all) by name.
+        """
         grouped: dict[tuple[str, str], list[UnjudgedReasons]] = {}
         for row in self.left_out:
             grouped.setdefault((row.rule, ", ".join(row.reasons)), []).append(row)
         return [
-            f"{rule} does not look for {reasons} in"
-            f" {', '.join(f'{row.language} ({row.documents:,} documents)' for row in rows)}:"
-            " no list or text says what is usual there"
+            f"{rule} does not look for {reasons} in {_numbered(rows, most)}: nothing at hand says"
+            " what is usual there"
             for (rule, reasons), rows in grouped.items()
         ]
 
@@ -243,6 +244,15 @@ def _parse(content: dict[str, Any], timings: dict[str, Any]) -> Curation:
         losses=tuple(SourceLoss(**row) for row in content.get("losses") or ()),
         rules=content.get("rules"),
     )
+
+
+def _numbered(rows: Sequence[UnjudgedReasons], most: int | None) -> str:
+    """The languages of the rows with their documents: "km (12 documents), lo (3) and 4 others"."""
+    first, *rest = rows[:most]
+    named = [f"{first.language} ({first.documents:,} document{'s' * (first.documents > 1)})"]
+    named += [f"{row.language} ({row.documents:,})" for row in rest]
+    others = len(rows) - len(named)
+    return ", ".join(named) + (f" and {others} other{'s' * (others > 1)}" if others else "")
 
 
 def _bin_label(edges: Sequence[int], index: int) -> str:

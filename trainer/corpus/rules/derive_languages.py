@@ -36,7 +36,7 @@ from trainer.errors import DataError
 from trainer.recipe.curation import GopherQuality
 
 VERSION = "6.0.0"
-LEAST_STOP_WORDS, UNRANKED_STOP_WORDS, MOST_STOP_WORDS = 8, 32, 64
+LEAST_STOP_WORDS, UNRANKED_STOP_WORDS, MOST_STOP_WORDS = 8, 32, 128
 HELD = 0.99
 LEAST_ARTICLES = 25
 """A translation with fewer of the preamble and the 30 articles is left out."""
