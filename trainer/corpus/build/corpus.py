@@ -14,7 +14,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from trainer.corpus.build.plan import BuildPlan, make_plan
+from trainer.corpus.build.plan import QUARANTINE, BuildPlan, make_plan
 from trainer.corpus.build.provenance import (
     Input,
     corpus_inputs,
@@ -106,8 +106,8 @@ def build_corpus(
 
 
 def _say_what_was_passed_over(out: Path, section: CorpusSection) -> None:
-    """Rules that are left out for a language; samples of tars without a text: what other sources
-    pass over is no text by its kind.
+    """Rules that are left out for a language; records that are set aside; samples of tars without a
+    text: what other sources pass over is no text by its kind.
     """
     from trainer.corpus.inspect.curation import load_curation
 
@@ -115,6 +115,11 @@ def _say_what_was_passed_over(out: Path, section: CorpusSection) -> None:
     assert curation is not None, "a build writes it"
     for line in curation.left_out_lines(LANGUAGES_SHOWN):
         log.warning("%s: %s", out, line)
+    if malformed := curation.malformed.get("malformed"):
+        counts = curation.malformed["reasons"].items()
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in counts)
+        of_all = f"{malformed:,} of {curation.malformed['records']:,} records"
+        log.warning("%s: %s are not in it: %s; see %s", out, of_all, reasons, out / QUARANTINE)
     passed_over = curation.malformed.get("passed_over")
     if section.source == "webdataset" and passed_over:
         listed = "; ".join(f"{count:,} {kind}" for kind, count in passed_over.items())

@@ -1,5 +1,6 @@
 """Web pages: the main text of a page, without menus and notices, by trafilatura."""
 
+import logging
 import re
 from collections.abc import Iterator
 from types import TracebackType
@@ -57,8 +58,10 @@ class PageReader:
             raise DataError(
                 f"reading web pages needs more packages ({message}): install the extra lyceum[data]"
             ) from None
-        # It logs the end of its process for every file.
+        # It logs the end of its process for every file; trafilatura every page without prose, which
+        # is counted here.
         logger.disable("datatrove.pipeline.extractors.base")
+        logging.getLogger("trafilatura").setLevel(logging.CRITICAL)
         self._sandbox = ExtractorSandbox(timeout=EXTRACTION_SECONDS, warmup_text="")
         return self
 
