@@ -26,7 +26,7 @@ FLOORS = [
     {"trainer.plan", "trainer.plan.show"},
     {"trainer.stages", "trainer.trace"},
     {"trainer.evaluate", "trainer.hugging_face"},
-    {"trainer.sources"},
+    {"trainer.sources", "trainer.mixture_folders"},
     {"trainer.demo.documentation", "trainer.demo.docstrings", "trainer.demo.packages"},
     {"trainer.checkpoint", "trainer.recovery"},
     {"trainer.model", "trainer.data", "trainer.corpus", "trainer.conversations"},

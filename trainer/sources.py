@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from trainer.data.manifest import MANIFEST_NAME, Manifest, check_tokenizer, load_manifest
+from trainer.data.manifest import Manifest, check_tokenizer, load_manifest
 from trainer.data.remote.location import Place, place
-from trainer.data.remote.storage import Absent
 from trainer.data.tokenizer import Tokenizer, load_tokenizer
-from trainer.errors import DataError, RecipeError
+from trainer.errors import RecipeError
+from trainer.mixture_folders import check_kind, lists_tars, mixture_folders
 from trainer.recipe import CorpusSection, Recipe
-from trainer.recipe.data import MixtureSource, RemoteSection
 
 if TYPE_CHECKING:
     from trainer.corpus.build.provenance import Input
@@ -72,7 +71,7 @@ def corpus_folders(recipe: Recipe, parsed: dict[Place, Manifest] | None = None) 
     naming the mixture entry whose corpus is missing.
     """
     if recipe.data.mixture:
-        return _mixture_folders(recipe, {} if parsed is None else parsed)
+        return mixture_folders(recipe, {} if parsed is None else parsed)
     folder, manifest = ensure_corpus(recipe)
     if parsed is not None:
         parsed[folder] = manifest
@@ -84,13 +83,13 @@ def build_from_recipe(recipe: Recipe, progress: bool = True, on: Where = "local"
 
     Where a recipe has no corpus of its own, the tars of its mixture are tokenised, a line each.
     """
-    if recipe.corpus is None and any(map(_lists_tars, recipe.data.mixture)):
+    if recipe.corpus is None and any(map(lists_tars, recipe.data.mixture)):
         parsed: dict[Place, Manifest] = {}
         folders = corpus_folders(recipe, parsed)
         made = [
             folder
             for folder, part in zip(folders, recipe.data.mixture, strict=True)
-            if isinstance(folder, Path) and _lists_tars(part)
+            if isinstance(folder, Path) and lists_tars(part)
         ]
         for folder in made:
             _print_counts(folder, load_manifest(folder))
@@ -137,108 +136,10 @@ def _input(section: CorpusSection) -> "Input":
     return text_input(section)
 
 
-def _mixture_folders(recipe: Recipe, parsed: dict[Place, Manifest]) -> list[Place]:
-    """The corpora of the mixture; tars come last, since the others may have the tokenizer."""
-    parts = {f"data.mixture.{n}.corpus": part for n, part in enumerate(recipe.data.mixture)}
-    found: dict[str, Place | None] = {
-        key: _folder(recipe, key, part, parsed) for key, part in parts.items()
-    }
-    tokenizer = recipe.tokenizer or next(
-        (str(folder / "tokenizer") for folder in found.values() if folder is not None), None
-    )
-    return [
-        folder or _tokenised(recipe, key, parts[key], tokenizer) for key, folder in found.items()
-    ]
-
-
-def _folder(
-    recipe: Recipe, key: str, part: MixtureSource, parsed: dict[Place, Manifest]
-) -> Place | None:
-    """The corpus of an entry; None where it lists tars."""
-    source = part.corpus
-    if _lists_tars(part):
-        return None
-    found: Place | None = None
-    if recipe.stage_traits.reads_sets:
-        from trainer.conversations.sets import ensure_set, is_set
-
-        if is_set(source):
-            found = ensure_set(recipe, source)
-    found = found or _corpus_at(key, source, recipe.data.remote, parsed)
-    if found is not None and part.text is not None:
-        raise RecipeError(
-            f"{key.removesuffix('corpus')}text: belongs to WebDataset's tars, and {source} lists"
-            " none: leave it out, or name files that end in .tar"
-        )
-    return found
-
-
-def _lists_tars(part: MixtureSource) -> bool:
-    from trainer.corpus.reading.webdataset import is_webdataset
-
-    return is_webdataset(part.corpus)
-
-
-def _tokenised(recipe: Recipe, key: str, part: MixtureSource, tokenizer: str | None) -> Path:
-    """The shards made of the tars of an entry; raises RecipeError without a tokenizer."""
-    from trainer.corpus.build.tars import ensure_tars
-
-    _check_kind(recipe, key, "documents")
-    if tokenizer is None:
-        raise RecipeError(
-            f"tokenizer: {key} lists tars of text, and the recipe names no tokenizer for them: name"
-            " a Hugging Face folder, or train one with `corpus.source: webdataset`"
-        )
-    return ensure_tars(part, key, tokenizer, recipe.data.remote)
-
-
-def _corpus_at(
-    key: str, corpus: str, remote: RemoteSection, parsed: dict[Place, Manifest]
-) -> Place | None:
-    """The location of a corpus; None where a remote folder is one of energon's.
-
-    Raises DataError where there is none.
-    """
-    try:
-        found = place(corpus)
-        if isinstance(found, Path):
-            if not (found / MANIFEST_NAME).exists():
-                load_manifest(found)
-            return found
-        parsed[found] = load_manifest(found, remote)
-        return found
-    except Absent as error:
-        from trainer.corpus.reading.energon import is_energon
-
-        if is_energon(place(corpus), remote):
-            return None
-        raise type(error)(f"{key}: {error}") from None
-    except DataError as error:
-        raise DataError(f"{key}: {error}{_hint(corpus)}") from None
-
-
-def _hint(corpus: str) -> str:
-    """What a folder of tars that is no corpus of ours is asked for."""
-    try:
-        tars = sorted(Path(corpus).glob("*.tar"))
-    except OSError:
-        tars = []
-    return f"; for WebDataset's tars name them: {corpus.rstrip('/')}/*.tar" if tars else ""
-
-
 def check_kinds(recipe: Recipe, manifests: Sequence[Manifest]) -> None:
     """Raise DataError where a corpus's kind does not fit the recipe's stage."""
     for number, manifest in enumerate(manifests):
-        _check_kind(recipe, f"data.mixture.{number}.corpus", manifest.kind)
-
-
-def _check_kind(recipe: Recipe, key: str, kind: str) -> None:
-    wanted = recipe.stage_traits.corpora(recipe)
-    if kind not in wanted:
-        raise DataError(
-            f"{key}: holds {kind}, and stage {recipe.stage} reads {' and '.join(wanted)}; name"
-            " another, or set the stage that it was made for"
-        )
+        check_kind(recipe, f"data.mixture.{number}.corpus", manifest.kind)
 
 
 def _tokenizer(recipe: Recipe, folders: list[Place], manifests: list[Manifest]) -> Tokenizer:
