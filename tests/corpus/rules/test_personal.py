@@ -47,6 +47,7 @@ PLANTED = [
     ("Phone: «555-0147»", "phone"),
     ("my phone number is «5552013344»", "phone"),
     ("call me at «212 555 0147»!", "phone"),
+    ("Ring «030 1234567» or call me «0221 1234567»", "phone"),
     ("London «020 7946 0958»", "phone"),
     ("«07700 900123» or «0161 496 0000»", "phone"),
     ("«(01632) 960001»", "phone"),
@@ -90,7 +91,7 @@ LOOK_ALIKES = [
     "array([[ 100, 200, 3000], [212, 555, 1234]])",
     "0.2125550147 3.14159265358979 1e+123456789 +0100 +05:30",
     "212 555 1234 apples",
-    "call 1234567 times; phone: 2024-01-15; phone 3.1415926",
+    "ring 1234567, call 1234567 times; phone: 2024-01-15; phone 3.1415926",
     "id 555-55-5555 and 2125550147 and 000-000-0000",
     "+1 100 200 300 +1 2 3 4 5 6 7 8 9",
     "4111 1111 1111 1112",  # the checksum is wrong
@@ -305,6 +306,15 @@ def test_typography_hides_no_datum_and_makes_none(form: str) -> None:
         ("TEL：０３ー１２３４ー５６７８", "TEL：[phone]"),
         ("\ufeffanna@example.org\u200b and\u00a0so on", "\ufeff[email]\u200b and\u00a0so on"),
         ("\u202a+49 30\u2009901820\u202c!", "\u202a[phone]\u202c!"),
+        (
+            "Write to anna＠example.org or ring ０３０ １２３４５６７.",
+            "Write to [email] or ring [phone].",
+        ),
+        ("anna\u200b@example.org or anna@exam\u00adple.org today", "[email] or [email] today"),
+        (
+            "card 4111\u202f1111\u202f1111\u202f1111 or +49\u202f30\u202f901820.",
+            "card [card] or [phone].",
+        ),
         ("Ring 030\u00a01234567 or dial\u202f(0221) 123456.", "Ring [phone] or dial\u202f[phone]."),
         ("soft\u00adly, 1939–1945, pp. 1100–1200", "soft\u00adly, 1939–1945, pp. 1100–1200"),
     ],

@@ -45,9 +45,13 @@ _INTRODUCED = re.compile(
     r"""(?<![\w\[]) (?:
       (?:tele)?phone(?:\ (?:no\.?|number))? | tel(?:efon)?\.? | (?:tele)?fax | mobile(?:\ number)?
     | mobil | handy | cell(?:phone)? | whatsapp | hotline | helpline
-    | (?:call|ring|text|dial)(?:\ (?:us|me|him|her|them))?\ (?:at|on) | ring | dial
+    | (?:call|ring|text|dial)(?:\ (?:us|me|him|her|them))?\ (?:at|on)
     ) \s{0,2} (?:is\s)? [:=]? \s{0,2} \Z""",
     re.VERBOSE | re.IGNORECASE | re.ASCII,
+)
+# A number behind a bare "call" may count calls: only one with a prefix for long distance matches.
+_DIALLED = re.compile(
+    r"(?<![\w\[])(?:call|ring|text|dial)(?: (?:us|me|him|her|them))?\s{1,2}\Z", re.IGNORECASE
 )
 _RUN = re.compile(r"[0-9][0-9 ()./-]{5,}[0-9]")
 _AFTER = re.compile(r"\w|[,.-][0-9]")
@@ -75,13 +79,17 @@ def phone_numbers(text: str) -> Iterator[CharacterSpan]:
 
 def _is_introduced_number(text: str, start: int, run: re.Match[str]) -> bool:
     digits = sum(map(str.isdigit, run.group()))
-    return (
-        7 <= digits <= LONGEST
-        and not _DATE.match(run.group())
-        and not _DECIMAL.fullmatch(run.group())
-        and not _AFTER.match(text, run.end())
-        and _INTRODUCED.search(text[max(0, start - CONTEXT_CHARACTERS) : start]) is not None
-    )
+    if (
+        not 7 <= digits <= LONGEST
+        or _DATE.match(run.group())
+        or _DECIMAL.fullmatch(run.group())
+        or _AFTER.match(text, run.end())
+    ):
+        return False
+    before = text[max(0, start - CONTEXT_CHARACTERS) : start]
+    if run.group().startswith("0") and _DIALLED.search(before):
+        return True
+    return _INTRODUCED.search(before) is not None
 
 
 def _international_end(run: str) -> int:
