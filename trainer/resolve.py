@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from kernels.attention import CHOICES
+from trainer.data.tokenizer import Tokenizer
 from trainer.errors import RecipeError
 from trainer.files import write_whole
 from trainer.model.backend import choose_backend, read_choices
@@ -30,7 +31,7 @@ def resolve(recipe: Recipe, layout: Layout, ranks: Ranks) -> tuple[Recipe, Sourc
     # Drafts are not validated: the complete recipe is, at the end.
     draft = recipe.model_copy(update=on_first_rank(ranks, lambda: starting_keys(recipe)))
     sources = open_sources(draft, partial(on_first_rank, ranks))
-    vocab = on_first_rank(ranks, lambda: _vocabulary(draft, sources.tokenizer.size))
+    vocab = on_first_rank(ranks, lambda: _vocabulary(draft, sources.tokenizer))
     changed: dict[str, object] = {"vocab": vocab}
     if draft.lora is not None and draft.lora.unties(draft.model):
         changed["tied_embeddings"] = False
@@ -47,17 +48,18 @@ def resolve(recipe: Recipe, layout: Layout, ranks: Ranks) -> tuple[Recipe, Sourc
     return Recipe.from_keys(keys), sources
 
 
-def _vocabulary(recipe: Recipe, tokens: int) -> int:
-    """Rows of the embedding: the recipe's, or `tokens` rounded up; RecipeError if too few.
+def _vocabulary(recipe: Recipe, tokenizer: Tokenizer) -> int:
+    """Rows of the embedding: the recipe's, or the tokens rounded up; RecipeError if too few.
 
-    With added tokens the recipe's are the base's, which grow.
+    With added tokens the recipe's are the base's, which grow. Without, a base may lack rows for
+    tokens that were added to its tokenizer: the stream refuses texts that hold them.
     """
-    vocab = recipe.model.vocab
+    vocab, tokens = recipe.model.vocab, tokenizer.size
     if vocab is None:
         return rounded_vocabulary(tokens)
     if recipe.added_tokens or recipe.added_special_tokens:
         return _grown(recipe, vocab, tokens)
-    if vocab < tokens:
+    if vocab < tokens and not (recipe.init_from and tokenizer.lacks_only_added(vocab)):
         raise RecipeError(
             f"model.vocab: {vocab} has no row for some of the tokenizer's {tokens} tokens; "
             f"set it to {tokens} or more, or leave it out"

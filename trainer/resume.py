@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import torch
+
 from trainer.checkpoint import CheckpointReader, latest_checkpoint, resolve_checkpoint
 from trainer.checkpoint.adapted import (
     AdaptedReader,
@@ -33,8 +35,14 @@ from trainer.recipe import Recipe, learning_changes
 from trainer.recipe.lora import LoraSection, saved_modules
 from trainer.recipe.model import ModelSection
 from trainer.run import Beginning, Counters
+from trainer.stages.learning_rate import learning_rate
 
 _log = logging.getLogger(__name__)
+
+_JUMP = 0.05
+"""A rate that changes by a larger share than this, where nobody asked for it, is said."""
+
+_SHORT = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
 _STREAM_KEYS = (
     *("data.", "corpus.", "tokenizer", "sequence_length", "seed"),
@@ -139,6 +147,7 @@ def _resume_point(recipe: Recipe, tokenizer: Tokenizer, force: bool) -> ResumePo
             # Only its path has changed.
             changes = [change for change in changes if change[0] != "tokenizer"]
         _check_changes(changes, folder, force)
+        _tell_jump(old, recipe, CheckpointReader(checkpoint).step)
     moved = any(
         key.startswith(_STREAM_KEYS) and not _keeps_position(key, before, after)
         for key, before, after in changes
@@ -177,6 +186,22 @@ def _check_changes(changes: list[tuple[str, object, object]], folder: Path, forc
     _log.warning("resuming with a changed recipe (--force): %s", listed)
 
 
+def _tell_jump(old: Recipe, new: Recipe, step: int) -> None:
+    """Warn where the learning rate behind `step` is not what the run has come to."""
+    last, planned = learning_rate(old, step), learning_rate(old, step + 1)
+    rate = learning_rate(new, step + 1)
+    # What the schedule would have done by itself, as in a warmup, is no jump.
+    if step == 0 or abs(rate - planned) <= _JUMP * max(rate, planned):
+        return
+    mend = ""
+    if new.steps != old.steps and new.schedule.length is None and old.schedule.length is None:
+        mend = (
+            f"; steps {old.steps} -> {new.steps} draws the whole {new.schedule.name} schedule anew:"
+            f" schedule.length={old.steps} goes on at {learning_rate(old, old.steps):g}"
+        )
+    _log.warning("the learning rate jumps from %g to %g at step %d%s", last, rate, step + 1, mend)
+
+
 def restore(
     recipe: Recipe, point: ResumePoint | None, chunks: list[LanguageModel], optimizer: Optimizer
 ) -> Beginning:
@@ -199,10 +224,22 @@ def restore(
     if recipe.init_from is None:
         return Beginning()
     base = start_from(recipe, chunks, optimizer)
-    _log.info("starting from the weights of %s", recipe.init_from)
     reader = CheckpointReader(Path(recipe.init_from))
+    precision = _told_precision(recipe, reader)
+    _log.info("starting from the weights of %s%s", recipe.init_from, precision)
     counters = Counters(longest_sequence=trained_length(reader))
     return Beginning(counters, base, _imported_files(reader))
+
+
+def _told_precision(recipe: Recipe, reader: Reader) -> str:
+    """In what precision a base's weights are stored and go on, where that is another one."""
+    weights = [key for key in reader.keys() if key.startswith("model/")]  # noqa: SIM118
+    kinds = {reader.dtype(key) for key in weights}
+    stored = " and ".join(sorted(_SHORT.get(kind, str(kind)) for kind in kinds))
+    if stored in ("", recipe.precision):
+        return ""
+    masters = ", with fp32 master weights" if recipe.precision == "bf16" else ""
+    return f", stored in {stored}; trained in {recipe.precision} (precision){masters}"
 
 
 def _imported_files(reader: Reader) -> dict[str, bytes]:

@@ -169,4 +169,5 @@ def stream_arguments(recipe: Recipe, folders: Sequence[str | Path]) -> dict[str,
             for first, changed in recipe.data.stage_weights(recipe.batch.sequences)
         ],
         "remote": recipe.data.remote.model_dump(mode="json"),
+        "vocab": recipe.model.vocab,
     }

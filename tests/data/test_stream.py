@@ -288,3 +288,12 @@ def test_a_damaged_shard_stops_the_stream_before_a_wrong_batch(tmp_path: Path) -
     assert take(stream, 24) == intact[:24]
     with pytest.raises(DataError, match=damaged_name):
         stream.next(1, [0])
+
+
+def test_a_token_that_the_model_has_no_row_for_is_refused(tmp_path: Path) -> None:
+    """Catches an index error of the embedding, steps later, that names no document."""
+    write_corpus(tmp_path, [[[END_OF_TEXT, 6, END_OF_TEXT], [END_OF_TEXT, 9, END_OF_TEXT]]])
+    whole = Stream([(str(tmp_path), 1.0)], sequence_length=4, packing="none", vocab=10)
+    assert len(take(whole, 2)) == 2
+    with pytest.raises(DataError, match=r"train\.0\.1: holds token 9, and the model's embed"):
+        take(Stream([(str(tmp_path), 1.0)], sequence_length=4, packing="none", vocab=9), 2)

@@ -14,7 +14,7 @@ from trainer.data.remote.location import place
 from trainer.data.remote.reader import shards_of
 from trainer.data.shards import ShardReader
 from trainer.data.source import OpenShard, PackingRule, Source
-from trainer.data.token_flags import TARGET
+from trainer.data.token_flags import ID_MASK, TARGET
 from trainer.errors import DataError
 from trainer.recipe.data import RemoteSection
 
@@ -28,8 +28,8 @@ class Stream:
     may be read (None: without limit), after which it is left out; `curriculum`: (first sequence,
     weight of each source) for each change of weights; `remote`: the fields of the recipe's
     `data.remote`; `references`: the key of the reference model whose log-probabilities come with
-    the answers of pairs; `manifests`: those of the sources, if they are parsed already;
-    `open_shard`: for tests.
+    the answers of pairs; `manifests`: those of the sources, if they are parsed already; `vocab`:
+    rows of the model's embedding, where a tokenizer may have more tokens; `open_shard`: for tests.
 
     Raises DataError for a corpus that is missing or empty, for two corpora made with different
     tokenizers, and once every source has been read as often as it may; RecipeError for a bad
@@ -49,6 +49,7 @@ class Stream:
         remote: dict[str, Any] | None = None,
         references: str | None = None,
         manifests: Sequence[Manifest] | None = None,
+        vocab: int | None = None,
         open_shard: OpenShard = ShardReader,
     ):
         assert sources, "a stream needs a source"
@@ -83,6 +84,7 @@ class Stream:
                 f"the mixture holds {' and '.join(sorted(kinds))}: give sets of one kind"
             )
         self._end_of_text = first.end_of_text
+        self._vocab = vocab if vocab is not None and vocab < first.tokenizer_size else None
         self._corpora = [source.fingerprint() for source in self._sources]
 
     @property
@@ -197,10 +199,25 @@ class Stream:
     def _read(self, source: Source, row: int) -> tuple[list[np.ndarray], list[float]]:
         """A row's pieces, and the reference log-probabilities of answers in nats (none: empty)."""
         pieces = source.read(row)
+        if self._vocab is not None:
+            self._refuse_rowless(source, row, pieces, self._vocab)
         if self._marked and not source.marked:
             # In a mixture with conversations too, every token of a document is a target.
             pieces = [piece.astype(np.uint32) | np.uint32(TARGET) for piece in pieces]
         return pieces, source.references(row) if self._answers else []
+
+    def _refuse_rowless(
+        self, source: Source, row: int, pieces: list[np.ndarray], vocab: int
+    ) -> None:
+        """Raise DataError where a piece holds a token that the embedding has no row for."""
+        for number, piece in enumerate(pieces):
+            largest = int((piece & ID_MASK if source.marked else piece).max())
+            if largest >= vocab:
+                found = source.origins(row)[number].metadata.get("id")
+                raise DataError(
+                    f"{found}: holds token {largest}, and the model's embedding has {vocab} rows:"
+                    " leave that text out, or take a base with a row for it"
+                )
 
     def advance(self) -> tuple[Source, int]:
         """Consume one sequence; returns its source and its row in that source's open block."""

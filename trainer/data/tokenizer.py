@@ -69,6 +69,22 @@ class Tokenizer:
         """The largest id + 1."""
         return max(self._backend.get_vocab(with_added_tokens=True).values()) + 1
 
+    def beyond(self, rows: int) -> dict[str, int]:
+        """The ids by name of the tokens that an embedding of so many rows has no row for."""
+        names = self._backend.get_vocab(with_added_tokens=True)
+        found = [(name, number) for name, number in names.items() if number >= rows]
+        return dict(sorted(found, key=lambda one: one[1]))
+
+    def lacks_only_added(self, rows: int) -> bool:
+        """Whether every token without a row was added to the vocabulary, and none ends a text.
+
+        transformers loads a tokenizer and a model of that kind; only a text that holds one of these
+        tokens fails. Other tokens without a row say that the two belong to different models.
+        """
+        beyond = set(self.beyond(rows).values())
+        needed = {self.end_of_text, *self.start}
+        return beyond <= set(self._backend.get_added_tokens_decoder()) and not beyond & needed
+
     def encode(self, text: str) -> list[int]:
         """The ids of a text, without any special token."""
         return list(self._backend.encode(text, add_special_tokens=False).ids)
@@ -141,6 +157,12 @@ class Tokenizer:
     def files(self) -> dict[str, bytes]:
         """The content of the Hugging Face files by name, to save with a checkpoint."""
         return dict(self._files)
+
+
+def listed_tokens(names: Sequence[str]) -> str:
+    """The first few of some tokens' names, for a message."""
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return ", ".join(names[:8]) + more
 
 
 def load_tokenizer(folder: str | Path, remote: RemoteSection | None = None) -> Tokenizer:

@@ -73,6 +73,7 @@ class Generator:
         self._vocabulary = vocabulary
         self._ends = torch.tensor(sorted(vocabulary.ends), device=layout.device)
         self._longest = longest or recipe.sequence_length
+        self._rows = recipe.model.vocab or vocabulary.size
         self._rotary = rotary_embedding(recipe).to(layout.device)
         sizes = recipe.parallel
         self._use_cache = not sizes.sequence and sizes.context == 1
@@ -139,6 +140,12 @@ class Generator:
             raise RecipeError(
                 f"a prompt has {longest} tokens, its start included, and this model reads "
                 f"{self.longest} at most; shorten the prompt"
+            )
+        # A tokenizer may have got tokens that its model has no row for.
+        if (largest := max(map(max, filter(None, prompts)), default=0)) >= self._rows:
+            raise RecipeError(
+                f"a prompt holds token {largest}, and the model's embedding has {self._rows} rows;"
+                " leave it out"
             )
 
     def _room(self, prompt: Sequence[int]) -> int:

@@ -1,6 +1,7 @@
 """`lyceum import`: convert a Hugging Face model folder to a checkpoint, a tensor at a time."""
 
 import json
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -10,7 +11,12 @@ from pathlib import Path
 import torch
 
 from trainer.checkpoint import CheckpointReader, Piece, folder_name, save_checkpoint
-from trainer.data.tokenizer import GENERATION_FILE, Tokenizer, load_tokenizer
+from trainer.data.tokenizer import (
+    GENERATION_FILE,
+    Tokenizer,
+    listed_tokens,
+    load_tokenizer,
+)
 from trainer.errors import CheckpointError, LyceumError, RecipeError
 from trainer.files import sync_folder
 from trainer.hub.models import model_folder
@@ -23,6 +29,8 @@ from trainer.recipe import Recipe
 
 FROM_IMPORT = "hugging_face/"
 """Prefix of a checkpoint's attachments from its original folder, which an export restores."""
+
+_log = logging.getLogger(__name__)
 
 _NOTICES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE", "NOTICE.txt", "USE_POLICY.md")
 _HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
@@ -54,6 +62,12 @@ def import_command(folder: Path, checkpoint: Path) -> None:
     for name, content in tokenizer.files.items():
         attachments[f"tokenizer/{name}"] = content
     whole = all(source.dtype(name) == torch.float32 for name in expected)
+    if any(source.dtype(name) == torch.float16 for name in expected):
+        _log.warning(
+            "%s: its weights are fp16, and stay so in the checkpoint and in an export of it; runs"
+            " that start from it train in fp32, or bf16 (precision), and save fp32 or bf16",
+            folder,
+        )
     recipe = conversion_recipe(
         described.model, described.sequence_length, "fp32" if whole else "bf16", str(checkpoint)
     )
@@ -138,9 +152,16 @@ def _tokenizer(folder: Path, described: ModelDescription) -> Tokenizer:
     tokenizer = load_tokenizer(folder)
     rows = described.model.vocab
     if rows is not None and tokenizer.size > rows:
-        raise CheckpointError(
-            f"{folder}: its tokenizer has {tokenizer.size} tokens and its embedding {rows} rows;"
-            " they belong to different models"
+        named = listed_tokens(list(tokenizer.beyond(rows)))
+        if not tokenizer.lacks_only_added(rows):
+            raise CheckpointError(
+                f"{folder}: its tokenizer has {tokenizer.size} tokens and its embedding {rows}"
+                f" rows, none for {named}; they belong to different models"
+            )
+        _log.warning(
+            "%s: its tokenizer has %d tokens and its embedding %d rows: none for %s, which a text"
+            " must not hold, as in transformers",
+            *(folder, tokenizer.size, rows, named),
         )
     ends = described.keys.get("eos_token_id")
     if GENERATION_FILE in tokenizer.files or ends is None:

@@ -1,0 +1,70 @@
+"""What an import says of a base that is loaded, but not as its reader may think."""
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+import tokenizers
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tests.hugging_face.models import make_model
+from trainer.checkpoint import CheckpointReader, resolve_checkpoint
+from trainer.data.tokenizer import load_tokenizer
+from trainer.errors import CheckpointError
+from trainer.hugging_face.importing import import_command
+
+MAIN = "tokenizer.json"
+
+
+def add_token(folder: Path, name: str, special: bool = True) -> int:
+    """Add a token to a folder's tokenizer alone; returns how many it has then."""
+    tokenizer = tokenizers.Tokenizer.from_file(str(folder / MAIN))
+    tokenizer.add_tokens([tokenizers.AddedToken(name, special=special)])
+    tokenizer.save(str(folder / MAIN))
+    return tokenizer.get_vocab_size()
+
+
+def test_a_token_without_a_row_is_imported_and_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Catches a base that transformers loads and we refuse, or take without a word."""
+    folder = tmp_path / "model"
+    make_model(folder, "llama", {})
+    tokens = add_token(folder, "<pad_me>")
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    assert len(AutoTokenizer.from_pretrained(folder)) == tokens
+    assert model.get_input_embeddings().num_embeddings == tokens - 1
+    with caplog.at_level(logging.WARNING):
+        import_command(folder, tmp_path / "run")
+    (line,) = [one for one in caplog.messages if "<pad_me>" in one]
+    assert f"has {tokens} tokens and its embedding {tokens - 1} rows: none for <pad_me>" in line
+    saved = load_tokenizer(resolve_checkpoint(tmp_path / "run") / "tokenizer")
+    assert saved.beyond(tokens - 1) == {"<pad_me>": tokens - 1}
+
+
+def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
+    """Catches the exception above made for any larger vocabulary."""
+    folder = tmp_path / "model"
+    make_model(folder, "llama", {})
+    raw = json.loads((folder / MAIN).read_text())
+    vocabulary = raw["model"]["vocab"]
+    rows = max(vocabulary.values()) + 1
+    vocabulary["strange"] = rows
+    (folder / MAIN).write_text(json.dumps(raw))
+    with pytest.raises(CheckpointError, match="none for strange; they belong to different models"):
+        import_command(folder, tmp_path / "run")
+
+
+def test_fp16_weights_are_said_to_be(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Catches a base whose precision changes when it is trained, unsaid."""
+    make_model(tmp_path / "half", "llama", {}, "float16")
+    make_model(tmp_path / "whole", "llama", {})
+    for name, told in (("half", True), ("whole", False)):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            import_command(tmp_path / name, tmp_path / f"run-{name}")
+        assert any("its weights are fp16, and stay so" in one for one in caplog.messages) == told
+    reader = CheckpointReader(resolve_checkpoint(tmp_path / "run-half"))
+    assert {reader.dtype(key) for key in reader.keys()} == {torch.float16}  # noqa: SIM118
