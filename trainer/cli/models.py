@@ -130,15 +130,19 @@ def import_(
     base: Annotated[
         Path | None,
         typer.Option(
-            metavar="BASE", parser=path, help="Of an adapter: its base's checkpoint or folder."
+            metavar="BASE",
+            parser=path,
+            help="Of an adapter: its base, a checkpoint, a folder or ORG/NAME.",
         ),
     ] = None,
 ) -> None:
     """Make a checkpoint of a Hugging Face model folder, or of a LoRA adapter of PEFT's."""
     with importing():
+        from trainer.hub.models import model_folder
         from trainer.hugging_face.adapter_import import import_adapter_command, is_adapter_folder
         from trainer.hugging_face.importing import import_command
 
+    folder, base = model_folder(folder), None if base is None else model_folder(base)
     if is_adapter_folder(folder, base is not None):
         import_adapter_command(folder, checkpoint, base)
         return
