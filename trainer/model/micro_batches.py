@@ -8,7 +8,7 @@ from torch import Tensor
 
 from trainer.data.batch import Batch, Segments
 from trainer.model.rotary import rotary_embedding
-from trainer.model.sequence import SequenceLayout, context_slice
+from trainer.model.sequence import SequenceLayout, context_slice, document_lengths
 from trainer.parallel.layout import Layout
 from trainer.parallel.schedule import MicroBatches
 from trainer.recipe import Recipe
@@ -60,6 +60,10 @@ class MicroBatchCutter:
         device, context = self._layout.device, self._layout.context
         tensors = [batch.tokens, batch.labels, batch.position_ids]
         tokens, labels, positions = (t.to(device, non_blocking=True) for t in tensors)
+        lengths = None
+        if self._rotary.by_length:
+            # The token predicted last is the document's too, though no input.
+            lengths = document_lengths(positions) + 1
         # The rows of a data rank are contiguous in the global batch.
         first = batch.first_sequence + self._layout.data.rank * len(tokens)
         for number, start in enumerate(range(0, len(tokens), self._rows)):
@@ -67,6 +71,7 @@ class MicroBatchCutter:
             layout = SequenceLayout.whole(
                 *(positions[rows], self._rotary, context.rank, context.size),
                 on_host=batch.position_ids[rows],
+                lengths=None if lengths is None else lengths[rows],
             )
             yield MicroBatch(
                 number,

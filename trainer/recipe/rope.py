@@ -36,9 +36,10 @@ class RopeScaling(Section):
     """Rotary frequencies for longer contexts, as transformers computes each type.
 
     For `dynamic` and `longrope` they follow from how long a document is. In training that is the
-    document's own length in its row, wherever it is packed: a document of up to `original_context`
-    tokens is read as before, a longer one by the frequencies of its length, as transformers reads
-    it alone. In generation it is the length so far: keys that are cached stay as they were turned.
+    document's own length in its row, the token predicted last included, wherever it is packed: a
+    document of up to `original_context` tokens is read as before, a longer one by the frequencies
+    of its length, as transformers reads it alone. In generation it is the length so far: keys that
+    are cached stay as they were turned.
     """
 
     type: RopeType = "llama3"
