@@ -65,6 +65,7 @@ class Watch:
             vocab,
             run.layout.world_size,
             run.layout.device,
+            run.recipe.lora,
         )
         self._callbacks = _callbacks(run)
 

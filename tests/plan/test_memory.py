@@ -23,6 +23,19 @@ SETS: list[dict[str, Any]] = [
 ]
 
 
+LORA: dict[str, Any] = {
+    **{"stage": "sft", "init_from": "unused", "data__mixture": [{"corpus": "unused.jsonl"}]},
+    "lora__rank": 32,
+}
+SETS += [
+    LORA,
+    LORA | {"lora__targets": ["q_proj", "model.layers.1.mlp.*"], "precision": "bf16"},
+    LORA | {"lora__targets": ["v_proj", "down_proj"], "recompute": ["norms", "mlp"]},
+    LORA | {"model__qk_norm": True},
+    LORA | {"lora__targets": ["o_proj"], "lora__modules_to_save": ["down_proj", "norm"]},
+]
+
+
 @pytest.mark.parametrize("keys", SETS, ids=str)
 def test_layers_keep_what_the_formula_says(keys: dict[str, Any]) -> None:
     """Would catch a tensor that autograd keeps twice, or a recomputed part that stays."""

@@ -84,7 +84,7 @@ def timing_of(
     timed = range(WARMUP_STEPS, len(seconds))
     step = statistics.median(seconds[n] for n in timed)
     rate = statistics.median(tokens[n] / seconds[n] for n in timed)
-    flops = rate * flops_per_token(recipe.model, recipe.sequence_length, vocab)
+    flops = rate * flops_per_token(recipe.model, recipe.sequence_length, vocab, recipe.lora)
     peak = peak_flops(device)
     return Timing(
         step_seconds=step,

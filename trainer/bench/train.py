@@ -111,7 +111,9 @@ def _figures(recipe: Recipe, comparison: LoopComparison, made: bool, steps: int)
         "best_peer": best.name if best else None,
         "ours_over_best": comparison.ratio(best.timing) if best and best.timing else None,
         "parameters": parameter_count(recipe.model, vocab)["total"],
-        "flops_per_token": flops_per_token(recipe.model, recipe.sequence_length, vocab),
+        "flops_per_token": flops_per_token(
+            recipe.model, recipe.sequence_length, vocab, recipe.lora
+        ),
         "tokens_a_step": recipe.batch.sequences * recipe.sequence_length,
         "made_tokens": made,
         "recipe": recipe.model_dump(mode="json"),

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from trainer.errors import CheckpointError
 from trainer.hugging_face.reading import SAFETENSORS_DTYPES
-from trainer.model.lora.targets import adapter_shapes
-from trainer.recipe.lora import TABLES, LoraSection
+from trainer.recipe.lora import TABLES, LoraSection, adapter_shapes
 from trainer.recipe.model import ModelSection
 from trainer.recipe.shape import EMBEDDING, modules
 

@@ -13,7 +13,7 @@ from trainer.plan.devices import GIB, peak_flops
 from trainer.plan.size import flops_per_token
 
 if TYPE_CHECKING:
-    from trainer.recipe import ModelSection
+    from trainer.recipe import LoraSection, ModelSection
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype, size: int = 512) -> float:
@@ -32,7 +32,8 @@ def matrix_rate(device: torch.device, dtype: torch.dtype, size: int = 512) -> fl
 class Throughput:
     """Computes the rates in a step's record from its tokens and seconds.
 
-    `model`, `sequence_length`, `vocab`: for the FLOPs a token; `device`: for its peak FLOP/s.
+    `model`, `sequence_length`, `vocab`, `lora`: for the FLOPs a token; `device`: for its peak
+    FLOP/s.
     """
 
     def __init__(
@@ -42,8 +43,9 @@ class Throughput:
         vocab: int,
         world_size: int,
         device: torch.device,
+        lora: "LoraSection | None" = None,
     ) -> None:
-        self._flops = flops_per_token(model, sequence_length, vocab)
+        self._flops = flops_per_token(model, sequence_length, vocab, lora)
         self._world_size = world_size
         self._peak = peak_flops(device)
 

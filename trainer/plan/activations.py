@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from trainer.recipe.lora import TABLES, adapter_shapes
 from trainer.recipe.recipe import Recipe
+from trainer.recipe.shape import block_linears
 
 Device = Literal["cpu", "cuda"]
 
@@ -58,29 +60,81 @@ def layer_kept(
 
     `input` (all that a fully recomputed layer saves), `norms` (their inputs and row statistics),
     `normalised` (their outputs), `attention`, `product` (the gated product), `gate_up` (its two
-    factors). `recomputed`: the parts recomputed in backward; None: the recipe's.
+    factors), `adapters` (LoRA's inner activations). `recomputed`: the parts recomputed in
+    backward; None: the recipe's.
     """
     parts = recipe.recomputed if recomputed is None else recomputed
     sizes = ActivationSizes.of(recipe)
     if "full" in parts:
         return {"input": sizes.hidden * sizes.width}
     lean = device == "cuda"
+    qkv, _projection, gate_up, down = _learning_shares(recipe)
     return {
-        "norms": 2 * _norm(recipe, sizes, lean),
-        "normalised": 2 * _normalised(sizes, lean, parts),
+        "norms": sum(
+            _norm(recipe, sizes, lean, _norm_learns(recipe, name))
+            for name in ("input_layernorm", "post_attention_layernorm")
+        ),
+        "normalised": (qkv + gate_up) * _normalised(sizes, lean, parts),
         "attention": _attention(recipe, sizes, lean, "attention" in parts),
         "gate_up": 0.0 if "mlp" in parts else _gate_up(sizes, lean),
-        "product": 0.0 if "mlp" in parts else _product(sizes, lean, parts),
+        "product": 0.0 if "mlp" in parts else down * _product(sizes, lean, parts),
+        "adapters": _adapters(recipe, sizes, parts),
     }
 
 
-def _norm(recipe: Recipe, sizes: ActivationSizes, lean: bool) -> float:
+def _learning_shares(recipe: Recipe) -> list[float]:
+    """The share of the layers in which each linear's input is saved: where something there learns.
+
+    A frozen linear's backward pass needs its weight alone.
+    """
+    lora, model = recipe.lora, recipe.model
+    linears = block_linears(model)
+    if lora is None:
+        return [1.0] * len(linears)
+    shares = []
+    for linear in linears:
+        names = [
+            [f"model.layers.{layer}.{linear.module}.{part}" for part in linear.parts]
+            for layer in range(model.layers)
+        ]
+        learns = [any(lora.adapts(name) or lora.saves(name) for name in parts) for parts in names]
+        shares.append(sum(learns) / model.layers)
+    return shares
+
+
+def _adapters(recipe: Recipe, sizes: ActivationSizes, parts: frozenset[str]) -> float:
+    """Bytes between an adapter's two matrices, of all in a layer, as spread over the layers."""
+    lora, model = recipe.lora, recipe.model
+    if lora is None:
+        return 0.0
+    kept = 0.0
+    rows = {
+        part for linear in block_linears(model) if linear.cut == "columns" for part in linear.parts
+    }
+    for name, rank, _inputs, _outputs in adapter_shapes(lora, model):
+        part = name.rpartition(".")[2]
+        if name in TABLES or ("mlp" in parts and ".mlp." in name):
+            continue
+        kept += rank * (sizes.rows if part in rows else sizes.tokens) * sizes.width
+    return kept / model.layers
+
+
+def _norm_learns(recipe: Recipe, name: str) -> float:
+    """The share of the layers in which the norm of this Hugging Face name learns."""
+    lora, layers = recipe.lora, recipe.model.layers
+    if lora is None:
+        return 1.0
+    return sum(lora.saves(f"model.layers.{layer}.{name}") for layer in range(layers)) / layers
+
+
+def _norm(recipe: Recipe, sizes: ActivationSizes, lean: bool, learns: float) -> float:
     """Bytes that a norm saves itself: its input, and one fp32 number a row (LayerNorm: two).
 
-    The reference saves its input in fp32; that of RMSNorm the normalised input too.
+    The reference saves its input in fp32; that of RMSNorm the normalised input too, where its
+    weight `learns` (a share of the layers).
     """
     vectors = recipe.model.norm_vectors
-    wide = 8 if vectors == 1 else 4
+    wide = 4 + 4 * learns if vectors == 1 else 4
     return sizes.hidden * (sizes.width if lean else wide) + 4 * vectors * sizes.rows
 
 
@@ -133,11 +187,12 @@ def _head_norms(recipe: Recipe, sizes: ActivationSizes, lean: bool) -> float:
     With grouped queries, the rows have no single stride: our kernel reads a copy.
     """
     vectors = recipe.model.norm_vectors
+    learns = _norm_learns(recipe, "self_attn.q_norm")
     rows = 4 * vectors * (sizes.query_heads + sizes.key_heads)
     if lean:
         grouped = recipe.model.query_groups != recipe.model.heads
         return rows + (sizes.queries * sizes.width if grouped else 0.0)
-    wide = (4 if sizes.width == 4 else 8) - (4 if vectors == 2 else 0)
+    wide = (0 if sizes.width == 4 else 4) + (0 if vectors == 2 else 4 * learns)
     return rows + wide * (sizes.queries + sizes.keys)
 
 
@@ -156,4 +211,5 @@ def shared_kept(recipe: Recipe, device: Device) -> float:
 def final_norm_kept(recipe: Recipe, device: Device) -> float:
     """Bytes that the final norm saves itself; its output counts with the loss."""
     sizes = ActivationSizes.of(recipe)
-    return _norm(recipe, sizes, device == "cuda")
+    learns = recipe.lora is None or recipe.lora.saves("model.norm")
+    return _norm(recipe, sizes, device == "cuda", float(learns))

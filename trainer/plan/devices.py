@@ -2,8 +2,10 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 GIB = 1 << 30
 
@@ -19,10 +21,12 @@ _PEAKS = (
 """bf16 peaks without sparsity, FLOP/s, from NVIDIA's data sheets; the first name found counts."""
 
 
-def peak_flops(device: torch.device) -> float | None:
+def peak_flops(device: "torch.device") -> float | None:
     """The device's bf16 peak in FLOP/s; None where it isn't known (a CPU, an unlisted GPU)."""
     if device.type != "cuda":
         return None
+    import torch
+
     return named_peak(torch.cuda.get_device_name(device))
 
 
@@ -35,12 +39,14 @@ RESERVE_BYTES = 3 * 2**30
 """GPU memory set aside for the driver, cuBLAS, NCCL and fragmentation."""
 
 
-def device_memory(device: torch.device) -> int:
+def device_memory(device: "torch.device") -> int:
     """Bytes that one rank's tensors may take: of a GPU all but RESERVE_BYTES, and of the machine
     what is available now, shared by the ranks that run on it.
     """
     if device.type == "cpu":
         return _available() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    import torch
+
     total = int(torch.cuda.get_device_properties(device).total_memory)
     return max(total - RESERVE_BYTES, 0)
 

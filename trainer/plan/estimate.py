@@ -6,7 +6,7 @@ from pathlib import Path
 
 from trainer.plan.devices import GIB
 from trainer.plan.memory import memory
-from trainer.plan.size import flops_per_token, parameter_count
+from trainer.plan.size import adapter_count, flops_per_token, parameter_count, trained_count
 from trainer.recipe import Recipe
 
 _MASTER, _MOMENTS = 4, 8  # bytes a parameter in a checkpoint, fp32 whatever the precision
@@ -16,11 +16,13 @@ _MASTER, _MOMENTS = 4, 8  # bytes a parameter in a checkpoint, fp32 whatever the
 class Estimate:
     """What a run needs. Memory is of the rank that needs most; disk is of all ranks together.
 
+    `parameters`: adapters included; `trained`: those that learn, which a checkpoint holds;
     `checkpoints`: how many the disk holds at once, the one being written included. `flops`: of the
     whole run, all ranks together.
     """
 
     parameters: int
+    trained: int
     weights_gib: float
     gradients_gib: float
     optimizer_gib: float
@@ -45,10 +47,16 @@ class Estimate:
         """The least time that `share` of the run takes at `rate` FLOP/s over all ranks."""
         return self.flops * share / rate
 
+    @property
+    def _learning(self) -> str:
+        if self.trained == self.parameters:
+            return ""
+        return f", {self.trained:,} of them ({self.trained / self.parameters:.2%}) learn"
+
     def lines(self) -> list[str]:
         """The estimate in words, for printing."""
         return [
-            f"{self.parameters:,} parameters, {self.tokens:,} tokens to be read",
+            f"{self.parameters:,} parameters{self._learning}, {self.tokens:,} tokens to be read",
             f"memory a rank: about {_size(self.memory_gib_per_rank)} (weights "
             f"{_size(self.weights_gib)}, gradients {_size(self.gradients_gib)}, optimizer "
             f"{_size(self.optimizer_gib)}, activations {_size(self.activations_gib)})",
@@ -62,7 +70,9 @@ def estimate(recipe: Recipe, world_size: int, vocab: int) -> Estimate:
     Memory by the formula of trainer.plan.memory, for a GPU unless the recipe's device is the CPU;
     `activations_gib` is all that the peak of a step takes beyond weights, gradients and optimizer.
     """
-    count = parameter_count(recipe.model, vocab)
+    base = parameter_count(recipe.model, vocab)["total"]
+    adapters = int(sum(adapter_count(recipe.model, vocab, recipe.lora).values()))
+    trained = int(trained_count(recipe.model, vocab, recipe.lora)["total"])
     needed = memory(recipe, world_size, vocab, "cpu" if recipe.device == "cpu" else "cuda")
     weight = 2 if recipe.precision == "bf16" else 4
     own_masters = recipe.precision == "fp32"  # fp32 weights are not saved twice
@@ -72,15 +82,16 @@ def estimate(recipe: Recipe, world_size: int, vocab: int) -> Estimate:
         saved = max(1, recipe.steps // recipe.checkpoint.every) if recipe.checkpoint.every else 1
     tokens = recipe.steps * recipe.batch.sequences * recipe.sequence_length
     return Estimate(
-        parameters=count["total"],
+        parameters=base + adapters,
+        trained=trained,
         weights_gib=needed.weights / GIB,
         gradients_gib=needed.gradients / GIB,
         optimizer_gib=needed.optimizer / GIB,
         activations_gib=(needed.peak - states) / GIB,
-        checkpoint_gib=count["total"] * (weight + (0 if own_masters else _MASTER) + _MOMENTS) / GIB,
+        checkpoint_gib=trained * (weight + (0 if own_masters else _MASTER) + _MOMENTS) / GIB,
         checkpoints=saved + 1,
         tokens=tokens,
-        flops=tokens * flops_per_token(recipe.model, recipe.sequence_length, vocab),
+        flops=tokens * flops_per_token(recipe.model, recipe.sequence_length, vocab, recipe.lora),
     )
 
 

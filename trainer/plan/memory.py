@@ -2,11 +2,13 @@
 
 What autograd saves is that of our own model on our own operators: `device` "cuda" means the Triton
 kernels, which save the least they can; "cpu" their PyTorch references, whose autograd saves more.
-In bytes, of the rank that needs most; the allocator's rounding comes on top. Left out: adapters
-(lora), attention by the reference (kernels.attention, and model.softmax off_by_one on a CPU), and
-what torch.compile keeps. The figures for GPUs were never compared with one.
+In bytes, of the rank that needs most; the allocator's rounding comes on top. Gradients and the
+optimizer's states are those of what learns; adapters that only some layers have count as spread
+over all. Left out: attention by the reference (kernels.attention, and model.softmax off_by_one on a
+CPU), and what torch.compile keeps. The figures for GPUs were never compared with one.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from trainer.plan.activations import (
@@ -16,7 +18,7 @@ from trainer.plan.activations import (
     layer_kept,
     shared_kept,
 )
-from trainer.plan.size import parameter_count
+from trainer.plan.size import adapter_count, parameter_count, trained_count
 from trainer.recipe.kernels import fused_loss
 from trainer.recipe.recipe import Recipe
 from trainer.recipe.shape import block_linears
@@ -117,7 +119,9 @@ def with_micro(recipe: Recipe, micro: int, world_size: int, count: int) -> Recip
 
 @dataclass(frozen=True)
 class _Weights:
-    """Parameters that one stage holds, on one rank; `largest`: of its largest matrix."""
+    """Parameters that one stage holds, on one rank: of each part, of its MLP's two matrices, and of
+    its largest matrix.
+    """
 
     embedding: float
     layer: float
@@ -135,20 +139,31 @@ class _Weights:
         return max(self.embedding, self.head, self.up)
 
 
-def _weights(recipe: Recipe, vocab: int, first: bool, last: bool) -> _Weights:
+def _weights(recipe: Recipe, vocab: int, first: bool, last: bool) -> tuple[_Weights, _Weights]:
+    """What one stage holds, and what of that learns."""
     model, parallel = recipe.model, recipe.parallel
-    count, tensor = parameter_count(model, vocab), parallel.tensor
-    table = count["embedding"] / tensor
+    base, tensor = parameter_count(model, vocab), parallel.tensor
+    adapters = adapter_count(model, vocab, recipe.lora, tensor)
+    held = {part: base[part] / tensor + adapters[part] for part in adapters}
+    if model.tied_embeddings and last and not first:
+        held["head"] += base["embedding"] / tensor  # the last stage's copy of the embedding
+    learning = trained_count(model, vocab, recipe.lora, tensor)
+    if model.tied_embeddings and last and not first:
+        learning["head"] += learning["embedding"] - adapters["embedding"]
     _qkv, _projection, gate_up, down = block_linears(model)
-    copied = model.tied_embeddings and not first  # the last stage's copy of the embedding
-    return _Weights(
-        embedding=table if first else 0.0,
-        layer=count["layers"] / model.layers / tensor,
-        layers=model.layers / parallel.pipeline,
-        head=table if last and (copied or not model.tied_embeddings) else 0.0,
-        up=gate_up.weights / tensor,
-        down=down.weights / tensor,
-    )
+    of_base = 1 if recipe.lora is None else 0  # frozen matrices have no gradient
+
+    def stage(count: Mapping[str, float], matrices: int) -> _Weights:
+        return _Weights(
+            embedding=count["embedding"] if first else 0.0,
+            layer=count["layers"] / model.layers,
+            layers=model.layers / parallel.pipeline,
+            head=count["head"] if last else 0.0,
+            up=matrices * gate_up.weights / tensor,
+            down=matrices * down.weights / tensor,
+        )
+
+    return stage(held, 1), stage(learning, of_base)
 
 
 def in_flight(recipe: Recipe, world_size: int, first: bool) -> float:
@@ -170,14 +185,14 @@ def in_flight(recipe: Recipe, world_size: int, first: bool) -> float:
 def _stage(
     recipe: Recipe, world_size: int, vocab: int, device: Device, first: bool, last: bool
 ) -> Memory:
-    held = _weights(recipe, vocab, first, last)
+    held, learning = _weights(recipe, vocab, first, last)
     zero, width = recipe.zero, 2 if recipe.precision == "bf16" else 4
     shards = recipe.data_parallel(world_size) * recipe.parallel.context if zero.stage else 1
     master = 0 if width == 4 and zero.stage == 0 else _MASTER
-    optimizer = held.total * (master + _MOMENTS) / shards
+    optimizer = learning.total * (master + _MOMENTS) / shards
     exchange = 0.0
     if zero.stage == 3:
-        exchange = held.total * _GRADIENT / shards + (BUCKET_BYTES if width == 4 else 0)
+        exchange = learning.total * _GRADIENT / shards + (BUCKET_BYTES if width == 4 else 0)
     kept = layer_kept(recipe, device)
     times = held.layers * in_flight(recipe, world_size, first)
     if recipe.offload == "activations":
@@ -186,12 +201,13 @@ def _stage(
     activations["shared"] = shared_kept(recipe, device) * in_flight(recipe, world_size, first)
     found = Memory(
         weights=held.total * width / (shards if zero.stage == 3 else 1),
-        gradients=held.total * _GRADIENT,
+        gradients=learning.total * _GRADIENT,
         optimizer=optimizer if zero.offload == "none" else 0.0,
         exchange=exchange,
         activations=activations,
     )
-    step = _Step(recipe, device, held, found, recipe.micro_batches(world_size), last)
+    count = recipe.micro_batches(world_size)
+    step = _Step(recipe, device, learning, found, count, last, vocab)
     found.moments.update(step.moments(shards))
     return found
 
@@ -202,10 +218,11 @@ class _Step:
 
     recipe: Recipe
     device: Device
-    held: _Weights
+    learning: _Weights
     found: Memory
     micro_batches: int
     last: bool
+    vocab: int
 
     @property
     def several(self) -> bool:
@@ -214,7 +231,7 @@ class _Step:
 
     def moments(self, shards: int) -> dict[str, float]:
         """Bytes beyond the states at each; `shards`: ranks that share the optimizer's state."""
-        recipe, held = self.recipe, self.held
+        recipe, learning = self.recipe, self.learning
         sizes = ActivationSizes.of(recipe)
         batch = 3 * 8 * self.micro_batches * recipe.batch.micro * recipe.sequence_length
         kept = batch + sum(self.found.activations.values())
@@ -226,20 +243,20 @@ class _Step:
             found["loss, forward"] = kept + every + forward
             found["loss, backward"] = kept + every + backward
         layer = sum(layer_kept(recipe, self.device).values())
-        own = held.layer * _GRADIENT
-        after_head = every or held.head * _GRADIENT
+        own = learning.layer * _GRADIENT
+        after_head = every or learning.head * _GRADIENT
         work = self._layer(sizes)
         found["last layer, backward"] = kept + after_head + work
         first = self.found.gradients - (0.0 if self.several else own)
-        if held.embedding and not self.several:
-            first -= held.embedding * _GRADIENT
+        if learning.embedding and not self.several:
+            first -= learning.embedding * _GRADIENT
         few = batch + self.found.activations["shared"] + layer
         found["first layer, backward"] = few + first + work
-        if held.embedding:
+        if learning.embedding:
             others = self.found.gradients
             if not self.several:
-                others -= held.embedding * _GRADIENT
-            dense = held.embedding * self._gradient_bytes
+                others -= learning.embedding * _GRADIENT
+            dense = learning.embedding * self._gradient_bytes
             found["embedding, backward"] = batch + others + dense + sizes.hidden * sizes.width
         found["optimizer"] = batch + self._optimizer(shards)
         return found
@@ -252,11 +269,11 @@ class _Step:
     def _loss(self, sizes: ActivationSizes) -> tuple[float, float]:
         """Bytes in the loss's forward and backward pass, the last hidden states included."""
         recipe, width = self.recipe, sizes.width
-        table = self.held.head or self.held.embedding
-        vocab = table / recipe.model.hidden
+        vocab = self.vocab / recipe.parallel.tensor
+        table = self.learning.head or (recipe.model.tied_embeddings * self.learning.embedding)
         states = sizes.whole * width
         if fused_loss(recipe, vocab):
-            return self._fused(sizes, vocab, states), states + table * 4
+            return self._fused(sizes, vocab, states, table), states + table * 4
         logits = sizes.tokens * vocab
         product = states * 2 + logits * width + table * self._gradient_bytes
         if self.device == "cuda":
@@ -268,7 +285,7 @@ class _Step:
         backward = 12 * logits if recipe.loss.plain else forward
         return states + forward, max(states + backward, product)
 
-    def _fused(self, sizes: ActivationSizes, vocab: float, states: float) -> float:
+    def _fused(self, sizes: ActivationSizes, vocab: float, states: float, table: float) -> float:
         """Bytes of a chunk's logits and both gradients; the reference adds the chunk in fp32."""
         width = sizes.width
         chunk = min(sizes.tokens, max(128, CHUNK_BYTES // (int(vocab) * width) // 128 * 128))
@@ -276,7 +293,7 @@ class _Step:
         work = chunk * padded * width
         if self.device == "cpu":
             work += chunk * vocab * (4 if width == 4 else 8)
-        return 2 * states + vocab * self.recipe.model.hidden * 4 + work
+        return 2 * states + table * 4 + work
 
     def _layer(self, sizes: ActivationSizes) -> float:
         """Bytes that a layer's backward pass needs at most, in its MLP, beyond what was saved."""
@@ -292,7 +309,7 @@ class _Step:
                 recomputed = sum(whole.values()) - sizes.hidden * width
         elif "swiglu" in parts:
             product = 0.0
-        down, up = self.held.down, self.held.up
+        down, up = self.learning.down, self.learning.up
         made = ffn if "swiglu" in parts else 0.0
         gated = ffn + 2 * ffn if self.device == "cuda" else 12 * sizes.ffn
         return recomputed + max(
@@ -305,7 +322,7 @@ class _Step:
         """Bytes of the gradients, and of the optimizer step's temporaries."""
         gradients, stage = self.found.gradients, self.recipe.zero.stage
         if stage == 0:
-            temporary = 2 * 4 * self.held.largest if self.device == "cpu" else 0.0
+            temporary = 2 * 4 * self.learning.largest if self.device == "cpu" else 0.0
             return gradients + temporary
         flat = gradients / shards
         if stage == 3:

@@ -99,11 +99,13 @@ class RankShare:
 def share_of(recipe: Recipe, world_size: int, stage: int) -> RankShare:
     """What a rank of pipeline stage `stage` holds.
 
-    Raises RecipeError for what is not predicted: another stage, an unknown vocabulary,
+    Raises RecipeError for what is not predicted: another stage, adapters, an unknown vocabulary,
     a recomputation that is not decided.
     """
     if recipe.stage_traits.reads_sets:
         raise RecipeError(f"stage: {recipe.stage}; bench step predicts and measures pretrain only")
+    if recipe.lora is not None:
+        raise RecipeError("lora: bench step predicts and measures the training of all weights")
     if recipe.model.vocab is None:
         raise RecipeError("model.vocab: none; bench step needs the number, as model.vocab=50304")
     if recipe.recompute == "auto":

@@ -3,7 +3,8 @@
 from rich.console import Console
 from rich.table import Table
 
-from trainer.plan.size import parameter_count
+from trainer.plan.estimate import estimate
+from trainer.plan.size import adapter_count, parameter_count, trained_count
 from trainer.recipe import Recipe
 from trainer.recipe.rules import rounded_vocabulary
 
@@ -14,7 +15,8 @@ Coordinate = dict[str, int]
 
 
 def show(recipe: Recipe, world_size: int | None = None) -> None:
-    """Print the resolved recipe, the layout, the sizes and what the mixture will give.
+    """Print the resolved recipe, the layout, the sizes, what a run needs, and what the mixture will
+    give.
 
     `world_size` None: the smallest world that fits. Raises RecipeError where the recipe does
     not fit the world size.
@@ -28,6 +30,13 @@ def show(recipe: Recipe, world_size: int | None = None) -> None:
         console.print(f"... and {world - SHOWN_RANKS} more ranks")
     console.print(_batch_line(recipe, world), soft_wrap=True)
     console.print(_parameter_table(recipe))
+    rows = vocabulary(recipe)
+    if rows:
+        needed = estimate(recipe, world, rows)
+        for line in needed.lines():
+            console.print(line, soft_wrap=True)
+        each = needed.flops / needed.tokens
+        console.print(f"operations: {each:.3g} a token, {needed.flops:.3g} in all", soft_wrap=True)
     if recipe.data.mixture:
         from trainer.plan.mixture import mixture_report
 
@@ -99,9 +108,15 @@ def _parameter_table(recipe: Recipe) -> Table:
     known = (
         f"vocabulary {rows:,}" if rows else "without the vocabulary, which the tokenizer decides"
     )
-    table = Table("part", "parameters", title=f"model ({known})", title_justify="left")
-    table.columns[1].justify = "right"
+    adapters = adapter_count(recipe.model, rows or 0, recipe.lora)
+    learns = trained_count(recipe.model, rows or 0, recipe.lora)
+    columns = ("part", "parameters", *(("learn",) if recipe.lora is not None else ()))
+    table = Table(*columns, title=f"model ({known})", title_justify="left")
+    for column in table.columns[1:]:
+        column.justify = "right"
     for part, count in counts.items():
         if rows or part not in ("embedding", "head"):
-            table.add_row(part, f"{count:,}")
+            added = sum(adapters.values()) if part == "total" else adapters.get(part, 0.0)
+            numbers = (count + added, learns[part])
+            table.add_row(part, *(f"{int(number):,}" for number in numbers[: len(columns) - 1]))
     return table

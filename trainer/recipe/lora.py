@@ -3,14 +3,21 @@
 import difflib
 import fnmatch
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from pydantic import Field
 
 from trainer.errors import RecipeError
 from trainer.recipe.section import Count, Names, Positive, Section
-from trainer.recipe.shape import EMBEDDING, HEAD, LINEARS, linear_names, modules
+from trainer.recipe.shape import (
+    EMBEDDING,
+    HEAD,
+    LINEARS,
+    block_linears,
+    linear_names,
+    modules,
+)
 
 if TYPE_CHECKING:
     from trainer.recipe.model import ModelSection
@@ -93,6 +100,21 @@ def _of_first(patterns: Mapping[str, _T], name: str, otherwise: _T) -> _T:
 def saved_modules(lora: LoraSection, model: "ModelSection") -> frozenset[str]:
     """Our global names of the modules that train whole; `model`: untied where `lora` unties it."""
     return frozenset(ours for ours, names in modules(model) if any(map(lora.saves, names)))
+
+
+def adapter_shapes(lora: LoraSection, model: "ModelSection") -> Iterator[tuple[str, int, int, int]]:
+    """(full name, rank, inputs, outputs) of every adapter; no vocabulary counts as 0 rows."""
+    linears = {part: linear for linear in block_linears(model) for part in linear.parts}
+    for name in (EMBEDDING, *linear_names(model.layers), HEAD):
+        if not lora.adapts(name):
+            continue
+        if name in TABLES:
+            ends = (model.vocab or 0, model.hidden)
+            inputs, outputs = ends if name == EMBEDDING else ends[::-1]
+        else:
+            part = name.rpartition(".")[2]
+            outputs, inputs = linears[part].part_shape(part)
+        yield name, lora.rank_of(name), inputs, outputs
 
 
 def check_lora(recipe: "Recipe") -> None:

@@ -1,6 +1,6 @@
 """Which modules have an adapter or train whole, and what merging adapters into their base means."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -98,16 +98,3 @@ def merges(lora: LoraSection, model: ModelSection) -> dict[str, list[Merge]]:
 def _sizes(lora: LoraSection, layers: int) -> Mapping[str, AdapterSize]:
     sizes = {name: size_of(lora, name) for name in adapted_names(lora, layers)}
     return {name: size for name, size in sizes.items() if size is not None}
-
-
-def adapter_shapes(lora: LoraSection, model: ModelSection) -> Iterator[tuple[str, int, int, int]]:
-    """(full name, rank, inputs, outputs) of every adapter; `model.vocab` is 0 where unknown."""
-    linears = {part: linear for linear in block_linears(model) for part in linear.parts}
-    for name, size in _sizes(lora, model.layers).items():
-        if name in TABLES:
-            ends = (model.vocab or 0, model.hidden)
-            inputs, outputs = ends if name == EMBEDDING else ends[::-1]
-        else:
-            part = name.rpartition(".")[2]
-            outputs, inputs = linears[part].part_shape(part)
-        yield name, size.rank, inputs, outputs
