@@ -184,11 +184,12 @@ def _spaced_word() -> re.Pattern[str]:
 @cache
 def _sentence_end() -> re.Pattern[str]:
     """Marks that end sentences, and the quotes or brackets behind them: marks of ASCII only before
-    white space or the text's end, others anywhere.
+    white space, a letter that needs none, or the text's end; others anywhere.
     """
     others = _other_marks()
     return re.compile(
-        rf"[{others}][{others}{ASCII_MARKS}{_CLOSERS}]*|[{ASCII_MARKS}]+[{_CLOSERS}]*(?=\s|\Z)"
+        rf"[{others}][{others}{ASCII_MARKS}{_CLOSERS}]*"
+        rf"|[{ASCII_MARKS}]+[{_CLOSERS}]*(?=[\s{unspaced_letters()}]|\Z)"
     )
 
 
