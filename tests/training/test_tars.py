@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import webdataset
 
-from tests.corpus.reading.tars import texts_tar
+from tests.corpus.reading.tars import Member, other, texts_tar, write_tar
 from tests.corpus.reading.test_energon import prepared
 from tests.data.remote.servers import Fault, web_server
 from tests.parity.ranks import Died, on_ranks
@@ -204,7 +204,9 @@ def test_energons_own_parts_are_the_splits(tmp_path: Path, shards: Path) -> None
     train = {text for text in documents(made).values()}
     assert train == {"0 0", "0 2", "1 0", "1 1", "1 2"}, "000001 of the first tar is excluded"
     assert set(documents(made, "validation").values()) == {"2 0", "2 1", "2 2"}
-    texts_tar(folder / "shards/s-1.tar", ["1 0", "1 1"])
+    link = other("000000.link.txt", b"2", "000000.txt")
+    samples: list[Member] = [("1.txt", b"1 0"), ("2.txt", b"1 1"), link]
+    write_tar(folder / "shards/s-1.tar", samples)
     with pytest.raises(DataError, match=r"s-1\.tar: holds 2 samples, .* counts 3"):
         corpus_folders(wanted)
 

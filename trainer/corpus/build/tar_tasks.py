@@ -10,9 +10,10 @@ from typing import Any
 
 from trainer.corpus.build.writer import KEYS_A_BUCKET, ShardWriter, StoredDocument, tokenized
 from trainer.corpus.reading.files import InputFile
-from trainer.corpus.reading.quarantine import Quarantine
+from trainer.corpus.reading.quarantine import Quarantine, Tally
 from trainer.corpus.reading.read import read_file
 from trainer.corpus.reading.record import ReadOptions
+from trainer.corpus.reading.tar_samples import LINKS
 from trainer.corpus.reading.webdataset import TarInput
 from trainer.data.manifest import token_dtype_for
 from trainer.data.tokenizer import Tokenizer
@@ -21,7 +22,7 @@ from trainer.files import write_whole
 
 SPLITS = ("train", "validation")
 EMPTY = "empty text"
-"""What samples whose text has no character are counted as."""
+"""What samples whose text has no character are counted as, beside the records that they are."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,12 @@ class TarWork:
     options: ReadOptions
     shard_tokens: int
     held_out: float
+
+
+def samples_in(tally: Tally) -> int:
+    """How many samples were read, with a text or without."""
+    counts = tally.passed_over
+    return tally.records + counts.total() - counts[EMPTY] - counts[LINKS]
 
 
 def ended_task(work: TarWork, task: TarTask) -> dict[str, Any]:
@@ -95,7 +102,7 @@ def _texts(
     """
     tally = quarantine.tally
     for file in task.files:
-        before = tally.records + tally.passed_over.total()
+        before = samples_in(tally)
         empty = 0
         for raw in read_file(file, work.options, quarantine):
             members[raw.metadata["member"]] += 1
@@ -104,7 +111,7 @@ def _texts(
                 yield {"id": key, "source": raw.source, "text": raw.text}
             else:
                 empty += 1
-        found = tally.records + tally.passed_over.total() - before
+        found = samples_in(tally) - before
         if empty:
             tally.passed_over[EMPTY] += empty
         counted = work.given.samples.get(file.path, found)

@@ -20,7 +20,7 @@ from typing import Any
 
 import trainer
 from trainer.corpus.build.plan import cut
-from trainer.corpus.build.tar_tasks import EMPTY, SPLITS, TarTask, TarWork, ended_task
+from trainer.corpus.build.tar_tasks import SPLITS, TarTask, TarWork, ended_task, samples_in
 from trainer.corpus.reading.quarantine import Tally
 from trainer.corpus.reading.record import ReadOptions
 from trainer.corpus.reading.webdataset import TarInput, tar_input
@@ -185,8 +185,7 @@ def _tars(tasks: list[TarTask]) -> str:
 
 def _account(tally: Tally, members: Counter[str], texts: int) -> str:
     """What became of the samples, in one line."""
-    samples = tally.records + tally.passed_over.total() - tally.passed_over[EMPTY]
-    parts = [f"{texts:,} texts of {samples:,} samples"]
+    parts = [f"{texts:,} texts of {samples_in(tally):,} samples"]
     if len(members) > 1:
         listed = ", ".join(f"{count:,} from {name}" for name, count in members.most_common(4))
         parts[0] += f" ({listed})"

@@ -4,6 +4,7 @@ import io
 import logging
 import re
 import tarfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from trainer.errors import DataError
 log = logging.getLogger(__name__)
 
 MAGIC = {b"\x1f\x8b": ".gz", b"\x28\xb5\x2f\xfd": ".zst", b"BZh": ".bz2", b"\xfd7zXZ\x00": ".xz"}
+LINKS = "links, which WebDataset does not follow"
+"""What links are counted as."""
 MEND = "fetch it again, or pack it again"
 _NAME = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$")
 _META = re.compile(r"__[^/]*__($|/)")
@@ -49,21 +52,25 @@ def key_and_extension(name: str) -> tuple[str, str] | None:
 
 
 def read_samples(
-    file: InputFile, options: ReadOptions, wanted: Callable[[str], bool] = lambda _: True
+    file: InputFile,
+    options: ReadOptions,
+    wanted: Callable[[str], bool] = lambda _: True,
+    passed_over: Counter[str] | None = None,
 ) -> Iterator[TarSample]:
     """The samples of a tar, in order; the members whose extension is `wanted` with their bytes.
 
     As WebDataset groups them: files of one key belong together only where they follow one another,
-    and links and folders are passed over. The tar may be packed with gzip, bzip2, xz or zstd,
-    whatever its name says. Memory: the wanted members of a sample, each up to
-    `options.record_bytes`.
+    and folders and links are passed over, the links counted in `passed_over`. The tar may be packed
+    with gzip, bzip2, xz or zstd, whatever its name says. Memory: the wanted members of a sample,
+    each up to `options.record_bytes`.
 
     Raises DataError, naming the tar, where it is missing, changed, damaged, cut short (also where
     only its end marker is missing, as behind a cut between two members), or has a sample with two
     members of one extension.
     """
     sample: TarSample | None = None
-    for key, extension, content in _members(file, options, wanted):
+    counts = Counter[str]() if passed_over is None else passed_over
+    for key, extension, content in _members(file, options, wanted, counts):
         if sample is None or sample.key != key:
             if sample is not None:
                 yield sample
@@ -79,14 +86,17 @@ def read_samples(
 
 
 def _members(
-    file: InputFile, options: ReadOptions, wanted: Callable[[str], bool]
+    file: InputFile,
+    options: ReadOptions,
+    wanted: Callable[[str], bool],
+    passed_over: Counter[str],
 ) -> Iterator[tuple[str, str, bytes | Oversize | None]]:
     """(key, extension, content) of each regular file of the tar that belongs to a sample."""
-    links = 0
     with _open_tar(file, options) as tar:
         try:
             for member in tar:
-                links += member.issym() or member.islnk()
+                if member.issym() or member.islnk():
+                    passed_over[LINKS] += 1
                 named = key_and_extension(member.name) if member.isreg() else None
                 if named is not None:
                     content: bytes | Oversize | None = None
@@ -101,11 +111,6 @@ def _members(
                 f"{file.path}: damaged or cut short near byte {tar.offset} ({error}): {MEND}"
             ) from None
         _check_end(file, tar)
-    if links:
-        log.warning(
-            "%s: %s links are not followed, as WebDataset follows none: pack what they lead to",
-            *(file.path, f"{links:,}"),
-        )
 
 
 class _Header(tarfile.TarInfo):

@@ -24,12 +24,14 @@ def read_tar(
     """The documents of a WebDataset tar: of each sample the first of `options.text_members` that
     it has, which may be gzipped (`txt.gz` for `txt`). Id: TAR:KEY; source: the tar.
 
-    A sample that has none of them is passed over and counted; one whose text cannot be read (not
-    UTF-8, not JSON, a field missing, too large) is quarantined. Raises DataError as `read_samples`.
+    A sample that has none of them is passed over and counted, as links are; one whose text cannot
+    be read (not UTF-8, not JSON, a field missing, too large) is quarantined. Raises DataError as
+    `read_samples` does.
     """
     wanted = options.text_members
     asked = {name for one in wanted for name in (one.extension, one.extension + GZIP)}
-    for number, sample in enumerate(read_samples(file, options, asked.__contains__), start=1):
+    samples = read_samples(file, options, asked.__contains__, quarantine.tally.passed_over)
+    for number, sample in enumerate(samples, start=1):
         name = f"{file.path}:{_printable(sample.key)}"
         if name in options.excluded:
             quarantine.tally.passed_over["excluded"] += 1
