@@ -96,9 +96,12 @@ def _whole(
 
 
 def _silence_dependencies() -> None:
-    """Hide warnings raised inside dependencies: they speak to their callers, not to our users."""
-    noisy = ("torch", "deepspeed", "megatron", "transformers", "triton")
-    warnings.filterwarnings("ignore", module=rf"({'|'.join(noisy)})(\.|$)")
+    """Hide Python's warnings: dependencies speak to their callers by them, not to our users.
+
+    A list of the noisy ones would not end, and we ourselves raise none.
+    """
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
 
 
 def _failed(error: LyceumError, words: list[str]) -> int:

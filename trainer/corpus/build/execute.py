@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -65,16 +66,31 @@ class SlurmExecutor(SlurmPipelineExecutor):
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Datatrove logs to whatever sys.stderr is when a task begins; its log files say the same."""
+    """Nothing that libraries say while a task runs is shown; datatrove's log files say the same.
+
+    It logs to whatever sys.stderr is when a task begins. Our own lines are shown as before.
+    """
     before = sys.stderr
     logger.remove()
-    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+    handlers = list(logging.root.handlers)
+    with (
+        open(os.devnull, "w", encoding="utf-8") as nowhere,
+        warnings.catch_warnings(action="ignore"),
+    ):
         sys.stderr = nowhere
+        for handler in handlers:
+            handler.addFilter(_is_ours)
         try:
             yield
         finally:
             sys.stderr = before
             logger.remove()
+            for handler in handlers:
+                handler.removeFilter(_is_ours)
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    return record.name.partition(".")[0] in ("trainer", "kernels", "launch")
 
 
 log = logging.getLogger(__name__)
