@@ -51,10 +51,10 @@ def peer_base(reader: Any) -> LlamaForCausalLM:
     return model.eval()
 
 
-def trained_adapters(folder: Path, targets: list[str] | None) -> Path:
-    """A base, and the checkpoint of two steps of adapters on it."""
+def trained_adapters(folder: Path, targets: list[str] | None, **keys: Any) -> Path:
+    """A base, and the checkpoint of two steps of adapters on it; `keys` of their recipe."""
     base = save_base(folder / "base")
-    keys = {"lora__targets": targets} if targets else {}
+    keys |= {"lora__targets": targets} if targets else {}
     recipe = lora_run_recipe(base, lora__alpha=6.0, **keys)
     path = train_adapters(recipe, folder / "run", 2)[1]
     assert path is not None
@@ -110,6 +110,19 @@ def test_peft_knows_every_tensor(tmp_path: Path) -> None:
     assert len(theirs) == len(saved) == 2 * (4 + 2 + 4 + 1)
     for name, tensor in saved.items():
         assert torch.equal(theirs[name.replace(".weight", ".default.weight")], tensor), name
+
+
+def extended_adapters(folder: Path) -> Path:
+    """As `trained_adapters`, on the base under another rotation and a window."""
+    return trained_adapters(folder, None, model__window=5, model__rope_theta=50.0)
+
+
+def test_adapters_of_another_rotation_name_no_published_base(tmp_path: Path) -> None:
+    """Catches adapters that PEFT would put on the base as it was published."""
+    path = on_ranks(1, extended_adapters, tmp_path)[0]
+    with pytest.raises(CheckpointError, match="the run changed its base's rope_theta, windows"):
+        export_adapter_command(path, tmp_path / "peft", base="someone/base")
+    assert not (tmp_path / "peft").exists()
 
 
 def test_a_folder_in_use_or_a_whole_model_is_refused(tmp_path: Path) -> None:

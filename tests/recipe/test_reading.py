@@ -133,6 +133,25 @@ def test_a_broken_rule_names_who_broke_it(tmp_path: Path) -> None:
     assert refusal(tmp_path, "seed=1", text=without).startswith(f"{file}profile.steps")
 
 
+def test_a_scaling_of_the_bases_type_is_completed_from_it(tmp_path: Path) -> None:
+    """Catches a factor alone that turns a base's YaRN into the default type."""
+    yarn = {"type": "yarn", "factor": 4.0, "original_context": 64, "beta_fast": 16.0}
+    model = {"layers": 4, "hidden": 64, "heads": 4, "kv_heads": 2, "ffn": 128, "vocab": 128}
+    checkpoint = {"model": model | {"rope_scaling": yarn}}
+    (tmp_path / "checkpoint.json").write_text(json.dumps(checkpoint))
+    text = re.sub("(?m)^model.*$", f"init_from: {tmp_path}", TEXT)
+
+    def scaling(override: str) -> dict[str, object]:
+        found = load_recipe(written(tmp_path, text), [override]).model.rope_scaling
+        return {} if found is None else found.model_dump(exclude_defaults=True)
+
+    assert scaling("seed=1") == yarn
+    assert scaling("model.rope_scaling.factor=8") == yarn | {"factor": 8.0}
+    other = {"type": "dynamic", "factor": 2.0, "original_context": 64}
+    assert scaling(f"model.rope_scaling={json.dumps(other)}") == other
+    assert scaling("model.rope_scaling=null") == {}
+
+
 def test_missing_key_is_named(tmp_path: Path) -> None:
     """Catches a default invented for a key that has none."""
     assert "steps: is missing" in refusal(tmp_path, text=TEXT.replace("steps: 20\n", ""))

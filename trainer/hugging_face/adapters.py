@@ -50,6 +50,8 @@ def export_adapter_command(checkpoint: Path, folder: Path, base: str | None = No
     folder = Path(folder)
     _check_free(folder)
     model = ModelSection(**reader.model)
+    if base is not None:
+        _check_base(reader, model)
     known = base if base is not None else str((folder / BASE_FOLDER).resolve())
     config = json.dumps(adapter_config(recipe.lora, model, known), indent=2) + "\n"
     partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
@@ -73,6 +75,22 @@ def export_adapter_command(checkpoint: Path, folder: Path, base: str | None = No
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder
+
+
+def _check_base(adapters: CheckpointReader, model: ModelSection) -> None:
+    """Raise CheckpointError where the run read its base through another rotation or window: PEFT
+    would read it through its own.
+    """
+    try:
+        base = ModelSection(**CheckpointReader(find_base(adapters).folder).model)
+    except CheckpointError:
+        return  # gone: nothing is known of it
+    names = ("rope_theta", "rope_scaling", "windows")
+    if changed := [name for name in names if getattr(base, name) != getattr(model, name)]:
+        raise CheckpointError(
+            f"checkpoint {adapters.folder}: the run changed its base's {', '.join(changed)}, which"
+            " a base named by --base has not; leave --base out, or export without --adapter"
+        )
 
 
 def export_base(adapters: CheckpointReader, model: ModelSection, folder: Path) -> None:

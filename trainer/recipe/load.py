@@ -32,7 +32,18 @@ def with_base_model(keys: dict[str, Any]) -> dict[str, Any]:
                 " or a checkpoint folder, or write the section"
             )
         return keys
-    return {**keys, "model": {**saved, **(own or {})}}
+    return {**keys, "model": {**saved, **_over(saved, own or {})}}
+
+
+def _over(saved: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """A recipe's own keys of the model section, a scaling of the base's type completed from it."""
+    scaling, base = own.get("rope_scaling"), saved.get("rope_scaling")
+    if not isinstance(scaling, dict) or not isinstance(base, dict):
+        return own
+    kind = base.get("type", "llama3")  # older checkpoints know no other
+    if scaling.get("type", kind) != kind:
+        return own
+    return {**own, "rope_scaling": {**base, **scaling}}
 
 
 def _saved_model(base: Path) -> dict[str, Any] | None:
