@@ -7,13 +7,16 @@ from typing import Any
 import numpy as np
 
 from trainer.conversations.forms import conversation_of
-from trainer.conversations.marking import FlaggedTokens, mark
+from trainer.conversations.marking import FlaggedTokens, Marker
+from trainer.conversations.pairs import Pair
+from trainer.conversations.preferences import mark_pair
 from trainer.conversations.records import Example
 from trainer.conversations.template import ChatTemplate
 from trainer.conversations.turns import Conversation
 from trainer.corpus.reading.quarantine import RecordLocation
 from trainer.data.token_flags import ID_MASK, TARGET
 from trainer.data.tokenizer import MAIN_FILE, Tokenizer, train_tokenizer
+from trainer.recipe import ConversationsSection
 
 PLACE = RecordLocation("talks.jsonl", "line", 7)
 TEXTS = ["user\nassistant\nsystem\nWhat is the capital of France? Paris, of course."] * 9
@@ -127,5 +130,20 @@ def shown(tokens: FlaggedTokens, tokenizer: Tokenizer) -> list[tuple[str, bool]]
     return [(tokenizer.decode(ids), target) for ids, target in stretches]
 
 
-def marked(conversation: Conversation, template: ChatTemplate) -> list[tuple[str, bool]]:
-    return shown(mark(conversation, template), template.tokenizer)
+def mark(conversation: Conversation, template: ChatTemplate, **section: Any) -> FlaggedTokens:
+    """The tokens of a conversation that is one sequence."""
+    (tokens,) = Marker(template, ConversationsSection(**section)).mark(conversation)
+    return tokens
+
+
+def pair_tokens(pair: Pair, template: ChatTemplate) -> FlaggedTokens:
+    """The tokens of a pair."""
+    marker = Marker(template, ConversationsSection(special_tokens="text"))
+    sides = (pair.chosen.conversation, pair.rejected.conversation)
+    return mark_pair(pair, marker, (marker.write(sides[0]), marker.write(sides[1])))
+
+
+def marked(
+    conversation: Conversation, template: ChatTemplate, **section: Any
+) -> list[tuple[str, bool]]:
+    return shown(mark(conversation, template, **section), template.tokenizer)

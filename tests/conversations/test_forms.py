@@ -5,10 +5,13 @@ from typing import Any
 import pytest
 
 from tests.conversations.talks import PLACE, parse, talk
+from trainer.conversations.columns import ROLES, SetNames, set_names
 from trainer.conversations.forms import conversation_of
+from trainer.conversations.pairs import FIELDS
 from trainer.conversations.records import Example
-from trainer.conversations.turns import Message
-from trainer.errors import DataError
+from trainer.conversations.turns import GREETING, UNANSWERED, Message
+from trainer.errors import DataError, RecipeError
+from trainer.recipe import ConversationsSection, MixtureSource
 
 HI, YES = Message("user", "Hi"), Message("assistant", "Yes")
 
@@ -21,13 +24,34 @@ def turn(role: str, content: Any = "x", **more: Any) -> dict[str, Any]:
     "record",
     [
         {"messages": [turn("user", "Hi"), turn("assistant", "Yes")], "prompt": "Hi", "id": 3},
-        {"messages": [turn("system", ""), turn("user", "Hi"), turn("assistant", "Yes")]},
+        {"conversations": [turn("system", ""), turn("user", "Hi"), turn("assistant", "Yes")]},
         {"messages": [turn("user", [{"type": "text", "text": "Hi"}]), turn("assistant", "Yes")]},
         {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yes"}]},
         {"conversations": [turn("user", "Hi"), turn("assistant", "Yes")], "system": None},
         {"instruction": "Hi", "input": "", "output": "Yes"},
         {"question": "Hi", "answer": "Yes"},
         {"prompt": "Hi", "completion": [turn("assistant", "Yes")]},
+        {"instruction": "Hi", "context": "", "response": "Yes", "category": "open_qa"},
+        {"system_prompt": "", "question": "Hi", "response": "Yes", "id": "1"},
+        {"query": "Hi", "response": "Yes", "type": "x"},
+        {"prompt": "Hi", "response": "Yes"},
+        {"input": "Hi", "output": "Yes"},
+        {"problem": "Hi", "solution": "Yes"},
+        {"conversation": [{"input": "Hi", "output": "Yes"}], "source": "x"},
+        {"conversation": [turn("user", "Hi"), turn("assistant", "Yes")], "model": "x"},
+        {"conversations": ["Hi", "Yes"], "source": "x"},
+        {"conversations": [{"from": "human", "value": "Hi"}, {"from": "chatgpt", "value": "Yes"}]},
+        {
+            "message_tree_id": "t",
+            "prompt": {
+                "text": "Hi",
+                "role": "prompter",
+                "replies": [
+                    {"text": "No", "role": "assistant", "rank": 1, "replies": []},
+                    {"text": "Yes", "role": "assistant", "rank": 0, "replies": []},
+                ],
+            },
+        },
     ],
 )
 def test_all_forms_mean_the_same(record: dict[str, Any]) -> None:
@@ -57,76 +81,192 @@ def test_two_strings_are_plain() -> None:
     assert parse({"prompt": "Hi", "completion": "Yes"}).plain
 
 
-def test_tools_are_kept_as_text() -> None:
-    """Would catch a call or its result that is lost, or two ways of writing a call."""
-    call = {"type": "function", "function": {"name": "add", "arguments": '{"a": 1, "b": "ü"}'}}
-    openai = {
-        "messages": [
+def test_every_way_to_write_a_call_means_the_same() -> None:
+    """Would catch a call or result that is lost, and arguments that depend on how they stand."""
+    made = {"type": "function", "function": {"name": "add", "arguments": {"a": 1, "b": None}}}
+    line = '{"name": "add", "arguments": {"a": 1, "b": null}}'
+    text = {"name": "add", "arguments": '{"a": 1, "b": null}'}
+    for calling in (
+        turn("assistant", None, tool_calls=[made]),
+        turn("assistant", "", tool_calls=[{"type": "function", "function": text}]),
+        turn("assistant", "", tool_calls=[text]),
+        turn("assistant", None, function_call=text),
+        {"from": "function_call", "value": line},
+    ):
+        turns = [
             turn("user", "Hi"),
-            turn("assistant", None, tool_calls=[call, call]),
-            turn("tool", "", name="add"),
-            turn("tool", "2"),
+            calling,
+            turn("tool", "2", name="add"),
             turn("assistant", "Yes"),
         ]
-    }
-    line = '{"name": "add", "arguments": {"a": 1, "b": "ü"}}'
-    assert parse(openai).messages == (
-        HI,
-        Message("assistant", f"{line}\n{line}"),
-        Message("tool", "", name="add"),
-        Message("tool", "2"),
-        YES,
+        _, called, result, _ = parse({"messages": turns}).messages
+        assert (called.content, called.calls) == ("", (made,))
+        assert result == Message("tool", "2", name="add")
+    named = parse(
+        {"messages": [turn("user"), turn("assistant", "So:", tool_calls=[text | {"id": "c"}])]}
     )
-    said = {"messages": [turn("user"), turn("assistant", "So:", tool_calls=[call])]}
-    assert parse(said).messages[1].content == f"So:\n{line}"
-    shared = {
-        "conversations": [
-            {"from": "human", "value": "Hi"},
-            {"from": "function_call", "value": line},
-            {"from": "observation", "value": "2"},
-            {"from": "gpt", "value": "Yes"},
-        ]
-    }
-    assert [one.role for one in parse(shared).messages] == [
-        "user",
-        "assistant",
-        "tool",
-        "assistant",
+    assert named.messages[1].content == "So:" and named.messages[1].calls == (made | {"id": "c"},)
+    (_, answer) = parse({"query": "Hi", "answers": f"[{line}]", "tools": "[]"}).messages
+    assert answer.calls == (made,)
+
+
+def test_reasoning_is_read_from_each_of_its_keys() -> None:
+    """Would catch thoughts that are lost, or that are learnt as what is said."""
+    thinking = {"type": "thinking", "thinking": "Hm."}
+    for answer in (
+        turn("assistant", "Yes", reasoning_content="Hm."),
+        turn("assistant", "Yes", thinking="Hm."),
+        turn("assistant", "Yes", reasoning="Hm."),
+        turn("assistant", [thinking, {"type": "text", "text": "Yes"}]),
+    ):
+        found = parse({"messages": [turn("user", "Hi"), answer]}).messages[1]
+        assert found == Message("assistant", "Yes", reasoning="Hm.")
+
+
+@pytest.mark.parametrize("key", ["weight", "train", "training", "trainable", "loss_mask"])
+def test_a_turn_says_whether_it_is_learnt(key: str) -> None:
+    """Would catch an answer that its set marks as wrong, and is trained."""
+    turns = [U, turn("assistant", **{key: 0}), U, turn("assistant", **{key: True})]
+    learnt = [one.supervised for one in parse({"messages": turns}).messages[1::2]]
+    assert learnt == [False, True]
+    turns = [U, turn("assistant", **{key: True, "weight": 0})]
+    told = "nothing to learn" if key == "weight" else f"turn 2: weight and {key} disagree"
+    with pytest.raises(DataError, match=told):
+        parse({"messages": turns})
+
+
+def test_a_system_prompt_is_found_wherever_it_stands() -> None:
+    """Would catch a column that changes every answer and is read over."""
+    asked = [turn("user", "Hi"), turn("assistant", "Yes")]
+    for record in (
+        {"messages": asked, "system": "Be brief."},
+        {"conversations": asked, "system_prompt": "Be brief."},
+        {"prompt": "Hi", "completion": "Yes", "system": "Be brief."},
+        {"system_prompt": "Be brief.", "question": "Hi", "response": "Yes"},
+    ):
+        found = parse(record)
+        assert found.messages == (Message("system", "Be brief."), HI, YES) and not found.plain
+    assert parse({"messages": [turn("system", ""), *asked]}).messages[0] == Message("system", "")
+
+
+def test_alpacas_history_goes_before() -> None:
+    """Would catch earlier exchanges that are lost."""
+    record = {"instruction": "And?", "output": "4", "history": [["1 + 1?", "2"], ["1 + 2?", "3"]]}
+    assert [one.content for one in parse(record).messages] == [
+        "1 + 1?",
+        "2",
+        "1 + 2?",
+        "3",
+        "And?",
+        "4",
     ]
 
 
+def test_greetings_and_unanswered_turns_are_taken_as_others_take_them() -> None:
+    """Would catch an answer that nobody asked for trained, or a whole conversation thrown away."""
+    found = parse(
+        {
+            "messages": [
+                turn("assistant", "Welcome!"),
+                turn("user", "Hi"),
+                turn("assistant", "Yes"),
+                U,
+            ]
+        }
+    )
+    assert [(one.content, one.supervised) for one in found.messages] == [
+        ("Welcome!", False),
+        ("Hi", True),
+        ("Yes", True),
+    ]
+    assert found.changes == (GREETING, UNANSWERED)
+
+
+def test_turns_of_one_role_are_joined_where_that_is_asked_for() -> None:
+    """Would catch a turn lost, or one learnt that its set says is wrong."""
+    turns = [
+        turn("user", "Hi"),
+        turn("user", "There?"),
+        turn("assistant", "Yes"),
+        turn("assistant", "No", weight=0),
+        U,
+        A,
+    ]
+    found = conversation_of(Example({"messages": turns}, PLACE), SetNames(same_role="join"))
+    assert [one.content for one in found.messages] == ["Hi\n\nThere?", "Yes\n\nNo", "x", "x"]
+    assert [one.supervised for one in found.messages[1::2]] == [False, True]
+
+
+def test_columns_and_roles_map() -> None:
+    """Would catch a set with its own names that is refused, or a column that is not the named."""
+    section, known = ConversationsSection(), FIELDS
+    entry = MixtureSource(
+        corpus="x.jsonl",
+        columns={"messages": "talk", "role": "who", "content": "says"},
+        roles={"client": "user"},
+    )
+    names = set_names(entry, section, known)
+    talked = {"talk": [{"who": "client", "says": "Hi"}, {"who": "bot", "says": "Yes"}], "day": 3}
+    found = conversation_of(Example(talked, PLACE), names)
+    assert found.messages == (HI, YES) and found.unread == ("day",)
+    swapped = set_names(
+        MixtureSource(corpus="x.jsonl", columns={"question": "answer", "answer": "question"}),
+        section,
+        known,
+    )
+    assert conversation_of(
+        Example({"question": "Yes", "answer": "Hi"}, PLACE), swapped
+    ).messages == (HI, YES)
+    with pytest.raises(
+        DataError, match=r"has no 'talk', which columns.messages names, but the fields a"
+    ):
+        conversation_of(Example({"a": 1}, PLACE), names)
+    with pytest.raises(RecipeError, match=r"ask is none of our names.*; write question: ask"):
+        set_names(MixtureSource(corpus="x.jsonl", columns={"ask": "question"}), section, known)
+    with pytest.raises(RecipeError, match=r"client is none of our roles.*; write client: user"):
+        set_names(MixtureSource(corpus="x.jsonl", roles={"user": "client"}), section, known)
+
+
+def test_what_nothing_reads_is_known() -> None:
+    """Would catch a key that changes what is meant, and is read over in silence."""
+    record = {"question": "Hi", "answer": "Yes", "context": "Of the sea.", "level": 3, "none": None}
+    assert parse(record).unread == ("context", "level")
+
+
+JOIN = ": join them, or set conversations.same_role=join"
 U, A, S, T = turn("user"), turn("assistant"), turn("system"), turn("tool")
 
 
 @pytest.mark.parametrize(
     ("turns", "told"),
     [
-        ([U, U, A], "does not alternate: turns 1 and 2 are both the user's"),
-        ([S, U, A, A], "does not alternate: turns 3 and 4 are both the assistant's"),
-        ([A, U, A], "begins with the assistant (turn 1), not the user"),
-        ([S, A], "begins with the assistant (turn 2), not the user"),
+        ([U, U, A], "does not alternate: turns 1 and 2 are both the user's" + JOIN),
+        ([S, U, A, A], "does not alternate: turns 3 and 4 are both the assistant's" + JOIN),
+        ([T, U, A], "begins with the tool (turn 1), not the user"),
+        ([S, A], "only a greeting: there is nothing to learn"),
         ([U, S, A], "turn 2: a system prompt stands only in front"),
         ([S, S, U, A], "turn 2: a system prompt stands only in front"),
         ([U, T, A], "turn 2: a tool's message follows the user's, and no assistant called it"),
         ([U, A, T, U, A], "turn 4: the user speaks before the assistant answers the tool"),
         ([U], "has no assistant turn"),
         ([S], "has no assistant turn"),
-        (
-            [U, A, U],
-            "ends without an assistant turn: the user's, turn 3, is unanswered",
-        ),
         ([U, turn("assistant", " \n")], "turn 2: the answer is empty"),
         ([turn("user", ""), A], "turn 1: the user's turn is empty"),
-        ([U, turn("assistant", None)], 'turn 2: "content" is no string'),
+        ([turn("user", None), A], 'turn 1: "content" is null'),
+        ([U, turn("assistant", None)], "turn 2: the answer is empty"),
+        (
+            [U, turn("assistant", None, refusal="I cannot.")],
+            "turn 2: the answer is empty, beside refusal, which is no answer",
+        ),
         ([U, turn("assistant", 3)], 'turn 2: "content" is no string'),
         (
             [turn("user", [{"type": "image_url"}]), A],
             "turn 1: a part is no text but 'image_url'",
         ),
         (
-            [turn("bot"), A],
-            "turn 1: unknown role 'bot': known are system, developer, user, human, assistant, gpt,"
-            " function_call, tool, observation, function",
+            [turn("narrator"), A],
+            f"turn 1: unknown role 'narrator': known are {', '.join(ROLES)}; map it by `roles` in"
+            " the mixture's entry",
         ),
         ([{"text": "x"}, A], "turn 1 has no role, but the fields text"),
         (["x", A], "turn 1 is no object"),
@@ -157,7 +297,7 @@ def test_what_is_wrong_with_the_turns_is_said(turns: Any, told: str) -> None:
         (
             {"text": "x", "prompt": "y", "completion": None},
             "unknown form, with the fields text, prompt: known are messages, conversations,"
-            " instruction + output, prompt + completion, question + answer",
+            " conversation, instruction + output",
         ),
         ({}, "unknown form, with no fields: known are messages"),
     ],

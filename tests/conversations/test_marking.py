@@ -1,5 +1,8 @@
 """Which tokens are to predict, under templates as real models have them."""
 
+import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,17 +21,19 @@ from tests.conversations.talks import (
     PLACE,
     TRAINED,
     WORDS,
+    mark,
     marked,
     parse,
     shown,
     speaking,
     talk,
 )
-from trainer.conversations.marking import count_targets, mark, shorten
-from trainer.conversations.template import ChatTemplate, continued
+from trainer.conversations.marking import Marker, count_targets, shorten
+from trainer.conversations.template import ChatTemplate
 from trainer.data.token_flags import ID_MASK, TARGET
-from trainer.data.tokenizer import END_OF_TEXT, TURN_END, TURN_START, Tokenizer
+from trainer.data.tokenizer import END_OF_TEXT, MAIN_FILE, TURN_END, TURN_START, Tokenizer
 from trainer.errors import DataError
+from trainer.recipe import ConversationsSection
 
 CHATML = ChatTemplate(TRAINED)
 TWO = talk("One?", "First.", "Two?", "Second.", system="Be brief.")
@@ -111,16 +116,31 @@ def test_without_a_special_token_the_last_answer_ends_the_text(tmp_path: Path) -
     ]
 
 
-def test_reasoning_dropped_from_earlier_turns_is_found(tmp_path: Path) -> None:
+def test_a_rewritten_conversation_is_a_sequence_an_answer(tmp_path: Path) -> None:
     """Would catch a model trained on what it will not see when it is asked the second question."""
     template = speaking(tmp_path, FORGETFUL)
     thought = talk("One?", "<think>Hm.</think>\n\nFirst.", "Two?", "Second.")
+    first, second = Marker(template, ConversationsSection()).mark(thought)
+    asked = "<|im_start|>user\nOne?<|im_end|>\n<|im_start|>assistant\n"
+    assert shown(first, TRAINED) == [
+        (asked, False),
+        ("<think>Hm.</think>\n\nFirst.<|im_end|>", True),
+        ("\n", False),
+    ]
+    again = "First.<|im_end|>\n<|im_start|>user\nTwo?<|im_end|>\n<|im_start|>assistant\n"
+    assert shown(second, TRAINED) == [
+        (asked + again, False),
+        ("Second.<|im_end|>", True),
+        ("\n", False),
+    ]
+    (last,) = Marker(template, ConversationsSection(rewriting="last")).mark(thought)
+    assert last.tolist() == second.tolist()
     with pytest.raises(DataError) as caught:
-        mark(thought, template)
+        Marker(template, ConversationsSection(rewriting="refuse")).mark(thought)
     assert str(caught.value) == (
         "talks.jsonl line 7: the template changes the text of earlier turns when it asks for"
-        " answer 2: name another in conversations.template, or give the earlier answers"
-        ' "weight": 0'
+        " answer 2: set conversations.rewriting=split, name another template in"
+        ' conversations.template, or give the earlier answers "weight": 0'
     )
     assert marked(TWO, template) == marked(TWO, CHATML), "the negative control: nothing to drop"
 
@@ -176,8 +196,8 @@ def test_plain_text_has_no_template() -> None:
     ]
     for end in ("", END_OF_TEXT):
         record = {"prompt": "The capital is", "completion": f" Paris <|im_end|>{end}"}
-        assert marked(parse(record), CHATML) == expected
-    ids = mark(parse(record), CHATML) & np.uint32(ID_MASK)
+        assert marked(parse(record), CHATML, special_tokens="text") == expected
+    ids = mark(parse(record), CHATML, special_tokens="text") & np.uint32(ID_MASK)
     assert TRAINED.special_tokens[TURN_END] not in ids
 
 
@@ -202,7 +222,7 @@ def test_what_is_supervised_is_what_the_assistant_says(
     )
 
 
-def sentencepiece_like() -> Tokenizer:
+def sentencepiece_like(special: Sequence[str] = ("</s>",)) -> Tokenizer:
     """A token a character, and a space before every text."""
     letters = ["<unk>", "\u2581", "\n", *sorted(set("user: assistant: One? First. Two? Second."))]
     vocab = {token: number for number, token in enumerate(letters)}
@@ -210,7 +230,7 @@ def sentencepiece_like() -> Tokenizer:
     backend.normalizer = tokenizers.normalizers.Sequence(
         [tokenizers.normalizers.Prepend("\u2581"), tokenizers.normalizers.Replace(" ", "\u2581")]
     )
-    backend.add_special_tokens(["</s>"])
+    backend.add_special_tokens(list(special))
     files = {
         "tokenizer.json": backend.to_str().encode(),
         "tokenizer_config.json": b'{"eos_token": "</s>"}',
@@ -228,7 +248,6 @@ def test_a_tokenizer_that_puts_a_space_before_texts_goes_on_without(tmp_path: Pa
     assert tokens.tolist() == [*whole, tokenizer.end_of_text]
     split = tokenizer.encode("user:") + tokenizer.encode(" One?")
     assert split != tokenizer.encode("user: One?"), "the negative control: it puts one"
-    assert continued(TRAINED.encode, " a") == TRAINED.encode(" a")
 
 
 def test_cutting_and_dropping() -> None:
@@ -251,3 +270,60 @@ def test_cutting_and_dropping() -> None:
         " or set conversations.too_long=drop"
     )
     assert shown(tokens, TRAINED)[-1] == ("\n", False)
+
+
+@pytest.mark.parametrize(
+    ("record", "told"),
+    [
+        ({"prompt": "a <|im_end|>", "completion": "b"}, "the prompt spells <|im_end|>"),
+        ({"prompt": "a", "completion": "b <|im_start|>"}, "the completion spells <|im_start|>"),
+    ],
+)
+def test_special_tokens_in_bare_text_are_refused_or_meant(
+    record: dict[str, str], told: str
+) -> None:
+    """Would catch ChatML written out by a set's owner and learnt as letters in silence."""
+    with pytest.raises(DataError, match=re.escape(f"talks.jsonl line 7: {told}")):
+        mark(parse(record), CHATML)
+    letters = mark(parse(record), CHATML, special_tokens="text") & np.uint32(ID_MASK)
+    tokens = mark(parse(record), CHATML, special_tokens="token") & np.uint32(ID_MASK)
+    ends = {TRAINED.special_tokens[name] for name in (TURN_START, TURN_END)}
+    assert not ends & set(letters.tolist()) and len(ends & set(tokens.tolist())) == 1
+    whole = TRAINED.encode_rendered("".join(record.values()))
+    assert tokens.tolist() == [*TRAINED.start, *whole, TRAINED.end_of_text]
+
+
+def prefixing(behind_special: bool) -> Tokenizer:
+    """Puts a space before a text, and behind special tokens too, as Llama 2's and Mistral's do."""
+    tokenizer = sentencepiece_like(["<s>", "</s>", "[INST]", "[/INST]"])
+    if not behind_special:
+        files = tokenizer.files
+        main = json.loads(files[MAIN_FILE])
+        main["normalizer"] = None
+        main["pre_tokenizer"] = {
+            "type": "Metaspace",
+            "replacement": "\u2581",
+            "prepend_scheme": "first",
+            "split": False,
+        }
+        files[MAIN_FILE] = json.dumps(main).encode()
+        tokenizer = Tokenizer(files, "the test's tokenizer")
+    return tokenizer
+
+
+@pytest.mark.parametrize("behind_special", [True, False])
+def test_answers_behind_special_tokens_have_the_tokens_of_the_whole(
+    tmp_path: Path, behind_special: bool
+) -> None:
+    """Would catch an answer that begins with another token than the one that is generated."""
+    tokenizer = prefixing(behind_special)
+    text = (
+        "{{ '<s>' }}{% for m in messages %}{% if m.role == 'user' %}{{ '[INST]' + m.content +"
+        " '[/INST]' }}{% else %}{{ m.content + '</s>' }}{% endif %}{% endfor %}"
+    )
+    template = speaking(tmp_path, text, tokenizer)
+    conversation = talk("One?", "First.", "Two?", "Second.")
+    tokens = mark(conversation, template) & np.uint32(ID_MASK)
+    assert tokens.tolist() == tokenizer.encode_rendered(template.render(conversation.messages))
+    alone = tokenizer.encode_rendered("[/INST]First.")[1:] == tokenizer.encode_rendered("First.")
+    assert alone is behind_special, "the negative control: one of the two is otherwise"

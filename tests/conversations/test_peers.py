@@ -22,12 +22,14 @@ from tests.conversations.talks import (
     LLAMA,
     PLACE,
     TRAINED,
+    mark,
+    pair_tokens,
     parse,
     speaking,
 )
 from tests.conversations.test_preferences import segments
-from trainer.conversations.marking import FlaggedTokens, mark
-from trainer.conversations.preferences import mark_pair, pair_of
+from trainer.conversations.marking import FlaggedTokens
+from trainer.conversations.pairs import pair_of
 from trainer.conversations.records import Example
 from trainer.conversations.template import CHATML, ChatTemplate
 from trainer.data.token_flags import ID_MASK, TARGET
@@ -128,7 +130,7 @@ def test_a_pair_is_marked_as_trl_marks_it(tmp_path: Path) -> None:
         processing_class=AutoTokenizer.from_pretrained(tmp_path / "tokenizer"),
     )
     theirs = trainer.train_dataset[0]
-    sides = segments(mark_pair(pair_of(Example(record, PLACE)), template))
+    sides = segments(pair_tokens(pair_of(Example(record, PLACE)), template))
     for side, name in zip(sides, ("chosen_ids", "rejected_ids"), strict=True):
         assert ids(side) == theirs["prompt_ids"] + theirs[name]
         assert [label for label in labels(side) if label != -100] == theirs[name]

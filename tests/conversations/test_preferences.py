@@ -5,17 +5,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.conversations.talks import PLACE, TRAINED, shown
-from trainer.conversations.marking import FlaggedTokens, fits, mark
-from trainer.conversations.preferences import judged_of, mark_judged, mark_pair, pair_of
+from tests.conversations.talks import PLACE, TRAINED, mark, pair_tokens, shown
+from trainer.conversations.marking import FlaggedTokens, Marker, fits
+from trainer.conversations.pairs import judged_of, pair_of
+from trainer.conversations.preferences import mark_judged
 from trainer.conversations.records import Example
 from trainer.conversations.template import ChatTemplate
 from trainer.conversations.turns import Message
 from trainer.data.token_flags import GOOD, SEGMENT
 from trainer.data.tokenizer import END_OF_TEXT
 from trainer.errors import DataError
+from trainer.recipe import ConversationsSection
 
 CHATML = ChatTemplate(TRAINED)
+MARKER = Marker(CHATML, ConversationsSection())
 
 
 def turn(role: str, content: str = "x") -> dict[str, str]:
@@ -35,7 +38,7 @@ def halves(tokens: FlaggedTokens) -> list[list[tuple[str, bool]]]:
 
 
 def pair(**record: Any) -> FlaggedTokens:
-    return mark_pair(pair_of(Example(record, PLACE)), CHATML)
+    return pair_tokens(pair_of(Example(record, PLACE)), CHATML)
 
 
 ASKED = ("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n", False)
@@ -119,7 +122,8 @@ def test_answers_in_the_shared_beginning_are_not_learnt() -> None:
         ),
         (
             {"prompt": [Q, BAD_TURN], "chosen": [GOOD_TURN], "rejected": [turn("assistant")]},
-            "chosen: does not alternate: turns 2 and 3 are both the assistant's",
+            "chosen: does not alternate: turns 2 and 3 are both the assistant's: join"
+            " them, or set conversations.same_role=join",
         ),
         (
             {"prompt": [Q], "chosen": [GOOD_TURN], "rejected": [turn("assistant", " ")]},
@@ -128,7 +132,8 @@ def test_answers_in_the_shared_beginning_are_not_learnt() -> None:
         (
             {"prompt": "Hi", "completion": "Yes", "label": True},
             "unknown form, with the fields prompt, completion, label: a pair has chosen and"
-            " rejected; judged answers are for preference.loss=kto",
+            " rejected; map other names by `columns` in the mixture's entry; judged answers are for"
+            " preference.loss=kto",
         ),
     ],
 )
@@ -157,8 +162,8 @@ def test_a_judged_answer_stands_beside_another(label: bool) -> None:
     """Would catch a verdict on the wrong token, or the other answer under its own prompt."""
     record = {"prompt": [Q], "completion": [GOOD_TURN], "label": label}
     (judged,) = judged_of(Example(record, PLACE))
-    own = mark(judged.side.conversation, CHATML)
-    tokens = mark_judged(judged, own, OTHER, CHATML)
+    own = mark(judged.side.conversation, CHATML, special_tokens="text")
+    tokens = mark_judged(judged, own, OTHER, MARKER)
     assert np.flatnonzero(tokens & np.uint32(GOOD)).tolist() == ([0] if label else [])
     assert halves(tokens) == [
         EXPECTED[0],
@@ -170,7 +175,9 @@ def test_a_plain_judged_answer_stays_plain() -> None:
     """Would catch the other answer under a template that its own has not."""
     record = {"prompt": "Hi", "completion": " Yes", "label": True}
     (judged,) = judged_of(Example(record, PLACE))
-    tokens = mark_judged(judged, mark(judged.side.conversation, CHATML), OTHER, CHATML)
+    tokens = mark_judged(
+        judged, mark(judged.side.conversation, CHATML, special_tokens="text"), OTHER, MARKER
+    )
     assert halves(tokens)[1] == [(f"{END_OF_TEXT}Hi", False), (f"Else{END_OF_TEXT}", True)]
 
 

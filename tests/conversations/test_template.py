@@ -14,13 +14,13 @@ from tests.conversations.talks import (
     LLAMA,
     TRAINED,
     WORDS,
+    mark,
     marked,
     parse,
     speaking,
     talk,
     with_tokens,
 )
-from trainer.conversations.marking import mark
 from trainer.conversations.template import CHATML, ChatTemplate
 from trainer.data.tokenizer import TURN_END, Tokenizer, load_tokenizer
 from trainer.errors import DataError, RecipeError
@@ -112,7 +112,7 @@ def test_a_template_that_refuses_an_example_is_named_with_its_place(tmp_path: Pa
         ("{{ messages[0].content }}", "leaves out what the assistant says; name another"),
         (
             "{% for m in messages %}{{ m.content }}{% endfor %}"
-            "{% if add_generation_prompt %}<think>{% endif %}",
+            "{% if add_generation_prompt %}Answer: {% endif %}",
             "begins an answer otherwise than it prompts for one; name another",
         ),
     ],
@@ -122,7 +122,7 @@ def test_a_template_that_cannot_be_used_is_refused_at_once(
 ) -> None:
     """Would catch a set that is read for an hour before the first answer is rendered."""
     with pytest.raises(RecipeError) as caught:
-        speaking(tmp_path, text)
+        speaking(tmp_path, text).check()
     assert str(caught.value).startswith(f"conversations.template: {tmp_path}/chat.jinja {told}")
     assert "\n" not in str(caught.value)
 

@@ -64,10 +64,12 @@ def test_records_keep_line_breaks_and_messages(tmp_path: Path) -> None:
         {"prompt": "two\nlines\u2028end", "id": 7},
     )
     assert messages.text is None
-    assert messages.messages == (Message("system", "Be short."), Message("user", "Hi"))
-    assert messages.tools == ({"name": "clock"},)
+    assert messages.conversation is not None
+    assert messages.conversation.messages == (Message("system", "Be short."), Message("user", "Hi"))
+    assert messages.conversation.tools == ({"name": "clock"},)
     assert str(messages.place) == f"{file} line 3"
-    assert [other.messages for other in others] == [(Message("user", "Hi"),)] * 2
+    asked = [other.conversation.messages for other in others if other.conversation is not None]
+    assert asked == [(Message("user", "Hi"),)] * 2
 
 
 @pytest.mark.parametrize(
@@ -79,7 +81,7 @@ def test_records_keep_line_breaks_and_messages(tmp_path: Path) -> None:
         ('{"prompt": "a", "messages": []}', "has both prompt and messages"),
         ('{"prompt": 7}', '"prompt" is no list of turns'),
         ('{"messages": []}', '"messages" is empty'),
-        ('{"messages": [{"role": "bard", "content": "a"}]}', "turn 1: unknown role 'bard'"),
+        ('{"messages": [{"role": "narrator", "content": "a"}]}', "turn 1: unknown role 'narrator'"),
         ('{"messages": [{"role": "assistant", "content": "a"}]}', "ends with the assistant's turn"),
         ('{"messages": [{"role": "system", "content": ""}]}', "ends with the system's turn"),
         ('{"prompt": "\\ud800"}', "lone surrogate"),

@@ -2,20 +2,25 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain, islice
 from typing import Literal, ParamSpec, TypeVar
 
-from trainer.conversations.forms import conversation_of
+from trainer.conversations.columns import SetNames
+from trainer.conversations.forms import NAMES, conversation_of
 from trainer.conversations.marking import (
     ExampleCounts,
     FlaggedTokens,
     Marked,
+    Marker,
     count_targets,
     fits,
-    mark,
     shorten,
 )
-from trainer.conversations.preferences import Judged, judged_of, mark_judged, mark_pair, pair_of
+from trainer.conversations.pairs import Judged, judged_of, pair_of
+from trainer.conversations.preferences import mark_judged, mark_pair
 from trainer.conversations.records import Example, read_examples
+from trainer.conversations.spans import Written
 from trainer.conversations.template import ChatTemplate
 from trainer.conversations.turns import Conversation, Message
 from trainer.corpus.reading.quarantine import RecordLocation
@@ -24,6 +29,7 @@ from trainer.recipe.fine_tuning import ConversationsSection
 
 Arguments = ParamSpec("Arguments")
 _Tokens = TypeVar("_Tokens")
+ENCODED_AT_ONCE = 64
 
 
 def marked_examples(
@@ -34,8 +40,11 @@ def marked_examples(
     sequence_length: int,
     counts: ExampleCounts,
     anonymous: bool = False,
+    names: SetNames = NAMES,
 ) -> Iterator[Marked]:
-    """The examples of the files, in their order; `counts` is updated as they are read.
+    """The sequences of the files' examples, in their order; `counts` is updated as they are read.
+
+    `names`: what the set calls its columns and roles.
 
     Of `pairs`, tokens are those of `mark_pair`; of `judged`, those of `mark_judged`, the second
     answer being that of the example before which answers another prompt (the first ones, which have
@@ -44,7 +53,7 @@ def marked_examples(
     for one too long where `section.too_long` says so; where none is left; and for files that cannot
     be read.
     """
-    reading = _Reading(template, section, sequence_length, counts)
+    reading = _Reading(template, section, sequence_length, counts, names)
     examples = reading.examples(patterns, anonymous)
     readers: dict[str, Callable[[Iterable[Example]], Iterator[Marked]]] = {
         "conversations": reading.conversations,
@@ -52,7 +61,7 @@ def marked_examples(
         "judged": reading.judged,
     }
     for marked in readers[kind](examples):
-        counts.used += 1
+        counts.sequences += 1
         counts.tokens += len(marked.tokens)
         counts.targets += marked.targets
         yield marked
@@ -99,6 +108,12 @@ class _Reading:
     section: ConversationsSection
     sequence_length: int
     counts: ExampleCounts
+    names: SetNames
+
+    @cached_property
+    def marker(self) -> Marker:
+        """Marks the set's conversations."""
+        return Marker(self.template, self.section)
 
     def examples(self, patterns: Sequence[str], anonymous: bool) -> Iterator[Example]:
         """The objects of the files, counted."""
@@ -112,51 +127,95 @@ class _Reading:
             yield example
 
     def conversations(self, examples: Iterable[Example]) -> Iterator[Marked]:
-        """Those of stage sft."""
+        """Those of stage sft, encoded some at once."""
+        texts = self._written(examples)
+        while some := list(islice(texts, ENCODED_AT_ONCE)):
+            encoded = self.marker.tokens([text for _, text in some])
+            for (conversation, _), sequences in zip(some, encoded, strict=True):
+                yield from self._fitting(conversation, sequences)
+
+    def _written(self, examples: Iterable[Example]) -> Iterator[tuple[Conversation, Written]]:
         for example in examples:
-            conversation = self._attempt(conversation_of, example)
-            tokens = None if conversation is None else self._mark(conversation)
-            if conversation is None or tokens is None:
-                continue
-            place = example.place
-            kept = shorten(tokens, self.sequence_length, self.section.too_long, place)
-            if kept is None:
+            conversation = self._attempt(conversation_of, example, self.names)
+            text = None if conversation is None else self._write(conversation)
+            if conversation is not None and text is not None:
+                yield conversation, text
+
+    def _fitting(
+        self, conversation: Conversation, sequences: Sequence[FlaggedTokens]
+    ) -> Iterator[Marked]:
+        """Those of a conversation's sequences that are not too long."""
+        place, too_long = conversation.place, self.section.too_long
+        left = 0
+        for tokens in sequences:
+            fitting = shorten(tokens, self.sequence_length, too_long, place)
+            if fitting is None:
                 self.counts.dropped_long += 1
                 continue
-            self.counts.cut += len(kept) < len(tokens)
-            targets, characters = count_targets(kept), conversation.characters
-            yield Marked(kept, place, conversation.identity, targets, characters)
+            left += 1
+            self.counts.cut += len(fitting) < len(tokens)
+            targets, characters = count_targets(fitting), conversation.characters
+            yield Marked(fitting, place, conversation.identity, targets, characters)
+        self.counts.used += left > 0
 
     def pairs(self, examples: Iterable[Example]) -> Iterator[Marked]:
         """Chosen and rejected answers."""
         for example in examples:
-            pair = self._attempt(pair_of, example)
-            tokens = None if pair is None else self._attempt(mark_pair, pair, self.template)
-            if pair is not None and tokens is not None and self._fits(tokens, example.place):
+            pair = self._attempt(pair_of, example, self.names)
+            if pair is None:
+                continue
+            texts = self._write_both(pair.chosen.conversation, pair.rejected.conversation)
+            tokens = None if texts is None else self._attempt(mark_pair, pair, self.marker, texts)
+            if tokens is not None and self._fits(tokens, example.place):
+                self.counts.used += 1
                 targets = count_targets(tokens)
                 yield Marked(tokens, example.place, pair.identity, targets, pair.characters)
 
     def judged(self, examples: Iterable[Example]) -> Iterator[Marked]:
         """Answers judged good or bad, each beside one to another prompt."""
         for one, own, other in with_others(self._judged_alone(examples)):
-            tokens = self._attempt(mark_judged, one, own, other, self.template)
+            tokens = self._attempt(mark_judged, one, own, other, self.marker)
             conversation = one.side.conversation
             if tokens is not None and self._fits(tokens, conversation.place):
+                self.counts.used += 1
                 targets, characters = count_targets(tokens), conversation.characters
                 yield Marked(tokens, conversation.place, one.identity, targets, characters)
 
     def _judged_alone(self, examples: Iterable[Example]) -> Iterator[tuple[Judged, FlaggedTokens]]:
         for example in examples:
-            found = self._attempt(judged_of, example) or []
+            found = self._attempt(judged_of, example, self.names) or []
             # A pair is two judged answers.
             self.counts.read += max(len(found) - 1, 0)
             for judged in found:
-                own = self._mark(judged.side.conversation)
+                conversation = judged.side.conversation
+                text = self._write(conversation)
+                if text is None:
+                    continue
+                own = self._attempt(self.marker.mark_answer, conversation, text)
                 if own is not None:
                     yield judged, own
 
-    def _mark(self, conversation: Conversation) -> FlaggedTokens | None:
-        return self._attempt(mark, conversation, self.template)
+    def _write(self, conversation: Conversation) -> Written | None:
+        """The conversation's text, what was done to it and what nothing reads counted."""
+        text = self._attempt(self.marker.write, conversation)
+        if text is not None:
+            self._count(conversation, text)
+        return text
+
+    def _write_both(
+        self, chosen: Conversation, rejected: Conversation
+    ) -> tuple[Written, Written] | None:
+        first = self._write(chosen)
+        second = None if first is None else self._attempt(self.marker.write, rejected)
+        return None if first is None or second is None else (first, second)
+
+    def _count(self, conversation: Conversation, text: Written) -> None:
+        for key in chain(conversation.unread, (f"turns' {key}" for key in sorted(text.unread))):
+            self.counts.unread[key] = self.counts.unread.get(key, 0) + 1
+        for change in set(conversation.changes):
+            self.counts.changes[change] = self.counts.changes.get(change, 0) + 1
+        for kind in set(text.flattened):
+            self.counts.flattened[kind] = self.counts.flattened.get(kind, 0) + 1
 
     def _attempt(
         self,

@@ -1,221 +1,272 @@
-"""The formats of conversations, distinguished by their fields.
+"""The forms of conversations, told apart by their fields.
 
 | fields | form |
 |---|---|
 | `messages` | OpenAI: a list of `role` and `content` |
-| `conversations` | ShareGPT: a list of `from` and `value` |
-| `instruction`, `output` | Alpaca; `input` follows the instruction behind a blank line |
+| `conversations` | ShareGPT: a list of `from` and `value`; LIMA: a list of strings in turn |
+| `conversation` | WildChat, LMSYS: `role` and `content`; Capybara: `input` and `output` |
+| `instruction`, `output` or `response` | Alpaca, Dolly: `input` or `context` follows the instruction behind a blank line, `history` (pairs of question and answer) goes before |
 | `prompt`, `completion` | two strings: bare text; or lists of messages, not learnt in the prompt |
-| `question`, `answer` | one user's turn and its answer |
+| `prompt`, `response` | one user's turn and its answer, as the next ones are |
+| `question`, `answer` or `response` | also OpenOrca |
+| `query`, `response` | MetaMathQA |
+| `query`, `answers` | xLAM: the answers are calls of `tools`, as JSON |
+| `problem`, `solution` | NuminaMath and others |
+| `input`, `output` | |
+| `message_tree_id`, `prompt` | an OASST tree: of each turn's replies the one of the best rank |
 
-The first that fits counts; other fields are ignored, except `system` (a prompt for those whose
-turns have none) and `tools` (JSON schemas, or a string of them). A field that is null is absent.
-"""
+The first that fits counts; `columns` of the mixture's entry maps other names. Beside it stand
+`system` or `system_prompt` (for those whose turns have none; two strings beside one are a
+conversation), `tools` (JSON schemas, or a string of them), `documents` and `chat_template_kwargs`.
+A field that is null is absent. What nothing reads is counted, and said once a set.
+"""  # noqa: E501 (a table's row is one line)
 
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from trainer.conversations.columns import (
+    SYSTEM_FIELDS,
+    TEMPLATE_FIELDS,
+    Fields,
+    SetNames,
+    fields_of,
+)
+from trainer.conversations.messages import call_of, messages_of
 from trainer.conversations.records import Example
-from trainer.conversations.turns import Conversation, Message, check_turns
+from trainer.conversations.turns import NO_SYSTEM, Conversation, Message, ordered
 from trainer.corpus.reading.quarantine import RecordLocation
 from trainer.errors import DataError
 
-ROLES = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "human": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "function_call": "assistant",
-    "tool": "tool",
-    "observation": "tool",
-    "function": "tool",
-}
-"""Role names found in the formats, and the role each one means."""
+NAMES = SetNames()
+OTHER_REPLIES = "tree of which only the replies of the best rank are read"
+RESERVED = {"messages", "tools", "documents", "add_generation_prompt", "chat_template"}
 
 
-def conversation_of(example: Example) -> Conversation:
+def conversation_of(example: Example, names: SetNames = NAMES) -> Conversation:
     """Parse an object's conversation. Raises DataError with its location where there is none."""
-    record = present(example.record)
-    for fields, read in FORMS:
-        if all(name in record for name in fields):
-            return read(record, example.place)
+    fields = names.fields(example)
+    for wanted, read in FORMS:
+        if all(name in fields for name in wanted):
+            conversation, unread = read(fields), fields.unread
+            return replace(conversation, unread=unread) if unread else conversation
     known = ", ".join(" + ".join(fields) for fields, _ in FORMS)
     raise DataError(
-        f"{example.place}: unknown form, with {fields_of(record)}: known are {known}"
-        + ("; a pair is for stage=preference" if "chosen" in record else "")
+        f"{fields.place}: unknown form, with {fields_of(fields)}: known are {known}; map others by"
+        " `columns` in the mixture's entry"
+        + ("; a pair is for stage=preference" if "chosen" in fields else "")
     )
 
 
-def present(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that are not null."""
-    return {name: value for name, value in record.items() if value is not None}
-
-
-def fields_of(record: Mapping[str, Any]) -> str:
-    """The fields found, for an error."""
-    return f"the fields {', '.join(list(record)[:12])}" if record else "no fields"
-
-
-def messages_of(value: Any, field: str, place: RecordLocation) -> list[Message]:
-    """The messages of a list of turns, their order unchecked. Raises DataError naming the turn."""
-    if not isinstance(value, list):
-        raise DataError(f'{place}: "{field}" is no list of turns')
-    if not value:
-        raise DataError(f'{place}: "{field}" is empty')
-    return [_message(turn, number, place) for number, turn in enumerate(value, start=1)]
-
-
-def text_of(record: Mapping[str, Any], field: str, place: RecordLocation) -> str:
-    """A field that must be a string."""
-    if not isinstance(record[field], str):
-        raise DataError(f'{place}: "{field}" is no string')
-    return str(record[field])
-
-
-def with_system(
-    record: Mapping[str, Any], messages: list[Message], place: RecordLocation
-) -> list[Message]:
-    """The messages behind the record's own `system`, if it has one and they have none."""
-    if "system" not in record or messages[0].role == "system":
+def with_system(fields: Fields, messages: list[Message]) -> list[Message]:
+    """The messages behind the record's own system prompt, if it has one and they have none."""
+    if messages and messages[0].role == "system":
         return messages
-    return [Message("system", text_of(record, "system", place)), *messages]
+    for field in SYSTEM_FIELDS:
+        if field in fields and (text := fields.text(field)).strip():
+            return [Message("system", text), *messages]
+    return messages
 
 
-def tools_of(record: Mapping[str, Any], place: RecordLocation) -> tuple[Mapping[str, Any], ...]:
-    """The schemas of a record's `tools`."""
-    tools = record.get("tools") or []
-    if isinstance(tools, str):
-        try:
-            tools = json.loads(tools)
-        except ValueError as error:
-            raise DataError(f'{place}: "tools" is not JSON ({error})') from None
-    if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
-        raise DataError(f'{place}: "tools" is no list of schemas')
-    return tuple(tools)
+def conversed(fields: Fields, messages: list[Message], sharegpt: bool = False) -> Conversation:
+    """The conversation of these messages, with all that the record says beside them."""
+    messages = with_system(fields, messages)
+    changes: tuple[str, ...] = ()
+    if sharegpt and messages[0].role == "system" and not messages[0].content.strip():
+        # ShareGPT's sets write an empty turn where there is no system prompt.
+        messages, changes = messages[1:], (NO_SYSTEM,)
+    found, more = ordered(messages, fields.place, fields.names.same_role)
+    return beside(fields, found, (*changes, *more))
+
+
+def beside(
+    fields: Fields, messages: tuple[Message, ...] = (), changes: tuple[str, ...] = ()
+) -> Conversation:
+    """A conversation of these messages with its location and what its template gets beside them."""
+    return Conversation(
+        messages,
+        fields.place,
+        changes=changes,
+        tools=_objects(fields, "tools", "schemas"),
+        documents=_objects(fields, "documents", "objects"),
+        variables=_variables(fields),
+    )
 
 
 def prompt_and_answer(
-    prompt: Any, answer: Any, names: tuple[str, str], place: RecordLocation
-) -> tuple[list[Message], list[Message]]:
-    """Both as messages, of which only the answer's are supervised; a string is one message."""
-    if isinstance(prompt, str):
-        before = [Message("user", prompt)]
-    else:
-        found = messages_of(prompt, names[0], place)
-        before = [replace(message, supervised=False) for message in found]
-    after = [Message("assistant", answer)]
-    if not isinstance(answer, str):
-        after = messages_of(answer, names[1], place)
-    return before, after
+    fields: Fields, prompt: str, answer: str
+) -> tuple[list[Message], list[Message], bool]:
+    """Both fields as messages, of which only the answer's are supervised; a string is one message.
 
-
-def _message(turn: Any, number: int, place: RecordLocation) -> Message:
-    if not isinstance(turn, dict):
-        raise DataError(f"{place}: turn {number} is no object")
-    turn = present(turn)
-    key, value = ("from", "value") if "from" in turn else ("role", "content")
-    role = turn.get(key)
-    if role is None:
-        raise DataError(f"{place}: turn {number} has no role, but {fields_of(turn)}")
-    if not isinstance(role, str) or role not in ROLES:
-        raise DataError(
-            f"{place}: turn {number}: unknown role {role!r}: known are {', '.join(ROLES)}"
-        )
-    role = ROLES[role]
-    content = _content(turn.get(value), value, number, place, bool(_calls(turn)))
-    if role == "assistant" and _calls(turn):
-        calls = [_call_text(call, number, place) for call in _calls(turn)]
-        content = "\n".join([content, *calls] if content else calls)
-    weight = turn.get("weight", 1)
-    if weight not in (0, 1):
-        raise DataError(f"{place}: turn {number}: weight {weight!r} is neither 0 nor 1")
-    name = turn.get("name")
-    return Message(role, content, name if isinstance(name, str) else None, bool(weight))
-
-
-def _content(
-    content: Any, field: str, number: int, place: RecordLocation, may_be_absent: bool
-) -> str:
-    if content is None and may_be_absent:
-        return ""
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        raise DataError(f'{place}: turn {number}: "{field}" is no string')
-    texts = []
-    for part in content:
-        text = part.get("text") if isinstance(part, dict) else None
-        if not isinstance(text, str) or part.get("type", "text") != "text":
-            kind = part.get("type") if isinstance(part, dict) else part
-            raise DataError(f"{place}: turn {number}: a part is no text but {kind!r}")
-        texts.append(text)
-    return "".join(texts)
-
-
-def _calls(turn: Mapping[str, Any]) -> list[Any]:
-    calls = turn.get("tool_calls") or turn.get("function_call") or []
-    return calls if isinstance(calls, list) else [calls]
-
-
-def _call_text(call: Any, number: int, place: RecordLocation) -> str:
-    """A call as a line of JSON, {"name": ..., "arguments": ...}: calls stand behind the content,
-    a line each.
+    Third, whether they are bare text: two strings, with nothing beside that a template would get.
     """
-    call = call.get("function", call) if isinstance(call, dict) else None
-    if not isinstance(call, dict) or not isinstance(call.get("name"), str):
-        raise DataError(f"{place}: turn {number}: a tool call has no name")
-    arguments = call.get("arguments", {})
-    if isinstance(arguments, str):
-        # OpenAI writes them as a string of JSON; what is none stays as it is.
+    given, said = fields[prompt], fields[answer]
+    if isinstance(given, str):
+        before = [Message("user", given)]
+    else:
+        found = messages_of(fields, prompt)
+        before = [message._replace(supervised=False) for message in found]
+    after = [Message("assistant", said)] if isinstance(said, str) else messages_of(fields, answer)
+    return before, after, isinstance(given, str) and isinstance(said, str) and not framed(fields)
+
+
+def framed(fields: Fields) -> bool:
+    """Whether something stands beside the texts that only a conversation has."""
+    systems = [fields[name] for name in SYSTEM_FIELDS if name in fields]
+    return any(not isinstance(text, str) or text.strip() for text in systems) or "tools" in fields
+
+
+def _objects(fields: Fields, field: str, what: str) -> tuple[Mapping[str, Any], ...]:
+    """A list of objects, or a string of JSON that holds one."""
+    found = fields.get(field) or []
+    if isinstance(found, str):
         try:
-            arguments = json.loads(arguments)
-        except ValueError:
-            arguments = str(arguments)
-    return json.dumps({"name": call["name"], "arguments": arguments}, ensure_ascii=False)
+            found = json.loads(found) if found.strip() else []
+        except ValueError as error:
+            raise DataError(f'{fields.place}: "{field}" is not JSON ({error})') from None
+    if not isinstance(found, list) or not all(isinstance(held, dict) for held in found):
+        raise DataError(f'{fields.place}: "{field}" is no list of {what}')
+    return tuple(found)
 
 
-def _turns(record: Mapping[str, Any], place: RecordLocation) -> Conversation:
-    field = "messages" if "messages" in record else "conversations"
-    messages = with_system(record, messages_of(record[field], field, place), place)
-    return Conversation(check_turns(messages, place), place, tools_of(record, place))
+def _variables(fields: Fields) -> Mapping[str, Any]:
+    """What a record gives its template by name."""
+    field = "chat_template_kwargs"
+    found = fields.get(field) or {}
+    if isinstance(found, str):
+        try:
+            found = json.loads(found)
+        except ValueError as error:
+            raise DataError(f'{fields.place}: "{field}" is not JSON ({error})') from None
+    if not isinstance(found, dict):
+        raise DataError(f'{fields.place}: "{field}" is no object')
+    if reserved := RESERVED & found.keys():
+        raise DataError(
+            f'{fields.place}: "{field}" sets {", ".join(sorted(reserved))}, which the conversation'
+            " itself gives"
+        )
+    return dict(found)
 
 
-def _alpaca(record: Mapping[str, Any], place: RecordLocation) -> Conversation:
-    question = text_of(record, "instruction", place)
-    if "input" in record and text_of(record, "input", place).strip():
-        question += "\n\n" + record["input"]
-    messages = [Message("user", question), Message("assistant", text_of(record, "output", place))]
-    return Conversation(check_turns(with_system(record, messages, place), place), place)
+def _turns(field: str) -> Callable[[Fields], Conversation]:
+    def read(fields: Fields) -> Conversation:
+        messages = messages_of(fields, field)
+        return conversed(fields, messages, sharegpt=field == "conversations")
+
+    return read
 
 
-def _completion(record: Mapping[str, Any], place: RecordLocation) -> Conversation:
-    prompt, answer = record["prompt"], record["completion"]
-    plain = isinstance(prompt, str) and isinstance(answer, str)
-    before, after = prompt_and_answer(prompt, answer, ("prompt", "completion"), place)
-    if plain:
-        return Conversation(check_turns([*before, *after], place), place, plain=True)
-    messages = check_turns(with_system(record, [*before, *after], place), place)
-    return Conversation(messages, place, tools_of(record, place))
+def _instruction(answer: str) -> Callable[[Fields], Conversation]:
+    def read(fields: Fields) -> Conversation:
+        question = fields.text("instruction")
+        for more in ("input", "context"):
+            if more in fields and fields.text(more).strip():
+                question += "\n\n" + fields.text(more)
+        before = _history(fields)
+        return conversed(fields, [*before, *_exchange(question, fields.text(answer))])
+
+    return read
 
 
-def _question(record: Mapping[str, Any], place: RecordLocation) -> Conversation:
-    messages = [
-        Message("user", text_of(record, "question", place)),
-        Message("assistant", text_of(record, "answer", place)),
-    ]
-    return Conversation(check_turns(with_system(record, messages, place), place), place)
+def _history(fields: Fields) -> list[Message]:
+    """Alpaca's earlier exchanges, pairs of question and answer, which are learnt too."""
+    pairs = fields.get("history") or []
+    if not isinstance(pairs, list):
+        raise DataError(f'{fields.place}: "history" is no list of pairs')
+    found = []
+    for number, pair in enumerate(pairs, start=1):
+        if not (isinstance(pair, list) and len(pair) == 2 and all(map(_is_string, pair))):
+            raise DataError(
+                f'{fields.place}: "history", pair {number}: is not a question and its answer'
+            )
+        found += _exchange(*pair)
+    return found
 
 
-FORMS: tuple[
-    tuple[tuple[str, ...], Callable[[Mapping[str, Any], RecordLocation], Conversation]], ...
-] = (
-    (("messages",), _turns),
-    (("conversations",), _turns),
-    (("instruction", "output"), _alpaca),
+def _is_string(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _exchange(question: str, answer: str) -> list[Message]:
+    return [Message("user", question), Message("assistant", answer)]
+
+
+def _completion(fields: Fields) -> Conversation:
+    before, after, plain = prompt_and_answer(fields, "prompt", "completion")
+    if not plain:
+        return conversed(fields, [*before, *after])
+    messages, _ = ordered([*before, *after], fields.place)
+    return Conversation(messages, fields.place, plain=True)
+
+
+def _asked(question: str, answer: str) -> Callable[[Fields], Conversation]:
+    def read(fields: Fields) -> Conversation:
+        return conversed(fields, _exchange(fields.text(question), fields.text(answer)))
+
+    return read
+
+
+def _called(fields: Fields) -> Conversation:
+    """An answer that is calls of tools, as a string of JSON or as a list."""
+    calls = fields["answers"]
+    if isinstance(calls, str):
+        try:
+            calls = json.loads(calls)
+        except ValueError as error:
+            raise DataError(f'{fields.place}: "answers" is not JSON ({error})') from None
+    if not isinstance(calls, list) or not calls:
+        raise DataError(f'{fields.place}: "answers" is no list of tool calls')
+    made = tuple(call_of(call, str(fields.place)) for call in calls)
+    answer = Message("assistant", "", calls=made, absent=True)
+    return conversed(fields, [Message("user", fields.text("query")), answer])
+
+
+def _tree(fields: Fields) -> Conversation:
+    """The path from an OASST tree's root that takes the best reply at each turn."""
+    node, messages = fields["prompt"], list[Message]()
+    fields["message_tree_id"]
+    others = 0
+    while node is not None:
+        messages.append(_node(node, len(messages) + 1, fields.names, fields.place))
+        replies = node.get("replies") or []
+        others += max(len(replies) - 1, 0)
+        # Replies that nobody has ranked come last, in their order.
+        ranks = [one.get("rank") if isinstance(one, dict) else None for one in replies]
+        best = min(range(len(replies)), key=lambda n: (ranks[n] is None, ranks[n]), default=None)
+        node = None if best is None else replies[best]
+    conversation = conversed(fields, messages)
+    if not others:
+        return conversation
+    return replace(conversation, changes=(*conversation.changes, OTHER_REPLIES))
+
+
+def _node(node: Any, number: int, names: SetNames, place: RecordLocation) -> Message:
+    if not isinstance(node, dict) or not isinstance(node.get("text"), str):
+        raise DataError(f"{place}: turn {number} of the tree has no text")
+    role = names.roles.get(str(node.get("role")))
+    if role is None:
+        raise DataError(f"{place}: turn {number}: unknown role {node.get('role')!r}")
+    return Message(role, node["text"])
+
+
+Form = tuple[tuple[str, ...], Callable[[Fields], Conversation]]
+FORMS: tuple[Form, ...] = (
+    (("messages",), _turns("messages")),
+    (("conversations",), _turns("conversations")),
+    (("conversation",), _turns("conversation")),
+    (("instruction", "output"), _instruction("output")),
+    (("instruction", "response"), _instruction("response")),
     (("prompt", "completion"), _completion),
-    (("question", "answer"), _question),
+    (("prompt", "response"), _asked("prompt", "response")),
+    (("question", "answer"), _asked("question", "answer")),
+    (("question", "response"), _asked("question", "response")),
+    (("query", "response"), _asked("query", "response")),
+    (("query", "answers"), _called),
+    (("problem", "solution"), _asked("problem", "solution")),
+    (("input", "output"), _asked("input", "output")),
+    (("message_tree_id", "prompt"), _tree),
 )
+"""The fields of each form, and how it is read; the first whose fields are there counts."""
+BESIDE = (*SYSTEM_FIELDS, *TEMPLATE_FIELDS, "input", "context", "history", "role", "content")
+"""Further names of ours, of fields beside a form's own and of turns' keys."""

@@ -1,27 +1,32 @@
 """From a conversation to tokens, with a flag on those that the model learns to predict."""
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from trainer.conversations.template import ChatTemplate, continued
-from trainer.conversations.turns import Conversation, Message
+from trainer.conversations.encoding import SpanEncoder
+from trainer.conversations.spans import TextSpan, Written, plain, refuse_spelled, written
+from trainer.conversations.template import ChatTemplate
+from trainer.conversations.turns import Conversation
 from trainer.corpus.reading.quarantine import RecordLocation
-from trainer.data.token_flags import ID_MASK, TARGET
-from trainer.data.tokenizer import Tokenizer
+from trainer.data.token_flags import TARGET
 from trainer.errors import DataError
+from trainer.recipe.fine_tuning import ConversationsSection
 
 FlaggedTokens = npt.NDArray[np.uint32]
 
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """An example as it is stored.
+    """A sequence as it is stored: an example, or one answer of an example.
 
-    `tokens` are ids with the bits of trainer.data.token_flags; `identity` is the SHA-256 of its
-    content in hex; `targets` counts the tokens to predict, `characters` those of its messages.
+    `tokens` are ids with the bits of trainer.data.token_flags; `identity` is the SHA-256 of the
+    example's content in hex; `targets` counts the tokens to predict, `characters` those of its
+    messages.
     """
 
     tokens: FlaggedTokens
@@ -33,7 +38,12 @@ class Marked:
 
 @dataclass
 class ExampleCounts:
-    """What became of a set's examples; `first_malformed` is the line that the first one gives."""
+    """What became of a set's examples.
+
+    `sequences` are what the used ones became; `first_malformed` is the line that the first one
+    gives. `flattened`, `changes` and `unread` count examples by what was written as text, by what
+    was done to their turns, and by the keys that nothing read.
+    """
 
     read: int = 0
     used: int = 0
@@ -43,27 +53,86 @@ class ExampleCounts:
     first_malformed: str | None = None
     tokens: int = 0
     targets: int = 0
+    sequences: int = 0
+    flattened: dict[str, int] = field(default_factory=Counter)
+    changes: dict[str, int] = field(default_factory=Counter)
+    unread: dict[str, int] = field(default_factory=Counter)
 
 
-def mark(conversation: Conversation, template: ChatTemplate) -> FlaggedTokens:
-    """The tokens of a conversation, uint32 [n], each one to predict with TARGET.
+class Marker:
+    """Marks conversations for one template and one section of the recipe.
 
-    Each span of text (the prompt up to an answer; the answer) is encoded by itself, as at
-    inference. The targets are what the assistant says up to and including the special token that
-    ends its turn, and not what the template puts after it. Where a template ends an answer with no
-    special token, the whole answer is a target, and after the last answer an end of text too, so
-    that the model learns to stop; none after earlier ones, since the template has none there.
-
-    A plain completion is the bare text of prompt and completion, the latter with an end of text.
-
-    Raises DataError, naming the place, where the template fails, or changes what it has written
-    once, and where a message spells a special token, which would forge a turn.
+    Each answer follows the prompt that asks for it, as at inference. The targets are what the
+    assistant says up to and including the special token that ends its turn, and not what the
+    template puts after it. Where a template ends an answer with no special token, the whole answer
+    is a target, and after a sequence's last answer an end of text too, so that the model learns to
+    stop; none after earlier ones, since the template has none there. A plain completion is the bare
+    text of prompt and completion, the latter with an end of text.
     """
-    if conversation.plain:
-        tokens = _plain(conversation, template.tokenizer)
-    else:
-        tokens = _rendered(conversation, template)
-    return np.array(tokens, dtype=np.uint32)
+
+    def __init__(self, template: ChatTemplate, section: ConversationsSection) -> None:
+        self.template, self._section = template, section
+        self._tokenizer = template.tokenizer
+        self._encoder = SpanEncoder(template.tokenizer)
+
+    def write(self, conversation: Conversation) -> Written:
+        """The conversation as text.
+
+        Raises DataError, naming the place, as `trainer.conversations.spans.written` does, and for
+        bare text that spells a special token, unless `special_tokens` says what it means.
+        """
+        if not conversation.plain:
+            joins, rewriting = self._encoder.joins, self._section.rewriting
+            return written(conversation, self.template, joins, rewriting)
+        if self._section.special_tokens == "refuse":
+            refuse_spelled(conversation, self.template)
+        parsed = self._section.special_tokens == "token"
+        return plain(conversation, self.template, parsed)
+
+    def tokens(self, texts: Sequence[Written]) -> list[list[FlaggedTokens]]:
+        """The tokens of each one's sequences, uint32 [n], each one to predict with TARGET."""
+        sequences = [spans for text in texts for spans in text.sequences]
+        encoded = iter(self._encoder.encode(sequences))
+        return [[self._joined(spans, next(encoded)) for spans in text.sequences] for text in texts]
+
+    def mark(self, conversation: Conversation) -> list[FlaggedTokens]:
+        """The sequences of one conversation. Raises as `write` does."""
+        return self.tokens([self.write(conversation)])[0]
+
+    def mark_answer(self, conversation: Conversation, text: Written | None = None) -> FlaggedTokens:
+        """The one sequence of a prompt and its answer. Raises as `write` does.
+
+        Also where the template rewrites an answer of several turns: half an answer is not the one
+        that was judged.
+        """
+        text = text or self.write(conversation)
+        if len(text.sequences) > 1:
+            raise DataError(
+                f"{conversation.place}: the template changes the answer's earlier turns when it"
+                " asks for the last: only a single sequence can be judged; name another template"
+                " in conversations.template, or give the earlier answers in the prompt"
+            )
+        return self.tokens([text])[0][0]
+
+    def _joined(self, spans: Sequence[TextSpan], encoded: Sequence[list[int]]) -> FlaggedTokens:
+        start = list(self._tokenizer.start)
+        ids: list[int] = []
+        learnt: list[tuple[int, int]] = []
+        for span, found in zip(spans, encoded, strict=True):
+            # A text that spells its start needs no second one.
+            if span.starts and found[: len(start)] != start:
+                ids += start
+            begin = len(ids)
+            ids += found
+            if span.ends:
+                ids.append(self._tokenizer.end_of_text)
+            if span.learnt:
+                learnt.append((begin, len(ids)))
+        tokens = np.array(ids, dtype=np.uint32)
+        assert tokens.max(initial=0) < self._tokenizer.size
+        for begin, end in learnt:
+            tokens[begin:end] |= np.uint32(TARGET)
+        return tokens
 
 
 def shorten(
@@ -112,97 +181,3 @@ def _too_long(place: RecordLocation, positions: int, sequence_length: int) -> Da
         f"{place}: takes {positions} positions, more than sequence_length {sequence_length}: raise"
         " it, or set conversations.too_long=drop"
     )
-
-
-def _plain(conversation: Conversation, tokenizer: Tokenizer) -> list[int]:
-    prompt, completion = conversation.messages[0].content, conversation.messages[-1].content
-    # Some sets write the end of text out; it is one, not its letters.
-    completion = completion.removesuffix(tokenizer.decode([tokenizer.end_of_text]))
-    answer = [*continued(tokenizer.encode, completion), tokenizer.end_of_text]
-    return [*tokenizer.start, *tokenizer.encode(prompt), *(token | TARGET for token in answer)]
-
-
-def _rendered(conversation: Conversation, template: ChatTemplate) -> list[int]:
-    _refuse_forged(conversation, template)
-    messages = template.with_system(conversation.messages)
-    learnt = [n for n, one in enumerate(messages) if one.role == "assistant" and one.supervised]
-    tokens: list[int] = []
-    text = ""
-    for number in learnt:
-        prompt, whole = _stretch(messages, number, conversation, template)
-        last = number == learnt[-1]
-        if not last:
-            whole = whole.removesuffix(template.closing)
-        _check_kept(messages, number, (text, prompt, whole), conversation.place)
-        encode = template.tokenizer.encode_rendered
-        rest = prompt[len(text) :]
-        tokens += continued(encode, rest) if text else encode(rest)
-        answer = continued(encode, whole[len(prompt) :])
-        tokens += _supervised(answer, template, last)
-        text = whole
-    assert all(token & ID_MASK < template.tokenizer.size for token in tokens)
-    return tokens
-
-
-def _stretch(
-    messages: tuple[Message, ...], number: int, conversation: Conversation, template: ChatTemplate
-) -> tuple[str, str]:
-    """The rendered prompt for the answer at message `number`, and the text with that answer."""
-    tools, place = conversation.tools, conversation.place
-    prompt = template.render(
-        messages[:number], add_generation_prompt=True, tools=tools, place=place
-    )
-    return prompt, template.render(messages[: number + 1], tools=tools, place=place)
-
-
-def _check_kept(
-    messages: tuple[Message, ...], number: int, texts: tuple[str, str, str], place: RecordLocation
-) -> None:
-    """Raise DataError unless each rendered text is a prefix of the next."""
-    before, prompt, whole = texts
-    answer = sum(message.role == "assistant" for message in messages[: number + 1])
-    if not prompt.startswith(before):
-        raise DataError(
-            f"{place}: the template changes the text of earlier turns when it asks for answer"
-            f" {answer}: name another in conversations.template, or give the earlier answers"
-            ' "weight": 0'
-        )
-    if not whole.startswith(prompt):
-        raise DataError(
-            f"{place}: the template changes the text of earlier turns when it writes answer"
-            f" {answer}, or begins it otherwise than it asks for it: name another in"
-            " conversations.template"
-        )
-
-
-def _supervised(answer: list[int], template: ChatTemplate, last: bool) -> list[int]:
-    """An answer's tokens, marked up to the end of its turn."""
-    if template.turn_end in answer:
-        end = answer.index(template.turn_end) + 1
-    else:
-        answer = [*answer, template.tokenizer.end_of_text] if last else answer
-        end = len(answer)
-    return [token | TARGET for token in answer[:end]] + answer[end:]
-
-
-def _refuse_forged(conversation: Conversation, template: ChatTemplate) -> None:
-    """Raise DataError where rendering would turn a message's own text into a special token."""
-    written = [(one.role, one.content) for one in conversation.messages]
-    written += [(f"{one.role} name", one.name) for one in conversation.messages if one.name]
-    written += [("tools", text) for tool in conversation.tools for text in _strings(tool)]
-    for number, (what, text) in enumerate(written, start=1):
-        if forged := template.forged(text):
-            where = f"message {number} ({what})" if number <= len(conversation.messages) else what
-            raise DataError(
-                f"{conversation.place}: {where} spells {forged}, which would forge a turn: take it"
-                " out"
-            )
-
-
-def _strings(value: object) -> list[str]:
-    """All the strings in JSON values."""
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, dict):
-        return [text for pair in value.items() for held in pair for text in _strings(held)]
-    return [text for held in value for text in _strings(held)] if isinstance(value, list) else []

@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import trainer
+from trainer.conversations.columns import SetNames, set_names
 from trainer.conversations.examples import marked_examples
+from trainer.conversations.forms import NAMES
 from trainer.conversations.marking import ExampleCounts, Marked
+from trainer.conversations.pairs import FIELDS
 from trainer.conversations.template import ChatTemplate
 from trainer.corpus.build.writer import Sample, ShardWriter
 from trainer.corpus.reading.files import InputFile, list_files
@@ -26,8 +29,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-RULES = 1
+RULES = 2
 """Version of the builder: raised when the same files would give other shards."""
+UNREAD_SHOWN = 24
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet")
 
 
@@ -53,11 +57,16 @@ def ensure_set(recipe: "Recipe", source: str) -> Path:
         raise RecipeError(
             "tokenizer: fine-tuning takes that of init_from, and there is none; name a folder"
         )
+    section = recipe.conversations
     template = ChatTemplate(
         load_tokenizer(recipe.tokenizer),
-        recipe.conversations.template,
-        recipe.conversations.system,
+        section.template,
+        section.system,
+        section.template_variables,
     )
+    template.check()
+    entries = [entry for entry in recipe.data.mixture if entry.corpus == source]
+    names = set_names(entries[0], section, FIELDS) if entries else NAMES
     files = list_files([source])
     settings = {
         "kind": kind,
@@ -66,13 +75,16 @@ def ensure_set(recipe: "Recipe", source: str) -> Path:
         "sequence_length": recipe.sequence_length,
         "tokenizer": template.tokenizer.fingerprint,
         "builder_rules": RULES,
+        "named_templates": template.raw_tokenizer.named_templates,
+        "columns": dict(names.columns),
+        "roles": dict(names.roles),
         **recipe.conversations.model_dump(mode="json", exclude={"neftune_alpha", "template"}),
     }
     out = cache_folder("sets") / _key(settings, files)
     try:
         with build_lock(out):
             if not (out / MANIFEST_NAME).is_file():
-                _build(recipe, kind, template, settings, source, out)
+                _build(recipe, kind, template, names, settings, source, out)
     except OSError as error:
         raise DataError(
             f"cannot build the set {source} in {out}: {error.strerror or error}; free space there,"
@@ -90,6 +102,7 @@ def _build(
     recipe: "Recipe",
     kind: Literal["conversations", "pairs", "judged"],
     template: ChatTemplate,
+    names: SetNames,
     settings: dict[str, Any],
     source: str,
     out: Path,
@@ -104,7 +117,8 @@ def _build(
         split: ShardWriter(partial, split, "uint32", section.shard_tokens)
         for split in ("train", "validation")
     }
-    examples = marked_examples([source], kind, template, section, recipe.sequence_length, counts)
+    length = recipe.sequence_length
+    examples = marked_examples([source], kind, template, section, length, counts, names=names)
     for example, sample in _samples(examples):
         held_out = int(example.identity[:16], 16) < section.validation * 2**64
         writers["validation" if held_out else "train"].add(sample, example.identity)
@@ -140,13 +154,24 @@ def _build(
 
 
 def counts_line(source: str, counts: ExampleCounts, held_out: int = 0) -> str:
-    """A one-line summary of the examples used, dropped and cut; `held_out`: of those used."""
+    """A one-line summary: the examples used, dropped and cut, what was done to them, and the keys
+    that nothing reads; `held_out`: of those used.
+    """
     held = f", {held_out:,} of them held out for validation" if held_out else ""
     parts = [f"{counts.used:,} of {counts.read:,} examples{held}"]
+    if counts.sequences not in (0, counts.used):
+        parts.append(f"{counts.sequences:,} sequences of {counts.used:,} conversations")
     parts += [f"{counts.dropped_long:,} too long"] if counts.dropped_long else []
     parts += [f"{counts.cut:,} cut"] if counts.cut else []
     if counts.malformed:
         parts.append(f"{counts.malformed:,} malformed, the first: {counts.first_malformed}")
+    parts += [f"{number:,} with {kind}" for kind, number in counts.flattened.items()]
+    parts += [f"{number:,} with {change}" for change, number in counts.changes.items()]
+    if counts.unread:
+        unread = sorted(counts.unread.items(), key=lambda item: (-item[1], item[0]))
+        shown = ", ".join(f"{key} ({number:,})" for key, number in unread[:UNREAD_SHOWN])
+        more = f" and {len(unread) - UNREAD_SHOWN} more" if len(unread) > UNREAD_SHOWN else ""
+        parts.append(f"keys that nothing reads: {shown}{more}")
     share = counts.targets / max(counts.tokens, 1)
     return f"{source}: {'; '.join(parts)}; {share:.1%} of {counts.tokens:,} tokens are supervised"
 

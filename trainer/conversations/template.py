@@ -1,35 +1,21 @@
 """The chat template: how a conversation is written as one text."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from trainer.conversations.turns import Message
+from trainer.conversations.abilities import Abilities
+from trainer.conversations.exchange import Contradiction, Exchange, answer_behind
+from trainer.conversations.one_pass import OnePass, Passed
+from trainer.conversations.turns import Conversation, Message
 from trainer.corpus.reading.quarantine import RecordLocation
 from trainer.data.tokenizer import CONFIG_FILE, TURN_END, TURN_START, Tokenizer
 from trainer.errors import DataError, LyceumError, RecipeError
-
-Encode = Callable[[str], list[int]]
-
-
-def continued(encode: Encode, text: str) -> list[int]:
-    """The ids of a text that continues another one, which is encoded separately, as a prompt is.
-
-    A SentencePiece tokenizer puts a space before every text, wrong in the middle of one. There the
-    text is encoded after a line break, and the line break's ids are removed again.
-    """
-    if not text or not _puts_space(encode):
-        return encode(text)
-    line_break = encode("\n")
-    ids = encode("\n" + text)
-    return ids[len(line_break) :] if ids[: len(line_break)] == line_break else encode(text)
-
-
-def _puts_space(encode: Encode) -> bool:
-    line_break, behind = encode("\n"), encode("\nx")
-    return behind[: len(line_break)] == line_break and behind[len(line_break) :] != encode("x")
-
 
 CHATML = """\
 {%- if tools %}
@@ -55,71 +41,183 @@ CHATML = """\
 """The default; tools stand in the system's turn, a schema a line."""
 NAMED_TOKENS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 PROBE = "An answer."
+TOOL_USE = "tool_use"
+MARKUP = ("<think>", "</think>", "[THINK]", "[/THINK]")
+"""Tokens, special in some tokenizers, that an answer's own text has around its reasoning."""
+Turn = dict[str, Any]
+_LOOKED_FOR = {"role", "content", "tool_calls", "reasoning_content", "thinking", "reasoning"}
+
+
+class ReadTurn(dict[str, Any]):
+    """A turn that remembers which of its keys a template has read."""
+
+    def __init__(self, held: Mapping[str, Any]) -> None:
+        super().__init__(held)
+        self.seen: set[str] = set()
+
+    def __getitem__(self, key: str) -> Any:
+        self.seen.add(key)
+        return super().__getitem__(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """As dict.get."""
+        self.seen.add(key)
+        return super().get(key, default)
+
+    def items(self) -> Any:
+        """As dict.items: all are read, as by a template that writes the turn as JSON."""
+        self.seen.update(self)
+        return super().items()
+
+    def values(self) -> Any:
+        """As dict.values."""
+        self.seen.update(self)
+        return super().values()
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a template gets of a conversation: its turns, and what stands beside them.
+
+    `learnt`: the answers among the turns as they are while they are learnt, where that differs.
+    `flattened`: what is written as text, since the template does not read it.
+    """
+
+    turns: list[Turn]
+    place: RecordLocation | None = None
+    tools: list[dict[str, Any]] | None = None
+    documents: list[dict[str, Any]] | None = None
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    flattened: tuple[str, ...] = ()
+    learnt: Mapping[int, Turn] = field(default_factory=dict)
+
+    @property
+    def unread(self) -> set[str]:
+        """Keys of turns that the template has not read, once it has rendered them.
+
+        Of reasoning the text itself is looked for.
+        """
+        found = [turn for turn in self.turns if isinstance(turn, ReadTurn)]
+        return {key for turn in found for key in turn.keys() - turn.seen - _LOOKED_FOR}
 
 
 class ChatTemplate:
     """Renders as transformers' apply_chat_template does: the same Jinja, the same variables.
 
-    `template` is a file or "chatml"; None: the tokenizer's own, or ChatML. `system` is the prompt
-    of conversations that have none. `text` is the template's text, and `turn_end` the id of the
-    special token that ends an answer, None where the template writes none. `tokenizer` speaks it: a
-    run saves it, and an export carries it. Raises RecipeError for a template that cannot be read,
-    fails, leaves answers out or begins them otherwise than it prompts for them, and for ChatML
-    where the tokenizer lacks its tokens.
+    `template` is a file, "chatml", or one of the tokenizer's named templates; None: the tokenizer's
+    own (with tools the one named tool_use, where there is one), or ChatML. `system` is the prompt
+    of conversations that have none, `variables` what the template gets by name, as
+    enable_thinking. `text` is the template's text, and `turn_end` the id of the special token that
+    ends an answer, None where the template writes none or refuses a plain question and answer.
+    `tokenizer` speaks it: a run saves it, and an export carries it. Raises RecipeError for a
+    template that cannot be read, and for ChatML where the tokenizer lacks its tokens.
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, template: str | None = None, system: str | None = None
+        self,
+        tokenizer: Tokenizer,
+        template: str | None = None,
+        system: str | None = None,
+        variables: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         self.text, self.name = _resolve(tokenizer, template)
         self.system = system if system and system.strip() else None
-        self._variables = _variables(tokenizer)
+        self._variables = {**_variables(tokenizer), **variables}
+        self.raw_tokenizer = tokenizer
         ends = {tokenizer.decode([number]): number for number in tokenizer.ends}
         named = {**ends, **tokenizer.special_tokens}
-        self.borders: dict[str, int] = {name: number for name, number in named.items() if name}
+        self.borders: dict[str, int] = {
+            name: number for name, number in named.items() if name and name not in MARKUP
+        }
         """The tokens by name that may part turns, and that no message may spell."""
+        self.ends = tuple(name for name in ends if name)
+        longest = sorted(self.borders, key=len, reverse=True)
+        self._border = re.compile("|".join(map(re.escape, longest)))
         if self.system and (forged := self.forged(self.system)):
             raise RecipeError(f"conversations.system: spells {forged}, which would end the turn")
+        self.abilities = Abilities(self._attempted, self.text)
         self.closing = ""
+        self._opening: str | None = None
         self.turn_end: int | None = None
-        self._probe(tokenizer)
-        self.tokenizer = tokenizer.speaking(self.text, self.turn_end)
+        self._probe()
+        self.tokenizer = tokenizer
+        if (
+            template is not None
+            or tokenizer.chat_template != self.text
+            or self.turn_end is not None
+        ):
+            self.tokenizer = tokenizer.speaking(self.text, self.turn_end)
+        self._tool_use: ChatTemplate | None = None
+        if template is None and TOOL_USE in tokenizer.named_templates:
+            self._tool_use = ChatTemplate(tokenizer, TOOL_USE, system, variables)
 
-    def render(
-        self,
-        messages: Sequence[Message],
-        add_generation_prompt: bool = False,
-        tools: Sequence[Mapping[str, Any]] = (),
-        place: RecordLocation | None = None,
-    ) -> str:
-        """The text of the messages. Raises DataError naming the place where the template fails."""
-        from transformers.utils.chat_template_utils import render_jinja_template
+    def of(self, conversation: Conversation) -> "ChatTemplate":
+        """The template for it: the one named tool_use where it has tools."""
+        return self._tool_use if self._tool_use is not None and conversation.tools else self
 
-        plain = [
-            {"role": one.role, "content": one.content, **({"name": one.name} if one.name else {})}
-            for one in messages
-        ]
+    def given(self, conversation: Conversation, system: bool = True) -> Given:
+        """What the template gets of a conversation; `system`: the recipe's is filled in."""
+        flattened: list[str] = []
+        messages = conversation.messages
+        if system:
+            messages = self.with_system(messages)
+        learnt = {
+            number: self._turn(message, flattened, learnt=True)
+            for number, message in enumerate(messages)
+            if message.reasoning is not None and message.supervised
+        }
+        return Given(
+            [self._turn(message, flattened) for message in messages],
+            conversation.place,
+            [dict(tool) for tool in conversation.tools] or None,
+            [dict(document) for document in conversation.documents] or None,
+            conversation.variables,
+            tuple(flattened),
+            learnt,
+        )
+
+    def render(self, messages: Sequence[Message], add_generation_prompt: bool = False) -> str:
+        """The text of the messages. Raises RecipeError where the template fails."""
+        given = Given([self._turn(message, []) for message in messages])
+        return self.written(given, len(messages), add_generation_prompt)
+
+    def prompt(self, messages: Sequence[Message], beside: Conversation | None = None) -> str:
+        """The text that asks for an answer to the messages; `beside`: the conversation that says
+        what the template gets beside them, and where they stand.
+
+        Raises as `render` does, or DataError naming the place.
+        """
+        if beside is None:
+            return self.render(messages, add_generation_prompt=True)
+        template = self.of(beside)
+        given = template.given(replace(beside, messages=tuple(messages)), system=False)
+        return template.written(given, len(messages), add_generation_prompt=True)
+
+    def written(self, given: Given, length: int, add_generation_prompt: bool = False) -> str:
+        """The text of the first `length` turns. Raises as `render` does."""
+        turns = given.turns[:length]
+        if not add_generation_prompt and length - 1 in given.learnt:
+            turns[-1] = given.learnt[length - 1]
         try:
-            rendered = render_jinja_template(
-                [plain],
-                tools=[dict(tool) for tool in tools] or None,
-                chat_template=self.text,
-                add_generation_prompt=add_generation_prompt,
-                **self._variables,
-            )
+            return self._rendered(given, turns, add_generation_prompt)
         # A template is someone else's program: it can raise anything.
         except Exception as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            line = f", line {error.lineno}" if hasattr(error, "lineno") else ""
-            if place is None:
-                raise RecipeError(
-                    f"conversations.template: {self.name} fails{line} ({reason}): mend it, or name"
-                    " another"
-                ) from None
-            raise DataError(
-                f"{place}: the chat template ({self.name}) fails on it{line}: {reason}"
+            failed = error
+        if any("content" not in turn for turn in turns):
+            # Some templates take no turn without a content, others none with an empty one.
+            for turn in (*given.turns, *given.learnt.values()):
+                turn.setdefault("content", "")
+            return self.written(given, length, add_generation_prompt)
+        reason = " ".join(str(failed).split()) or type(failed).__name__
+        line = f", line {failed.lineno}" if hasattr(failed, "lineno") else ""
+        if given.place is None:
+            raise RecipeError(
+                f"conversations.template: {self.name} fails{line} ({reason}): mend it, or name"
+                " another"
             ) from None
-        return str(rendered[0][0])
+        raise DataError(
+            f"{given.place}: the chat template ({self.name}) fails on it{line}: {reason}"
+        ) from None
 
     def with_system(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
         """The messages behind the recipe's system prompt, if they have none of their own."""
@@ -129,38 +227,144 @@ class ChatTemplate:
 
     def forged(self, text: str) -> str | None:
         """The first special token whose name a text spells, which rendering would make one."""
-        found = [name for name in self.borders if name in text]
-        return min(found, key=text.index) if found else None
+        found = self._border.search(text)
+        return found[0] if found else None
 
-    def _probe(self, tokenizer: Tokenizer) -> None:
-        """Find how the template ends an answer, and what it puts behind a conversation's end."""
+    def ends_turn(self, text: str) -> bool:
+        """Whether an answer's rendered text ends with a special token."""
+        return text.endswith(tuple(self.borders))
+
+    def _rendered(self, given: Given, turns: list[Turn], add_generation_prompt: bool) -> str:
+        beside = self._beside(given)
+        asks = add_generation_prompt
+        return str(self._compiled.render(messages=turns, add_generation_prompt=asks, **beside))
+
+    def _beside(self, given: Given) -> dict[str, Any]:
+        """What the template gets beside the turns."""
+        beside = {"tools": given.tools, "documents": given.documents}
+        return {**beside, **self._variables, **given.variables}
+
+    @cached_property
+    def _compiled(self) -> Any:
+        # The environment, its sandbox and its filters are transformers' own, so that what a server
+        # renders is what is trained; its public function copies each turn at each call.
+        from transformers.utils.chat_template_utils import _compile_jinja_template
+
+        return _compile_jinja_template(self.text)
+
+    def _turn(self, message: Message, flattened: list[str], learnt: bool = False) -> Turn:
+        """The message as the template reads it; what it is flattened to is added to the list."""
+        simple = not (message.extras or message.calls or message.name or message.parts)
+        if simple and message.reasoning is None and not self.abilities.parts_alone:
+            turn: Turn = {"role": message.role}
+            return turn if message.absent else turn | {"content": message.content}
+        return ReadTurn(self.abilities.turn(message, flattened, learnt))
+
+    def _attempted(self, turns: list[Turn], add_generation_prompt: bool, **beside: Any) -> str:
+        """What the template makes of turns that try it out; "" where it fails."""
+        try:
+            return self._rendered(Given([], **beside), turns, add_generation_prompt)
+        except Exception:
+            return ""
+
+    def exchanges(
+        self, given: Given, numbers: Sequence[int], messages: Sequence[Message]
+    ) -> Iterator[tuple[int, Exchange]]:
+        """The exchange of each answer, by its turn's number; all turns rendered once if they can.
+
+        Raises DataError where the template fails, Contradiction where an answer cannot follow.
+        """
+        passed = None if given.learnt else self._once.render(given.turns, self._beside(given))
+        opening = None if passed is None else self._opened(given, passed, numbers[0])
+        for number in numbers:
+            if passed is None or opening is None:
+                yield number, self.exchange(given, number, messages[number])
+                continue
+            begin, end = passed.starts[number] + len(opening), passed.starts[number + 1]
+            if not passed.text.startswith(opening, passed.starts[number]):
+                yield number, self.exchange(given, number, messages[number])
+                continue
+            behind = passed.text[begin:end] + passed.text[passed.starts[-1] :]
+            yield number, self._exchange(passed.text[:begin], behind)
+
+    def exchange(self, given: Given, number: int, message: Message) -> Exchange:
+        """The exchange of the answer at turn `number`. Raises as `exchanges` does."""
+        prompt = self.written(given, number, add_generation_prompt=True)
+        return self._exchange(
+            prompt, answer_behind(prompt, self.written(given, number + 1), message)
+        )
+
+    def _exchange(self, prompt: str, behind: str) -> Exchange:
+        body = behind.removesuffix(self.closing) if self.closing else behind
+        last = self._last_border(body)
+        if last is None:
+            return Exchange(prompt, behind, "")
+        return Exchange(prompt, behind[: last.end()], behind[last.end() :])
+
+    def _opened(self, given: Given, passed: Passed, number: int) -> str | None:
+        """What the template writes to ask for an answer; None where that is not what it adds."""
+        plain = not (given.tools or given.documents or given.variables)
+        if plain and self._opening is not None:
+            return self._opening
+        prompt = self.written(given, number, add_generation_prompt=True)
+        before = passed.text[: passed.starts[number]]
+        opening = prompt.removeprefix(before) if prompt.startswith(before) else None
+        if plain:
+            self._opening = opening
+        return opening
+
+    @cached_property
+    def _once(self) -> OnePass:
+        return OnePass(self._compiled.environment, self.text)
+
+    def check(self) -> None:
+        """Raise RecipeError for a template that cannot write a question and its answer."""
         question, answer = Message("user", "A question."), Message("assistant", PROBE)
-        prompt = self.render([question], add_generation_prompt=True)
-        whole = self.render([question, answer])
+        given = Given([self._turn(one, []) for one in (question, answer)])
         where = f"conversations.template: {self.name}"
-        if PROBE not in whole:
-            raise RecipeError(f"{where} leaves out what the assistant says; name another")
-        if not whole.startswith(prompt):
+        try:
+            exchange = self.exchange(given, 1, answer)
+        except Contradiction:
             raise RecipeError(
                 f"{where} begins an answer otherwise than it prompts for one; name another"
-            )
-        rest = whole[whole.rindex(PROBE) + len(PROBE) :]
-        behind = continued(tokenizer.encode_rendered, rest)
-        known = set(self.borders.values())
-        self.turn_end = next((number for number in behind if number in known), None)
+            ) from None
+        if PROBE not in exchange.prompt + exchange.answer:
+            raise RecipeError(f"{where} leaves out what the assistant says; name another")
+        if self.system is not None and not self.abilities.system:
+            raise RecipeError(f"conversations.system: {self.name} leaves it out; name another")
+
+    def _last_border(self, text: str) -> re.Match[str] | None:
+        """The last special token in a rendered text."""
+        found = list(self._border.finditer(text))
+        return found[-1] if found else None
+
+    def _probe(self) -> None:
+        """Find how the template ends an answer, and what it puts behind a conversation's end."""
+        question, answer = Message("user", "A question."), Message("assistant", PROBE)
+        turns = [self._turn(one, []) for one in (question, answer, question)]
+        given = Given(turns)
         try:
-            longer = self.render([question, answer, question], add_generation_prompt=True)
-        except LyceumError:
-            # The template takes one question only; longer examples fail with their location.
+            whole = self.written(given, 2)
+            # A template that takes one question only has no earlier turns.
+            longer = self._attempted(turns, True)
+            if longer and not longer.startswith(whole):
+                for name in self.borders:
+                    rest = whole.removesuffix(name)
+                    ended = self._last_border(rest[rest.rfind(PROBE) :])
+                    if rest != whole and longer.startswith(rest) and ended:
+                        self.closing = name
+            said = self.exchange(given, 1, answer).answer
+        except (Contradiction, LyceumError):
+            # A prompt may be all that is asked of it; `check` says what is wrong.
             return
-        if not longer.startswith(whole):
-            for name in self.borders:
-                if whole.endswith(name) and longer.startswith(whole.removesuffix(name)):
-                    self.closing = name
+        last = self._last_border(said)
+        self.turn_end = self.borders[last[0]] if last is not None and PROBE in said else None
 
 
 def _resolve(tokenizer: Tokenizer, template: str | None) -> tuple[str, str]:
     """The template's text and what an error calls it."""
+    if template in tokenizer.named_templates:
+        return tokenizer.named_templates[template], f"the tokenizer's template {template}"
     if template is not None and template != "chatml":
         try:
             return Path(template).expanduser().read_text(encoding="utf-8"), template

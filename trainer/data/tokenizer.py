@@ -95,6 +95,11 @@ class Tokenizer:
         """
         return list(self._reading_special.encode(text, add_special_tokens=False).ids)
 
+    def encode_rendered_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of several rendered texts, encoded on every core."""
+        encoded = self._reading_special.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [encoding.ids for encoding in encoded]
+
     @cached_property
     def _reading_special(self) -> tokenizers.Tokenizer:
         backend = tokenizers.Tokenizer.from_str(self._backend.to_str())
@@ -106,6 +111,18 @@ class Tokenizer:
         """The ids of the special tokens by name."""
         added = self._backend.get_added_tokens_decoder()
         return {token.content: number for number, token in added.items() if token.special}
+
+    @cached_property
+    def added_tokens(self) -> dict[str, int]:
+        """The ids, by name, of the tokens parsed out of a rendered text, special or not."""
+        added = self._backend.get_added_tokens_decoder()
+        return {token.content: number for number, token in added.items()}
+
+    @cached_property
+    def strips_nothing(self) -> bool:
+        """Whether no added token takes the white space beside it."""
+        added = self._backend.get_added_tokens_decoder().values()
+        return not any(token.lstrip or token.rstrip for token in added)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of several texts, encoded on every core."""

@@ -2,15 +2,14 @@
 
 import io
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from trainer.conversations.template import ChatTemplate
-from trainer.conversations.turns import Message
+from trainer.conversations.turns import Conversation, Message
 from trainer.corpus.reading.quarantine import RecordLocation
 from trainer.data.tokenizer import Tokenizer
 from trainer.errors import DataError, LyceumError, RecipeError
@@ -33,7 +32,8 @@ class Speaker:
     """Answers messages with a model and its chat template; collective over its layout's ranks."""
 
     def __init__(self, model: OpenedModel) -> None:
-        self._template = ChatTemplate(model.tokenizer)
+        section = model.recipe.conversations
+        self._template = ChatTemplate(model.tokenizer, variables=section.template_variables)
         self._tokenizer = model.tokenizer
         # The tokenizer of an imported or a pre-trained model need not know how its turns end.
         vocabulary = Vocabulary.of(self._template.tokenizer)
@@ -53,21 +53,17 @@ class Speaker:
             )
         yield from pieces(self._tokenizer, self.write.stream(prompt, sampling))
 
-    def prompt(
-        self,
-        messages: Sequence[Message],
-        tools: Sequence[Mapping[str, Any]] = (),
-        place: RecordLocation | None = None,
-    ) -> list[int]:
-        """The ids that ask the model to answer the last message.
+    def prompt(self, messages: Sequence[Message], beside: Conversation | None = None) -> list[int]:
+        """The ids that ask the model to answer the last message; `beside`: what the template gets
+        beside the messages, and where they are written.
 
-        Raises RecipeError for a message that spells a special token and where the template fails;
-        DataError where `place` says where the messages are written.
+        Raises RecipeError for a message that spells a special token and where the template fails,
+        DataError where it is said where the messages are written.
         """
         for message in messages:
             if message.role != "assistant":
-                self.check(message.content, place)
-        text = self._template.render(messages, True, tools, place)
+                self.check(message.content, beside.place if beside else None)
+        text = self._template.prompt(messages, beside)
         return self._tokenizer.encode_rendered(text)
 
     def check(self, text: str, place: RecordLocation | None = None) -> None:

@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.conversations.forms import fields_of, messages_of, present, tools_of, with_system
-from trainer.conversations.turns import Message
+from trainer.conversations.columns import fields_of
+from trainer.conversations.forms import NAMES, beside, with_system
+from trainer.conversations.messages import messages_of
+from trainer.conversations.records import Example
+from trainer.conversations.turns import Conversation, Message
 from trainer.corpus.reading.quarantine import RecordLocation
 from trainer.corpus.reading.unicode import BYTE_ORDER_MARK, unicode_fault, wide_unicode
 from trainer.errors import DataError, RecipeError
@@ -23,14 +26,14 @@ GENERATED, REASON = "generated", "finish_reason"
 
 @dataclass(frozen=True)
 class Request:
-    """A text to be continued, or messages to be answered (`text` None); `place`: where it stands.
+    """A text to be continued, or a conversation to be answered (`text` None); `place`: where it
+    stands.
 
     `record`: the object of a JSON line, which its answer is added to.
     """
 
     text: str | None
-    messages: tuple[Message, ...] = ()
-    tools: tuple[Mapping[str, Any], ...] = ()
+    conversation: Conversation | None = None
     place: RecordLocation | None = None
     record: Mapping[str, Any] | None = None
 
@@ -93,21 +96,21 @@ def _request(record: dict[str, Any], place: RecordLocation) -> Request:
     for name in (GENERATED, REASON):
         if name in record:
             raise DataError(f'{place}: has "{name}", where the answer goes: name it otherwise')
-    known = present(record)
-    asked = [name for name in ("prompt", "messages", "conversations") if name in known]
+    fields = NAMES.fields(Example(record, place))
+    asked = [name for name in ("prompt", "messages", "conversations") if name in fields]
     if len(asked) != 1:
-        found = f"both {' and '.join(asked)}" if asked else fields_of(known)
+        found = f"both {' and '.join(asked)}" if asked else fields_of(fields)
         raise DataError(f"{place}: has {found}: give prompt, or messages")
     (field,) = asked
-    if isinstance(known[field], str) and field == "prompt":
-        return Request(known[field], place=place, record=record)
-    messages = with_system(known, messages_of(known[field], field, place), place)
+    if isinstance(fields[field], str) and field == "prompt":
+        return Request(fields[field], place=place, record=record)
+    messages = with_system(fields, messages_of(fields, field))
     if messages[0].role == "system" and not messages[0].content.strip():
         # An empty system prompt says that the recipe's is not wanted.
         _refuse_unanswerable(messages[1:], place)
     else:
         _refuse_unanswerable(messages, place)
-    return Request(None, tuple(messages), tools_of(known, place), place, record)
+    return Request(None, beside(fields, tuple(messages)), place, record)
 
 
 def _refuse_unanswerable(messages: Sequence[Message], place: RecordLocation) -> None:

@@ -65,9 +65,10 @@ def _written(
         if request.text is not None:
             texts.append(write.started(model.tokenizer.encode(request.text)))
             _check_room(request, texts[-1], write)
-        elif speaker is not None:
-            messages = _with_system(request.messages, model.recipe.conversations.system)
-            answers.append(speaker.prompt(messages, request.tools, request.place))
+        elif speaker is not None and request.conversation is not None:
+            asked = request.conversation
+            messages = _with_system(asked.messages, model.recipe.conversations.system)
+            answers.append(speaker.prompt(messages, asked))
             _check_room(request, answers[-1], speaker.write)
     continued = write.continued(texts, sampling, together)
     answered = speaker.write.continued(answers, sampling, together) if speaker else iter(())

@@ -32,6 +32,13 @@ class MixtureSource(Section):
     validation: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.02
     """Of WebDataset's tars, the share of samples held out, chosen by their text's hash (of few
     samples one all the same; 0: none); of energon folders, only where they have no part `val`."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Of a set of conversations or preferences: our names of fields to the set's, such as
+    {question: ask, answer: reply}, and of turns' keys, {role: speaker, content: said}; none: the
+    public forms' own."""
+    roles: dict[str, str] = Field(default_factory=dict)
+    """Of such a set: its names of roles to ours (system, user, assistant, tool), such as
+    {client: user}, beside those that are known."""
     name: str | None = None
     """What metrics and curriculum call it; none: the folder's own name, with -2, -3, ... where
     that is taken."""

@@ -18,7 +18,7 @@ from trainer.recipe.reading import nearest
 from trainer.recipe.recipe import Recipe
 from trainer.recipe.section import Section
 
-_WORDS = {int: "whole number", float: "number", bool: "true or false", str: "text"}
+_WORDS = {int: "whole number", float: "number", bool: "true or false", str: "text", Any: "value"}
 _WIDEST = 100
 _LISTED = {"true or false": "values of true or false", "text": "texts"}
 

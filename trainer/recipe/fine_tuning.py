@@ -1,6 +1,6 @@
 """`conversations` and `preference`: what fine-tuning adds to a recipe; `lora` stands in lora.py."""
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -16,9 +16,23 @@ class ConversationsSection(Section):
     """How conversations and preferences become tokens; the files stand in `data.mixture`."""
 
     template: str | None = None
-    """A Jinja chat template: a file, or "chatml"; none: the tokenizer's own, or ChatML."""
+    """A Jinja chat template: a file, "chatml", or the name of one of the tokenizer's own, such as
+    tool_use; none: the tokenizer's default (tool_use where an example has tools), or ChatML."""
+    template_variables: dict[str, Any] = Field(default_factory=dict)
+    """What the template gets by name, such as {enable_thinking: false}; an example's own
+    chat_template_kwargs go before. A checkpoint keeps them for `lyceum chat`."""
     system: str | None = None
     """System prompt of the conversations that have none; none: they stay without."""
+    rewriting: Literal["split", "last", "refuse"] = "split"
+    """What becomes of a conversation whose earlier turns the template rewrites for a later answer,
+    as Qwen 3 drops earlier reasoning: a sequence an answer, each behind the prompt that asks for
+    it; only the last answer; or the run is refused. Others are one sequence."""
+    same_role: Literal["join", "refuse"] = "refuse"
+    """What becomes of two turns of one role in a row: joined by a blank line, or the example is
+    refused."""
+    special_tokens: Literal["refuse", "text", "token"] = "refuse"
+    """What special tokens mean that a prompt or completion of bare text spells: the example is
+    refused, their letters are read, or the tokens. A conversation never spells them."""
     too_long: Literal["drop", "cut", "stop"] = "drop"
     """What becomes of a conversation above sequence_length: left out, cut at its end, or the run is
     refused. A pair of answers is never cut."""

@@ -7,7 +7,6 @@ import struct
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -92,14 +91,16 @@ class ShardWriter:
         return not (self._waiting or self._sealed)
 
     def give_up_first(self) -> list[Sample]:
-        """Remove and return the sample of the smallest identity; an empty list where a shard was
+        """Remove and return the samples of the smallest identity; an empty list where a shard was
         written already, or no other sample would remain.
         """
-        if self._sealed or len(self._waiting) < 2:
+        smallest = min((identity for identity, _ in self._waiting), default=None)
+        rest = [held for held in self._waiting if held[0] != smallest]
+        if self._sealed or not rest:
             return []
-        first = min(self._waiting, key=itemgetter(0))
-        self._waiting.remove(first)
-        return [first[1]]
+        first = [sample for identity, sample in self._waiting if identity == smallest]
+        self._waiting = rest
+        return first
 
     def add(self, sample: Sample, identity: str) -> None:
         """Add a sample, whose content `identity` names; a full shard is written at once."""

@@ -1,0 +1,173 @@
+"""What a chat template reads of a conversation, found by trying it out, each thing once."""
+
+import json
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any
+
+from trainer.conversations.turns import Message
+
+Attempt = Callable[..., str]
+"""Renders turns, with add_generation_prompt and what stands beside them; "" where that fails."""
+_SIGN = "zqxjk"
+"""A word that no template writes by itself."""
+REASONING_TEXT = "reasoning written into the answer's text"
+CALLS_TEXT = "tool calls written as a line of JSON"
+PARTS_TEXT = "content parts joined to one text"
+
+
+class Abilities:
+    """What a template reads, and how a message is given to it.
+
+    `attempt` renders as the template does; `text` is the template's own text.
+    """
+
+    def __init__(self, attempt: Attempt, text: str) -> None:
+        self._attempt, self._text = attempt, text
+
+    def turn(self, message: Message, flattened: list[str], learnt: bool) -> dict[str, Any]:
+        """The turn that the template gets of a message.
+
+        What it does not read becomes text, whose name is added to `flattened`; what it reads is
+        named and written as transformers' apply_chat_template passes it on. Reasoning becomes text
+        only in the answer that is being `learnt`: no server shows that of earlier ones.
+        """
+        extras = dict(message.extras)
+        role = extras.pop("role", message.role)
+        turn: dict[str, Any] = {"role": role if role in self._text else message.role, **extras}
+        if message.name is not None:
+            turn["name"] = message.name
+        content = message.content
+        if message.reasoning is not None:
+            if self.reasoning:
+                turn |= {"thinking": message.reasoning, "reasoning_content": message.reasoning}
+            elif learnt and message.reasoning.strip():
+                content = f"<think>\n{message.reasoning.strip()}\n</think>\n\n{content}"
+                flattened.append(REASONING_TEXT)
+        absent = message.absent
+        if message.calls and not self.calls:
+            lines = [_written(call) for call in message.calls]
+            content, absent = "\n".join([content, *lines] if content else lines), False
+            flattened.append(CALLS_TEXT)
+        elif message.calls:
+            turn["tool_calls"] = [self._call(call) for call in message.calls]
+            if not content.strip():
+                return turn | self._no_content(absent)
+        if absent and not content:
+            return turn
+        return turn | {"content": self._content(message, content, flattened)}
+
+    @cached_property
+    def parts_alone(self) -> bool:
+        """Whether a content must be a list of parts."""
+        text = self._attempt([{"role": "user", "content": _SIGN}], True)
+        return _SIGN not in text and self.parts
+
+    @cached_property
+    def parts(self) -> bool:
+        """Whether a content may be a list of parts."""
+        parts = [{"type": "text", "text": _SIGN}, {"type": "text", "text": "second"}]
+        text = self._attempt([{"role": "user", "content": parts}], True)
+        return _SIGN in text and "second" in text and "type" not in text
+
+    @cached_property
+    def system(self) -> bool:
+        """Whether a system prompt is written."""
+        return _SIGN in self._attempt([self._plain("system", _SIGN), self._question], True)
+
+    @cached_property
+    def reasoning(self) -> bool:
+        """Whether an answer's reasoning is read from a key of its own."""
+        answer = self._plain("assistant", "An answer.")
+        answer |= {"reasoning_content": _SIGN, "thinking": _SIGN}
+        return _SIGN in self._attempt([self._question, answer], False)
+
+    @cached_property
+    def tools(self) -> bool:
+        """Whether schemas of tools are written."""
+        return _SIGN in self._attempt([self._question], True, tools=[_schema(_SIGN)])
+
+    @cached_property
+    def documents(self) -> bool:
+        """Whether documents are written."""
+        document = {"title": "A title", "text": _SIGN}
+        return _SIGN in self._attempt([self._question], True, documents=[document])
+
+    @cached_property
+    def calls(self) -> bool:
+        """Whether an answer's calls of tools are read."""
+        return self._form is not None
+
+    @cached_property
+    def _form(self) -> tuple[str, bool] | None:
+        """How calls are written: what an answer without text has for content ("absent", "empty" or
+        "null"), and whether arguments are objects; None where no way shows them.
+        """
+        for as_object in (True, False):
+            for content in ("absent", "empty", "null"):
+                arguments: Any = {_SIGN: "value"}
+                call = {"name": "tool", "arguments": arguments}
+                if not as_object:
+                    call["arguments"] = json.dumps(arguments)
+                turn = {"role": "assistant", "tool_calls": [_numbered(call)], **_NONE[content]}
+                text = self._attempt([self._question, turn], False, tools=[_schema("tool")])
+                # Python's own spelling of an object is nobody's format of a call.
+                if _SIGN in text and f"{{'{_SIGN}'" not in text:
+                    return content, as_object
+        return None
+
+    def _no_content(self, absent: bool) -> dict[str, Any]:
+        """What stands for the text of an answer that only calls."""
+        assert self._form is not None
+        needed = self._form[0]
+        if needed == "absent":
+            return {} if absent else {"content": ""}
+        return dict(_NONE[needed])
+
+    def _call(self, call: Mapping[str, Any]) -> dict[str, Any]:
+        assert self._form is not None
+        function = dict(call["function"])
+        if not self._form[1] and not isinstance(function["arguments"], str):
+            function["arguments"] = json.dumps(function["arguments"], ensure_ascii=False)
+        return {**call, "function": function}
+
+    def _content(self, message: Message, content: str, flattened: list[str]) -> Any:
+        if message.parts is None or content != message.content:
+            return [{"type": "text", "text": content}] if self.parts_alone else content
+        if self.parts:
+            return [dict(part) for part in message.parts]
+        if len(message.parts) > 1:
+            flattened.append(PARTS_TEXT)
+        return content
+
+    def _plain(self, role: str, text: str) -> dict[str, Any]:
+        content = [{"type": "text", "text": text}] if self.parts_alone else text
+        return {"role": role, "content": content}
+
+    @property
+    def _question(self) -> dict[str, Any]:
+        return self._plain("user", "A question.")
+
+
+_NONE: Mapping[str, Mapping[str, Any]] = {
+    "absent": {},
+    "empty": {"content": ""},
+    "null": {"content": None},
+}
+
+
+def _schema(name: str) -> dict[str, Any]:
+    parameters = {"type": "object", "properties": {}, "required": []}
+    about = {"name": name, "description": "A tool.", "parameters": parameters}
+    return {"type": "function", "function": about}
+
+
+def _numbered(function: Mapping[str, Any]) -> dict[str, Any]:
+    # Mistral's templates take ids of nine letters alone.
+    return {"id": "abcdefghi", "type": "function", "function": dict(function)}
+
+
+def _written(call: Mapping[str, Any]) -> str:
+    function = call["function"]
+    held = {"name": function["name"], "arguments": function["arguments"]}
+    return json.dumps(held, ensure_ascii=False)

@@ -1,0 +1,102 @@
+"""Where an answer begins in what a template writes, when it asks for it and when it shows it.
+
+A server renders the prompt, and the model goes on from there. What is learnt is therefore the
+prompt as it is rendered for an answer, and behind it what is missing to the whole. Most templates
+write the whole as the prompt and more. Others do not:
+
+- the prompt opens a reasoning block, which the whole leaves out (DeepSeek-R1 and its distillates,
+  QwQ) or closes at once (Nemotron 3): behind the prompt the model writes its reasoning, or nothing,
+  closes the block, and answers;
+- the prompt writes an empty block, which the whole leaves out;
+- what stands in front of the last question changes once it is answered (Mistral v2, v3 and Nemo
+  write the system prompt into the last turn if that is the user's): the answer is what follows the
+  prompt's last words.
+"""
+
+import re
+from typing import NamedTuple
+
+from trainer.conversations.turns import Message
+
+_CLOSING = {
+    "<think>": "</think>",
+    "[THINK]": "[/THINK]",
+    "<|START_THINKING|>": "<|END_THINKING|>",
+}
+_TAGS = "|".join(map(re.escape, _CLOSING))
+_OPENED = re.compile(rf"({_TAGS})\s*\Z")
+_EMPTY = re.compile(rf"({_TAGS})\s*({'|'.join(map(re.escape, _CLOSING.values()))})\s*\Z")
+_LAST_WORDS = (64, 32, 16, 8)
+
+
+class Exchange(NamedTuple):
+    """The prompt that asks for an answer; the answer to the end of its turn; what follows that."""
+
+    prompt: str
+    answer: str
+    rest: str
+
+
+class Contradiction(Exception):
+    """Why an answer cannot follow its prompt."""
+
+
+def answer_behind(prompt: str, whole: str, message: Message) -> str:
+    """What follows `prompt` so that the answer `message` is given; `whole`: the text with it.
+
+    Raises Contradiction where the template begins it otherwise than it asks for it.
+    """
+    if whole.startswith(prompt):
+        return whole[len(prompt) :]
+    if opened := _OPENED.search(prompt):
+        before = prompt[: opened.start()]
+        if (rest := _behind(before, whole)) is not None:
+            return _reasoned(rest, opened[1], message)
+    empty = _EMPTY.search(prompt)
+    if empty is not None:
+        rest = _behind(prompt[: empty.start()], whole)
+        if rest is not None:
+            if rest.lstrip().startswith(empty[1]) or thoughts(message)[0]:
+                raise Contradiction(
+                    "the prompt closes the reasoning that the answer has: set"
+                    " conversations.template_variables={enable_thinking: true}, or leave it out"
+                )
+            return rest
+    if (rest := _behind(prompt, whole)) is None:
+        raise Contradiction(
+            "the template begins the answer otherwise than it asks for it: name another in"
+            " conversations.template"
+        )
+    return rest
+
+
+def thoughts(message: Message) -> tuple[str, str]:
+    """An answer's reasoning, of its own key or in front of its text, and what it says."""
+    if message.reasoning is not None:
+        return message.reasoning.strip(), message.content
+    for opening, closing in _CLOSING.items():
+        if closing in message.content:
+            thought, _, said = message.content.rpartition(closing)
+            return thought.partition(opening)[2].strip() or thought.strip(), said
+    return "", message.content
+
+
+def _behind(prompt: str, whole: str) -> str | None:
+    """What follows the prompt's last words, where they stand last; None where they do not."""
+    if whole.startswith(prompt):
+        return whole[len(prompt) :]
+    for size in _LAST_WORDS:
+        last = prompt[-size:]
+        if len(last) == size and (at := whole.rfind(last)) >= 0:
+            return whole[at + size :]
+    return None
+
+
+def _reasoned(rest: str, opening: str, message: Message) -> str:
+    """The answer behind a prompt that opens a reasoning block; `rest`: as the whole shows it."""
+    closing = _CLOSING[opening]
+    if rest.startswith(opening):
+        return rest.removeprefix(opening).removeprefix("\n")
+    thought, _ = thoughts(message)
+    gap = "" if rest.startswith("\n") else "\n\n"
+    return f"{thought}\n{closing}{gap}{rest}"

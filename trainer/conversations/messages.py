@@ -1,0 +1,207 @@
+"""One turn of a conversation, as the public formats write it, to a message.
+
+Whether an answer is learnt follows from the keys `weight`, `train`, `training`, `trainable` and
+`loss_mask` of its turn, which all mean the same: true or 1 (as without them) it is learnt, false or
+0 it is only seen. A turn whose keys disagree is refused, and so is any other value: a loss has no
+half weights here.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from trainer.conversations.columns import Fields, SetNames, fields_of
+from trainer.conversations.turns import Message
+from trainer.corpus.reading.quarantine import RecordLocation
+from trainer.errors import DataError
+
+WEIGHTS = ("weight", "train", "training", "trainable", "loss_mask")
+REASONING = ("reasoning_content", "thinking", "reasoning")
+"""Keys of an answer's reasoning, as transformers reads them: the first that is there counts."""
+_KNOWN = {"role", "content", "from", "value", "name", "tool_calls", "function_call", *WEIGHTS}
+_OTHERWISE = {"function_call", "developer"}
+"""Roles of whose turns more is kept than the text."""
+_PAIRED = {"input", "output"}
+
+
+def messages_of(fields: Fields, field: str) -> list[Message]:
+    """The messages of a field's turns, their order unchecked.
+
+    A turn is an object with a role and a content; an object with `input` and `output`, which is a
+    question and its answer; or, where all are, a string: the user's and the assistant's in turn.
+    Raises DataError naming the turn.
+    """
+    value, place = fields[field], fields.place
+    if not isinstance(value, list):
+        raise DataError(f'{place}: "{field}" is no list of turns')
+    if not value:
+        raise DataError(f'{place}: "{field}" is empty')
+    return list(_messages(value, fields.names, place))
+
+
+def _messages(turns: list[Any], names: SetNames, place: RecordLocation) -> Iterator[Message]:
+    strings = all(isinstance(turn, str) for turn in turns)
+    for number, turn in enumerate(turns, start=1):
+        if (plain := _plain(turn, names)) is not None:
+            yield plain
+        elif strings:
+            yield Message("user" if number % 2 else "assistant", turn)
+        elif not isinstance(turn, dict):
+            raise DataError(f"{place}: turn {number} is no object")
+        elif turn.keys() >= _PAIRED and not turn.keys() & {"role", "from"}:
+            for role, key in (("user", "input"), ("assistant", "output")):
+                yield Message(role, _text(turn[key], key, number, place))
+        else:
+            yield message_of(turn, number, names, place)
+
+
+def _plain(turn: Any, names: SetNames) -> Message | None:
+    """The message of a turn of a role and a text alone, as most are; None for any other."""
+    if not isinstance(turn, dict) or len(turn) != 2 or names.columns:
+        return None
+    role, content = turn.get("role") or turn.get("from"), turn.get("content", turn.get("value"))
+    if not isinstance(role, str) or not isinstance(content, str) or role in _OTHERWISE:
+        return None
+    ours = names.roles.get(role)
+    return None if ours is None else Message(ours, content)
+
+
+def message_of(
+    turn: Mapping[str, Any], number: int, names: SetNames, place: RecordLocation
+) -> Message:
+    """The message of a turn with a role; `number` is what an error calls it."""
+    turn = names.turn(turn)
+    key, value = ("from", "value") if "from" in turn else ("role", "content")
+    role = turn.get(key)
+    if role is None:
+        raise DataError(f"{place}: turn {number} has no role, but {fields_of(turn)}")
+    if not isinstance(role, str) or role not in names.roles:
+        raise DataError(
+            f"{place}: turn {number}: unknown role {role!r}: known are {', '.join(names.roles)};"
+            " map it by `roles` in the mixture's entry"
+        )
+    ours = names.roles[role]
+    extras = {name: held for name, held in turn.items() if name not in _KNOWN}
+    calls = tuple(_calls(turn, number, place))
+    if role == "function_call" and not calls:
+        calls, turn = _written_calls(turn, value)
+    content, parts, thought = _content(turn.get(value), value, number, place, ours)
+    reasoning = _reasoning(extras, number, place) if ours == "assistant" else None
+    name = turn.get("name")
+    return Message(
+        ours,
+        content,
+        name if isinstance(name, str) else None,
+        _supervised(turn, number, place),
+        reasoning if reasoning is not None else thought,
+        calls if ours == "assistant" else (),
+        parts,
+        {"role": role, **extras} if role == "developer" else extras,
+        absent=value not in turn,
+    )
+
+
+def call_of(call: Any, where: str) -> dict[str, Any]:
+    """A tool call in the form that templates read, its arguments an object where they are JSON.
+
+    OpenAI writes arguments as a string of JSON; what is none stays a string. Raises DataError,
+    beginning with `where`, for a call without a name.
+    """
+    function = call.get("function", call) if isinstance(call, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise DataError(f"{where}: a tool call has no name")
+    arguments = function.get("arguments", function.get("parameters", {}))
+    if isinstance(arguments, str):
+        try:
+            read = json.loads(arguments)
+        except ValueError:
+            read = None
+        arguments = read if isinstance(read, dict) else arguments
+    made = {name: held for name, held in function.items() if name not in ("parameters", "id")}
+    made["arguments"] = arguments
+    if "function" in call:
+        # As it is given: a template may write the call's keys in their order.
+        return {name: made if name == "function" else held for name, held in call.items()}
+    return {**({"id": call["id"]} if "id" in call else {}), "type": "function", "function": made}
+
+
+def _calls(turn: Mapping[str, Any], number: int, place: RecordLocation) -> Iterator[dict[str, Any]]:
+    calls = turn.get("tool_calls") or turn.get("function_call") or []
+    for call in calls if isinstance(calls, list) else [calls]:
+        yield call_of(call, f"{place}: turn {number}")
+
+
+def _written_calls(
+    turn: dict[str, Any], value: str
+) -> tuple[tuple[dict[str, Any], ...], dict[str, Any]]:
+    """The calls that ShareGPT's function_call writes as JSON; its text stays one if it is none."""
+    try:
+        read = json.loads(turn.get(value, ""))
+        calls = tuple(call_of(call, "") for call in (read if isinstance(read, list) else [read]))
+    except (ValueError, TypeError, DataError):
+        return (), turn
+    return calls, {name: held for name, held in turn.items() if name != value}
+
+
+def _supervised(turn: Mapping[str, Any], number: int, place: RecordLocation) -> bool:
+    found = {key: turn[key] for key in WEIGHTS if key in turn}
+    for key, held in found.items():
+        if held not in (0, 1):
+            raise DataError(f"{place}: turn {number}: {key} {held!r} is neither 0 nor 1")
+    if len({bool(held) for held in found.values()}) > 1:
+        raise DataError(f"{place}: turn {number}: {' and '.join(found)} disagree")
+    return all(found.values())
+
+
+def _reasoning(extras: dict[str, Any], number: int, place: RecordLocation) -> str | None:
+    """An answer's reasoning; the keys that say it are taken out of `extras`."""
+    found = {key: extras.pop(key) for key in REASONING if key in extras}
+    for key, held in found.items():
+        if not isinstance(held, str):
+            raise DataError(f'{place}: turn {number}: "{key}" is no string')
+    if len({held.strip() for held in found.values() if held.strip()}) > 1:
+        raise DataError(f"{place}: turn {number}: {' and '.join(found)} disagree")
+    return next((held for held in found.values() if held.strip()), next(iter(found.values()), None))
+
+
+Content = tuple[str, tuple[Mapping[str, Any], ...] | None, str | None]
+
+
+def _content(content: Any, field: str, number: int, place: RecordLocation, role: str) -> Content:
+    """The text, the parts where it is written in parts, and the reasoning that is one of them."""
+    if content is None:
+        if role in ("assistant", "tool"):
+            return "", None, None
+        raise DataError(f'{place}: turn {number}: "{field}" is null')
+    if isinstance(content, str):
+        return content, None, None
+    if not isinstance(content, list):
+        raise DataError(f'{place}: turn {number}: "{field}" is no string')
+    return _of_parts(content, number, place)
+
+
+def _of_parts(content: Sequence[Any], number: int, place: RecordLocation) -> Content:
+    texts, thoughts, parts = [], [], []
+    for part in content:
+        kind = part.get("type", "text") if isinstance(part, dict) else None
+        text = part.get("text") if isinstance(part, dict) else None
+        if kind in ("thinking", "reasoning"):
+            thought = part.get("thinking") or part.get("reasoning") or text
+            if isinstance(thought, list):  # Mistral nests the thought's text in parts of its own.
+                thought = "".join(str(held.get("text", "")) for held in thought)
+            thoughts.append(_text(thought, str(kind), number, place))
+        elif kind in ("text", "input_text", "output_text") and isinstance(text, str):
+            texts.append(text)
+            parts.append({**part, "type": "text"})
+        else:
+            shown = kind if isinstance(part, dict) else part
+            raise DataError(f"{place}: turn {number}: a part is no text but {shown!r}")
+    # One part of nothing but text is that text, also for a template that reads no parts.
+    alone = len(parts) == 1 and parts[0].keys() == {"type", "text"}
+    return "".join(texts), None if alone else tuple(parts), "\n\n".join(thoughts) or None
+
+
+def _text(value: Any, field: str, number: int, place: RecordLocation) -> str:
+    if not isinstance(value, str):
+        raise DataError(f'{place}: turn {number}: "{field}" is no string')
+    return value

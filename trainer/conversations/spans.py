@@ -1,0 +1,338 @@
+"""From a conversation to spans of text: what is read, and what is learnt, sequence by sequence."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from trainer.conversations.exchange import Contradiction, Exchange, thoughts
+from trainer.conversations.template import ChatTemplate, Given
+from trainer.conversations.turns import Conversation, Message
+from trainer.errors import DataError
+
+_DOCUMENT_TEXTS = {"text", "content", "contents", "snippet"}
+Rewriting = Literal["split", "last", "refuse"]
+Joins = Callable[[str, str], bool]
+"""Whether two texts have the tokens, one after the other, that they have as one text."""
+
+
+class TextSpan(NamedTuple):
+    """A piece of a sequence that is encoded by itself, behind the text `left`.
+
+    `learnt`: its tokens are targets; `special`: special tokens in it are parsed; `ends`: an end of
+    text follows, a target too; `starts`: the tokenizer's own start goes before.
+    """
+
+    left: str
+    text: str
+    learnt: bool = False
+    special: bool = True
+    ends: bool = False
+    starts: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A conversation as spans, one tuple of them a sequence.
+
+    `flattened`: what the template does not read, written as text; `unread`: the keys of turns that
+    it does not read at all.
+    """
+
+    sequences: tuple[tuple[TextSpan, ...], ...]
+    flattened: tuple[str, ...] = ()
+    unread: frozenset[str] = frozenset()
+
+
+def written(
+    conversation: Conversation, template: ChatTemplate, joins: Joins, rewriting: Rewriting
+) -> Written:
+    """The conversation's sequences. In each, an answer follows the very prompt that asks for it.
+
+    Where the template leaves earlier turns as they were, that is one sequence. Where it rewrites
+    them (Qwen 3 drops earlier reasoning), or where the tokens of a prompt are others than those of
+    its pieces, a further sequence begins with the next answer's prompt (`split`), only the last
+    answer is learnt (`last`), or DataError is raised (`refuse`), as it is, naming the place, where
+    the template fails, begins an answer otherwise than it asks for it, or leaves a message out, and
+    where a message spells a special token, which would forge a turn.
+    """
+    template = template.of(conversation)
+    _refuse_forged(conversation, template)
+    messages = template.with_system(conversation.messages)
+    given = template.given(conversation)
+    asked = [n for n, one in enumerate(messages) if one.role == "assistant" and one.supervised]
+    runs: list[_Run] = []
+    for number, found in _exchanges(template, given, messages, asked, conversation):
+        goes_on = bool(runs) and runs[-1].goes_on(found, joins, template)
+        since = (asked[asked.index(number) - 1], len(runs[-1].before)) if goes_on else (-1, 0)
+        _check_whole(messages[: number + 1], since, found, template, conversation)
+        if goes_on:
+            runs[-1].before = found.prompt
+            continue
+        if runs and rewriting == "refuse":
+            raise DataError(
+                f"{conversation.place}: the template changes the text of earlier turns when it asks"
+                f" for answer {_ordinal(messages, number)}: set conversations.rewriting=split, name"
+                ' another template in conversations.template, or give the earlier answers "weight":'
+                " 0"
+            )
+        runs.append(_Run.of(found))
+    if rewriting == "last" and len(runs) > 1:
+        runs = [_Run.of(found)]
+    if conversation.tools or conversation.documents:
+        _check_beside(runs[-1].before, template, conversation)
+    sequences = tuple(tuple(run.spans(template)) for run in runs)
+    return Written(sequences, given.flattened, frozenset(given.unread))
+
+
+@dataclass
+class _Run:
+    """A sequence while it grows: its spans, what the template puts behind its last answer, and
+    that answer's prompt.
+    """
+
+    parts: list[TextSpan]
+    rest: str
+    before: str
+
+    @classmethod
+    def of(cls, found: Exchange) -> "_Run":
+        """The sequence of one answer."""
+        answer = TextSpan(found.prompt, found.answer, learnt=True)
+        return cls([TextSpan("", found.prompt), answer], found.rest, found.prompt)
+
+    def goes_on(self, found: Exchange, joins: Joins, template: ChatTemplate) -> bool:
+        """Add an answer whose prompt begins with all that is here; false where it does not."""
+        prompt = found.prompt
+        text = self.parts[-1].left + self.parts[-1].text
+        if not prompt.startswith(text):
+            return False
+        between = prompt[len(text) :]
+        if not (joins(self.parts[-1].left, self.parts[-1].text) and joins(text, between)):
+            return False
+        # Where an answer has no end of its own (GLM), a server stops at what begins the next turn.
+        end = next((name for name in template.ends if between.startswith(name)), "")
+        if end and not template.ends_turn(text):
+            self.parts.append(TextSpan(text, end, learnt=True))
+            text, between = text + end, between.removeprefix(end)
+        self.parts += [TextSpan(text, between), TextSpan(prompt, found.answer, learnt=True)]
+        self.rest = found.rest
+        return True
+
+    def spans(self, template: ChatTemplate) -> Iterator[TextSpan]:
+        """The sequence's spans; without an end of its own turn, the last answer ends the text."""
+        *parts, last = self.parts
+        yield from (span for span in parts if span.text)
+        yield last if template.ends_turn(last.text) else last._replace(ends=True)
+        if self.rest:
+            yield TextSpan(last.left + last.text, self.rest)
+
+
+def plain(conversation: Conversation, template: ChatTemplate, parsed: bool) -> Written:
+    """A prompt and its completion as bare text; special tokens in it are letters unless `parsed`.
+
+    The completion ends with an end of text, which some sets write out.
+    """
+    end = template.raw_tokenizer.decode([template.raw_tokenizer.end_of_text])
+    prompt, completion = (conversation.messages[n].content for n in (0, -1))
+    first = TextSpan("", prompt, special=parsed, starts=True)
+    answer = TextSpan(prompt, completion.removesuffix(end), learnt=True, special=parsed, ends=True)
+    return Written(((first, answer),))
+
+
+def refuse_spelled(conversation: Conversation, template: ChatTemplate) -> None:
+    """Raise DataError where bare text spells a special token."""
+    end = template.raw_tokenizer.decode([template.raw_tokenizer.end_of_text])
+    fields = (
+        ("prompt", conversation.messages[0].content),
+        (
+            "completion",
+            conversation.messages[-1].content.removesuffix(end),
+        ),
+    )
+    for name, text in fields:
+        if forged := template.forged(text):
+            raise DataError(
+                f"{conversation.place}: the {name} spells {forged}: set"
+                " conversations.special_tokens=token to read special tokens in bare text, =text"
+                " to take them as letters, or give messages instead"
+            )
+
+
+def _exchanges(
+    template: ChatTemplate,
+    given: Given,
+    messages: tuple[Message, ...],
+    asked: list[int],
+    conversation: Conversation,
+) -> Iterator[tuple[int, Exchange]]:
+    done = 0
+    try:
+        for found in template.exchanges(given, asked, messages):
+            done += 1
+            yield found
+    except Contradiction as why:
+        answer = _ordinal(messages, asked[done])
+        raise DataError(f"{conversation.place}: answer {answer}: {why}") from None
+
+
+def _ordinal(messages: tuple[Message, ...], number: int) -> int:
+    return sum(message.role == "assistant" for message in messages[: number + 1])
+
+
+def _check_whole(
+    messages: tuple[Message, ...],
+    since: tuple[int, int],
+    found: Exchange,
+    template: ChatTemplate,
+    conversation: Conversation,
+) -> None:
+    """Raise DataError where a message's text does not stand in what is rendered.
+
+    The last message is the answer. `since`: the message up to which that is known of this very
+    text, and where it ends. Reasoning of earlier turns, and what was said while calling tools, may
+    be left out there: they are checked with their own answer.
+    """
+    first, at = since
+    last = len(messages) - 1
+    for number in range(first + 1, len(messages)):
+        message = messages[number]
+        text, start = (found.answer, 0) if number == last else (found.prompt, at)
+        if message.role != "assistant":
+            piece = message.content.strip()
+            pieces = [piece] if piece else []
+        else:
+            pieces = list(_pieces(message, own=number == last))
+        for piece in pieces:
+            where = _find(text, piece, 0 if message.role == "system" else start)
+            if where < 0:
+                raise _left_out(message, number, piece, template, conversation)
+            if message.role in ("user", "tool"):
+                at = where
+    system = messages[0] if messages[0].role == "system" and messages[0].content.strip() else None
+    if system is not None and not template.abilities.system:
+        raise _left_out(system, 0, system.content, template, conversation)
+
+
+def _check_beside(prompt: str, template: ChatTemplate, conversation: Conversation) -> None:
+    """Raise DataError where tools or documents do not stand in a prompt."""
+    named = [tool.get("function", tool).get("name") for tool in conversation.tools]
+    shown = template.abilities.tools and all(str(name) in prompt for name in named)
+    if conversation.tools and not shown:
+        raise DataError(
+            f"{conversation.place}: the chat template ({template.name}) leaves its tools out: name"
+            " one that reads them in conversations.template"
+        )
+    for document in conversation.documents:
+        for key in _DOCUMENT_TEXTS & document.keys():
+            held = document[key]
+            if isinstance(held, str) and _find(prompt, held.strip(), 0) < 0:
+                raise DataError(
+                    f"{conversation.place}: the chat template ({template.name}) leaves its"
+                    " documents out: name one that reads them in conversations.template"
+                )
+
+
+def _pieces(message: Message, own: bool) -> Iterator[str]:
+    """The texts of an answer that must stand in what is rendered."""
+    thought, said = thoughts(message)
+    if own and thought:
+        yield thought
+    for call in message.calls:
+        yield call["function"]["name"]
+        if own:
+            yield from _leaves(call["function"]["arguments"])
+    if said.strip() and (own or not message.calls):
+        yield said.strip()
+
+
+def _leaves(value: object) -> Iterator[str]:
+    """The strings of a call's arguments."""
+    if isinstance(value, dict):
+        for key, held in value.items():
+            yield str(key)
+            yield from _leaves(held)
+    elif isinstance(value, list):
+        for held in value:
+            yield from _leaves(held)
+    elif isinstance(value, str) and value.strip():
+        yield value.strip()
+
+
+def _find(text: str, piece: str, start: int) -> int:
+    """Where the piece stands, as it is or as JSON writes it; -1: nowhere."""
+    if (found := text.find(piece, start)) >= 0:
+        return found
+    for as_ascii in (False, True):
+        escaped = json.dumps(piece, ensure_ascii=as_ascii)[1:-1]
+        if (found := text.find(escaped, start)) >= 0:
+            return found
+    # A template may trim lines, or join parts by other white space.
+    return " ".join(text[start:].split()).find(" ".join(piece.split()))
+
+
+def _left_out(
+    message: Message, number: int, piece: str, template: ChatTemplate, conversation: Conversation
+) -> DataError:
+    begin = " ".join(piece.split())
+    shown = begin if len(begin) <= 40 else f"{begin[:40]}..."
+    return DataError(
+        f"{conversation.place}: message {number + 1} ({message.role}): the chat template"
+        f" ({template.name}) leaves out {shown!r}: name one that writes it in"
+        " conversations.template, or take it out"
+    )
+
+
+def _refuse_forged(conversation: Conversation, template: ChatTemplate) -> None:
+    """Raise DataError where rendering would turn a message's own text into a special token."""
+    beside = conversation.tools or conversation.documents or conversation.variables
+    simple = not beside and not any(
+        one.extras or one.calls or one.reasoning or one.name for one in conversation.messages
+    )
+    # No token holds a null character, so that none stands across two texts.
+    if simple and not template.forged("\0".join([one.content for one in conversation.messages])):
+        return
+    for number, message in enumerate(conversation.messages, start=1):
+        for what, text in _texts(message):
+            if forged := template.forged(text):
+                where = f"message {number} ({message.role}{what})"
+                raise DataError(
+                    f"{conversation.place}: {where} spells {forged}, which would forge a turn: take"
+                    " it out"
+                )
+    for name, held in (
+        ("tools", conversation.tools),
+        ("documents", conversation.documents),
+        ("chat_template_kwargs", conversation.variables),
+    ):
+        for text in _strings(held):
+            if forged := template.forged(text):
+                raise DataError(
+                    f"{conversation.place}: {name} spells {forged}, which would forge a turn: take"
+                    " it out"
+                )
+
+
+def _texts(message: Message) -> Iterator[tuple[str, str]]:
+    yield "", message.content
+    if message.name is not None:
+        yield " name", message.name
+    if message.reasoning is not None:
+        yield " reasoning", message.reasoning
+    for text in (
+        _strings([message.calls, message.extras]) if message.calls or message.extras else ()
+    ):
+        yield "", text
+
+
+def _strings(value: object) -> Iterator[str]:
+    """All the strings in JSON values."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, held in value.items():
+            yield str(key)
+            yield from _strings(held)
+    elif isinstance(value, list | tuple):
+        for held in value:
+            yield from _strings(held)
