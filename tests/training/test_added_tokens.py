@@ -1,0 +1,154 @@
+"""Tokens that are added to a base: their ids, their rows, and a run that has them throughout."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import AutoPeftModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tests.hugging_face.models import make_model
+from tests.parity.ranks import on_ranks
+from tests.training.runs import losses, train_here
+from tests.training.sets import tuning_recipe
+from trainer.checkpoint import CheckpointReader, resolve_checkpoint
+from trainer.conversations.template import CHATML
+from trainer.data.added_tokens import with_added_tokens
+from trainer.data.tokenizer import load_tokenizer
+from trainer.errors import RecipeError
+from trainer.hugging_face.adapters import export_adapter_command
+from trainer.hugging_face.exporting import export_command
+from trainer.hugging_face.importing import import_command
+from trainer.recipe import Recipe
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
+
+TOLERANCE = 1e-5
+PLAIN, SPECIAL = ("<protein>", " cat sat"), ("<|tool|>", "<|more|>")
+SAVED = {"rank": 4, "modules_to_save": ["embed_tokens", "lm_head"]}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two bases as published and imported, tied with rows to spare and untied, and a set."""
+    made = tmp_path_factory.mktemp("added")
+    for name, tied, rows in (("tied", True, 283), ("untied", False, 280)):
+        options = {"tie_word_embeddings": tied, "vocab_size": rows, "num_hidden_layers": 2}
+        make_model(made / f"{name}-published", "llama", options)
+        (made / f"{name}-published" / "chat_template.jinja").write_text(CHATML)
+        import_command(made / f"{name}-published", made / name)
+    lines = [
+        {"prompt": f"Is <protein> {number}?", "completion": f"The cat sat <protein>{number}."}
+        for number in range(40)
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (made / "conversations.jsonl").write_text(text)
+    return made
+
+
+def recipe_of(run: Path, folder: Path, base: str, **keys: Any) -> Recipe:
+    """Fine-tuning with the added tokens."""
+    changed = {
+        "added_tokens": list(PLAIN),
+        "added_special_tokens": list(SPECIAL),
+        "model": CheckpointReader(resolve_checkpoint(folder / base)).model,
+        **{"steps": 3, "evaluate": {"every": 0}, "sequence_length": 64, "optimizer": {"lr": 1e-3}},
+        **keys,
+    }
+    return tuning_recipe(run, folder / base, folder, "sft", **changed)
+
+
+def test_the_tokens_have_transformers_ids(folder: Path) -> None:
+    """Catches an id, or a text, that the exported tokenizer would cut otherwise."""
+    own = load_tokenizer(folder / "untied-published")
+    grown = with_added_tokens(own, PLAIN, SPECIAL)
+    peer = AutoTokenizer.from_pretrained(folder / "untied-published")
+    peer.add_tokens(list(PLAIN))
+    peer.add_special_tokens({"additional_special_tokens": list(SPECIAL)})
+    text = "The cat sat on <protein>s <|tool|>, cat sat"
+    assert grown.encode_rendered(text) == peer.encode(text, add_special_tokens=False)
+    assert grown.size == len(peer) == own.size + 4
+    # What a user writes forges no special token; the others are words.
+    typed = grown.encode(text)
+    assert grown.special_tokens["<|tool|>"] not in typed and own.size in typed
+    assert with_added_tokens(grown, PLAIN, SPECIAL) is grown
+    assert grown.fingerprint != own.fingerprint
+
+
+def saved(run: Path, name: str) -> torch.Tensor:
+    return CheckpointReader(resolve_checkpoint(run)).read(f"model/{name}")
+
+
+@pytest.mark.parametrize("base", ["tied", "untied"])
+def test_new_rows_begin_as_the_mean_and_learn_at_every_layout(
+    folder: Path, tmp_path: Path, base: str
+) -> None:
+    """Catches rows at random or lost between ranks, a base's spare rows that stay as they were, and
+    a layout that sees other tokens.
+    """
+    still = recipe_of(tmp_path / "still", folder, base, optimizer={"lr": 1e-12}, steps=1)
+    alone = recipe_of(tmp_path / "alone", folder, base)
+    assert on_ranks(1, train_all, [still, alone]) == [[None, None]]
+    published = AutoModelForCausalLM.from_pretrained(
+        folder / f"{base}-published", dtype=torch.float32
+    )
+    tables = {"embedding.word_embeddings.weight": published.model.embed_tokens.weight.detach()}
+    if base == "untied":
+        tables["output_layer.weight"] = published.lm_head.weight.detach()
+    for name, before in tables.items():
+        after = saved(tmp_path / "still", name)
+        assert after.shape[0] == 284
+        torch.testing.assert_close(after[:280], before[:280], atol=1e-7, rtol=0)
+        mean = before[:280].double().mean(0).float().expand(4, -1)
+        torch.testing.assert_close(after[280:], mean, atol=1e-7, rtol=0)
+        learnt = saved(tmp_path / "alone", name)[280]
+        assert (learnt - mean[0]).abs().max() > 1e-4, "<protein> is read and written"
+    layouts: list[dict[str, Any]] = [{"parallel__tensor": 2, "parallel__sequence": True}]
+    layouts += [{"zero__stage": 3}] if base == "untied" else [{"parallel__pipeline": 2}]
+    for number, layout in enumerate(layouts):
+        recipe = recipe_of(tmp_path / str(number), folder, base, **layout)
+        assert on_ranks(2, train_here, recipe) == [None] * 2
+        assert losses(recipe) == pytest.approx(losses(alone), abs=TOLERANCE, rel=0), layout
+
+
+def train_all(recipes: list[Recipe]) -> list[Any]:
+    return [train_here(recipe) for recipe in recipes]
+
+
+@pytest.mark.parametrize("lora", [None, SAVED], ids=["full", "lora"])
+def test_a_run_goes_on_and_is_exported_with_its_tokens(
+    folder: Path, tmp_path: Path, lora: dict[str, Any] | None
+) -> None:
+    """Catches a resume that grows again, and a folder whose model and tokenizer do not fit."""
+    whole = recipe_of(tmp_path / "whole", folder, "untied", lora=lora)
+    halves = [
+        recipe_of(tmp_path / "run", folder, "untied", lora=lora, steps=steps) for steps in (1, 3)
+    ]
+    assert on_ranks(1, train_all, [whole, *halves]) == [[None] * 3]
+    assert losses(halves[1]) == losses(whole)
+    export_command(tmp_path / "run", tmp_path / "merged")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "merged")
+    assert model.get_input_embeddings().weight.shape[0] == len(tokenizer) == 284
+    assert tokenizer.encode("<protein>", add_special_tokens=False) == [280]
+    if lora is None:
+        return
+    export_adapter_command(tmp_path / "run", tmp_path / "peft")
+    adapted = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "peft", dtype=torch.float32)
+    tokens = torch.randint(0, 284, (2, 40), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        found, merged = adapted.eval()(tokens).logits, model.eval()(tokens).logits
+    scale = merged.abs().max().clamp(min=1)
+    assert (found - merged).abs().max() / scale < TOLERANCE
+
+
+def test_tokens_that_could_never_learn_are_refused(folder: Path, tmp_path: Path) -> None:
+    """Catches rows that adapters leave at their first values, and a token named twice."""
+    with pytest.raises(RecipeError, match="add \\[embed_tokens, lm_head\\] to lora"):
+        recipe_of(tmp_path, folder, "untied", lora={"rank": 4})
+    with pytest.raises(RecipeError, match="names '<a>' twice"):
+        recipe_of(tmp_path, folder, "untied", added_tokens=["<a>", "<a>"])
+    with pytest.raises(RecipeError, match="added_tokens: are added to the tokenizer of init_from"):
+        recipe_of(tmp_path, folder, "untied", init_from=None)
