@@ -141,6 +141,23 @@ def test_a_model_folder_is_a_base_too(plain: Path, tmp_path: Path) -> None:
     torch.testing.assert_close(ours, theirs, atol=TOLERANCE, rtol=0)
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_tensors_keep_their_type_beside_a_bf16_base(tmp_path: Path, dtype: str) -> None:
+    """Catches adapters that are rounded on their way, and a proof that rounding makes fail."""
+    make_model(tmp_path / "published", "llama", {}, "bfloat16")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "published", dtype=torch.bfloat16)
+    config = LoraConfig(task_type="CAUSAL_LM", **FEW, **CASES["some"], init_lora_weights=False)
+    model = get_peft_model(model, config, autocast_adapter_dtype=False)
+    model.to(getattr(torch, dtype)).save_pretrained(tmp_path / "peft")
+    import_adapter_command(tmp_path / "peft", tmp_path / "run", tmp_path / "published")
+    export_adapter_command(tmp_path / "run", tmp_path / "out", "someone/base")
+    file = "adapter_model.safetensors"
+    given, written = (load_file(tmp_path / folder / file) for folder in ("peft", "out"))
+    assert all(values.dtype == getattr(torch, dtype) for values in written.values())
+    assert given.keys() == written.keys()
+    assert all(torch.equal(given[name], written[name]) for name in given)
+
+
 def test_peft_loads_what_went_out_beside_a_named_base(plain: Path, tmp_path: Path) -> None:
     """Catches a folder that is right beside our own base alone."""
     theirs = published_adapter(plain / "published", tmp_path / "peft", **CASES["patterns"])

@@ -142,8 +142,8 @@ def _write(
             f"lora_dropout {keys['lora_dropout']} is PEFT's while it trains; none is applied here"
         )
     saved = CheckpointReader(partial_folder / "checkpoints" / folder_name(0))
-    merged = CheckpointWeights(read_merged(saved))
-    dtype = merged.dtype(f"model/{OUR_EMBEDDING}")
+    merged = CheckpointWeights(read_merged(saved), torch.float32)
+    dtype = reader.dtype(f"model/{OUR_EMBEDDING}")
     config = small_files(saved, recipe, dtype, tokenizer)[FILE]
     described = describe(config, str(checkpoint / FILE))
     peft = _PeftTensors(file, lora, model, CheckpointWeights(FittedReader(reader, model)))

@@ -11,10 +11,15 @@ from trainer.hugging_face.parity import CheckpointTensors
 
 
 class CheckpointWeights:
-    """A checkpoint's weights (CheckpointTensors); its files are mapped only during a read."""
+    """A checkpoint's weights (CheckpointTensors); its files are mapped only during a read.
 
-    def __init__(self, reader: Reader | FittedReader) -> None:
+    `dtype`: what they are read as (None: as saved). Merged adapters are then not rounded to the
+    base's dtype.
+    """
+
+    def __init__(self, reader: Reader | FittedReader, dtype: torch.dtype | None = None) -> None:
         self._reader = reader
+        self._dtype = dtype
 
     def keys(self) -> list[str]:
         """The names of the weights, without optimizer state."""
@@ -26,15 +31,15 @@ class CheckpointWeights:
         return self._reader.shape(key)
 
     def dtype(self, key: str) -> torch.dtype:
-        """A tensor's saved dtype."""
-        return self._reader.dtype(key)
+        """A tensor's dtype when it is read."""
+        return self._dtype or self._reader.dtype(key)
 
     def read(
         self, key: str, offset: tuple[int, ...] | None = None, shape: tuple[int, ...] | None = None
     ) -> Tensor:
         """A tensor, or its block of this shape at `offset`."""
         try:
-            return self._reader.read(key, offset, shape)
+            return self._reader.read(key, offset, shape, self._dtype)
         finally:
             # Pages once read count as memory for as long as their file is mapped.
             self._reader.close()
