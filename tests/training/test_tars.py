@@ -195,6 +195,19 @@ def test_of_few_samples_one_is_held_out_and_of_none_asked_none(
     assert counts(text="json[meta][pages][0]") == {"train": 2, "validation": 1}
 
 
+def test_a_run_without_validation_stops_before_it_would_miss_it(
+    tmp_path: Path, shards: Path
+) -> None:
+    """Would catch a run that ends with an error at its first evaluation, days after its start."""
+    keys = {"part": {"validation": 0.0}, "steps": 4}
+    wanted = recipe(tmp_path / "run", shards, "part-000000.tar", evaluate__every=4, **keys)
+    ((kind, line),) = on_ranks(1, train_here, wanted)
+    assert kind == "DataError" and "raise data.mixture's validation, or set evaluate" in line
+    assert not (tmp_path / "run/metrics.jsonl").exists()
+    wanted = recipe(tmp_path / "later", shards, "part-000000.tar", evaluate__every=5, **keys)
+    assert on_ranks(1, train_here, wanted) == [None]
+
+
 def test_energons_own_parts_are_the_splits(tmp_path: Path, shards: Path) -> None:
     """Would catch validation tars that are trained on, and a tar that lost samples since."""
     folder = prepared(tmp_path / "set", {"field_map": {"text": "txt"}})

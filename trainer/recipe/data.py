@@ -23,8 +23,9 @@ class MixtureSource(Section):
     Face hub, hf://org/set?config=NAME&split=NAME&revision=NAME, each part with a default.
     WebDataset's tars are listed as WebDataset lists them, `shards/{000000..000999}.tar`, with `::`
     between lists, or by a glob; or name a folder that energon prepared (`.nv-meta`). They are
-    tokenised once, with the recipe's `tokenizer`, into LYCEUM_CACHE, when a run first needs them
-    (or before: `lyceum corpus build RECIPE`); `corpus.source: webdataset` cleans them first."""
+    tokenised once, with the recipe's `tokenizer`, into LYCEUM_CACHE (which all nodes of a run must
+    see), when a run first needs them, or before: `lyceum corpus build RECIPE`. To clean them first,
+    build a corpus of them: `corpus.source: webdataset`."""
     text: str | None = None
     """Of WebDataset's tars, the member that is a sample's text, by its extension: `txt`, also
     gzipped; `json[text]` or `meta.json[pages][0]` for a field of JSON; `txt, md` for the first that
