@@ -128,6 +128,48 @@ def test_dialogue_keeps_its_paragraphs() -> None:
     assert unwrap(run)[0] == "\n".join([ENGLISH[0], *speech, ENGLISH[1]])
 
 
+def test_a_mail_is_unwrapped_between_its_headers_and_its_signature() -> None:
+    """Would catch headers joined, a quotation joined with the answer, a signature with the text."""
+    signature = "--\n" + wrapped(
+        "Nathaniel Thornbury, keeper " + "of the toll and of the gate " * 4
+    )
+    quoted = "\n".join(f"> {line}" for line in wrapped(ENGLISH[0], 68).split("\n"))
+    parts = [NO_PROSE["mail headers"], "On Thursday, Nathaniel wrote:"]
+    text = book(*parts, f"{quoted}\n{wrapped(ENGLISH[1])}", wrapped(ENGLISH[2]), signature)
+    expected = book(*parts, f"{quoted}\n{ENGLISH[1]}", ENGLISH[2], signature)
+    assert unwrap(text)[0] == expected
+
+
+def test_a_few_wider_lines_do_not_hide_the_edge_of_the_others() -> None:
+    """Would catch a book left wrapped for one note that somebody else has set."""
+    wide = "A note by the printer, who had room for more on a line than the keeper had: the gate"
+    wide += " was sold in the year of the war, and the dog with it."
+    text = book(wrapped(ENGLISH[0], 66), wrapped(ENGLISH[1], 66), wrapped(wide, 79))
+    assert unwrap(text)[0] == book(ENGLISH[0], ENGLISH[1], wide)
+
+
+def test_a_letter_set_narrower_in_a_book_is_unwrapped_too() -> None:
+    """Would catch a block judged by the right edge of others alone."""
+    letter = wrapped(ENGLISH[1], 54, initial_indent="     ", subsequent_indent="     ")
+    text = book(wrapped(ENGLISH[0]), letter, wrapped(ENGLISH[2]))
+    assert unwrap(text)[0] == book(ENGLISH[0], f"     {ENGLISH[1]}", ENGLISH[2])
+
+
+def test_a_patch_stays() -> None:
+    """Would catch the lines of a patch, whose first characters count, joined."""
+    body = "\n".join(f" {line}" for line in book(*map(wrapped, ENGLISH)).split("\n"))
+    text = f"--- a/toll.txt\n+++ b/toll.txt\n@@ -1,9 +1,9 @@\n{body}"
+    assert unwrap(text) == (text, 0)
+
+
+def test_source_code_with_long_comments_stays() -> None:
+    """Would catch the docstrings of a program, which is no prose as a whole, joined."""
+    comment = "\n".join(f"    {line}" for line in wrapped(ENGLISH[0]).split("\n"))
+    function = f'def f(x):\n    """What it does.\n\n{comment}\n    """\n    y = x + 1\n'
+    text = (function + "    if y > 2:\n        return y\n    return x\n\n\n") * 3
+    assert unwrap(text) == (text, 0)
+
+
 def test_a_list_behind_a_paragraph_stays() -> None:
     """Would catch items drawn into the sentence that introduces them, without a blank line."""
     text = f"{wrapped(ENGLISH[0])}\n{NO_PROSE['list']}\n\n{wrapped(ENGLISH[1])}"

@@ -34,6 +34,21 @@ the boats come home when the lamps are lit,
 and the nets are hung on the garden wall,
 and nobody asks them where they have been,
 for the fish are few and the boats are small""",
+    "verse without punctuation": """\
+i saw the river in the morning light
+and all the boats were going out to sea
+i did not know the way to hold it right
+and you were never looking back at me
+
+we had a house beneath the willow tree
+we had a table and a broken chair
+and every summer you would sing to me
+of all the places that were never there
+
+the water took the bridge and took the road
+the water took the letters that you wrote
+and all i have is what the river owed
+a lantern and a ticket for the boat""",
     "long verse": """\
 Sing, goddess, the anger of Achilles, the son of Peleus the king,
 That brought so many sorrows upon the hosts of the Achaean men,
@@ -134,6 +149,29 @@ $ wc -l books.txt
     "Chinese verse": """\
 床前明月光,疑是地上霜。
 举头望明月,低头思故乡。""",
+    "log": """\
+the gate was opened for a cart of number 00183 and then it was shut once more
+the gate was opened for a cart of number 00192 and then it was shut once more
+the gate was opened for a cart of number 00207 and then it was shut once more
+the gate was opened for a cart of number 00211 and then it was shut once more""",
+    "query": """\
+select name, place, count(*) as carts from toll where year = 1898 and fee > 2
+group by name, place having count(*) > 10 order by carts desc, name asc limit 9
+union all select name, place, 0 as carts from parish where not exists (select 1
+from toll where toll.name = parish.name) order by name""",
+    "captions": """\
+17
+00:00:17,000 --> 00:00:18,500
+and then he went down to the river to look for the boat that had been lost in
+the year of the flood""",
+    "definitions": """\
+mill      the house by the river where they grind what the farms bring to
+          them, and where the dog sleeps
+forge     where they shoe the horses""",
+    "notes": """\
+[1] This is a note that is longer than the line can hold, and therefore it goes
+on in the next one, flush.
+[2] This is another one.""",
     "lines of sentences": """\
 The gate is open from six in the morning until ten o'clock at night.
 Carts with more than four wheels must wait until the others have gone by.

@@ -24,27 +24,36 @@ CLOSING = re.compile("[、。，．！？」』）》：；…]{0,2}")  # noqa: 
 class LineEnd:
     """The end of a line within a paragraph."""
 
-    full: bool
-    """The next line's first word would have passed the right edge."""
-    near: bool
-    """It would not, but the line is nearly as long as others, and the sentence goes on."""
+    length: int
+    """Where the line ends, in columns or characters."""
+    needed: int
+    """Where it would end with the next line's first word."""
     ended: bool
     """The line ends with a full stop or the like."""
     letter: bool
     """It ends with a letter or a digit."""
     goes_on: bool
     """The next line begins with a small letter, or one of a script without capitals."""
+    small: bool
+    """It begins with a small letter."""
     capital: bool
     """It begins with a capital, and not with the word I."""
+    first_word: bool
+    """It begins with the word with which this one begins."""
+
+    def is_full(self, edge: int, slack: float = SLACK) -> bool:
+        """Whether the next line's first word would have passed the right edge."""
+        return self.needed > edge - int(slack * edge)
+
+    def is_near(self, edge: int) -> bool:
+        """Whether it would not, but the line is nearly as long, and the sentence goes on."""
+        return (
+            self.small and not self.ended and self.length >= NEAR * edge and not self.is_full(edge)
+        )
 
 
-def line_end(
-    line: str, following: str, edge: int, measure: Callable[[str], int], slack: float = SLACK
-) -> LineEnd:
-    """How `line` ends before `following`, in a text whose right edge is column `edge`.
-
-    `measure`: the width of a line, in columns or characters; `slack`: see SLACK.
-    """
+def line_end(line: str, following: str, measure: Callable[[str], int]) -> LineEnd:
+    """How `line` ends before `following`; `measure`: the width of a line."""
     rest = following.lstrip()
     word = FIRST_WORD.match(rest)
     first = word[0] if word else ""
@@ -61,9 +70,9 @@ def line_end(
     goes_on = start[:1].isalpha() and not start[:1].isupper()
     ended = ends_sentence(line)
     letter = line[-1:].isalnum() or unicodedata.category(line[-1:])[0] == "M"
-    full = needed > edge - int(slack * edge)
-    near = not full and not ended and start[:1].islower() and length >= NEAR * edge
-    return LineEnd(full, near, ended, letter, goes_on, capital)
+    same = line.lstrip().startswith(first + " ")
+    small = start[:1].islower()
+    return LineEnd(length, needed, ended, letter, goes_on, small, capital, same)
 
 
 def columns(line: str) -> int:

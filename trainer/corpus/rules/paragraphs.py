@@ -35,6 +35,7 @@ HEADER = re.compile(r"[A-Za-z][\w-]{1,30}:(?:\s|$)")
 MAIL = re.compile(r"(?:From|To|Subject|Date|Received|Message-ID|Newsgroups|Path|Return-Path):? ")
 FENCE = re.compile(r"\s*(```|~~~)[^`~]*$")
 LEADERS = (".....", ". . . .", "____", "===", "------", "~~~~", "+-", "\t")
+OPERATOR = re.compile(r"\s(?:[=<>]|[=!<>:+*/-]=|&&|\|\|)\s")
 GAP = re.compile(r"(\S)( {2,})(?=\S)")
 SENTENCE_ENDS = tuple(".!?:。！？：…।॥؟۔։")  # noqa: RUF001
 CLOSERS = "\"'”’»›)]*_」』"  # noqa: RUF001
@@ -172,6 +173,8 @@ def _reads_like_prose(piece: list[str]) -> bool:
         return False
     inside = "\n".join(map(str.strip, piece))
     if any(leader in inside for leader in LEADERS):
+        return False
+    if sum(OPERATOR.search(line) is not None for line in piece) * 2 >= len(piece):
         return False
     return not any(line.endswith(("\\", "{", "}", ";;", "|")) for line in piece)
 

@@ -9,11 +9,11 @@ block is looked at by itself.
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from trainer.corpus.rules.joining import Joiner
-from trainer.corpus.rules.line_ends import LineEnd, columns, line_end
+from trainer.corpus.rules.line_ends import NEAR, LineEnd, columns, line_end
 from trainer.corpus.rules.paragraphs import Paragraph, paragraphs_of
 
 NARROWEST, WIDEST = 34, 160
@@ -22,8 +22,12 @@ USUAL = range(55, 101)
 """Right edges of most wrapped texts; others need more evidence."""
 LETTERS = 0.6
 """Least share of full lines that end with a letter: in prose five of six do, in verse a third."""
-EDGE = 0.95
-"""The quantile of the lines' ends that is taken for the right edge: some lines pass it."""
+EDGES = (1.0, 0.95, 0.85, 0.75)
+"""Quantiles of the lines' ends that are tried as the right edge: some lines pass it."""
+SURE = 0.95
+"""A lower quantile must be one of the usual edges, and have few lines that end beyond it."""
+BEYOND = 1.04
+"""What passes the edge by more than this is another's edge."""
 CODE = re.compile(
     r"[{};\\]$|\):$|^\s*[\w.\[\]]+ ?[-+*/|&]?= ?\S|\s(?:==|!=|=>|->)\s|"
     r"^\s*(?:class|def|elif|else|except|finally|for|if|try|while|with)\b.*:$|"
@@ -61,113 +65,121 @@ def _unwrapped(text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Wrapped:
-    """A paragraph and its line ends, at some right edge."""
+class _Block:
+    """A paragraph, its line ends, and the right edge at which they are looked at."""
 
     paragraph: Paragraph
-    breaks: list[LineEnd]
+    ends: list[LineEnd]
+    last: int
+    """Where its last line ends."""
+    edge: int = 0
+
+    @property
+    def full(self) -> list[LineEnd]:
+        return [one for one in self.ends if one.is_full(self.edge)]
 
     @property
     def is_wrapped(self) -> bool:
-        """Whether nearly every line is full, or ends a sentence."""
-        breaks = self.breaks
-        full = sum(one.full for one in breaks)
-        near = sum(one.near for one in breaks)
-        ended = sum(one.ended and not one.full for one in breaks)
-        broken = len(breaks) - full - near - ended
-        if full <= ended or full < 2 * near or broken * 8 > len(breaks):
+        """Whether nearly every line is full, or ends a sentence, and few lines end them."""
+        ends, full = self.ends, len(self.full)
+        near = sum(one.is_near(self.edge) for one in ends)
+        ended = sum(one.ended and not one.is_full(self.edge) for one in ends)
+        broken = len(ends) - full - near - ended
+        if full <= ended or full < 2 * near or broken * 8 > len(ends):
             return False
-        if len(breaks) > 1 and sum(one.ended for one in breaks) * 2 > len(breaks):
+        if len(ends) > 1 and sum(one.ended for one in ends) * 2 > len(ends):
             return False
-        if len(breaks) >= 4 and sum(one.letter for one in breaks) < 0.4 * len(breaks):
+        if len(ends) >= 4 and sum(one.letter for one in ends) < 0.4 * len(ends):
             return False
-        inside = [one for one in breaks if not one.ended]
+        if len(ends) >= 3 and sum(one.first_word for one in ends) * 3 > len(ends):
+            return False
+        if self.paragraph.justified and len(ends) == 1 and abs(ends[0].length - self.edge) > 1:
+            return False
+        inside = [one for one in ends if not one.ended]
         capitals = sum(one.capital for one in inside)
-        return not (capitals >= 5 and capitals > 9 * sum(one.goes_on for one in inside))
+        return not (capitals >= 3 and capitals > 9 * sum(one.goes_on for one in inside))
 
     @property
     def is_surely_wrapped(self) -> bool:
         """Whether its lines alone say so, without those around it."""
-        breaks = self.breaks
+        ends = self.ends
         return (
-            len(breaks) >= 4
-            and all(one.full for one in breaks)
-            and sum(one.goes_on and not one.ended for one in breaks) * 2 >= len(breaks)
-            and sum(one.letter for one in breaks) >= LETTERS * len(breaks)
+            len(ends) >= 4
+            and all(one.is_full(self.edge, slack=0) for one in ends)
+            and sum(one.goes_on and not one.ended for one in ends) * 2 >= len(ends)
+            and sum(one.letter for one in ends) >= LETTERS * len(ends)
+            and not any(one.first_word for one in ends)
         )
 
 
 def _wrapped(
     lines: list[str], paragraphs: list[Paragraph], measure: Callable[[str], int]
-) -> list[_Wrapped]:
+) -> list[_Block]:
     """The paragraphs to join; none where the text as a whole is not hard-wrapped."""
-    ends = sorted(
-        measure(line.expandtabs(8)) for one in paragraphs for line in lines[one.start : one.end - 1]
-    )
-    if not ends:
+    blocks = []
+    for one in paragraphs:
+        pairs = pairwise(lines[one.start : one.end])
+        last = measure(lines[one.end - 1].expandtabs(8))
+        blocks.append(_Block(one, [line_end(*pair, measure) for pair in pairs], last))
+    lengths = sorted(one.length for block in blocks for one in block.ends)
+    chosen: list[_Block] = []
+    for edge in _edges(lengths):
+        found = [replace(block, edge=edge) for block in blocks]
+        found = [block for block in found if block.is_wrapped]
+        if _full_lines(found) > 1.1 * _full_lines(chosen):
+            chosen = found
+    if not chosen or not _is_running_text(chosen):
         return []
-    edge = ends[min(int(EDGE * len(ends)), len(ends) - 1)]
-    if not NARROWEST <= edge <= WIDEST:
+    full, edge = _full_lines(chosen), chosen[0].edge
+    inside = {
+        line for block in chosen for line in range(block.paragraph.start, block.paragraph.end)
+    }
+    outside = [line for number, line in enumerate(lines) if number not in inside]
+    longer = sum(line.count(" ") > 4 and measure(line) > 1.2 * edge for line in outside)
+    code = sum(CODE.search(line) is not None for line in outside)
+    if full * 4 < len(lengths) or full < 4 * longer or full <= 2 * code:
         return []
-    found = [
-        _Wrapped(one, [line_end(*pair, edge, measure) for pair in _pairs(lines, one)])
-        for one in paragraphs
-    ]
-    chosen = [one for one in found if one.is_wrapped and _is_even(lines, one, edge, measure)]
-    breaks = [one for paragraph in chosen for one in paragraph.breaks if one.full]
-    longer = sum(
-        len(line) > 1.2 * edge and line.count(" ") > 4 and measure(line) > 1.2 * edge
-        for line in lines
-    )
-    whole = len(breaks) * 4 >= sum(len(one.breaks) for one in found) and len(breaks) >= 4 * longer
-    if not whole or not _is_running_text(breaks, edge):
-        return []
-    prose = {line for one in chosen for line in range(one.paragraph.start, one.paragraph.end)}
-    code = sum(
-        CODE.search(line) is not None for number, line in enumerate(lines) if number not in prose
-    )
-    if code * 2 >= len(breaks):
-        return []
-    accepted = {id(one) for one in chosen}
-    return [
-        mended
-        for one in found
-        if (mended := one if id(one) in accepted else _narrower(lines, one, measure)) is not None
-    ]
+    at = {block.paragraph.start: block for block in chosen}
+    blocks = [at.get(block.paragraph.start) or _narrower(block) for block in blocks]
+    return [block for block in blocks if block.edge]
 
 
-def _narrower(lines: list[str], one: _Wrapped, measure: Callable[[str], int]) -> _Wrapped | None:
-    """A paragraph at its own right edge, as of a letter in a book; None where it has none."""
-    inside = lines[one.paragraph.start : one.paragraph.end]
-    edge = max(measure(line.expandtabs(8)) for line in inside)
-    if not NARROWEST <= edge <= WIDEST:
-        return None
-    breaks = [line_end(*pair, edge, measure, slack=0) for pair in pairwise(inside)]
-    narrower = _Wrapped(one.paragraph, breaks)
-    return narrower if narrower.is_surely_wrapped else None
+def _edges(lengths: list[int]) -> list[int]:
+    """The right edges to try, farthest first; `lengths`: where lines end, sorted."""
+    found = []
+    for quantile in EDGES if lengths else ():
+        edge = lengths[int(quantile * (len(lengths) - 1))]
+        few_beyond = sum(length > BEYOND * edge for length in lengths) * 5 <= len(lengths)
+        allowed = NARROWEST <= edge <= WIDEST if quantile >= SURE else edge in USUAL and few_beyond
+        if allowed and edge not in found:
+            found.append(edge)
+    return found
 
 
-def _is_even(lines: list[str], one: _Wrapped, edge: int, measure: Callable[[str], int]) -> bool:
-    """Whether a paragraph, where it is two justified lines, ends the first at the edge itself."""
-    first = lines[one.paragraph.start].expandtabs(8)
-    justified = one.paragraph.justified
-    return not justified or len(one.breaks) > 1 or abs(measure(first) - edge) <= 1
+def _narrower(block: _Block) -> _Block:
+    """The block at its own right edge, as of a letter in a book; at none where it has none."""
+    edge = max(one.length for one in block.ends)
+    narrower = replace(block, edge=edge)
+    fits = NARROWEST <= edge <= WIDEST and narrower.is_surely_wrapped
+    return narrower if fits else block
 
 
-def _full_lines(chosen: list[_Wrapped]) -> int:
-    return sum(one.full for paragraph in chosen for one in paragraph.breaks)
+def _full_lines(blocks: list[_Block]) -> int:
+    return sum(len(block.full) for block in blocks)
 
 
-def _pairs(lines: list[str], paragraph: Paragraph) -> Iterator[tuple[str, str]]:
-    return pairwise(lines[paragraph.start : paragraph.end])
-
-
-def _is_running_text(full: list[LineEnd], edge: int) -> bool:
-    """Whether these line ends are many enough, and stand within sentences as often as in prose."""
+def _is_running_text(blocks: list[_Block]) -> bool:
+    """Whether full lines are many enough, and end within sentences as often as in prose."""
+    full = [one for block in blocks for one in block.full]
+    edge = blocks[0].edge
     inside = [one for one in full if not one.ended]
     going_on = sum(one.goes_on for one in inside)
     few = 60 <= edge <= 82 and going_on == len(full) == 2
     if len(full) < (3 if edge in USUAL else 6) and not few:
+        return False
+    # A stanza's last line is as long as its others, a paragraph's is of any length.
+    long_last = sum(block.last >= NEAR * edge for block in blocks)
+    if long_last * 2 > len(blocks) and (edge not in USUAL or long_last * 4 > 3 * len(blocks) >= 9):
         return False
     # Lists and verse begin their lines with capitals, logs with numbers.
     if len(inside) * 2 < len(full) or going_on * 3 < len(inside):
@@ -176,7 +188,7 @@ def _is_running_text(full: list[LineEnd], edge: int) -> bool:
     return sum(one.letter for one in full) >= LETTERS * len(full)
 
 
-def _joined(lines: list[str], chosen: list[_Wrapped]) -> Iterator[str]:
+def _joined(lines: list[str], chosen: list[_Block]) -> Iterator[str]:
     joiner = Joiner(lines)
     justified = any(one.paragraph.justified for one in chosen)
     at = 0
@@ -186,8 +198,8 @@ def _joined(lines: list[str], chosen: list[_Wrapped]) -> Iterator[str]:
         if justified:
             inside = [_closed(line) for line in inside]
         parts = [inside[0]]
-        for mark, line in zip(one.breaks, inside[1:], strict=True):
-            if mark.full or mark.near:
+        for end, line in zip(one.ends, inside[1:], strict=True):
+            if end.is_full(one.edge) or end.is_near(one.edge):
                 following = line.lstrip()
                 parts[-1], between = joiner.between(parts[-1], following)
                 parts += [between, following]
