@@ -92,6 +92,7 @@ def test_a_packed_body_that_is_cut_anywhere_is_refused(packing: str) -> None:
     packed = pack(PAGE)
     for end in [0, 1, 2, 3, 10, *range(20, len(packed), 37), len(packed) - 1]:
         refusal(packed[:end], content_encoding=coding, content_length=str(len(packed)))
+    refusal(gzip.compress(PAGE) + b"\x1f", content_encoding="gzip")
     # Without a length what is between members, and nothing at all, cannot be known for cut.
     for end in range(20, len(packed), 37):
         try:

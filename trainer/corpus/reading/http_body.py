@@ -142,6 +142,8 @@ def _gunzip(body: bytes, limit: int) -> bytes:
         size += len(piece)
     if not pieces:
         raise zlib.error("it does not begin as gzip does")
+    if body[at:] == GZIP[:1]:
+        raise BadBodyError("cut short", "its packed content has no end")
     return b"".join(pieces)
 
 
