@@ -240,6 +240,15 @@ def test_what_was_left_out_is_told(recipe) -> None:
     assert "4 of 6 examples, 1 of them held out for validation; 1 too long" in line
 
 
+def test_keys_that_nothing_reads_are_kept_and_told(recipe) -> None:
+    """Catches counts by name that no JSON can hold, so that the set cannot be built at all."""
+    made = recipe("sft", [{**one, "origin": "a web page"} for one in conversations(4)])
+    (folder,) = corpus_folders(made)
+    examples_told = load_manifest(folder).provenance["examples"]
+    assert sum(examples_told["unread"].values()) == 4
+    assert "origin" in "".join(examples_told["unread"])
+
+
 def test_a_failed_build_leaves_nothing_that_looks_whole(recipe, tmp_path) -> None:
     """Catches a half-read set that the next start takes for the whole."""
     made = recipe("sft", [*conversations(4), {"what": "is this"}])

@@ -1,9 +1,9 @@
 """From a conversation to tokens, with a flag on those that the model learns to predict."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -57,6 +57,14 @@ class ExampleCounts:
     flattened: dict[str, int] = field(default_factory=Counter)
     changes: dict[str, int] = field(default_factory=Counter)
     unread: dict[str, int] = field(default_factory=Counter)
+
+    def as_json(self) -> dict[str, Any]:
+        """The counts as JSON values."""
+        # dataclasses.asdict copies a Counter wrongly before Python 3.12: its pairs become its keys.
+        return {
+            name: dict(value) if isinstance(value, Mapping) else value
+            for name, value in vars(self).items()
+        }
 
 
 class Marker:

@@ -5,7 +5,6 @@ import json
 import logging
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -145,7 +144,7 @@ def _build(
             provenance={
                 "builder": f"lyceum {trainer.__version__}",
                 "settings": settings,
-                "examples": asdict(counts),
+                "examples": counts.as_json(),
             },
             kind=kind,
         ),
