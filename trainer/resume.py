@@ -26,6 +26,7 @@ from trainer.data.added_tokens import stored, with_added_tokens
 from trainer.data.remote.location import place
 from trainer.data.tokenizer import Tokenizer, load_tokenizer
 from trainer.errors import CheckpointError, RecipeError
+from trainer.hub.names import is_address
 from trainer.hugging_face.importing import FROM_IMPORT
 from trainer.model.lora.targets import adapted_names
 from trainer.model.transformer import LanguageModel
@@ -75,8 +76,7 @@ def starting_keys(recipe: Recipe) -> dict[str, str]:
     adds = recipe.added_tokens or recipe.added_special_tokens
     if not (recipe.stage_traits.reads_sets or adds) or tokenizer is None:
         return found
-    folder = place(tokenizer)
-    if start is not None and isinstance(folder, Path) and not folder.is_dir():
+    if start is not None and not _stays(tokenizer):
         tokenizer = str(start / "tokenizer")
     if adds:
         own = load_tokenizer(tokenizer, recipe.data.remote)
@@ -89,6 +89,14 @@ def rows_to_resume(recipe: Recipe) -> int | None:
     """Rows of the embedding in the checkpoint to resume from; None where there is none."""
     start = _checkpoint(recipe)
     return None if start is None else int(CheckpointReader(start).model["vocab"])
+
+
+def _stays(tokenizer: str) -> bool:
+    """Whether a tokenizer is still what it was: in a folder that is here, or behind a URL."""
+    if is_address(tokenizer):
+        return False  # what the hub has under a name may change
+    folder = place(tokenizer)
+    return not isinstance(folder, Path) or folder.is_dir()
 
 
 def _checkpoint(recipe: Recipe) -> Path | None:

@@ -8,12 +8,17 @@ ADAPTER = "adapter_config.json"
 _CHECKPOINT, _RUN = "checkpoint.json", "checkpoints"
 
 
+def is_ours(path: Path) -> bool:
+    """Whether a folder is a checkpoint or a run of ours."""
+    return (path / _CHECKPOINT).exists() or (path / _RUN).is_dir()
+
+
 def checkpoint_of(path: Path) -> str | None:
     """How to make a checkpoint of what `path` names instead, as words behind it; None: unknown.
 
     That is a model's or an adapter's folder in Hugging Face's form, or a model of the hub.
     """
-    if (path / _CHECKPOINT).exists() or (path / _RUN).exists():
+    if is_ours(path):
         return None
     if (path / ADAPTER).is_file():
         return (

@@ -11,6 +11,7 @@ import torch
 from trainer.checkpoint.format import dtype_name
 from trainer.data.tokenizer import Tokenizer
 from trainer.errors import CheckpointError
+from trainer.hub.foreign import is_ours
 from trainer.hugging_face import rope, windows
 from trainer.hugging_face.quiet import quiet_transformers
 from trainer.recipe import Recipe
@@ -68,6 +69,11 @@ def read_config(folder: Path) -> tuple[ModelDescription, bytes]:
     try:
         content = path.read_bytes()
     except OSError as error:
+        if is_ours(folder):
+            raise CheckpointError(
+                f"{folder} is a checkpoint or a run already: name it where a checkpoint is wanted,"
+                " or `lyceum export` makes a Hugging Face folder of it"
+            ) from None
         raise CheckpointError(
             f"{path} cannot be read: {error.strerror}; name a folder as save_pretrained writes it"
         ) from None

@@ -15,6 +15,7 @@ from trainer.corpus.reading.quarantine import Quarantine
 from trainer.corpus.reading.read import read_file
 from trainer.corpus.reading.record import ReadOptions
 from trainer.files import write_whole
+from trainer.hub.models import tokenizer_folder
 from trainer.recipe import CorpusSection
 
 TASKS = "tasks.json"
@@ -118,7 +119,7 @@ def make_plan(
         folder=str(folder),
         out=str(out),
         section=section,
-        tokenizer=str(Path(tokenizer).absolute()) if tokenizer else None,
+        tokenizer=str(tokenizer_folder(tokenizer).absolute()) if tokenizer else None,
         tasks=len(tasks),
         buckets=min(-(-amount // size), MOST_TASKS) or 1,
         ranges=-(-amount // RANGE_BYTES) or 1,
