@@ -92,6 +92,7 @@ def test_an_element_over_the_limit_is_set_aside_unread(tmp_path: Path) -> None:
     assert told == "2 1"
     # A record of 1 MiB and slack; the file has 60.
     assert peak < 20
+    assert peak_mib(path, "record_mib=64")[0] > 60, "an element that is held is seen"
 
 
 @pytest.mark.parametrize(

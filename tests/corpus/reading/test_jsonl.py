@@ -172,6 +172,7 @@ def test_memory_is_bounded_by_a_record_not_by_the_file(tmp_path: Path) -> None:
     assert told == "0 1"
     # The four MiB that fit, once more where they are joined, and slack.
     assert peak - base < 32
+    assert peak_mib(line, "record_mib=200")[0] > 160, "a line that is held is seen"
 
 
 def test_an_empty_file_is_counted_and_warned_of(

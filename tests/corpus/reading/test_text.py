@@ -55,6 +55,7 @@ def test_a_file_over_the_limit_is_set_aside_unread(tmp_path: Path) -> None:
     assert told == "0 1"
     # A record of 1 MiB and slack; the file has 50.
     assert peak < 20
+    assert peak_mib(path, "record_mib=64")[0] > 50, "a file that is held is seen"
     _, quarantine = read(path, options(record_mib=1))
     assert quarantine.rows[0]["bytes"] == len(content)
     assert quarantine.rows[0]["sha256"] == hashlib.sha256(content).hexdigest()
