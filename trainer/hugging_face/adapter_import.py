@@ -22,7 +22,9 @@ from trainer.checkpoint.adapted import (
 from trainer.checkpoint.fitted import FittedReader
 from trainer.checkpoint.lora_base import LoraBase, holds_adapters
 from trainer.data.tokenizer import MAIN_FILE, Tokenizer, load_tokenizer
-from trainer.errors import CheckpointError, LyceumError
+from trainer.errors import CheckpointError, DataError, LyceumError
+from trainer.hub.models import model_folder
+from trainer.hub.names import model_name
 from trainer.hugging_face.adapter_config import CONFIG, lora_of, read_adapter_config, with_saved
 from trainer.hugging_face.adapter_files import AdapterFile
 from trainer.hugging_face.config import FILE, conversion_recipe, describe, read_config
@@ -53,7 +55,7 @@ def import_adapter_command(folder: Path, checkpoint: Path, base: Path | None = N
     """Write the adapter in `folder` as the run directory `checkpoint`; check and print the parity.
 
     `base`: a checkpoint, a run, or a Hugging Face model folder, which is then imported to
-    `checkpoint`/base; None: the folder that the adapter names. Raises CheckpointError for an
+    `checkpoint`/base; None: the one that the adapter names. Raises CheckpointError for an
     adapter that is not computed here or of another base, and what `import_command` raises.
     """
     keys = read_adapter_config(folder)
@@ -79,12 +81,20 @@ def import_adapter_command(folder: Path, checkpoint: Path, base: Path | None = N
 
 
 def _named_base(keys: dict[str, Any], folder: Path) -> Path:
+    """The base that the adapter names, a folder or a model of the hub."""
     named = keys.get("base_model_name_or_path")
-    if isinstance(named, str) and named and Path(named).is_dir():
-        return Path(named)
+    why = ""
+    if isinstance(named, str) and named:
+        if Path(named).is_dir():
+            return Path(named)
+        try:
+            if model_name(Path(named)) is not None:
+                return model_folder(Path(named))
+        except DataError as error:
+            why = f" ({error})"
     raise CheckpointError(
-        f"{folder / CONFIG}: names the base {named!r}, which is no folder here; give it with --base"
-        " (a checkpoint, or a model folder)"
+        f"{folder / CONFIG}: names the base {named!r}, which is no folder here{why}; give it with"
+        " --base (a checkpoint, or a model folder)"
     )
 
 
