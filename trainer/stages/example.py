@@ -43,10 +43,11 @@ def show_first_example(parts: StageParts, arguments: dict[str, Any]) -> None:
     finally:
         stream.close()
     console, tokenizer = Console(stderr=True, highlight=False), parts.sources.tokenizer
-    console.print(f"the first example, {name}:", style="bold", markup=False)
+    console.print(f"the first example, {name}:", style="bold", markup=False, soft_wrap=True)
     for tokens in segments:
         shown = shown_parts(tokens.tolist(), source.marked, tokenizer)
-        console.print(_highlighted(shown) if console.is_terminal else _bracketed(shown))
+        text = _highlighted(shown) if console.is_terminal else _bracketed(shown)
+        console.print(text, soft_wrap=True)
 
 
 def shown_parts(tokens: list[int], marked: bool, tokenizer: Tokenizer) -> list[tuple[bool, str]]:
