@@ -166,3 +166,13 @@ def test_a_body_unpacks_to_the_limit_and_no_further(packing: str) -> None:
     bomb = pack(b" " * 2**24)
     assert "record_mib" in refusal(bomb, 2**20, content_encoding=coding)[1]
     assert "6 codings" in refusal(bomb, content_encoding=", ".join(["gzip"] * 6))[1]
+
+
+@pytest.mark.parametrize("content", [b"\x1f\x8b" * 20_000, b"\x8b\x1f" * 20_000])
+def test_the_limit_ends_the_reading_of_members(content: bytes) -> None:
+    """Would catch a reader that, past the limit, waits for ever on what looks like a member: one of
+    these has a member's first bytes just where a piece of the packed body begins.
+    """
+    packed = gzip.compress(content, compresslevel=0)
+    assert "record_mib" in refusal(packed, 1000, content_encoding="gzip")[1]
+    assert read(packed, content_encoding="gzip") == content

@@ -111,7 +111,7 @@ def _unpacked(body: bytes, coding: str, limit: int) -> bytes:
         raise BadBodyError("not unpacked", f"its coding {coding[:40]!r} is not read")
     try:
         plain = unpack(body, limit)
-    except (BadBodyError, zlib.error, OSError) as error:
+    except (BadBodyError, zlib.error, OSError, NotImplementedError) as error:
         if _is_text(body):
             return body
         if isinstance(error, BadBodyError):
@@ -136,13 +136,13 @@ def _gunzip(body: bytes, limit: int) -> bytes:
     """All members; other bytes behind the last one are ignored, as browsers do."""
     pieces: list[bytes] = []
     size = at = 0
-    while body.startswith(GZIP, at):
+    while size <= limit and body.startswith(GZIP, at):
         piece, at = _inflate(body, at, zlib.MAX_WBITS | 16, limit - size)
         pieces.append(piece)
         size += len(piece)
     if not pieces:
         raise zlib.error("it does not begin as gzip does")
-    if body[at:] == GZIP[:1]:
+    if size <= limit and body[at:] == GZIP[:1]:
         raise BadBodyError("cut short", "its packed content has no end")
     return b"".join(pieces)
 
