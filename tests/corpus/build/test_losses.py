@@ -5,6 +5,7 @@ import logging
 from pathlib import Path
 
 import pytest
+from rich.text import Text
 
 from trainer.corpus.build import execute
 from trainer.corpus.build.corpus import build_corpus
@@ -12,6 +13,7 @@ from trainer.corpus.build.losses import LossWatch, SourceLoss, key_to_change
 from trainer.corpus.build.record import TaskRecord
 from trainer.corpus.inspect.card import CARD_NAME
 from trainer.corpus.inspect.curation import load_curation
+from trainer.corpus.inspect.tables import curation_tables
 from trainer.recipe import CorpusSection
 from trainer.recipe.curation import CurationRules
 
@@ -81,6 +83,8 @@ def test_a_build_says_which_rule_takes_most_of_a_source(
     assert curation is not None
     assert [loss.line() for loss in curation.losses] == [line.replace(" so far", "")]
     assert curation.sources[str(sources / "half-*.jsonl")] == {"files": 2, "read": 30, "kept": 15}
+    shown = curation_tables(curation, 0, 0)
+    assert [str(part) for part in shown if isinstance(part, Text)] == [line.replace(" so far", "")]
     card = (sources / "corpus" / CARD_NAME).read_text()
     assert "corpus.rules.quality.fineweb.punctuated\\_lines changes that." in card
 

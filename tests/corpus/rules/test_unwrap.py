@@ -170,6 +170,31 @@ def test_source_code_with_long_comments_stays() -> None:
     assert unwrap(text) == (text, 0)
 
 
+def test_speech_behind_a_dash_is_a_paragraph() -> None:
+    """Would catch the dialogue of French or Russian novels left out as a list, or run together."""
+    speech = [f"— {one}" for one in paragraphs("French")]
+    for between in ("\n", "\n\n"):
+        text = between.join(map(wrapped, [*paragraphs("French"), *speech]))
+        assert unwrap(text)[0] == between.join([*paragraphs("French"), *speech])
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_speech_behind_a_name_is_a_paragraph(width: int) -> None:
+    """Would catch an answer joined with its question where the question fills its last line."""
+    names = ("Q", "A", "Mr. Thornbury")
+    speech = [f"{name}: {one}" for name, one in zip(names, ENGLISH, strict=True)]
+    text = "\n".join(wrapped(one, width) for one in speech)
+    assert unwrap(text)[0] == "\n".join(speech)
+
+
+def test_chinese_paragraphs_begin_with_two_wide_spaces() -> None:
+    """Would catch paragraphs without a blank line between them joined into one."""
+    whole = [f"\u3000\u3000{one}" for one in paragraphs("Chinese")]
+    cut = "\n".join("\n".join(textwrap.wrap(f"＿＿{one[2:]}", 36)) for one in whole)  # noqa: RUF001
+    text = cut.replace("＿＿", "\u3000\u3000")  # noqa: RUF001
+    assert unwrap(text)[0] == "\n".join(whole)
+
+
 def test_a_list_behind_a_paragraph_stays() -> None:
     """Would catch items drawn into the sentence that introduces them, without a blank line."""
     text = f"{wrapped(ENGLISH[0])}\n{NO_PROSE['list']}\n\n{wrapped(ENGLISH[1])}"

@@ -120,6 +120,13 @@ Thornbury-on-the-Water""",
     "heading": """\
 THE SECOND PART
 In which the bridge is built""",
+    "heading of two lines": """\
+OF THE ROAD, OF THE MILL, AND OF EVERYTHING THAT BELONGS TO THEM, WITH A
+FEW WORDS ON THE DOG""",
+    "HTML": """\
+<p>The road to the mill goes down through the village, past the forge and
+the two elms, and then along the river for a mile or so before it climbs
+again.</p>""",
     "underlined heading": """\
 The history of the bridge, and of the men who built it in two long winters
 ==========================================================================""",

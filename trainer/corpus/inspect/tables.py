@@ -13,7 +13,8 @@ BAR_CHARACTERS = 24
 
 
 def curation_tables(curation: Curation, rows: int, files: int) -> list[RenderableType]:
-    """Tables of the funnel, top reasons, languages, lengths and sources, without empty ones.
+    """Tables of the funnel, top reasons, languages, lengths and sources, without empty ones, and
+    the sources of which one rule took most.
 
     `rows`, `files`: the size of audit/.
     """
@@ -25,6 +26,7 @@ def curation_tables(curation: Curation, rows: int, files: int) -> list[Renderabl
         _sources(curation),
     ]
     parts: list[RenderableType] = [table for table in tables if table.row_count]
+    parts += [Text(loss.line()) for loss in curation.losses]
     malformed = curation.malformed.get("malformed", 0)
     if malformed:
         parts.append(Text(f"{malformed:,} malformed records were set aside (quarantine/)"))

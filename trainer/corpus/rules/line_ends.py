@@ -38,8 +38,8 @@ class LineEnd:
     """It begins with a small letter."""
     capital: bool
     """It begins with a capital, and not with the word I."""
-    first_word: bool
-    """It begins with the word with which this one begins."""
+    repeated: bool
+    """It begins with the two words with which this one begins."""
 
     def is_full(self, edge: int, slack: float = SLACK) -> bool:
         """Whether the next line's first word would have passed the right edge."""
@@ -70,7 +70,7 @@ def line_end(line: str, following: str, measure: Callable[[str], int]) -> LineEn
     goes_on = start[:1].isalpha() and not start[:1].isupper()
     ended = ends_sentence(line)
     letter = line[-1:].isalnum() or unicodedata.category(line[-1:])[0] == "M"
-    same = line.lstrip().startswith(first + " ")
+    same = line.split(None, 2)[:2] == following.split(None, 2)[:2]
     small = start[:1].islower()
     return LineEnd(length, needed, ended, letter, goes_on, small, capital, same)
 

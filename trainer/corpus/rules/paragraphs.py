@@ -20,17 +20,20 @@ HANGING = 0.7
 """A first line of this share of the longest line is the beginning of a text, and no title."""
 
 OTHERS = re.compile(r"[A-Za-z0-9.,;:!?'\"()-]+")
-QUOTED = re.compile(r"\s*(?:[>|#%]|//|/\*|\*/|;;|<[!/a-zA-Z])")
-"""Beginnings of quotations, comments, headings in Markdown, rows of tables, tags."""
+QUOTED = re.compile(r"\s*(?:[>|#%]|//|/\*|\*/|;;)")
+"""Beginnings of quotations, comments, headings in Markdown, rows of tables."""
 ITEM = re.compile(
     r"\s*(?:[-*+•‣◦·▪●○■□✓►]\s|o\s\s|\d{1,3}[.)、](?!\d)|\(?(?:\d{1,3}|[a-zA-Z]|[ivxlc]{1,5})\)\s"
-    r"|\d+(?:\.\d+)+\.?\s|:[\w ]+:|@\w+\s|\.\.(?:\s|$)|\[[^\]]{1,40}\]:|>>>|\.\.\.\s|\$\s|\\)"
+    r"|\d+(?:\.\d+)+\.?\s|:[\w ]+:|@\w+\s|\.\.(?:\s|$)|\[[^\]]{1,40}\]:|>>>|\.\.\.\s|\$\s|\\"
+    r"|<(?!https?:|mailto:|[\w.+-]+@)[!/a-zA-Z])"
 )
-"""Beginnings of items, fields, directives and commands: the run ends with them."""
+"""Beginnings of items, fields, directives, commands and tags: the run ends with them."""
 LETTERED = re.compile(
-    r"\s*(?:(?:[A-Za-z]|[IVXLC]{1,5})\.\s|\[[\w.+-]{1,16}\]\s|--+\s|[—–―])"  # noqa: RUF001
+    r"\s*(?:(?:[A-Za-z]|[IVXLC]{1,5})\.\s|\[[\w.+-]{1,16}\]\s|--+\s|–)"  # noqa: RUF001
 )
-"""Beginnings of items or speech, but also of a line that goes on: initials, a dash."""
+"""Beginnings of items, but also of a line that goes on: initials, a dash."""
+SPEECH = re.compile(r"\s*(?:[—―]|[A-Z][\w.]{0,15}(?: [A-Z][\w.]{0,15})?:\s)")
+"""Beginnings of speech, behind a dash or a name, or of a line that goes on."""
 HEADER = re.compile(r"[A-Za-z][\w-]{1,30}:(?:\s|$)")
 MAIL = re.compile(r"(?:From|To|Subject|Date|Received|Message-ID|Newsgroups|Path|Return-Path):? ")
 FENCE = re.compile(r"\s*(```|~~~)[^`~]*$")
@@ -131,6 +134,9 @@ def _pieces(lines: list[str], start: int, end: int) -> Iterator[tuple[int, int]]
             if item:
                 return
             first = number + 1
+        elif number > first and SPEECH.match(line) and ends_sentence(lines[number - 1]):
+            yield first, number
+            first, base = number, -1
         elif number == first:
             base = -1
         elif base < 0:
@@ -172,6 +178,8 @@ def _reads_like_prose(piece: list[str]) -> bool:
     if letters < LEAST_LETTERS * len(text) or symbols > MOST_SYMBOLS * len(text):
         return False
     inside = "\n".join(map(str.strip, piece))
+    if inside.isupper():
+        return False
     if any(leader in inside for leader in LEADERS):
         return False
     if sum(OPERATOR.search(line) is not None for line in piece) * 2 >= len(piece):

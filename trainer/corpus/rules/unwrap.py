@@ -91,7 +91,7 @@ class _Block:
             return False
         if len(ends) >= 4 and sum(one.letter for one in ends) < 0.4 * len(ends):
             return False
-        if len(ends) >= 3 and sum(one.first_word for one in ends) * 3 > len(ends):
+        if len(ends) >= 3 and sum(one.repeated for one in ends) * 3 > len(ends):
             return False
         if self.paragraph.justified and len(ends) == 1 and abs(ends[0].length - self.edge) > 1:
             return False
@@ -108,7 +108,7 @@ class _Block:
             and all(one.is_full(self.edge, slack=0) for one in ends)
             and sum(one.goes_on and not one.ended for one in ends) * 2 >= len(ends)
             and sum(one.letter for one in ends) >= LETTERS * len(ends)
-            and not any(one.first_word for one in ends)
+            and not any(one.repeated for one in ends)
         )
 
 
