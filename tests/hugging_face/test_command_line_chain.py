@@ -29,8 +29,9 @@ TUNING: dict[str, Any] = {
 
 
 def publish(folder: Path) -> None:
-    """A chat model as its makers would: with its template, and biases."""
-    make_model(folder / "published", "qwen2", {"max_position_embeddings": 128})
+    """A chat model as its makers would: with its template, biases, and windows in some layers."""
+    windows = {"use_sliding_window": True, "sliding_window": 24, "max_window_layers": 1}
+    make_model(folder / "published", "qwen2", {"max_position_embeddings": 96, **windows})
     (folder / "published" / "chat_template.jinja").write_text(CHATML)
 
 
@@ -39,7 +40,10 @@ def write_recipes(folder: Path) -> None:
     write_sets(folder)
     stages = {
         "sft": ("base", "conversations", {"conversations": {"validation": 0.2, "system": "Hi."}}),
-        "preference": ("tuned", "pairs", {"stage": "preference", "evaluate": {"every": 4}}),
+        "preference": (
+            *("tuned", "pairs"),
+            {"stage": "preference", "evaluate": {"every": 4}, "sequence_length": 112},
+        ),
     }
     for name, (base, data, keys) in stages.items():
         tree = {**TUNING, "init_from": base, **keys}
@@ -131,7 +135,12 @@ def test_transformers_answers_as_the_chat_does(chain: Chain) -> None:
 def test_what_came_with_the_model_leaves_with_it(chain: Chain) -> None:
     """Catches a family, a licence or an end of turn that two stages of tuning lose."""
     folder = chain[0]
-    for name in ("config.json", "LICENSE", "chat_template.jinja", "tokenizer.json"):
+    published, exported = (
+        json.loads((folder / place / "config.json").read_text()) for place in ("published", "out")
+    )
+    # The first stage read more than the base's 96 positions, the second less than the first.
+    assert exported == published | {"max_position_embeddings": 128}
+    for name in ("LICENSE", "chat_template.jinja", "tokenizer.json"):
         same = (folder / "published" / name).read_bytes() == (folder / "out" / name).read_bytes()
         assert same, name
     before, after = (
