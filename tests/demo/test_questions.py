@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from trainer.conversations.forms import conversation_of
-from trainer.conversations.preferences import pair_of
+from trainer.conversations.pairs import pair_of
 from trainer.conversations.records import read_examples
 from trainer.demo.packages import source_files
 from trainer.demo.questions import (
