@@ -1,5 +1,6 @@
 """From a conversation to tokens, with a flag on those that the model learns to predict."""
 
+from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -136,7 +137,8 @@ class Marker:
                 ids.append(self._tokenizer.end_of_text)
             if span.learnt:
                 learnt.append((begin, len(ids)))
-        tokens = np.array(ids, dtype=np.uint32)
+        # A copy of an array of the same type takes half the time of one made of a list.
+        tokens = np.array(array("I", ids), dtype=np.uint32)
         assert tokens.max(initial=0) < self._tokenizer.size
         for begin, end in learnt:
             tokens[begin:end] |= np.uint32(TARGET)

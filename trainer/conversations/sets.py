@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import orjson
+
 import trainer
 from trainer.conversations.columns import SetNames, set_names
 from trainer.conversations.examples import marked_examples
@@ -187,7 +189,7 @@ def _samples(examples: Iterator[Marked]) -> Iterator[tuple[Marked, Sample]]:
             example,
             Sample(
                 key=f"{number:014d}",
-                about=json.dumps(about, ensure_ascii=False).encode(),
+                about=orjson.dumps(about),
                 tokens=example.tokens.astype("<u4").tobytes(),
             ),
         )

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from trainer.conversations.exchange import Contradiction, Exchange, thoughts
-from trainer.conversations.template import ChatTemplate, Given
+from trainer.conversations.exchange import Exchange, thoughts
+from trainer.conversations.template import ChatTemplate
 from trainer.conversations.turns import Conversation, Message
 from trainer.errors import DataError
 
@@ -62,9 +62,11 @@ def written(
     given = template.given(conversation)
     asked = [n for n, one in enumerate(messages) if one.role == "assistant" and one.supervised]
     runs: list[_Run] = []
-    for number, found in _exchanges(template, given, messages, asked, conversation):
+    last = -1
+    for number, found in zip(asked, template.exchanges(given, asked, messages), strict=True):
         goes_on = bool(runs) and runs[-1].goes_on(found, joins, template)
-        since = (asked[asked.index(number) - 1], len(runs[-1].before)) if goes_on else (-1, 0)
+        since = (last, len(runs[-1].before)) if goes_on else (-1, 0)
+        last = number
         _check_whole(messages[: number + 1], since, found, template, conversation)
         if goes_on:
             runs[-1].before = found.prompt
@@ -157,23 +159,6 @@ def refuse_spelled(conversation: Conversation, template: ChatTemplate) -> None:
                 " conversations.special_tokens=token to read special tokens in bare text, =text"
                 " to take them as letters, or give messages instead"
             )
-
-
-def _exchanges(
-    template: ChatTemplate,
-    given: Given,
-    messages: tuple[Message, ...],
-    asked: list[int],
-    conversation: Conversation,
-) -> Iterator[tuple[int, Exchange]]:
-    done = 0
-    try:
-        for found in template.exchanges(given, asked, messages):
-            done += 1
-            yield found
-    except Contradiction as why:
-        answer = _ordinal(messages, asked[done])
-        raise DataError(f"{conversation.place}: answer {answer}: {why}") from None
 
 
 def _ordinal(messages: tuple[Message, ...], number: int) -> int:

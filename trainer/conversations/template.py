@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -138,6 +138,7 @@ class ChatTemplate:
         self.abilities = Abilities(self._attempted, self.text)
         self.closing = ""
         self._opening: str | None = None
+        self._usual_end = ""
         self.turn_end: int | None = None
         self._probe()
         self.tokenizer = tokenizer
@@ -269,26 +270,38 @@ class ChatTemplate:
 
     def exchanges(
         self, given: Given, numbers: Sequence[int], messages: Sequence[Message]
-    ) -> Iterator[tuple[int, Exchange]]:
-        """The exchange of each answer, by its turn's number; all turns rendered once if they can.
+    ) -> list[Exchange]:
+        """The exchange of each answer at these turns; all turns rendered once, if they can.
 
-        Raises DataError where the template fails, Contradiction where an answer cannot follow.
+        Raises DataError where the template fails, or an answer cannot follow its prompt.
         """
         passed = None if given.learnt else self._once.render(given.turns, self._beside(given))
         opening = None if passed is None else self._opened(given, passed, numbers[0])
+        if passed is None or opening is None:
+            return [self._asked(given, number, messages) for number in numbers]
+        found, text, end = [], passed.text, passed.text[passed.starts[-1] :]
         for number in numbers:
-            if passed is None or opening is None:
-                yield number, self.exchange(given, number, messages[number])
-                continue
-            begin, end = passed.starts[number] + len(opening), passed.starts[number + 1]
-            if not passed.text.startswith(opening, passed.starts[number]):
-                yield number, self.exchange(given, number, messages[number])
-                continue
-            behind = passed.text[begin:end] + passed.text[passed.starts[-1] :]
-            yield number, self._exchange(passed.text[:begin], behind)
+            start = passed.starts[number]
+            if text.startswith(opening, start):
+                begin = start + len(opening)
+                behind = text[begin : passed.starts[number + 1]] + end
+                found.append(self._exchange(text[:begin], behind))
+            else:
+                found.append(self._asked(given, number, messages))
+        return found
+
+    def _asked(self, given: Given, number: int, messages: Sequence[Message]) -> Exchange:
+        try:
+            return self.exchange(given, number, messages[number])
+        except Contradiction as why:
+            answer = sum(message.role == "assistant" for message in messages[: number + 1])
+            raise DataError(f"{given.place}: answer {answer}: {why}") from None
 
     def exchange(self, given: Given, number: int, message: Message) -> Exchange:
-        """The exchange of the answer at turn `number`. Raises as `exchanges` does."""
+        """The exchange of the answer at turn `number`.
+
+        Raises DataError where the template fails, Contradiction where the answer cannot follow.
+        """
         prompt = self.written(given, number, add_generation_prompt=True)
         return self._exchange(
             prompt, answer_behind(prompt, self.written(given, number + 1), message)
@@ -335,6 +348,10 @@ class ChatTemplate:
 
     def _last_border(self, text: str) -> re.Match[str] | None:
         """The last special token in a rendered text."""
+        if self._usual_end and (at := text.rfind(self._usual_end)) >= 0:
+            usual = self._border.match(text, at)
+            if usual is not None and self._border.search(text, usual.end()) is None:
+                return usual
         found = list(self._border.finditer(text))
         return found[-1] if found else None
 
@@ -358,7 +375,8 @@ class ChatTemplate:
             # A prompt may be all that is asked of it; `check` says what is wrong.
             return
         last = self._last_border(said)
-        self.turn_end = self.borders[last[0]] if last is not None and PROBE in said else None
+        if last is not None and PROBE in said:
+            self.turn_end, self._usual_end = self.borders[last[0]], last[0]
 
 
 def _resolve(tokenizer: Tokenizer, template: str | None) -> tuple[str, str]:

@@ -8,10 +8,11 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
+import orjson
+
 from trainer.corpus.reading.quarantine import RecordLocation
 from trainer.errors import DataError
 
-_SORTED = json.JSONEncoder(sort_keys=True)
 GREETING = "greeting before the first question seen, not learnt"
 UNANSWERED = "last turn without an answer cut"
 JOINED = "turns of one role joined"
@@ -67,7 +68,7 @@ class Conversation:
         """SHA-256 of the content, in hex; the same wherever it stands, and in whatever form."""
         content: list[Any] = [list(map(_content, self.messages)), self.tools, self.plain]
         if self.documents or self.variables:
-            content += [self.documents, self.variables]
+            content += [self.documents, dict(self.variables)]
         return content_hash(content)
 
     @property
@@ -86,7 +87,7 @@ def _content(message: Message) -> dict[str, Any]:
     further = ("reasoning", message.reasoning), ("calls", message.calls), ("extras", message.extras)
     for key, held in further:
         if held:
-            content[key] = held
+            content[key] = dict(held) if isinstance(held, Mapping) else held
     return content
 
 
@@ -99,7 +100,12 @@ def _characters(message: Message) -> int:
 
 def content_hash(content: Any) -> str:
     """SHA-256 of JSON values, in hex."""
-    return hashlib.sha256(_SORTED.encode(content).encode()).hexdigest()
+    try:
+        encoded = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
+    except TypeError:
+        # orjson takes no number above 64 bits.
+        encoded = json.dumps(content, sort_keys=True).encode()
+    return hashlib.sha256(encoded).hexdigest()
 
 
 def ordered(
