@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import huggingface_hub
 import huggingface_hub.constants
 import pytest
 
@@ -78,6 +79,29 @@ def test_a_copy_that_lacks_a_file_is_not_read(
     files = list_files(["hf://org/set"])
     Path(files[1].path).unlink()
     unplug(monkeypatch, how)
+    with pytest.raises(DataError, match="has no whole copy"):
+        list_files(["hf://org/set"])
+
+
+def test_files_that_others_have_cached_are_read_without_a_network(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a cache that only our own fetching fills: transformers fetches file by file."""
+    for file in hub.files("models/org/tiny"):
+        name = file.relative_to(hub.root / "models/org/tiny").as_posix()
+        huggingface_hub.hf_hub_download("org/tiny", name)
+    unplug(monkeypatch, "offline")
+    folder = model_folder(Path("org/tiny"))
+    assert (folder / "two.safetensors").read_bytes() == b"two.safetensors"
+
+
+def test_a_part_that_others_have_cached_is_not_taken_for_a_set(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches one shard of two, fetched by hand, that is trained on as the whole split."""
+    first = "data/train-00000-of-00002.jsonl"
+    huggingface_hub.hf_hub_download("org/set", first, repo_type="dataset")
+    unplug(monkeypatch, "offline")
     with pytest.raises(DataError, match="has no whole copy"):
         list_files(["hf://org/set"])
 

@@ -4,7 +4,9 @@ Where the hub cannot be asked, what that cache holds is used, if it is complete.
 """
 
 import logging
+import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from glob import escape
@@ -20,6 +22,7 @@ FileChoice = Callable[[Sequence[str], Callable[[str], bytes]], list[str]]
 """From a repository's file names, and a function that reads one of them, those that are wanted."""
 
 TIMEOUT_SECONDS = 20.0
+_SHARD = re.compile(r"(?P<name>.*)-\d{5}-of-(?P<all>\d{5})\b.*")
 
 
 def fetch(name: HubName, choose: FileChoice) -> tuple[Path, list[str]]:
@@ -49,6 +52,8 @@ def fetch(name: HubName, choose: FileChoice) -> tuple[Path, list[str]]:
 
     chosen = choose(names, read)
     if problem:
+        if _lacks_shards(chosen):
+            raise _named(name, problem)
         log.info("%s: read from the hub's cache (%s)", name.text, _reason(problem))
     elif (folder := _cached_folder(hub, name, commit, chosen)) is not None:
         return folder, chosen
@@ -59,6 +64,13 @@ def fetch(name: HubName, choose: FileChoice) -> tuple[Path, list[str]]:
     if lacking := [file for file in chosen if not (folder / file).is_file()]:
         raise _named(name, problem or FileNotFoundError(f"{lacking[0]} is missing in {folder}"))
     return folder, chosen
+
+
+def _lacks_shards(files: Sequence[str]) -> bool:
+    """Whether of files called NAME-00001-of-00008 not all are there."""
+    numbered = [found for file in files if (found := _SHARD.fullmatch(file))]
+    counts = Counter((found["name"], int(found["all"])) for found in numbered)
+    return any(count < whole for (_, whole), count in counts.items())
 
 
 def _cached_folder(
