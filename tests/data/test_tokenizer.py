@@ -149,3 +149,13 @@ def test_a_template_is_not_written_elsewhere(tmp_path: Path) -> None:
     named = Tokenizer(TRAINED.files | {"tokenizer_config.json": json.dumps(config).encode()}, "")
     with pytest.raises(DataError, match="cannot be named"):
         named.speaking("d")
+
+
+def test_a_run_in_place_of_its_tokenizer_is_told_where_that_is(tmp_path: Path) -> None:
+    """Catches a reader who is sent to look for another tokenizer than the one at hand."""
+    inside = tmp_path / "run/checkpoints/step-00000008/tokenizer"
+    train_tokenizer(["a text"], 259).save(inside)
+    for folder in (tmp_path / "run", inside.parent):
+        with pytest.raises(DataError) as error:
+            load_tokenizer(folder)
+        assert str(error.value) == f"no tokenizer.json in {folder}: give {inside}"

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.evaluate.writing import END, PROMPTS, SIZE, explore, write
+from tests.evaluate.writing import END, PROMPTS, ROWS, SIZE, explore, write
 from tests.parity.ranks import on_ranks
 
 LAYOUTS: list[dict[str, Any]] = [
@@ -102,4 +102,5 @@ def test_a_text_stops_at_the_longest_sequence(texts: dict[str, Any]) -> None:
     assert one == two == three
     assert [len(row.tokens) for row in one] == [16 - 1 - len(prompt) for prompt in PROMPTS]
     assert not any(row.ended for row in one)
+    assert texts["no row"].startswith(f"RecipeError: a prompt holds token {ROWS}")
     assert texts["too long"].startswith("RecipeError") and "shorten the prompt" in texts["too long"]

@@ -84,9 +84,10 @@ def explore() -> dict[str, Any]:
         [*short.continued([short.started(prompt) for prompt in PROMPTS], UNENDING, together)]
         for together in (1, 2, 3)
     ]
-    try:
-        short([[1] * 15], GREEDY)
-    except Exception as error:
-        texts["too long"] = f"{type(error).__name__}: {error}"
+    for name, prompt in (("too long", [1] * 15), ("no row", [5, ROWS])):
+        try:
+            short([prompt], GREEDY)
+        except Exception as error:
+            texts[name] = f"{type(error).__name__}: {error}"
     dissolve_groups()
     return texts

@@ -204,9 +204,11 @@ def load_tokenizer(folder: str | Path, remote: RemoteSection | None = None) -> T
     except OSError as error:
         raise DataError(f"cannot read the tokenizer {folder}: {error.strerror or error}") from None
     if MAIN_FILE not in files:
-        raise DataError(
-            f"no {MAIN_FILE} in {folder}: give the folder of a Hugging Face tokenizer that has one"
-        )
+        # A checkpoint or a run of ours has its tokenizer further inside.
+        inside = [folder / "tokenizer", *sorted(folder.glob("checkpoints/*/tokenizer"))[-1:]]
+        found = [str(one) for one in inside if (one / MAIN_FILE).is_file()]
+        mend = found[-1] if found else "the folder of a Hugging Face tokenizer that has one"
+        raise DataError(f"no {MAIN_FILE} in {folder}: give {mend}")
     return Tokenizer(files, str(folder))
 
 
