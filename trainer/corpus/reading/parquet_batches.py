@@ -22,8 +22,8 @@ BATCH_ROWS = 256
 SHARED_PREFIX_ROWS = 16
 # By itself mimalloc holds some 20 MiB of freed memory.
 RELEASED_AFTER = 8 * MIB
-# Of a larger dictionary the size itself is the bound.
-DICTIONARY_BYTES = 256 * MIB
+# Of a larger dictionary, which pyarrow holds at the same time, the size itself is the bound.
+DICTIONARY_BYTES = 16 * MIB
 HEADER_BYTES = 4096
 TAIL_BYTES = 8
 # In the file's metadata: a field of 12 bytes, the key, and the header of its value's field.
@@ -80,10 +80,11 @@ def row_batches(
     decoded = 0
     for group in range(table.num_row_groups):
         left = table.metadata.row_group(group).num_rows
-        rows = _batch_rows(table.metadata.row_group(group), stored, columns)
-        for batch in table.iter_batches(
-            rows, row_groups=[group], columns=columns, use_threads=False
-        ):
+        # One row first: this finds damage in the metadata of the columns that are read, at which
+        # pyarrow's own view of them ends the process.
+        for batch in table.iter_batches(1, row_groups=[group], columns=columns, use_threads=False):
+            if left == table.metadata.row_group(group).num_rows:
+                table.reader.set_batch_size(_batch_rows(table, group, stored, columns))
             yield batch
             left -= batch.num_rows
             decoded += batch.nbytes
@@ -96,27 +97,23 @@ def row_batches(
             raise ValueError(f"row group {group + 1} has {left} rows fewer than it should")
 
 
-def _batch_rows(group: Any, stored: Any, columns: Sequence[str] | None) -> int:
+def _batch_rows(
+    table: "ParquetFile", group: int, stored: Any, columns: Sequence[str] | None
+) -> int:
     rows = BATCH_ROWS
     row_bytes = 0.0
-    for chunk in _chunks(group, columns):
-        if "DELTA_BYTE_ARRAY" in chunk.encodings:
-            # Strings stored as differences from the one before: no size says how long they are.
-            rows = SHARED_PREFIX_ROWS
-        entry = _longest_entry(chunk, stored) if chunk.physical_type == "BYTE_ARRAY" else 0
-        row_bytes += (chunk.total_uncompressed_size + entry * chunk.num_values) / group.num_rows
-    return max(1, min(rows, int(BATCH_BYTES // max(row_bytes, 1))))
-
-
-def _chunks(group: Any, columns: Sequence[str] | None) -> Iterator[Any]:
-    """The metadata of a row group's chunks of some columns, nested ones included."""
-    if not group.num_rows:
-        return
-    for number in range(group.num_columns):
-        chunk = group.column(number)
-        path = chunk.path_in_schema
+    metadata = table.metadata.row_group(group)
+    for number in range(metadata.num_columns):
+        path = table.schema.column(number).path
         if columns is None or any(path == name or path.startswith(f"{name}.") for name in columns):
-            yield chunk
+            chunk = metadata.column(number)
+            if "DELTA_BYTE_ARRAY" in chunk.encodings:
+                # Strings stored as differences from the one before: no size says how long they are.
+                rows = SHARED_PREFIX_ROWS
+            entry = _longest_entry(chunk, stored) if chunk.physical_type == "BYTE_ARRAY" else 0
+            size = chunk.total_uncompressed_size + entry * chunk.num_values
+            row_bytes += size / metadata.num_rows
+    return max(1, min(rows, int(BATCH_BYTES // max(row_bytes, 1))))
 
 
 def _longest_entry(chunk: Any, stored: Any) -> int:
