@@ -17,6 +17,7 @@ from tests.conversations.talks import PLACE, TRAINED
 from trainer.conversations.abilities import CALLS_TEXT
 from trainer.conversations.forms import conversation_of
 from trainer.conversations.marking import FlaggedTokens, Marker
+from trainer.conversations.one_pass import OnePass
 from trainer.conversations.records import Example
 from trainer.conversations.template import ChatTemplate
 from trainer.data.token_flags import ID_MASK, TARGET
@@ -231,33 +232,41 @@ def test_one_pass_is_what_rendering_each_prompt_gives(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "body",
+    ("body", "ahead"),
     [
-        "{% if loop.last %}!{% endif %}",
-        "{% if loop.nextitem %}!{% endif %}",
-        "{% if messages[-1] == m %}!{% endif %}",
-        "{% if messages | length > 2 %}!{% endif %}",
-        "{% if not loop.last %}!{% endif %}",
-        "{% set ns.last = m.content %}",
-        "{% if add_generation_prompt %}!{% endif %}",
+        ("", False),
+        ("{% if loop.first or loop.previtem is defined %}!{% endif %}", False),
+        ("{% if messages[0].role == 'user' %}!{% endif %}", False),
+        ("{% if messages[loop.index0 - 1] %}!{% endif %}", True),
+        ("{% if loop.last %}!{% endif %}", True),
+        ("{% if not loop.last %}!{% endif %}", True),
+        ("{% if loop.nextitem %}!{% endif %}", True),
+        ("{% set mine = loop %}{% if mine.last %}!{% endif %}", True),
+        ("{% if loop['last'] %}!{% endif %}", True),
+        ("{% if messages[-1] == m %}!{% endif %}", True),
+        ("{% if messages | length > 2 %}!{% endif %}", True),
+        ("{{ messages | tojson }}", True),
+        ("{{ (messages | selectattr('role', 'equalto', 'user') | list)[-1].content }}", True),
+        ("{% set ns.last = m.content %}", True),
+        ("{% if add_generation_prompt %}!{% endif %}", True),
     ],
 )
-def test_a_template_that_looks_ahead_is_rendered_prompt_by_prompt(body: str) -> None:
-    """Would catch a shortcut taken where it is none: each of these differs by what comes later."""
+def test_a_template_that_looks_ahead_is_not_rendered_in_one_pass(body: str, ahead: bool) -> None:
+    """Would catch a shortcut taken where it is none: those of the second kind differ by what comes
+    later, or cannot be seen not to.
+    """
     text = (
         "{% set ns = namespace(last='') %}{% for m in messages %}{{ '<|im_start|>' + m.role + ':'"
         " + m.content }}" + body + "{{ '<|im_end|>' }}{% endfor %}"
-        "{% if add_generation_prompt %}{{ '<|im_start|>assistant:' + ns.last }}{% endif %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant:'"
+        + (" + ns.last }}{% endif %}" if "ns.last" in body else "}}{% endif %}")
     )
-    template, _ = speaking(text)
-    conversation = conversation_of(Example(TALKS["three"], PLACE))
-    given = template.given(conversation)
-    asked = [1, 3, 5]
-    prompts = [template.written(given, n, add_generation_prompt=True) for n in asked]
-    try:
-        together = [
-            found.prompt for _, found in template.exchanges(given, asked, conversation.messages)
-        ]
-    except DataError:
-        return
-    assert together == prompts
+    environment = speaking(text)[0].environment
+    turns = [dict(turn) for turn in TALKS["three"]["messages"]]
+    passed = OnePass(environment, text).render(turns, {})
+    assert (passed is None) is ahead
+    if passed is not None:
+        compiled = environment.from_string(text)
+        for number in (1, 3, 5):
+            prompt = compiled.render(messages=turns[:number], add_generation_prompt=True)
+            assert prompt == passed.text[: passed.starts[number]] + "<|im_start|>assistant:"

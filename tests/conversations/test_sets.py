@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.conversations.talks import FORGETFUL
 from trainer.conversations.sets import counts_line, ensure_set
 from trainer.corpus.inspect.contents import inspect_corpus
 from trainer.corpus.inspect.search import find_passage
@@ -247,6 +248,51 @@ def test_keys_that_nothing_reads_are_kept_and_told(recipe) -> None:
     examples_told = load_manifest(folder).provenance["examples"]
     assert sum(examples_told["unread"].values()) == 4
     assert "origin" in "".join(examples_told["unread"])
+
+
+def test_what_was_done_to_a_set_and_what_nothing_read_is_in_its_account(recipe) -> None:
+    """Catches meaning that is lost between a file and its tokens without a word."""
+    call = {"type": "function", "function": {"name": "tide", "arguments": {}}}
+    asked, answer = {"role": "user", "content": "High?"}, {"role": "assistant", "content": "1 m."}
+    examples = [
+        *conversations(4),
+        {"messages": [asked, answer | {"reasoning_content": "Hm."}], "level": 3},
+        {"messages": [asked, answer | {"tool_calls": [call], "mood": "glad"}, asked], "level": 3},
+    ]
+    made = recipe("sft", examples)
+    told = load_manifest(corpus_folders(made)[0]).provenance["examples"]
+    from trainer.conversations.marking import ExampleCounts
+
+    line = counts_line("sft.jsonl", ExampleCounts(**told))
+    assert "1 with reasoning written into the answer's text" in line
+    assert "1 with tool calls written as a line of JSON" in line
+    assert "1 with last turn without an answer cut" in line
+    assert "keys that nothing reads: level (2), turns' mood (1)" in line
+
+
+def test_a_split_conversation_is_held_out_whole_or_not_at_all(recipe, tmp_path) -> None:
+    """Catches a conversation whose one answer is trained and whose other is evaluated."""
+    template = tmp_path / "chat.jinja"
+    template.write_text(FORGETFUL)
+    asked, thought = {"role": "user"}, {"role": "assistant", "content": "<think>Hm.</think>No."}
+    examples = [
+        {
+            "messages": [
+                asked | {"content": f"One {n}?"},
+                thought,
+                asked | {"content": "Two?"},
+                thought,
+            ]
+        }
+        for n in range(9)
+    ]
+    section = {"validation": 0.3, "template": str(template)}
+    made = recipe("sft", examples, sequence_length=256, conversations=section)
+    manifest = load_manifest(corpus_folders(made)[0])
+    told = manifest.provenance["examples"]
+    assert (told["used"], told["sequences"]) == (9, 18)
+    held = {name: split.documents for name, split in manifest.splits.items()}
+    assert held["validation"] % 2 == 0 and held["train"] % 2 == 0 and sum(held.values()) == 18
 
 
 def test_a_failed_build_leaves_nothing_that_looks_whole(recipe, tmp_path) -> None:

@@ -1,6 +1,7 @@
 """Chat templates: rendered as transformers does, and refused in one line where they fail."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from transformers import AutoTokenizer
@@ -153,3 +154,71 @@ def test_an_end_that_only_the_generation_config_knows_ends_a_turn(tmp_path: Path
     tokenizer = Tokenizer(files, "another")
     assert "<|eot_id|>" not in tokenizer.special_tokens
     assert speaking(tmp_path, HEADERS, tokenizer).turn_end == end
+
+
+TOOL = {"type": "function", "function": {"name": "tide", "parameters": {}}}
+CALLED = [
+    {"role": "user", "content": "High?"},
+    {"role": "assistant", "content": None, "tool_calls": [TOOL | {"id": "a"}]},
+    {"role": "tool", "content": "1 m", "tool_call_id": "a", "weather": "calm"},
+    {"role": "assistant", "content": "1 m."},
+]
+NAMED = """\
+{{- tools | length }}{% for m in messages %}
+{{- '<|im_start|>' + m.role + '\\n' + (m.content or '') }}
+{%- for call in m.tool_calls or [] %}
+{{- '[' + call.function.name + (call.function.arguments | tojson) + ']' }}{% endfor %}
+{{- (tools[0].function.name if loop.first else '') + '<|im_end|>\\n' }}{% endfor %}
+{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{% endif %}"""
+
+
+def test_an_example_with_tools_takes_the_template_for_tools(tmp_path: Path) -> None:
+    """Would catch a named template that nobody uses, or that every example gets."""
+    files = TRAINED.files | {"additional_chat_templates/tool_use.jinja": NAMED.encode()}
+    template = ChatTemplate(Tokenizer(files, "another"))
+    with_tools = marked(parse({"messages": CALLED, "tools": [TOOL]}), template)
+    assert with_tools[0][0].startswith("1<|im_start|>user\nHigh?tide<|im_end|>")
+    assert with_tools[1] == ("[tide{}]<|im_end|>", True)
+    assert marked(TALK, template) == marked(TALK, ChatTemplate(TRAINED))
+    named = ChatTemplate(Tokenizer(files, "another"), "tool_use")
+    assert named.text == NAMED, "a recipe may name it for all"
+
+
+def test_variables_of_recipe_and_example_reach_the_template(tmp_path: Path) -> None:
+    """Would catch a prompt that is trained with thinking on, and served with it off."""
+    text = HEADERS + "{{- 'thinks' if thinks else 'does not' }}"
+    path = tmp_path / "chat.jinja"
+    path.write_text(text)
+    on = ChatTemplate(LLAMA, str(path), variables={"thinks": True})
+    assert on.render(TALK.messages).endswith("thinks")
+    own = parse({"messages": CALLED[2:3], "chat_template_kwargs": {"thinks": False}} | ASKED)
+    assert on.prompt(own.messages, own).endswith("does not")
+    with pytest.raises(DataError, match='"chat_template_kwargs" sets messages, which'):
+        parse({"chat_template_kwargs": {"messages": []}} | ASKED)
+
+
+ASKED = {"messages": [{"role": "user", "content": "One?"}, {"role": "assistant", "content": "1."}]}
+SILENT = """\
+{%- for m in messages %}{%- if m.role in ('user', 'assistant') %}
+{{- '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{%- endif %}{% endfor %}
+{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{% endif %}"""
+
+
+@pytest.mark.parametrize(
+    ("record", "told"),
+    [
+        ({"system": "S"} | ASKED, "message 1 (system): the chat template"),
+        ({"messages": CALLED}, "message 3 (tool): the chat template"),
+        ({"tools": [TOOL]} | ASKED, "leaves its tools out"),
+        ({"documents": [{"title": "T", "text": "Of the sea."}]} | ASKED, "leaves its documents"),
+    ],
+)
+def test_what_a_template_leaves_out_is_refused(
+    tmp_path: Path, record: dict[str, Any], told: str
+) -> None:
+    """Would catch a system prompt, a result or a tool that is dropped with exit code 0."""
+    template = speaking(tmp_path, SILENT)
+    with pytest.raises(DataError) as caught:
+        mark(parse(record), template)
+    assert str(caught.value).startswith("talks.jsonl line 7: ") and told in str(caught.value)
+    assert marked(parse(ASKED), template)[1] == ("1.<|im_end|>", True), "the negative control"

@@ -326,9 +326,14 @@ class ChatTemplate:
             self._opening = opening
         return opening
 
+    @property
+    def environment(self) -> Any:
+        """The Jinja environment that the template is compiled in, which is transformers' own."""
+        return self._compiled.environment
+
     @cached_property
     def _once(self) -> OnePass:
-        return OnePass(self._compiled.environment, self.text)
+        return OnePass(self.environment, self.text)
 
     def check(self) -> None:
         """Raise RecipeError for a template that cannot write a question and its answer."""
