@@ -31,8 +31,7 @@ def resolve(recipe: Recipe, layout: Layout, ranks: Ranks) -> tuple[Recipe, Sourc
     # Drafts are not validated: the complete recipe is, at the end.
     draft = recipe.model_copy(update=on_first_rank(ranks, lambda: starting_keys(recipe)))
     sources = open_sources(draft, partial(on_first_rank, ranks))
-    vocab = on_first_rank(ranks, lambda: _vocabulary(draft, sources.tokenizer))
-    changed: dict[str, object] = {"vocab": vocab}
+    changed = dict(on_first_rank(ranks, lambda: _vocabulary(draft, sources.tokenizer)))
     if draft.lora is not None and draft.lora.unties(draft.model):
         changed["tied_embeddings"] = False
         _log.info(
@@ -48,46 +47,38 @@ def resolve(recipe: Recipe, layout: Layout, ranks: Ranks) -> tuple[Recipe, Sourc
     return Recipe.from_keys(keys), sources
 
 
-def _vocabulary(recipe: Recipe, tokenizer: Tokenizer) -> int:
-    """Rows of the embedding: the recipe's, or the tokens rounded up; RecipeError if too few.
+def _vocabulary(recipe: Recipe, tokenizer: Tokenizer) -> dict[str, int]:
+    """`vocab` and `padding_rows` of the model: the recipe's, or the tokens rounded up.
+
+    Raises RecipeError if there are too few.
 
     With added tokens the recipe's are the base's, which grow. Without, a base may lack rows for
     tokens that were added to its tokenizer: the stream refuses texts that hold them.
     """
     vocab, tokens = recipe.model.vocab, tokenizer.size
     if vocab is None:
-        return rounded_vocabulary(tokens)
+        return {"vocab": rounded_vocabulary(tokens)}
     if recipe.added_tokens or recipe.added_special_tokens:
-        return _grown(recipe, vocab, tokens)
+        return _grown(recipe, tokens)
     if vocab < tokens and not (recipe.init_from and tokenizer.lacks_only_added(vocab)):
         raise RecipeError(
             f"model.vocab: {vocab} has no row for some of the tokenizer's {tokens} tokens; "
             f"set it to {tokens} or more, or leave it out"
         )
-    return vocab
+    return {"vocab": vocab}
 
 
-def _grown(recipe: Recipe, base: int, tokens: int) -> int:
-    """Rows for a base's tokens and the added ones: as many as the run has already, or as needed."""
-    cut = recipe.parallel.tensor
-    own = rows_to_resume(recipe)
-    if own is not None and own >= tokens:
-        if own % cut:
-            raise RecipeError(
-                f"parallel.tensor: {cut} does not divide the {own} rows of the run's embedding;"
-                " resume with one that does"
-            )
-        return own
-    grown = -(-max(base, tokens) // cut) * cut
-    if grown != base:
-        _log.info("added tokens: the embedding grows from %d to %d rows", base, grown)
-    if grown > max(base, tokens):
-        _log.info(
-            "model.vocab: %d of these rows belong to no token, as parallel.tensor divides them; a"
-            " run that other layouts are to follow sets model.vocab itself",
-            grown - max(base, tokens),
-        )
-    return grown
+def _grown(recipe: Recipe, tokens: int) -> dict[str, int]:
+    """Rows for a base's tokens and the added ones, or those that the run has already; and the
+    padding rows among them, as many as tensor ranks need to divide them.
+    """
+    model, cut = recipe.model, recipe.parallel.tensor
+    assert model.vocab is not None
+    used = rows_to_resume(recipe) or max(model.vocab - model.padding_rows, tokens)
+    rows = -(-used // cut) * cut
+    if rows != model.vocab:
+        _log.info("added tokens: the embedding grows from %d to %d rows", model.vocab, used)
+    return {"vocab": rows, "padding_rows": rows - used}
 
 
 def _check_padding(recipe: Recipe) -> None:

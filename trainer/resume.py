@@ -19,7 +19,7 @@ from trainer.checkpoint.adapted import (
     saved_tokenizer,
     trained_length,
 )
-from trainer.checkpoint.fitted import FittedReader, new_rows
+from trainer.checkpoint.fitted import FittedReader, new_rows, used_rows
 from trainer.checkpoint.lora_base import LoraBase, holds_adapters, recorded_seal
 from trainer.checkpoint.state import restore_training, restore_weights
 from trainer.data.added_tokens import stored, with_added_tokens
@@ -86,9 +86,9 @@ def starting_keys(recipe: Recipe) -> dict[str, str]:
 
 
 def rows_to_resume(recipe: Recipe) -> int | None:
-    """Rows of the embedding in the checkpoint to resume from; None where there is none."""
+    """Rows of the embedding that take part in the checkpoint to resume from; None: it is new."""
     start = _checkpoint(recipe)
-    return None if start is None else int(CheckpointReader(start).model["vocab"])
+    return None if start is None else used_rows(ModelSection(**CheckpointReader(start).model))
 
 
 def _stays(tokenizer: str) -> bool:
@@ -151,6 +151,8 @@ def _resume_point(recipe: Recipe, tokenizer: Tokenizer, force: bool) -> ResumePo
     if saved.exists():
         old = Recipe.from_yaml(saved.read_text(encoding="utf-8"), str(saved))
         changes = learning_changes(old, recipe)
+        if _padded_otherwise(old.model, recipe.model):
+            changes = [c for c in changes if c[0] not in ("model.vocab", "model.padding_rows")]
         if _same_tokenizer(checkpoint, tokenizer):
             # Only its path has changed.
             changes = [change for change in changes if change[0] != "tokenizer"]
@@ -222,11 +224,13 @@ def restore(
     if point is not None:
         reader, base = open_resumed(Path(point.checkpoint), recipe)
         reader.require_model(_model_keys(recipe, reader.model))
+        other_rows = reader.model["vocab"] != recipe.model.vocab
+        padded = FittedReader(reader, recipe.model) if other_rows else reader
         counters = Counters(**reader.counters)
         if not point.keeps_position:
             counters.stream = None  # other data: start at its beginning
         optimizer.updates = counters.updates
-        restore_training(reader, chunks, optimizer)
+        restore_training(padded, chunks, optimizer)
         _log.info("resuming from %s", reader.folder)
         return Beginning(counters, base, _imported_files(reader))
     if recipe.init_from is None:
@@ -256,10 +260,18 @@ def _imported_files(reader: Reader) -> dict[str, bytes]:
     return {name: reader.attachment(name) for name in names}
 
 
+def _padded_otherwise(old: ModelSection, new: ModelSection) -> bool:
+    """Whether two embeddings differ in padding rows at most, which other tensor ranks ask for."""
+    padded = old.padding_rows or new.padding_rows
+    return bool(padded) and used_rows(old) == used_rows(new)
+
+
 def _model_keys(recipe: Recipe, saved: dict[str, Any]) -> dict[str, Any]:
     """The model section, without the defaults of keys that are newer than the checkpoint."""
     defaults = {name: field.default for name, field in type(recipe.model).model_fields.items()}
     keys = recipe.model.model_dump(mode="json")
+    if _padded_otherwise(ModelSection(**saved), recipe.model):
+        keys |= {key: saved[key] for key in ("vocab", "padding_rows") if key in saved}
     return {k: v for k, v in keys.items() if k in saved or v != defaults[k]}
 
 

@@ -18,6 +18,7 @@ from trainer.conversations.template import CHATML
 from trainer.data.added_tokens import with_added_tokens
 from trainer.data.tokenizer import load_tokenizer
 from trainer.errors import RecipeError
+from trainer.evaluate.opened import open_model
 from trainer.hugging_face.adapters import export_adapter_command
 from trainer.hugging_face.exporting import export_command
 from trainer.hugging_face.importing import import_command
@@ -26,7 +27,7 @@ from trainer.recipe import Recipe
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
 TOLERANCE = 1e-5
-PLAIN, SPECIAL = ("<protein>", " cat sat"), ("<|tool|>", "<|more|>")
+PLAIN, SPECIAL = ("<protein>", " cat sat"), ("<|tool|>",)
 SAVED = {"rank": 4, "modules_to_save": ["embed_tokens", "lm_head"]}
 
 
@@ -69,7 +70,7 @@ def test_the_tokens_have_transformers_ids(folder: Path) -> None:
     peer.add_special_tokens({"additional_special_tokens": list(SPECIAL)})
     text = "The cat sat on <protein>s <|tool|>, cat sat"
     assert grown.encode_rendered(text) == peer.encode(text, add_special_tokens=False)
-    assert grown.size == len(peer) == own.size + 4
+    assert grown.size == len(peer) == own.size + 3
     # What a user writes forges no special token; the others are words.
     typed = grown.encode(text)
     assert grown.special_tokens["<|tool|>"] not in typed and own.size in typed
@@ -86,7 +87,7 @@ def test_new_rows_begin_as_the_mean_and_learn_at_every_layout(
     folder: Path, tmp_path: Path, base: str
 ) -> None:
     """Catches rows at random or lost between ranks, a base's spare rows that stay as they were, and
-    a layout that sees other tokens.
+    a layout that sees other tokens, or one row more: two ranks do not divide 283.
     """
     still = recipe_of(tmp_path / "still", folder, base, optimizer={"lr": 1e-12}, steps=1)
     alone = recipe_of(tmp_path / "alone", folder, base)
@@ -99,9 +100,9 @@ def test_new_rows_begin_as_the_mean_and_learn_at_every_layout(
         tables["output_layer.weight"] = published.lm_head.weight.detach()
     for name, before in tables.items():
         after = saved(tmp_path / "still", name)
-        assert after.shape[0] == 284
+        assert after.shape[0] == 283
         torch.testing.assert_close(after[:280], before[:280], atol=1e-7, rtol=0)
-        mean = before[:280].double().mean(0).float().expand(4, -1)
+        mean = before[:280].double().mean(0).float().expand(3, -1)
         torch.testing.assert_close(after[280:], mean, atol=1e-7, rtol=0)
         learnt = saved(tmp_path / "alone", name)[280]
         assert (learnt - mean[0]).abs().max() > 1e-4, "<protein> is read and written"
@@ -111,10 +112,43 @@ def test_new_rows_begin_as_the_mean_and_learn_at_every_layout(
         recipe = recipe_of(tmp_path / str(number), folder, base, **layout)
         assert on_ranks(2, train_here, recipe) == [None] * 2
         assert losses(recipe) == pytest.approx(losses(alone), abs=TOLERANCE, rel=0), layout
+    model = CheckpointReader(resolve_checkpoint(tmp_path / "0")).model
+    assert (model["vocab"], model["padding_rows"]) == (284, 1)
+
+
+@pytest.mark.parametrize("lora", [None, SAVED], ids=["full", "lora"])
+def test_other_ranks_go_on_with_other_padding(
+    folder: Path, tmp_path: Path, lora: dict[str, Any] | None
+) -> None:
+    """Catches a run that is bound to the ranks that it began on, and padding that is exported."""
+    whole = recipe_of(tmp_path / "whole", folder, "untied", lora=lora)
+    assert on_ranks(1, train_here, whole) == [None]
+    for steps, ranks in ((1, 2), (2, 1), (3, 2)):
+        recipe = recipe_of(
+            tmp_path / "run", folder, "untied", lora=lora, steps=steps, parallel__tensor=ranks
+        )
+        assert on_ranks(ranks, train_here, recipe) == [None] * ranks
+    assert losses(recipe) == pytest.approx(losses(whole), abs=TOLERANCE, rel=0)
+    export_command(tmp_path / "run", tmp_path / "merged")
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32)
+    assert merged.get_input_embeddings().weight.shape[0] == 283
+    if lora is not None:
+        export_adapter_command(tmp_path / "run", tmp_path / "peft")
+        adapted = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "peft", dtype=torch.float32)
+        tokens = torch.arange(283)[None]
+        with torch.no_grad():
+            difference = adapted.eval()(tokens).logits - merged.eval()(tokens).logits
+        assert difference.abs().max() < TOLERANCE * 10, "logits of about 10"
 
 
 def train_all(recipes: list[Recipe]) -> list[Any]:
     return [train_here(recipe) for recipe in recipes]
+
+
+def rows_when_opened(run: Path) -> tuple[int, int]:
+    """Tokens and rows of the model as it is read."""
+    with open_model(run, 1) as model:
+        return model.tokenizer.size, len(model.chunks[0].embedding.word_embeddings.weight)
 
 
 @pytest.mark.parametrize("lora", [None, SAVED], ids=["full", "lora"])
@@ -128,16 +162,17 @@ def test_a_run_goes_on_and_is_exported_with_its_tokens(
     ]
     assert on_ranks(1, train_all, [whole, *halves]) == [[None] * 3]
     assert losses(halves[1]) == losses(whole)
+    assert on_ranks(1, rows_when_opened, tmp_path / "run") == [(283, 283)]
     export_command(tmp_path / "run", tmp_path / "merged")
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "merged")
-    assert model.get_input_embeddings().weight.shape[0] == len(tokenizer) == 284
+    assert model.get_input_embeddings().weight.shape[0] == len(tokenizer) == 283
     assert tokenizer.encode("<protein>", add_special_tokens=False) == [280]
     if lora is None:
         return
     export_adapter_command(tmp_path / "run", tmp_path / "peft")
     adapted = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "peft", dtype=torch.float32)
-    tokens = torch.randint(0, 284, (2, 40), generator=torch.Generator().manual_seed(0))
+    tokens = torch.randint(0, 283, (2, 40), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         found, merged = adapted.eval()(tokens).logits, model.eval()(tokens).logits
     scale = merged.abs().max().clamp(min=1)

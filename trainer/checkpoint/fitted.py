@@ -24,7 +24,8 @@ class FittedReader:
     of that. `tokens`: how many rows, the first ones, belong to tokens that the base knows; `new`:
     the rows of tokens that it does not know. These, and every row beyond the base's, are the mean
     of the known tokens' rows: what transformers' `resize_token_embeddings` draws from a
-    distribution with that mean and a variance of 1e-9, without the draw.
+    distribution with that mean and a variance of 1e-9, without the draw. So it is with an
+    optimizer's moments, whose further rows are padding and take no part.
     """
 
     def __init__(
@@ -116,5 +117,20 @@ def new_rows(known: Tokenizer, grown: Tokenizer, base: ModelSection) -> range:
     return range(min(known.size, base.vocab), min(max(known.size, grown.size), base.vocab))
 
 
+def without_padding(reader: "Reader") -> "Reader | FittedReader":
+    """A checkpoint without the rows of its embedding that take no part."""
+    model = ModelSection(**reader.model)
+    if not model.padding_rows:
+        return reader
+    return FittedReader(reader, model.model_copy(update={"vocab": used_rows(model)}))
+
+
+def used_rows(model: ModelSection) -> int:
+    """The rows of a saved model's embedding that take part."""
+    assert model.vocab is not None, "a saved model has it"
+    return model.vocab - model.padding_rows
+
+
 def _is_table(key: str) -> bool:
-    return key in (f"{prefix}{name}" for prefix in (WEIGHTS, MASTERS) for name in (EMBEDDING, HEAD))
+    """Whether a key is of the embedding or the output head: a weight, master or moment."""
+    return key.rpartition("/")[2] in (EMBEDDING, HEAD)

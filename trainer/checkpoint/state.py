@@ -43,7 +43,9 @@ def training_pieces(chunks: list["LanguageModel"], optimizer: Optimizer) -> Iter
                 yield Piece(key, box.global_shape, box.offset, data)
 
 
-def restore_training(reader: Reader, chunks: list["LanguageModel"], optimizer: Optimizer) -> None:
+def restore_training(
+    reader: Reader | FittedReader, chunks: list["LanguageModel"], optimizer: Optimizer
+) -> None:
     """Load weights, masters and moments from a checkpoint, saved at any layout.
 
     Of a frozen base only the weights. Raises CheckpointError where a tensor is missing or has

@@ -68,6 +68,7 @@ def reading_recipe(recipe: Recipe, world_size: int) -> Recipe:
     keys["init_from"] = recipe.init_from if recipe.lora is not None else None
     keys["batch"] = {"sequences": recipe.batch.micro, "micro": recipe.batch.micro}
     keys["kernels"] = {}
+    keys |= {"added_tokens": [], "added_special_tokens": []}  # the checkpoint has them
     for tensor in range(world_size, 0, -1):
         if world_size % tensor:
             continue

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from trainer.checkpoint import CheckpointReader, resolve_checkpoint
 from trainer.checkpoint.adapted import TOKENIZER, saved_files, saved_recipe, saved_tokenizer
-from trainer.checkpoint.fitted import FittedReader, new_rows
+from trainer.checkpoint.fitted import FittedReader, new_rows, used_rows, without_padding
 from trainer.checkpoint.lora_base import find_base, holds_adapters
 from trainer.errors import CheckpointError, RecipeError
 from trainer.hugging_face.adapter_config import CONFIG, adapter_config
@@ -101,7 +101,7 @@ def export_base(adapters: CheckpointReader, model: ModelSection, folder: Path) -
     """
     base = CheckpointReader(find_base(adapters).folder)
     theirs = ModelSection(**base.model)
-    grown = theirs.model_copy(update={"vocab": model.vocab})
+    grown = theirs.model_copy(update={"vocab": used_rows(model), "padding_rows": 0})
     known, tokenizer = saved_tokenizer(base), saved_tokenizer(adapters)
     new = new_rows(known, tokenizer, theirs)
     weights = CheckpointWeights(FittedReader(base, grown, known.size, new))
@@ -115,12 +115,17 @@ def _tensors(
     for name in adapted_names(lora, model.layers):
         for matrix, ours in zip("AB", adapter_names(model, name), strict=True):
             end = f"embedding_{matrix}" if name == EMBEDDING else f"{matrix}.weight"
-            yield f"base_model.model.{name}.lora_{end}", reader.read(f"model/{ours}")
-    whole = saved_modules(lora, model)
-    for joined in tensor_map(model):
+            values = reader.read(f"model/{ours}")
+            if (name, matrix) == (EMBEDDING, "A"):
+                values = values[:, : used_rows(model)].contiguous()
+            if (name, matrix) == (HEAD, "B"):
+                values = values[: used_rows(model)]
+            yield f"base_model.model.{name}.lora_{end}", values
+    whole, weights = saved_modules(lora, model), without_padding(reader)
+    for joined in tensor_map(model.model_copy(update={"vocab": used_rows(model)})):
         if joined.name.rpartition(".")[0] not in whole:
             continue
-        values = reader.read(f"model/{joined.name}")
+        values = weights.read(f"model/{joined.name}")
         for part in joined.parts:
             taken = part.take(lambda first, last, v=values: v[first:last], values.dtype)  # type: ignore[misc]
             yield f"base_model.model.{part.name}", taken.contiguous()

@@ -12,6 +12,7 @@ from torch import Tensor
 from trainer.checkpoint import CheckpointReader, resolve_checkpoint
 from trainer.checkpoint.adapted import read_merged, saved_recipe, trained_length
 from trainer.checkpoint.files import Planned, write_bytes, write_tensors
+from trainer.checkpoint.fitted import without_padding
 from trainer.data.tokenizer import GENERATION_FILE, MAIN_FILE, Tokenizer
 from trainer.errors import CheckpointError, RecipeError, TrainingError
 from trainer.files import sync_folder
@@ -49,9 +50,9 @@ def export_command(
 def weights_of(reader: CheckpointReader) -> CheckpointTensors:
     """The weights to export (not the fp32 masters), under the checkpoint's names.
 
-    Adapters are merged into their base.
+    Adapters are merged into their base; rows that take no part are left out.
     """
-    return CheckpointWeights(read_merged(reader))
+    return CheckpointWeights(without_padding(read_merged(reader)))
 
 
 def export_weights(
@@ -72,7 +73,8 @@ def export_weights(
     recipe, tokenizer = saved_recipe(reader), _tokenizer(reader)
     rows = weights.shape(f"model/{EMBEDDING}")[0]
     tied = f"model/{HEAD}" not in weights.keys()  # noqa: SIM118 (no mapping)
-    model = recipe.model.model_copy(update={"vocab": rows, "tied_embeddings": tied})
+    own = {"vocab": rows, "padding_rows": 0, "tied_embeddings": tied}
+    model = recipe.model.model_copy(update=own)
     tensors = tensor_map(model)
     check_weights(weights, tensors, str(reader.folder))
 

@@ -47,6 +47,8 @@ class OutputLayer(ColumnParallelLinear):
     """
 
     fused: bool
+    padding_rows: int
+    """This rank's last rows that take no part."""
     adapters: ModuleDict
     adapters_on: bool
 
@@ -83,6 +85,9 @@ class OutputLayer(ColumnParallelLinear):
         if self.adapters_on:
             for adapter in self.adapters.values():
                 logits = logits + adapter(hidden)
+        if self.padding_rows:
+            first = logits.shape[-1] - self.padding_rows
+            logits.narrow(-1, first, self.padding_rows).fill_(-torch.inf)
         return logits
 
     def _whole(self, hidden: Tensor) -> Tensor:
@@ -108,6 +113,9 @@ def convert_output_layer(layer: Any, recipe: Recipe) -> None:
     """Convert GPTModel's output layer to an OutputLayer in place."""
     layer.__class__ = OutputLayer
     rows = layer.output_size_per_partition
+    end = rows * (layer.tp_group.rank() + 1)
+    padding = end - rows * layer.tp_group.size() + recipe.model.padding_rows
+    layer.padding_rows = min(max(padding, 0), rows)
     layer.adapters_on = True
     layer.adapters = ModuleDict()
     size = None if recipe.lora is None else size_of(recipe.lora, HEAD)

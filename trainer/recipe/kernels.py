@@ -37,10 +37,12 @@ class KernelsSection(Section):
 def fused_loss(recipe: "Recipe", rows: float) -> bool:
     """Whether an output layer of `rows` ids a rank never makes the logits of all tokens.
 
-    An adapter beside it adds to logits, which are then there.
+    An adapter beside it adds to logits, and padding rows are taken out of them: they are then
+    there.
     """
     wanted = recipe.kernels.loss
-    if recipe.lora is not None and recipe.lora.adapts(HEAD):
+    adapted = recipe.lora is not None and recipe.lora.adapts(HEAD)
+    if adapted or recipe.model.padding_rows:
         return False
     return wanted == "fused" or (wanted == "auto" and rows >= FUSED_FROM)
 

@@ -146,6 +146,19 @@ def _check_window(recipe: "Recipe") -> None:
 
 def _check_padding(recipe: "Recipe") -> None:
     token, rows = recipe.model.padding_token, recipe.model.vocab
+    padding = recipe.model.padding_rows
+    if padding and rows is not None and padding >= rows:
+        raise RecipeError(f"model.padding_rows: {padding} are all rows of {rows}; lower it")
+    if padding and recipe.loss.label_smoothing:
+        raise RecipeError(
+            "loss.label_smoothing: gives every row a share, which model.padding_rows cannot have;"
+            " set one of them to 0"
+        )
+    if padding and recipe.kernels.loss == "fused":
+        raise RecipeError(
+            "kernels.loss: fused makes no logits, out of which model.padding_rows are taken; use"
+            " kernels.loss=auto"
+        )
     if token is not None and rows is not None and token >= rows:
         raise RecipeError(
             f"model.padding_token: {token} has no row in an embedding of {rows}; name a token's id,"
