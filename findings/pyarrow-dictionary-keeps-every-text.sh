@@ -8,8 +8,8 @@
 # Seen: read plainly it grows by some 50 MiB, most of it the allocator's, whatever the texts' size. With
 # read_dictionary by four to five times the texts' size: each plain text is added to the dictionary, which
 # is not emptied after a batch, though a comment in the reader says so; and each batch brings the whole of
-# it, so that time grows with the square of the row group (458 MiB: 1,868 MiB and 12 CPU-s, beside 43 MiB
-# and 1.1).
+# it, so that time grows with the square of the row group (458 MiB: 1,868 MiB and 12 CPU-s, beside 47 MiB
+# and 1.3).
 # Hoped for: a batch's dictionary holds what the batch needs, or the texts of plain pages are not kept.
 #
 # It needs Linux, Python 3.10 or later and PyPI, and ends with 0 while this is so.
