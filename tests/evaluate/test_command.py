@@ -5,6 +5,7 @@ import io
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,8 +51,8 @@ def printed_by(run: Path, file: Path, sampling: Sampling, together: int = 1) -> 
     return output.getvalue()
 
 
-def printed_each(run: Path, files: list[Path], sampling: Sampling, together: int = 1) -> list[str]:
-    return [printed_by(run, file, sampling, together) for file in files]
+def printed_each(run: Path, calls: list[tuple[Any, ...]]) -> list[str]:
+    return [printed_by(run, *call) for call in calls]
 
 
 def test_evaluation_gives_the_loss_of_the_run(run: Path, tmp_path: Path) -> None:
@@ -112,23 +113,20 @@ def test_more_ranks_than_the_model_can_use_are_refused(run: Path, tmp_path: Path
         on_ranks(3, figures, run, tmp_path / "three.json")
 
 
-@pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_a_prompt_is_continued_alike_alone_and_beside_a_long_one(
-    run: Path, tmp_path: Path, temperature: float
-) -> None:
+def test_a_prompt_is_continued_alike_alone_and_beside_a_long_one(run: Path, tmp_path: Path) -> None:
     """Catches a long prompt that takes a short one's room, and draws that neighbours share."""
     long, short = "a text " * 9, "the model"
     files = [tmp_path / name for name in ("alone.txt", "long.txt", "both.txt")]
     for file, lines in zip(files, ([short], [long], [long, "", short, short]), strict=True):
         file.write_text("\n".join(lines) + "\n")
-    sampling = Sampling(tokens=100, temperature=temperature, seed=3)
-    alone, beside, both = on_ranks(1, printed_each, run, files, sampling)[0]
-    first, second, again = (text.rstrip("\n") for text in both.split("\n\n"))
-    assert [first, second] == [beside.rstrip("\n"), alone.rstrip("\n")]
-    assert (again == second) == (temperature == 0), "drawn anew"
-    if temperature > 0:
-        return
-    # To the end of the sequence, not to that of the long prompt's row.
+    ways = [Sampling(tokens=100, temperature=heat, seed=3) for heat in (1.0, 0.0)]
+    calls = [(file, sampling) for sampling in ways for file in files]
+    shown = on_ranks(1, printed_each, run, calls)[0]
+    for sampling, (alone, beside, both) in zip(ways, (shown[:3], shown[3:]), strict=True):
+        first, second, again = (text.rstrip("\n") for text in both.split("\n\n"))
+        assert [first, second] == [beside.rstrip("\n"), alone.rstrip("\n")]
+        assert (again == second) == (sampling.temperature == 0), "drawn anew"
+    # Greedy, to the end of the sequence, not to that of the long prompt's row.
     tokenizer = load_tokenizer(run.parent / "shards" / "tokenizer")
     room = 32 - len([*tokenizer.start, *tokenizer.encode(short)])
     assert room - 2 <= len(tokenizer.encode(second.removeprefix(short))) <= room
@@ -144,7 +142,9 @@ def test_records_are_answered_in_json_lines(run: Path, tmp_path: Path) -> None:
     asked, plain = tmp_path / "asked.jsonl", tmp_path / "plain.txt"
     asked.write_text("\n".join(map(json.dumps, records)))
     plain.write_text("the model")
-    one, two = (on_ranks(1, printed_each, run, [asked, plain], GREEDY, n)[0] for n in (1, 2))
+    calls = [(file, GREEDY, together) for together in (1, 2) for file in (asked, plain)]
+    shown = on_ranks(1, printed_each, run, calls)[0]
+    one, two = shown[:2], shown[2:]
     answered = [json.loads(line) for line in one[0].splitlines()]
     assert [{**answer, "generated": "", "finish_reason": ""} for answer in answered] == [
         {**record, "generated": "", "finish_reason": ""} for record in records

@@ -90,7 +90,6 @@ def update() -> list[Tensor]:
 FAMILIES: dict[str, Callable[[], list[Tensor]]] = {
     "fused loss, summed": lambda: fused_loss(40, "sum", draw(ROWS, 24)),
     "fused loss a token": lambda: fused_loss(40, "none", draw(ROWS, 24)),
-    "fused loss, whole rows": lambda: fused_loss(64, "sum", draw(ROWS, 24)),
     "loss of logits": lambda: loss_of_logits(False),
     "loss in place": lambda: loss_of_logits(True),
     "attention": lambda: attention("auto"),
