@@ -95,6 +95,15 @@ def test_other_windows_and_types_are_written(tokenizer: Tokenizer) -> None:
     assert wide == IMPORTED | {"torch_dtype": "float32"}
 
 
+def test_a_window_makes_another_family_of_a_llama(tokenizer: Tokenizer) -> None:
+    """Catches a folder that names a window which transformers' Llama does not compute."""
+    names = ("use_sliding_window", "sliding_window", "max_window_layers")
+    llama = {key: value for key, value in IMPORTED.items() if key not in names}
+    keys, after, model = exported(tokenizer, llama | {"model_type": "llama"}, 64, window=32)
+    assert after.family == "mistral" and after.model == model and after.positions == 256
+    assert keys["architectures"] == ["MistralForCausalLM"]
+
+
 def test_a_grown_vocabulary_is_written(tokenizer: Tokenizer) -> None:
     """Catches a folder whose embedding has more rows than its config.json."""
     keys, after, model = exported(tokenizer, IMPORTED, 256, vocab=128)

@@ -191,9 +191,13 @@ def revised_config(
 ) -> dict[str, Any]:
     """The keys of an imported model's config.json, changed as far as training changed the model.
 
-    Arguments as `config_of`'s. What training does not touch stays as it was spelled.
+    Arguments as `config_of`'s. What training does not touch stays as it was spelled, unless the
+    family does not compute the model any more, as Llama knows no window.
     """
+    positions = max(positions, imported.positions)
     fresh = config_of(model, positions, dtype, tokenizer, imported.family)
+    if fresh["model_type"] != imported.family:
+        return fresh
     keys, old = dict(imported.keys), imported.model
     described = old.model_fields_set  # other keys of the recipe have no like there
     changed = {name for name in described if getattr(old, name) != getattr(model, name)}
@@ -202,7 +206,7 @@ def revised_config(
     changed -= same | ({"head_size"} if old.head_width == model.head_width else set())
     groups = {name: rope.KEYS for name in ("rope_theta", "rope_scaling")}
     groups |= {name: windows.KEYS for name in ("window", "window_pattern")}
-    written = rope.written_positions(model.rope_scaling, max(positions, imported.positions))
+    written = rope.written_positions(model.rope_scaling, positions)
     if written != imported.positions:
         keys["max_position_embeddings"] = written
         if model.rope_scaling is not None:  # what follows from the positions is to stay
