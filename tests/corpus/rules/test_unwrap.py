@@ -257,6 +257,34 @@ def test_hyphens_and_dashes_at_line_ends(
     assert first + between + right == joined
 
 
+def hyphenated(paragraph: str, width: int, hyphen: str) -> str:
+    """A paragraph filled to the width, words cut wherever a line has room for two letters."""
+    lines, line = [], ""
+    for word in paragraph.split():
+        filled = f"{line} {word}" if line else word
+        if len(filled) <= width:
+            line = filled
+            continue
+        room = min(width - len(line) - 2, len(word) - 2)
+        if word.isalpha() and room > 1:
+            line, word = f"{line} {word[:room]}{hyphen}", word[room:]
+        lines.append(line)
+        line = word
+    return "\n".join([*lines, line])
+
+
+@pytest.mark.parametrize("hyphen", ["\u00ad", "\u2010"])
+@pytest.mark.parametrize("width", [62, 66])
+def test_words_cut_at_line_ends_are_whole_again(width: int, hyphen: str) -> None:
+    """Would catch a text taken for none because its lines end with hyphens, or a hyphen kept that
+    no author wrote.
+    """
+    whole = (*paragraphs("German"), *paragraphs("French"), *ENGLISH)
+    cut = book(*(hyphenated(one, width, hyphen) for one in whole))
+    assert cut.count(f"{hyphen}\n") >= 5
+    assert unwrap(cut)[0] == book(*whole)
+
+
 @pytest.mark.parametrize("newline", ["\r\n", "\r", "\u2028"])
 def test_it_is_a_step_of_normalize_and_can_be_turned_off(newline: str) -> None:
     """Would catch foreign line ends left out, a change that is not in the audit, a dead key."""

@@ -11,6 +11,7 @@ from trainer.corpus.rules.paragraphs import ends_sentence
 
 SLACK = 0.06
 """Share of the width by which lines may end early: authors, and `fmt`, do not fill all of them."""
+HYPHENS = "-\u2010\u2011\u00ad"
 NEAR = 0.8
 """Share of the width that a line has which an author broke early in the midst of a sentence."""
 OPENING = re.compile(r"[\"'“‘«‹(\[*_„—–―-]+")  # noqa: RUF001
@@ -31,7 +32,7 @@ class LineEnd:
     ended: bool
     """The line ends with a full stop or the like."""
     letter: bool
-    """It ends with a letter or a digit."""
+    """It ends with a letter or a digit, or a hyphen behind one."""
     goes_on: bool
     """The next line begins with a small letter, or one of a script without capitals."""
     small: bool
@@ -69,7 +70,8 @@ def line_end(line: str, following: str, measure: Callable[[str], int]) -> LineEn
     capital = start[:1].isupper() and start not in ("I", "I ", "I'", "I’")  # noqa: RUF001
     goes_on = start[:1].isalpha() and not start[:1].isupper()
     ended = ends_sentence(line)
-    letter = line[-1:].isalnum() or unicodedata.category(line[-1:])[0] == "M"
+    last = line.rstrip(HYPHENS)[-1:] or " "
+    letter = last.isalnum() or unicodedata.category(last)[0] == "M"
     same = line.split(None, 2)[:2] == following.split(None, 2)[:2]
     small = start[:1].islower()
     return LineEnd(length, needed, ended, letter, goes_on, small, capital, same)

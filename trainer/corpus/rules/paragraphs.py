@@ -16,8 +16,9 @@ LEAST_LETTERS = 0.72
 """Share of the characters, white space aside, that are letters in any prose."""
 MOST_SYMBOLS = 0.06
 """Share of characters that are neither letters, digits, nor what prose is punctuated with."""
+HANGING_LINES = 6
 HANGING = 0.7
-"""A first line of this share of the longest line is the beginning of a text, and no title."""
+"""A first line of this share of the longest of the next ones begins a text, and is no title."""
 
 OTHERS = re.compile(r"[A-Za-z0-9.,;:!?'\"()-]+")
 QUOTED = re.compile(r"\s*(?:[>|#%]|//|/\*|\*/|;;)")
@@ -86,6 +87,7 @@ def _runs(lines: list[str]) -> Iterator[tuple[int, int]]:
     fence: str | None = None
     literal: int | None = None
     start: int | None = None
+    closings = {line.strip(): number for number, line in enumerate(lines) if FENCE.match(line)}
     for number, line in enumerate([*lines, ""]):
         mark = FENCE.match(line)
         if mark or fence is not None or not line.strip() or line.rstrip() == "--":
@@ -99,16 +101,12 @@ def _runs(lines: list[str]) -> Iterator[tuple[int, int]]:
                 start = None
             if mark and fence == mark[1]:
                 fence = None
-            elif mark and fence is None and _closes(lines[number + 1 :], mark[1]):
+            elif mark and fence is None and closings.get(mark[1], -1) > number:
                 fence = mark[1]
             if line.rstrip() == "--" and len(lines) - number < 20:
                 return
         elif start is None:
             start = number
-
-
-def _closes(lines: list[str], fence: str) -> bool:
-    return any(line.strip() == fence for line in lines)
 
 
 def _pieces(lines: list[str], start: int, end: int) -> Iterator[tuple[int, int]]:
@@ -143,7 +141,7 @@ def _pieces(lines: list[str], start: int, end: int) -> Iterator[tuple[int, int]]
             before = indent_of(lines[first])
             if depth <= before <= depth + DEEPEST_FIRST_LINE:
                 base = depth
-            elif depth > before and _is_text(lines, first, end):
+            elif depth > before and _is_text(lines[first : min(first + HANGING_LINES, end)]):
                 hanging, first = before, number + 1
             else:
                 first = number
@@ -153,10 +151,9 @@ def _pieces(lines: list[str], start: int, end: int) -> Iterator[tuple[int, int]]
     yield first, end
 
 
-def _is_text(lines: list[str], first: int, end: int) -> bool:
+def _is_text(lines: list[str]) -> bool:
     """Whether a line with deeper ones behind it begins their text, instead of being its title."""
-    longest = max(len(line) for line in lines[first:end])
-    return len(lines[first]) >= HANGING * longest
+    return len(lines[0]) >= HANGING * max(map(len, lines))
 
 
 def _is_header(run: list[str]) -> bool:

@@ -57,6 +57,8 @@ def _unwrapped(text: str) -> str:
     if PATCH in text:
         return text
     lines = text.split("\n")
+    if sum(len(line) * 2 >= NARROWEST for line in lines) < 2:
+        return text
     paragraphs = paragraphs_of(lines)
     # An editor fills columns, a program often characters.
     measures = (len,) if text.isascii() else (columns, len)
