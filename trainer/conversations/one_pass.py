@@ -52,7 +52,8 @@ class OnePass:
         asked = _Asked(turns, pieces)
         given = {**variables, "messages": asked, _REFUSE: _refuse}
         try:
-            pieces.extend(self._template.generate(add_generation_prompt=False, **given))
+            context = self._template.new_context({"add_generation_prompt": False, **given})
+            pieces.extend(self._template.root_render_func(context))
         # Somebody else's program, and a sequence that refuses much: the usual way tells what fails.
         except Exception:
             return None

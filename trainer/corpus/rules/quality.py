@@ -124,7 +124,7 @@ DESCRIPTION = RuleDescription(
     rules=quality_rules,
     behind_duplicates=False,
     summary="Gopher repetition, Gopher quality, C4 (without terminal punctuation), FineWeb:"
-    " as datatrove's filters",
+    " as datatrove's filters; each document by its own language",
     not_applied="no heuristic of quality was applied",
     limits="Heuristics of quality judge form and not truth: a false statement in good prose"
     " passes, and good text in an unusual form (code, verse, tables) may have been dropped.",
