@@ -2,6 +2,7 @@
 
 import json
 import logging
+import operator
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ log = logging.getLogger(__name__)
 
 STATE = "build.json"
 CARD = "DATA_CARD.md"
+BUILDER = "builder_rules"
+"""The setting that is the builder's own version."""
 SCAFFOLD = (
     "staged",
     "sketches",
@@ -41,7 +44,8 @@ def existing_corpus(out: Path, settings: dict[str, Any], inputs: dict[str, Any])
     """The corpus that is already at `out`.
 
     Raises DataError when it was built with other settings, or when `out` is no corpus. Sources that
-    changed since give only a warning: the corpus is whole, and the user named it by its path.
+    changed since give only a warning, and so does a builder that did: the corpus is whole, and the
+    user named it by its path.
     """
     if not out.is_dir() or not (out / MANIFEST_NAME).is_file():
         raise DataError(f"{out} exists and is not a corpus: name another folder as corpus.path")
@@ -49,15 +53,31 @@ def existing_corpus(out: Path, settings: dict[str, Any], inputs: dict[str, Any])
     built_with = manifest.provenance.get("settings")
     if not isinstance(built_with, dict):
         raise DataError(f"{out} does not say how it was built: name another folder as corpus.path")
+    earlier = built_with.get(BUILDER) != settings.get(BUILDER)
+    same = _same_but_for_new_keys if earlier else operator.eq
     for name, value in settings.items():
-        if built_with.get(name) != value:
+        if name == BUILDER or (earlier and name not in built_with):
+            continue
+        if not same(built_with.get(name), value):
             raise DataError(
                 f"{out} was built with {name} {built_with.get(name)!r}, the recipe says {value!r}:"
                 " name another folder as corpus.path, or remove this one to build it anew"
             )
+    if earlier:
+        log.warning("%s was built by another version of the builder; remove it to renew it", out)
     if manifest.provenance.get("inputs") != inputs:
         log.warning("%s was built from other versions of its sources; remove it to renew it", out)
     return manifest
+
+
+def _same_but_for_new_keys(before: Any, now: Any) -> bool:
+    """Whether settings of an earlier version are these, in all that it knew."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        return all(
+            name in now and _same_but_for_new_keys(value, now[name])
+            for name, value in before.items()
+        )
+    return bool(before == now)
 
 
 def open_partial(
