@@ -14,7 +14,8 @@ from tests.hugging_face.models import make_model, tensors_of
 from trainer.cli import main
 from trainer.data.tokenizer import train_tokenizer
 from trainer.errors import CheckpointError, DataError, LyceumError, RecipeError
-from trainer.hugging_face.config import config_of, describe, read_config
+from trainer.hugging_face.config import describe, read_config
+from trainer.hugging_face.config_writing import config_of
 from trainer.hugging_face.exporting import export_command
 from trainer.hugging_face.importing import import_command
 from trainer.hugging_face.reading import ModelFolder

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from trainer.data.tokenizer import Tokenizer, train_tokenizer
-from trainer.hugging_face.config import ModelDescription, describe, revised_config
+from trainer.hugging_face.config import ModelDescription, describe
+from trainer.hugging_face.config_writing import revised_config
 from trainer.recipe.model import ModelSection
 from trainer.recipe.rope import RopeScaling
 
@@ -93,6 +94,13 @@ def test_other_windows_and_types_are_written(tokenizer: Tokenizer) -> None:
     before = describe(json.dumps(IMPORTED).encode(), "imported")
     wide = revised_config(before, before.model, 256, torch.float32, tokenizer)
     assert wide == IMPORTED | {"torch_dtype": "float32"}
+
+
+def test_older_linear_scaling_is_written_as_such(tokenizer: Tokenizer) -> None:
+    """Catches an import of an earlier version, which spelled it so, exported as Llama 3's."""
+    older = RopeScaling(factor=2.0, original_context=1)
+    _, after, _ = exported(tokenizer, IMPORTED, 256, rope_scaling=older)
+    assert after.model.rope_scaling == RopeScaling(type="linear", factor=2.0)
 
 
 def test_a_window_makes_another_family_of_a_llama(tokenizer: Tokenizer) -> None:

@@ -71,6 +71,22 @@ from trainer.plan.size import parameter_count
             ["model.rope_scaling.factor=8", "model.rope_scaling.high_frequency_factor=1"],
             ["model.rope_scaling"],
         ),
+        (
+            ["model.rope_scaling.factor=8", "model.rope_scaling.beta_fast=16"],
+            ["model.rope_scaling.beta_fast", "llama3"],
+        ),
+        (
+            ["model.rope_scaling={type: yarn, factor: 8, beta_slow: 40}"],
+            ["model.rope_scaling: beta_fast"],
+        ),
+        (
+            ["model.rope_scaling={type: longrope, factor: 8, short_factors: [1.0, 2.0]}"],
+            ["model.rope_scaling.short_factors", "2 numbers", "8 channel pairs"],
+        ),
+        (
+            ["model.rope_scaling={type: dynamic, factor: 0.5}"],
+            ["model.rope_scaling", "a factor from 1 on"],
+        ),
     ],
 )
 def test_contradiction_is_refused_in_one_line(

@@ -16,7 +16,8 @@ from trainer.checkpoint.fitted import without_padding
 from trainer.data.tokenizer import GENERATION_FILE, MAIN_FILE, Tokenizer
 from trainer.errors import CheckpointError, RecipeError, TrainingError
 from trainer.files import sync_folder
-from trainer.hugging_face.config import FILE, config_of, describe, revised_config
+from trainer.hugging_face.config import FILE, describe
+from trainer.hugging_face.config_writing import config_of, revised_config
 from trainer.hugging_face.importing import FROM_IMPORT, begin, finish
 from trainer.hugging_face.names import EMBEDDING, HEAD, Joined, tensor_map
 from trainer.hugging_face.parity import CheckpointTensors, measure, report, require, rows_of
