@@ -205,9 +205,14 @@ def exact(key: str) -> bool:
 
 
 def traced(shown: str) -> list[list[str]]:
-    """Row, positions, document, file, shard and tokens, of each line of a trace's table."""
-    lines = (line.split("│") for line in shown.splitlines() if line.startswith("│"))
-    return [[cell.strip() for cell in cells[1:7]] for cells in lines]
+    """Row, positions, document, file, shard and tokens, of each line of a trace's table (which has
+    a column for the corpus too, in later commits).
+    """
+    table = [line for line in shown.splitlines() if line.startswith(("┃", "│"))]
+    names = [name.strip() for name in table[0].split("┃")]
+    columns = [number for number, name in enumerate(names) if name not in ("", "corpus")][:6]
+    lines = (line.split("│") for line in table[1:])
+    return [[cells[number].strip() for number in columns] for cells in lines]
 
 
 def tensor_digests(folder: Path) -> dict[str, str]:
