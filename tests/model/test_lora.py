@@ -150,10 +150,13 @@ def base_outputs(recipe: Recipe, plain: Recipe) -> list[torch.Tensor]:
     return found
 
 
+@pytest.mark.parametrize("targets", [SOME, ["embed_tokens", "lm_head", "o_proj"]], ids=str)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_without_its_adapters_a_model_is_its_base_bit_for_bit(precision: str) -> None:
+def test_without_its_adapters_a_model_is_its_base_bit_for_bit(
+    precision: str, targets: list[str]
+) -> None:
     """Catches a reference model that is not the base, and adapters that stay off."""
-    recipe = lora_run_recipe(Path("unused"), precision=precision)
+    recipe = lora_run_recipe(Path("unused"), precision=precision, lora__targets=targets)
     base, on, off, again = on_ranks(1, base_outputs, recipe, recipe_of(precision=precision))[0]
     assert torch.equal(base, off)
     assert torch.equal(on, again)

@@ -25,6 +25,8 @@ def show(recipe: Recipe, world_size: int | None = None) -> None:
     recipe.validate_world(world, "cuda" if recipe.device == "auto" else recipe.device)
     console = Console(highlight=False, markup=False)
     console.print(recipe.to_yaml(), soft_wrap=True)
+    if recipe.lora is not None:
+        recipe = recipe.model_copy(update={"model": recipe.lora.model_of(recipe.model)})
     console.print(_layout_table(recipe, world))
     if world > SHOWN_RANKS:
         console.print(f"... and {world - SHOWN_RANKS} more ranks")

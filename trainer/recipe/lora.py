@@ -85,6 +85,10 @@ class LoraSection(Section):
         touched = any(self.adapts(name) or self.saves(name) for name in TABLES)
         return model.tied_embeddings and touched and not self.ensure_weight_tying
 
+    def model_of(self, base: "ModelSection") -> "ModelSection":
+        """The base's model as it trains with the adapters: untied where they untie it."""
+        return base.model_copy(update={"tied_embeddings": False}) if self.unties(base) else base
+
 
 def matches(target: str, name: str) -> bool:
     """Whether a target of `lora.targets` means the module of this full name."""
@@ -156,8 +160,7 @@ def _check_named(key: str, targets: Iterable[str], names: list[str]) -> None:
 
 
 def _check_saved(lora: LoraSection, model: "ModelSection") -> None:
-    if lora.unties(model):
-        model = model.model_copy(update={"tied_embeddings": False})
+    model = lora.model_of(model)
     parts = [names for _ours, names in modules(model)]
     known = [name for names in parts for name in names]
     for saved in lora.modules_to_save:

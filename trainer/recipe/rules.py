@@ -212,7 +212,8 @@ def _check_sequence(recipe: "Recipe") -> None:
 
 def _check_zero(recipe: "Recipe") -> None:
     zero = recipe.zero
-    if zero.stage == 3 and recipe.model.tied_embeddings:
+    model = recipe.model if recipe.lora is None else recipe.lora.model_of(recipe.model)
+    if zero.stage == 3 and model.tied_embeddings:
         raise RecipeError(
             "zero.stage: 3 cannot share a tied embedding; use zero.stage=2 or "
             "model.tied_embeddings=false"
