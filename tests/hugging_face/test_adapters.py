@@ -16,6 +16,7 @@ from tests.model.lora import logits_of
 from tests.parity.ranks import on_ranks
 from trainer.checkpoint import CheckpointReader, resolve_checkpoint
 from trainer.checkpoint.adapted import saved_recipe
+from trainer.cli import main
 from trainer.errors import CheckpointError, LyceumError
 from trainer.evaluate.opened import open_model
 from trainer.hugging_face.adapter_import import import_adapter_command
@@ -239,6 +240,20 @@ def test_a_strange_or_missing_file_is_refused(plain: Path, tmp_path: Path) -> No
     (tmp_path / "peft" / "adapter_model.safetensors").rename(tmp_path / "peft/adapter_model.bin")
     with pytest.raises(CheckpointError, match="pickle could run code"):
         import_adapter_command(tmp_path / "peft", tmp_path / "run", plain / "run")
+
+
+def test_options_that_would_mean_nothing_are_refused(
+    plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches an option that is passed over in silence."""
+    run, out = str(plain / "run"), str(tmp_path / "out")
+    for words, line in (
+        (["export", run, out, "--base", "someone/base"], "--base: belongs to --adapter"),
+        (["export", run, out, "--adapter", "--dtype", "bf16"], "--dtype: adapters are written"),
+        (["import", str(plain / "published"), out, "--base", run], "holds no adapter_config.json"),
+    ):
+        assert main(words) == 2
+        assert line in capsys.readouterr().err
 
 
 def test_a_resized_base_comes_in_with_its_rows(plain: Path, tmp_path: Path) -> None:

@@ -174,11 +174,15 @@ def export(
     ] = None,
 ) -> None:
     """Make a Hugging Face model folder of a checkpoint."""
+    if base is not None and not adapter:
+        raise RecipeError("--base: belongs to --adapter; merged weights need no base: leave it out")
+    if adapter and dtype != "stored":
+        raise RecipeError("--dtype: adapters are written bit for bit; leave it out")
     if adapter:
         with importing():
             from trainer.hugging_face.adapters import export_adapter_command
 
-        export_adapter_command(checkpoint, folder, base)
+        export_adapter_command(checkpoint, folder, base, shard_gb)
         return
     with importing():
         from trainer.hugging_face.exporting import export_command

@@ -31,12 +31,15 @@ BASE_FOLDER = "base"
 """The folder, inside that of the adapters, in which their base is written."""
 
 
-def export_adapter_command(checkpoint: Path, folder: Path, base: str | None = None) -> Path:
+def export_adapter_command(
+    checkpoint: Path, folder: Path, base: str | None = None, shard_gb: float = 5.0
+) -> Path:
     """Write a checkpoint's adapters, bit for bit, to a new folder in PEFT's format; returns it.
 
     Beside them stand the tokenizer and its chat template. `checkpoint`: a checkpoint of a LoRA run,
     or the run (its newest good one); `base`: the base model's name or path for PEFT; None: the base
-    is written too, to `folder`/base, and named by its absolute path. Raises CheckpointError where
+    is written too, to `folder`/base in files of `shard_gb` gigabytes at most, and named by its
+    absolute path. Raises CheckpointError where
     the checkpoint or its base is damaged, or has no adapters, RecipeError where the folder is not
     empty or cannot be written.
     """
@@ -64,7 +67,7 @@ def export_adapter_command(checkpoint: Path, folder: Path, base: str | None = No
             (partial / name).parent.mkdir(parents=True, exist_ok=True)
             (partial / name).write_bytes(content)
         if base is None:
-            export_base(reader, model, partial / BASE_FOLDER)
+            export_base(reader, model, partial / BASE_FOLDER, shard_gb)
         if folder.exists():
             folder.rmdir()
         os.rename(partial, folder)
@@ -93,7 +96,9 @@ def _check_base(adapters: CheckpointReader, model: ModelSection) -> None:
         )
 
 
-def export_base(adapters: CheckpointReader, model: ModelSection, folder: Path) -> None:
+def export_base(
+    adapters: CheckpointReader, model: ModelSection, folder: Path, shard_gb: float = 5.0
+) -> None:
     """Write the base of adapters as a model folder, with the rows and the tokenizer that they have.
 
     `model`: that of the adapters, which they were trained as; tied as the base is. Rows of tokens
@@ -105,7 +110,7 @@ def export_base(adapters: CheckpointReader, model: ModelSection, folder: Path) -
     known, tokenizer = saved_tokenizer(base), saved_tokenizer(adapters)
     new = new_rows(known, tokenizer, theirs)
     weights = CheckpointWeights(FittedReader(base, grown, known.size, new))
-    export_weights(adapters, weights, folder)
+    export_weights(adapters, weights, folder, shard_gb=shard_gb)
 
 
 def _tensors(
