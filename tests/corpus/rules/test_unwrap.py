@@ -195,6 +195,13 @@ def test_chinese_paragraphs_begin_with_two_wide_spaces() -> None:
     assert unwrap(text)[0] == "\n".join(whole)
 
 
+def test_a_heading_right_above_a_paragraph_stays() -> None:
+    """Would catch a chapter left wrapped for its heading, or the heading run into it."""
+    headed = [f"Chapter {n}\n{one}" for n, one in enumerate(ENGLISH, 1)]
+    text = book(*(f"Chapter {n}\n{wrapped(one)}" for n, one in enumerate(ENGLISH, 1)))
+    assert unwrap(text)[0] == book(*headed)
+
+
 def test_a_list_behind_a_paragraph_stays() -> None:
     """Would catch items drawn into the sentence that introduces them, without a blank line."""
     text = f"{wrapped(ENGLISH[0])}\n{NO_PROSE['list']}\n\n{wrapped(ENGLISH[1])}"

@@ -18,7 +18,7 @@ from trainer.errors import RecipeError
 from trainer.recipe import CorpusSection
 from trainer.recipe.data import RemoteSection
 
-RULES = 13
+RULES = 14
 """Version of the builder: raised whenever the same settings would give other shards."""
 
 LIBRARIES = ("datatrove", "ftfy", "py3langid", "rensa", "spacy", "tokenizers", "webdataset")

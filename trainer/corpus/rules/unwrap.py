@@ -86,7 +86,10 @@ class _Block:
         ends, full = self.ends, len(self.full)
         near = sum(one.is_near(self.edge) for one in ends)
         ended = sum(one.ended and not one.is_full(self.edge) for one in ends)
-        broken = len(ends) - full - near - ended
+        first = ends[0]
+        # A heading right above its text: it stays on a line of its own.
+        titled = first.capital and not first.ended and not first.is_full(self.edge)
+        broken = len(ends) - full - near - ended - titled
         if full <= ended or full < 2 * near or broken * 8 > len(ends):
             return False
         if len(ends) > 1 and sum(one.ended for one in ends) * 2 > len(ends):
