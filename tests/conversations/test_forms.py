@@ -179,7 +179,7 @@ def test_greetings_and_unanswered_turns_are_taken_as_others_take_them() -> None:
         ("Hi", True),
         ("Yes", True),
     ]
-    assert found.changes == (GREETING, UNANSWERED)
+    assert found.changes == (UNANSWERED, GREETING)
 
 
 def test_turns_of_one_role_are_joined_where_that_is_asked_for() -> None:
@@ -217,14 +217,27 @@ def test_columns_and_roles_map() -> None:
     assert conversation_of(
         Example({"question": "Yes", "answer": "Hi"}, PLACE), swapped
     ).messages == (HI, YES)
-    with pytest.raises(
-        DataError, match=r"has no 'talk', which columns.messages names, but the fields a"
-    ):
-        conversation_of(Example({"a": 1}, PLACE), names)
     with pytest.raises(RecipeError, match=r"ask is none of our names.*; write question: ask"):
         set_names(MixtureSource(corpus="x.jsonl", columns={"ask": "question"}), section, known)
     with pytest.raises(RecipeError, match=r"client is none of our roles.*; write client: user"):
         set_names(MixtureSource(corpus="x.jsonl", roles={"user": "client"}), section, known)
+
+
+def test_capybaras_pairs_keep_their_further_keys() -> None:
+    """Would catch a weight that is read over because the turn is written as a pair."""
+    pairs = [{"input": "Hi", "output": "No", "weight": 0}, {"input": "So?", "output": "Yes"}]
+    found = parse({"conversation": pairs}).messages
+    assert [one.supervised for one in found[1::2]] == [False, True]
+
+
+def test_a_column_may_be_null_or_absent_in_some_records() -> None:
+    """Would catch a Parquet set with an optional column refused at its first null."""
+    entry = MixtureSource(
+        corpus="x", columns={"system": "persona", "question": "ask", "answer": "a"}
+    )
+    names = set_names(entry, ConversationsSection(), FIELDS)
+    for record in ({"ask": "Hi", "a": "Yes"}, {"ask": "Hi", "a": "Yes", "persona": None}):
+        assert conversation_of(Example(record, PLACE), names).messages == (HI, YES)
 
 
 def test_what_nothing_reads_is_known() -> None:

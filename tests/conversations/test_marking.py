@@ -327,3 +327,33 @@ def test_answers_behind_special_tokens_have_the_tokens_of_the_whole(
     assert tokens.tolist() == tokenizer.encode_rendered(template.render(conversation.messages))
     alone = tokenizer.encode_rendered("[/INST]First.")[1:] == tokenizer.encode_rendered("First.")
     assert alone is behind_special, "the negative control: one of the two is otherwise"
+
+
+OPENS = """\
+{%- for m in messages %}{%- set said = m.content %}
+{%- if m.role == 'assistant' %}{%- set said = said.split('</think>')[-1] %}{%- endif %}
+{{- '<|im_start|>' + m.role + '\\n' + said + '<|im_end|>\\n' }}{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n<think>\\n' }}{%- endif %}"""
+
+
+@pytest.mark.parametrize(
+    ("answer", "learnt"),
+    [
+        ("<think>\nHm.\n</think>\n\nYes.", "Hm.\n</think>\n\nYes.<|im_end|>"),
+        ("<think>\n\n</think>\n\nYes.", "\n</think>\n\nYes.<|im_end|>"),
+        ("Hm.</think>Yes.", "Hm.\n</think>\n\nYes.<|im_end|>"),
+        ("Yes.", "\n</think>\n\nYes.<|im_end|>"),
+    ],
+)
+def test_an_answer_goes_on_in_the_reasoning_that_its_prompt_opens(
+    tmp_path: Path, answer: str, learnt: str
+) -> None:
+    """Would catch a block opened twice, or an answer taught inside of it."""
+    found = marked(talk("One?", answer), speaking(tmp_path, OPENS))
+    assert found[0][0].endswith("assistant\n<think>\n") and found[1] == (learnt, True)
+
+
+def test_what_stands_before_the_reasoning_is_not_lost(tmp_path: Path) -> None:
+    """Would catch the beginning of an answer dropped by a template that splits at a tag."""
+    with pytest.raises(DataError, match="leaves out 'Mark: '|leaves out 'Mark:'"):
+        mark(talk("One?", "Mark: <think>Hm.</think>Yes."), speaking(tmp_path, OPENS))

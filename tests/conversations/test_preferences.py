@@ -207,3 +207,17 @@ def test_what_is_wrong_with_a_judged_answer_is_said(record: dict[str, Any], told
     with pytest.raises(DataError) as caught:
         judged_of(Example(record, PLACE))
     assert str(caught.value).startswith(f"talks.jsonl line 7: {told}")
+
+
+def test_an_instruction_goes_before_its_input_and_behind_its_history() -> None:
+    """Would catch a pair whose question is its input alone."""
+    record = {"instruction": "Say it.", "input": "good morning", "history": [["Hi", "Ho"]]}
+    chosen, _ = halves(pair(**record, chosen="Yes", rejected="No"))
+    assert "user\nHi<|im_end|>" in chosen[0][0] and "assistant\nHo<|im_end|>" in chosen[0][0]
+    assert "user\nSay it.\n\ngood morning<|im_end|>" in chosen[0][0]
+    assert [text for text, target in chosen if target] == ["Yes<|im_end|>"]
+
+
+def test_turns_behind_the_judged_answers_are_cut() -> None:
+    """Would catch a pair refused for a question that nobody answered."""
+    assert halves(pair(chosen=[Q, GOOD_TURN, Q], rejected=[Q, BAD_TURN])) == EXPECTED

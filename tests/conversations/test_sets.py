@@ -237,7 +237,7 @@ def test_what_was_left_out_is_told(recipe) -> None:
 
     line = counts_line("sft.jsonl", ExampleCounts(**examples_told))
     assert "4 of 6 examples; 1 too long; 1 malformed" in line and "supervised" in line
-    line = counts_line("sft.jsonl", ExampleCounts(**examples_told), held_out=1)
+    line = counts_line("sft.jsonl", ExampleCounts(**examples_told | {"held_out": 1}))
     assert "4 of 6 examples, 1 of them held out for validation; 1 too long" in line
 
 
@@ -291,6 +291,7 @@ def test_a_split_conversation_is_held_out_whole_or_not_at_all(recipe, tmp_path) 
     manifest = load_manifest(corpus_folders(made)[0])
     told = manifest.provenance["examples"]
     assert (told["used"], told["sequences"]) == (9, 18)
+    assert told["held_out"] * 2 == manifest.splits["validation"].documents
     held = {name: split.documents for name, split in manifest.splits.items()}
     assert held["validation"] % 2 == 0 and held["train"] % 2 == 0 and sum(held.values()) == 18
 

@@ -1,7 +1,7 @@
 """What a chat template reads of a conversation, found by trying it out, each thing once."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -12,6 +12,7 @@ Attempt = Callable[..., str]
 _SIGN = "zqxjk"
 """A word that no template writes by itself."""
 REASONING_TEXT = "reasoning written into the answer's text"
+REASONING_LEFT = "reasoning of answers that are not learnt left out"
 CALLS_TEXT = "tool calls written as a line of JSON"
 PARTS_TEXT = "content parts joined to one text"
 
@@ -57,6 +58,11 @@ class Abilities:
             return turn
         return turn | {"content": self._content(message, content, flattened)}
 
+    def reasoning_is_read(self, messages: Sequence[Message]) -> bool:
+        """Whether the reasoning of answers that are only seen is read, or there is none."""
+        given = any(one.reasoning and not one.supervised for one in messages)
+        return not given or self.reasoning
+
     @cached_property
     def parts_alone(self) -> bool:
         """Whether a content must be a list of parts."""
@@ -88,10 +94,16 @@ class Abilities:
         return _SIGN in self._attempt([self._question], True, tools=[_schema(_SIGN)])
 
     @cached_property
-    def documents(self) -> bool:
-        """Whether documents are written."""
-        document = {"title": "A title", "text": _SIGN}
-        return _SIGN in self._attempt([self._question], True, documents=[document])
+    def results(self) -> bool:
+        """Whether what a tool says is written; true too where that cannot be tried out."""
+        answer = self._plain("assistant", "A call.")
+        if self.calls:
+            function = {"name": "tool", "arguments": {}}
+            answer = {"role": "assistant", "tool_calls": [self._call(_numbered(function))]}
+            answer |= self._no_content(absent=True)
+        said = self._plain("tool", _SIGN) | {"tool_call_id": "abcdefghi", "name": "tool"}
+        text = self._attempt([self._question, answer, said], True, tools=[_schema("tool")])
+        return _SIGN in text or not text
 
     @cached_property
     def calls(self) -> bool:

@@ -53,7 +53,7 @@ class SetNames:
     same_role: Literal["join", "refuse"] = "refuse"
 
     def fields(self, example: Example) -> "Fields":
-        """The record's fields under our names. Raises DataError for a column that it lacks."""
+        """The record's fields under our names."""
         return Fields(example.record, example.place, self)
 
     def turn(self, turn: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,20 +94,20 @@ class Fields(Mapping[str, Any]):
 
     def __init__(self, record: Mapping[str, Any], place: RecordLocation, names: SetNames) -> None:
         self.place, self.names = place, names
+        self.changes: list[str] = []
+        """What reading has changed, in words."""
         self._held = {name: value for name, value in record.items() if value is not None}
         self._read: set[str] = set()
         self._theirs: dict[str, str] = {}
         for ours, theirs in names.columns.items():
             if ours in ("role", "content"):
                 continue
-            if theirs not in record:
-                raise DataError(
-                    f"{place}: has no {theirs!r}, which columns.{ours} names, but"
-                    f" {fields_of(record)}"
-                )
-            self._theirs[ours] = theirs
+            # A column may be absent where it is null, as Parquet's rows leave it out.
+            if theirs in record:
+                self._theirs[ours] = theirs
         taken = {theirs: self._held.pop(theirs, None) for theirs in self._theirs.values()}
         mapped = {ours: taken[theirs] for ours, theirs in self._theirs.items()}
+        self._shadowed = tuple(ours for ours in mapped if ours in self._held)
         self._held |= {ours: value for ours, value in mapped.items() if value is not None}
 
     def __getitem__(self, name: str) -> Any:
@@ -126,7 +126,8 @@ class Fields(Mapping[str, Any]):
     @property
     def unread(self) -> tuple[str, ...]:
         """The set's names of the fields that nothing has read."""
-        return tuple(self._theirs.get(name, name) for name in self._held if name not in self._read)
+        left = [self._theirs.get(name, name) for name in self._held if name not in self._read]
+        return (*left, *self._shadowed)
 
     def text(self, field: str) -> str:
         """A field that must be a string."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain, islice
+from itertools import islice
 from typing import Literal, ParamSpec, TypeVar
 
 from trainer.conversations.columns import SetNames
@@ -122,9 +122,18 @@ class _Reading:
             self.counts.read += 1
             self._set_aside(fault)
 
+        columns = self.names.columns
+        lacking = {theirs for ours, theirs in columns.items() if ours not in ("role", "content")}
         for example in read_examples(patterns, refuse, anonymous):
             self.counts.read += 1
+            lacking -= example.record.keys()
             yield example
+        if lacking and self.counts.read:
+            raise DataError(
+                f"{', '.join(patterns)}: none of {self.counts.read} examples has the column"
+                f" {', '.join(sorted(lacking))}, which `columns` of the mixture's entry names: mend"
+                " its name"
+            )
 
     def conversations(self, examples: Iterable[Example]) -> Iterator[Marked]:
         """Those of stage sft, encoded some at once."""
@@ -146,17 +155,19 @@ class _Reading:
     ) -> Iterator[Marked]:
         """Those of a conversation's sequences that are not too long."""
         place, too_long = conversation.place, self.section.too_long
-        left = 0
+        left = lost = 0
         for tokens in sequences:
             fitting = shorten(tokens, self.sequence_length, too_long, place)
             if fitting is None:
-                self.counts.dropped_long += 1
+                lost += 1
                 continue
             left += 1
             self.counts.cut += len(fitting) < len(tokens)
             targets, characters = count_targets(fitting), conversation.characters
             yield Marked(fitting, place, conversation.identity, targets, characters)
         self.counts.used += left > 0
+        self.counts.dropped_long += left == 0
+        self.counts.sequences_long += lost if left else 0
 
     def pairs(self, examples: Iterable[Example]) -> Iterator[Marked]:
         """Chosen and rejected answers."""
@@ -199,23 +210,29 @@ class _Reading:
         """The conversation's text, what was done to it and what nothing reads counted."""
         text = self._attempt(self.marker.write, conversation)
         if text is not None:
-            self._count(conversation, text)
+            self._count((conversation, text))
         return text
 
     def _write_both(
         self, chosen: Conversation, rejected: Conversation
     ) -> tuple[Written, Written] | None:
-        first = self._write(chosen)
+        first = self._attempt(self.marker.write, chosen)
         second = None if first is None else self._attempt(self.marker.write, rejected)
-        return None if first is None or second is None else (first, second)
+        if first is None or second is None:
+            return None
+        self._count((chosen, first), (rejected, second))
+        return first, second
 
-    def _count(self, conversation: Conversation, text: Written) -> None:
-        for key in chain(conversation.unread, (f"turns' {key}" for key in sorted(text.unread))):
-            self.counts.unread[key] = self.counts.unread.get(key, 0) + 1
-        for change in set(conversation.changes):
-            self.counts.changes[change] = self.counts.changes.get(change, 0) + 1
-        for kind in set(text.flattened):
-            self.counts.flattened[kind] = self.counts.flattened.get(kind, 0) + 1
+    def _count(self, *written: tuple[Conversation, Written]) -> None:
+        """Count what was done to one example and what nothing reads of it, once each."""
+        for counts, found in (
+            (self.counts.unread, {key for one, text in written for key in one.unread}),
+            (self.counts.unread, {key for one, text in written for key in text.unread}),
+            (self.counts.changes, {key for one, text in written for key in one.changes}),
+            (self.counts.flattened, {key for one, text in written for key in text.flattened}),
+        ):
+            for key in sorted(found):
+                counts[key] = counts.get(key, 0) + 1
 
     def _attempt(
         self,

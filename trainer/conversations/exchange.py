@@ -27,6 +27,8 @@ _TAGS = "|".join(map(re.escape, _CLOSING))
 _OPENED = re.compile(rf"({_TAGS})\s*\Z")
 _EMPTY = re.compile(rf"({_TAGS})\s*({'|'.join(map(re.escape, _CLOSING.values()))})\s*\Z")
 _LAST_WORDS = (64, 32, 16, 8)
+_FEWEST_WORDS = 2
+"""Characters of a prompt's end that mark where the answer begins, its own text being there."""
 
 
 class Exchange(NamedTuple):
@@ -56,13 +58,13 @@ def answer_behind(prompt: str, whole: str, message: Message) -> str:
     if empty is not None:
         rest = _behind(prompt[: empty.start()], whole)
         if rest is not None:
-            if rest.lstrip().startswith(empty[1]) or thoughts(message)[0]:
+            if rest.lstrip().startswith(empty[1]) or thoughts(message).reasoning:
                 raise Contradiction(
                     "the prompt closes the reasoning that the answer has: set"
                     " conversations.template_variables={enable_thinking: true}, or leave it out"
                 )
             return rest
-    if (rest := _behind(prompt, whole)) is None:
+    if (rest := _said_behind(prompt, whole, message) or _behind(prompt, whole)) is None:
         raise Contradiction(
             "the template begins the answer otherwise than it asks for it: name another in"
             " conversations.template"
@@ -70,15 +72,27 @@ def answer_behind(prompt: str, whole: str, message: Message) -> str:
     return rest
 
 
-def thoughts(message: Message) -> tuple[str, str]:
-    """An answer's reasoning, of its own key or in front of its text, and what it says."""
+class Thoughts(NamedTuple):
+    """The parts of an answer: what stands before its reasoning, the reasoning, what it says."""
+
+    before: str
+    reasoning: str
+    said: str
+
+
+def thoughts(message: Message) -> Thoughts:
+    """An answer's reasoning, of its own key or in its text."""
+    content = message.content
     if message.reasoning is not None:
-        return message.reasoning.strip(), message.content
+        return Thoughts("", message.reasoning.strip(), content)
     for opening, closing in _CLOSING.items():
-        if closing in message.content:
-            thought, _, said = message.content.rpartition(closing)
-            return thought.partition(opening)[2].strip() or thought.strip(), said
-    return "", message.content
+        if closing in content:
+            thought, _, said = content.rpartition(closing)
+            before, opened, inside = thought.partition(opening)
+            return Thoughts(before, inside.strip(), said) if opened else Thoughts("", thought, said)
+        if content.lstrip().startswith(opening):
+            return Thoughts("", content.lstrip().removeprefix(opening).strip(), "")
+    return Thoughts("", "", content)
 
 
 def _behind(prompt: str, whole: str) -> str | None:
@@ -92,11 +106,29 @@ def _behind(prompt: str, whole: str) -> str | None:
     return None
 
 
+def _said_behind(prompt: str, whole: str, message: Message) -> str | None:
+    """The answer from what it says on, where the prompt's last words stand in front of that."""
+    said = message.content.strip()
+    at = whole.rfind(said) if said and not message.calls else -1
+    if at < 0:
+        return None
+    found = (0, 0)
+    for gap in range(3):
+        before = whole[: at - gap]
+        if gap and not whole[at - gap : at].isspace():
+            break
+        same = 0
+        while same < min(len(prompt), len(before)) and prompt[-1 - same] == before[-1 - same]:
+            same += 1
+        found = max(found, (same, gap))
+    return whole[at - found[1] :] if found[0] >= _FEWEST_WORDS else None
+
+
 def _reasoned(rest: str, opening: str, message: Message) -> str:
     """The answer behind a prompt that opens a reasoning block; `rest`: as the whole shows it."""
     closing = _CLOSING[opening]
     if rest.startswith(opening):
         return rest.removeprefix(opening).removeprefix("\n")
-    thought, _ = thoughts(message)
+    thought = thoughts(message).reasoning.strip()
     gap = "" if rest.startswith("\n") else "\n\n"
     return f"{thought}\n{closing}{gap}{rest}"

@@ -35,13 +35,13 @@ from trainer.conversations.columns import (
 )
 from trainer.conversations.messages import call_of, messages_of
 from trainer.conversations.records import Example
-from trainer.conversations.turns import NO_SYSTEM, Conversation, Message, ordered
+from trainer.conversations.template import RESERVED
+from trainer.conversations.turns import Conversation, Message, ordered
 from trainer.corpus.reading.quarantine import RecordLocation
 from trainer.errors import DataError
 
 NAMES = SetNames()
 OTHER_REPLIES = "tree of which only the replies of the best rank are read"
-RESERVED = {"messages", "tools", "documents", "add_generation_prompt", "chat_template"}
 
 
 def conversation_of(example: Example, names: SetNames = NAMES) -> Conversation:
@@ -69,15 +69,11 @@ def with_system(fields: Fields, messages: list[Message]) -> list[Message]:
     return messages
 
 
-def conversed(fields: Fields, messages: list[Message], sharegpt: bool = False) -> Conversation:
+def conversed(fields: Fields, messages: list[Message]) -> Conversation:
     """The conversation of these messages, with all that the record says beside them."""
     messages = with_system(fields, messages)
-    changes: tuple[str, ...] = ()
-    if sharegpt and messages[0].role == "system" and not messages[0].content.strip():
-        # ShareGPT's sets write an empty turn where there is no system prompt.
-        messages, changes = messages[1:], (NO_SYSTEM,)
-    found, more = ordered(messages, fields.place, fields.names.same_role)
-    return beside(fields, found, (*changes, *more))
+    found, changes = ordered(messages, fields.place, fields.names.same_role)
+    return beside(fields, found, (*fields.changes, *changes))
 
 
 def beside(
@@ -88,7 +84,7 @@ def beside(
         messages,
         fields.place,
         changes=changes,
-        tools=_objects(fields, "tools", "schemas"),
+        tools=_tools(fields),
         documents=_objects(fields, "documents", "objects"),
         variables=_variables(fields),
     )
@@ -114,12 +110,22 @@ def prompt_and_answer(
 def framed(fields: Fields) -> bool:
     """Whether something stands beside the texts that only a conversation has."""
     systems = [fields[name] for name in SYSTEM_FIELDS if name in fields]
-    return any(not isinstance(text, str) or text.strip() for text in systems) or "tools" in fields
+    said = any(not isinstance(text, str) or text.strip() for text in systems)
+    return said or any(fields[name] for name in (*TEMPLATE_FIELDS, "functions") if name in fields)
+
+
+def _tools(fields: Fields) -> tuple[Mapping[str, Any], ...]:
+    """The schemas of a record's tools, or of its functions, as OpenAI first named them."""
+    tools = _objects(fields, "tools", "schemas")
+    functions = () if tools else _objects(fields, "functions", "schemas")
+    return tools or tuple({"type": "function", "function": held} for held in functions)
 
 
 def _objects(fields: Fields, field: str, what: str) -> tuple[Mapping[str, Any], ...]:
     """A list of objects, or a string of JSON that holds one."""
     found = fields.get(field) or []
+    if isinstance(found, list) and found and all(isinstance(held, str) for held in found):
+        found = f"[{', '.join(found)}]"
     if isinstance(found, str):
         try:
             found = json.loads(found) if found.strip() else []
@@ -151,22 +157,25 @@ def _variables(fields: Fields) -> Mapping[str, Any]:
 
 def _turns(field: str) -> Callable[[Fields], Conversation]:
     def read(fields: Fields) -> Conversation:
-        messages = messages_of(fields, field)
-        return conversed(fields, messages, sharegpt=field == "conversations")
+        return conversed(fields, messages_of(fields, field))
 
     return read
 
 
 def _instruction(answer: str) -> Callable[[Fields], Conversation]:
     def read(fields: Fields) -> Conversation:
-        question = fields.text("instruction")
-        for more in ("input", "context"):
-            if more in fields and fields.text(more).strip():
-                question += "\n\n" + fields.text(more)
-        before = _history(fields)
-        return conversed(fields, [*before, *_exchange(question, fields.text(answer))])
+        said = Message("assistant", fields.text(answer))
+        return conversed(fields, [*instructed(fields), said])
 
     return read
+
+
+def instructed(fields: Fields) -> list[Message]:
+    """Alpaca's history, then its instruction with the input or context behind a blank line."""
+    parts = [fields.text("instruction")]
+    parts += [fields.text(more) for more in ("input", "context") if more in fields]
+    question = "\n\n".join(part for part in parts if part.strip())
+    return [*_history(fields), Message("user", question)]
 
 
 def _history(fields: Fields) -> list[Message]:
@@ -230,6 +239,9 @@ def _tree(fields: Fields) -> Conversation:
     while node is not None:
         messages.append(_node(node, len(messages) + 1, fields.names, fields.place))
         replies = node.get("replies") or []
+        # Replies that were taken back, or that reviewers refused, are no answers.
+        good = [one for one in replies if isinstance(one, dict) and _stands(one)]
+        replies = good or replies
         others += max(len(replies) - 1, 0)
         # Replies that nobody has ranked come last, in their order.
         ranks = [one.get("rank") if isinstance(one, dict) else None for one in replies]
@@ -239,6 +251,10 @@ def _tree(fields: Fields) -> Conversation:
     if not others:
         return conversation
     return replace(conversation, changes=(*conversation.changes, OTHER_REPLIES))
+
+
+def _stands(reply: Mapping[str, Any]) -> bool:
+    return not reply.get("deleted") and reply.get("review_result") is not False
 
 
 def _node(node: Any, number: int, names: SetNames, place: RecordLocation) -> Message:

@@ -42,7 +42,8 @@ class ExampleCounts:
     """What became of a set's examples.
 
     `sequences` are what the used ones became; `first_malformed` is the line that the first one
-    gives. `flattened`, `changes` and `unread` count examples by what was written as text, by what
+    gives. `dropped_long` examples were too long; `sequences_long` are those of the used ones that
+    were. `flattened`, `changes` and `unread` count examples by what was written as text, by what
     was done to their turns, and by the keys that nothing read.
     """
 
@@ -55,6 +56,8 @@ class ExampleCounts:
     tokens: int = 0
     targets: int = 0
     sequences: int = 0
+    sequences_long: int = 0
+    held_out: int = 0
     flattened: dict[str, int] = field(default_factory=Counter)
     changes: dict[str, int] = field(default_factory=Counter)
     unread: dict[str, int] = field(default_factory=Counter)

@@ -7,11 +7,12 @@ half weights here.
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from trainer.conversations.columns import Fields, SetNames, fields_of
-from trainer.conversations.turns import Message
+from trainer.conversations.turns import NO_SYSTEM, Message
 from trainer.corpus.reading.quarantine import RecordLocation
 from trainer.errors import DataError
 
@@ -36,7 +37,12 @@ def messages_of(fields: Fields, field: str) -> list[Message]:
         raise DataError(f'{place}: "{field}" is no list of turns')
     if not value:
         raise DataError(f'{place}: "{field}" is empty')
-    return list(_messages(value, fields.names, place))
+    found = list(_messages(value, fields.names, place))
+    if field == "conversations" and found[0].role == "system" and not found[0].content.strip():
+        # ShareGPT's sets write an empty turn where there is no system prompt.
+        fields.changes.append(NO_SYSTEM)
+        return found[1:]
+    return found
 
 
 def _messages(turns: list[Any], names: SetNames, place: RecordLocation) -> Iterator[Message]:
@@ -49,8 +55,10 @@ def _messages(turns: list[Any], names: SetNames, place: RecordLocation) -> Itera
         elif not isinstance(turn, dict):
             raise DataError(f"{place}: turn {number} is no object")
         elif turn.keys() >= _PAIRED and not turn.keys() & {"role", "from"}:
-            for role, key in (("user", "input"), ("assistant", "output")):
-                yield Message(role, _text(turn[key], key, number, place))
+            yield Message("user", _text(turn["input"], "input", number, place))
+            more = {key: held for key, held in turn.items() if key not in _PAIRED}
+            answer = {**more, "role": "assistant", "content": turn["output"]}
+            yield message_of(answer, number, SetNames(), place)
         else:
             yield message_of(turn, number, names, place)
 
@@ -71,8 +79,9 @@ def message_of(
 ) -> Message:
     """The message of a turn with a role; `number` is what an error calls it."""
     turn = names.turn(turn)
-    key, value = ("from", "value") if "from" in turn else ("role", "content")
-    role = turn.get(key)
+    role = turn.get("role", turn.get("from"))
+    plain = "content" in turn or ("from" not in turn and "value" not in turn)
+    value = "content" if plain else "value"
     if role is None:
         raise DataError(f"{place}: turn {number} has no role, but {fields_of(turn)}")
     if not isinstance(role, str) or role not in names.roles:
@@ -88,12 +97,15 @@ def message_of(
     content, parts, thought = _content(turn.get(value), value, number, place, ours)
     reasoning = _reasoning(extras, number, place) if ours == "assistant" else None
     name = turn.get("name")
+    reasoning = reasoning if reasoning is not None else thought
+    if reasoning and f"<think>{reasoning.strip()}</think>" in _squeezed(content):
+        reasoning = None  # Some sets write it twice.
     return Message(
         ours,
         content,
         name if isinstance(name, str) else None,
         _supervised(turn, number, place),
-        reasoning if reasoning is not None else thought,
+        reasoning,
         calls if ours == "assistant" else (),
         parts,
         {"role": role, **extras} if role == "developer" else extras,
@@ -123,6 +135,11 @@ def call_of(call: Any, where: str) -> dict[str, Any]:
         # As it is given: a template may write the call's keys in their order.
         return {name: made if name == "function" else held for name, held in call.items()}
     return {**({"id": call["id"]} if "id" in call else {}), "type": "function", "function": made}
+
+
+def _squeezed(content: str) -> str:
+    """The content, without white space inside of its reasoning tags."""
+    return re.sub(r"<think>\s*(.*?)\s*</think>", r"<think>\1</think>", content, flags=re.DOTALL)
 
 
 def _calls(turn: Mapping[str, Any], number: int, place: RecordLocation) -> Iterator[dict[str, Any]]:

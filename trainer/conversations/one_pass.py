@@ -14,7 +14,7 @@ from typing import Any
 
 _BACKWARD = {"first", "index", "index0", "previtem", "depth", "depth0", "cycle", "changed"}
 """What a loop knows of itself without looking ahead."""
-_REFUSE = "lyceum_looks_ahead"
+_REFUSE, _TURNS = "lyceum_looks_ahead", "lyceum_turns"
 
 
 class LooksAhead(Exception):
@@ -50,7 +50,7 @@ class OnePass:
             return None
         pieces: list[str] = []
         asked = _Asked(turns, pieces)
-        given = {**variables, "messages": asked, _REFUSE: _refuse}
+        given = {**variables, "messages": asked, _REFUSE: _refuse, _TURNS: _one_by_one}
         try:
             context = self._template.new_context({"add_generation_prompt": False, **given})
             pieces.extend(self._template.root_render_func(context))
@@ -78,7 +78,8 @@ class _Asked:
         return True
 
     def __iter__(self) -> Iterator[Any]:
-        return self._from(0)
+        # A filter would go through all of them; the loop over the turns asks otherwise.
+        raise LooksAhead
 
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, slice):
@@ -102,7 +103,8 @@ class _Asked:
 
     __hash__ = None  # type: ignore[assignment]
 
-    def _from(self, first: int) -> Iterator[Any]:
+    def one_by_one(self, first: int = 0) -> Iterator[Any]:
+        """The turns from the `first` on, each noted as it is reached."""
         if self._begun:
             raise LooksAhead
         self._begun = True
@@ -121,7 +123,11 @@ class _Rest:
         self._asked, self._first = asked, first
 
     def __iter__(self) -> Iterator[Any]:
-        return self._asked._from(self._first)
+        raise LooksAhead
+
+    def one_by_one(self) -> Iterator[Any]:
+        """The turns, each noted as it is reached."""
+        return self._asked.one_by_one(self._first)
 
     def __getattr__(self, name: str) -> Any:
         raise LooksAhead
@@ -135,12 +141,22 @@ class _Rest:
     __hash__ = None  # type: ignore[assignment]
 
 
+def _one_by_one(turns: Any) -> Iterator[Any]:
+    """What the loop over the turns goes through; refused if they are anything but that."""
+    if not isinstance(turns, _Asked | _Rest):
+        raise LooksAhead
+    return turns.one_by_one()
+
+
 def _refuse() -> None:
     raise LooksAhead
 
 
 def _independent_end(tree: Any) -> bool:
-    """Whether behind the one loop over the turns nothing that was set before is read."""
+    """Whether behind the one loop over the turns nothing that was set before is read.
+
+    The loop is made to go through the turns by `_one_by_one`.
+    """
     from jinja2 import nodes
 
     def names(node: Any, context: str) -> set[str]:
@@ -159,7 +175,8 @@ def _independent_end(tree: Any) -> bool:
     loop, end = body[reading[-1]], body[reading[-1] + 1 :]
     if loop.else_ or loop.recursive or not names(loop.iter, "load") & turns:
         return False
-    # A name by itself, and no expression of names: what else is looped over may be anything.
+    turned = nodes.Name(_TURNS, "load")
+    loop.iter = nodes.Call(turned, [loop.iter], [], None, None)
     before = body[: reading[-1] + 1]
     asked = {"add_generation_prompt"}
     return not any(names(node, "load") & asked for node in before) and not any(

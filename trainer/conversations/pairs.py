@@ -16,6 +16,7 @@ Where sides are whole conversations, a `prompt` beside them must be what they be
 answers are learnt, not those that stand in a prompt.
 """  # noqa: E501 (a table's row is one line)
 
+import itertools
 import re
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,6 +28,7 @@ from trainer.conversations.forms import (
     NAMES,
     beside,
     framed,
+    instructed,
     prompt_and_answer,
     with_system,
 )
@@ -42,7 +44,7 @@ FIELDS = frozenset({name for fields, _ in FORMS for name in fields}).union(
 )
 """Every name of ours that a set's columns can map to."""
 _HH_TURN = re.compile(r"\n\n(Human|Assistant):")
-_QUESTIONS = ("question", "input", "instruction")
+_QUESTIONS = ("question", "instruction", "input")
 
 
 @dataclass(frozen=True)
@@ -168,13 +170,17 @@ def _answered(
     fields: Fields,
 ) -> Answered:
     """The two joined into `bare`, their order checked; `where` is what an error begins with."""
-    messages, changes = ordered([*prompt, *answer], where, fields.names.same_role, answered=True)
+    join = fields.names.same_role
+    messages, changes = ordered([*prompt, *answer], where, join)
     if answer[0].role != "assistant":
         raise DataError(f"{where}: begins with the {answer[0].role}'s turn, not with an answer")
-    # Joining turns changes their number in front of the answer alone, which begins with its own.
-    length = min(len(answer), len(messages))
+    # Turns that are joined make the prompt shorter; the answer begins with a turn of its own.
+    joined = sum(one.role == other.role != "tool" for one, other in itertools.pairwise(prompt)) * (
+        join == "join"
+    )
+    changes = (*fields.changes, *changes)
     made = replace(bare, messages=messages, plain=plain, changes=changes, unread=fields.unread)
-    return Answered(made, messages[-length:])
+    return Answered(made, messages[len(prompt) - joined :])
 
 
 def _said(answer: list[Message]) -> list[tuple[object, ...]]:
@@ -233,10 +239,10 @@ def _two_strings(fields: Fields, chosen: str, rejected: str) -> Parts:
     if asked == "prompt":
         plain = isinstance(fields[asked], str) and not framed(fields)
         return _prompt(fields, asked), *answers, plain
-    question = fields.text(asked)
-    if asked == "instruction" and "input" in fields and fields.text("input").strip():
-        question += "\n\n" + fields.text("input")
-    return [Message("user", question)], *answers, False
+    if asked == "instruction":
+        prompt = [message._replace(supervised=False) for message in instructed(fields)]
+        return prompt, *answers, False
+    return [Message("user", fields.text(asked))], *answers, False
 
 
 def _transcript(text: str) -> list[Message] | None:

@@ -32,6 +32,11 @@ log = logging.getLogger(__name__)
 
 RULES = 2
 """Version of the builder: raised when the same files would give other shards."""
+NEW_SETTINGS = {
+    *("named_templates", "columns", "roles", "template_variables"),
+    *("rewriting", "same_role", "special_tokens"),
+}
+"""Settings that builder 1 did not have."""
 UNREAD_SHOWN = 24
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet")
 
@@ -82,6 +87,8 @@ def ensure_set(recipe: "Recipe", source: str) -> Path:
         **recipe.conversations.model_dump(mode="json", exclude={"neftune_alpha", "template"}),
     }
     out = cache_folder("sets") / _key(settings, files)
+    if (older := _older(recipe, settings, files)) is not None:
+        return older
     try:
         with build_lock(out):
             if not (out / MANIFEST_NAME).is_file():
@@ -91,6 +98,27 @@ def ensure_set(recipe: "Recipe", source: str) -> Path:
             f"cannot build the set {source} in {out}: {error.strerror or error}; free space there,"
             " or point LYCEUM_CACHE elsewhere"
         ) from error
+    return out
+
+
+def _older(recipe: "Recipe", settings: dict[str, Any], files: list[InputFile]) -> Path | None:
+    """The set as an earlier builder made it, for a run that has begun with it; None if none is
+    there.
+
+    A saved position and stored references belong to those very shards. A new run has them built
+    anew, as they are read now.
+    """
+    if not any((Path(recipe.run) / "checkpoints").glob("step-*")):
+        return None
+    known = {key: held for key, held in settings.items() if key not in NEW_SETTINGS}
+    out = cache_folder("sets") / _key(known | {"builder_rules": 1}, files)
+    if not (out / MANIFEST_NAME).is_file():
+        return None
+    log.warning(
+        "the run in %s goes on with the set %s as an earlier version has read it, in %s; a new run"
+        " reads it anew",
+        *(recipe.run, settings["source"], out),
+    )
     return out
 
 
@@ -120,13 +148,19 @@ def _build(
     }
     length = recipe.sequence_length
     examples = marked_examples([source], kind, template, section, length, counts, names=names)
+    last = b""
     for example, sample in _samples(examples):
         held_out = int(example.identity[:16], 16) < section.validation * 2**64
         writers["validation" if held_out else "train"].add(sample, example.identity)
+        if held_out:
+            # Sequences of one example stand one behind the other.
+            counts.held_out += sample.about != last
+            last = sample.about
     if section.validation and writers["validation"].empty:
         # A small set holds out one example all the same: there is something to evaluate on.
         for sample in writers["train"].give_up_first():
             writers["validation"].add(sample, "")
+            counts.held_out = 1
     shards: dict[str, list[Shard]] = {name: writer.close() for name, writer in writers.items()}
     if not shards["train"]:
         raise DataError(
@@ -154,15 +188,17 @@ def _build(
     partial.rename(out)
 
 
-def counts_line(source: str, counts: ExampleCounts, held_out: int = 0) -> str:
+def counts_line(source: str, counts: ExampleCounts) -> str:
     """A one-line summary: the examples used, dropped and cut, what was done to them, and the keys
-    that nothing reads; `held_out`: of those used.
+    that nothing reads.
     """
-    held = f", {held_out:,} of them held out for validation" if held_out else ""
+    held = f", {counts.held_out:,} of them held out for validation" if counts.held_out else ""
     parts = [f"{counts.used:,} of {counts.read:,} examples{held}"]
     if counts.sequences not in (0, counts.used):
         parts.append(f"{counts.sequences:,} sequences of {counts.used:,} conversations")
     parts += [f"{counts.dropped_long:,} too long"] if counts.dropped_long else []
+    if counts.sequences_long:
+        parts.append(f"{counts.sequences_long:,} sequences of others too long")
     parts += [f"{counts.cut:,} cut"] if counts.cut else []
     if counts.malformed:
         parts.append(f"{counts.malformed:,} malformed, the first: {counts.first_malformed}")

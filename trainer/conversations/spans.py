@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from trainer.conversations.exchange import Exchange, thoughts
-from trainer.conversations.template import ChatTemplate
+from trainer.conversations.template import ChatTemplate, Given
 from trainer.conversations.turns import Conversation, Message
 from trainer.errors import DataError
 
@@ -82,9 +82,10 @@ def written(
     if rewriting == "last" and len(runs) > 1:
         runs = [_Run.of(found)]
     if conversation.tools or conversation.documents:
-        _check_beside(runs[-1].before, template, conversation)
+        _check_beside(runs[-1].before, template, conversation, given)
     sequences = tuple(tuple(run.spans(template)) for run in runs)
-    return Written(sequences, given.flattened, frozenset(given.unread))
+    unread = {f"chat_template_kwargs' {n}" for n in template.unread_variables(given.variables)}
+    return Written(sequences, given.flattened, frozenset(given.unread | unread))
 
 
 @dataclass
@@ -194,12 +195,19 @@ def _check_whole(
                 raise _left_out(message, number, piece, template, conversation)
             if message.role in ("user", "tool"):
                 at = where
+    results = [n for n, one in enumerate(messages) if one.role == "tool" and one.content.strip()]
+    if results and not template.abilities.results:
+        number = results[0]
+        content = messages[number].content
+        raise _left_out(messages[number], number, content, template, conversation)
     system = messages[0] if messages[0].role == "system" and messages[0].content.strip() else None
     if system is not None and not template.abilities.system:
         raise _left_out(system, 0, system.content, template, conversation)
 
 
-def _check_beside(prompt: str, template: ChatTemplate, conversation: Conversation) -> None:
+def _check_beside(
+    prompt: str, template: ChatTemplate, conversation: Conversation, given: Given
+) -> None:
     """Raise DataError where tools or documents do not stand in a prompt."""
     named = [tool.get("function", tool).get("name") for tool in conversation.tools]
     shown = template.abilities.tools and all(str(name) in prompt for name in named)
@@ -208,21 +216,24 @@ def _check_beside(prompt: str, template: ChatTemplate, conversation: Conversatio
             f"{conversation.place}: the chat template ({template.name}) leaves its tools out: name"
             " one that reads them in conversations.template"
         )
-    for document in conversation.documents:
-        for key in _DOCUMENT_TEXTS & document.keys():
-            held = document[key]
-            if isinstance(held, str) and _find(prompt, held.strip(), 0) < 0:
-                raise DataError(
-                    f"{conversation.place}: the chat template ({template.name}) leaves its"
-                    " documents out: name one that reads them in conversations.template"
-                )
+    for document in given.documents or []:
+        texts = [document[key] for key in document.keys() & document.seen]
+        texts += [dict.get(document, key) for key in document.keys() & _DOCUMENT_TEXTS]
+        found = [isinstance(text, str) and _find(prompt, text.strip(), 0) >= 0 for text in texts]
+        if not found or not all(found):
+            raise DataError(
+                f"{conversation.place}: the chat template ({template.name}) leaves its documents"
+                " out: name one that reads them in conversations.template"
+            )
 
 
 def _pieces(message: Message, own: bool) -> Iterator[str]:
     """The texts of an answer that must stand in what is rendered."""
-    thought, said = thoughts(message)
-    if own and thought:
-        yield thought
+    before, thought, said = thoughts(message)
+    if before.strip():
+        yield before.strip()
+    if own and thought.strip():
+        yield thought.strip()
     for call in message.calls:
         yield call["function"]["name"]
         if own:

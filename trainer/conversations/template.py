@@ -2,14 +2,14 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from trainer.conversations.abilities import Abilities
+from trainer.conversations.abilities import REASONING_LEFT, Abilities
 from trainer.conversations.exchange import Contradiction, Exchange, answer_behind
 from trainer.conversations.one_pass import OnePass, Passed
 from trainer.conversations.turns import Conversation, Message
@@ -41,6 +41,8 @@ CHATML = """\
 """The default; tools stand in the system's turn, a schema a line."""
 NAMED_TOKENS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 PROBE = "An answer."
+RESERVED = {"messages", "tools", "documents", "add_generation_prompt", "chat_template"}
+"""Names that a template gets of a conversation, which no variable may take."""
 TOOL_USE = "tool_use"
 MARKUP = ("<think>", "</think>", "[THINK]", "[/THINK]")
 """Tokens, special in some tokenizers, that an answer's own text has around its reasoning."""
@@ -86,7 +88,7 @@ class Given:
     turns: list[Turn]
     place: RecordLocation | None = None
     tools: list[dict[str, Any]] | None = None
-    documents: list[dict[str, Any]] | None = None
+    documents: "list[ReadTurn] | None" = None
     variables: Mapping[str, Any] = field(default_factory=dict)
     flattened: tuple[str, ...] = ()
     learnt: Mapping[int, Turn] = field(default_factory=dict)
@@ -98,7 +100,9 @@ class Given:
         Of reasoning the text itself is looked for.
         """
         found = [turn for turn in self.turns if isinstance(turn, ReadTurn)]
-        return {key for turn in found for key in turn.keys() - turn.seen - _LOOKED_FOR}
+        unread = {f"turns' {k}" for turn in found for k in turn.keys() - turn.seen - _LOOKED_FOR}
+        documents = self.documents or []
+        return unread | {f"documents' {k}" for held in documents for k in held.keys() - held.seen}
 
 
 class ChatTemplate:
@@ -121,8 +125,14 @@ class ChatTemplate:
         variables: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         self.text, self.name = _resolve(tokenizer, template)
+        if reserved := RESERVED & variables.keys():
+            raise RecipeError(
+                f"conversations.template_variables: {', '.join(sorted(reserved))} is what a"
+                " conversation itself gives; leave it out"
+            )
         self.system = system if system and system.strip() else None
         self._variables = {**_variables(tokenizer), **variables}
+        self._recipe_variables = tuple(variables)
         self.raw_tokenizer = tokenizer
         ends = {tokenizer.decode([number]): number for number in tokenizer.ends}
         named = {**ends, **tokenizer.special_tokens}
@@ -160,6 +170,8 @@ class ChatTemplate:
         """What the template gets of a conversation; `system`: the recipe's is filled in."""
         flattened: list[str] = []
         messages = conversation.messages
+        if not self.abilities.reasoning_is_read(messages):
+            flattened.append(REASONING_LEFT)
         if system:
             messages = self.with_system(messages)
         learnt = {
@@ -171,7 +183,7 @@ class ChatTemplate:
             [self._turn(message, flattened) for message in messages],
             conversation.place,
             [dict(tool) for tool in conversation.tools] or None,
-            [dict(document) for document in conversation.documents] or None,
+            [ReadTurn(document) for document in conversation.documents] or None,
             conversation.variables,
             tuple(flattened),
             learnt,
@@ -335,6 +347,17 @@ class ChatTemplate:
     def _once(self) -> OnePass:
         return OnePass(self.environment, self.text)
 
+    def unread_variables(self, names: Iterable[str]) -> list[str]:
+        """Those of these names that neither this template nor the one for tools reads."""
+        other = self._tool_use._read_names if self._tool_use is not None else set()
+        return sorted(set(names) - self._read_names - other)
+
+    @cached_property
+    def _read_names(self) -> set[str]:
+        from jinja2 import meta
+
+        return set(meta.find_undeclared_variables(self.environment.parse(self.text)))
+
     def check(self) -> None:
         """Raise RecipeError for a template that cannot write a question and its answer."""
         question, answer = Message("user", "A question."), Message("assistant", PROBE)
@@ -348,6 +371,11 @@ class ChatTemplate:
             ) from None
         if PROBE not in exchange.prompt + exchange.answer:
             raise RecipeError(f"{where} leaves out what the assistant says; name another")
+        if unread := self.unread_variables(self._recipe_variables):
+            raise RecipeError(
+                f"conversations.template_variables: {self.name} reads no {', '.join(unread)}; leave"
+                " it out"
+            )
         if self.system is not None and not self.abilities.system:
             raise RecipeError(f"conversations.system: {self.name} leaves it out; name another")
 
@@ -388,6 +416,8 @@ def _resolve(tokenizer: Tokenizer, template: str | None) -> tuple[str, str]:
     """The template's text and what an error calls it."""
     if template in tokenizer.named_templates:
         return tokenizer.named_templates[template], f"the tokenizer's template {template}"
+    if template == "default" and tokenizer.chat_template is not None:
+        return tokenizer.chat_template, "the tokenizer's template"
     if template is not None and template != "chatml":
         try:
             return Path(template).expanduser().read_text(encoding="utf-8"), template
@@ -395,7 +425,7 @@ def _resolve(tokenizer: Tokenizer, template: str | None) -> tuple[str, str]:
             reason = getattr(error, "strerror", None) or "not UTF-8 text"
             raise RecipeError(
                 f"conversations.template: {template} cannot be read ({reason}); name a file, or"
-                " chatml"
+                f" {' or '.join(['chatml', *tokenizer.named_templates])}"
             ) from None
     if template is None and tokenizer.chat_template is not None:
         return tokenizer.chat_template, "the tokenizer's template"

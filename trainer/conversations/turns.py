@@ -125,6 +125,10 @@ def ordered(
     changes: list[str] = []
     found: list[Message] = []
     asked = False
+    last = max((n for n, one in enumerate(messages) if one.role == "assistant"), default=None)
+    if last is not None and last < len(messages) - 1 and not answered:
+        changes.append(UNANSWERED)
+        messages = messages[: last + 1]
     for number, message in enumerate(messages, start=1):
         if message.role == "system":
             if number > 1:
@@ -147,23 +151,13 @@ def ordered(
             changes.append(GREETING)
             message = message._replace(supervised=False)
         found.append(message)
-    return _answered(found, place, answered, changes)
-
-
-def _answered(
-    found: list[Message], place: RecordLocation | str, answered: bool, changes: list[str]
-) -> tuple[tuple[Message, ...], tuple[str, ...]]:
-    last = max((n for n, one in enumerate(found) if one.role == "assistant"), default=None)
     if last is None:
         raise DataError(f"{place}: has no assistant turn")
-    if last < len(found) - 1:
-        if answered:
-            raise DataError(
-                f"{place}: ends without an assistant turn: the {found[-1].role}'s, turn"
-                f" {len(found)}, is unanswered"
-            )
-        changes.append(UNANSWERED)
-        found = found[: last + 1]
+    if found[-1].role != "assistant":
+        raise DataError(
+            f"{place}: ends without an assistant turn: the {found[-1].role}'s, turn {len(found)},"
+            " is unanswered"
+        )
     if not any(one.role == "assistant" and one.supervised for one in found):
         why = "only a greeting" if GREETING in changes else "every answer has weight 0"
         raise DataError(f"{place}: {why}: there is nothing to learn")

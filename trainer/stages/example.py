@@ -32,9 +32,7 @@ def show_first_example(parts: StageParts, arguments: dict[str, Any]) -> None:
         provenance = manifest.provenance
         if "examples" in provenance:
             source = provenance["settings"]["source"]
-            held_out = manifest.splits.get("validation")
-            counts = ExampleCounts(**provenance["examples"])
-            log.info("%s", counts_line(source, counts, held_out.documents if held_out else 0))
+            log.info("%s", counts_line(source, ExampleCounts(**provenance["examples"])))
     stream = Stream(**{**arguments, "references": None})
     try:
         source, row = stream.advance()
