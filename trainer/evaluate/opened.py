@@ -6,10 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainer.checkpoint import CheckpointReader, resolve_checkpoint
-from trainer.checkpoint.adapted import Reader, open_trained, saved_recipe, trained_length
+from trainer.checkpoint.adapted import (
+    open_trained,
+    saved_recipe,
+    saved_tokenizer,
+    trained_length,
+)
 from trainer.checkpoint.state import load_weights
 from trainer.data.tokenizer import Tokenizer
-from trainer.errors import CheckpointError, RecipeError
+from trainer.errors import RecipeError
 from trainer.model.transformer import LanguageModel, build_model
 from trainer.parallel.join import create_layout, leave
 from trainer.parallel.layout import Layout
@@ -49,7 +54,7 @@ def open_model(checkpoint: Path, world_size: int) -> Iterator[OpenedModel]:
         assert recipe.model.vocab is not None, "a saved recipe is resolved"
         chunks = build_model(recipe, recipe.model.vocab, layout)
         load_weights(reader, chunks)
-        tokenizer = _saved_tokenizer(reader)
+        tokenizer = saved_tokenizer(reader)
         longest = readable_length(recipe.model.rope_scaling, trained_length(reader))
         yield OpenedModel(folder, reader.step, recipe, layout, chunks, tokenizer, longest)
     finally:
@@ -84,12 +89,3 @@ def reading_recipe(recipe: Recipe, world_size: int) -> Recipe:
         f"{world_size} ranks cannot share out {model.layers} layers of {model.heads} heads "
         f"({model.kv_heads or model.heads} key/value heads); start another number (--nproc)"
     )
-
-
-def _saved_tokenizer(reader: Reader) -> Tokenizer:
-    prefix = "tokenizer/"
-    names = [name for name in reader.attachments() if name.startswith(prefix)]
-    files = {name.removeprefix(prefix): reader.attachment(name) for name in names}
-    if "tokenizer.json" not in files:
-        raise CheckpointError(f"checkpoint {reader.folder} holds no tokenizer")
-    return Tokenizer(files, str(reader.folder / "tokenizer"))

@@ -10,11 +10,17 @@ import torch
 from torch import Tensor
 
 from trainer.checkpoint import CheckpointReader, resolve_checkpoint
-from trainer.checkpoint.adapted import read_merged, saved_recipe, trained_length
+from trainer.checkpoint.adapted import (
+    read_merged,
+    saved_files,
+    saved_recipe,
+    saved_tokenizer,
+    trained_length,
+)
 from trainer.checkpoint.files import Planned, write_bytes, write_tensors
 from trainer.checkpoint.fitted import without_padding
-from trainer.data.tokenizer import GENERATION_FILE, MAIN_FILE, Tokenizer
-from trainer.errors import CheckpointError, RecipeError, TrainingError
+from trainer.data.tokenizer import GENERATION_FILE, Tokenizer
+from trainer.errors import RecipeError, TrainingError
 from trainer.files import sync_folder
 from trainer.hugging_face.config import FILE, describe
 from trainer.hugging_face.config_writing import config_of, revised_config
@@ -71,7 +77,7 @@ def export_weights(
     if shard_gb <= 0:
         raise RecipeError(f"--shard-gb: {shard_gb} is no size; name gigabytes above 0")
     partial_folder = begin(folder)
-    recipe, tokenizer = saved_recipe(reader), _tokenizer(reader)
+    recipe, tokenizer = saved_recipe(reader), saved_tokenizer(reader)
     rows = weights.shape(f"model/{EMBEDDING}")[0]
     tied = f"model/{HEAD}" not in weights.keys()  # noqa: SIM118 (no mapping)
     own = {"vocab": rows, "padding_rows": 0, "tied_embeddings": tied}
@@ -107,18 +113,6 @@ def export_weights(
     report(parity, f"{reader.folder} -> {folder}", described.family, written)
     require(parity, partial_folder)
     finish(partial_folder, folder)
-
-
-def _tokenizer(reader: CheckpointReader) -> Tokenizer:
-    files = _attached(reader, "tokenizer/")
-    if MAIN_FILE not in files:
-        raise CheckpointError(f"checkpoint {reader.folder} holds no tokenizer; choose another one")
-    return Tokenizer(files, str(reader.folder / "tokenizer"))
-
-
-def _attached(reader: CheckpointReader, prefix: str) -> dict[str, bytes]:
-    names = [name for name in reader.attachments() if name.startswith(prefix)]
-    return {name.removeprefix(prefix): reader.attachment(name) for name in names}
 
 
 def _planned(
@@ -165,7 +159,7 @@ def small_files(
     """The content of all files but the weights, by name: configuration, tokenizer, generation, and
     those that came with an import.
     """
-    imported = _attached(reader, FROM_IMPORT)
+    imported = saved_files(reader, FROM_IMPORT)
     files = {**imported, **tokenizer.files}
     positions = trained_length(reader)
     assert recipe.model.vocab is not None
