@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from trainer.conversations.exchange import Exchange, thoughts
-from trainer.conversations.template import ChatTemplate, Given
+from trainer.conversations.given import Given
+from trainer.conversations.template import ChatTemplate
 from trainer.conversations.turns import Conversation, Message
 from trainer.errors import DataError
 

@@ -151,6 +151,7 @@ def _without_trailing_space(text: str) -> tuple[str, int]:
 DESCRIPTION = RuleDescription(
     rules=lambda section: [Normalize(section)],
     behind_duplicates=False,
-    summary="ftfy mends mojibake, NFC, control characters and foreign line ends go",
+    summary="ftfy mends mojibake, NFC, control characters and foreign line ends go, hard-wrapped"
+    " prose is unwrapped",
     not_applied="text was not normalised",
 )
