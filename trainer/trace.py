@@ -178,7 +178,7 @@ def trace_command(run_dir: Path, step: int, row: int | None = None) -> None:
         )
     console = Console()
     if not console.is_terminal:
-        console = Console(width=200)  # A file or a pipe has no edge to fold at.
+        console = Console(width=10_000)  # A file or a pipe has no edge to fold at.
     console.print(table)
     for number in sorted({entry.corpus for entry in entries}):
         name, where = corpora[number]

@@ -288,9 +288,8 @@ def test_tars_can_be_tokenised_before_a_run(tmp_path: Path, shards: Path, capsys
     assert f"{folder}: train {train.documents} documents" in capsys.readouterr().out
 
 
-def test_a_trace_names_tar_and_key(tmp_path: Path, shards: Path, capsys, monkeypatch) -> None:
-    """Would catch a row of which nobody can tell the sample."""
-    monkeypatch.setenv("COLUMNS", "400")
+def test_a_trace_names_tar_and_key(tmp_path: Path, shards: Path, capsys) -> None:
+    """Would catch a row of which nobody can tell the sample, or a name folded in a file."""
     wanted = recipe(tmp_path / "run", shards, steps=1)
     assert on_ranks(1, train_here, wanted) == [None]
     trace_command(tmp_path / "run", 1, 0)

@@ -70,12 +70,15 @@ def test_what_cannot_be_read_is_said(url: str, said: str) -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_the_corpora_of_a_recipe_keep_their_urls() -> None:
-    """Would catch a mixture whose URLs arrive at the stream as folders."""
+def test_the_corpora_of_a_recipe_keep_their_urls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would catch a mixture whose URLs arrive at the stream as folders, or one not looked at."""
+    asked: list[str] = []
+    manifest = "trainer.mixture_folders.load_manifest"
+    monkeypatch.setattr(manifest, lambda folder, remote: asked.append(str(folder)))
     mixture = [{"corpus": "s3://bucket/corpus"}, {"corpus": "https://host/corpus"}]
     recipe = recipe_with(mixture=mixture)
     folders = corpus_folders(recipe)
-    assert folders == ["s3://bucket/corpus", "https://host/corpus"]
+    assert folders == asked == ["s3://bucket/corpus", "https://host/corpus"]
     sources = stream_arguments(recipe, folders)["sources"]
     assert [source[0] for source in sources] == folders
 
