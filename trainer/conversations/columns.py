@@ -1,6 +1,7 @@
 """How a set's own names for columns and roles map to those that the forms know."""
 
 from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
@@ -128,6 +129,10 @@ class Fields(Mapping[str, Any]):
         """The set's names of the fields that nothing has read."""
         left = [self._theirs.get(name, name) for name in self._held if name not in self._read]
         return (*left, *self._shadowed)
+
+    def has_any(self, names: AbstractSet[str]) -> bool:
+        """Whether one of these fields is there."""
+        return not names.isdisjoint(self._held)
 
     def text(self, field: str) -> str:
         """A field that must be a string."""

@@ -58,16 +58,19 @@ class SpanEncoder:
         pieces: list[list[_Piece]] = []
         for sequence in sequences:
             cut: list[_Piece] = []
+            end: int | None = None
             for span in sequence:
                 held = texts[span.special]
-                if cut and (end := cut[-1].end) is not None and span.special:
+                if end is not None and span.special:
                     # An answer and what follows it are encoded as one, and parted at its end.
                     held[-1] += span.text
-                    cut.append(_Piece(span, len(held) - 1, "", behind=end))
+                    cut.append(_Piece(span, len(held) - 1, "", None, end))
+                    end = None
                     continue
                 context = "" if self._independent or not span.left else self._context(span.left)
                 held.append(context + span.text)
-                cut.append(_Piece(span, len(held) - 1, context, end=self._end(span)))
+                end = self._end(span) if span.learnt else None
+                cut.append(_Piece(span, len(held) - 1, context, end))
             pieces.append(cut)
         found = {
             True: self._tokenizer.encode_rendered_batch(texts[True]) if texts[True] else [],
@@ -77,12 +80,12 @@ class SpanEncoder:
 
     def _end(self, span: TextSpan) -> int | None:
         """The id of the one special token with which an answer ends; None for any other span."""
-        if not (span.learnt and span.special and self._independent):
+        if not (span.special and self._independent and span.text.endswith(self._ending)):
             return None
-        last = [found[0] for found in self._added.finditer(span.text, max(len(span.text) - 48, 0))]
-        if not last or span.text.find(last[-1]) != len(span.text) - len(last[-1]):
+        name = next(name for name in self._ending if span.text.endswith(name))
+        if span.text.find(name) != len(span.text) - len(name):
             return None
-        return self._tokenizer.added_tokens[last[-1]]
+        return self._tokenizer.added_tokens[name]
 
     def _ids(self, piece: "_Piece", encoded: list[list[int]]) -> list[int]:
         ids = encoded[piece.text]

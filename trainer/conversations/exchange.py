@@ -80,6 +80,11 @@ class Thoughts(NamedTuple):
     said: str
 
 
+def has_reasoning(text: str) -> bool:
+    """Whether a text holds a tag of reasoning."""
+    return any(closing in text or opening in text for opening, closing in _CLOSING.items())
+
+
 def thoughts(message: Message) -> Thoughts:
     """An answer's reasoning, of its own key or in its text."""
     content = message.content

@@ -41,6 +41,7 @@ from trainer.corpus.reading.quarantine import RecordLocation
 from trainer.errors import DataError
 
 NAMES = SetNames()
+_BESIDE_TURNS = frozenset((*TEMPLATE_FIELDS, "functions"))
 OTHER_REPLIES = "tree of which only the replies of the best rank are read"
 
 
@@ -80,6 +81,8 @@ def beside(
     fields: Fields, messages: tuple[Message, ...] = (), changes: tuple[str, ...] = ()
 ) -> Conversation:
     """A conversation of these messages with its location and what its template gets beside them."""
+    if not fields.has_any(_BESIDE_TURNS):
+        return Conversation(messages, fields.place, changes=changes)
     return Conversation(
         messages,
         fields.place,

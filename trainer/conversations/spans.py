@@ -1,11 +1,11 @@
 """From a conversation to spans of text: what is read, and what is learnt, sequence by sequence."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from trainer.conversations.exchange import Exchange, thoughts
+from trainer.conversations.exchange import Exchange, has_reasoning, thoughts
 from trainer.conversations.given import Given
 from trainer.conversations.template import ChatTemplate
 from trainer.conversations.turns import Conversation, Message
@@ -80,6 +80,7 @@ def written(
                 " 0"
             )
         runs.append(_Run.of(found))
+    _check_read(messages, template, conversation)
     if rewriting == "last" and len(runs) > 1:
         runs = [_Run.of(found)]
     if conversation.tools or conversation.documents:
@@ -185,17 +186,18 @@ def _check_whole(
     for number in range(first + 1, len(messages)):
         message = messages[number]
         text, start = (found.answer, 0) if number == last else (found.prompt, at)
-        if message.role != "assistant":
-            piece = message.content.strip()
-            pieces = [piece] if piece else []
-        else:
-            pieces = list(_pieces(message, own=number == last))
-        for piece in pieces:
+        for piece in _pieces(message, own=number == last):
             where = _find(text, piece, 0 if message.role == "system" else start)
             if where < 0:
                 raise _left_out(message, number, piece, template, conversation)
             if message.role in ("user", "tool"):
                 at = where
+
+
+def _check_read(
+    messages: tuple[Message, ...], template: ChatTemplate, conversation: Conversation
+) -> None:
+    """Raise DataError for a system prompt or a tool's result that the template never reads."""
     results = [n for n, one in enumerate(messages) if one.role == "tool" and one.content.strip()]
     if results and not template.abilities.results:
         number = results[0]
@@ -228,8 +230,16 @@ def _check_beside(
             )
 
 
-def _pieces(message: Message, own: bool) -> Iterator[str]:
-    """The texts of an answer that must stand in what is rendered."""
+def _pieces(message: Message, own: bool) -> Iterable[str]:
+    """The texts of a message that must stand in what is rendered."""
+    plain = message.role != "assistant" or not (message.reasoning or message.calls)
+    if plain and (message.role != "assistant" or not has_reasoning(message.content)):
+        piece = message.content.strip()
+        return (piece,) if piece else ()
+    return _pieces_of_answer(message, own)
+
+
+def _pieces_of_answer(message: Message, own: bool) -> Iterator[str]:
     before, thought, said = thoughts(message)
     if before.strip():
         yield before.strip()

@@ -125,7 +125,9 @@ def ordered(
     changes: list[str] = []
     found: list[Message] = []
     asked = False
-    last = max((n for n, one in enumerate(messages) if one.role == "assistant"), default=None)
+    last = next(
+        (n for n in reversed(range(len(messages))) if messages[n].role == "assistant"), None
+    )
     if last is not None and last < len(messages) - 1 and not answered:
         changes.append(UNANSWERED)
         messages = messages[: last + 1]
