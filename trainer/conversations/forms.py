@@ -237,7 +237,7 @@ def _called(fields: Fields) -> Conversation:
 def _tree(fields: Fields) -> Conversation:
     """The path from an OASST tree's root that takes the best reply at each turn."""
     node, messages = fields["prompt"], list[Message]()
-    fields["message_tree_id"]
+    fields["message_tree_id"]  # Read, and so not among what nothing reads.
     others = 0
     while node is not None:
         messages.append(_node(node, len(messages) + 1, fields.names, fields.place))
