@@ -4,6 +4,7 @@ format.
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -12,6 +13,7 @@ from typing import Any
 
 import tokenizers
 
+from trainer.data.pre_tokens import PreTokenEncoder
 from trainer.data.remote.location import Url, place
 from trainer.errors import DataError, RecipeError
 from trainer.files import write_whole
@@ -34,6 +36,8 @@ OTHER_FILES = (
     *("tokenizer.model", TEMPLATE_FILE, GENERATION_FILE),
 )
 """Further files of a Hugging Face model folder: of its tokenizer, chat template and generation."""
+_FEW_CORES = 4
+"""Up to which one core with looked-up pre-tokens is faster than all of them with the library."""
 
 
 class Tokenizer:
@@ -97,8 +101,15 @@ class Tokenizer:
 
     def encode_rendered_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of several rendered texts, encoded on every core."""
-        encoded = self._reading_special.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [encoding.ids for encoding in encoded]
+        return _encode_batch(self._reading_special, self._rendered_pre_tokens, texts)
+
+    @cached_property
+    def _pre_tokens(self) -> PreTokenEncoder | None:
+        return PreTokenEncoder.of(self._backend)
+
+    @cached_property
+    def _rendered_pre_tokens(self) -> PreTokenEncoder | None:
+        return PreTokenEncoder.of(self._reading_special)
 
     @cached_property
     def _reading_special(self) -> tokenizers.Tokenizer:
@@ -128,10 +139,7 @@ class Tokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of several texts, encoded on every core."""
-        return [
-            encoding.ids
-            for encoding in self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
-        ]
+        return _encode_batch(self._backend, self._pre_tokens, texts)
 
     def decode(self, ids: Iterable[int], skip_special: bool = False) -> str:
         """The text of ids; bytes that are not UTF-8 become U+FFFD."""
@@ -210,6 +218,24 @@ def load_tokenizer(folder: str | Path, remote: RemoteSection | None = None) -> T
         mend = found[-1] if found else "the folder of a Hugging Face tokenizer that has one"
         raise DataError(f"no {MAIN_FILE} in {folder}: give {mend}")
     return Tokenizer(files, str(folder))
+
+
+def _encode_batch(
+    backend: tokenizers.Tokenizer, pre_tokens: PreTokenEncoder | None, texts: Sequence[str]
+) -> list[list[int]]:
+    """The ids of several texts, by looking their pre-tokens up or by the library on every core."""
+    ids: list[list[int] | None] = [None] * len(texts)
+    if pre_tokens is not None and _cores() <= _FEW_CORES:
+        ids = [pre_tokens.encode(text) for text in texts]
+    left = [text for text, found in zip(texts, ids, strict=True) if found is None]
+    encoded = iter(backend.encode_batch_fast(left, add_special_tokens=False) if left else ())
+    return [next(encoded).ids if found is None else found for found in ids]
+
+
+def _cores() -> int:
+    """How many cores the library would encode on."""
+    set_by_user = os.environ.get("RAYON_NUM_THREADS", "")
+    return int(set_by_user) if set_by_user.isdecimal() else len(os.sched_getaffinity(0))
 
 
 def _fetch(folder: Url, remote: RemoteSection) -> dict[str, bytes]:
