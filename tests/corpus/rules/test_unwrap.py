@@ -304,6 +304,78 @@ def test_it_is_a_step_of_normalize_and_can_be_turned_off(newline: str) -> None:
     assert off.text == book(*map(wrapped, ENGLISH))
 
 
+@pytest.mark.parametrize("word", ["To", "From", "Subject", "Date", "Path", "Received"])
+def test_a_paragraph_may_begin_with_the_name_of_a_mail_header(word: str) -> None:
+    """Would catch "To cross the river, ..." taken for the head of a mail, and an mbox's joined."""
+    whole = f"{word} {ENGLISH[0][0].lower()}{ENGLISH[0][1:]}"
+    assert unwrap(book(wrapped(whole), wrapped(ENGLISH[1])))[0] == book(whole, ENGLISH[1])
+    mbox = "From toll@example.com Thu Jan  1 10:00:00 1998\nSubject: the gate will be shut on\n"
+    mbox += "  Thursday, and what you can do about that in the meantime, and on all of Friday"
+    text = book(mbox, wrapped(ENGLISH[0]))
+    assert unwrap(text)[0] == book(mbox, ENGLISH[0])
+
+
+@pytest.mark.parametrize("indent", ["  ", "        "])
+def test_one_line_speeches_between_indented_paragraphs_stay_apart(indent: str) -> None:
+    """Would catch a paragraph of a novel without blank lines cut behind its first line, because the
+    paragraph above it has no other.
+    """
+    speech = ['"Is he gone?" she said.', '"He is, and the keys with him."']
+    whole = [ENGLISH[0], *speech, ENGLISH[1], speech[0], ENGLISH[2]]
+    text = "\n".join(wrapped(one, initial_indent=indent) for one in whole)
+    assert unwrap(text)[0] == "\n".join(indent + one for one in whole)
+
+
+def test_stars_between_paragraphs_end_no_chapter() -> None:
+    """Would catch all that stands behind a row of stars left wrapped, as if it were a list."""
+    text = "\n".join([wrapped(ENGLISH[0]), "* * *", wrapped(ENGLISH[1]), "***", "ENDE"])
+    assert unwrap(text)[0] == "\n".join([ENGLISH[0], "* * *", ENGLISH[1], "***", "ENDE"])
+
+
+def test_a_number_that_ends_a_sentence_begins_no_list() -> None:
+    """Would catch a paragraph left wrapped from where a line begins with "4." or "2)"."""
+    start = "The fee for carts was raised by the parish in the years from 1894 to 1898 by some"
+    for last in ("12. It was never", "4) without a word. It was never"):
+        whole = f"{start} {last} lowered again, though the keeper asked for it in every spring."
+        cut = f"{start}\n{last} lowered again, though the keeper asked for it in every\nspring."
+        assert unwrap(book(wrapped(ENGLISH[0], 82), cut))[0] == book(ENGLISH[0], whole)
+    items = f"{start}\n1. pence,\n2. shillings"
+    assert unwrap(book(wrapped(ENGLISH[0]), items))[0] == book(ENGLISH[0], items)
+
+
+def test_a_no_break_space_ends_no_word() -> None:
+    """Would catch lines taken for short, because French sets no-break spaces before its marks."""
+    mark = "(voir\u00a0le\u00a0chapitre\u00a012)"
+    start = "Le meunier a raconté tout cela à sa femme"
+    cut = f"{start}\n{mark}, et elle n'en a rien dit à personne dans le\nvillage."
+    text = book(wrapped(paragraphs("French")[0], 54), cut)
+    assert unwrap(text)[0] == book(paragraphs("French")[0], cut.replace("\n", " "))
+
+
+@pytest.mark.parametrize("language", ["English", "German", "French", "Russian"])
+def test_one_paragraph_is_unwrapped_whatever_its_lines_begin_and_end_with(language: str) -> None:
+    """Would catch one left wrapped because chance begins its few lines with the nouns of German, or
+    ends them with commas, though none has room for the next word.
+    """
+    left = [
+        (width, one)
+        for one in paragraphs(language)
+        for width in range(58, 86)
+        if unwrap(wrapped(one, width))[0] != one and wrapped(one, width).count("\n") > 3
+    ]
+    assert left == []
+    lines = wrapped(" ".join(paragraphs(language)), 62).split("\n")
+    verse = "\n".join(line[0].upper() + line[1:] for line in lines)
+    assert unwrap(verse) == (verse, 0), "negative control"
+
+
+def test_plus_and_minus_are_no_corner_of_a_table() -> None:
+    """Would catch a paragraph left wrapped for "C++ and C+-", and the table of boxes joined."""
+    whole = f"The keys Control++ and Control+- change the size of what is shown. {ENGLISH[0]}"
+    table = "+-----+-----+\n| the | box |\n+-----+-----+"
+    assert unwrap(book(wrapped(whole), table))[0] == book(whole, table)
+
+
 BLOCKS = st.one_of(
     st.sampled_from([*ENGLISH, *paragraphs("German"), *paragraphs("Chinese")]).flatmap(
         lambda one: st.sampled_from(WIDTHS).map(lambda width: wrapped(one, width))

@@ -15,7 +15,8 @@ HYPHENS = "-\u2010\u2011\u00ad"
 NEAR = 0.8
 """Share of the width that a line has which an author broke early in the midst of a sentence."""
 OPENING = re.compile(r"[\"'“‘«‹(\[*_„—–―-]+")  # noqa: RUF001
-FIRST_WORD = re.compile(r"\S+")
+FIRST_WORD = re.compile("[\\S\u00a0\u2007\u202f]+")
+"""Up to where a line may be broken: no-break spaces do not part words."""
 LONGEST_UNSPACED = 12
 """Columns of a word of a script that sets no spaces, as far as it is known."""
 CLOSING = re.compile("[、。，．！？」』）》：；…]{0,2}")  # noqa: RUF001

@@ -29,6 +29,8 @@ ITEM = re.compile(
     r"|<(?!https?:|mailto:|[\w.+-]+@)[!/a-zA-Z])"
 )
 """Beginnings of items, fields, directives, commands and tags: the run ends with them."""
+NUMBERED = re.compile(r"\s*(?!1\D)\d{1,3}[.)]\s")
+"""Items but the first of a list, and the last word of a sentence."""
 LETTERED = re.compile(
     r"\s*(?:(?:[A-Za-z]|[IVXLC]{1,5})\.\s|\[[\w.+-]{1,16}\]\s|--+\s|–)"  # noqa: RUF001
 )
@@ -36,9 +38,15 @@ LETTERED = re.compile(
 SPEECH = re.compile(r"\s*(?:[—―]|[A-Z][\w.]{0,15}(?: [A-Z][\w.]{0,15})?:\s)")
 """Beginnings of speech, behind a dash or a name, or of a line that goes on."""
 HEADER = re.compile(r"[A-Za-z][\w-]{1,30}:(?:\s|$)")
-MAIL = re.compile(r"(?:From|To|Subject|Date|Received|Message-ID|Newsgroups|Path|Return-Path):? ")
+MAIL = re.compile(
+    r"(?:From|To|Subject|Date|Received|Message-ID|Newsgroups|Path|Return-Path): "
+    r"|From \S+ +(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) [A-Z][a-z]{2} [ \d]\d "
+)
+"""A header, or the line before each mail of an mbox file (RFC 4155)."""
+UNDERLINE = re.compile(r"([^\w\s])\1{3,}$|--+$|==+$")
+"""What makes the line above it a heading."""
 FENCE = re.compile(r"\s*(```|~~~)[^`~]*$")
-LEADERS = (".....", ". . . .", "____", "===", "------", "~~~~", "+-", "\t")
+LEADERS = (".....", ". . . .", "____", "===", "------", "~~~~", "+--", "+-+", "\t")
 OPERATOR = re.compile(r"\s(?:[=<>]|[=!<>:+*/-]=|&&|\|\|)\s")
 GAP = re.compile(r"(\S)( {2,})(?=\S)")
 SENTENCE_ENDS = tuple(".!?:。！？：…।॥؟۔։")  # noqa: RUF001
@@ -113,22 +121,20 @@ def _pieces(lines: list[str], start: int, end: int) -> Iterator[tuple[int, int]]
     """The run cut where its indent says that another paragraph begins, without what is no prose."""
     if _is_header(lines[start:end]):
         return
+    depths = [indent_of(line) for line in lines[start:end]]
+    begins = _first_lines(depths)
     first, base, hanging = start, -1, -1
-    for number in range(start, end):
+    for number, depth in enumerate(depths, start):
         line = lines[number]
-        depth = indent_of(line)
         if hanging >= 0:
             if depth > hanging:
                 first = number + 1
                 continue
             first, hanging = number, -1
         rule = not any(map(str.isalnum, line))
-        item = ITEM.match(line) or (
-            LETTERED.match(line) and (number == first or ends_sentence(lines[number - 1]))
-        )
+        item = not rule and _is_item(line, lines[number - 1] if number > first else None)
         if rule or item or QUOTED.match(line):
-            # A line of symbols underlines the heading before it.
-            yield first, number - 1 if rule else number
+            yield first, number - 1 if UNDERLINE.match(line) else number
             if item:
                 return
             first = number + 1
@@ -138,17 +144,40 @@ def _pieces(lines: list[str], start: int, end: int) -> Iterator[tuple[int, int]]
         elif number == first:
             base = -1
         elif base < 0:
-            before = indent_of(lines[first])
-            if depth <= before <= depth + DEEPEST_FIRST_LINE:
-                base = depth
-            elif depth > before and _is_text(lines[first : min(first + HANGING_LINES, end)]):
+            before = depths[first - start]
+            if depth > before and _is_text(lines[first : min(first + HANGING_LINES, end)]):
                 hanging, first = before, number + 1
+            elif depth <= before <= depth + DEEPEST_FIRST_LINE and not (
+                # A paragraph of one line, and this is the next one's first.
+                begins[number - start] and depth == before and ends_sentence(lines[number - 1])
+            ):
+                base = depth
             else:
                 first = number
         elif depth != base:
             yield first, number
             first, base = number, -1
     yield first, end
+
+
+def _first_lines(depths: list[int]) -> list[bool]:
+    """Whether each line is deeper than the margin, and so are those behind it until one that stands
+    at it: as the first lines of paragraphs, where some have no more.
+    """
+    margin, begins, returns = min(depths), [], False
+    for depth, following in zip(reversed(depths), [-1, *reversed(depths)], strict=False):
+        if depth != following:
+            returns = following == margin < depth <= margin + DEEPEST_FIRST_LINE
+        begins.append(returns)
+    return begins[::-1]
+
+
+def _is_item(line: str, before: str | None) -> bool:
+    """Whether a line behind another of its run, if there is one, is an item or the like."""
+    if before is None or ends_sentence(before):
+        return (ITEM.match(line) or LETTERED.match(line)) is not None
+    # "on pages 3 and / 4. They" begins no list.
+    return ITEM.match(line) is not None and NUMBERED.match(line) is None
 
 
 def _is_text(lines: list[str]) -> bool:

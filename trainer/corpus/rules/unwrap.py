@@ -20,8 +20,11 @@ NARROWEST, WIDEST = 34, 160
 """Columns of the right edge that are taken for one."""
 USUAL = range(55, 101)
 """Right edges of most wrapped texts; others need more evidence."""
-LETTERS = 0.6
-"""Least share of full lines that end with a letter: in prose five of six do, in verse a third."""
+LETTERS, LETTERS_EXACT = 0.6, 0.4
+"""Least share of full lines that end with a letter: in prose five of six do, in verse a third.
+The second: where no line at all has room for the next word."""
+GOING_ON, GOING_ON_EXACT = 1 / 3, 1 / 5
+"""Least share of full lines within sentences behind which a small letter begins the next one."""
 EDGES = (1.0, 0.95, 0.85, 0.75)
 """Quantiles of the lines' ends that are tried as the right edge: some lines pass it."""
 SURE = 0.95
@@ -105,12 +108,17 @@ class _Block:
         return not (capitals >= 3 and capitals > 9 * sum(one.goes_on for one in inside))
 
     @property
+    def is_exact(self) -> bool:
+        """Whether no line has room for the next word."""
+        return all(one.is_full(self.edge, slack=0) for one in self.ends)
+
+    @property
     def is_surely_wrapped(self) -> bool:
         """Whether its lines alone say so, without those around it."""
         ends = self.ends
         return (
             len(ends) >= 4
-            and all(one.is_full(self.edge, slack=0) for one in ends)
+            and self.is_exact
             and sum(one.goes_on and not one.ended for one in ends) * 2 >= len(ends)
             and sum(one.letter for one in ends) >= LETTERS * len(ends)
             and not any(one.repeated for one in ends)
@@ -187,10 +195,14 @@ def _is_running_text(blocks: list[_Block]) -> bool:
     if long_last * 2 > len(blocks) and (edge not in USUAL or long_last * 4 > 3 * len(blocks) >= 9):
         return False
     # Lists and verse begin their lines with capitals, logs with numbers.
-    if len(inside) * 2 < len(full) or going_on * 3 < len(inside):
+    if len(inside) * 2 < len(full):
+        return False
+    # Chance fills no four lines to the last word.
+    exact = edge in USUAL and len(full) >= 4 and all(block.is_exact for block in blocks)
+    if going_on < (GOING_ON_EXACT if exact else GOING_ON) * len(inside):
         return False
     # Verse ends its lines at commas, lists at all kinds of marks.
-    return sum(one.letter for one in full) >= LETTERS * len(full)
+    return sum(one.letter for one in full) >= (LETTERS_EXACT if exact else LETTERS) * len(full)
 
 
 def _joined(lines: list[str], chosen: list[_Block]) -> Iterator[str]:
