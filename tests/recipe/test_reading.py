@@ -152,6 +152,33 @@ def test_a_scaling_of_the_bases_type_is_completed_from_it(tmp_path: Path) -> Non
     assert scaling("model.rope_scaling=null") == {}
 
 
+def test_a_scaling_stretches_what_its_base_was_trained_on(tmp_path: Path) -> None:
+    """Catches YaRN over a base of 512 tokens computed for 8,192: transformers takes the 512."""
+    model = {"layers": 4, "hidden": 64, "heads": 4, "kv_heads": 2, "ffn": 128, "vocab": 128}
+    llama3 = {"type": "llama3", "factor": 8.0, "original_context": 128}
+    text = re.sub("(?m)^model.*$", f"init_from: {tmp_path}", TEXT)
+    told = "model.rope_scaling={factor: 4.0, type: "
+
+    def original(override: str, base: object = None, trained: int | None = 512) -> int:
+        checkpoint: dict[str, object] = {"model": model | {"rope_scaling": base}}
+        if trained is not None:
+            checkpoint["counters"] = {"longest_sequence": trained}
+        (tmp_path / "checkpoint.json").write_text(json.dumps(checkpoint))
+        found = load_recipe(written(tmp_path, text), [override]).model.rope_scaling
+        assert found is not None and found.factor == 4.0
+        return found.original_context
+
+    for kind in ("yarn", "dynamic", "llama3"):
+        assert original(told + kind + "}") == 512
+    assert original("model.rope_scaling={factor: 4.0}") == 512
+    assert original(told + "yarn}", base=llama3) == 512
+    assert original(told + "llama3}", base=llama3) == 128
+    assert original(told + "yarn, original_context: 64}") == 64
+    # Nothing reads it, and a checkpoint of an older version does not say it.
+    unread = original(told + "linear}")
+    assert unread == original(told + "yarn}", trained=None) == 8192
+
+
 def test_missing_key_is_named(tmp_path: Path) -> None:
     """Catches a default invented for a key that has none."""
     assert "steps: is missing" in refusal(tmp_path, text=TEXT.replace("steps: 20\n", ""))

@@ -10,6 +10,7 @@ from trainer.errors import RecipeError
 from trainer.hub.foreign import checkpoint_of
 from trainer.recipe import reading
 from trainer.recipe.recipe import Recipe
+from trainer.recipe.rope import RopeScaling, reads_original_context
 
 
 def with_base_model(keys: dict[str, Any]) -> dict[str, Any]:
@@ -22,8 +23,8 @@ def with_base_model(keys: dict[str, Any]) -> dict[str, Any]:
     base, own = keys.get("init_from"), keys.get("model")
     if not isinstance(base, str) or not isinstance(own, dict | None):
         return keys
-    saved = _saved_model(Path(base)) or _saved_model(Path(str(keys.get("run", ""))))
-    if saved is None:
+    found = _saved_model(Path(base)) or _saved_model(Path(str(keys.get("run", ""))))
+    if found is None:
         if own is None:
             if other := checkpoint_of(Path(base)):
                 raise RecipeError(f"init_from: {base} {other}")
@@ -32,29 +33,39 @@ def with_base_model(keys: dict[str, Any]) -> dict[str, Any]:
                 " or a checkpoint folder, or write the section"
             )
         return keys
-    return {**keys, "model": {**saved, **_over(saved, own or {})}}
+    saved, trained = found
+    return {**keys, "model": {**saved, **_over(saved, own or {}, trained)}}
 
 
-def _over(saved: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """A recipe's own keys of the model section, a scaling of the base's type completed from it."""
+def _over(saved: dict[str, Any], own: dict[str, Any], trained: int | None) -> dict[str, Any]:
+    """A recipe's own keys of the model section, its scaling completed: one of the base's type from
+    that, another by the tokens that the base was `trained` on, which it is to stretch.
+    """
     scaling, base = own.get("rope_scaling"), saved.get("rope_scaling")
-    if not isinstance(scaling, dict) or not isinstance(base, dict):
+    if not isinstance(scaling, dict):
         return own
-    kind = base.get("type", "llama3")  # older checkpoints know no other
-    if scaling.get("type", kind) != kind:
+    usual: str = RopeScaling.model_fields["type"].default  # older checkpoints know no other
+    kind = base.get("type", usual) if isinstance(base, dict) else usual
+    if isinstance(base, dict) and scaling.get("type", kind) == kind:
+        return {**own, "rope_scaling": {**base, **scaling}}
+    if trained is None or not reads_original_context(scaling.get("type", kind)):
         return own
-    return {**own, "rope_scaling": {**base, **scaling}}
+    return {**own, "rope_scaling": {"original_context": trained, **scaling}}
 
 
-def _saved_model(base: Path) -> dict[str, Any] | None:
+def _saved_model(base: Path) -> tuple[dict[str, Any], int | None] | None:
+    """The model section of a checkpoint or a run's newest, and the longest sequence, in tokens,
+    that it was trained on, where that is recorded.
+    """
     folders = [base, *sorted(base.glob("checkpoints/step-*"), reverse=True)]
     for folder in folders:
         try:
-            model = json.loads((folder / "checkpoint.json").read_bytes())["model"]
-        except (OSError, ValueError, KeyError, TypeError):
+            saved = json.loads((folder / "checkpoint.json").read_bytes())
+            model, trained = saved["model"], saved.get("counters", {}).get("longest_sequence")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
         if isinstance(model, dict):
-            return model
+            return model, trained
     return None
 
 

@@ -53,7 +53,9 @@ class RopeScaling(Section):
     high_frequency_factor: Factor = 4.0
     """llama3: wavelengths below original_context / this are left alone; between, interpolated."""
     original_context: Positive = 8192
-    """The context length, in tokens, that the frequencies were made for (all types but linear)."""
+    """The context length, in tokens, that the frequencies were made for (all types but linear).
+    Left out over a base (`init_from`): that of a scaling of the same type there, else the longest
+    sequence that the base was trained on, as transformers takes its max_position_embeddings."""
     attention_factor: Factor | None = None
     """yarn, longrope: what rotated queries and keys are multiplied by; none: yarn: 0.1 ln(factor)
     + 1, or what mscale and mscale_all_dim make of it; longrope: sqrt(1 + ln(factor) /
@@ -100,6 +102,11 @@ def readable_length(scaling: RopeScaling | None, positions: int) -> int:
     if scaling is None or scaling.type not in ("yarn", "dynamic", "longrope"):
         return positions
     return max(positions, int(scaling.factor * scaling.original_context))
+
+
+def reads_original_context(kind: object) -> bool:
+    """Whether a type's frequencies follow from `original_context`."""
+    return isinstance(kind, str) and "original_context" in _KEYS.get(kind, ())
 
 
 def check_rope_scaling(scaling: RopeScaling | None, head_size: int) -> None:
