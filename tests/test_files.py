@@ -1,11 +1,20 @@
 """A file is there whole or as it was before, whatever ends its writing."""
 
+import errno
+import fcntl
 import os
 from pathlib import Path
 
 import pytest
 
-from trainer.files import TEMPORARY_SUFFIX, WholeFile, cache_folder, whole_file, write_whole
+from trainer.files import (
+    TEMPORARY_SUFFIX,
+    WholeFile,
+    build_lock,
+    cache_folder,
+    whole_file,
+    write_whole,
+)
 
 
 def names(folder: Path) -> set[str]:
@@ -76,3 +85,38 @@ def test_the_cache_follows_the_environment(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("LYCEUM_CACHE", "")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert cache_folder("sets") == tmp_path / "home/.cache/lyceum/sets"
+
+
+def test_what_is_built_is_used_where_no_lock_can_be_written(tmp_path: Path, monkeypatch) -> None:
+    """Catches a cache that was filled before a run, and that its nodes see read-only or as another
+    user; and two who hold the lock at once, because one of them may only read it.
+    """
+    path = tmp_path / ".out.lock"
+    opened = os.open
+
+    def refused(name, flags: int, *mode: int, **keys: int) -> int:
+        if flags & os.O_CREAT:
+            raise OSError(errno.EROFS, "Read-only file system")
+        return opened(name, flags, *mode, **keys)
+
+    def taken() -> bool:
+        file = opened(path, os.O_RDWR)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(file)
+        return False
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", refused)
+        with build_lock(tmp_path / "out"):
+            assert not path.exists()
+        path.write_bytes(b"")
+        with build_lock(tmp_path / "out"):
+            assert taken()
+        assert not taken()
+    monkeypatch.setattr(os, "open", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+    with pytest.raises(OSError, match="full"), build_lock(tmp_path / "out"):
+        pass

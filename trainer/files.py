@@ -5,12 +5,13 @@ rename, fsync the folder. A process that is killed leaves the old file and a `*.
 which is never read.
 """
 
+import errno
 import fcntl
 import json
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -100,10 +101,14 @@ def sync_folder(folder: Path) -> None:
 def build_lock(out: Path) -> Iterator[None]:
     """Hold the lock of the folder `out`; blocks while another process holds it.
 
-    The kernel releases it when a process is killed.
+    The kernel releases it when a process is killed. Where no lock can be made, as on a disk that
+    can only be read, nobody can build either, and what is built already is used without.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    file = os.open(out.parent / f".{out.name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    file = _open_lock(out.parent / f".{out.name}.lock")
+    if file is None:
+        yield
+        return
     try:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -113,6 +118,19 @@ def build_lock(out: Path) -> Iterator[None]:
         yield
     finally:
         os.close(file)
+
+
+def _open_lock(path: Path) -> int | None:
+    """A descriptor of the lock file; None where it is absent and cannot be made."""
+    flags = os.O_CLOEXEC
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | flags, 0o644)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+    with suppress(OSError):
+        return os.open(path, os.O_RDONLY | flags)  # another user's, in a common cache
+    return None
 
 
 def cache_folder(name: str) -> Path:

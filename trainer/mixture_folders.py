@@ -1,5 +1,6 @@
 """Where each entry of `data.mixture` lies: corpora, and what becomes one when it is first named."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from trainer.data.manifest import MANIFEST_NAME, Manifest, load_manifest
@@ -35,21 +36,37 @@ def _folder(
 ) -> Place | None:
     """The corpus of an entry; None where it lists tars."""
     source = part.corpus
+    entry = key.removesuffix(".corpus")
     if lists_tars(part):
+        _refuse(part, entry, ("columns", "roles"), "a set of conversations or preferences", "tars")
         return None
+    if "::" in source:
+        raise RecipeError(
+            f"{key}: only WebDataset's tars are listed together, and {source} names none: give each"
+            " corpus or set an entry of its own"
+        )
     found: Place | None = None
     if recipe.stage_traits.reads_sets:
         from trainer.conversations.sets import ensure_set, is_set
 
         if is_set(source):
+            _refuse(part, entry, ("text", "validation"), "WebDataset's tars", "examples")
             found = ensure_set(recipe, source)
     found = found or _corpus_at(key, source, recipe.data.remote, parsed)
-    if found is not None and part.text is not None:
-        raise RecipeError(
-            f"{key.removesuffix('corpus')}text: belongs to WebDataset's tars, and {source} lists"
-            " none: leave it out, or name files that end in .tar"
-        )
+    if found is not None:
+        _refuse(part, entry, ("text", "validation"), "WebDataset's tars", "no .tar")
     return found
+
+
+def _refuse(part: MixtureSource, entry: str, names: Sequence[str], whose: str, found: str) -> None:
+    """Raise RecipeError where an entry sets a key that only entries of another kind have."""
+    unset = MixtureSource(corpus=part.corpus)
+    for name in names:
+        if getattr(part, name) != getattr(unset, name):
+            raise RecipeError(
+                f"{entry}.{name}: belongs to {whose}, and {part.corpus} names {found}: leave it"
+                " out, or name what it was meant for"
+            )
 
 
 def lists_tars(part: MixtureSource) -> bool:
@@ -67,7 +84,8 @@ def _tokenised(recipe: Recipe, key: str, part: MixtureSource, tokenizer: str | N
     if tokenizer is None:
         raise RecipeError(
             f"tokenizer: {key} lists tars of text, and the recipe names no tokenizer for them: name"
-            " a Hugging Face folder, or train one with `corpus.source: webdataset`"
+            " a Hugging Face folder, or a base in init_from, or train one with"
+            " `corpus.source: webdataset`"
         )
     return ensure_tars(part, key, tokenizer, recipe.data.remote)
 

@@ -28,6 +28,7 @@ from trainer.data.tokenizer import Tokenizer, load_tokenizer
 from trainer.errors import CheckpointError, RecipeError
 from trainer.hub.names import is_address
 from trainer.hugging_face.importing import FROM_IMPORT
+from trainer.mixture_folders import lists_tars
 from trainer.model.lora.targets import adapted_names
 from trainer.model.transformer import LanguageModel
 from trainer.parallel.agreement import Ranks, on_first_rank
@@ -64,7 +65,7 @@ def starting_keys(recipe: Recipe) -> dict[str, str]:
     the recipe's added tokens in it.
 
     A resumed run depends on neither: where the base's tokenizer is gone, it uses the copy in its
-    own checkpoint, with which its sets were rendered.
+    own checkpoint, with which its sets were rendered and its tars tokenised.
     """
     found, start = {}, _checkpoint(recipe)
     tokenizer = recipe.tokenizer
@@ -74,7 +75,8 @@ def starting_keys(recipe: Recipe) -> dict[str, str]:
         found["init_from"] = str(base)
         tokenizer = tokenizer or str(base / "tokenizer")
     adds = recipe.added_tokens or recipe.added_special_tokens
-    if not (recipe.stage_traits.reads_sets or adds) or tokenizer is None:
+    makes = recipe.stage_traits.reads_sets or any(map(lists_tars, recipe.data.mixture))
+    if not (makes or adds) or tokenizer is None:
         return found
     if start is not None and not _stays(tokenizer):
         tokenizer = str(start / "tokenizer")

@@ -19,6 +19,7 @@ from trainer.data.shards import ShardReader
 from trainer.data.tokenizer import load_tokenizer, train_tokenizer
 from trainer.errors import DataError, RecipeError
 from trainer.recipe import Recipe
+from trainer.resume import starting_keys
 from trainer.sources import build_from_recipe, corpus_folders
 from trainer.trace import trace_command
 
@@ -231,6 +232,12 @@ def test_what_was_left_out_is_said(tmp_path: Path, shards: Path, caplog) -> None
     with caplog.at_level("INFO"):
         corpus_folders(wanted)
     assert "2 texts of 3 samples; 1 empty text; 1 held out" in caplog.text
+    members: list[Member] = [(f"{n}.ext{n}", b"") for n in range(9)]
+    faults: list[Member] = [("x.json", b"{}"), ("y.json", b"{"), ("z.json", b"[]"), ("t.txt", b"a")]
+    write_tar(tmp_path / "b.tar", members + faults)
+    with caplog.at_level("INFO"):
+        corpus_folders(recipe(tmp_path / "run", shards, f"{tmp_path}/b.tar", part={"text": None}))
+    assert "; 3 of other kinds; 3 malformed (2 no text, 1 not JSON), the first: " in caplog.text
     wanted = recipe(tmp_path / "run", shards, f"{tmp_path}/a.tar", part={"text": "md"})
     with pytest.raises(
         DataError, match=r"^data\.mixture\.0\.corpus: .* 3 without md \(jpg, json, txt\)"
@@ -240,6 +247,49 @@ def test_what_was_left_out_is_said(tmp_path: Path, shards: Path, caplog) -> None
         corpus_folders(recipe(tmp_path / "run", shards, own={"tokenizer": None}))
     with pytest.raises(DataError, match=r"for WebDataset's tars name them: .*/\*\.tar"):
         corpus_folders(recipe(tmp_path / "run", shards, str(shards), part={"text": None}))
+
+
+def test_tars_are_listed_once_for_each_of_their_texts(tmp_path: Path, shards: Path) -> None:
+    """Would catch captions that cannot be trained on beside the texts of the same tars."""
+    named = {"corpus": f"{shards}/part-000000.tar", "text": "txt"}
+    field = {"corpus": [f"{shards}/part-000000.tar"], "text": ["md", "json[text]"]}
+    own = {"data.mixture": [named, field]}
+    folders = [Path(str(one)) for one in corpus_folders(recipe(tmp_path / "run", shards, own=own))]
+    texts, reversed_texts = (documents(one) | documents(one, "validation") for one in folders)
+    assert reversed_texts == {key: text[::-1] for key, text in texts.items()}
+    with pytest.raises(RecipeError, match=r"mixture\.1\.corpus: .* already is source 0"):
+        recipe(tmp_path / "run", shards, own={"data.mixture": [named, named | {"text": ".TXT"}]})
+
+
+def test_keys_of_another_kind_of_entry_are_refused(tmp_path: Path, shards: Path) -> None:
+    """Would catch a key that is passed over, so that other text is learned than was meant."""
+    (built,) = corpus_folders(recipe(tmp_path / "run", shards))
+    for entry, said in (
+        ({"corpus": f"{shards}/part-000000.tar", "columns": {"text": "a"}}, r"0\.columns: belongs"),
+        ({"corpus": str(built), "text": "txt"}, r"0\.text: belongs to WebDataset's tars"),
+        ({"corpus": str(built), "validation": 0.1}, r"0\.validation: belongs to WebDataset's"),
+        ({"corpus": [str(built), str(built)]}, "only WebDataset's tars are listed together"),
+    ):
+        with pytest.raises(RecipeError, match=rf"^data\.mixture\..*{said}"):
+            corpus_folders(recipe(tmp_path / "run", shards, own={"data.mixture": [entry]}))
+
+
+def test_tars_are_tokenised_with_the_bases_tokenizer(tmp_path: Path, shards: Path) -> None:
+    """Would catch a base that cannot read more text without its tokenizer named, another corpus's
+    taken in its stead, and a run that cannot go on where the tokenizer's folder is gone.
+    """
+    shutil.copytree(shards / "tokenizer", tmp_path / "named")
+    first = recipe(tmp_path / "base", shards, own={"tokenizer": str(tmp_path / "named")}, steps=1)
+    assert on_ranks(1, train_here, first) == [None]
+    shutil.rmtree(tmp_path / "named")
+    assert (
+        starting_keys(first)["tokenizer"] == f"{tmp_path}/base/checkpoints/step-00000001/tokenizer"
+    )
+    own = {"tokenizer": None, "init_from": str(tmp_path / "base")}
+    later = recipe(tmp_path / "later", shards, own=own)
+    keys = starting_keys(later)
+    assert keys["tokenizer"] == f"{keys['init_from']}/tokenizer"
+    assert corpus_folders(later.replaced(keys)) == corpus_folders(recipe(tmp_path / "r", shards))
 
 
 def test_a_tokenizer_may_be_another_corpuss(tmp_path: Path, shards: Path) -> None:

@@ -34,7 +34,13 @@ def build(
     """Make the shards of the recipe's corpus section."""
     from trainer.sources import build_from_recipe
 
-    build_from_recipe(recipe_of(recipe, overrides), on=on)
+    chosen = recipe_of(recipe, overrides)
+    if chosen.corpus is None and chosen.init_from is not None:
+        # The tars of its mixture are tokenised with the base's tokenizer.
+        from trainer.resume import starting_keys
+
+        chosen = chosen.model_copy(update=starting_keys(chosen))
+    build_from_recipe(chosen, on=on)
 
 
 @verbs.command(cls=Verb)

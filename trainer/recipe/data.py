@@ -5,31 +5,44 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from trainer.errors import RecipeError
 from trainer.recipe.section import Count, FrozenSequence, Positive, Section
-from trainer.recipe.text_member import text_members
+from trainer.recipe.text_member import USUAL, text_members
+
+
+def _joined(by: str) -> BeforeValidator:
+    """A list of texts is one text, as WebDataset and energon write them: `by` between its items."""
+
+    def join(value: Any) -> Any:
+        if isinstance(value, list | tuple) and value and all(type(item) is str for item in value):
+            return by.join(value)
+        return value
+
+    return BeforeValidator(join)
 
 
 class MixtureSource(Section):
     """One corpus of the mixture."""
 
-    corpus: str
+    corpus: Annotated[str, _joined("::")]
     """The corpus folder, or its s3://, https:// or http:// URL. Fine-tuning also takes a set of
     conversations or preferences: a .jsonl, .json or .parquet file, a glob, or a set of the Hugging
     Face hub, hf://org/set?config=NAME&split=NAME&revision=NAME, each part with a default.
-    WebDataset's tars are listed as WebDataset lists them, `shards/{000000..000999}.tar`, with `::`
-    between lists, or by a glob; or name a folder that energon prepared (`.nv-meta`). They are
+    WebDataset's tars are listed as WebDataset lists them, `shards/{000000..000999}.tar`, several
+    lists with `::` between them or as a YAML list, or by a glob; or name a folder that energon
+    prepared (`.nv-meta`). The same tars may stand there twice with another `text`. They are
     tokenised once, with the recipe's `tokenizer`, into LYCEUM_CACHE (which all nodes of a run must
     see), when a run first needs them, or before: `lyceum corpus build RECIPE`. To clean them first,
     build a corpus of them: `corpus.source: webdataset`."""
-    text: str | None = None
+    text: Annotated[str | None, _joined(", ")] = None
     """Of WebDataset's tars, the member that is a sample's text, by its extension: `txt`, also
-    gzipped; `json[text]` or `meta.json[pages][0]` for a field of JSON; `txt, md` for the first that
-    is there. None: what energon's field_map says of it, or else `txt, text, json[text]`."""
+    gzipped; `json[text]` or `meta.json[pages][0]` for a field of JSON; `txt, md` or
+    `json[text], json[caption]` for the first that is there. None: what energon's field_map says of
+    it, or else `txt, text, json[text]`."""
     validation: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.02
     """Of WebDataset's tars, the share of samples held out, chosen by their text's hash (of few
     samples one all the same; 0: none); of energon folders, only where they have no part `val`."""
@@ -149,20 +162,21 @@ def check_mixture(data: DataSection) -> None:
 
 
 def _check_names(data: DataSection) -> None:
-    folders: dict[str, int] = {}
+    read: dict[tuple[str, object], int] = {}
     given: dict[str, int] = {}
     for number, source in enumerate(data.mixture):
-        folder = os.path.normpath(source.corpus)
         if not source.corpus.strip():
             raise RecipeError(f"data.mixture.{number}.corpus: is empty; name a corpus folder")
-        if folder in folders:
+        members = text_members(
+            USUAL if source.text is None else source.text, f"data.mixture.{number}.text"
+        )
+        texts = (os.path.normpath(source.corpus), members)
+        if texts in read:
             raise RecipeError(
-                f"data.mixture.{number}.corpus: {source.corpus} already is source {folders[folder]}"
+                f"data.mixture.{number}.corpus: {source.corpus} already is source {read[texts]}"
                 "; give it once, with the sum of the weights"
             )
-        folders[folder] = number
-        if source.text is not None:
-            text_members(source.text, f"data.mixture.{number}.text")
+        read[texts] = number
         if source.name is None:
             continue
         if not source.name.strip():

@@ -220,6 +220,12 @@ def show_keys(keys: Iterable[RecipeKey]) -> None:
         console.print(head)
         indent = " " * 4
         console.print(
-            textwrap.fill(key.text, width, initial_indent=indent, subsequent_indent=indent),
+            textwrap.fill(
+                key.text,
+                width,
+                initial_indent=indent,
+                subsequent_indent=indent,
+                break_on_hyphens=False,
+            ),
             markup=False,
         )

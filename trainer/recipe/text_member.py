@@ -15,6 +15,8 @@ FIELD = "text"
 """The field of a JSON member where none is named."""
 JSON = ("json", "jsn")
 """The extensions that WebDataset decodes as JSON, alone or as the last of several."""
+LINES = ("jsonl", "ndjson")
+"""Extensions of members that hold many documents, which no rule of WebDataset takes apart."""
 GZIP = ".gz"
 _MEMBER = re.compile(r"([^\[\]\s]+)((?:\[[^\[\]]+\])*)")
 
@@ -48,7 +50,13 @@ def _member(part: str, written: str, key: str) -> TextMember:
         )
     extension = found[1].lower().lstrip(".")
     fields = tuple(re.findall(r"\[([^\[\]]+)\]", found[2]))
-    is_json = extension.removesuffix(GZIP).rpartition(".")[2] in JSON
+    last = extension.removesuffix(GZIP).rpartition(".")[2]
+    if last in LINES:
+        raise RecipeError(
+            f"{key}: a member .{extension} holds several documents, and a sample is one: unpack the"
+            " tars, and build a corpus of the files (corpus.source: text)"
+        )
+    is_json = last in JSON
     if fields and not is_json:
         raise RecipeError(
             f"{key}: {part} names a field, and only JSON has fields: {extension} is taken whole"

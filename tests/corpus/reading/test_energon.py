@@ -56,6 +56,10 @@ def test_its_parts_exclusions_and_field_map_are_read(tmp_path: Path, info: str, 
     assert [str(one) for one in tar_input([str(folder)], "txt", "key").members] == ["txt"]
     assert set(tar_input([str(folder)], None, "key", train_only=True).files) == {"train"}
     assert "val (1 tars)" in caplog.text
+    split = SPLIT | {"split_parts": {"train": ["shards/s-0.tar"], "val": [], "test": []}}
+    (folder / ".nv-meta/split.yaml").write_text(yaml.safe_dump(split))
+    caplog.clear()
+    assert tar_input([str(folder)], None, "key") and not caplog.text, "empty parts lose nothing"
 
 
 def test_a_remote_folder_says_the_same(tmp_path: Path) -> None:
@@ -79,6 +83,10 @@ def test_what_cannot_be_followed_is_one_line(tmp_path: Path) -> None:
         tar_input([str(folder)], None, "key")
     assert tar_input([str(folder)], "txt", "key").files["train"]
     meta = folder / ".nv-meta"
+    (meta / "dataset.yaml").write_text("field_map: {image: jpg, context: 'json[q]', answers: txt}")
+    with pytest.raises(DataError, match=r"^key: .* fills image, context, answers, and neither"):
+        tar_input([str(folder)], None, "key")
+    assert tar_input([str(folder)], "json[q], txt", "key").files["train"]
     (meta / "dataset.yaml").write_text("__class__: MetadatasetV2\nsplits: {train: {path: ./a}}\n")
     with pytest.raises(DataError, match="is a blend"):
         tar_input([str(folder)], "txt", "key")

@@ -122,6 +122,34 @@ def test_texts_that_cannot_be_read_are_set_aside(tmp_path: Path) -> None:
     assert "sample d: json[text] is missing; fields: body" in details
 
 
+def test_alternatives_may_be_fields_of_one_member(tmp_path: Path) -> None:
+    """Would catch half of a set lost that names its text one way or the other, as energon's
+    field_map may say (checked with its package: `text: json[text],json[body]` gives both).
+    """
+    members: list[Member] = [
+        ("a.json", b'{"text": "one"}'),
+        ("b.json", b'{"body": ["two"]}'),
+        ("c.json", b'{"text": null, "body": []}'),
+        ("c.txt", b"three"),
+        ("d.json", b'{"other": 1}'),
+        ("e.json", b"{"),
+        ("e.txt", b"not instead of what cannot be read"),
+        ("f.json.gz", gzip.compress(b'{"body": ["four"]}')),
+        ("g.json", b'{"text": 5, "body": ["not instead of what is no text"]}'),
+    ]
+    texts, quarantine = read(tmp_path, members, "json[text], json[body][0], txt")
+    assert texts == {"a": "one", "b": "two", "c": "three", "f": "four"}
+    assert quarantine.tally.reasons == {"no text": 2, "not JSON": 1}
+    assert "sample d: json[text] is missing; fields: other" in str(quarantine.tally.first)
+
+
+@pytest.mark.parametrize("written", ["jsonl", "JSONL.gz", "part.ndjson", "txt, jsonl[text]"])
+def test_a_member_of_many_documents_is_no_text(written: str) -> None:
+    """Would catch lines of JSON trained on as they stand, braces and all."""
+    with pytest.raises(RecipeError, match=r"^key: a member \..*holds several documents"):
+        text_members(written, "key")
+
+
 def test_excluded_samples_are_left_out(tmp_path: Path) -> None:
     """Would catch energon's exclusions read for nothing."""
     path = tmp_path / "a.tar"

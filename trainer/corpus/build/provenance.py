@@ -21,6 +21,9 @@ from trainer.recipe.data import RemoteSection
 RULES = 14
 """Version of the builder: raised whenever the same settings would give other shards."""
 
+TAR_RULES = 2
+"""Version of the reading of tars: raised whenever the same tars would give other documents."""
+
 LIBRARIES = ("datatrove", "ftfy", "py3langid", "rensa", "spacy", "tokenizers", "webdataset")
 DEFAULT_TEXT_KEY = CorpusSection.model_fields["text_key"].default
 NOT_CONTENT = {"path", "workers", "slurm", "anonymous"}
@@ -59,7 +62,7 @@ def text_input(section: CorpusSection) -> Input:
         tars = tar_input(section.files, text, "corpus.files", remote, train_only=True)
         files = tars.files["train"]
         options = replace(options, text_members=tars.members, excluded=tars.excluded, remote=remote)
-        identity = [[list(map(str, tars.members)), sorted(tars.excluded)]]
+        identity = [[TAR_RULES, list(map(str, tars.members)), sorted(tars.excluded)]]
     else:
         files = list_files(section.files, anonymous=section.anonymous)
     return Input(

@@ -39,8 +39,10 @@ from trainer.recipe.data import MixtureSource, RemoteSection
 
 log = logging.getLogger(__name__)
 
-RULES = 1
+RULES = 2
 """Version of the builder: raised when the same tars would give other shards."""
+KINDS_SHOWN = 6
+"""Kinds of samples without a text that the account names."""
 SAID = 20
 """How often, at most, a build says how far it is."""
 TASK_BYTES = 256 << 20
@@ -189,7 +191,11 @@ def _account(tally: Tally, members: Counter[str], texts: int) -> str:
     if len(members) > 1:
         listed = ", ".join(f"{count:,} from {name}" for name, count in members.most_common(4))
         parts[0] += f" ({listed})"
-    parts += [f"{count:,} {kind}" for kind, count in tally.passed_over.most_common(6)]
+    kinds = tally.passed_over.most_common(KINDS_SHOWN)
+    parts += [f"{count:,} {kind}" for kind, count in kinds]
+    if others := tally.passed_over.total() - sum(count for _, count in kinds):
+        parts.append(f"{others:,} of other kinds")
     if tally.malformed:
-        parts.append(f"{tally.malformed:,} malformed, the first: {tally.first}")
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in tally.reasons.most_common())
+        parts.append(f"{tally.malformed:,} malformed ({reasons}), the first: {tally.first}")
     return "; ".join(parts)

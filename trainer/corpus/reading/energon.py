@@ -30,14 +30,16 @@ class EnergonFolder:
 
     `tars`: the tars of `train` and `validation`, as paths or URLs; `excluded`: samples that are
     left out, TAR:KEY; `samples`: how many each tar holds, where it is said; `text`: the field_map's
-    entry for `text` or else `caption`, None without one; `loader`: whether Python of its own finds
-    the fields of a sample; `passed_over`: parts that are not read, and how many tars they have.
+    entry for `text` or else `caption`, None without one; `mapped`: the fields that the field_map
+    fills; `loader`: whether Python of its own finds the fields of a sample; `passed_over`: parts
+    that are not read, and how many tars they have.
     """
 
     tars: dict[str, list[str]]
     excluded: frozenset[str]
     samples: dict[str, int]
     text: str | None
+    mapped: tuple[str, ...]
     loader: bool
     passed_over: dict[str, int]
 
@@ -85,20 +87,20 @@ def read_energon(folder: Place, key: str, remote: RemoteSection | None = None) -
     }
     if not tars["train"]:
         raise DataError(f"{key}: {_shown(folder)}/{META} names no tar of its part train: add one")
+    mapped = about.get("field_map")
+    mapped = mapped if isinstance(mapped, dict) else {}
+    found = mapped.get("text") or mapped.get("caption")
     return EnergonFolder(
         tars=tars,
         excluded=frozenset(_sample(folder, name) for name in excluded if TAR_MEMBER in name),
         samples={str(folder / name): count for name, count in counts.items()},
-        text=_text(about),
+        text=found if isinstance(found, str) else None,
+        mapped=tuple(map(str, mapped)),
         loader="sample_loader" in about,
-        passed_over={name: len(listed) for name, listed in parts.items() if name not in SPLITS},
+        passed_over={
+            name: len(listed) for name, listed in parts.items() if listed and name not in SPLITS
+        },
     )
-
-
-def _text(about: dict[str, Any]) -> str | None:
-    mapped = about.get("field_map")
-    found = mapped.get("text") or mapped.get("caption") if isinstance(mapped, dict) else None
-    return found if isinstance(found, str) else None
 
 
 def _sample(folder: Place, name: str) -> str:

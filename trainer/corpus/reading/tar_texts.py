@@ -3,6 +3,7 @@
 import json
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 from trainer.corpus.reading.files import InputFile
@@ -25,8 +26,8 @@ def read_tar(
     it has, which may be gzipped (`txt.gz` for `txt`). Id: TAR:KEY; source: the tar.
 
     A sample that has none of them is passed over and counted, as links are; one whose text cannot
-    be read (not UTF-8, not JSON, a field missing, too large) is quarantined. Raises DataError as
-    `read_samples` does.
+    be read (not UTF-8, not JSON, no field that is asked for, too large) is quarantined. Raises
+    DataError as `read_samples` does.
     """
     wanted = options.text_members
     asked = {name for one in wanted for name in (one.extension, one.extension + GZIP)}
@@ -36,39 +37,60 @@ def read_tar(
         if name in options.excluded:
             quarantine.tally.passed_over["excluded"] += 1
             continue
-        there = _first(sample, wanted)
-        if there is None:
+        found = _first_text(sample, wanted, options.record_bytes)
+        if found is None:
             _pass_over(sample, wanted, quarantine)
             continue
-        member, content = there
         location = RecordLocation(file.path, "record", number)
-        if isinstance(content, Oversize):
-            set_aside_oversize(content, location, options, quarantine)
+        if isinstance(found, Oversize):
+            set_aside_oversize(found, location, options, quarantine)
             continue
         quarantine.tally.records += 1
-        text = _text(content, member, options.record_bytes)
-        if isinstance(text, _Fault):
-            detail = f"sample {_printable(sample.key)}: {text.detail}"
-            quarantine.set_aside(location, text.reason, content, detail)
+        if isinstance(found, _Fault):
+            detail = f"sample {_printable(sample.key)}: {found.detail}"
+            quarantine.set_aside(location, found.reason, found.content, detail)
             continue
+        member, text = found
         yield RawDocument(name, file.path, text, {"member": str(member)})
 
 
+@dataclass(frozen=True, slots=True)
 class _Fault:
-    def __init__(self, reason: str, detail: str) -> None:
-        self.reason, self.detail = reason, detail
+    """Why the bytes `content` of a member give no text; `absent`: they lack the field asked for."""
+
+    reason: str
+    detail: str
+    content: bytes = b""
+    absent: bool = False
 
 
-def _first(
-    sample: TarSample, wanted: tuple[TextMember, ...]
-) -> tuple[TextMember, bytes | Oversize] | None:
-    """The first wanted member that the sample has, and its bytes as stored."""
+def _first_text(
+    sample: TarSample, wanted: tuple[TextMember, ...], limit: int
+) -> tuple[TextMember, str] | _Fault | Oversize | None:
+    """The text of the first wanted member or field that the sample has, and where it stood; None
+    where it has none of the members.
+
+    A field that is absent or null gives way to the next alternative, as in energon's field_map; a
+    member that cannot be read does not.
+    """
+    absent: _Fault | None = None
+    values: dict[str, Any] = {}
     for member in wanted:
         for extension in (member.extension, member.extension + GZIP):
             content = sample.members.get(extension)
-            if content is not None:
-                return TextMember(extension, member.fields), content
-    return None
+            if content is None:
+                continue
+            if isinstance(content, Oversize):
+                return content
+            named = TextMember(extension, member.fields)
+            text = _text(content, named, limit, values)
+            if not isinstance(text, _Fault):
+                return named, text
+            fault = replace(text, content=content)
+            if not fault.absent:
+                return fault
+            absent = absent or fault
+    return absent
 
 
 def _pass_over(sample: TarSample, wanted: tuple[TextMember, ...], quarantine: Quarantine) -> None:
@@ -82,8 +104,16 @@ def _pass_over(sample: TarSample, wanted: tuple[TextMember, ...], quarantine: Qu
     counts[kind] += 1
 
 
-def _text(content: bytes, member: TextMember, limit: int) -> str | _Fault:
-    """The text in a member's bytes."""
+def _text(content: bytes, member: TextMember, limit: int, values: dict[str, Any]) -> str | _Fault:
+    """The text in a member's bytes; `values`: of the sample's JSON members read before."""
+    if member.extension not in values:
+        values[member.extension] = _value(content, member, limit)
+    value = values[member.extension]
+    return _field(value, member) if member.fields and not isinstance(value, _Fault) else value
+
+
+def _value(content: bytes, member: TextMember, limit: int) -> Any:
+    """What a member holds: a text, or what its JSON says; a _Fault where it cannot be read."""
     if member.extension.endswith(GZIP):
         unpacked = _unzipped(content, limit)
         if isinstance(unpacked, _Fault):
@@ -92,30 +122,30 @@ def _text(content: bytes, member: TextMember, limit: int) -> str | _Fault:
     if not member.fields:
         return _decoded(content)
     try:
-        value = quick_loads(content)
+        return quick_loads(content)
     except ValueError:
         text = _decoded(content)
         if isinstance(text, _Fault):
             return text
         try:
-            value = json.loads(text)
+            return json.loads(text)
         except (ValueError, RecursionError) as error:
             return _Fault("not JSON", f"{member.extension} is not JSON: {error}")
-    return _field(value, member)
 
 
 def _field(value: Any, member: TextMember) -> str | _Fault:
-    for place, field in enumerate(member.fields):
-        if isinstance(value, dict) and field in value:
+    for depth, field in enumerate(member.fields, start=1):
+        fields = value if isinstance(value, dict) else {}
+        if field in fields:
             value = value[field]
         elif isinstance(value, list) and field.isdecimal() and int(field) < len(value):
             value = value[int(field)]
         else:
-            there = ", ".join(list(value)[:LISTED]) if isinstance(value, dict) else ""
-            name = TextMember(member.extension, member.fields[: place + 1])
-            return _Fault("no text", f"{name} is missing; fields: {there or 'none'}")
+            there = ", ".join(list(fields)[:LISTED]) or "none"
+            name = TextMember(member.extension, member.fields[:depth])
+            return _Fault("no text", f"{name} is missing; fields: {there}", absent=True)
     if not isinstance(value, str):
-        return _Fault("no text", f"{member} is no string")
+        return _Fault("no text", f"{member} is no string", absent=value is None)
     fault = unicode_fault(value)
     return value if fault is None else _Fault("not Unicode", f"{member}: {fault}")
 

@@ -83,7 +83,9 @@ def _is_folder(source: str) -> bool:
 
 
 def _said(folders: Sequence[EnergonFolder], key: str) -> str | None:
-    """What the folders say of their text; DataError where only Python of their own knows."""
+    """What the folders say of their text; DataError where only Python of their own knows, or what
+    they map is no text but the parts of one, such as question and answer.
+    """
     said = {folder.text for folder in folders}
     if len(said) > 1:
         raise DataError(
@@ -95,6 +97,12 @@ def _said(folders: Sequence[EnergonFolder], key: str) -> str | None:
             f"{key}: a sample loader in {META} finds the text, and its Python is not run: name the"
             " member that is the text, as txt or json[text]"
         )
+    for folder in folders:
+        if folder.text is None and folder.mapped:
+            raise DataError(
+                f"{key}: the folder's field map fills {', '.join(folder.mapped)}, and neither text"
+                " nor caption: name the member that is the text, as txt or json[text]"
+            )
     return said.pop() if said else None
 
 
