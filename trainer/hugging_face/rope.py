@@ -19,6 +19,9 @@ def read_rope(config: Any, where: str) -> tuple[float, RopeScaling | None]:
     What follows from `max_position_embeddings` there is written out here: a run may be longer.
     Raises CheckpointError for a rotation that is not computed; `where`: the file, for errors.
     """
+    # transformers does so again whenever it computes a rotation: by then it also knows the
+    # original_max_position_embeddings that stand beside rope_scaling.
+    config.standardize_rope_params()
     rope: dict[str, Any] = config.rope_parameters
     if "rope_type" not in rope:
         raise CheckpointError(
