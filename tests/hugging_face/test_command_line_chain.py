@@ -26,6 +26,11 @@ TUNING: dict[str, Any] = {
     **{"schedule": {"warmup": 0, "name": "constant"}, "conversations": {"validation": 0.2}},
     **{"data": {"workers": 0}, "observe": {"tensorboard": False}},
 }
+CUT = {
+    ("tokenizer_config.json", "model_max_length"): 96,
+    ("generation_config.json", "max_length"): 96,
+}
+"""Where texts are cut, in tokens: as long as the published model's positions."""
 
 
 def publish(folder: Path) -> None:
@@ -33,6 +38,9 @@ def publish(folder: Path) -> None:
     windows = {"use_sliding_window": True, "sliding_window": 24, "max_window_layers": 1}
     make_model(folder / "published", "qwen2", {"max_position_embeddings": 96, **windows})
     (folder / "published" / "chat_template.jinja").write_text(CHATML)
+    for (name, key), length in CUT.items():
+        file = folder / "published" / name
+        file.write_text(json.dumps(json.loads(file.read_text()) | {key: length}))
 
 
 def write_recipes(folder: Path) -> None:
@@ -140,6 +148,8 @@ def test_what_came_with_the_model_leaves_with_it(chain: Chain) -> None:
     )
     # The first stage read more than the base's 96 positions, the second less than the first.
     assert exported == published | {"max_position_embeddings": 128}
+    for name, key in CUT:
+        assert json.loads((folder / "out" / name).read_text())[key] == 128, name
     for name in ("LICENSE", "chat_template.jinja", "tokenizer.json"):
         same = (folder / "published" / name).read_bytes() == (folder / "out" / name).read_bytes()
         assert same, name

@@ -28,11 +28,11 @@ from trainer.hub.names import model_name
 from trainer.hugging_face.adapter_config import CONFIG, lora_of, read_adapter_config, with_saved
 from trainer.hugging_face.adapter_files import AdapterFile
 from trainer.hugging_face.config import FILE, conversion_recipe, describe, read_config
-from trainer.hugging_face.exporting import small_files
 from trainer.hugging_face.importing import FROM_IMPORT, begin, finish, import_command, save_imported
 from trainer.hugging_face.names import EMBEDDING as OUR_EMBEDDING
 from trainer.hugging_face.names import TensorPart, tensor_map
 from trainer.hugging_face.parity import measure, report, require, rows_of
+from trainer.hugging_face.small_files import small_files
 from trainer.hugging_face.weights import CheckpointWeights
 from trainer.model.lora.targets import adapted_names, adapter_names
 from trainer.recipe import Recipe

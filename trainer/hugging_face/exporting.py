@@ -1,10 +1,9 @@
 """`lyceum export`: convert a checkpoint, saved at any layout, to a Hugging Face model folder."""
 
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -12,24 +11,20 @@ from torch import Tensor
 from trainer.checkpoint import CheckpointReader, resolve_checkpoint
 from trainer.checkpoint.adapted import (
     read_merged,
-    saved_files,
     saved_recipe,
     saved_tokenizer,
-    trained_length,
 )
 from trainer.checkpoint.files import Planned, write_bytes, write_tensors
 from trainer.checkpoint.fitted import without_padding
-from trainer.data.tokenizer import GENERATION_FILE, Tokenizer
 from trainer.errors import RecipeError, TrainingError
 from trainer.files import sync_folder
 from trainer.hugging_face.config import FILE, describe
-from trainer.hugging_face.config_writing import config_of, revised_config
-from trainer.hugging_face.importing import FROM_IMPORT, begin, finish
+from trainer.hugging_face.importing import begin, finish
 from trainer.hugging_face.names import EMBEDDING, HEAD, Joined, tensor_map
 from trainer.hugging_face.parity import CheckpointTensors, measure, report, require, rows_of
 from trainer.hugging_face.reading import INDEX, ONE_FILE, ModelFolder
+from trainer.hugging_face.small_files import as_json, small_files
 from trainer.hugging_face.weights import CheckpointWeights, check_weights
-from trainer.recipe import Recipe
 
 Stored = Literal["stored", "fp32", "bf16"]
 DTYPES: dict[str, torch.dtype | None] = {
@@ -150,43 +145,4 @@ def _write_shards(folder: Path, tensors: list[Planned], shard_bytes: float) -> N
         file_of = {t.name: name for name, shard in zip(names, shards, strict=True) for t in shard}
         total = sum(tensor.nbytes for tensor in tensors)
         index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(file_of.items()))}
-        write_bytes(folder / INDEX, _json(index))
-
-
-def small_files(
-    reader: CheckpointReader, recipe: Recipe, dtype: torch.dtype, tokenizer: Tokenizer
-) -> dict[str, bytes]:
-    """The content of all files but the weights, by name: configuration, tokenizer, generation, and
-    those that came with an import.
-    """
-    imported = saved_files(reader, FROM_IMPORT)
-    files = {**imported, **tokenizer.files}
-    positions = trained_length(reader)
-    assert recipe.model.vocab is not None
-    if FILE in imported:
-        described = describe(imported[FILE], str(reader.folder / FROM_IMPORT / FILE))
-        keys = revised_config(described, recipe.model, positions, dtype, tokenizer)
-        return files | {FILE: _json(keys) if keys != described.keys else imported[FILE]}
-    keys = config_of(recipe.model, positions, dtype, tokenizer)
-    generation = _generation(tokenizer, recipe.model.vocab)
-    return files | {FILE: _json(keys), GENERATION_FILE: generation}
-
-
-def _generation(tokenizer: Tokenizer, rows: int) -> bytes:
-    """generation_config.json: start and end ids, and the embedding's padding rows to suppress.
-
-    `rows`: of the embedding; values in the tokenizer's own file take precedence.
-    """
-    given = json.loads(tokenizer.files.get(GENERATION_FILE, b"{}"))
-    keys: dict[str, Any] = {
-        "bos_token_id": tokenizer.start[0] if tokenizer.start else None,
-        "eos_token_id": sorted(tokenizer.ends),
-        "pad_token_id": tokenizer.end_of_text,
-    }
-    if rows > tokenizer.size:
-        keys["suppress_tokens"] = list(range(tokenizer.size, rows))
-    return _json(keys | {key: value for key, value in given.items() if value is not None})
-
-
-def _json(value: Any) -> bytes:
-    return (json.dumps(value, indent=2) + "\n").encode()
+        write_bytes(folder / INDEX, as_json(index))
