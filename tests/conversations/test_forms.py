@@ -195,6 +195,9 @@ def test_turns_of_one_role_are_joined_where_that_is_asked_for() -> None:
     found = conversation_of(Example({"messages": turns}, PLACE), SetNames(same_role="join"))
     assert [one.content for one in found.messages] == ["Hi\n\nThere?", "Yes\n\nNo", "x", "x"]
     assert [one.supervised for one in found.messages[1::2]] == [False, True]
+    named = {"messages": [turn("user", name="Ada"), turn("user", name="Bo"), A]}
+    with pytest.raises(DataError, match="turns 1 and 2 have the names Ada and Bo, and joined"):
+        conversation_of(Example(named, PLACE), SetNames(same_role="join"))
 
 
 def test_columns_and_roles_map() -> None:

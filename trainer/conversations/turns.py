@@ -118,9 +118,10 @@ def ordered(
 
     A greeting (an answer before the first question) is seen and not learnt, since nobody asks for
     it; turns behind the last answer are cut, unless it must be `answered`; two turns of one role
-    are joined by a blank line, or refused. Raises DataError, naming the turn (from 1), unless user
-    and assistant then alternate (tools' messages stand between two of the assistant's), every
-    answer says something, and one of them is supervised.
+    are joined by a blank line, or refused. Raises DataError, naming the turn (from 1), for two to
+    be joined that have different names, and unless user and assistant then alternate (tools'
+    messages stand between two of the assistant's), every answer says something, and one of them is
+    supervised.
     """
     changes: list[str] = []
     found: list[Message] = []
@@ -141,6 +142,8 @@ def ordered(
         joins = same_role == "join" and message.role == previous != "tool"
         # Calls stand behind what a turn says: nothing can follow them in the same turn.
         if joins and not (found[-1].calls and message.content):
+            if found[-1].name != message.name:
+                raise DataError(f"{place}: {_two_names(found[-1], message, number)}")
             found[-1] = _joined(found[-1], message)
             changes.append(JOINED)
             continue
@@ -181,6 +184,13 @@ def _joined(first: Message, second: Message) -> Message:
         parts=parts,
         supervised=first.supervised and second.supervised,
         absent=first.absent and second.absent,
+    )
+
+
+def _two_names(first: Message, second: Message, number: int) -> str:
+    return (
+        f"turns {number - 1} and {number} have the names {first.name or 'none'} and"
+        f" {second.name or 'none'}, and joined they would have one: write the names into the texts"
     )
 
 
