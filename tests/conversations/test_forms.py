@@ -1,12 +1,14 @@
 """The forms of conversations, and what is wrong with those that cannot be used."""
 
+from datetime import date
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from tests.conversations.talks import PLACE, parse, talk
 from trainer.conversations.columns import ROLES, SetNames, set_names
-from trainer.conversations.forms import conversation_of
+from trainer.conversations.forms import TAKEN_BACK, conversation_of
 from trainer.conversations.pairs import FIELDS
 from trainer.conversations.records import Example
 from trainer.conversations.turns import GREETING, UNANSWERED, Message
@@ -120,7 +122,84 @@ def test_reasoning_is_read_from_each_of_its_keys() -> None:
         turn("assistant", [thinking, {"type": "text", "text": "Yes"}]),
     ):
         found = parse({"messages": [turn("user", "Hi"), answer]}).messages[1]
-        assert found == Message("assistant", "Yes", reasoning="Hm.")
+        assert found._replace(parts=None) == Message("assistant", "Yes", reasoning="Hm.")
+    both = turn("assistant", [thinking, {"type": "text", "text": "Yes"}], reasoning="No.")
+    with pytest.raises(DataError, match="turn 2: its reasoning and its parts of thinking disagree"):
+        parse({"messages": [turn("user", "Hi"), both]})
+
+
+def reply(text: str, role: str, *replies: Any, **more: Any) -> dict[str, Any]:
+    return {"text": text, "role": role, "replies": list(replies), **more}
+
+
+def test_replies_that_were_taken_back_end_a_tree() -> None:
+    """Would catch spam that its reviewers deleted learnt as an answer."""
+    deleted = reply("SPAM", "assistant", deleted=True)
+    refused = reply("Bad", "assistant", review_result=False, rank=0)
+    good = reply("Yes", "assistant", reply("So?", "prompter", deleted, refused), rank=1)
+    tree = {"message_tree_id": "t", "prompt": reply("Hi", "prompter", deleted, good)}
+    found = parse(tree)
+    assert found.messages == (HI, YES) and found.changes == (UNANSWERED, TAKEN_BACK)
+    for prompt, told in (
+        (
+            reply("Hi", "prompter", deleted, refused),
+            "all replies to the tree's prompt were deleted",
+        ),
+        (reply("Hi", "prompter", good, deleted=True), "the tree's prompt was deleted or refused"),
+    ):
+        with pytest.raises(DataError, match=f"line 7: {told}"):
+            parse({"message_tree_id": "t", "prompt": prompt})
+
+
+def test_a_call_without_arguments_has_none() -> None:
+    """Would catch an empty string written where a prompt asks for an object."""
+    for arguments in ("", " ", None, "{}", {}):
+        call = {"function": {"name": "now", "arguments": arguments}}
+        turns = [turn("user"), turn("assistant", None, tool_calls=[call])]
+        assert parse({"messages": turns}).messages[1].calls[0]["function"]["arguments"] == {}
+
+
+def test_a_result_that_is_no_text_is_kept_as_it_is() -> None:
+    """Would catch a tool's object refused, or taken for parts of a text."""
+    call = {"function": {"name": "tide", "arguments": {}}}
+    part = {"type": "text", "text": "x"}
+    for result, content, structured in (
+        ({"height": 1.8}, '{"height": 1.8}', True),
+        ([{"height": 1.8}], '[{"height": 1.8}]', True),
+        (1.8, "1.8", False),
+        (True, "true", False),
+        ([], "", False),
+        ([part], "x", False),
+    ):
+        turns = [turn("user"), turn("assistant", None, tool_calls=[call]), turn("tool", result), A]
+        said = parse({"messages": turns}).messages[2]
+        assert (said.content, said.structured) == (content, result if structured else None)
+
+
+def test_keys_that_another_key_hides_are_said() -> None:
+    """Would catch a name, a text or a mark to learn that is passed over in silence."""
+    turns = [
+        turn("user", "Hi", value="Ho", train=True, name=3),
+        turn("assistant", "Yes", train=True, **{"from": "gpt"}),
+    ]
+    user, answer = parse({"messages": turns}).messages
+    assert dict(user.extras) == {"value": "Ho", "train": True, "name": 3}
+    assert dict(answer.extras) == {"from": "gpt"}
+    names = SetNames(columns={"content": "text"})
+    shadowed = [turn("user", "old", text="Hi"), turn("assistant", None, text="Yes")]
+    user, answer = conversation_of(Example({"messages": shadowed}, PLACE), names).messages
+    assert user.content == "Hi" and dict(user.extras) == {"content beside text": "old"}
+    assert answer == Message("assistant", "Yes")
+
+
+def test_what_parquet_holds_beside_text_has_an_identity() -> None:
+    """Would catch a decimal or the bytes of an image that end a build with a traceback."""
+    held = {"price": Decimal("1.5"), "image": b"\x89PNG", "day": date(2026, 1, 2)}
+    one, same, other = (
+        parse({"messages": [turn("user", "Hi", **more), turn("assistant", "Yes")]}).identity
+        for more in (held, dict(reversed(held.items())), held | {"price": Decimal("1.6")})
+    )
+    assert one == same != other
 
 
 @pytest.mark.parametrize("key", ["weight", "train", "training", "trainable", "loss_mask"])
@@ -195,6 +274,9 @@ def test_turns_of_one_role_are_joined_where_that_is_asked_for() -> None:
     found = conversation_of(Example({"messages": turns}, PLACE), SetNames(same_role="join"))
     assert [one.content for one in found.messages] == ["Hi\n\nThere?", "Yes\n\nNo", "x", "x"]
     assert [one.supervised for one in found.messages[1::2]] == [False, True]
+    systems = {"messages": [turn("system", "Be brief."), turn("developer", "Be kind."), U, A]}
+    found = conversation_of(Example(systems, PLACE), SetNames(same_role="join"))
+    assert [one.content for one in found.messages] == ["Be brief.\n\nBe kind.", "x", "x"]
     named = {"messages": [turn("user", name="Ada"), turn("user", name="Bo"), A]}
     with pytest.raises(DataError, match="turns 1 and 2 have the names Ada and Bo, and joined"):
         conversation_of(Example(named, PLACE), SetNames(same_role="join"))
@@ -261,7 +343,8 @@ U, A, S, T = turn("user"), turn("assistant"), turn("system"), turn("tool")
         ([T, U, A], "begins with the tool (turn 1), not the user"),
         ([S, A], "only a greeting: there is nothing to learn"),
         ([U, S, A], "turn 2: a system prompt stands only in front"),
-        ([S, S, U, A], "turn 2: a system prompt stands only in front"),
+        ([S, S, U, A], "does not alternate: turns 1 and 2 are both the system's" + JOIN),
+        ([U, A, S, U, A], "turn 3: a system prompt stands only in front"),
         ([U, T, A], "turn 2: a tool's message follows the user's, and no assistant called it"),
         ([U, A, T, U, A], "turn 4: the user speaks before the assistant answers the tool"),
         ([U], "has no assistant turn"),

@@ -64,6 +64,20 @@ def test_all_forms_of_pairs_mean_the_same(record: dict[str, Any]) -> None:
     assert halves(pair(**record)) == EXPECTED
 
 
+def test_what_a_pair_does_not_read_is_said_and_makes_no_other_prompt() -> None:
+    """Would catch a prompt refused for the times of its turns, or a system prompt unread unsaid."""
+    timed = [[Q | {"time": time}, answer] for time, answer in ((1, GOOD_TURN), (2, BAD_TURN))]
+    assert halves(pair(chosen=timed[0], rejected=timed[1])) == EXPECTED
+    completions = [
+        {"response": text, "overall_score": score, "custom_system_prompt": "Be brief."}
+        for text, score in (("No", 1), ("Yes", 4))
+    ]
+    record = {"instruction": "Hi", "completions": completions}
+    assert halves(pair(**record)) == EXPECTED
+    found = pair_of(Example(record, PLACE)).chosen.conversation.unread
+    assert found == ("completions' custom_system_prompt",)
+
+
 def test_strings_are_plain() -> None:
     """Would catch bare text put into turns, or an answer without its end."""
     assert halves(pair(prompt="Hi", chosen=" Yes", rejected=" No")) == [

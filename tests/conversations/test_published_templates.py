@@ -30,7 +30,7 @@ NAMES = sorted(file.name for file in FOLDER.iterdir() if file.name.endswith(".ji
 BAR = "\N{FULLWIDTH VERTICAL LINE}"
 SPECIAL = re.compile(
     rf"<\|[^|<>]+\|>|<{BAR}[^{BAR}<>]+{BAR}>|</?s>|\[/?[A-Z_]+\]|<(?:start|end)_of_turn>|<(?:turn\||\|turn)>"
-    r"|<end_of_utterance>|<\|?(?:im_start|im_end)\|?>"
+    r"|<end_of_utterance>|<\|?(?:im_start|im_end)\|?>|<\|[a-z_]+>|<[a-z_]+\|>"
 )
 IN_PARTS = re.compile(
     r"message\['content'\] \| selectattr|message\['content'\]\[0\]\['type'\]"

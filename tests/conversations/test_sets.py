@@ -11,10 +11,12 @@ import pytest
 import torch
 
 from tests.conversations.talks import FORGETFUL
+from trainer.conversations import sets
 from trainer.conversations.sets import counts_line, ensure_set
 from trainer.corpus.inspect.contents import inspect_corpus
 from trainer.corpus.inspect.search import find_passage
 from trainer.corpus.inspect.verify import verify_corpus
+from trainer.corpus.reading.files import InputFile
 from trainer.data.batch import IGNORE, Batch
 from trainer.data.manifest import load_manifest
 from trainer.data.references import read_references, reference_folder, write_references
@@ -325,3 +327,24 @@ def test_a_set_keeps_the_tokenizer_with_the_template_it_was_made_with(recipe) ->
     assert kept.fingerprint == TOKENIZER.fingerprint
     assert kept.chat_template is not None and "<|im_start|>" in kept.chat_template
     assert kept.special_tokens["<|im_end|>"] in kept.ends and kept.end_of_text in kept.ends
+
+
+@pytest.mark.parametrize("rules", [1, 2])
+def test_a_begun_run_goes_on_with_the_set_as_it_was_read(
+    recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rules: int
+) -> None:
+    """Would catch a saved position that belongs to other shards once the builder has changed."""
+    made = recipe("sft", conversations(8), run=str(tmp_path / "run"))
+    key = sets._key
+
+    def as_then(settings: dict[str, Any], files: list[InputFile]) -> str:
+        lacking = sets.NEW_SETTINGS if rules == 1 else set()
+        known = {name: held for name, held in settings.items() if name not in lacking}
+        return key(known | {"builder_rules": rules}, files)
+
+    with monkeypatch.context() as then:
+        then.setattr(sets, "_key", as_then)
+        before = corpus_folders(made)
+    assert corpus_folders(made) != before
+    (tmp_path / "run/checkpoints/step-00000001").mkdir(parents=True)
+    assert corpus_folders(made) == before

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+from trainer.conversations.exchange import Contradiction
 from trainer.conversations.turns import Message
 
 Attempt = Callable[..., str]
@@ -15,6 +16,7 @@ REASONING_TEXT = "reasoning written into the answer's text"
 REASONING_LEFT = "reasoning of answers that are not learnt left out"
 CALLS_TEXT = "tool calls written as a line of JSON"
 PARTS_TEXT = "content parts joined to one text"
+RESULTS_TEXT = "tool results written as JSON"
 
 
 class Abilities:
@@ -25,13 +27,16 @@ class Abilities:
 
     def __init__(self, attempt: Attempt, text: str) -> None:
         self._attempt, self._text = attempt, text
+        self._parted: dict[tuple[str, str], bool] = {}
 
     def turn(self, message: Message, flattened: list[str], learnt: bool) -> dict[str, Any]:
         """The turn that the template gets of a message.
 
         What it does not read becomes text, whose name is added to `flattened`; what it reads is
         named and written as transformers' apply_chat_template passes it on. Reasoning becomes text
-        only in the answer that is being `learnt`: no server shows that of earlier ones.
+        only in the answer that is being `learnt`: no server shows that of earlier ones. Raises
+        Contradiction for reasoning that the template would write behind the calls that follow it,
+        or that it would lose.
         """
         extras = dict(message.extras)
         role = extras.pop("role", message.role)
@@ -39,10 +44,15 @@ class Abilities:
         if message.name is not None:
             turn["name"] = message.name
         content = message.content
-        if message.reasoning is not None:
-            if self.reasoning:
+        if message.reasoning is not None and not self._thinks_in_parts(message):
+            if self._reads_reasoning(message):
                 turn |= {"thinking": message.reasoning, "reasoning_content": message.reasoning}
             elif learnt and message.reasoning.strip():
+                if message.calls and self._said_behind_calls:
+                    raise Contradiction(
+                        "the chat template reads no reasoning, and writes what an answer says"
+                        " behind its calls: take the reasoning out, or name another template"
+                    )
                 content = f"<think>\n{message.reasoning.strip()}\n</think>\n\n{content}"
                 flattened.append(REASONING_TEXT)
         absent = message.absent
@@ -61,7 +71,11 @@ class Abilities:
     def reasoning_is_read(self, messages: Sequence[Message]) -> bool:
         """Whether the reasoning of answers that are only seen is read, or there is none."""
         given = any(one.reasoning and not one.supervised for one in messages)
-        return not given or self.reasoning
+        return not given or all(
+            self._thinks_in_parts(one) or self._reads_reasoning(one)
+            for one in messages
+            if one.reasoning and not one.supervised
+        )
 
     @cached_property
     def parts_alone(self) -> bool:
@@ -71,10 +85,31 @@ class Abilities:
 
     @cached_property
     def parts(self) -> bool:
-        """Whether a content may be a list of parts."""
-        parts = [{"type": "text", "text": _SIGN}, {"type": "text", "text": "second"}]
-        text = self._attempt([{"role": "user", "content": parts}], True)
-        return _SIGN in text and "second" in text and "type" not in text
+        """Whether a question may be a list of parts."""
+        return self._reads_parts("user", "text")
+
+    def _reads_parts(self, role: str, kind: str) -> bool:
+        """Whether a content of this role may be a list of parts, the first one of this kind."""
+        if (role, kind) not in self._parted:
+            parts = [{"type": kind, kind: _SIGN}, {"type": "text", "text": "second"}]
+            text = self._shown(role, parts)
+            as_it_is = f"'{kind}': '{_SIGN}'", f'"{kind}": "{_SIGN}"'
+            self._parted[role, kind] = (
+                _SIGN in text and "second" in text and not any(one in text for one in as_it_is)
+            )
+        return self._parted[role, kind]
+
+    def _shown(self, role: str, content: Any) -> str:
+        """What is written where a turn of this role has this content."""
+        turn = {"role": role, "content": content}
+        if role == "user":
+            return self._attempt([turn], True)
+        if role == "system":
+            return self._attempt([turn, self._question], True)
+        if role == "assistant":
+            return self._attempt([self._question, turn], False)
+        said = turn | {"tool_call_id": "abcdefghi", "name": "tool"}
+        return self._attempt([self._question, self._calling, said], True, tools=[_schema("tool")])
 
     @cached_property
     def system(self) -> bool:
@@ -89,6 +124,32 @@ class Abilities:
         return _SIGN in self._attempt([self._question, answer], False)
 
     @cached_property
+    def reasoning_before_calls(self) -> bool:
+        """Whether an answer's reasoning is read where the answer calls tools."""
+        answer = self._calling | {"reasoning_content": _SIGN, "thinking": _SIGN}
+        return _SIGN in self._attempt([self._question, answer], False, tools=[_schema("tool")])
+
+    def _reads_reasoning(self, message: Message) -> bool:
+        return self.reasoning_before_calls if message.calls and self.calls else self.reasoning
+
+    def _thinks_in_parts(self, message: Message) -> bool:
+        """Whether the template reads a message's parts of thinking as they are."""
+        return bool(message.thinking) and self._reads_parts(message.role, "thinking")
+
+    @cached_property
+    def _said_behind_calls(self) -> bool:
+        """Whether what an answer says is written behind its calls."""
+        answer = self._calling | self._plain("assistant", _SIGN)
+        text = self._attempt([self._question, answer], False, tools=[_schema("tool")])
+        return 0 <= text.rfind("zqcall") < text.rfind(_SIGN)
+
+    @cached_property
+    def _structured_results(self) -> bool:
+        """Whether a tool's result may be an object; Python's spelling of one is nobody's format."""
+        text = self._shown("tool", {_SIGN: "value"})
+        return _SIGN in text and f"{{'{_SIGN}'" not in text
+
+    @cached_property
     def tools(self) -> bool:
         """Whether schemas of tools are written."""
         return _SIGN in self._attempt([self._question], True, tools=[_schema(_SIGN)])
@@ -96,14 +157,17 @@ class Abilities:
     @cached_property
     def results(self) -> bool:
         """Whether what a tool says is written; true too where that cannot be tried out."""
-        answer = self._plain("assistant", "A call.")
-        if self.calls:
-            function = {"name": "tool", "arguments": {}}
-            answer = {"role": "assistant", "tool_calls": [self._call(_numbered(function))]}
-            answer |= self._no_content(absent=True)
-        said = self._plain("tool", _SIGN) | {"tool_call_id": "abcdefghi", "name": "tool"}
-        text = self._attempt([self._question, answer, said], True, tools=[_schema("tool")])
+        text = self._shown("tool", self._plain("tool", _SIGN)["content"])
         return _SIGN in text or not text
+
+    @property
+    def _calling(self) -> dict[str, Any]:
+        """An answer that calls a tool, as far as the template reads that."""
+        if not self.calls:
+            return self._plain("assistant", "A call.")
+        function = {"name": "tool", "arguments": {"zqcall": "value"}}
+        calls = {"role": "assistant", "tool_calls": [self._call(_numbered(function))]}
+        return calls | self._no_content(absent=True)
 
     @cached_property
     def calls(self) -> bool:
@@ -139,16 +203,34 @@ class Abilities:
     def _call(self, call: Mapping[str, Any]) -> dict[str, Any]:
         assert self._form is not None
         function = dict(call["function"])
-        if not self._form[1] and not isinstance(function["arguments"], str):
-            function["arguments"] = json.dumps(function["arguments"], ensure_ascii=False)
+        arguments = function["arguments"]
+        if not self._form[1] and not isinstance(arguments, str):
+            written = json.dumps(arguments, ensure_ascii=False)
+            function["arguments"] = getattr(arguments, "text", written)
         return {**call, "function": function}
 
     def _content(self, message: Message, content: str, flattened: list[str]) -> Any:
-        if message.parts is None or content != message.content:
+        if message.structured is not None:
+            if self._structured_results:
+                return message.structured
+            flattened.append(RESULTS_TEXT)
+        parts = message.parts
+        if thinking := message.thinking:
+            assert parts is not None
+            if self._reads_parts(message.role, "thinking"):
+                return [dict(part) for part in parts]
+            if message.role != "assistant":
+                raise Contradiction(
+                    f"the {message.role}'s turn has a part of thinking, which the chat template"
+                    " does not read: take it out, or write it into the text"
+                )
+            parts = tuple(part for part in parts if part not in thinking)
+        alone = parts is not None and len(parts) == 1 and parts[0].keys() == {"type", "text"}
+        if parts is None or alone or content != message.content:
             return [{"type": "text", "text": content}] if self.parts_alone else content
-        if self.parts:
-            return [dict(part) for part in message.parts]
-        if len(message.parts) > 1:
+        if self._reads_parts(message.role, "text"):
+            return [dict(part) for part in parts]
+        if len(parts) > 1:
             flattened.append(PARTS_TEXT)
         return content
 

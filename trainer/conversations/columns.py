@@ -62,7 +62,11 @@ class SetNames:
         found = {name: value for name, value in turn.items() if value is not None}
         for ours, theirs in self.columns.items():
             if ours in ("role", "content") and theirs in turn:
-                found[ours] = found.pop(theirs, None)
+                mapped = found.pop(theirs, None)
+                if ours in found:
+                    # The set's other key of our name, which is said to be read by nothing.
+                    found[f"{ours} beside {theirs}"] = found[ours]
+                found[ours] = mapped
         return found
 
 
@@ -97,6 +101,8 @@ class Fields(Mapping[str, Any]):
         self.place, self.names = place, names
         self.changes: list[str] = []
         """What reading has changed, in words."""
+        self.unread_within: list[str] = []
+        """Keys inside of fields that nothing reads."""
         self._held = {name: value for name, value in record.items() if value is not None}
         self._read: set[str] = set()
         self._theirs: dict[str, str] = {}
@@ -128,7 +134,7 @@ class Fields(Mapping[str, Any]):
     def unread(self) -> tuple[str, ...]:
         """The set's names of the fields that nothing has read."""
         left = [self._theirs.get(name, name) for name in self._held if name not in self._read]
-        return (*left, *self._shadowed)
+        return (*left, *self._shadowed, *self.unread_within)
 
     def has_any(self, names: AbstractSet[str]) -> bool:
         """Whether one of these fields is there."""

@@ -135,5 +135,12 @@ def _reasoned(rest: str, opening: str, message: Message) -> str:
     if rest.startswith(opening):
         return rest.removeprefix(opening).removeprefix("\n")
     thought = thoughts(message).reasoning.strip()
+    if rest.lstrip().startswith(closing):
+        # The template closes the block itself, and what is said follows at once (DeepSeek V3.1).
+        said = rest.lstrip().removeprefix(closing)
+        written = message.reasoning is not None and said.startswith("\n\n")
+        return f"{thought}{closing}{said[2:] if written else said}"
+    if thought and closing in rest and rest.lstrip().startswith(thought):
+        return rest  # The answer's own text begins with the reasoning.
     gap = "" if rest.startswith("\n") else "\n\n"
     return f"{thought}\n{closing}{gap}{rest}"

@@ -43,6 +43,7 @@ from trainer.errors import DataError
 NAMES = SetNames()
 _BESIDE_TURNS = frozenset((*TEMPLATE_FIELDS, "functions"))
 OTHER_REPLIES = "tree of which only the replies of the best rank are read"
+TAKEN_BACK = "tree cut where all replies were deleted or refused by reviewers"
 
 
 def conversation_of(example: Example, names: SetNames = NAMES) -> Conversation:
@@ -238,22 +239,32 @@ def _tree(fields: Fields) -> Conversation:
     """The path from an OASST tree's root that takes the best reply at each turn."""
     node, messages = fields["prompt"], list[Message]()
     fields["message_tree_id"]  # Read, and so not among what nothing reads.
-    others = 0
+    others, changes = 0, list[str]()
+    if isinstance(node, dict) and not _stands(node):
+        raise DataError(
+            f"{fields.place}: the tree's prompt was deleted or refused by reviewers: leave it out"
+        )
     while node is not None:
         messages.append(_node(node, len(messages) + 1, fields.names, fields.place))
         replies = node.get("replies") or []
         # Replies that were taken back, or that reviewers refused, are no answers.
-        good = [one for one in replies if isinstance(one, dict) and _stands(one)]
-        replies = good or replies
+        standing = [one for one in replies if not isinstance(one, dict) or _stands(one)]
+        if replies and not standing:
+            changes.append(TAKEN_BACK)
+        replies = standing
         others += max(len(replies) - 1, 0)
         # Replies that nobody has ranked come last, in their order.
         ranks = [one.get("rank") if isinstance(one, dict) else None for one in replies]
         best = min(range(len(replies)), key=lambda n: (ranks[n] is None, ranks[n]), default=None)
         node = None if best is None else replies[best]
+    if changes and all(one.role != "assistant" for one in messages):
+        raise DataError(
+            f"{fields.place}: all replies to the tree's prompt were deleted or refused by"
+            " reviewers: leave it out"
+        )
     conversation = conversed(fields, messages)
-    if not others:
-        return conversation
-    return replace(conversation, changes=(*conversation.changes, OTHER_REPLIES))
+    changes += [OTHER_REPLIES] if others else []
+    return replace(conversation, changes=(*conversation.changes, *changes))
 
 
 def _stands(reply: Mapping[str, Any]) -> bool:

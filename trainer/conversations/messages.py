@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from trainer.conversations.columns import Fields, SetNames, fields_of
-from trainer.conversations.turns import NO_SYSTEM, Message
+from trainer.conversations.turns import NO_SYSTEM, THINKING, Message
 from trainer.corpus.reading.quarantine import RecordLocation
 from trainer.errors import DataError
 
@@ -91,13 +91,21 @@ def message_of(
         )
     ours = names.roles[role]
     extras = {name: held for name, held in turn.items() if name not in _KNOWN}
+    extras |= _not_taken(turn, ours, value)
     calls = tuple(_calls(turn, number, place))
     if role == "function_call" and not calls:
         calls, turn = _written_calls(turn, value)
-    content, parts, thought = _content(turn.get(value), value, number, place, ours)
+    held = turn.get(value)
+    structured = held if ours == "tool" and _is_structured(held) else None
+    if (ours == "tool" and not isinstance(held, str | list | None)) or structured is not None:
+        held = json.dumps(held, ensure_ascii=False)
+    content, parts, thought = _content(held, value, number, place, ours)
     reasoning = _reasoning(extras, number, place) if ours == "assistant" else None
     name = turn.get("name")
-    reasoning = reasoning if reasoning is not None else thought
+    if reasoning and thought and reasoning.strip() != thought.strip():
+        raise DataError(f"{place}: turn {number}: its reasoning and its parts of thinking disagree")
+    if ours == "assistant" and not reasoning:
+        reasoning = thought if thought is not None else reasoning
     if reasoning and f"<think>{reasoning.strip()}</think>" in _squeezed(content):
         reasoning = None  # Some sets write it twice.
     return Message(
@@ -110,6 +118,7 @@ def message_of(
         parts,
         {"role": role, **extras} if role == "developer" else extras,
         absent=value not in turn,
+        structured=structured,
     )
 
 
@@ -123,18 +132,44 @@ def call_of(call: Any, where: str) -> dict[str, Any]:
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise DataError(f"{where}: a tool call has no name")
     arguments = function.get("arguments", function.get("parameters", {}))
+    if arguments is None or (isinstance(arguments, str) and not arguments.strip()):
+        arguments = {}  # OpenAI's models write nothing where a tool is called without any.
     if isinstance(arguments, str):
         try:
             read = json.loads(arguments)
         except ValueError:
             read = None
-        arguments = read if isinstance(read, dict) else arguments
+        arguments = ReadArguments(read, arguments) if isinstance(read, dict) else arguments
     made = {name: held for name, held in function.items() if name not in ("parameters", "id")}
     made["arguments"] = arguments
     if "function" in call:
         # As it is given: a template may write the call's keys in their order.
         return {name: made if name == "function" else held for name, held in call.items()}
     return {**({"id": call["id"]} if "id" in call else {}), "type": "function", "function": made}
+
+
+def _not_taken(turn: Mapping[str, Any], role: str, value: str) -> dict[str, Any]:
+    """Known keys that this turn's message does not hold: what stands beside the text, a name that
+    is none, and a mark to learn a turn that is not the assistant's.
+    """
+    found = {
+        name: turn[name]
+        for name, taken in (("value", "content"), ("from", "role"))
+        if name in turn and taken in turn and turn[name] != turn[taken]
+    }
+    if "name" in turn and not isinstance(turn["name"], str):
+        found["name"] = turn["name"]
+    if role != "assistant":
+        found |= {name: turn[name] for name in WEIGHTS if turn.get(name)}
+    return found
+
+
+class ReadArguments(dict[str, Any]):
+    """A call's arguments and the string of JSON that holds them, for a template that takes that."""
+
+    def __init__(self, held: Mapping[str, Any], text: str) -> None:
+        super().__init__(held)
+        self.text = text
 
 
 def _squeezed(content: str) -> str:
@@ -185,7 +220,7 @@ Content = tuple[str, tuple[Mapping[str, Any], ...] | None, str | None]
 
 
 def _content(content: Any, field: str, number: int, place: RecordLocation, role: str) -> Content:
-    """The text, the parts where it is written in parts, and the reasoning that is one of them."""
+    """The text, the parts where it is written in parts, and the thinking among them."""
     if content is None:
         if role in ("assistant", "tool"):
             return "", None, None
@@ -202,11 +237,12 @@ def _of_parts(content: Sequence[Any], number: int, place: RecordLocation) -> Con
     for part in content:
         kind = part.get("type", "text") if isinstance(part, dict) else None
         text = part.get("text") if isinstance(part, dict) else None
-        if kind in ("thinking", "reasoning"):
+        if kind in THINKING:
             thought = part.get("thinking") or part.get("reasoning") or text
             if isinstance(thought, list):  # Mistral nests the thought's text in parts of its own.
                 thought = "".join(str(held.get("text", "")) for held in thought)
             thoughts.append(_text(thought, str(kind), number, place))
+            parts.append({**part, "thinking": thought} if "thinking" in part else dict(part))
         elif kind in ("text", "input_text", "output_text") and isinstance(text, str):
             texts.append(text)
             parts.append({**part, "type": "text"})
@@ -216,6 +252,14 @@ def _of_parts(content: Sequence[Any], number: int, place: RecordLocation) -> Con
     # One part of nothing but text is that text, also for a template that reads no parts.
     alone = len(parts) == 1 and parts[0].keys() == {"type", "text"}
     return "".join(texts), None if alone else tuple(parts), "\n\n".join(thoughts) or None
+
+
+def _is_structured(content: Any) -> bool:
+    """Whether a tool's result is an object, or a list that is not one of parts."""
+    if isinstance(content, list):
+        parted = any(isinstance(part, dict) and "type" in part for part in content)
+        return bool(content) and not parted
+    return isinstance(content, dict)
 
 
 def _text(value: Any, field: str, number: int, place: RecordLocation) -> str:

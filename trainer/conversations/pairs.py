@@ -45,6 +45,7 @@ FIELDS = frozenset({name for fields, _ in FORMS for name in fields}).union(
 """Every name of ours that a set's columns can map to."""
 _HH_TURN = re.compile(r"\n\n(Human|Assistant):")
 _QUESTIONS = ("question", "instruction", "input")
+_SCORED = {"response", "overall_score"}
 
 
 @dataclass(frozen=True)
@@ -188,6 +189,11 @@ def _said(answer: list[Message]) -> list[tuple[object, ...]]:
     return [(one.role, one.content.strip(), one.reasoning, one.calls) for one in answer]
 
 
+def _same(one: Message, other: Message) -> bool:
+    # Their own ids and times make no other question.
+    return one._replace(extras={}) == other._replace(extras={})
+
+
 Parts = tuple[list[Message], list[Message], list[Message], bool]
 
 
@@ -283,11 +289,14 @@ def _scored(fields: Fields) -> Parts:
     """UltraFeedback: of several completions the best and the worst."""
     place, scored = fields.place, []
     completions = fields["completions"]
+    further = set[str]()
     for number, one in enumerate(completions if isinstance(completions, list) else [], start=1):
         score = one.get("overall_score") if isinstance(one, dict) else None
         if not isinstance(score, int | float) or not isinstance(one.get("response"), str):
             raise DataError(f"{place}: completion {number} has no response or no overall_score")
         scored.append((float(score), one["response"]))
+        further |= one.keys() - _SCORED
+    fields.unread_within += [f"completions' {key}" for key in sorted(further)]
     scores = [score for score, _ in scored]
     if len(set(scores)) < 2:
         raise DataError(f"{place}: no completion has a better overall_score than another")
@@ -305,7 +314,7 @@ def _shared(
     if _said(sides[0]) == _said(sides[1]):
         raise DataError(f"{place}: chosen and rejected are equal: there is nothing to prefer")
     length = 0
-    while length < min(map(len, sides)) and sides[0][length] == sides[1][length]:
+    while length < min(map(len, sides)) and _same(sides[0][length], sides[1][length]):
         length += 1
     shared = sides[0][:length]
     prompt = fields[asked] if asked is not None else None

@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-RULES = 2
+RULES = 3
 """Version of the builder: raised when the same files would give other shards."""
 NEW_SETTINGS = {
     *("named_templates", "columns", "roles", "template_variables"),
     *("rewriting", "same_role", "special_tokens"),
 }
-"""Settings that builder 1 did not have."""
+"""Settings that the builder of rules 1 did not have."""
 UNREAD_SHOWN = 24
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet")
 
@@ -110,9 +110,13 @@ def _older(recipe: "Recipe", settings: dict[str, Any], files: list[InputFile]) -
     """
     if not any((Path(recipe.run) / "checkpoints").glob("step-*")):
         return None
-    known = {key: held for key, held in settings.items() if key not in NEW_SETTINGS}
-    out = cache_folder("sets") / _key(known | {"builder_rules": 1}, files)
-    if not (out / MANIFEST_NAME).is_file():
+    first = {key: held for key, held in settings.items() if key not in NEW_SETTINGS}
+    for rules in range(RULES - 1, 0, -1):
+        known = first if rules == 1 else settings
+        out = cache_folder("sets") / _key(known | {"builder_rules": rules}, files)
+        if (out / MANIFEST_NAME).is_file():
+            break
+    else:
         return None
     log.warning(
         "the run in %s goes on with the set %s as an earlier version has read it, in %s; a new run"

@@ -220,10 +220,11 @@ def _check_beside(
             " one that reads them in conversations.template"
         )
     for document in given.documents or []:
-        texts = [document[key] for key in document.keys() & document.seen]
-        texts += [dict.get(document, key) for key in document.keys() & _DOCUMENT_TEXTS]
-        found = [isinstance(text, str) and _find(prompt, text.strip(), 0) >= 0 for text in texts]
-        if not found or not all(found):
+        read = document.keys() & document.seen
+        held = [dict.get(document, key) for key in read | (document.keys() & _DOCUMENT_TEXTS)]
+        # A number may only have been compared; keys of inner objects may have been passed over.
+        texts = [text for text in held if isinstance(text, str)]
+        if not read or not all(_find(prompt, text.strip(), 0) >= 0 for text in texts):
             raise DataError(
                 f"{conversation.place}: the chat template ({template.name}) leaves its documents"
                 " out: name one that reads them in conversations.template"
@@ -232,6 +233,11 @@ def _check_beside(
 
 def _pieces(message: Message, own: bool) -> Iterable[str]:
     """The texts of a message that must stand in what is rendered."""
+    if message.structured is not None:
+        return _leaves(message.structured)
+    if message.role != "assistant" and message.thinking:
+        thoughts_of = [part.get(part["type"]) or part.get("text", "") for part in message.thinking]
+        return [text for one in (message.content, *thoughts_of) if (text := str(one).strip())]
     plain = message.role != "assistant" or not (message.reasoning or message.calls)
     if plain and (message.role != "assistant" or not has_reasoning(message.content)):
         piece = message.content.strip()
@@ -267,11 +273,11 @@ def _leaves(value: object) -> Iterator[str]:
 
 
 def _find(text: str, piece: str, start: int) -> int:
-    """Where the piece stands, as it is or as JSON writes it; -1: nowhere."""
+    """Where the piece stands, as it is or as JSON or Python writes it; -1: nowhere."""
     if (found := text.find(piece, start)) >= 0:
         return found
-    for as_ascii in (False, True):
-        escaped = json.dumps(piece, ensure_ascii=as_ascii)[1:-1]
+    for spelled in (json.dumps(piece, ensure_ascii=False), json.dumps(piece), repr(piece)):
+        escaped = spelled[1:-1]
         if (found := text.find(escaped, start)) >= 0:
             return found
     # A template may trim lines, or join parts by other white space.
@@ -294,7 +300,8 @@ def _refuse_forged(conversation: Conversation, template: ChatTemplate) -> None:
     """Raise DataError where rendering would turn a message's own text into a special token."""
     beside = conversation.tools or conversation.documents or conversation.variables
     simple = not beside and not any(
-        one.extras or one.calls or one.reasoning or one.name for one in conversation.messages
+        one.extras or one.calls or one.reasoning or one.name or one.thinking
+        for one in conversation.messages
     )
     # No token holds a null character, so that none stands across two texts.
     if simple and not template.forged("\0".join([one.content for one in conversation.messages])):
@@ -326,10 +333,9 @@ def _texts(message: Message) -> Iterator[tuple[str, str]]:
         yield " name", message.name
     if message.reasoning is not None:
         yield " reasoning", message.reasoning
-    for text in (
-        _strings([message.calls, message.extras]) if message.calls or message.extras else ()
-    ):
-        yield "", text
+    if message.calls or message.extras or message.thinking:
+        for text in _strings([message.calls, message.extras, message.thinking]):
+            yield "", text
 
 
 def _strings(value: object) -> Iterator[str]:

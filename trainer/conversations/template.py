@@ -39,6 +39,14 @@ CHATML = """\
 {%- endif %}
 """
 """The default; tools stand in the system's turn, a schema a line."""
+_TOOL = {
+    "type": "function",
+    "function": {
+        "name": "tool",
+        "description": "A tool.",
+        "parameters": {"type": "object", "properties": {}, "required": []},
+    },
+}
 NAMED_TOKENS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 PROBE = "An answer."
 RESERVED = {"messages", "tools", "documents", "add_generation_prompt", "chat_template"}
@@ -117,13 +125,17 @@ class ChatTemplate:
             flattened.append(REASONING_LEFT)
         if system:
             messages = self.with_system(messages)
-        learnt = {
-            number: self._turn(message, flattened, learnt=True)
-            for number, message in enumerate(messages)
-            if message.reasoning is not None and message.supervised
-        }
+        try:
+            learnt = {
+                number: self._turn(message, flattened, learnt=True)
+                for number, message in enumerate(messages)
+                if message.reasoning is not None and message.supervised
+            }
+            turns = [self._turn(message, flattened) for message in messages]
+        except Contradiction as why:
+            raise DataError(f"{conversation.place}: {why}") from None
         return Given(
-            [self._turn(message, flattened) for message in messages],
+            turns,
             conversation.place,
             [dict(tool) for tool in conversation.tools] or None,
             [ReadTurn(document) for document in conversation.documents] or None,
@@ -134,7 +146,10 @@ class ChatTemplate:
 
     def render(self, messages: Sequence[Message], add_generation_prompt: bool = False) -> str:
         """The text of the messages. Raises RecipeError where the template fails."""
-        given = Given([self._turn(message, []) for message in messages])
+        try:
+            given = Given([self._turn(message, []) for message in messages])
+        except Contradiction as why:
+            raise RecipeError(f"conversations.template: {self.name}: {why}") from None
         return self.written(given, len(messages), add_generation_prompt)
 
     def prompt(self, messages: Sequence[Message], beside: Conversation | None = None) -> str:
@@ -219,9 +234,28 @@ class ChatTemplate:
     def _attempted(self, turns: list[Turn], add_generation_prompt: bool, **beside: Any) -> str:
         """What the template makes of turns that try it out; "" where it fails."""
         try:
-            return self._rendered(Given([], **beside), turns, add_generation_prompt)
+            return self._rendered(
+                Given([], **{**self._needs, **beside}), turns, add_generation_prompt
+            )
         except Exception:
             return ""
+
+    @cached_property
+    def _needs(self) -> dict[str, Any]:
+        """What must stand beside a question for this template to write it: nothing, tools,
+        documents or both.
+        """
+        tools = {"tools": [_TOOL]}
+        documents = {"documents": [dict.fromkeys(("title", "text", "content"), "A document.")]}
+        for needs in ({}, tools, documents, {**tools, **documents}):
+            try:
+                self._rendered(
+                    Given([], **needs), [{"role": "user", "content": "A question."}], True
+                )
+            except Exception:
+                continue
+            return needs
+        return {}
 
     def exchanges(
         self, given: Given, numbers: Sequence[int], messages: Sequence[Message]
@@ -240,7 +274,7 @@ class ChatTemplate:
             if text.startswith(opening, start):
                 begin = start + len(opening)
                 behind = text[begin : passed.starts[number + 1]] + end
-                found.append(self._exchange(text[:begin], behind))
+                found.append(self._exchange(text[:begin], behind, messages[number]))
             else:
                 found.append(self._asked(given, number, messages))
         return found
@@ -258,12 +292,17 @@ class ChatTemplate:
         Raises DataError where the template fails, Contradiction where the answer cannot follow.
         """
         prompt = self.written(given, number, add_generation_prompt=True)
-        return self._exchange(
-            prompt, answer_behind(prompt, self.written(given, number + 1), message)
-        )
+        behind = answer_behind(prompt, self.written(given, number + 1), message)
+        return self._exchange(prompt, behind, message)
 
-    def _exchange(self, prompt: str, behind: str) -> Exchange:
+    def _exchange(self, prompt: str, behind: str, message: Message) -> Exchange:
         body = behind.removesuffix(self.closing) if self.closing else behind
+        if self._usual_end and body.count(self._usual_end) > 1:
+            # Behind the answer's own end stands more than its turn (Command R's documents).
+            said = message.content.strip()
+            begin = body.find(said) if said and not message.calls else -1
+            if begin >= 0 and (end := body.find(self._usual_end, begin + len(said))) >= 0:
+                body = body[: end + len(self._usual_end)]
         last = self._last_border(body)
         if last is None:
             return Exchange(prompt, behind, "")
@@ -304,7 +343,7 @@ class ChatTemplate:
     def check(self) -> None:
         """Raise RecipeError for a template that cannot write a question and its answer."""
         question, answer = Message("user", "A question."), Message("assistant", PROBE)
-        given = Given([self._turn(one, []) for one in (question, answer)])
+        given = Given([self._turn(one, []) for one in (question, answer)], **self._needs)
         where = f"conversations.template: {self.name}"
         try:
             exchange = self.exchange(given, 1, answer)
@@ -335,7 +374,7 @@ class ChatTemplate:
         """Find how the template ends an answer, and what it puts behind a conversation's end."""
         question, answer = Message("user", "A question."), Message("assistant", PROBE)
         turns = [self._turn(one, []) for one in (question, answer, question)]
-        given = Given(turns)
+        given = Given(turns, **self._needs)
         try:
             whole = self.written(given, 2)
             # A template that takes one question only has no earlier turns.

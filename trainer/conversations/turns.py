@@ -16,6 +16,8 @@ from trainer.errors import DataError
 GREETING = "greeting before the first question seen, not learnt"
 UNANSWERED = "last turn without an answer cut"
 JOINED = "turns of one role joined"
+THINKING = ("thinking", "reasoning")
+"""Kinds of content parts that hold reasoning."""
 NO_SYSTEM = "empty system turn of a ShareGPT set left out"
 
 
@@ -24,9 +26,10 @@ class Message(NamedTuple):
 
     `content` is the turn's text, without the reasoning in front of it (`reasoning`) and the tool
     calls behind it (`calls`: {"type": "function", "function": {"name", "arguments"}}). `parts`:
-    the content as a list of parts, where it was written so. `extras`: the turn's further keys, for
-    the template that reads them. `absent`: the content was null. `supervised`: whether the model is
-    to learn this answer; false for those it only sees.
+    the content as a list of parts, where it was written so, thinking among them. `structured`: a
+    tool's result that is no text but an object or a list, `content` being its JSON. `extras`: the
+    turn's further keys, for the template that reads them. `absent`: the content was null.
+    `supervised`: whether the model is to learn this answer; false for those it only sees.
     """
 
     role: str
@@ -38,11 +41,17 @@ class Message(NamedTuple):
     parts: tuple[Mapping[str, Any], ...] | None = None
     extras: Mapping[str, Any] = MappingProxyType({})
     absent: bool = False
+    structured: Any = None
 
     @property
     def speaks(self) -> bool:
         """Whether it says or calls anything."""
         return bool(self.content.strip() or self.calls)
+
+    @property
+    def thinking(self) -> tuple[Mapping[str, Any], ...]:
+        """Its parts that hold reasoning."""
+        return tuple(part for part in self.parts or () if part.get("type") in THINKING)
 
 
 @dataclass(frozen=True)
@@ -99,12 +108,12 @@ def _characters(message: Message) -> int:
 
 
 def content_hash(content: Any) -> str:
-    """SHA-256 of JSON values, in hex."""
+    """SHA-256 of JSON values, and of Parquet's others, in hex."""
     try:
-        encoded = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
+        encoded = orjson.dumps(content, option=orjson.OPT_SORT_KEYS, default=repr)
     except TypeError:
         # orjson takes no number above 64 bits.
-        encoded = json.dumps(content, sort_keys=True).encode()
+        encoded = json.dumps(content, sort_keys=True, default=repr).encode()
     return hashlib.sha256(encoded).hexdigest()
 
 
@@ -133,12 +142,14 @@ def ordered(
         changes.append(UNANSWERED)
         messages = messages[: last + 1]
     for number, message in enumerate(messages, start=1):
-        if message.role == "system":
+        if message.role == "system" and (not found or found[-1].role != "system"):
             if number > 1:
                 raise DataError(f"{place}: turn {number}: a system prompt stands only in front")
             found.append(message)
             continue
-        previous = found[-1].role if found and found[-1].role != "system" else None
+        previous = found[-1].role if found else None
+        if previous == "system" != message.role:
+            previous = None
         joins = same_role == "join" and message.role == previous != "tool"
         # Calls stand behind what a turn says: nothing can follow them in the same turn.
         if joins and not (found[-1].calls and message.content):
