@@ -10,7 +10,7 @@ from trainer.corpus.reading.files import InputFile, kind_of, list_files
 from trainer.corpus.reading.jsonl import raw_lines
 from trainer.corpus.reading.opening import check_expansion
 from trainer.corpus.reading.parquet import open_stored
-from trainer.corpus.reading.parquet_batches import open_table, row_batches
+from trainer.corpus.reading.parquet_batches import batch_rows, open_table, row_batches
 from trainer.corpus.reading.quarantine import Oversize, RecordLocation
 from trainer.corpus.reading.record import ReadOptions, quick_loads
 from trainer.corpus.reading.unicode import unicode_fault
@@ -115,28 +115,13 @@ def _rows(
         for batch in row_batches(open_table(stored), stored):
             unpacked += batch.nbytes
             check_expansion(file, file.bytes, unpacked, options.limits)
-            for record in _records(batch):
+            for record in batch_rows(batch):
                 number += 1
                 place = RecordLocation(file.path, "row", number)
                 if record is None:
                     refuse(DataError(f"{place}: holds a string that is not UTF-8: convert it"))
                 else:
                     yield Example(_without_nulls(record), place)
-
-
-def _records(batch: Any) -> Iterator[dict[str, Any] | None]:
-    """A batch's rows; None for one whose strings are not UTF-8."""
-    try:
-        yield from batch.to_pylist()
-        return
-    except UnicodeDecodeError:
-        pass
-    for row in range(batch.num_rows):
-        try:
-            (record,) = batch.slice(row, 1).to_pylist()
-        except UnicodeDecodeError:
-            record = None
-        yield record
 
 
 def _without_nulls(value: Any) -> Any:

@@ -88,6 +88,59 @@ def test_a_file_that_is_not_what_its_name_says_is_named(
         read(write(tmp_path / name, content))
 
 
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+
+
+@pytest.mark.parametrize(
+    "name", ["x.jsonl", "x.json", "x.txt", "x.warc.gz", "x.jsonl.zst", "x.parquet"]
+)
+def test_a_pointer_of_git_lfs_is_no_file(tmp_path: Path, name: str) -> None:
+    """Would catch three lines in a set's stead taken for a text, or called damage."""
+    with pytest.raises(DataError, match=rf"{name}: is a pointer of Git LFS.*git lfs pull"):
+        read(write(tmp_path / name, POINTER))
+
+
+SKIPPED = b"\x50\x2a\x4d\x18\4\0\0\0size"
+
+
+RECORDS = [lines({"text": f"{number} {RANDOM.randbytes(900).hex()}"}) for number in range(20)]
+
+
+def with_dictionary(records: list[bytes], packed: bool = True) -> bytes:
+    """The records, a frame each, behind the dictionary that they are packed with."""
+    dictionary = zstandard.train_dictionary(2000, RECORDS * 20)
+    packer = zstandard.ZstdCompressor(dict_data=dictionary)
+    content = dictionary.as_bytes()
+    content = zstandard.compress(content) if packed else content
+    head = b"\x5d\x2a\x4d\x18" + len(content).to_bytes(4, "little")
+    return head + content + SKIPPED.join(map(packer.compress, records))
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_frames_of_zstd_that_hold_no_text_are_read_past(tmp_path: Path, packed: bool) -> None:
+    """Would catch what pzstd writes called no zstd, and archives that begin with the dictionary of
+    their frames.
+    """
+    path = write(tmp_path / "x.jsonl.zst", SKIPPED + PACKERS[".zst"](CONTENT) + SKIPPED)
+    assert len(read(path)[0]) == 500
+    content = with_dictionary(RECORDS, packed)
+    documents, _ = read(write(path, content))
+    assert lines(*({"text": document.text} for document in documents)) == b"".join(RECORDS)
+    for end in (6, 300, len(content) // 2, len(content) - 1):
+        with pytest.raises(DataError, match=r"x\.jsonl\.zst: damaged or cut short near byte"):
+            read(write(path, content[:end]))
+    broken = content.replace(b"\x28\xb5\x2f\xfd", b"\x28\xb5\x2f\xfe")
+    with pytest.raises(DataError, match="damaged or cut short"):
+        read(write(path, broken))
+
+
+def test_a_bomb_behind_a_dictionary_is_refused(tmp_path: Path) -> None:
+    """Would catch a frame unpacked whole before its size is judged."""
+    path = write(tmp_path / "x.jsonl.zst", with_dictionary([*RECORDS, b"\0" * 2**27]))
+    with pytest.raises(DataError, match="as a zip bomb does"):
+        read(path, options(expansion=1))
+
+
 def bomb(packing: str, size: int, line: bytes) -> bytes:
     """A packed file that unpacks to `size` bytes of one line again and again, made in pieces."""
     target = io.BytesIO()

@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow
 import pyarrow.parquet as parquet
+import pyarrow.parquet.encryption as encryption
 import pytest
 
 from tests.corpus.reading.samples import options, peak_mib, read, write
@@ -74,6 +75,25 @@ def test_a_table_without_a_text_column_names_those_it_has(
     """Would catch a wrong column that makes an empty corpus, row by row."""
     path = table(tmp_path / "x.parquet", columns)
     with pytest.raises(DataError, match=rf"x\.parquet: {told}"):
+        read(path)
+
+
+def test_a_name_that_several_columns_have_is_no_text_column(tmp_path: Path) -> None:
+    """Would catch a mend that leads nowhere: the column's own name."""
+    columns = [pyarrow.array(["a"]), pyarrow.array(["b"]), pyarrow.array(["c"])]
+    path = tmp_path / "x.parquet"
+    parquet.write_table(pyarrow.Table.from_arrays(columns, ["text", "text", "body"]), path)
+    with pytest.raises(DataError, match=r'"text" names several .*: set corpus.text_key=body'):
+        read(path)
+
+
+@pytest.mark.parametrize("plain_footer", [True, False])
+def test_an_encrypted_table_is_said_to_be_one(tmp_path: Path, plain_footer: bool) -> None:
+    """Would catch a user sent to fetch a file again that is whole."""
+    key = b"0123456789abcdef"
+    how = encryption.create_encryption_properties(key, plaintext_footer=plain_footer)
+    path = table(tmp_path / "x.parquet", {"text": ["a"]}, encryption_properties=how)
+    with pytest.raises(DataError, match=r"x\.parquet: is encrypted, which is not read"):
         read(path)
 
 
@@ -173,6 +193,7 @@ def test_memory_is_the_same_for_any_size_as_pyarrow_writes_by_default(tmp_path: 
     read = "parquet.ParquetFile(path, read_dictionary=['text']).iter_batches(256)"
     script = f"""
 import pyarrow.parquet as parquet
+import pyarrow.parquet.encryption as encryption
 from tests.resident import growth_mib
 path = {str(whole)!r}
 print(growth_mib(lambda: [None for _ in {read}]))

@@ -1,5 +1,6 @@
 """Evaluation sets kept out: which documents share a passage, and what becomes of bad files."""
 
+import io
 import json
 import pickle
 import random
@@ -138,6 +139,14 @@ def test_all_formats_give_the_same_passages(tmp_path: Path, form: str) -> None:
         assert bool(found(judge, SHORT)) == (keys != ("question.stem",))
 
 
+def not_utf8() -> bytes:
+    """A table whose second row is Latin-1."""
+    strings = pa.array([b"one", b"caf\xe9"], pa.binary()).view(pa.string())
+    target = io.BytesIO()
+    pq.write_table(pa.table({"q": strings}), target)
+    return target.getvalue()
+
+
 @pytest.mark.parametrize(
     ("name", "content", "keys", "kind", "message"),
     [
@@ -146,7 +155,8 @@ def test_all_formats_give_the_same_passages(tmp_path: Path, form: str) -> None:
         ("a.csv", b"x", (), RecipeError, r"a\.csv is not one of \.jsonl"),
         ("a.jsonl", b'{"q": "x"}\n{', (), DataError, r"a\.jsonl line 2 is not JSON"),
         ("a.json", b"[1,", (), DataError, r"a\.json is not JSON"),
-        ("a.parquet", b"PAR1 no", (), DataError, r"a\.parquet is not Parquet"),
+        ("a.parquet", b"PAR1 no", (), DataError, r"a\.parquet: not Parquet, damaged or cut short"),
+        ("a.parquet", not_utf8(), (), DataError, r"a\.parquet row 2 .* is not UTF-8; convert it"),
         ("a.txt", b"\xff\xfe", (), DataError, r"a\.txt line 1 is not UTF-8"),
         ("a.txt", b"\n\n", (), DataError, r"a\.txt holds no example"),
         ("a.json", b'[{"q": "x", "a": 1}]', ("p",), RecipeError, r"the key 'p'; it has 'q', 'a'"),

@@ -14,14 +14,24 @@ from typing import Any, BinaryIO, TypeAlias, cast
 
 from trainer.corpus.reading.files import UNKNOWN_BYTES, InputFile, kind_of, local_version
 from trainer.corpus.reading.remote import named_errors, open_remote, scheme_of
+from trainer.corpus.reading.zstd_dictionary import DICTIONARY_FRAME, DictionaryStream
 from trainer.errors import DataError
 from trainer.recipe.curation import Limits
 
 MIB = 2**20
 CHUNK = MIB // 4
 FREE_EXPANSION = 64 * MIB
-MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"PAR1\x15": "Parquet", b"PK\3\4": "zip"}
+MAGIC = {
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    # Frames to be skipped (RFC 8878, 3.1.2), with which pzstd begins, and archives' dictionaries.
+    **{bytes([low, 0x2A, 0x4D, 0x18]): "zstd" for low in range(0x50, 0x60)},
+    b"PAR1\x15": "Parquet",
+    b"PK\3\4": "zip",
+}
 MAGIC_BYTES = max(len(magic) for magic in MAGIC)
+POINTER = b"version https://git-lfs.github.com/spec/"
+POINTER_BYTES = len(POINTER)
 PlainStream: TypeAlias = "io.BufferedReader[Any]"
 EXPECTED = {".gz": "gzip", ".zst": "zstd", "": None}
 
@@ -38,6 +48,7 @@ def open_plain(file: InputFile, limits: Limits, anonymous: bool) -> Iterator[Pla
     with open_raw(file, anonymous) as stored:
         counted = Counted(file, stored)
         packed = io.BufferedReader(counted, CHUNK)
+        refuse_pointer(file.path, packed.peek(POINTER_BYTES))
         _check_magic(file.path, packed.peek(MAGIC_BYTES), EXPECTED[compression])
         if not compression or not packed.peek(1):
             yield packed
@@ -160,12 +171,27 @@ def _unpacker(packed: PlainStream, compression: str) -> Any:
         return gzip.GzipFile(fileobj=packed)
     if compression in (".bz2", ".xz"):  # tars only
         return bz2.BZ2File(packed) if compression == ".bz2" else lzma.LZMAFile(packed)
+    dictionary = packed.peek(len(DICTIONARY_FRAME)).startswith(DICTIONARY_FRAME)
     try:
+        if dictionary:
+            import zstandard  # noqa: F401
+
+            return DictionaryStream(packed)
         import pyarrow
-    except ImportError:
-        raise DataError("reading .zst needs pyarrow: install the extra lyceum[data]") from None
+    except ImportError as error:
+        raise DataError(
+            f"reading .zst needs {error.name}: install the extra lyceum[data]"
+        ) from None
     # Not zstandard's stream_reader, which reports no error for a truncated file.
     return pyarrow.CompressedInputStream(pyarrow.PythonFile(packed, "r"), "zstd")
+
+
+def refuse_pointer(path: str, start: bytes) -> None:
+    """Raise DataError for a few lines of Git LFS in a file's stead, by its first POINTER_BYTES."""
+    if start.startswith(POINTER):
+        raise DataError(
+            f"{path}: is a pointer of Git LFS, not the file itself: fetch it (git lfs pull)"
+        )
 
 
 def _check_magic(path: str, start: bytes, expected: str | None, inside: bool = False) -> None:

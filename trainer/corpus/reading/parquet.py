@@ -1,19 +1,30 @@
 """Parquet: one document a row; only the columns of text and id are read."""
 
+import re
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from trainer.corpus.reading.files import InputFile
-from trainer.corpus.reading.opening import check_expansion, open_raw
+from trainer.corpus.reading.opening import (
+    POINTER_BYTES,
+    check_expansion,
+    open_raw,
+    refuse_pointer,
+)
 from trainer.corpus.reading.parquet_batches import open_table, row_batches
 from trainer.corpus.reading.quarantine import Quarantine, RecordLocation
 from trainer.corpus.reading.record import RawDocument, ReadOptions, document_id
+from trainer.corpus.reading.remote import scheme_of
 from trainer.errors import DataError
 
 if TYPE_CHECKING:
     import pyarrow
     from pyarrow.parquet import ParquetFile
+
+COLUMNS_SHOWN = 500
+"""Characters of a message for the columns that a table has."""
 
 
 def read_parquet(
@@ -40,10 +51,15 @@ def open_stored(file: InputFile, anonymous: bool) -> Iterator[Any]:
     block.
     """
     try:
-        import pyarrow  # noqa: F401
+        import pyarrow
     except ImportError:
         raise DataError(f"{file.path}: needs pyarrow: install the extra lyceum[data]") from None
-    with open_raw(file, anonymous, seekable=True) as stored:
+    with ExitStack() as opened:
+        stored: Any = opened.enter_context(open_raw(file, anonymous, seekable=True))
+        if scheme_of(file.path) is None:
+            # Of a file of Python's, pyarrow holds each page as bytes of Python's too.
+            stored = opened.enter_context(pyarrow.OSFile(file.path))
+            refuse_pointer(file.path, stored.read(POINTER_BYTES))
         try:
             yield stored
         # What pyarrow raises for a bad file: its own errors are subclasses of these four.
@@ -54,6 +70,11 @@ def open_stored(file: InputFile, anonymous: bool) -> Iterator[Any]:
                     " download it first"
                 ) from None
             message = " ".join(str(error).split())[:200]
+            if re.search("decrypt", message, re.I):
+                raise DataError(
+                    f"{file.path}: is encrypted, which is not read ({message}): decrypt it, or"
+                    " leave it out"
+                ) from None
             raise DataError(
                 f"{file.path}: not Parquet, damaged or cut short ({message}): fetch it again, or"
                 " leave it out"
@@ -93,12 +114,21 @@ def _check_columns(path: str, table: "ParquetFile", options: ReadOptions) -> Non
         if types.is_string(kind):
             return
         wrong = f'column "{options.text_key}" holds {kind}, not strings'
+    elif options.text_key in schema.names:
+        wrong = f'"{options.text_key}" names several columns'
     else:
         wrong = f'no column "{options.text_key}"'
-    strings = [field.name for field in schema if types.is_string(field.type)]
-    there = ", ".join(f"{field.name} ({field.type})" for field in schema)
-    mend = f"corpus.text_key={strings[0]}" if strings else "corpus.text_key, or leave the file out"
-    raise DataError(f"{path}: {wrong}; columns: {there}: set {mend}")
+    names = Counter(schema.names)
+    strings = [
+        field.name for field in schema if types.is_string(field.type) and names[field.name] == 1
+    ]
+    there = ", ".join(f"{field.name} ({field.type})" for field in schema)[:COLUMNS_SHOWN]
+    mend = (
+        f"set corpus.text_key={strings[0]}"
+        if strings
+        else "give a column of strings (corpus.text_key), or leave the file out"
+    )
+    raise DataError(f"{path}: {wrong}; columns: {there}: {mend}")
 
 
 def _texts(

@@ -84,7 +84,7 @@ def row_batches(
         # pyarrow's own view of them ends the process.
         for batch in table.iter_batches(1, row_groups=[group], columns=columns, use_threads=False):
             if left == table.metadata.row_group(group).num_rows:
-                table.reader.set_batch_size(_batch_rows(table, group, stored, columns))
+                table.reader.set_batch_size(_rows_a_batch(table, group, stored, columns))
             yield batch
             left -= batch.num_rows
             decoded += batch.nbytes
@@ -97,7 +97,22 @@ def row_batches(
             raise ValueError(f"row group {group + 1} has {left} rows fewer than it should")
 
 
-def _batch_rows(
+def batch_rows(batch: "pyarrow.RecordBatch") -> Iterator[dict[str, Any] | None]:
+    """A batch's rows as objects; None for one with a string that is not UTF-8."""
+    try:
+        yield from batch.to_pylist()
+        return
+    except UnicodeDecodeError:
+        pass
+    for row in range(batch.num_rows):
+        try:
+            (record,) = batch.slice(row, 1).to_pylist()
+        except UnicodeDecodeError:
+            record = None
+        yield record
+
+
+def _rows_a_batch(
     table: "ParquetFile", group: int, stored: Any, columns: Sequence[str] | None
 ) -> int:
     rows = BATCH_ROWS

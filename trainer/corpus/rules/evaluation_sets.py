@@ -5,6 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from trainer.corpus.reading.files import InputFile
+from trainer.corpus.reading.parquet import open_stored
+from trainer.corpus.reading.parquet_batches import batch_rows, open_table, row_batches
 from trainer.errors import DataError, RecipeError
 from trainer.recipe.curation import EvaluationSet
 
@@ -110,18 +113,18 @@ def _json(path: Path) -> Iterator[Any]:
 
 
 def _parquet(path: Path) -> Iterator[Any]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    # pyarrow's own message for an absent file runs over several words of C++.
-    path.open("rb").close()
-    try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=1024):
-                yield from batch.to_pylist()
-    except pa.ArrowException as error:
-        first = str(error).partition("\n")[0]
-        raise DataError(f"{path} is not Parquet: {first}; give the whole file") from None
+    # An absent file is the recipe's mistake, said as those of other formats.
+    size = path.stat().st_size
+    with open_stored(InputFile(str(path), size, ""), anonymous=False) as stored:
+        number = 0
+        for batch in row_batches(open_table(stored), stored):
+            for record in batch_rows(batch):
+                number += 1
+                if record is None:
+                    raise DataError(
+                        f"{path} row {number} holds a string that is not UTF-8; convert it"
+                    )
+                yield record
 
 
 _READERS = {".jsonl": _jsonl, ".json": _json, ".parquet": _parquet, ".txt": _text}
