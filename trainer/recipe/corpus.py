@@ -38,10 +38,11 @@ class CorpusSection(Section):
     `webdataset`: the samples of the tars below."""
     files: Names = ()
     """source text: paths, globs, s3:// and https:// addresses of .jsonl, .json, .parquet, .txt,
-    .md, .html and .warc files, plain or with .gz or .zst; hf://org/set for a set of the Hugging
-    Face hub. Of a .warc the pages (a body packed by gzip, deflate, br or zstd is unpacked, one that
-    is cut is set aside) and the texts of conversion records. Source webdataset: tars, as
-    `shards/{000..999}.tar`, and energon folders, as in `data.mixture`."""
+    .md, .html, .warc and .wet files, plain or with .gz or .zst; hf://org/set for a set of the
+    Hugging Face hub. Of a .warc the pages (a body packed by gzip, deflate, br or zstd is unpacked,
+    one that is cut is set aside) and the texts of conversion records, which are what a .wet holds.
+    Source webdataset: tars, as `shards/{000..999}.tar`, and energon folders, as in
+    `data.mixture`."""
     packages: Names = ("stdlib",)
     """source embedded: "stdlib", "topics", "all", or names of installed packages."""
     text_key: str = "text"

@@ -79,6 +79,8 @@ def test_names_tell_kind_and_compression() -> None:
     """Would catch capitals, queries of web addresses, or a suffix read from the wrong end."""
     assert kind_of("/a.b/C.JSONL.GZ") == ("jsonl", ".gz")
     assert kind_of("https://host/x.warc.gz?token=a.txt") == ("warc", ".gz")
+    # As Common Crawl names its texts.
+    assert kind_of("s3://crawl/wet/CC-MAIN-20240220211055-00000.warc.wet.gz") == ("warc", ".gz")
     assert kind_of("s3://bucket/x?.md") == ("text", "")
     with pytest.raises(DataError, match="is not one of"):
         kind_of("https://host/download?x.txt")

@@ -102,6 +102,29 @@ def test_a_packed_body_that_is_cut_anywhere_is_refused(packing: str) -> None:
         assert packing.endswith(("members", "frames"))
 
 
+def test_zeros_between_members_end_no_body() -> None:
+    """Would catch the first member taken for all where a server pads its blocks, as Python's own
+    reader of gzip does not.
+    """
+    for zeros in (1, 512, 40_000):
+        body = gzip.compress(PAGE[:1000]) + bytes(zeros) + gzip.compress(PAGE[1000:]) + bytes(zeros)
+        assert read(body, content_encoding="gzip") == gzip.decompress(body) == PAGE
+        assert refusal(body[: -zeros - 9], content_encoding="gzip")[0] == "cut short"
+
+
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_an_empty_line_or_zeros_behind_a_packed_body_are_nothing(packing: str) -> None:
+    """Would catch a page lost to the line end behind its stream, which browsers pass over."""
+    coding, pack = PACKINGS[packing]
+    packed = pack(PAGE)
+    for tail in (b"\r\n", b"\n", b"\0\0\0"):
+        assert read(packed + tail, content_encoding=coding) == PAGE
+        assert refusal(packed[:-400] + tail, content_encoding=coding)[0] in (
+            "cut short",
+            "not unpacked",
+        )
+
+
 def test_a_cut_is_said_to_be_one() -> None:
     """Would catch a count of cut pages among the damaged ones."""
     for coding, pack in PACKINGS.values():

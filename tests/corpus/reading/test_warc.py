@@ -178,6 +178,92 @@ def test_a_page_that_its_crawler_cut_is_set_aside(tmp_path: Path, kind: str) -> 
     assert (quarantine.tally.records, quarantine.tally.malformed) == (2, 1)
 
 
+def record(block: bytes, kind: bytes = b"response", *fields: bytes) -> bytes:
+    """A record as it stands in an archive, with no other headers than these."""
+    head = [b"WARC/1.1", b"WARC-Type: " + kind, *fields, b"Content-Length: %d" % len(block)]
+    return b"\r\n".join([*head, b"", block, b"", b""])
+
+
+def answer(*fields: bytes, first: bytes = b"HTTP/1.1 200 OK") -> bytes:
+    return b"\r\n".join([first, *fields, b"", PAGE.encode()])
+
+
+TYPED = b"Content-Type: text/html"
+PART = [b"WARC-Segment-Number: 1", b"Content-Type: application/http; msgtype=response"]
+
+
+@pytest.mark.parametrize(
+    ("content", "passed_over"),
+    [
+        # As Heritrix writes them.
+        (
+            record(
+                b"20240501000000\nbird.example. 300 IN A 1.2.3.4\n",
+                b"response",
+                b"Content-Type: text/dns",
+            ),
+            "WARC record: response of text/dns",
+        ),
+        (
+            record(b"\x89PNG", b"conversion", b"Content-Type: image/png"),
+            "WARC record: conversion to image/png",
+        ),
+        (
+            record(PAGE.encode(), b"conversion", b"Content-Type: text/html"),
+            "WARC record: conversion to text/html",
+        ),
+        (record(b"", b"conversion"), "page without prose"),
+        (record(answer(first=b"HTTP/1.1 101 Switching Protocols")), "answer without success"),
+        (
+            record(answer(TYPED, first="HTTP/1.1 \N{SUPERSCRIPT TWO}00".encode())),
+            "answer without success",
+        ),
+        (record(answer()), "not a web page"),
+    ],
+)
+def test_records_that_are_no_pages_are_passed_over(
+    tmp_path: Path, content: bytes, passed_over: str
+) -> None:
+    """Would catch answers of name servers that stop a build as malformed, markup or an image taken
+    for a text, a status that ends the program, and an empty text that is counted nowhere.
+    """
+    documents, quarantine = read(write(tmp_path / "x.warc", content + record(answer(TYPED))))
+    assert [PROSE.strip() in document.text for document in documents] == [True]
+    assert (quarantine.tally.malformed, quarantine.tally.passed_over) == (0, {passed_over: 1})
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        record(b"HTTP/1.1 100 Continue\r\n\r\n" + answer(TYPED)),
+        record(answer(TYPED, first=b"HTTP/1.1  200  OK")),
+        record(answer(b"Content-Type: text/html, text/html; charset=utf-8")),
+        record(answer(b"Content-Type: text/html,charset=utf-8")),
+        record(answer(), b"response", b"WARC-Identified-Payload-Type: text/html"),
+        record(answer(b"Content-Type:"), b"response", b"WARC-Identified-Payload-Type: text/html"),
+        record(answer(TYPED), b"response", b"Content-Type: text/html"),
+        record(b"\xef\xbb\xbf" + PROSE.encode(), b"conversion", b"Content-Type: text/plain"),
+    ],
+)
+def test_pages_are_known_by_what_servers_and_crawlers_write(tmp_path: Path, content: bytes) -> None:
+    """Would catch pages passed over for a header in a form that browsers understand."""
+    documents, quarantine = read(write(tmp_path / "x.warc", content))
+    assert [PROSE.strip() in document.text for document in documents] == [True]
+    assert not documents[0].text.startswith("\ufeff")
+    assert not quarantine.tally.passed_over
+
+
+def test_a_segment_of_a_page_is_not_the_page(tmp_path: Path) -> None:
+    """Would catch the first half of a record that goes on in another one, taken for the whole."""
+    whole = answer(TYPED)
+    rest = record(whole[700:], b"continuation", b"WARC-Segment-Number: 2")
+    content = record(whole[:700], b"response", *PART) + rest + record(whole)
+    documents, quarantine = read(write(tmp_path / "x.warc", content))
+    assert [PROSE.strip() in document.text for document in documents] == [True]
+    assert [(row["record"], row["reason"]) for row in quarantine.rows] == [(1, "cut short")]
+    assert quarantine.tally.passed_over == {"WARC record: continuation": 1}
+
+
 def test_a_giant_member_is_skipped_in_little_memory(tmp_path: Path) -> None:
     """Would catch a member held before its size is judged."""
     head = b"WARC/1.0\r\nWARC-Type: response\r\nContent-Length: %d\r\n\r\n"

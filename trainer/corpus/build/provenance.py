@@ -18,7 +18,7 @@ from trainer.errors import RecipeError
 from trainer.recipe import CorpusSection
 from trainer.recipe.data import RemoteSection
 
-RULES = 14
+RULES = 15
 """Version of the builder: raised whenever the same settings would give other shards."""
 
 TAR_RULES = 2

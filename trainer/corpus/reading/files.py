@@ -25,6 +25,7 @@ KINDS = {
     ".html": "html",
     ".htm": "html",
     ".warc": "warc",
+    ".wet": "warc",
 }
 UNKNOWN_BYTES = -1
 

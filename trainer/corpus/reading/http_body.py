@@ -17,6 +17,9 @@ SIZE_LINE = 1024
 CODINGS_AT_MOST = 5
 GZIP = b"\x1f\x8b"
 ZSTD = re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18")
+ZEROS = re.compile(rb"\0+")
+# What servers and crawlers leave behind a stream.
+PADDING = b"\0\r\n"
 MARKUP = re.compile(rb"(\xef\xbb\xbf)?\s*<[!?/A-Za-z]")
 # What no text holds: control characters but white space. Packed bytes without one, or other bytes
 # that begin as packed ones do, are short.
@@ -133,13 +136,17 @@ def _is_text(body: bytes) -> bool:
 
 
 def _gunzip(body: bytes, limit: int) -> bytes:
-    """All members; other bytes behind the last one are ignored, as browsers do."""
+    """All members, zeros between them passed over as gzip does; other bytes behind the last one
+    are ignored, as browsers do.
+    """
     pieces: list[bytes] = []
     size = at = 0
     while size <= limit and body.startswith(GZIP, at):
         piece, at = _inflate(body, at, zlib.MAX_WBITS | 16, limit - size)
         pieces.append(piece)
         size += len(piece)
+        if padding := ZEROS.match(body, at):
+            at = padding.end()
     if not pieces:
         raise zlib.error("it does not begin as gzip does")
     if size <= limit and body[at:] == GZIP[:1]:
@@ -156,7 +163,7 @@ def _undeflate(body: bytes, limit: int) -> bytes:
             pass
     plain, end = _inflate(body, 0, -zlib.MAX_WBITS, limit)
     # It has no checksum: what goes on behind its end was none.
-    if len(plain) <= limit and body[end:].strip(b"\0\r\n"):
+    if len(plain) <= limit and body[end:].strip(PADDING):
         raise zlib.error("bytes behind its end")
     return plain
 
@@ -188,6 +195,16 @@ def _unstream(codec: str) -> Callable[[bytes, int], bytes]:
     """
 
     def unpack(body: bytes, limit: int) -> bytes:
+        try:
+            return unpack_all(body, limit)
+        except (BadBodyError, OSError):
+            # They read on behind the end; only there can a stream be had without its last bytes.
+            unpadded = body.rstrip(PADDING)
+            if len(unpadded) == len(body):
+                raise
+            return unpack_all(unpadded, limit)
+
+    def unpack_all(body: bytes, limit: int) -> bytes:
         import pyarrow
 
         if codec == "zstd" and not ZSTD.match(body):

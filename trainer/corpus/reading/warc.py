@@ -10,9 +10,8 @@ damage raises an error that names file and record.
 
 import hashlib
 import io
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import BinaryIO
+import re
+from collections.abc import Iterator
 
 from trainer.corpus.reading.files import InputFile
 from trainer.corpus.reading.html import PageReader
@@ -20,30 +19,17 @@ from trainer.corpus.reading.http_body import BadBodyError, read_body
 from trainer.corpus.reading.opening import PlainStream, open_plain
 from trainer.corpus.reading.quarantine import PREVIEW_BYTES, Oversize, Quarantine, RecordLocation
 from trainer.corpus.reading.record import RawDocument, ReadOptions, document_id, set_aside_oversize
+from trainer.corpus.reading.warc_headers import BadHeadersError, Headers, read_headers
 from trainer.errors import DataError
 
 MIB = 2**20
-HEADER_BYTES = 64 * 1024
-HEADER_LINES = 500
 PAGES = ("text/html", "application/xhtml+xml")
-# Headers that may stand there several times, for one list.
-LISTS = ("content-encoding", "transfer-encoding")
+# A conversion is text where it does not say that it is one of these: many writers name no type.
+OTHER_CONVERSIONS = ("image/", "audio/", "video/", "application/pdf", *PAGES)
 # The text of an error page (404, 500) is the server's, not an author's.
 GOOD_STATUS = range(200, 300)
-
-
-@dataclass(frozen=True, slots=True)
-class Headers:
-    """The headers of a WARC record or HTTP response: first line, and fields by lower-case name
-    (of one that is repeated the first, of a list of codings all, joined by commas).
-    """
-
-    first: str
-    fields: Mapping[str, str]
-
-
-class _BadHeaders(ValueError):
-    pass
+INTERIM_STATUS = range(100, 200)
+CHARSET = re.compile(r"charset\s*=\s*[\"']?([^\s\"';,]+)")
 
 
 def read_warc(
@@ -52,10 +38,11 @@ def read_warc(
     """The prose of a .warc file's HTML pages with status 2xx, and the texts of a .wet file
     (`conversion` records); memory: one record.
 
-    The id is WARC-Record-ID; `url` and `date` are metadata. Records of other types are skipped and
-    counted; oversize ones are quarantined, and pages that the crawler (WARC-Truncated) or the
-    connection cut short. Raises DataError where the archive's own structure is
-    damaged or truncated (later records cannot be found), and as `open_plain` does.
+    The id is WARC-Record-ID; `url` and `date` are metadata. Records of other types, and what holds
+    no page or text, are skipped and counted; oversize ones are quarantined, and pages that the
+    crawler (WARC-Truncated, or segments) or the connection cut short. An answer without
+    Content-Type is what WARC-Identified-Payload-Type says. Raises DataError where the archive's own
+    structure is damaged or truncated (later records cannot be found), and as `open_plain` does.
     """
     with (
         open_plain(file, options.limits, options.anonymous) as stream,
@@ -101,52 +88,87 @@ def _text(
     quarantine: Quarantine,
 ) -> str | None:
     """The text of a record's block; None where it has none or is quarantined."""
-    truncated = headers.fields.get("warc-truncated")
+    tally = quarantine.tally
+    content, _ = _content_type(headers.fields.get("content-type", ""))
     if headers.fields["warc-type"].lower() == "conversion":
-        quarantine.tally.records += 1
-        if truncated:
-            _set_aside_truncated(truncated, block, location, quarantine)
+        if content.startswith(OTHER_CONVERSIONS):
+            tally.passed_over[f"WARC record: conversion to {content[:40]}"] += 1
             return None
-        try:
-            return block.decode("utf-8")
-        except UnicodeDecodeError as error:
-            detail = f"byte 0x{block[error.start]:02x} at offset {error.start} is not UTF-8"
-            quarantine.set_aside(location, "not UTF-8", block, detail)
-            return None
+        return _converted(headers, block, location, quarantine)
+    if content not in ("", "application/http") and not block.startswith(b"HTTP/"):
+        # What Heritrix keeps of name servers, and files by FTP.
+        tally.passed_over[f"WARC record: response of {content[:40]}"] += 1
+        return None
     stream = io.BytesIO(block)
     try:
-        answer = _headers(stream)
-    except _BadHeaders as error:
-        quarantine.tally.records += 1
+        answer = read_headers(stream)
+        while _status(answer) in INTERIM_STATUS and block.startswith(b"HTTP/", stream.tell()):
+            answer = read_headers(stream)
+    except BadHeadersError as error:
+        tally.records += 1
         quarantine.set_aside(location, "not HTTP", block, f"no HTTP answer: {error}")
         return None
-    status = answer.first.split(" ")[1:2]
-    if not (status and status[0].isdigit() and int(status[0]) in GOOD_STATUS):
-        quarantine.tally.passed_over["answer without success"] += 1
+    if _status(answer) not in GOOD_STATUS:
+        tally.passed_over["answer without success"] += 1
         return None
-    content, _, charset = answer.fields.get("content-type", "").partition(";")
-    if content.strip().lower() not in PAGES:
-        quarantine.tally.passed_over["not a web page"] += 1
-        return None
-    if truncated:
-        quarantine.tally.records += 1
-        _set_aside_truncated(truncated, block, location, quarantine)
+    identified = headers.fields.get("warc-identified-payload-type", "")
+    content, charset = _content_type(answer.fields.get("content-type") or identified)
+    if content not in PAGES:
+        tally.passed_over["not a web page"] += 1
         return None
     try:
+        _refuse_part(headers)
         body = read_body(stream.read(), answer.fields, options.record_bytes)
     except BadBodyError as error:
-        quarantine.tally.records += 1
+        tally.records += 1
         quarantine.set_aside(location, error.reason, block, str(error))
         return None
-    charset = charset.lower().partition("charset=")[2].partition(";")[0].strip(" \"'")
-    return pages.read(body, charset or None, location)
+    return pages.read(body, charset, location)
 
 
-def _set_aside_truncated(
-    why: str, block: bytes, location: RecordLocation, quarantine: Quarantine
-) -> None:
-    detail = f"the crawler cut it (WARC-Truncated: {why[:40]})"
-    quarantine.set_aside(location, "cut short", block, detail)
+def _converted(
+    headers: Headers, block: bytes, location: RecordLocation, quarantine: Quarantine
+) -> str | None:
+    """The text that another tool made of a page."""
+    quarantine.tally.records += 1
+    try:
+        _refuse_part(headers)
+        text = block.decode("utf-8-sig")
+    except BadBodyError as error:
+        quarantine.set_aside(location, error.reason, block, str(error))
+        return None
+    except UnicodeDecodeError as error:
+        byte = error.object[error.start]
+        at = error.start + len(block) - len(error.object)
+        detail = f"byte 0x{byte:02x} at offset {at} is not UTF-8"
+        quarantine.set_aside(location, "not UTF-8", block, detail)
+        return None
+    if not text:
+        quarantine.tally.passed_over["page without prose"] += 1
+    return text
+
+
+def _status(answer: Headers) -> int:
+    """The status of an answer; 0 without one."""
+    found = re.match(r"\S+\s+([0-9]{3})(?!\S)", answer.first)
+    return int(found[1]) if found else 0
+
+
+def _content_type(value: str) -> tuple[str, str | None]:
+    """The media type and the charset that a Content-Type names; of a list the first."""
+    charset = CHARSET.search(value.lower())
+    return re.split("[;,]", value)[0].strip().lower(), charset and charset[1]
+
+
+def _refuse_part(headers: Headers) -> None:
+    """Raise BadBodyError where a record says of itself that it is not whole."""
+    fields = headers.fields
+    if "warc-truncated" in fields:
+        why = fields["warc-truncated"][:40]
+        raise BadBodyError("cut short", f"the crawler cut it (WARC-Truncated: {why})")
+    if "warc-segment-number" in fields:
+        detail = "the first segment of several, which are not put together"
+        raise BadBodyError("cut short", detail)
 
 
 def _next_record(path: str, number: int, stream: PlainStream) -> Headers | None:
@@ -157,8 +179,8 @@ def _next_record(path: str, number: int, stream: PlainStream) -> Headers | None:
         return None
     location = RecordLocation(path, "record", number)
     try:
-        headers = _headers(stream)
-    except _BadHeaders as error:
+        headers = read_headers(stream)
+    except BadHeadersError as error:
         raise DataError(
             f"{location}: damaged or cut short ({error}): fetch the file again, or leave it out"
         ) from None
@@ -168,30 +190,6 @@ def _next_record(path: str, number: int, stream: PlainStream) -> Headers | None:
             " again, or leave it out"
         )
     return headers
-
-
-def _headers(stream: BinaryIO) -> Headers:
-    """Read headers up to and including the blank line that ends them."""
-    lines: list[str] = []
-    while True:
-        line = stream.readline(HEADER_BYTES)
-        if not line.endswith(b"\n"):
-            raise _BadHeaders("its headers have no end")
-        if not line.strip():
-            break
-        lines.append(line.decode("utf-8", "replace").rstrip("\r\n"))
-        if len(lines) > HEADER_LINES:
-            raise _BadHeaders("its headers have no end")
-    if not lines:
-        raise _BadHeaders("no headers")
-    fields: dict[str, str] = {}
-    for field in lines[1:]:
-        name, _, value = (part.strip() for part in field.partition(":"))
-        name = name.lower()
-        if name in fields and name in LISTS:
-            fields[name] += f", {value}"
-        fields.setdefault(name, value)
-    return Headers(lines[0], fields)
 
 
 def _length(headers: Headers, location: RecordLocation) -> int:
