@@ -1,7 +1,6 @@
 """Trace a batch back to the documents that it was packed from."""
 
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from trainer.data.token_flags import ID_MASK
 from trainer.data.tokenizer import load_tokenizer
 from trainer.errors import RecipeError
 from trainer.recipe import Recipe
+from trainer.recipe.addresses import without_signature
 from trainer.sources import Sources, open_sources
 
 FIRST_WORDS_TOKENS = 16
@@ -194,8 +194,7 @@ def _corpora(recipe: Recipe, sources: Sources) -> list[tuple[str, str]]:
     ]
     if not recipe.data.mixture:
         return [(Path(folder).name, folder) for folder in folders]
-    # Without the query of a URL, which may hold a signature.
-    given = [re.sub(r"^(https?://[^?]*)\?.*", r"\1", part.corpus) for part in recipe.data.mixture]
+    given = [without_signature(part.corpus) for part in recipe.data.mixture]
     return [
         (name, folder if Path(made_of) == Path(folder) else f"{made_of}, in {folder}")
         for name, folder, made_of in zip(recipe.data.names(), folders, given, strict=True)

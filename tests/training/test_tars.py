@@ -18,7 +18,7 @@ from trainer.data.manifest import load_manifest
 from trainer.data.shards import ShardReader
 from trainer.data.tokenizer import load_tokenizer, train_tokenizer
 from trainer.errors import DataError, RecipeError
-from trainer.recipe import Recipe
+from trainer.recipe import Recipe, learning_changes
 from trainer.resume import starting_keys
 from trainer.sources import build_from_recipe, corpus_folders
 from trainer.trace import trace_command
@@ -178,6 +178,30 @@ def test_remote_tars_give_the_same_tokens(shards: Path, tmp_path: Path) -> None:
         keys = {"data__remote": {"attempts": 1}}
         with pytest.raises(DataError, match=r"part-000001\.tar did not come in 1 attempts"):
             corpus_folders(recipe(tmp_path / "run", shards, remote, **keys))
+
+
+def test_a_run_goes_on_with_another_signature(shards: Path, tmp_path: Path) -> None:
+    """Would catch a signature that ends a run with it, or that stands in its shards and accounts;
+    a run that goes on where another tar came; and a password that is saved.
+    """
+
+    def read(query: str) -> tuple[Recipe, Path]:
+        listed = f"{server.url}/part-{{000000..000001}}.tar{query}"
+        wanted = recipe(tmp_path / "run", shards, listed)
+        return wanted, Path(str(corpus_folders(wanted)[0]))
+
+    with web_server(shards) as server:
+        before, first = read("?sig=one")
+        after, second = read("?sig=two")
+        with pytest.raises(DataError, match=r"^data\.mixture\.0\.corpus: the URL .* password"):
+            listed = server.url.replace("//", "//user:word@") + "/part-000000.tar"
+            corpus_folders(recipe(tmp_path / "run", shards, listed))
+    assert learning_changes(before, after) == []
+    assert load_manifest(first).splits == load_manifest(second).splits, "the position is the same"
+    assert not any(b"sig=" in content for content in contents(first).values())
+    assert {tar for tar, _ in documents(first)} == {
+        f"{server.url}/part-{n:06d}.tar" for n in range(2)
+    }
 
 
 def test_of_few_samples_one_is_held_out_and_of_none_asked_none(

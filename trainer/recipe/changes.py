@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from trainer.recipe.addresses import without_signature
 from trainer.recipe.recipe import Recipe
 
 _LEARNING = (
@@ -33,6 +34,13 @@ def learning_changes(old: Recipe, new: Recipe) -> list[tuple[str, object, object
 
 def _learning_keys(recipe: Recipe) -> dict[str, object]:
     keys = _flat({name: recipe.model_dump()[name] for name in _LEARNING})
+    # A signature ends before a long run does.
+    keys["data.mixture"] = [
+        {**entry.model_dump(), "corpus": without_signature(entry.corpus)}
+        for entry in recipe.data.mixture
+    ]
+    if recipe.corpus is not None:
+        keys["corpus.files"] = [without_signature(file) for file in recipe.corpus.files]
     return {
         name: value
         for name, value in keys.items()

@@ -1,10 +1,12 @@
 """Tars are read as the webdataset package reads them, and never less of them."""
 
+import struct
 import tarfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
 import webdataset
 from webdataset.shardlists import expand_urls
@@ -124,6 +126,19 @@ def test_a_cut_in_the_compression_is_found(tmp_path: Path) -> None:
             ours(path)
 
 
+def test_frames_to_skip_are_skipped(tmp_path: Path) -> None:
+    """Would catch what pzstd writes, a frame to skip before each of its own, taken for no tar."""
+    whole = texts_tar(tmp_path / "a.tar", ["one"]).read_bytes()
+    path = tmp_path / "a.tar.zst"
+    path.write_bytes(
+        b"".join(
+            struct.pack("<IIQ", 0x184D2A50, 8, 0) + pyarrow.compress(part, "zstd", asbytes=True)
+            for part in (whole[:900], whole[900:])
+        )
+    )
+    assert ours(path) == ours(tmp_path / "a.tar")
+
+
 def test_what_stands_behind_the_end_is_said(tmp_path: Path, caplog) -> None:
     """Would catch joined tars of which the package, too, reads the first alone."""
     path = texts_tar(tmp_path / "a.tar", ["one"])
@@ -168,6 +183,7 @@ def test_what_cannot_be_listed_is_one_line(tmp_path: Path) -> None:
     for source, said in (
         ("pipe:rm -rf x.tar", "would run a command"),
         ("gs://bucket/a.tar", "is not read"),
+        ("hf://datasets/org/set/a.tar", r"a file of the hub is https://huggingface\.co/"),
         ("{0..3.tar", "braces do not close"),
         ("${NOT_SET_ANYWHERE}/a.tar", "WDS_NOT_SET_ANYWHERE"),
         (f"{tmp_path}/{{0..9}}.tar", r"0.tar is missing \(and 9 more\), of 10"),

@@ -16,6 +16,7 @@ from trainer.corpus.reading.webdataset import tar_input
 from trainer.corpus.rules import rule_descriptions
 from trainer.errors import RecipeError
 from trainer.recipe import CorpusSection
+from trainer.recipe.addresses import without_signature
 from trainer.recipe.data import RemoteSection
 
 RULES = 15
@@ -55,7 +56,6 @@ def text_input(section: CorpusSection) -> Input:
     options = ReadOptions(
         section.text_key, section.id_key, section.limits, anonymous=section.anonymous
     )
-    identity: list[Any] = []
     if section.source == "webdataset":
         text = section.text_key if section.text_key != DEFAULT_TEXT_KEY else None
         remote = RemoteSection(anonymous=section.anonymous)
@@ -63,14 +63,18 @@ def text_input(section: CorpusSection) -> Input:
         files = tars.files["train"]
         options = replace(options, text_members=tars.members, excluded=tars.excluded, remote=remote)
         identity = [[TAR_RULES, list(map(str, tars.members)), sorted(tars.excluded)]]
+        identity += [file.identity for file in files]
+        named = [without_signature(name) for name in section.files]
     else:
         files = list_files(section.files, anonymous=section.anonymous)
+        identity = [[file.path, file.bytes, file.version] for file in files]
+        named = list(section.files)
     return Input(
-        settings={"files": list(section.files), "packages": []},
+        settings={"files": named, "packages": []},
         versions={"files": len(files), "bytes": sum(file.bytes for file in files)},
         options=options,
         files=lambda: files,
-        identity=identity + [[file.path, file.bytes, file.version] for file in files],
+        identity=identity,
     )
 
 

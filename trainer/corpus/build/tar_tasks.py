@@ -107,7 +107,7 @@ def _texts(
         for raw in read_file(file, work.options, quarantine):
             members[raw.metadata["member"]] += 1
             if raw.text:
-                key = raw.id.removeprefix(f"{file.path}:")
+                key = raw.id.removeprefix(f"{file.shown}:")
                 yield {"id": key, "source": raw.source, "text": raw.text}
             else:
                 empty += 1
@@ -117,7 +117,7 @@ def _texts(
         counted = work.given.samples.get(file.path, found)
         if found != counted:
             raise DataError(
-                f"{file.path}: holds {found:,} samples, and its folder's .nv-meta counts"
+                f"{file.shown}: holds {found:,} samples, and its folder's .nv-meta counts"
                 f" {counted:,}: it was cut short or changed; bring it back, or run"
                 " `energon prepare` again"
             )

@@ -35,6 +35,7 @@ from trainer.data.manifest import (
 from trainer.data.tokenizer import Tokenizer, load_tokenizer
 from trainer.errors import DataError
 from trainer.files import build_lock, cache_folder
+from trainer.recipe.addresses import without_signature
 from trainer.recipe.data import MixtureSource, RemoteSection
 
 log = logging.getLogger(__name__)
@@ -72,8 +73,9 @@ def ensure_tars(
                 _build(part, key, given, loaded, remote, out)
     except OSError as error:
         raise DataError(
-            f"{key}: cannot tokenise {part.corpus} into {out}: {error.strerror or error}; free"
-            " space there, or point LYCEUM_CACHE elsewhere; what is done is kept"
+            f"{key}: cannot tokenise {without_signature(part.corpus)} into {out}:"
+            f" {error.strerror or error}; free space there, or point LYCEUM_CACHE elsewhere; what"
+            " is done is kept"
         ) from error
     return out
 
@@ -92,10 +94,7 @@ def _opened(
 
 
 def _folder(part: MixtureSource, given: TarInput, tokenizer: Tokenizer) -> Path:
-    files = {
-        split: [[file.path, file.bytes, file.version] for file in found]
-        for split, found in given.files.items()
-    }
+    files = {split: [file.identity for file in found] for split, found in given.files.items()}
     settings = _settings(part, given, tokenizer)
     content = json.dumps([settings, sorted(given.excluded), files], sort_keys=True)
     return cache_folder("tars") / hashlib.sha256(content.encode()).hexdigest()[:24]
@@ -103,7 +102,7 @@ def _folder(part: MixtureSource, given: TarInput, tokenizer: Tokenizer) -> Path:
 
 def _settings(part: MixtureSource, given: TarInput, tokenizer: Tokenizer) -> dict[str, Any]:
     return {
-        "source": part.corpus,
+        "source": without_signature(part.corpus),
         "text": ", ".join(map(str, given.members)),
         "validation": part.validation,
         "tokenizer": tokenizer.fingerprint,
@@ -131,7 +130,8 @@ def _build(
         held_out=0.0 if "validation" in given.files else part.validation,
     )
     tasks = list(_tasks(given))
-    log.info("tokenising %s, %.1f MiB in %s", *(part.corpus, total / 2**20, _tars(tasks)))
+    source = without_signature(part.corpus)
+    log.info("tokenising %s, %.1f MiB in %s", *(source, total / 2**20, _tars(tasks)))
     shards: dict[str, list[Shard]] = {split: [] for split in SPLITS}
     tally, members = Tally(), Counter[str]()
     for task in tasks:
@@ -142,16 +142,16 @@ def _build(
             shards[split] += [Shard(**shard) for shard in made]
         done = task.number + 1
         if len(tasks) > 1 and done * SAID // len(tasks) > task.number * SAID // len(tasks):
-            log.info("%s of %s parts of %s are tokenised", done, len(tasks), part.corpus)
+            log.info("%s of %s parts of %s are tokenised", done, len(tasks), source)
     texts = sum(shard.documents for made in shards.values() for shard in made)
     if not shards["train"]:
         raise DataError(
-            f"{key}: {part.corpus} has no text to train on: {_account(tally, members, texts)};"
+            f"{key}: {source} has no text to train on: {_account(tally, members, texts)};"
             " name the member that is the text, as txt, or json[text] for a field of JSON"
         )
     say = log.warning if tally.malformed or tally.passed_over else log.info
     held_out = sum(shard.documents for shard in shards["validation"])
-    say("%s: %s; %s held out", *(part.corpus, _account(tally, members, texts), f"{held_out:,}"))
+    say("%s: %s; %s held out", *(source, _account(tally, members, texts), f"{held_out:,}"))
     tokenizer.save(partial / "tokenizer")
     write_manifest(
         partial,

@@ -13,6 +13,7 @@ from trainer.errors import DataError
 from trainer.hub.names import is_address, set_name
 from trainer.hub.snapshots import fetch
 from trainer.hub.splits import files_of
+from trainer.recipe.addresses import without_signature
 
 COMPRESSIONS = (".gz", ".zst")
 KINDS = {
@@ -44,6 +45,16 @@ class InputFile:
     bytes: int
     version: str
     pattern: str = ""
+
+    @property
+    def shown(self) -> str:
+        """The path for messages and shards: without a URL's query, which may hold a signature."""
+        return without_signature(self.path)
+
+    @property
+    def identity(self) -> list[Any]:
+        """JSON values that change with the file's content, and not with a signature."""
+        return [self.shown if self.version else self.path, self.bytes, self.version]
 
 
 def kind_of(path: str) -> tuple[str, str]:

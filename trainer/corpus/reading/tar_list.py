@@ -5,16 +5,18 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from braceexpand import braceexpand
 
 from trainer.corpus.reading.files import InputFile, find_files
 from trainer.corpus.reading.remote import SCHEMES, scheme_of
+from trainer.data.remote.location import place
 from trainer.errors import DataError
+from trainer.recipe.addresses import TAR, without_signature
 
 log = logging.getLogger(__name__)
 
-TAR = re.compile(r"\.(tar(\.(gz|bz2|xz|zst))?|tgz|tbz2?|txz)$", re.IGNORECASE)
 LISTED_AT_ONCE = 16
 """Remote files asked for their size at the same time."""
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
@@ -49,29 +51,29 @@ def expanded(source: str, key: str) -> list[str]:
 
 
 def list_tars(sources: Iterable[str], key: str, anonymous: bool = False) -> list[InputFile]:
-    """The tars that strings or globs list, in their order, each once.
+    """The tars that strings or globs list, in their order, each once, the string as `pattern`.
 
     Raises DataError, beginning with `key`, as `expanded` does, and for a tar that is missing.
     """
-    names = [name for source in sources for name in expanded(source, key)]
-    remote = [name for name in names if scheme_of(name)]
+    names = [(name, source) for source in sources for name in expanded(source, key)]
+    remote = [name for name, _ in names if scheme_of(name)]
     with ThreadPoolExecutor(LISTED_AT_ONCE) as threads:
         answers = threads.map(lambda name: _found(name, anonymous), remote)
         asked = dict(zip(remote, answers, strict=True))
     found: dict[str, InputFile] = {}
     missing: list[str] = []
     twice = 0
-    for name in names:
+    for name, source in names:
         files = asked[name] if name in asked else _found(name, anonymous)
         if isinstance(files, DataError):
-            said = str(files).removeprefix("corpus.files: ")
+            said = str(files).removeprefix("corpus.files: ").replace(name, without_signature(name))
             raise DataError(f"{key}: {said}") from None
         if not files:
-            missing.append(name)
+            missing.append(without_signature(name))
         for file in files:
             identity = file.path if scheme_of(file.path) else os.path.realpath(file.path)
             twice += identity in found
-            found.setdefault(identity, file)
+            found.setdefault(identity, replace(file, pattern=without_signature(source)))
     if twice:
         log.warning(
             "%s: %s tars are listed twice, and read once: give `weight` for more", key, twice
@@ -124,5 +126,17 @@ def _local_name(name: str, key: str) -> str:
         return re.sub("^file:(//(localhost(?=/))?)?", "", name)
     if _OTHER_SCHEME.match(name) and scheme_of(name) not in SCHEMES:
         known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
-        raise DataError(f"{key}: {name} is not read: use a local path, {known}")
+        raise DataError(f"{key}: {name} is not read: use a local path, {known}{_instead(name)}")
+    if scheme_of(name):
+        try:
+            place(name)
+        except DataError as error:
+            raise DataError(f"{key}: {error}") from None
     return name
+
+
+def _instead(name: str) -> str:
+    """How what the hub calls by a name of its own is addressed as a file."""
+    if not name.startswith("hf:"):
+        return ""
+    return "; a file of the hub is https://huggingface.co/datasets/ORG/SET/resolve/main/NAME.tar"

@@ -23,7 +23,13 @@ from trainer.errors import DataError
 
 log = logging.getLogger(__name__)
 
-MAGIC = {b"\x1f\x8b": ".gz", b"\x28\xb5\x2f\xfd": ".zst", b"BZh": ".bz2", b"\xfd7zXZ\x00": ".xz"}
+MAGIC = {
+    b"\x1f\x8b": ".gz",
+    b"\x28\xb5\x2f\xfd": ".zst",
+    **{bytes([low, 0x2A, 0x4D, 0x18]): ".zst" for low in range(0x50, 0x60)},  # frames to be skipped
+    b"BZh": ".bz2",
+    b"\xfd7zXZ\x00": ".xz",
+}
 LINKS = "links, which WebDataset does not follow"
 """What links are counted as."""
 MEND = "fetch it again, or pack it again"
@@ -77,7 +83,7 @@ def read_samples(
             sample = TarSample(key, {})
         if extension in sample.members:
             raise DataError(
-                f"{file.path}: sample {key} has two members .{extension}, of which only one can be"
+                f"{file.shown}: sample {key} has two members .{extension}, of which only one can be"
                 " meant: rename one, and pack the tar again"
             )
         sample.members[extension] = content
@@ -108,7 +114,7 @@ def _members(
                 tar.members = []  # type: ignore[attr-defined]
         except tarfile.TarError as error:
             raise DataError(
-                f"{file.path}: damaged or cut short near byte {tar.offset} ({error}): {MEND}"
+                f"{file.shown}: damaged or cut short near byte {tar.offset} ({error}): {MEND}"
             ) from None
         _check_end(file, tar)
 
@@ -142,7 +148,7 @@ def _open_tar(file: InputFile, options: ReadOptions) -> Iterator[tarfile.TarFile
                 fileobj=packed, mode="r|", bufsize=CHUNK, tarinfo=_Header
             )
         except tarfile.TarError as error:
-            raise DataError(f"{file.path}: is no tar ({error}): {MEND}, or leave it out") from None
+            raise DataError(f"{file.shown}: is no tar ({error}): {MEND}, or leave it out") from None
         with tar:
             yield tar
 
@@ -167,12 +173,12 @@ def _check_end(file: InputFile, tar: tarfile.TarFile) -> None:
     kind = type(why).__name__  # tarfile names only their common base in public
     if kind in ("EmptyHeaderError", "TruncatedHeaderError"):
         raise DataError(
-            f"{file.path}: cut short at byte {tar.offset}: the end marker of a tar is missing;"
+            f"{file.shown}: cut short at byte {tar.offset}: the end marker of a tar is missing;"
             f" {MEND}"
         )
     if kind != "EOFHeaderError":
         raise DataError(
-            f"{file.path}: damaged at byte {tar.offset}, where the header of a member should be"
+            f"{file.shown}: damaged at byte {tar.offset}, where the header of a member should be"
             f" ({why}): {MEND}"
         )
     behind = 0
@@ -182,5 +188,5 @@ def _check_end(file: InputFile, tar: tarfile.TarFile) -> None:
         log.warning(
             "%s: %s bytes behind its end marker are not read, as WebDataset does not: where tars"
             " were joined, list them one by one",
-            *(file.path, f"{behind:,}"),
+            *(file.shown, f"{behind:,}"),
         )

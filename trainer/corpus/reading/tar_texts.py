@@ -41,7 +41,7 @@ def read_tar(
         if found is None:
             _pass_over(sample, wanted, quarantine)
             continue
-        location = RecordLocation(file.path, "record", number)
+        location = RecordLocation(file.shown, "record", number)
         if isinstance(found, Oversize):
             set_aside_oversize(found, location, options, quarantine)
             continue
@@ -51,7 +51,8 @@ def read_tar(
             quarantine.set_aside(location, found.reason, found.content, detail)
             continue
         member, text = found
-        yield RawDocument(name, file.path, text, {"member": str(member)})
+        key = _printable(sample.key)
+        yield RawDocument(f"{file.shown}:{key}", file.shown, text, {"member": str(member)})
 
 
 @dataclass(frozen=True, slots=True)

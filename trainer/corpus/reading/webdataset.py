@@ -12,6 +12,7 @@ from trainer.corpus.reading.remote import scheme_of
 from trainer.corpus.reading.tar_list import list_tars, names_tars
 from trainer.data.remote.location import place
 from trainer.errors import DataError
+from trainer.recipe.addresses import without_signature
 from trainer.recipe.data import RemoteSection
 from trainer.recipe.text_member import USUAL, TextMember, text_members
 
@@ -112,4 +113,4 @@ def _say_what_is_left(source: str, folder: EnergonFolder, train_only: bool) -> N
         left["val"] = len(folder.tars["validation"])
     if left:
         listed = ", ".join(f"{name} ({count:,} tars)" for name, count in left.items())
-        log.warning("%s: its parts %s are not read", source, listed)
+        log.warning("%s: its parts %s are not read", without_signature(source), listed)
