@@ -175,9 +175,12 @@ class PersonalRule(Section):
     ip: Treatment = "redact"
     """Public IPv4 and IPv6 addresses."""
     phone: Treatment = "redact"
-    """Telephone numbers."""
+    """Telephone numbers: in international notation, in that of some fifteen countries, or behind a
+    word for a telephone in some forty languages."""
     card: Treatment = "redact"
     """Payment card numbers whose checksum is right."""
+    iban: Treatment = "redact"
+    """International bank account numbers whose checksum is right."""
     drop_above: Positive | None = None
     """Drop a document with more than so many finds, whatever their kind; none: never."""
 

@@ -60,7 +60,36 @@ PLANTED = [
     ("«2223003122003222»", "card"),
     ("«6011111111111117», «3530111333300000»", "card"),
     ("«30569309025904»", "card"),
+    ("«4111 - 1111 - 1111 - 1111» or «4111.1111.1111.1111»", "card"),
+    ("«4111 1111 1111 1111» 12/26 123", "card"),
+    ("2024 «4111 1111 1111 1111» 12 34", "card"),
+    ("IBAN «DE89 3704 0044 0532 0130 00», BIC COBADEFF", "iban"),
+    ("«GB29NWBK60161331926819» or «GB29-NWBK-6016-1331-9268-19»", "iban"),
+    ("«FR14 2004 1010 0505 0001 3M02 606» BIC ABCDEF", "iban"),
+    ("«NL91 ABNA 0417 1643 00»", "iban"),
+    ("«CH93 0076 2011 6238 5295 7»", "iban"),
+    ("«NO93 8601 1117 947»", "iban"),
+    ("IBAN为«MT84MALT011000012345MTLCAST001S»。", "iban"),
+    ("«+33 (0)1 23 45 67 89» et «+44 (0)20 7946 0958»", "phone"),
+    ("«0049 30 901820», «00 33 1 23 45 67 89»", "phone"),
+    ("«01 23 45 67 89» est mon numéro", "phone"),
+    ("+7: «8 (495) 123-45-67»; «+7 (495) 123-45-67»", "phone"),
+    ("電話番号は«03-1234-5678»です", "phone"),
+    ("手机«13812345678»，电话：«010-12345678»", "phone"),
+    ("휴대폰 «010-1234-5678»입니다", "phone"),
+    ("«(11) 91234-5678», «(02) 9876 5432»", "phone"),
+    ("«+34 912 345 678» 2024", "phone"),
+    ("DNS服务器是«8.8.8.8»，сервер «1.1.1.1»", "ip"),
 ]
+# Behind a word for a telephone a number of any grouping is one.
+TELEPHONES = (
+    "Tél. : |Téléphone : |Teléfono: |Tfno. |Móvil: |Telefone: |Telemóvel: |Telefono: |Cellulare |"
+    "Telefoon: |Telefonnummer |Tlf. |Puhelin: |Puh. |Telefonszám: |Komórka: |Τηλ.: |Τηλέφωνο: |"
+    "тел. |Тел.: |телефон: |по телефону |Моб. |Cep: |Telepon: |Điện thoại: |"
+    "هاتف: |رقم الهاتف: |تلفن: |"
+    "טלפון: |נייד: |फ़ोन: |ফোন: |தொலைபேசி: |โทร. |โทรศัพท์ |ទូរស័ព្ទ |ໂທ |ဖုန်း |电话：|電話: |手机号码: |"
+    "电话是|전화: |연락처 |☎ |\U0001f4de "
+)
 
 LOOK_ALIKES = [
     "@decorator\ndef f(): ...",
@@ -102,6 +131,15 @@ LOOK_ALIKES = [
     ">>> np.arange(10)[2:8:2]\narray([2, 4, 6])",
     "pages 1100-1200, 020 7946, 0001 0002 0003",
     "1609459200000 1609459200",
+    "DE88 3704 0044 0532 0130 00 and XX89370400440532013000",  # checksum; country
+    "Bestell-Nr. 030 / 1234567, Az. 030/1234567, Aktenzeichen 0171/2345678",
+    "Order No. 212-555-0123, заказ № 8-495-123-45-67, 订单号 010-12345678, pedido 01 23 45 67 89",
+    "drawn were 03 12 25 33 41, and 06 07 08 09 10; ff 00 30 da 03 46 28 08 06",
+    "+15 000 000 000 tonnes; 0054 0045 004C; 0034 5678 9012; 0012 345 678 901",
+    "Versão 64.0.3.9, версия 58.0.3.110, 版本 58.0.3.110, 버전 64.0.3.9, إصدار 64.0.3.9",
+    "Kapitel 4.1.2.3 und Abschnitt 64.1.2.3, раздел 64.1.2.3, 第64.1.2.3节, sección 70.1.2.3",
+    "the DHCP server\n\n4.5.1.1. Starting it",
+    "отель 1234567, хотел 1234567; Hotel. 1234567; el cap 1234567",
 ]
 
 
@@ -294,6 +332,19 @@ def test_typography_hides_no_datum_and_makes_none(form: str) -> None:
     for text in LOOK_ALIKES:
         if changed(text) != text:
             assert judge(changed(text)).text == changed(text)
+
+
+def test_a_word_for_a_telephone_is_known_in_many_languages() -> None:
+    """Would catch numbers in a country's own grouping kept for want of the word before them, and a
+    word found within another.
+    """
+    number = "91 234 56 78"
+    for word in TELEPHONES.split("|"):
+        assert judge(f"({word}{number})").text == f"({word}[phone])", word
+        wide = f"{word}{number.replace(' ', chr(0x202F))}".replace(": ", "\uff1a")
+        assert judge(wide).text == wide[: -len(number)] + "[phone]", word
+    for text in (number, f"отель: {number}", f"xtlf. {number}", f"тел {number}кг"):
+        assert judge(text).text == text
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,18 @@
-"""Personal data: e-mail addresses, public IP addresses, telephone and payment card numbers."""
+"""Personal data: e-mail and public IP addresses, numbers of telephones, cards and accounts."""
 
 import ipaddress
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 
+from trainer.corpus.rules.accounts import account_numbers
 from trainer.corpus.rules.cards import card_numbers
 from trainer.corpus.rules.phones import phone_numbers
-from trainer.corpus.rules.plain_form import WIDE_STOPS, CharacterSpan, plain_form
+from trainer.corpus.rules.plain_form import WIDE_STOPS, CharacterSpan, plain_forms, plain_words
 from trainer.corpus.rules.rule import Finding, Judgement, RuleDescription, dropped
+from trainer.corpus.rules.vocabulary import ends_with_listed, listed_words
 from trainer.recipe.curation import PersonalRule
 
 # Letters of scripts that put spaces between words: in Chinese or Japanese text an address may
@@ -45,11 +48,12 @@ _VERSION_BEFORE = re.compile(
     re.IGNORECASE,
 )
 _NETWORK_NEAR = re.compile(
-    r"(?<!\[)\b(?:ip|ipv4|address|addresses|addr|host|hosts|server|dns|ping|subnet|gateway|client"
+    r"(?<![\w\[])(?:ip|ipv4|address|addresses|addr|host|hosts|server|dns|ping|subnet|gateway|client"
     r"|proxy|router|firewall|login|logged|connect|connected|connection|nameserver|resolver|remote"
-    r"|peer|port|traceroute|whois|https?|ssh|from)\b",
-    re.IGNORECASE,
+    r"|peer|port|traceroute|whois|https?|ssh|from)(?!\w)",
+    re.IGNORECASE | re.ASCII,
 )
+_HEADING_BEHIND = re.compile(r"\.[^\S\n]+[^\W\d]")
 _NETWORK_CHARACTERS = 40
 _VERSION_LIKE = 32
 """Four dotted numbers below this may be a version or section: an IP address then needs a word of
@@ -63,9 +67,9 @@ _IPV6 = re.compile(r"(?<![\w:.])[23][0-9A-Fa-f]{3}:[0-9A-Fa-f:]{2,34}(?![\w:])")
 class Personal:
     """Redacts personal data, or drops the documents that contain it.
 
-    Redacted data become `[email]`, `[ip]`, `[phone]` or `[card]`: ordinary text that every
-    tokenizer can encode and no pattern matches. A finding has the number of data of one kind, never
-    the data.
+    Redacted data become `[email]`, `[iban]`, `[ip]`, `[phone]` or `[card]`: ordinary text that
+    every tokenizer can encode and no pattern matches. A finding has the number of data of one kind,
+    never the data.
     """
 
     section: PersonalRule
@@ -93,16 +97,17 @@ class Personal:
 def personal_data(text: str) -> list[tuple[str, CharacterSpan]]:
     """(kind, (start, end)) of all personal data, by kind in the order of KINDS; none overlap.
 
-    It is looked for in the text as it stands and in its plain form. Where the two differ, the
-    longer datum counts: in the text alone a number may end at its first no-break space.
+    It is looked for in the text as it stands and in its plain forms. Where they differ, the longer
+    datum counts: in the text alone a number may end at its first no-break space.
     """
     found = _found_in(text)
-    plain = plain_form(text)
-    if plain is None:
+    further: list[tuple[str, CharacterSpan]] = []
+    for plain in plain_forms(text):
+        further += [(kind, plain.original(span)) for kind, span in _found_in(plain.text)]
+    if not further:
         return found
     # A full stop of Chinese behind an address ends the sentence, and begins no further domain.
     ended = {start for _, (start, end) in found if text[end : end + 1] in {*WIDE_STOPS}}
-    further = [(kind, plain.original(span)) for kind, span in _found_in(plain.text)]
     further = [entry for entry in further if entry[1][0] not in ended]
     return _longest(found + further, len(text))
 
@@ -181,16 +186,24 @@ def _is_address(text: str, span: CharacterSpan, octets: bytes) -> bool:
     """Whether four dotted numbers are an IP address, and not a version or a section."""
     start, end = span
     before = text[max(0, start - _NETWORK_CHARACTERS) : start]
-    if _VERSION_BEFORE.search(before):
+    if _VERSION_BEFORE.search(before) or ends_with_listed(plain_words(before), "version"):
         return False
     if max(octets) >= _VERSION_LIKE:
         return True
+    if not before.rpartition("\n")[2].strip() and _HEADING_BEHIND.match(text, end):
+        return False
     around = before + text[end : end + _NETWORK_CHARACTERS]
-    return _NETWORK_NEAR.search(around) is not None
+    return (_NETWORK_NEAR.search(around) or _near_network().search(around)) is not None
+
+
+@cache
+def _near_network() -> re.Pattern[str]:
+    return re.compile(listed_words("network"), re.IGNORECASE)
 
 
 KINDS: dict[str, Callable[[str], Iterator[CharacterSpan]]] = {
     "email": _emails,
+    "iban": account_numbers,
     "card": card_numbers,
     "ip": _ip_addresses,
     "phone": phone_numbers,
@@ -201,7 +214,7 @@ KINDS: dict[str, Callable[[str], Iterator[CharacterSpan]]] = {
 DESCRIPTION = RuleDescription(
     rules=lambda section: [Personal(section)],
     behind_duplicates=True,
-    summary="e-mail, public IP, phone, payment card (Luhn): redact, drop or keep",
+    summary="e-mail, public IP, phone, payment card (Luhn), IBAN: redact, drop or keep",
     not_applied="personal data was not looked for",
     limits="Personal data is found by its pattern: names, postal addresses and what is written"
     " out in words are not found.",

@@ -22,7 +22,9 @@ _ODD_FORMS |= {"\u2044": "/", "\ufe55": ":", "\uff61": ".", "\u3002": "."}
 WIDE_STOPS = "\u3002\uff0e\uff61"
 """Full stops of Chinese and Japanese. In a domain they stand for a dot (RFC 3490, section 3.1),
 and behind one they end a sentence."""
-_BETWEEN_DIGITS = re.compile(rf"(?<=[0-9)])[{DASH}\u30fc](?=[0-9(])")
+_BETWEEN_DIGITS = re.compile(
+    rf"[{DASH}\u30fc](?:(?<=[0-9)].)|(?<=[0-9)] .))(?= ?[0-9(])"  # The rare character first.
+)
 _SOFT_HYPHEN = re.compile(r"(?<=\d\d)\u00ad(?=\d)|(?<=\d)\u00ad(?=\d\d)")
 """One between groups of digits was a hyphen: text out of PDF files has it for all."""
 _BEHIND_AT = re.compile(rf"@[^\s@]*{DASH}[^\s@]*")
@@ -42,17 +44,31 @@ class PlainForm:
         return self.origins[start], self.origins[end - 1] + 1
 
 
-def plain_form(text: str) -> PlainForm | None:
-    """The plain form of a text; None where that is the text itself.
+def plain_forms(text: str) -> Iterator[PlainForm]:
+    """The plain form of a text, where that is not the text itself; two where a soft hyphen between
+    digits may have been a hyphen or none.
 
     Wider gaps between digits are one space, up to three; more part the columns of a table.
     """
-    if text.isascii():
-        return _without(text, range(len(text)), _WIDENED)
-    if not _typographic().search(text):
-        return _without(text, range(len(text)), _WIDENED)
-    seen = _SOFT_HYPHEN.sub("-", text) if "\u00ad" in text else text
-    found = _without(seen, range(len(seen)), _invisible()) or PlainForm(seen, range(len(seen)))
+    if text.isascii() or not _typographic().search(text):
+        widened = _without(text, range(len(text)), _WIDENED)
+        if widened is not None:
+            yield widened
+        return
+    yield _plain_form(text)
+    if _SOFT_HYPHEN.search(text):
+        yield _plain_form(_SOFT_HYPHEN.sub("-", text))
+
+
+def plain_words(text: str) -> str:
+    """A few words in their plain form, with one space between them."""
+    if not text.isascii():
+        text = _invisible().sub("", text).translate(_ascii_forms()).replace(DASH, "-")
+    return re.sub("[^\\S\\n]+", " ", text)
+
+
+def _plain_form(text: str) -> PlainForm:
+    found = _without(text, range(len(text)), _invisible()) or PlainForm(text, range(len(text)))
     plain = _BETWEEN_DIGITS.sub("-", found.text.translate(_ascii_forms()))
     if "@" in plain and DASH in plain:
         plain = _BEHIND_AT.sub(lambda match: match.group().replace(DASH, "-"), plain)

@@ -1,12 +1,16 @@
 """The word lists of the rules: the text files in words/, and one that a recipe may name."""
 
+import re
 import unicodedata
 from functools import cache
 from pathlib import Path
 
+from trainer.corpus.rules.scripts import unspaced_letters
 from trainer.errors import DataError, RecipeError
 
 FOLDER = Path(__file__).with_name("words")
+BEHIND_WORDS = ".:=#°º'\"(\uff1a"
+MOST_BEHIND = 5
 KINDS = ("slur", "toxic")
 
 
@@ -22,6 +26,36 @@ def pairs(name: str) -> tuple[tuple[str, str], ...]:
     """The word pairs of a list with two words a line."""
     split = (line.split() for line in listed(name))
     return tuple((first, second) for first, second in split)
+
+
+def ends_with_listed(text: str, name: str) -> bool:
+    """Whether a text ends with one of a list's words, of any case: whole, where spaces part words.
+
+    A full stop, a colon and the like may stand behind the word, and two white spaces.
+    """
+    lowered = text.rstrip().rstrip(BEHIND_WORDS).rstrip().lower()
+    if len(text) > len(lowered) + MOST_BEHIND or not lowered.endswith(listed(name)):
+        return False
+    for word in listed(name):
+        if lowered.endswith(word):
+            before = lowered[-len(word) - 1 : -len(word)]
+            if not (before.isalnum() or before in ("_", "[")) or _is_unspaced(word[0]):
+                return True
+    return False
+
+
+@cache
+def listed_words(name: str) -> str:
+    """A pattern for one of a list's words: whole, where spaces part words."""
+    words = sorted(listed(name), key=len, reverse=True)
+    whole = "|".join(re.escape(word) for word in words if not _is_unspaced(word[0]))
+    anywhere = "|".join(re.escape(word) for word in words if _is_unspaced(word[0]))
+    return rf"(?<![\w\[])(?:{whole})(?![^\W\d_{unspaced_letters()}])|(?:{anywhere or '(?!)'})"
+
+
+@cache
+def _is_unspaced(letter: str) -> bool:
+    return re.match(f"[{unspaced_letters()}\uac00-\ud7a3]", letter) is not None
 
 
 def with_plurals(word: str) -> tuple[str, str]:
