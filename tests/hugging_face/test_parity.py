@@ -7,7 +7,7 @@ import pytest
 
 from tests.hugging_face.models import make_model
 from tests.parity.ranks import on_ranks
-from trainer.hugging_face.parity import Parity
+from trainer.hugging_face.parity import LARGEST_DIFFERENCE, Parity
 
 
 def swapped(tensor: Any) -> Any:
@@ -51,6 +51,41 @@ def test_a_wrong_map_is_found(tmp_path: Path, which: str, module: str) -> None:
     assert error.startswith("parity fails") and f"{tmp_path / 'out'}.partial" in error
     assert "\n" not in error
     assert not (tmp_path / "out").exists() and (tmp_path / "out.partial").is_dir()
+
+
+def proofs_of_an_untrained_model(root: Path) -> list[Parity]:
+    """Of a model whose attention hardly depends on positions: as it is, and turned otherwise."""
+    from trainer.checkpoint import CheckpointReader, resolve_checkpoint
+    from trainer.hugging_face.config import read_config
+    from trainer.hugging_face.importing import import_command
+    from trainer.hugging_face.parity import measure
+    from trainer.hugging_face.reading import ModelFolder
+    from trainer.hugging_face.weights import CheckpointWeights
+
+    make_model(root / "published", "llama", {"initializer_range": 0.002})
+    import_command(root / "published", root / "run")
+    described, _ = read_config(root / "published")
+    weights = CheckpointWeights(CheckpointReader(resolve_checkpoint(root / "run")))
+    other = described.model.model_copy(update={"rope_theta": 10050.0})
+    folder = ModelFolder(root / "published")
+    return [measure(described, model, weights, folder) for model in (described.model, other)]
+
+
+def test_weights_that_hardly_turn_hide_no_rotation(tmp_path: Path) -> None:
+    """Catches a proof by the real weights alone, where these are as small as at the beginning."""
+    right, other = on_ranks(1, proofs_of_an_untrained_model, tmp_path)[0]
+    assert right.holds and right.beyond < 1e-5
+    assert other.largest_difference < LARGEST_DIFFERENCE, "the weights alone would find it"
+    assert not other.holds and other.beyond > LARGEST_DIFFERENCE
+
+
+def test_the_limit_grows_with_the_logits() -> None:
+    """Catches a model with logits of 20 refused for fp32's last places, and of 0.2 let through."""
+    assert Parity(1, 3e-4, 1.0, deviation=4.0).holds
+    assert not Parity(1, 5e-4, 1.0, deviation=4.0).holds
+    assert not Parity(1, 3e-4, 1.0, deviation=0.1).holds
+    assert not Parity(1, 3e-4, 1.0, beyond=2e-4, deviation=4.0).holds
+    assert not Parity(1, 0.0, 1.0, deviation=float("nan"), beyond=float("nan")).holds
 
 
 def test_numbers_that_are_none_do_not_pass() -> None:

@@ -13,6 +13,7 @@ from trainer.checkpoint.adapted import (
     read_merged,
     saved_recipe,
     saved_tokenizer,
+    trained_length,
 )
 from trainer.checkpoint.files import Planned, write_bytes, write_tensors
 from trainer.checkpoint.fitted import without_padding
@@ -104,7 +105,9 @@ def export_weights(
             " it"
         ) from None
     written = ModelFolder(partial_folder)
-    parity = measure(described, model, weights, written, cast=dtype_of)
+    parity = measure(
+        described, model, weights, written, cast=dtype_of, trained=trained_length(reader)
+    )
     report(parity, f"{reader.folder} -> {folder}", described.family, written)
     require(parity, partial_folder)
     finish(partial_folder, folder)

@@ -23,9 +23,12 @@ _HIDDEN, _FFN, _VOCAB, _HEADS = 64, 32, 128, 2
 _SMALL_WINDOW = 8
 
 
-def borders(described: ModelDescription, model: ModelSection) -> dict[str, int]:
-    """The lengths, in tokens, beyond which two implementations of a model may first differ."""
-    found = {"positions": described.positions}
+def borders(described: ModelDescription, model: ModelSection, trained: int = 0) -> dict[str, int]:
+    """The lengths, in tokens, beyond which two implementations of a model may first differ.
+
+    `trained`: tokens of the longest text that it was trained on, if `described` does not say so.
+    """
+    found = {"positions": max(described.positions, trained)}
     if windows := [each.window for each in (model, described.model) if each.window is not None]:
         found["window"] = max(windows)
     scaling = model.rope_scaling
@@ -35,17 +38,16 @@ def borders(described: ModelDescription, model: ModelSection) -> dict[str, int]:
     return found
 
 
-def largest_difference(described: ModelDescription, model: ModelSection) -> float:
+def largest_difference(described: ModelDescription, model: ModelSection, trained: int = 0) -> float:
     """The largest difference of any logit between transformers' short model of a config.json and
     ours of a model section, at every one of `borders`.
     """
+    lengths = borders(described, model, trained)
     seen = list(zip(model.windows, described.model.windows, strict=True))
     layers = [seen.index(both) for both in dict.fromkeys(seen)]
     short = _ShortModel(described, model, layers, model.window)
-    differences = [
-        short.difference(positions=positions) for positions in _positions(described, model)
-    ]
-    window = borders(described, model).get("window")
+    differences = [short.difference(positions=each) for each in _positions(lengths)]
+    window = lengths.get("window")
     if window is not None:
         # Where the window begins to matter, and where the cache holds more than it.
         for before in (window - NEW // 2, window + NEW // 2):
@@ -56,9 +58,9 @@ def largest_difference(described: ModelDescription, model: ModelSection) -> floa
     return max(differences)
 
 
-def _positions(described: ModelDescription, model: ModelSection) -> Iterator[Tensor]:
+def _positions(lengths: dict[str, int]) -> Iterator[Tensor]:
     """Ascending positions, int64 [NEW]: spread from 0 on, then dense around a border."""
-    for length in sorted(set(borders(described, model).values())):
+    for length in sorted(set(lengths.values())):
         if length < NEW - NEW // 4:
             yield torch.arange(NEW)
             continue
