@@ -134,9 +134,23 @@ def test_frames_of_zstd_that_hold_no_text_are_read_past(tmp_path: Path, packed: 
         read(write(path, broken))
 
 
+def test_a_window_too_large_is_no_damage(tmp_path: Path) -> None:
+    """Would catch a user sent to fetch a file again that `zstd --long=31` packed."""
+    for log, told in ((27, ""), (28, "window of more than 128 MiB"), (31, "window of more than")):
+        how = zstandard.ZstdCompressionParameters(window_log=log)
+        packer = zstandard.ZstdCompressor(compression_params=how).compressobj()
+        content = packer.compress(CONTENT) + packer.flush()
+        path = write(tmp_path / "x.jsonl.zst", content)
+        if not told:
+            assert len(read(path)[0]) == 500
+            continue
+        with pytest.raises(DataError, match=rf"x\.jsonl\.zst: was packed with a {told}"):
+            read(path)
+
+
 def test_a_bomb_behind_a_dictionary_is_refused(tmp_path: Path) -> None:
     """Would catch a frame unpacked whole before its size is judged."""
-    path = write(tmp_path / "x.jsonl.zst", with_dictionary([*RECORDS, b"\0" * 2**27]))
+    path = write(tmp_path / "x.jsonl.zst", with_dictionary([*RECORDS, b"\0" * (2**26 + 2**23)]))
     with pytest.raises(DataError, match="as a zip bomb does"):
         read(path, options(expansion=1))
 

@@ -173,6 +173,19 @@ def test_memory_is_bounded_by_a_batch_not_by_the_table(tmp_path: Path) -> None:
     assert peak - base < 24
 
 
+def test_a_page_of_long_texts_is_held_thrice_at_most(tmp_path: Path) -> None:
+    """Would catch a fourth copy, as bytes of Python's, of the pages that pyarrow makes of a
+    thousand long texts whatever their size.
+    """
+    page = 24 * 2**20
+    texts = [os.urandom(page // 2048).hex() for _ in range(2048)]
+    path = table(tmp_path / "x.parquet", {"text": texts})
+    peak, told = peak_mib(path)
+    assert told == "2048 0"
+    # As stored, decompressed, and the dictionary that the first thousand are; and a batch.
+    assert peak < 3 * page / 2**20 + 24
+
+
 def test_memory_is_the_same_for_any_size_as_pyarrow_writes_by_default(tmp_path: Path) -> None:
     """Would catch a row group's texts collected, which a dictionary page in front of them invites:
     four times their size.

@@ -142,6 +142,11 @@ class Unpacked(io.RawIOBase):
             data = self._stream.read(min(len(buffer), CHUNK))
         except (EOFError, OSError, lzma.LZMAError, zlib.error) as error:
             message = " ".join(str(error).split())
+            if "too much memory" in message:
+                raise DataError(
+                    f"{self._file.path}: was packed with a window of more than 128 MiB (zstd"
+                    " --long): pack it anew without"
+                ) from None
             raise DataError(
                 f"{self._file.path}: damaged or cut short near byte {self._counted.offset} of the"
                 f" compressed file ({message}): fetch it again, or leave it out"
