@@ -8,6 +8,7 @@ from trainer.data.remote.location import Place, place
 from trainer.data.remote.storage import Absent
 from trainer.errors import DataError, RecipeError
 from trainer.recipe import Recipe
+from trainer.recipe.addresses import TAR
 from trainer.recipe.data import MixtureSource, RemoteSection
 
 
@@ -100,6 +101,8 @@ def _corpus_at(
     try:
         found = place(corpus)
         if isinstance(found, Path):
+            if found.is_file():
+                raise DataError(f"{found} is a file, and no corpus")
             if not (found / MANIFEST_NAME).exists():
                 load_manifest(found)
             return found
@@ -116,12 +119,20 @@ def _corpus_at(
 
 
 def _hint(corpus: str) -> str:
-    """What a folder of tars that is no corpus of ours is asked for."""
+    """What a folder of tars that is no corpus of ours is asked for, or a file."""
+    if Path(corpus).is_file():
+        blend = corpus.endswith((".yaml", ".yml"))
+        return (
+            ": of a blend of energon's (a metadataset), name the folders that it blends"
+            if blend
+            else f": build one of it, with corpus.source=text and corpus.files=[{corpus}]"
+        )
     try:
-        tars = sorted(Path(corpus).glob("*.tar"))
+        names = sorted(entry.name for entry in Path(corpus).iterdir())
     except OSError:
-        tars = []
-    return f"; for WebDataset's tars name them: {corpus.rstrip('/')}/*.tar" if tars else ""
+        names = []
+    end = next((found[0] for found in map(TAR.search, names) if found), None)
+    return f"; for WebDataset's tars name them: {corpus.rstrip('/')}/*{end}" if end else ""
 
 
 def check_kind(recipe: Recipe, key: str, kind: str) -> None:

@@ -243,10 +243,13 @@ def test_a_state_of_other_data_is_refused(tmp_path: Path) -> None:
     same = Stream([(str(moved), 1.0)])
     same.load_state(stream.state())
     assert same.state() == stream.state(), "the same data at another place is the same data"
-    with pytest.raises(DataError, match="is in other data than"):
+    with pytest.raises(DataError, match=f"is in other data than {two}: "):
         other.load_state(stream.state())
-    with pytest.raises(DataError, match="is in other data than"):
-        Stream([(str(one), 1.0), (str(two), 1.0)]).load_state(stream.state())
+    both = Stream([(str(one), 1.0), (str(two), 1.0)])
+    with pytest.raises(DataError, match=f"is in other data than {two}: "):
+        both.load_state(stream.state())
+    with pytest.raises(DataError, match="is in other data than the mixture: "):
+        same.load_state(both.state())
 
 
 @pytest.mark.parametrize(

@@ -155,6 +155,38 @@ def test_a_stopped_pass_goes_on_and_gives_the_same_bytes(
     assert contents(Path(str(folder))) == whole
 
 
+def test_a_mended_tar_alone_is_read_again(
+    shards: Path, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would catch a terabyte tokenised anew because its last tar had to be fetched again, and
+    shards of a tar that is no longer there.
+    """
+    monkeypatch.setattr(tars, "TASK_BYTES", 1)
+    monkeypatch.setattr(tars, "SMALLEST_SHARD", 300)
+    folder = tmp_path / "set"
+    shutil.copytree(shards, folder)
+    wanted = recipe(tmp_path / "run", shards, f"{folder}/{LISTED}")
+    last = folder / f"part-{PARTS - 1:06d}.tar"
+    last.write_bytes(last.read_bytes()[:5120])
+    texts, opened = tar_tasks._texts, []
+
+    def noted(work: Any, task: Any, *others: Any) -> Any:
+        opened.extend(file.path for file in task.files)
+        return texts(work, task, *others)
+
+    monkeypatch.setattr(tar_tasks, "_texts", noted)
+    with pytest.raises(DataError, match="cut short"):
+        corpus_folders(wanted)
+    texts_tar(folder / "part-000001.tar", [words(1, 0)])  # and another one became shorter
+    shutil.copy(shards / last.name, last)
+    (made,) = corpus_folders(wanted)
+    listed = [str(folder / f"part-{n:06d}.tar") for n in range(PARTS)]
+    assert opened == [*listed, *listed[1:]], "the first tar was read once"
+    mended = contents(Path(str(made)))
+    shutil.rmtree(own_cache)
+    assert corpus_folders(wanted) == [made] and contents(Path(str(made))) == mended
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
@@ -233,12 +265,13 @@ def test_a_run_without_validation_stops_before_it_would_miss_it(
     assert on_ranks(1, train_here, wanted) == [None]
 
 
-def test_energons_own_parts_are_the_splits(tmp_path: Path, shards: Path) -> None:
+def test_energons_own_parts_are_the_splits(tmp_path: Path, shards: Path, caplog) -> None:
     """Would catch validation tars that are trained on, and a tar that lost samples since."""
     folder = prepared(tmp_path / "set", {"field_map": {"text": "txt"}})
-    wanted = recipe(tmp_path / "run", shards, str(folder), part={"text": None})
+    wanted = recipe(tmp_path / "run", shards, str(folder), part={"text": None, "validation": 0.5})
     (made,) = corpus_folders(wanted)
     made = Path(str(made))
+    assert "its part val is held out, and not validation=0.5" in caplog.text
     train = {text for text in documents(made).values()}
     assert train == {"0 0", "0 2", "1 0", "1 1", "1 2"}, "000001 of the first tar is excluded"
     assert set(documents(made, "validation").values()) == {"2 0", "2 1", "2 2"}
@@ -269,8 +302,17 @@ def test_what_was_left_out_is_said(tmp_path: Path, shards: Path, caplog) -> None
         corpus_folders(wanted)
     with pytest.raises(RecipeError, match=r"^tokenizer: data\.mixture\.0\.corpus lists tars"):
         corpus_folders(recipe(tmp_path / "run", shards, own={"tokenizer": None}))
-    with pytest.raises(DataError, match=r"for WebDataset's tars name them: .*/\*\.tar"):
-        corpus_folders(recipe(tmp_path / "run", shards, str(shards), part={"text": None}))
+    (tmp_path / "packed").mkdir()
+    (tmp_path / "packed/a.tar.gz").touch()
+    (tmp_path / "blend.yaml").touch()
+    for given, said in (
+        (shards, r"for WebDataset's tars name them: .*/\*\.tar"),
+        (tmp_path / "packed", r"for WebDataset's tars name them: .*/\*\.tar\.gz"),
+        (tmp_path / "blend.yaml", r"blend\.yaml is a file, .* name the folders that it blends"),
+        (shards / "tokenizer/tokenizer.json", r"is a file, and no corpus: build one of it"),
+    ):
+        with pytest.raises(DataError, match=said):
+            corpus_folders(recipe(tmp_path / "run", shards, str(given), part={"text": None}))
 
 
 def test_tars_are_listed_once_for_each_of_their_texts(tmp_path: Path, shards: Path) -> None:

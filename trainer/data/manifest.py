@@ -84,6 +84,14 @@ class Manifest:
         """Whether the tokens carry the flags of trainer.data.token_flags."""
         return self.kind != "documents"
 
+    @property
+    def made_of(self) -> str | None:
+        """The set of examples or the tars that were made into these shards in the cache; None for
+        a corpus that has a name of its own.
+        """
+        settings = self.provenance.get("settings", {})
+        return settings.get("source") if self.marked or "text" in settings else None
+
     @cached_property
     def stored_bytes(self) -> dict[str, Sequence[int]]:
         """Of each split, by name: the bytes of its shards with their indexes, largest first.

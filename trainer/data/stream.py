@@ -1,6 +1,7 @@
 """The stream of packed sequences: a mixture of corpora in an order that is computed, not stored."""
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,10 @@ class Stream:
         self._end_of_text = first.end_of_text
         self._vocab = vocab if vocab is not None and vocab < first.tokenizer_size else None
         self._corpora = [source.fingerprint() for source in self._sources]
+        self._named = [
+            f"{manifest.made_of}, in {folder}" if manifest.made_of else str(folder)
+            for folder, manifest in zip(places, manifests, strict=True)
+        ]
 
     @property
     def sequences(self) -> int:
@@ -144,10 +149,12 @@ class Stream:
         except (AttributeError, KeyError, TypeError, ValueError):
             raise DataError("the saved position in the data is damaged") from None
         if corpora != self._corpora:
-            folders = ", ".join(str(source.folder) for source in self._sources)
+            pairs = zip_longest(self._named, self._corpora, corpora)
+            changed = ", ".join(name for name, now, before in pairs if name and now != before)
             raise DataError(
-                f"the saved position is in other data than {folders}: the corpus was rebuilt or the"
-                " mixture changed since; bring the data back, or start with init_from"
+                f"the saved position is in other data than {changed or 'the mixture'}: it changed,"
+                " or the corpus was rebuilt or the mixture changed since; bring the data back, or"
+                " start with init_from"
             )
         least = min(min(position) for position in positions)
         if sum(counts.taken) != sequences or min(counts.taken) < 0 or least < 0:

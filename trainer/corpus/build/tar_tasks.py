@@ -60,14 +60,20 @@ def samples_in(tally: Tally) -> int:
 
 
 def ended_task(work: TarWork, task: TarTask) -> dict[str, Any]:
-    """What became of a task's tars, tokenised unless an earlier build ended the task.
+    """What became of a task's tars, tokenised unless an earlier build ended the same task.
 
-    JSON values: `shards`, entries of the manifest by split; `tally`, of the samples; `members`,
-    texts by the member that they stood in. Raises DataError as `read_file` does.
+    JSON values: `of`, what decides on the rest; `shards`, entries of the manifest by split;
+    `tally`, of the samples; `members`, texts by the member that they stood in. Raises DataError as
+    `read_file` does.
     """
     path = work.folder / "tasks" / f"{task.number:05d}.json"
+    files = [file.identity for file in task.files]
+    counted = [work.given.samples.get(file.path) for file in task.files]
+    of = [task.split, work.shard_tokens, work.held_out, files, counted]
     if path.is_file():
-        return dict(json.loads(path.read_bytes()))
+        known = dict(json.loads(path.read_bytes()))
+        if known["of"] == of:
+            return known
     dtype, members = token_dtype_for(work.tokenizer.size), Counter[str]()
     writers = {
         split: ShardWriter(work.folder, split, dtype, work.shard_tokens, task.number)
@@ -88,7 +94,12 @@ def ended_task(work: TarWork, task: TarTask) -> dict[str, Any]:
     shards = {
         split: [shard._asdict() for shard in writer.close()] for split, writer in writers.items()
     }
-    ended = {"shards": shards, "tally": quarantine.tally.summary(), "members": dict(members)}
+    ended = {
+        "of": of,
+        "shards": shards,
+        "tally": quarantine.tally.summary(),
+        "members": dict(members),
+    }
     write_whole(path, json.dumps(ended))
     return ended
 

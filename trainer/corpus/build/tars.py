@@ -49,8 +49,9 @@ SAID = 20
 TASK_BYTES = 256 << 20
 """Tars up to this size together are one task: what a stopped build has not to do again."""
 SMALLEST_SHARD, BYTES_A_SHARD_TOKEN = 1_000_000, 400_000
-"""A shard is full with so many tokens, or with one for so many bytes of all tars, whichever is
-more: of 1 TB there are then about as many shards as the stream holds in memory with ease, 100,000.
+"""A shard is full with so many tokens, or with one for so many bytes of all tars (the next power of
+two, which a tar more or less does not change), whichever is more: of 1 TB there are then no more
+shards than the stream holds in memory with ease, 100,000.
 """
 
 
@@ -61,16 +62,19 @@ def ensure_tars(
     built where it is absent.
 
     `key`: the entry's `corpus` key; `tokenizer`: a Hugging Face folder. Of several processes one
-    builds; a stopped build continues behind the last task that ended. Raises DataError, beginning
-    with the key or naming the tar, where one is missing, damaged or cut short, or no sample has a
-    text.
+    builds; a stopped build continues behind the last task that ended, also where a tar was brought
+    or mended meanwhile: only the tasks whose tars changed are done again. Raises DataError,
+    beginning with the key or naming the tar, where one is missing, damaged or cut short, or no
+    sample has a text.
     """
     given, loaded = _opened(part, key, tokenizer, remote)
     out = _folder(part, given, loaded)
+    partial = _folder_of([_settings(part, given, loaded), sorted(given.excluded)], ".partial")
     try:
-        with build_lock(out):
+        with build_lock(partial):
             if not (out / MANIFEST_NAME).is_file():
-                _build(part, key, given, loaded, remote, out)
+                _build(part, key, given, loaded, remote, partial)
+                partial.rename(out)
     except OSError as error:
         raise DataError(
             f"{key}: cannot tokenise {without_signature(part.corpus)} into {out}:"
@@ -96,8 +100,12 @@ def _opened(
 def _folder(part: MixtureSource, given: TarInput, tokenizer: Tokenizer) -> Path:
     files = {split: [file.identity for file in found] for split, found in given.files.items()}
     settings = _settings(part, given, tokenizer)
-    content = json.dumps([settings, sorted(given.excluded), files], sort_keys=True)
-    return cache_folder("tars") / hashlib.sha256(content.encode()).hexdigest()[:24]
+    return _folder_of([settings, sorted(given.excluded), files])
+
+
+def _folder_of(content: list[Any], end: str = "") -> Path:
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return cache_folder("tars") / f"{digest[:24]}{end}"
 
 
 def _settings(part: MixtureSource, given: TarInput, tokenizer: Tokenizer) -> dict[str, Any]:
@@ -116,9 +124,8 @@ def _build(
     given: TarInput,
     tokenizer: Tokenizer,
     remote: RemoteSection,
-    out: Path,
+    partial: Path,
 ) -> None:
-    partial = out.with_name(out.name + ".partial")
     (partial / "tasks").mkdir(parents=True, exist_ok=True)
     total = sum(max(file.bytes, 0) for files in given.files.values() for file in files)
     work = TarWork(
@@ -126,11 +133,13 @@ def _build(
         given=given,
         tokenizer=tokenizer,
         options=ReadOptions(text_members=given.members, excluded=given.excluded, remote=remote),
-        shard_tokens=max(SMALLEST_SHARD, total // BYTES_A_SHARD_TOKEN),
+        shard_tokens=max(SMALLEST_SHARD, 1 << (total // BYTES_A_SHARD_TOKEN).bit_length()),
         held_out=0.0 if "validation" in given.files else part.validation,
     )
     tasks = list(_tasks(given))
     source = without_signature(part.corpus)
+    if "validation" in given.files and part.validation != MixtureSource(corpus="").validation:
+        log.warning("%s: its part val is held out, and not validation=%g", source, part.validation)
     log.info("tokenising %s, %.1f MiB in %s", *(source, total / 2**20, _tars(tasks)))
     shards: dict[str, list[Shard]] = {split: [] for split in SPLITS}
     tally, members = Tally(), Counter[str]()
@@ -152,6 +161,7 @@ def _build(
     say = log.warning if tally.malformed or tally.passed_over else log.info
     held_out = sum(shard.documents for shard in shards["validation"])
     say("%s: %s; %s held out", *(source, _account(tally, members, texts), f"{held_out:,}"))
+    _keep_only(partial, shards)
     tokenizer.save(partial / "tokenizer")
     write_manifest(
         partial,
@@ -169,7 +179,16 @@ def _build(
         ),
     )
     shutil.rmtree(partial / "tasks")
-    partial.rename(out)
+
+
+def _keep_only(folder: Path, shards: dict[str, list[Shard]]) -> None:
+    """Remove the shards of tasks that were done otherwise before their tars changed."""
+    listed = {
+        name for made in shards.values() for one in made for name in (one.name, one.index_name)
+    }
+    for path in folder.glob("*/shard-*"):
+        if str(path.relative_to(folder)) not in listed:
+            path.unlink()
 
 
 def _tasks(given: TarInput) -> Iterator[TarTask]:
