@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,25 @@ def test_a_prompt_is_continued_alike_alone_and_beside_a_long_one(run: Path, tmp_
     tokenizer = load_tokenizer(run.parent / "shards" / "tokenizer")
     room = 32 - len([*tokenizer.start, *tokenizer.encode(short)])
     assert room - 2 <= len(tokenizer.encode(second.removeprefix(short))) <= room
+
+
+def warnings_of(run: Path, file: Path, sampling: Sampling) -> list[str]:
+    """What `--prompts` warns of on this rank."""
+    told: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: told.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger("trainer").addHandler(handler)
+    printed_by(run, file, sampling)
+    return told
+
+
+def test_texts_that_end_at_the_longest_one_are_told(run: Path, tmp_path: Path) -> None:
+    """Catches 100 tokens asked for, 27 written, and not a word of why."""
+    file = tmp_path / "prompts.txt"
+    file.write_text("the model\nreads\n")
+    (line,) = on_ranks(1, warnings_of, run, file, Sampling(tokens=100, temperature=0.0))[0]
+    assert "2 of 2 texts end before --tokens 100, at the 32 tokens, prompt included" in line
+    assert on_ranks(1, warnings_of, run, file, GREEDY) == [[]]
 
 
 def test_records_are_answered_in_json_lines(run: Path, tmp_path: Path) -> None:

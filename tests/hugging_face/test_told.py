@@ -2,17 +2,21 @@
 
 import json
 import logging
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tokenizers
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tests.hugging_face.models import make_model
+from tests.hugging_face.models import DYNAMIC_ROPE, make_model
 from trainer.checkpoint import CheckpointReader, resolve_checkpoint
 from trainer.data.tokenizer import load_tokenizer
 from trainer.errors import CheckpointError
+from trainer.hugging_face import importing
+from trainer.hugging_face.exporting import export_command
 from trainer.hugging_face.importing import import_command
 
 MAIN = "tokenizer.json"
@@ -68,3 +72,33 @@ def test_fp16_weights_are_said_to_be(tmp_path: Path, caplog: pytest.LogCaptureFi
         assert any("its weights are fp16, and stay so" in one for one in caplog.messages) == told
     reader = CheckpointReader(resolve_checkpoint(tmp_path / "run-half"))
     assert {reader.dtype(key) for key in reader.keys()} == {torch.float16}  # noqa: SIM118
+
+
+def test_a_trained_length_that_no_key_says_is_told(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Catches 40 trained tokens lost, or written where dynamic rope would start from them."""
+    save = importing.save_imported
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def trained(run: Path, pieces: Any, recipe: Any, _positions: int, attachments: Any) -> None:
+        save(run, pieces, recipe, 40, attachments)
+
+    monkeypatch.setattr(importing, "save_imported", trained)
+    # Made for 8 tokens, and meant to read 32.
+    make_model(
+        tmp_path / "model", "llama", {"rope_parameters": DYNAMIC_ROPE, "max_position_embeddings": 8}
+    )
+    import_command(tmp_path / "model", tmp_path / "run")
+    with caplog.at_level(logging.WARNING):
+        export_command(tmp_path / "run", tmp_path / "out")
+    (line,) = [one for one in caplog.messages if "trained on 40 tokens is not said" in one]
+    assert f"{tmp_path / 'out' / 'config.json'}: max_position_embeddings is 8" in line
+    assert (
+        json.loads((tmp_path / "out" / "config.json").read_text())["max_position_embeddings"] == 8
+    )
+    # The proof reaches past it, by half of the tokens that it compares.
+    assert re.findall(r"same shape, to (\d+) tokens", capsys.readouterr().out) == ["64", "72"]

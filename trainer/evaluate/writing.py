@@ -47,9 +47,17 @@ def generate_command(
         show = _show_record if jsonl_file is not None else _shower()
         if model.layout.reports:
             _note_plain_text(requests, model.tokenizer)
+        cut = 0
         for request, written in _written(model, requests, sampling, together):
+            cut += not written.ended and len(written.tokens) < sampling.tokens
             if model.layout.reports:
                 show(request, model.tokenizer.decode(written.tokens), written.ended)
+        if cut and model.layout.reports:
+            _log.warning(
+                "%d of %d texts end before --tokens %d, at the %d tokens, prompt included, that the"
+                " model was trained to read",
+                *(cut, len(requests), sampling.tokens, model.longest),
+            )
 
 
 def _written(

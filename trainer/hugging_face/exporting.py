@@ -1,5 +1,6 @@
 """`lyceum export`: convert a checkpoint, saved at any layout, to a Hugging Face model folder."""
 
+import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,8 @@ from trainer.hugging_face.parity import CheckpointTensors, measure, report, requ
 from trainer.hugging_face.reading import INDEX, ONE_FILE, ModelFolder
 from trainer.hugging_face.small_files import as_json, small_files
 from trainer.hugging_face.weights import CheckpointWeights, check_weights
+
+_log = logging.getLogger(__name__)
 
 Stored = Literal["stored", "fp32", "bf16"]
 DTYPES: dict[str, torch.dtype | None] = {
@@ -105,9 +108,14 @@ def export_weights(
             " it"
         ) from None
     written = ModelFolder(partial_folder)
-    parity = measure(
-        described, model, weights, written, cast=dtype_of, trained=trained_length(reader)
-    )
+    trained = trained_length(reader)
+    if trained > described.sequence_length:
+        _log.warning(
+            "%s: max_position_embeddings is %d, the length that transformers lets dynamic"
+            " rope start from: that the model was trained on %d tokens is not said there",
+            *(folder / FILE, described.positions, trained),
+        )
+    parity = measure(described, model, weights, written, cast=dtype_of, trained=trained)
     report(parity, f"{reader.folder} -> {folder}", described.family, written)
     require(parity, partial_folder)
     finish(partial_folder, folder)
