@@ -15,8 +15,9 @@ from tests.hugging_face.models import make_model
 from tests.model.lora import logits_of
 from tests.parity.ranks import on_ranks
 from trainer.checkpoint import CheckpointReader, resolve_checkpoint
-from trainer.checkpoint.adapted import saved_recipe
+from trainer.checkpoint.adapted import saved_recipe, saved_tokenizer
 from trainer.cli import main
+from trainer.data.tokenizer import train_tokenizer
 from trainer.errors import CheckpointError, LyceumError
 from trainer.evaluate.opened import open_model
 from trainer.hugging_face.adapter_import import import_adapter_command
@@ -45,13 +46,16 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "tables": {"target_modules": ["k_proj", "embed_tokens", "lm_head"]},
     "whole": {"target_modules": ["q_proj"], "modules_to_save": [*SAVED, "norm", "o_proj"]},
+    "blocks whole": {
+        **{"target_modules": r".*\.[01]\..*q_proj", "modules_to_save": ["layers.2", "0.mlp"]}
+    },
     "embedding alone": {"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens"]},
     "kept tied": {
         **{"target_modules": ["v_proj"], "modules_to_save": ["embed_tokens"]},
         "ensure_weight_tying": True,
     },
 }
-UNTIED = ("patterns", "regex", "layers", "tables", "whole")
+UNTIED = ("patterns", "regex", "layers", "tables", "whole", "blocks whole")
 TIED = ("tables", "embedding alone", "kept tied")
 BOTH = [("untied", case) for case in UNTIED] + [("tied", case) for case in TIED]
 
@@ -197,7 +201,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "copied layers": ({"layer_replication": [[0, 2]]}, "layer_replication is"),
     "tokens alone": ({"trainable_token_indices": [3]}, "trainable_token_indices is"),
     "an invocation": ({"alora_invocation_tokens": [3]}, "alora_invocation_tokens is"),
-    "a changed base": ({"init_lora_weights": "pissa"}, "changes the base's own weights"),
+    "a changed base": ({"init_lora_weights": "pissa_niter_4"}, "changes the base's own weights"),
+    "a base changed by gradients": ({"init_lora_weights": "lora_ga"}, "changes the base's own"),
+    "a frozen B": ({"init_lora_weights": "mica"}, 'is "mica", which is not computed'),
     "what comes after us": ({"use_tomorrow": 2}, "use_tomorrow is 2, which is not computed"),
     "no targets": ({"target_modules": None}, "target_modules is None"),
     "a broken pattern": ({"target_modules": "q_proj("}, "is no regular expression"),
@@ -205,6 +211,13 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "fewer tensors": ({"target_modules": "all-linear"}, "holds no lora_A of model.layers.0"),
     "another rank": ({"r": 5}, "asks for"),
     "no alpha": ({"lora_alpha": 0}, "lora_alpha of model.layers.0"),
+    "a broken rank": ({"r": 4.0}, "is 4.0, and no whole number above 0"),
+    "a list of ranks": ({"rank_pattern": ["q_proj"]}, "and not an object of numbers by name"),
+    "a broken pattern of ranks": ({"rank_pattern": {"(": 4}}, "rank_pattern is no regular"),
+    "a number for names": ({"exclude_modules": 3}, "exclude_modules is 3, and not a list of names"),
+    "a text for layers": ({"layers_to_transform": "0"}, "and not a layer's number"),
+    "a text for true": ({"use_rslora": "true"}, 'use_rslora is "true", and not true or false'),
+    "what was not saved": ({"modules_to_save": ["lm_head"]}, "names lm_head, of which"),
 }
 
 
@@ -242,6 +255,10 @@ def test_a_strange_or_missing_file_is_refused(plain: Path, tmp_path: Path) -> No
     assert "holds score whole" in refused(**other)
     rows = {"base_model.model.lm_head.weight": torch.ones(300, 64)}
     assert "other numbers of rows" in refused(**rows)
+    deeper = {
+        "base_model.model.model.language.layers.0.mlp.up_proj.lora_A.weight": torch.ones(4, 64)
+    }
+    assert "holds base_model.model.model.language" in refused(**deeper)
     config = tmp_path / "peft" / "adapter_config.json"
     keys = json.loads(config.read_text()) | {"base_model_name_or_path": "someone/base"}
     config.write_text(json.dumps(keys))
@@ -265,12 +282,26 @@ def test_options_that_would_mean_nothing_are_refused(
         assert line in capsys.readouterr().err
 
 
-def test_a_resized_base_comes_in_with_its_rows(plain: Path, tmp_path: Path) -> None:
-    """Catches rows of added tokens that are lost: PEFT saves the whole tables then, unnamed."""
+RESIZED = {"trained": SAVED, "as it was resized": None}
+
+
+@pytest.mark.parametrize("saved", RESIZED)
+def test_a_resized_base_comes_in_with_its_rows(plain: Path, tmp_path: Path, saved: str) -> None:
+    """Catches rows of added tokens that are lost: PEFT saves the whole tables then, unnamed, and
+    those that train under two names, beside what they stand for.
+    """
     model = load(plain / "published")
     model.resize_token_embeddings(284)
-    model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **FEW, **CASES["some"]))
+    config = LoraConfig(task_type="CAUSAL_LM", **FEW, **CASES["some"])
+    config.modules_to_save = RESIZED[saved]
+    model = get_peft_model(model, config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1 * torch.randn_like(parameter))
     model.save_pretrained(tmp_path / "peft")
+    names = load_file(tmp_path / "peft" / "adapter_model.safetensors").keys()
+    assert any("original_module" in name for name in names) == (saved == "trained")
     theirs = logits(model)
     import_adapter_command(tmp_path / "peft", tmp_path / "run", plain / "run")
     recipe = saved_recipe(CheckpointReader(resolve_checkpoint(tmp_path / "run")))
@@ -280,3 +311,48 @@ def test_a_resized_base_comes_in_with_its_rows(plain: Path, tmp_path: Path) -> N
     export_adapter_command(tmp_path / "run", tmp_path / "out")
     again = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32)
     torch.testing.assert_close(logits(again), theirs, atol=TOLERANCE, rtol=0)
+
+
+def test_what_trains_whole_need_not_have_learned(plain: Path, tmp_path: Path) -> None:
+    """Catches modules_to_save that a run would go on without, as their weights are the base's."""
+    model = load(plain / "published")
+    config = LoraConfig(task_type="CAUSAL_LM", **FEW, **CASES["some"], modules_to_save=SAVED)
+    get_peft_model(model, config).save_pretrained(tmp_path / "peft")
+    import_adapter_command(tmp_path / "peft", tmp_path / "run", plain / "run")
+    recipe = saved_recipe(CheckpointReader(resolve_checkpoint(tmp_path / "run")))
+    assert recipe.lora is not None and sorted(recipe.lora.modules_to_save) == SAVED
+
+
+def test_a_moved_folder_of_ours_finds_its_base(plain: Path, tmp_path: Path) -> None:
+    """Catches a base that is beside the adapter and is not found."""
+    import_adapter_command(plain / "peft", tmp_path / "run", plain / "run")
+    export_adapter_command(tmp_path / "run", tmp_path / "out")
+    (tmp_path / "out").rename(tmp_path / "moved")
+    import_adapter_command(tmp_path / "moved", tmp_path / "second")
+    assert (tmp_path / "second" / "base" / "checkpoints").is_dir()
+
+
+def test_the_words_are_the_base_s_and_the_template_the_adapter_s(
+    plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches the tokenizer of another model, a template that is passed over where no tokenizer
+    stands beside it, and added tokens that no file describes.
+    """
+    folder = tmp_path / "peft"
+    shutil.copytree(plain / "peft", folder)
+    (folder / "chat_template.jinja").write_text("{{ messages }} ends")
+    import_adapter_command(folder, tmp_path / "run", plain / "run")
+    opened = CheckpointReader(resolve_checkpoint(tmp_path / "run"))
+    assert saved_tokenizer(opened).chat_template == "{{ messages }} ends"
+    (folder / "added_tokens.json").write_text(json.dumps({"<tool>": 280}))
+    with pytest.raises(CheckpointError, match="tokens that the base has not \\(<tool>\\)"):
+        import_adapter_command(folder, tmp_path / "second", plain / "run")
+    train_tokenizer(["zebras and giraffes"] * 9, 280).save(folder)
+    with pytest.raises(CheckpointError, match="where the base's has 'at'"):
+        import_adapter_command(folder, tmp_path / "second", plain / "run")
+    renamed = (plain / "published" / "tokenizer.json").read_text().replace("<|im_end|>", "<|end|>")
+    (folder / "tokenizer.json").write_text(renamed)
+    capsys.readouterr()
+    import_adapter_command(folder, tmp_path / "second", plain / "run")
+    said = capsys.readouterr().out.replace("\n", " ")
+    assert "<|im_end|> (<|end|>)" in said and "names its base" in said

@@ -1,9 +1,8 @@
-"""PEFT's adapter_config.json for LoRA, both ways; what is not computed here is refused by name.
+"""PEFT's adapter_config.json for LoRA as the recipe's `lora`, both ways.
 
 Source: https://huggingface.co/docs/peft/developer_guides/checkpoint, and peft 0.21's own reading.
 """
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -12,70 +11,11 @@ from typing import Any, TypeVar
 
 from trainer.errors import CheckpointError
 from trainer.model.lora.targets import adapted_names
-from trainer.recipe.lora import TABLES, LoraSection
+from trainer.recipe.lora import TABLES, LoraSection, means_whole
 from trainer.recipe.model import ModelSection
 from trainer.recipe.shape import EMBEDDING, HEAD, LINEARS, linear_names, modules
 
-CONFIG = "adapter_config.json"
-
 _T = TypeVar("_T")
-_READ = {
-    *("peft_type", "task_type", "r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern"),
-    *("target_modules", "exclude_modules", "modules_to_save", "ensure_weight_tying"),
-    *("layers_to_transform", "layers_pattern", "init_lora_weights", "lora_dropout", "bias"),
-    *("base_model_name_or_path",),
-}
-_WITHOUT_MEANING = {
-    *("revision", "inference_mode", "auto_mapping", "peft_version", "megatron_core"),
-    # PEFT sets it to false beside a linear layer, and no model here has another kind.
-    "fan_in_fan_out",
-    # How the first weights were found; they are in the file.
-    *("eva_config", "corda_config", "loftq_config", "lora_ga_config"),
-    # Of what is refused by another key, and PEFT's own settings while it runs.
-    *("qalora_group_size", "runtime_config"),
-}
-_OF_BASE_AS_IT_IS = (None, True, False, "gaussian", "eva", "orthogonal", "lora_ga")
-"""Values of `init_lora_weights` that leave the base's weights alone."""
-
-
-def read_adapter_config(folder: Path) -> dict[str, Any]:
-    """The keys of a folder's adapter_config.json.
-
-    Raises CheckpointError where it is missing, damaged, or of an adapter that is not computed here.
-    """
-    path = folder / CONFIG
-    try:
-        keys = json.loads(path.read_bytes())
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise CheckpointError(f"{path} is damaged: {error}; fetch it again") from None
-    if not isinstance(keys, dict):
-        raise CheckpointError(f"{path} is damaged: it holds no object; fetch it again")
-    _refuse_strange(keys, path)
-    return keys
-
-
-def _refuse_strange(keys: dict[str, Any], path: Path) -> None:
-    def refuse(key: str, why: str) -> None:
-        value = json.dumps(keys.get(key))
-        raise CheckpointError(f"{path}: {key} is {value}, {why}")
-
-    if keys.get("peft_type") != "LORA":
-        refuse("peft_type", "and LORA alone is computed; merge it with PEFT, and import the model")
-    if keys.get("task_type") not in (None, "CAUSAL_LM"):
-        refuse("task_type", "and adapters of language models (CAUSAL_LM) are computed")
-    if keys.get("bias", "none") != "none":
-        refuse("bias", "and biases do not train here; merge it with PEFT, and import the model")
-    if keys.get("init_lora_weights", True) not in _OF_BASE_AS_IT_IS:
-        refuse(
-            "init_lora_weights",
-            "which changes the base's own weights; let PEFT convert it to plain LoRA"
-            " (save_pretrained with path_initial_model_for_weight_conversion)",
-        )
-    for key, value in keys.items():
-        if value and key not in _READ and key not in _WITHOUT_MEANING:
-            refuse(key, "which is not computed here; merge it with PEFT, and import the model")
 
 
 def lora_of(keys: Mapping[str, Any], model: ModelSection, path: Path) -> LoraSection:
@@ -87,15 +27,8 @@ def lora_of(keys: Mapping[str, Any], model: ModelSection, path: Path) -> LoraSec
     adapted = [name for name in names if _is_target(keys, name, path)]
     if not adapted:
         raise CheckpointError(f"{path}: target_modules names nothing of the base; is it another's?")
-    ranks = {name: _of_pattern(keys.get("rank_pattern"), name, keys.get("r")) for name in adapted}
-    alphas = {
-        name: _of_pattern(keys.get("alpha_pattern"), name, keys.get("lora_alpha"))
-        for name in adapted
-    }
-    for what, found in (("r", ranks), ("lora_alpha", alphas)):
-        for name, value in found.items():
-            if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-                raise CheckpointError(f"{path}: {what} of {name} is {value!r}, and not above 0")
+    ranks = _of_patterns(keys, "r", "rank_pattern", adapted, path)
+    alphas = _of_patterns(keys, "lora_alpha", "alpha_pattern", adapted, path)
     rank = Counter(ranks.values()).most_common(1)[0][0]
     alpha = Counter(alphas.values()).most_common(1)[0][0]
     return LoraSection(
@@ -115,14 +48,19 @@ def with_saved(
     """The section with the modules that the adapter's file holds whole as `modules_to_save`.
 
     PEFT also saves the tables, unnamed, where they were resized. Raises CheckpointError for any
-    other module that the configuration does not name.
+    other module that the configuration does not name, and for one that it names and is not there.
     """
-    ends = keys.get("modules_to_save") or ()
+    ends, every = keys.get("modules_to_save") or (), _every_module(model)
     for name in saved:
         tied = name in TABLES and lora.ensure_weight_tying
-        if name not in TABLES and not tied and not any(name.endswith(end) for end in ends):
+        if name not in TABLES and not tied and not any(means_whole(end, name) for end in ends):
             raise CheckpointError(f"{path}: modules_to_save does not name {name}, which is saved")
-    every = list(dict.fromkeys([*_every_module(model), *TABLES]))
+    for name in every:
+        if name not in saved and any(means_whole(end, name) for end in ends):
+            raise CheckpointError(
+                f"{path}: modules_to_save names {name}, of which the adapter's file holds nothing;"
+                " save the adapter again"
+            )
     return lora.model_copy(update={"modules_to_save": tuple(_ends(saved, every))})
 
 
@@ -174,12 +112,27 @@ def _means(named: Any, name: str, path: Path, key: str) -> bool:
     return any(name == one or name.endswith(f".{one}") for one in named)
 
 
-def _of_pattern(patterns: Any, name: str, otherwise: Any) -> Any:
-    """A rank or alpha as PEFT finds it (utils.other.get_pattern_key): the first that matches."""
-    for pattern, value in (patterns or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", name):
-            return value
-    return otherwise
+def _of_patterns(
+    keys: Mapping[str, Any], key: str, pattern_key: str, names: list[str], path: Path
+) -> dict[str, Any]:
+    """Each module's rank or alpha as PEFT finds it (utils.other.get_pattern_key): the first of the
+    patterns that matches, or what `key` says for all.
+    """
+    patterns = keys.get(pattern_key) or {}
+    found = {}
+    for name in names:
+        matching = (
+            value
+            for pattern, value in patterns.items()
+            if _matches(rf"(.*\.)?({pattern})$", name, path, pattern_key)
+        )
+        value = next(matching, keys.get(key))
+        kinds = int if key == "r" else int | float
+        if isinstance(value, bool) or not isinstance(value, kinds) or value <= 0:
+            number = "whole number" if key == "r" else "number"
+            raise CheckpointError(f"{path}: {key} of {name} is {value!r}, and no {number} above 0")
+        found[name] = value
+    return found
 
 
 def _matches(pattern: str, name: str, path: Path, key: str) -> "re.Match[str] | None":
@@ -247,7 +200,7 @@ def _ends(saved: list[str], every: list[str]) -> list[str]:
         for end in found
         for one in (
             [end]
-            if {name for name in every if name.endswith(end)} <= set(saved)
+            if {name for name in every if means_whole(end, name)} <= set(saved)
             else [name for name in saved if name.endswith(f".{end}") or name == end]
         )
     ]

@@ -19,6 +19,7 @@ WEIGHTS, PICKLED = "adapter_model.safetensors", "adapter_model.bin"
 _PREFIX = "base_model.model."
 _ADAPTER = re.compile(r"(?P<module>.+)\.lora_(?:(?P<of>[AB])\.weight|embedding_(?P<row>[AB]))")
 _BASE = re.compile(r"(?P<module>.+)\.base_layer\.(?P<kind>weight|bias)")
+_ORIGINAL = re.compile(r"(?P<module>.+)\.original_module\.(?P<kind>weight|bias)")
 _WHOLE = re.compile(r"(?P<module>.+?)(?:\.modules_to_save)?\.(?P<kind>weight|bias)")
 
 
@@ -27,7 +28,8 @@ class AdapterFile:
     """adapter_model.safetensors, opened: tensor names by what they are.
 
     `adapters`: by (module, "A" or "B"); `whole`: of modules that are saved whole, by the name of
-    the weight or bias; `copies`: of the base's own weights, by the same.
+    the weight or bias; `copies`: of the base's own weights, by the same. What a module that is
+    saved whole stands for (`original_module`, which PEFT saves of a resized table) is passed over.
     """
 
     path: Path
@@ -42,20 +44,25 @@ class AdapterFile:
         """Read the header; raises CheckpointError where it is missing, damaged or another's."""
         found = cls(folder / WEIGHTS)
         if not found.path.is_file():
-            held = f"holds {PICKLED}, whose pickle could run code; load it with PEFT where you"
-            why = f"{held} trust it, and save_pretrained" if (folder / PICKLED).is_file() else ""
-            raise CheckpointError(f"{folder}: {why or f'holds no {WEIGHTS}; PEFT'} writes it")
+            why = f"holds no {WEIGHTS}"
+            if (folder / PICKLED).is_file():
+                why = f"holds {PICKLED}, whose pickle could run code, and no {WEIGHTS}"
+            raise CheckpointError(
+                f"{folder}: {why}; load it with PEFT where you trust it, and save_pretrained writes"
+                " that"
+            )
         try:
             with safe_open(found.path, framework="pt") as file:
-                for name in file.keys():  # noqa: SIM118 (no mapping)
+                names = sorted(file.keys())
+                for name in names:
                     tensor = file.get_slice(name)
-                    found._add(name, tuple(tensor.get_shape()), tensor.get_dtype())
+                    found._add(name, tuple(tensor.get_shape()), tensor.get_dtype(), names)
         except (SafetensorError, OSError) as error:
             reason = " ".join(str(error).split())
             raise CheckpointError(f"{found.path} is damaged: {reason}; fetch it again") from None
         return found
 
-    def _add(self, name: str, shape: tuple[int, ...], dtype: str) -> None:
+    def _add(self, name: str, shape: tuple[int, ...], dtype: str, names: list[str]) -> None:
         if dtype not in SAFETENSORS_DTYPES:
             raise CheckpointError(f"{self.path}: {name} is of type {dtype}, which is not read")
         self.shapes[name], self.dtypes[name] = shape, SAFETENSORS_DTYPES[dtype]
@@ -67,8 +74,15 @@ class AdapterFile:
             if match := _BASE.fullmatch(local):
                 self.copies[f"{match['module']}.{match['kind']}"] = name
                 return
-            if (match := _WHOLE.fullmatch(local)) and "lora_" not in local:
-                self.whole[f"{match['module']}.{match['kind']}"] = name
+            if match := _ORIGINAL.fullmatch(local):
+                module, kind = match["module"], match["kind"]
+                if f"{_PREFIX}{module}.{kind}" in names:
+                    return
+            elif (match := _WHOLE.fullmatch(local)) and "lora_" not in local:
+                key = f"{match['module']}.{match['kind']}"
+                # A resized table that trained is there twice; PEFT reads it by the shorter name.
+                if key == local or f"{_PREFIX}{key}" not in names:
+                    self.whole[key] = name
                 return
         raise CheckpointError(
             f"{self.path}: holds {name}, which is not computed here; merge the adapter with PEFT,"
@@ -90,24 +104,25 @@ class AdapterFile:
         expected: dict[tuple[str, str], tuple[int, int]] = {}
         for name, rank, inputs, outputs in adapter_shapes(lora, model):
             expected[name, "A"], expected[name, "B"] = (rank, inputs), (outputs, rank)
-        for key, shape in expected.items():
-            if key not in self.adapters:
-                raise CheckpointError(
-                    f"{self.path}: holds no lora_{key[1]} of {key[0]}, which its configuration"
-                    " adapts; fetch it again"
-                )
-            if self.shapes[self.adapters[key]] != shape:
-                raise CheckpointError(
-                    f"{self.path}: {self.adapters[key]} has shape"
-                    f" {list(self.shapes[self.adapters[key]])}, and this base asks for"
-                    f" {list(shape)}; it belongs to another"
-                )
         strangers = [self.adapters[key] for key in self.adapters if key not in expected]
         if strangers:
             raise CheckpointError(
                 f"{self.path}: holds {strangers[0]}, which its configuration does not adapt in this"
                 " base; it belongs to another"
             )
+        for key, shape in expected.items():
+            if key not in self.adapters:
+                raise CheckpointError(
+                    f"{self.path}: holds no lora_{key[1]} of {key[0]}, which its configuration"
+                    " adapts in this base; it belongs to another, or was not saved whole"
+                )
+            found = self.shapes[self.adapters[key]]
+            if found != shape:
+                resized = self._resized(key[0], model)
+                raise CheckpointError(
+                    f"{self.path}: {self.adapters[key]} has shape {list(found)}, and this base asks"
+                    f" for {list(shape)}; {resized or 'it belongs to another'}"
+                )
         known = {name for _ours, names in modules(model) for name in names} | set(TABLES)
         for name in self.modules_to_save():
             if name not in known:
@@ -115,6 +130,16 @@ class AdapterFile:
                     f"{self.path}: holds {name} whole, which this base does not have; it belongs to"
                     " another"
                 )
+
+    def _resized(self, name: str, model: ModelSection) -> str | None:
+        """What to do where an adapter is of a table that was resized before, as words."""
+        copy = self.copies.get(f"{name}.weight")
+        if copy is None or self.shapes[copy][0] == model.vocab or name not in TABLES:
+            return None
+        return (
+            f"the base was resized to {self.shapes[copy][0]} rows: give that base with --base, or"
+            " merge the adapter with PEFT, and import the model"
+        )
 
     def vocabulary(self, model: ModelSection) -> int:
         """Rows of the embedding with the adapter: the base's, or more where it was resized."""

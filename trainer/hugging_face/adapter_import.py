@@ -16,17 +16,17 @@ from trainer.checkpoint.adapted import (
     read_merged,
     saved_files,
     saved_recipe,
-    saved_tokenizer,
     trained_length,
 )
 from trainer.checkpoint.fitted import FittedReader
 from trainer.checkpoint.lora_base import LoraBase, holds_adapters
-from trainer.data.tokenizer import MAIN_FILE, Tokenizer, load_tokenizer
 from trainer.errors import CheckpointError, DataError, LyceumError
 from trainer.hub.models import model_folder
 from trainer.hub.names import model_name
-from trainer.hugging_face.adapter_config import CONFIG, lora_of, read_adapter_config, with_saved
+from trainer.hugging_face.adapter_config import lora_of, with_saved
 from trainer.hugging_face.adapter_files import AdapterFile
+from trainer.hugging_face.adapter_keys import CONFIG, read_adapter_config
+from trainer.hugging_face.adapter_tokenizer import adapter_tokenizer
 from trainer.hugging_face.config import FILE, conversion_recipe, describe, read_config
 from trainer.hugging_face.importing import FROM_IMPORT, begin, finish, import_command, save_imported
 from trainer.hugging_face.names import EMBEDDING as OUR_EMBEDDING
@@ -36,7 +36,7 @@ from trainer.hugging_face.small_files import small_files
 from trainer.hugging_face.weights import CheckpointWeights
 from trainer.model.lora.targets import adapted_names, adapter_names
 from trainer.recipe import Recipe
-from trainer.recipe.lora import LoraSection, saved_modules
+from trainer.recipe.lora import TABLES, LoraSection, means_whole, saved_modules
 from trainer.recipe.model import ModelSection
 from trainer.recipe.shape import EMBEDDING, HEAD
 
@@ -61,6 +61,9 @@ def import_adapter_command(folder: Path, checkpoint: Path, base: Path | None = N
     keys = read_adapter_config(folder)
     file = AdapterFile.open(folder)
     named = base if base is not None else _named_base(keys, folder)
+    said = keys.get("base_model_name_or_path")
+    if base is not None and said and Path(said).resolve() != base.resolve():
+        print(f"the adapter names its base {said!r}; shapes and tokens of {base} are checked alone")
     partial_folder = begin(checkpoint)
     theirs = (named / FILE).is_file() and not (named / "checkpoints").is_dir()
     if theirs:
@@ -84,12 +87,16 @@ def _named_base(keys: dict[str, Any], folder: Path) -> Path:
     """The base that the adapter names, a folder or a model of the hub."""
     named = keys.get("base_model_name_or_path")
     why = ""
-    if isinstance(named, str) and named:
+    if named:
         if Path(named).is_dir():
             return Path(named)
+        beside = folder / _BASE_FOLDER
+        if Path(named).name == _BASE_FOLDER and (beside / FILE).is_file():
+            return beside  # a folder of ours that was moved
         try:
-            if model_name(Path(named)) is not None:
-                return model_folder(Path(named))
+            if model_name(named) is not None:
+                revision = f"@{keys['revision']}" if keys.get("revision") else ""
+                return model_folder(Path(f"{named}{revision}"))
         except DataError as error:
             why = f" ({error})"
     raise CheckpointError(
@@ -112,6 +119,11 @@ def _fitting(
     """The adapter as the recipe has it, and the base's model with it; refuses what does not fit."""
     path = folder / CONFIG
     lora = lora_of(keys, base, path)
+    if base.tied_embeddings and lora.ensure_weight_tying and any(map(lora.adapts, TABLES)):
+        raise CheckpointError(
+            f"{path}: ensure_weight_tying is true, and makes one adapter of those of embed_tokens"
+            " and lm_head, which is not computed here; merge it with PEFT, and import the model"
+        )
     file.check(lora, base)
     lora = with_saved(lora, keys, file.modules_to_save(), base, path)
     changed: dict[str, Any] = {"vocab": file.vocabulary(base)}
@@ -132,12 +144,13 @@ def _write(
     if holds_adapters(reader):
         raise CheckpointError(f"{base.now}: holds adapters itself; name their base, or merge them")
     known = ModelSection(**reader.model)
-    _drop_copies(file, FittedReader(reader, known.model_copy(update={"tied_embeddings": False})))
+    untied = known.model_copy(update={"tied_embeddings": False})
+    _drop_copies(file, keys, FittedReader(reader, untied))
     lora, model = _fitting(keys, file, known, folder)
     _check_tied(file, model)
     earlier = saved_recipe(reader)
     recipe = _recipe(model, lora, earlier, base.then, checkpoint)
-    tokenizer = _tokenizer(folder, reader, model)
+    tokenizer = adapter_tokenizer(folder, reader, model)
     run = checkpoint / "checkpoints" / folder_name(0)
     attachments = {
         **{f"{FROM_IMPORT}{k}": v for k, v in saved_files(reader, FROM_IMPORT).items()},
@@ -159,19 +172,21 @@ def _write(
     peft = _PeftTensors(file, lora, model, CheckpointWeights(FittedReader(reader, model)))
     parity = measure(described, model, merged, peft)
     report(parity, f"{folder} on {base.then} -> {checkpoint}", described.family, peft)
-    require(parity, partial_folder)
+    require(parity, None)
 
 
-def _drop_copies(file: AdapterFile, base: FittedReader) -> None:
-    """Leave out tables that PEFT saves beside an adapter though they are the base's.
+def _drop_copies(file: AdapterFile, keys: dict[str, Any], base: FittedReader) -> None:
+    """Leave out tables that PEFT saves beside an adapter though they are the base's, unless
+    `modules_to_save` names them: what trains whole may not have learned yet.
 
     Raises CheckpointError where a copy beside an adapter of it is not the base's.
     """
     ours = {EMBEDDING: "embedding.word_embeddings.weight", HEAD: "output_layer.weight"}
     for name, key in ours.items():
         weight = f"{name}.weight"
+        trains = any(means_whole(end, name) for end in keys.get("modules_to_save") or ())
         for held in (file.copies, file.whole):
-            if weight not in held:
+            if weight not in held or (trains and held is file.whole):
                 continue
             same = file.shapes[held[weight]] == base.shape(f"model/{key}")
             if same:
@@ -211,24 +226,6 @@ def _recipe(
     return Recipe.from_keys(
         keys | {"init_from": str(base.absolute()), "lora": lora.model_dump(mode="json")}
     )
-
-
-def _tokenizer(folder: Path, base: CheckpointReader, model: ModelSection) -> Tokenizer:
-    """The adapter's own tokenizer, or the base's; generation ends where the base says."""
-    own = saved_tokenizer(base)
-    if not (folder / MAIN_FILE).is_file():
-        return own
-    files = load_tokenizer(folder).files
-    kept = {name: content for name, content in own.files.items() if name not in files}
-    generation = {name: kept[name] for name in kept if name.startswith("generation")}
-    tokenizer = Tokenizer(files | generation, str(folder))
-    assert model.vocab is not None
-    if tokenizer.size > model.vocab:
-        raise CheckpointError(
-            f"{folder}: its tokenizer has {tokenizer.size} tokens, and with this base the embedding"
-            f" {model.vocab} rows; it belongs to another"
-        )
-    return tokenizer
 
 
 def _pieces(file: AdapterFile, lora: LoraSection, model: ModelSection) -> Iterator[Piece]:

@@ -17,7 +17,8 @@ from trainer.checkpoint.adapted import TOKENIZER, saved_files, saved_recipe, sav
 from trainer.checkpoint.fitted import FittedReader, new_rows, used_rows, without_padding
 from trainer.checkpoint.lora_base import find_base, holds_adapters
 from trainer.errors import CheckpointError, RecipeError
-from trainer.hugging_face.adapter_config import CONFIG, adapter_config
+from trainer.hugging_face.adapter_config import adapter_config
+from trainer.hugging_face.adapter_keys import CONFIG
 from trainer.hugging_face.exporting import export_weights
 from trainer.hugging_face.names import tensor_map
 from trainer.hugging_face.weights import CheckpointWeights

@@ -181,12 +181,13 @@ def report(parity: Parity, what: str, family: str, folder: FolderTensors) -> Non
     Console().print(table)
 
 
-def require(parity: Parity, partial: Path) -> None:
-    """Raise CheckpointError unless parity holds; `partial`: the folder of the result."""
+def require(parity: Parity, left_in: Path | None) -> None:
+    """Raise CheckpointError unless parity holds; `left_in`: where the result stays, if it does."""
     if not parity.holds:
+        left = f"is left in {left_in}: do not use it" if left_in is not None else "is removed"
         raise CheckpointError(
             f"parity fails: logits differ by {parity.largest_difference:.2e} (limit"
             f" {parity.limit:.1e}), those of a short model by {parity.beyond:.2e} (limit"
             f" {LARGEST_DIFFERENCE:.0e}), and {parity.same_choice:.2%} of the most likely tokens"
-            f" agree; what was converted is left in {partial}: do not use it"
+            f" agree; what was converted {left}"
         )

@@ -49,8 +49,9 @@ class LoraSection(Section):
     such as model.layers.1?.mlp.*; and embed_tokens and lm_head, by their names alone."""
     modules_to_save: Names = ()
     """Modules that train whole, and are saved whole with the adapters: embed_tokens, lm_head, norms
-    or linear layers, by the end of their names, as PEFT has it. Of what is one matrix here (q_proj,
-    k_proj and v_proj; gate_proj and up_proj) all or none."""
+    or linear layers, or all that is in a larger one (mlp, layers.3), by the end of their names, as
+    PEFT has it. Of what is one matrix here (q_proj, k_proj and v_proj; gate_proj and up_proj) all
+    or none."""
     ensure_weight_tying: bool = False
     """Whether a tied embedding stays tied where `modules_to_save` names it. Otherwise, as in PEFT,
     embedding and output projection become two matrices as soon as one of them is adapted or
@@ -78,7 +79,7 @@ class LoraSection(Section):
 
     def saves(self, name: str) -> bool:
         """Whether the module of this full name trains whole."""
-        return any(name.endswith(saved) for saved in self.modules_to_save)
+        return any(means_whole(saved, name) for saved in self.modules_to_save)
 
     def unties(self, model: "ModelSection") -> bool:
         """Whether this makes two matrices of the model's tied embedding."""
@@ -95,6 +96,14 @@ def matches(target: str, name: str) -> bool:
     if target in (name, name.rpartition(".")[2]):
         return True
     return name not in TABLES and fnmatch.fnmatchcase(name, target)
+
+
+def means_whole(saved: str, name: str) -> bool:
+    """Whether an entry of `modules_to_save` means the module of this full name: as PEFT has it, by
+    the end of its name, or of that of a module that it is in (mlp, layers.3).
+    """
+    parts = name.split(".")
+    return any(".".join(parts[:count]).endswith(saved) for count in range(1, len(parts) + 1))
 
 
 def _of_first(patterns: Mapping[str, _T], name: str, otherwise: _T) -> _T:
@@ -164,7 +173,7 @@ def _check_saved(lora: LoraSection, model: "ModelSection") -> None:
     parts = [names for _ours, names in modules(model)]
     known = [name for names in parts for name in names]
     for saved in lora.modules_to_save:
-        if not any(name.endswith(saved) for name in known):
+        if not any(means_whole(saved, name) for name in known):
             short = list(dict.fromkeys(name.rpartition(".")[2] for name in known))
             raise RecipeError(
                 f"lora.modules_to_save: {saved} is the end of no module's name; there are"
