@@ -1,6 +1,7 @@
 """Web pages, alone and in crawls' archives."""
 
 import gzip
+import hashlib
 import io
 import signal
 import zlib
@@ -253,6 +254,21 @@ def test_pages_are_known_by_what_servers_and_crawlers_write(tmp_path: Path, cont
     assert not quarantine.tally.passed_over
 
 
+def test_a_giant_that_is_no_page_is_no_page_lost(tmp_path: Path) -> None:
+    """Would catch films that count as malformed, and stop a build."""
+    film, lost = b"Content-Type: video/mp4", b"\0" * (2**20 + 1)
+    head = b"HTTP/1.1 200 OK\r\n%b\r\n\r\n"
+    content = record(head % film + lost) + record(head % TYPED + lost) + record(answer(TYPED))
+    documents, quarantine = read(write(tmp_path / "x.warc", content), options(record_mib=1))
+    assert [PROSE.strip() in document.text for document in documents] == [True]
+    assert [(row["record"], row["reason"]) for row in quarantine.rows] == [(2, "too large")]
+    whole = head % TYPED + lost
+    assert quarantine.rows[0]["sha256"] == hashlib.sha256(whole).hexdigest()
+    assert quarantine.tally.passed_over == {"not a web page": 1}
+    with pytest.raises(DataError, match="record 1: the file is cut short there"):
+        read(write(tmp_path / "y.warc", content[: 2**19]), options(record_mib=1))
+
+
 def test_a_segment_of_a_page_is_not_the_page(tmp_path: Path) -> None:
     """Would catch the first half of a record that goes on in another one, taken for the whole."""
     whole = answer(TYPED)
@@ -350,6 +366,32 @@ def test_a_page_is_decoded_as_it_says(raw: bytes, charset: str | None) -> None:
     """Would catch mojibake, or a wrong header believed against the bytes."""
     page = decode_page(raw, charset)
     assert page is not None and page.endswith("<p>é</p>") and not page.startswith("\ufeff")
+
+
+@pytest.mark.parametrize(
+    ("text", "written", "declared"),
+    [
+        ("“so”", "cp1252", "ISO-8859-1"),
+        ("“so”", "cp1252", "us-ascii"),
+        ("“ış”", "cp1254", "iso-8859-9"),
+        ("“ไทย”", "cp874", "tis-620"),
+        ("朱镕基", "gb18030", "gb2312"),
+        ("똠방각하", "cp949", "euc-kr"),
+        ("①髙", "cp932", "Shift_JIS"),
+        ("日本語", "iso2022_jp", "ISO-2022-JP"),
+        ("中文", "hz", "hz-gb-2312"),
+        ("wide", "utf-16-le", "utf-16le"),
+    ],
+)
+def test_an_encodings_name_means_what_browsers_take_it_for(
+    text: str, written: str, declared: str
+) -> None:
+    """Would catch quotes that become control characters, names that no narrow charset has, and
+    escape sequences taken for UTF-8, which they are.
+    """
+    assert decode_page(f"<p>{text}</p>".encode(written), declared) == f"<p>{text}</p>"
+    # A name that does not fit the bytes is not believed.
+    assert decode_page("<p>“so” é</p>".encode(), declared) == "<p>“so” é</p>"
 
 
 @pytest.mark.parametrize("charset", ["hex", "zlib", "rot13", "undefined", "\0", "idna"])

@@ -1,5 +1,6 @@
 """Web pages: the main text of a page, without menus and notices, by trafilatura."""
 
+import codecs
 import logging
 import re
 from collections.abc import Iterator
@@ -17,6 +18,20 @@ from trainer.errors import DataError
 EXTRACTION_SECONDS = 20
 DECLARED = re.compile(rb"""<meta[^>]{0,200}charset\s*=\s*["']?\s*([A-Za-z0-9_:.-]{1,40})""", re.I)
 DECLARED_WITHIN = 4096
+# Encodings of which any text is UTF-8 too, and what stands in their texts.
+SIGNS = {"utf-16": b"\0", "utf-32": b"\0", "iso2022": b"\x1b", "hz": b"~{"}
+# What browsers take these names for. Source: the Encoding Standard (encoding.spec.whatwg.org), 4.2.
+SUPERSETS = {
+    "ascii": "cp1252",
+    "iso8859-1": "cp1252",
+    "iso8859-9": "cp1254",
+    "iso8859-11": "cp874",
+    "tis-620": "cp874",
+    "euc_kr": "cp949",
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "shift_jis": "cp932",
+}
 
 
 def read_html(
@@ -115,13 +130,22 @@ def extract(page: str) -> str | None:
 def decode_page(raw: bytes, charset: str | None) -> str | None:
     """Decode a page by the first encoding that fits: that of its byte order mark, UTF-8, that which
     the server (`charset`) or the page declares, or cchardet's guess; None if none fits.
+
+    A declared encoding whose bytes are UTF-8 as well comes before it where they are there.
     """
     if raw.startswith(BYTE_ORDER_MARK):
         raw = raw[len(BYTE_ORDER_MARK) :]
     marked = next((name for mark, name in WIDE_MARKS.items() if raw.startswith(mark)), None)
-    declared = DECLARED.search(raw[:DECLARED_WITHIN])
-    encodings = [marked, "utf-8", charset, declared and declared.group(1).decode("ascii")]
-    for name in filter(None, encodings):
+    found = DECLARED.search(raw[:DECLARED_WITHIN])
+    names = [name for name in (charset, found and found[1].decode("ascii")) if name]
+    declared = [codec for codec in map(_codec, names) if codec]
+    like_utf8 = [
+        codec
+        for codec in declared
+        if any(codec.startswith(kind) and sign in raw for kind, sign in SIGNS.items())
+    ]
+    wider = [name for codec in declared for name in (SUPERSETS.get(codec), codec)]
+    for name in filter(None, [marked, *like_utf8, "utf-8", *wider]):
         try:
             return raw.decode(name)
         except (LookupError, ValueError):
@@ -133,5 +157,13 @@ def decode_page(raw: bytes, charset: str | None) -> str | None:
     guess = cchardet.detect(raw)["encoding"]
     try:
         return raw.decode(guess) if guess else None
+    except (LookupError, ValueError):
+        return None
+
+
+def _codec(name: str) -> str | None:
+    """Python's name of a text encoding; None for what is none."""
+    try:
+        return codecs.lookup(name).name
     except (LookupError, ValueError):
         return None

@@ -19,7 +19,12 @@ from trainer.corpus.reading.http_body import BadBodyError, read_body
 from trainer.corpus.reading.opening import PlainStream, open_plain
 from trainer.corpus.reading.quarantine import PREVIEW_BYTES, Oversize, Quarantine, RecordLocation
 from trainer.corpus.reading.record import RawDocument, ReadOptions, document_id, set_aside_oversize
-from trainer.corpus.reading.warc_headers import BadHeadersError, Headers, read_headers
+from trainer.corpus.reading.warc_headers import (
+    HEADER_BYTES,
+    BadHeadersError,
+    Headers,
+    read_headers,
+)
 from trainer.errors import DataError
 
 MIB = 2**20
@@ -55,14 +60,19 @@ def read_warc(
             length = _length(headers, location)
             kind = headers.fields.get("warc-type", "").lower()
             if kind not in ("response", "conversion"):
-                _skip(stream, length, location)
+                _skip(stream, length, location, b"")
                 quarantine.tally.passed_over[f"WARC record: {kind or 'no type'}"] += 1
                 continue
+            # Of an oversize record the beginning says whether a page is lost.
+            block = stream.read(length if length <= options.record_bytes else HEADER_BYTES)
+            if no_text := _no_text(headers, block):
+                _skip(stream, length, location, block)
+                quarantine.tally.passed_over[no_text] += 1
+                continue
             if length > options.record_bytes:
-                oversize = _skip(stream, length, location)
+                oversize = _skip(stream, length, location, block)
                 set_aside_oversize(oversize, location, options, quarantine)
                 continue
-            block = stream.read(length)
             if len(block) < length:
                 raise _cut_short(location)
             text = _text(headers, block, location, pages, options, quarantine)
@@ -88,42 +98,48 @@ def _text(
     quarantine: Quarantine,
 ) -> str | None:
     """The text of a record's block; None where it has none or is quarantined."""
-    tally = quarantine.tally
-    content, _ = _content_type(headers.fields.get("content-type", ""))
     if headers.fields["warc-type"].lower() == "conversion":
-        if content.startswith(OTHER_CONVERSIONS):
-            tally.passed_over[f"WARC record: conversion to {content[:40]}"] += 1
-            return None
         return _converted(headers, block, location, quarantine)
-    if content not in ("", "application/http") and not block.startswith(b"HTTP/"):
-        # What Heritrix keeps of name servers, and files by FTP.
-        tally.passed_over[f"WARC record: response of {content[:40]}"] += 1
-        return None
-    stream = io.BytesIO(block)
     try:
-        answer = read_headers(stream)
-        while _status(answer) in INTERIM_STATUS and block.startswith(b"HTTP/", stream.tell()):
-            answer = read_headers(stream)
+        answer, start = _answer(block)
+        _refuse_part(headers)
+        body = read_body(block[start:], answer.fields, options.record_bytes)
     except BadHeadersError as error:
-        tally.records += 1
+        quarantine.tally.records += 1
         quarantine.set_aside(location, "not HTTP", block, f"no HTTP answer: {error}")
         return None
-    if _status(answer) not in GOOD_STATUS:
-        tally.passed_over["answer without success"] += 1
-        return None
-    identified = headers.fields.get("warc-identified-payload-type", "")
-    content, charset = _content_type(answer.fields.get("content-type") or identified)
-    if content not in PAGES:
-        tally.passed_over["not a web page"] += 1
-        return None
-    try:
-        _refuse_part(headers)
-        body = read_body(stream.read(), answer.fields, options.record_bytes)
     except BadBodyError as error:
-        tally.records += 1
+        quarantine.tally.records += 1
         quarantine.set_aside(location, error.reason, block, str(error))
         return None
-    return pages.read(body, charset, location)
+    return pages.read(body, _page_type(headers, answer)[1], location)
+
+
+def _no_text(headers: Headers, block: bytes) -> str | None:
+    """What a record is that holds no page and no text, by the beginning of its block."""
+    content, _ = _content_type(headers.fields.get("content-type", ""))
+    if headers.fields["warc-type"].lower() == "conversion":
+        other = content.startswith(OTHER_CONVERSIONS)
+        return f"WARC record: conversion to {content[:40]}" if other else None
+    if content not in ("", "application/http") and not block.startswith(b"HTTP/"):
+        # What Heritrix keeps of name servers, and files by FTP.
+        return f"WARC record: response of {content[:40]}"
+    try:
+        answer, _ = _answer(block)
+    except BadHeadersError:
+        return None
+    if _status(answer) not in GOOD_STATUS:
+        return "answer without success"
+    return None if _page_type(headers, answer)[0] in PAGES else "not a web page"
+
+
+def _answer(block: bytes) -> tuple[Headers, int]:
+    """The headers of an answer, and where its body begins; interim answers are read past."""
+    stream = io.BytesIO(block)
+    answer = read_headers(stream)
+    while _status(answer) in INTERIM_STATUS and block.startswith(b"HTTP/", stream.tell()):
+        answer = read_headers(stream)
+    return answer, stream.tell()
 
 
 def _converted(
@@ -152,6 +168,12 @@ def _status(answer: Headers) -> int:
     """The status of an answer; 0 without one."""
     found = re.match(r"\S+\s+([0-9]{3})(?!\S)", answer.first)
     return int(found[1]) if found else 0
+
+
+def _page_type(headers: Headers, answer: Headers) -> tuple[str, str | None]:
+    """As the server says, or else the crawler."""
+    identified = headers.fields.get("warc-identified-payload-type", "")
+    return _content_type(answer.fields.get("content-type") or identified)
 
 
 def _content_type(value: str) -> tuple[str, str | None]:
@@ -202,17 +224,19 @@ def _length(headers: Headers, location: RecordLocation) -> int:
     return int(size)
 
 
-def _skip(stream: PlainStream, length: int, location: RecordLocation) -> Oversize:
-    """Skip a block; only its size, hash and start are returned. DataError where it is truncated."""
-    digest, left, start = hashlib.sha256(), length, b""
+def _skip(stream: PlainStream, length: int, location: RecordLocation, start: bytes) -> Oversize:
+    """Skip the block that begins with `start`; only its size, hash and beginning are returned.
+
+    DataError where it is truncated.
+    """
+    digest, left = hashlib.sha256(start), length - len(start)
     while left:
         piece = stream.read(min(left, MIB))
         if not piece:
             raise _cut_short(location)
         digest.update(piece)
-        start = start or piece[:PREVIEW_BYTES]
         left -= len(piece)
-    return Oversize(length, digest.hexdigest(), start)
+    return Oversize(length, digest.hexdigest(), start[:PREVIEW_BYTES])
 
 
 def _cut_short(location: RecordLocation) -> DataError:
