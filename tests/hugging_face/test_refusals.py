@@ -25,6 +25,7 @@ INDEX = "model.safetensors.index.json"
 PARTS = {"rope_type": "proportional", "rope_theta": 1e4, "factor": 2.0}
 SHORT = {"rope_type": "longrope", "original_max_position_embeddings": 16, "factor": 2.0}
 SHORT |= {"rope_theta": 1e4, "short_factor": [1.0] * 7, "long_factor": [2.0] * 7}
+TEXT = {"rope_type": "linear", "rope_theta": 1e4, "factor": "4"}
 PARTLY = {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}
 
 
@@ -73,6 +74,13 @@ def edit(path: Path, change: dict[str, Any]) -> None:
         ({"layer_types": ["sliding_attention"] * 3}, "names layers of another kind"),
         ({"rope_parameters": PARTLY}, "partial_rotary_factor is 0.5"),
         ({"num_attention_heads": "many"}, "is not a llama configuration"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers is 0, and a model has at least 1"),
+        ({"num_key_value_heads": 3}, "num_attention_heads is 4, not a multiple of num_key_value"),
+        ({"rms_norm_eps": 0.0}, "rms_norm_eps is 0.0"),
+        ({"head_dim": -4}, "head_dim is -4"),
+        ({"rope_parameters": None, "rope_theta": None}, "rope_theta is None"),
+        ({"rope_parameters": {"rope_type": "default", "rope_theta": "10000"}}, "is '10000'"),
+        ({"rope_parameters": TEXT}, "type linear are damaged (factor is '4': input should be a"),
         ({"hidden_size": 96}, "has shape"),
         ({"num_hidden_layers": 4}, "holds no model.layers.3"),
         ({"num_hidden_layers": 2}, "holds model.layers.2"),

@@ -31,6 +31,11 @@ ACTIVATIONS: dict[str, Literal["swiglu", "geglu", "geglu_tanh"]] = {
 }
 """`model.activation` by transformers' `hidden_act`; of synonyms the first is written."""
 
+_COUNTS = (
+    *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers"),
+    *("num_attention_heads", "num_key_value_heads", "max_position_embeddings"),
+)
+
 
 @dataclass(frozen=True)
 class ModelDescription:
@@ -97,7 +102,7 @@ def describe(content: bytes, where: str) -> ModelDescription:
         ffn=config.intermediate_size,
         activation=ACTIVATIONS[config.hidden_act],
         vocab=config.vocab_size,
-        head_size=_head_size(config),
+        head_size=_head_size(config, where),
         tied_embeddings=config.tie_word_embeddings,
         padding_token=_padding(config, where),
         window=window,
@@ -172,6 +177,23 @@ def _refuse_strange(config: Any, where: str) -> None:
             f"{where}: hidden_act is {config.hidden_act!r}, and {', '.join(ACTIVATIONS)} are"
             " computed; choose another model"
         )
+    for key in _COUNTS:
+        if getattr(config, key) < 1:
+            raise CheckpointError(
+                f"{where}: {key} is {getattr(config, key)}, and a model has at least 1; fetch the"
+                " file again"
+            )
+    heads, groups = config.num_attention_heads, config.num_key_value_heads
+    if heads % groups:
+        raise CheckpointError(
+            f"{where}: num_attention_heads is {heads}, not a multiple of num_key_value_heads,"
+            f" {groups}; fetch the file again"
+        )
+    if not config.rms_norm_eps > 0:
+        raise CheckpointError(
+            f"{where}: rms_norm_eps is {config.rms_norm_eps}, and norms add a number above 0; fetch"
+            " the file again"
+        )
     for key in ("attention_bias", "mlp_bias"):
         if getattr(config, key, False):
             raise CheckpointError(
@@ -193,7 +215,9 @@ def _padding(config: Any, where: str) -> int | None:
     return token % int(config.vocab_size)
 
 
-def _head_size(config: Any) -> int | None:
-    width: int | None = getattr(config, "head_dim", None)
+def _head_size(config: Any, where: str) -> int | None:
+    width: int | None = getattr(config, "head_dim", None) or None  # transformers takes 0 for none
+    if width is not None and width < 1:
+        raise CheckpointError(f"{where}: head_dim is {width}; fetch the file again")
     usual = config.hidden_size / config.num_attention_heads
     return None if width is None or width == usual else width

@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+from pydantic import ValidationError
+
 from trainer.errors import CheckpointError, RecipeError
 from trainer.recipe.model import ModelSection
 from trainer.recipe.rope import RopeScaling, check_rope_scaling
@@ -38,14 +40,22 @@ def read_rope(config: Any, where: str) -> tuple[float, RopeScaling | None]:
             f"{where}: the rope type is {rope['rope_type']!r}, and {', '.join(_TYPES)} are"
             " computed; choose another model"
         )
+    theta = rope["rope_theta"]
+    if type(theta) not in (int, float) or not 0 < theta < math.inf:
+        raise CheckpointError(
+            f"{where}: rope_theta is {theta!r}, and frequencies follow from a number above 0; fetch"
+            " the file again"
+        )
     usual = config.hidden_size // config.num_attention_heads
     try:
         scaling = _scaling(rope, config.max_position_embeddings)
         check_rope_scaling(scaling, getattr(config, "head_dim", None) or usual)
-        return rope["rope_theta"], scaling
+        return theta, scaling
     except (KeyError, TypeError, ValueError, RecipeError) as error:
-        # A validation error of the recipe's section is a ValueError.
         reason = " ".join(str(error).split())
+        if isinstance(error, ValidationError):
+            first = error.errors(include_url=False)[0]
+            reason = f"{first['loc'][0]} is {first['input']!r}: {first['msg'].lower()}"
         raise CheckpointError(
             f"{where}: rope_parameters of type {rope['rope_type']} are damaged ({reason}); fetch"
             " the file again"
