@@ -84,6 +84,11 @@ def build_from_recipe(recipe: Recipe, progress: bool = True, on: Where = "local"
     Where a recipe has no corpus of its own, the tars of its mixture are tokenised, a line each.
     """
     if recipe.corpus is None and any(map(lists_tars, recipe.data.mixture)):
+        if on != "local":
+            raise RecipeError(
+                "--on: the tars of a mixture are tokenised on this machine; a cluster builds a"
+                " corpus of them, with corpus.source=webdataset"
+            )
         parsed: dict[Place, Manifest] = {}
         folders = corpus_folders(recipe, parsed)
         made = [

@@ -282,3 +282,28 @@ def test_every_field_has_a_docstring() -> None:
             nested = {k for k in kinds if isinstance(k, type) and hasattr(k, "model_fields")}
             pending.extend(nested - seen)
     assert len(seen) > 15
+
+
+@pytest.mark.parametrize(
+    ("corpus", "text"),
+    [
+        ("shards/{000..999}.tar", "json[text]"),
+        ("https://host/{a..b}/{0..3}.tar?sig=a:b", "meta.json[pages][0][body part]"),
+        ("s3://bucket/t-{00..11}.tar.gz::~/{0..1}.tgz", "txt"),
+    ],
+)
+def test_tars_and_fields_need_no_quotes(tmp_path: Path, corpus: str, text: str) -> None:
+    """Catches documented values that YAML takes apart where they stand in brackets; and quotes that
+    are set where nothing is wrong, as in a template further down.
+    """
+    entry = f"{{corpus: {corpus}, text: {text}, weight: 2}}"
+    template = "{{ messages[0] }} {% if a[b] %}"
+    own = f"data:\n  mixture: [{entry}]\nconversations:\n  template: |\n    {template}\n"
+    for recipe in (
+        load_recipe(written(tmp_path, TEXT + own)),
+        changed(tmp_path, f"data.mixture=[{entry}]", f"conversations.template={template!r}"),
+    ):
+        (part,) = recipe.data.mixture
+        assert (part.corpus, part.text, part.weight) == (corpus, text, 2.0)
+        assert recipe.conversations.template.strip() == template
+    assert "line 1, expected" in refusal(tmp_path, "data.mixture=[{corpus: a[0]b, text: c}]")

@@ -402,6 +402,8 @@ def test_tars_can_be_tokenised_before_a_run(tmp_path: Path, shards: Path, capsys
     (folder,) = corpus_folders(wanted)
     train = load_manifest(folder).splits["train"]
     assert f"{folder}: train {train.documents} documents" in capsys.readouterr().out
+    with pytest.raises(RecipeError, match=r"^--on: .* corpus\.source=webdataset"):
+        build_from_recipe(wanted, on="slurm")
 
 
 def test_a_trace_names_tar_and_key(tmp_path: Path, shards: Path, capsys) -> None:

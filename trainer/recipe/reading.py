@@ -1,6 +1,5 @@
 """From YAML text and KEY=VALUE overrides to nested keys, and from pydantic's errors to one line."""
 
-import contextlib
 import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -81,19 +80,31 @@ def override(keys: dict[str, Any], text: str) -> tuple[str, ...]:
     return parts
 
 
-_ADDRESS = re.compile(r"""(?<![\w"'])\w+://[^\s,\[\]{}"']*\?[^\s,\[\]{}"']*""")
+_UNQUOTED = re.compile(
+    r"""(?<![\w"'])(?:
+      \w+://[^\s,\[\]{}"']*\?[^\s,\[\]{}"']*  # hf://org/set?split=a
+    | [^\s,:\[\]{}"'][^\s,\[\]{}"']*(?:\{[^\s{}"']*\}[^\s,\[\]{}"']*)+  # shards/{000..999}.tar
+    | [A-Za-z][\w.]*(?:\[[^\[\]{}"',\n]+\])+  # json[text]
+    )""",
+    re.VERBOSE,
+)
+"""Words whose signs YAML takes for its own inside of brackets and braces."""
 
 
 def _loaded(text: str) -> Any:
-    """What the YAML says; {corpus: hf://org/set?split=a} too, where PyYAML ends words at a `?`."""
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError:
-        quoted = _ADDRESS.sub(r'"\g<0>"', text)
-        if quoted != text:
-            with contextlib.suppress(yaml.YAMLError):
-                return yaml.load(quoted, Loader=_Loader)
-        raise
+    """What the YAML says, where a word of `_UNQUOTED` may stand inside of brackets without quotes:
+    it is quoted where YAML stumbles over it, and nowhere else.
+    """
+    while True:
+        try:
+            return yaml.load(text, Loader=_Loader)
+        except yaml.MarkedYAMLError as error:
+            at = error.problem_mark.index if error.problem_mark is not None else -1
+            words = _UNQUOTED.finditer(text)
+            word = next((word for word in words if word.start() < at < word.end()), None)
+            if word is None:
+                raise
+            text = f'{text[: word.start()]}"{word[0]}"{text[word.end() :]}'
 
 
 def set_values(keys: dict[str, Any], values: Mapping[str, Any]) -> None:

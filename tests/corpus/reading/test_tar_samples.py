@@ -200,6 +200,13 @@ def test_tars_are_listed_in_order_and_once(tmp_path: Path, caplog) -> None:
     assert "2 tars are listed twice" in caplog.text
 
 
+def test_a_tar_whose_name_is_not_unicode_is_refused(tmp_path: Path) -> None:
+    """Would catch a stack trace where a sample's source is stored."""
+    texts_tar(tmp_path / "\udcff.tar", ["one"])
+    with pytest.raises(DataError, match=r"^key: .*its name is not Unicode: rename it"):
+        list_tars([f"{tmp_path}/*.tar"], "key")
+
+
 def test_other_names_are_no_tars() -> None:
     """Would catch a corpus or a set of examples taken for tars."""
     for source in ("corpora/web", "set.jsonl", "s3://bucket/corpus", "a.tar.jsonl", "tar"):

@@ -82,6 +82,16 @@ def test_samples_without_a_text_are_counted_by_what_they_hold(tmp_path: Path) ->
     assert (quarantine.tally.records, quarantine.tally.malformed) == (2, 0)
 
 
+def test_names_of_any_bytes_are_written(tmp_path: Path) -> None:
+    """Would catch a build that ends in a stack trace because one member's name is no UTF-8."""
+    members: list[Member] = [("a\udcff.txt", b"one"), ("b.\udcfe", b""), ("c\udcff.txt", b"\xff")]
+    texts, quarantine = read(tmp_path, members, "txt")
+    assert texts == {"a\ufffd": "one"}
+    tally = quarantine.tally.summary()
+    assert tally["passed_over"] == {"without txt (\ufffd)": 1}
+    assert json.dumps(tally, ensure_ascii=False).encode()
+
+
 def test_kinds_without_end_do_not_fill_the_account(tmp_path: Path) -> None:
     """Would catch memory that grows with a set of which each sample has an extension of its own."""
     members: list[Member] = [(f"{n}.v{n}", b"") for n in range(200)]

@@ -11,6 +11,7 @@ from braceexpand import braceexpand
 
 from trainer.corpus.reading.files import InputFile, find_files
 from trainer.corpus.reading.remote import SCHEMES, scheme_of
+from trainer.corpus.reading.unicode import unicode_fault
 from trainer.data.remote.location import place
 from trainer.errors import DataError
 from trainer.recipe.addresses import TAR, without_signature
@@ -71,6 +72,8 @@ def list_tars(sources: Iterable[str], key: str, anonymous: bool = False) -> list
         if not files:
             missing.append(without_signature(name))
         for file in files:
+            if unicode_fault(file.path):
+                raise DataError(f"{key}: {file.path!r}: its name is not Unicode: rename it")
             identity = file.path if scheme_of(file.path) else os.path.realpath(file.path)
             twice += identity in found
             found.setdefault(identity, replace(file, pattern=without_signature(source)))

@@ -96,7 +96,7 @@ def _first_text(
 
 def _pass_over(sample: TarSample, wanted: tuple[TextMember, ...], quarantine: Quarantine) -> None:
     counts = quarantine.tally.passed_over
-    names = sorted(sample.members)
+    names = sorted(map(_printable, sample.members))
     more = ", ..." if len(names) > LISTED else ""
     missing = " or ".join(dict.fromkeys(one.extension for one in wanted))
     kind = f"without {missing} ({', '.join(names[:LISTED])}{more})"
@@ -179,6 +179,6 @@ def _unzipped(content: bytes, limit: int) -> bytes | _Fault:
     return b"".join(parts)
 
 
-def _printable(key: str) -> str:
-    """A key that UTF-8 can encode: tars name files in bytes of any kind."""
-    return key.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+def _printable(name: str) -> str:
+    """A key or extension that UTF-8 can encode: tars name files in bytes of any kind."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
