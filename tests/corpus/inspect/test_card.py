@@ -41,7 +41,13 @@ CURATION: dict[str, Any] = {
     "malformed": {
         "records": 1003,
         "malformed": 3,
-        "first": [{"file": "a.jsonl", "line": 7, "reason": "not JSON"}],
+        "reasons": {"not JSON": 1, "no text": 1, "cut short": 1},
+        "passed_over": {"not a web page": 12},
+        "first": [
+            {"file": "a.jsonl", "line": 7, "reason": "not JSON"},
+            {"file": "b.parquet", "row": 8, "reason": "no text"},
+            {"file": "c.warc", "record": 9, "reason": "cut short"},
+        ],
     },
     "sources": {"text": {"files": 3, "read": 1000, "kept": 945}},
     "rules": {"language": {"keep": ["en"]}, "personal": {"email": "redact"}, "quality": None},
@@ -68,7 +74,14 @@ def test_the_card_has_every_control_with_its_threshold_and_what_it_removed(tmp_p
     assert "| c4 | lorem ipsum | true | 0 | 0 |" in card
     assert "| gender | women | 1,200 | 40.0% |" in card
     assert "| text | 3 | 1,000 | 945 |" in card
-    assert "- a.jsonl line 7: not JSON" in card
+    assert [line for line in card if line.endswith(("JSON", "no text", "short"))] == [
+        "- a.jsonl line 7: not JSON",
+        "- b.parquet row 8: no text",
+        "- c.warc record 9: cut short",
+    ]
+    assert "Passed over, as they hold no text: 12 not a web page." in card
+    reasons = "1 not JSON, 1 no text, 1 cut short"
+    assert f"3 of 1,003 records were malformed and set aside ({reasons}); the first:" in card
     assert "| train | 2 | 50 | 1 |" in card
 
 

@@ -64,6 +64,7 @@ def test_the_curation_is_shown_in_numbers(folder: Path) -> None:
     assert row(text, "en")[1] == "900" and row(text, "8-15")[1:3] == ["500", "450"]
     assert row(text, "[red]shelf")[1:] == ["3", "1,000", "945"]
     assert "3 malformed records" in text
+    assert "passed over, without text: 12 not a web page" in text
 
 
 def test_plots_and_card_are_written_where_asked(folder: Path, tmp_path: Path, capsys) -> None:

@@ -62,7 +62,7 @@ def data_card(folder: str | Path, beside: Path | None = None) -> str:
         lines += _controls(curation)
         lines += _languages(curation)
         lines += _balance(curation)
-        lines += _malformed(curation)
+        lines += _set_aside(curation)
     lines += _sources(manifest, curation)
     lines += _limits(manifest, curation)
     lines += _trail(folder)
@@ -179,25 +179,34 @@ def _balance(curation: Curation) -> list[str]:
     ]
 
 
-def _malformed(curation: Curation) -> list[str]:
-    count = curation.malformed.get("malformed", 0)
-    if not count:
-        return []
-    records = [
-        f"- {_cell(record.get('file', ''))}"
-        + (f" line {record['line']}" if record.get("line") else "")
-        + f": {_cell(record.get('reason', ''))}"
-        for record in list(curation.malformed.get("first", ()))[:MALFORMED_SHOWN]
-    ]
-    total = _number(curation.malformed.get("records"))
-    return [
-        "## Set aside",
-        "",
-        f"{count:,} of {total} records were malformed and set aside; the first:",
-        "",
-        *records,
-        "",
-    ]
+def _set_aside(curation: Curation) -> list[str]:
+    """What was read and is no document: malformed records, and those that hold no text."""
+    read = curation.malformed
+    lines: list[str] = []
+    if count := read.get("malformed", 0):
+        total = _number(read.get("records"))
+        reasons = _counted(read.get("reasons") or {})
+        lines += [
+            f"{count:,} of {total} records were malformed and set aside"
+            + (f" ({reasons})" if reasons else "")
+            + "; the first:",
+            "",
+            *map(_malformed, list(read.get("first", ()))[:MALFORMED_SHOWN]),
+            "",
+        ]
+    if passed_over := read.get("passed_over"):
+        lines += [f"Passed over, as they hold no text: {_counted(passed_over)}.", ""]
+    return ["## Set aside", "", *lines] if lines else []
+
+
+def _malformed(record: Mapping[str, Any]) -> str:
+    numbers = [f" {unit} {record[unit]}" for unit in ("line", "row", "record") if record.get(unit)]
+    where = _cell(record.get("file", "")) + "".join(numbers)
+    return f"- {where}: {_cell(record.get('reason', ''))}"
+
+
+def _counted(kinds: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {_cell(kind)}" for kind, count in kinds.items())
 
 
 def _sources(manifest: Manifest, curation: Curation | None) -> list[str]:

@@ -30,6 +30,8 @@ def curation_tables(curation: Curation, rows: int, files: int) -> list[Renderabl
     malformed = curation.malformed.get("malformed", 0)
     if malformed:
         parts.append(Text(f"{malformed:,} malformed records were set aside (quarantine/)"))
+    for kind, count in (curation.malformed.get("passed_over") or {}).items():
+        parts.append(Text(f"passed over, without text: {count:,} {kind}"))
     if files:
         parts.append(Text(f"audit: {rows:,} rows in {files:,} files (audit/)"))
     return parts
