@@ -352,6 +352,47 @@ def test_a_no_break_space_ends_no_word() -> None:
     assert unwrap(text)[0] == book(paragraphs("French")[0], cut.replace("\n", " "))
 
 
+SOURCES = {
+    "imports": "    from mill.carts import Cart\n    from mill.tolls import Toll\n    import gates",
+    "settings": "name: the-toll-of-the-mill-2024\nsize_factor: 3\nname: the-other-toll-of-it-2025",
+    "keywords": "syntax keyword tollWord carts and\nsyntax keyword tollWord gates or\nlet a = 1",
+    "vim": '" the words in a comment of vim are as they are, however much they look like\n'
+    '" prose that somebody has wrapped at the edge of the page',
+    "troff": "The gate is shut by the keeper, who takes the toll from all who come with\n.B carts\n"
+    "and from nobody else, whatever the weather may be like on the day on which\n.I they\ncome.",
+}
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_source_text_is_joined_neither_in_a_book_nor_alone(kind: str) -> None:
+    """Would catch imports, settings or requests of troff run together, as of prose."""
+    source = SOURCES[kind]
+    assert unwrap(source) == (source, 0)
+    text = unwrap(book(wrapped(ENGLISH[0]), source, wrapped(ENGLISH[1])))[0]
+    assert text.startswith(ENGLISH[0]) and text.endswith(ENGLISH[1])
+    assert {*source.split("\n")} <= {*text.split("\n")} or kind == "troff"
+    assert "\n.B carts\n" in text or kind != "troff"
+
+
+@pytest.mark.parametrize("code", ["import mill\nfrom mill import (\n", "#include <mill.h>\n"])
+def test_a_file_of_source_code_stays_whatever_its_comments_say(code: str) -> None:
+    """Would catch the docstring or licence at the head of a short module joined; a fenced block
+    in a text is none.
+    """
+    text = f'"""\n{wrapped(ENGLISH[0])}\n"""\n{code}'
+    assert unwrap(text) == (text, 0)
+    fenced = book(wrapped(ENGLISH[0]), f"```\n{code}```")
+    assert unwrap(fenced)[0] == book(ENGLISH[0], f"```\n{code}```")
+
+
+def test_a_list_of_words_is_no_prose() -> None:
+    """Would catch stop words, or names, that fill their lines and have no mark between them."""
+    words = [word.lower() for word in " ".join(ENGLISH).split() if word.isalpha()]
+    text = wrapped(" ".join(words))
+    assert text.count("\n") >= 5
+    assert unwrap(text) == (text, 0)
+
+
 @pytest.mark.parametrize("language", ["English", "German", "French", "Russian"])
 def test_one_paragraph_is_unwrapped_whatever_its_lines_begin_and_end_with(language: str) -> None:
     """Would catch one left wrapped because chance begins its few lines with the nouns of German, or

@@ -5,24 +5,20 @@ headings, fields and headers, signatures, hanging indents.
 """
 
 import re
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
+from trainer.corpus.rules.prose_lines import reads_like_prose
+
 DEEPEST_FIRST_LINE = 12
 """Columns by which a paragraph's first line may be indented beyond the others."""
-LEAST_LETTERS = 0.72
-"""Share of the characters, white space aside, that are letters in any prose."""
-MOST_SYMBOLS = 0.06
-"""Share of characters that are neither letters, digits, nor what prose is punctuated with."""
 HANGING_LINES = 6
 HANGING = 0.7
 """A first line of this share of the longest of the next ones begins a text, and is no title."""
 
-OTHERS = re.compile(r"[A-Za-z0-9.,;:!?'\"()-]+")
-QUOTED = re.compile(r"\s*(?:[>|#%]|//|/\*|\*/|;;)")
-"""Beginnings of quotations, comments, headings in Markdown, rows of tables."""
+QUOTED = re.compile(r"\s*(?:[>|#%]|//|/\*|\*/|;;|dnl\b)|[.'](?:[A-Z]{1,2}|[a-z]{2}|\\\")(?:\s|$)")
+"""Beginnings of quotations, comments, headings in Markdown, rows of tables, requests of troff."""
 ITEM = re.compile(
     r"\s*(?:[-*+•‣◦·▪●○■□✓►]\s|o\s\s|\d{1,3}[.)、](?!\d)|\(?(?:\d{1,3}|[a-zA-Z]|[ivxlc]{1,5})\)\s"
     r"|\d+(?:\.\d+)+\.?\s|:[\w ]+:|@\w+\s|\.\.(?:\s|$)|\[[^\]]{1,40}\]:|>>>|\.\.\.\s|\$\s|\\"
@@ -46,12 +42,9 @@ MAIL = re.compile(
 UNDERLINE = re.compile(r"([^\w\s])\1{3,}$|--+$|==+$")
 """What makes the line above it a heading."""
 FENCE = re.compile(r"\s*(```|~~~)[^`~]*$")
-LEADERS = (".....", ". . . .", "____", "===", "------", "~~~~", "+--", "+-+", "\t")
-OPERATOR = re.compile(r"\s(?:[=<>]|[=!<>:+*/-]=|&&|\|\|)\s")
 GAP = re.compile(r"(\S)( {2,})(?=\S)")
 SENTENCE_ENDS = tuple(".!?:。！？：…।॥؟۔։")  # noqa: RUF001
 CLOSERS = "\"'”’»›)]*_」』"  # noqa: RUF001
-PUNCTUATION = frozenset(".,;:!?'\"()-–—―‘’“”„«»‹›…·、。，．！？；：「」『』（）《》〈〉।॥؟،؛۔")  # noqa: RUF001
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +64,7 @@ def paragraphs_of(lines: list[str]) -> list[Paragraph]:
             if last - first < 2:
                 continue
             piece = lines[first:last]
-            if _reads_like_prose(piece):
+            if reads_like_prose(piece):
                 spaced = _spacing(piece)
                 if spaced is not None:
                     found.append(Paragraph(first, last, spaced))
@@ -88,6 +81,17 @@ def indent_of(line: str) -> int:
     rest = line.lstrip()
     before = line[: len(line) - len(rest)]
     return len(before.expandtabs(8))
+
+
+def unfenced(lines: list[str]) -> Iterator[str]:
+    """The lines that stand in no fenced block."""
+    fence: str | None = None
+    for line in lines:
+        mark = FENCE.match(line)
+        if mark:
+            fence = mark[1] if fence is None else None if fence == mark[1] else fence
+        elif fence is None:
+            yield line
 
 
 def _runs(lines: list[str]) -> Iterator[tuple[int, int]]:
@@ -191,32 +195,6 @@ def _is_header(run: list[str]) -> bool:
         return True
     fields = sum(HEADER.match(line) is not None for line in run)
     return fields >= 2 and HEADER.match(run[0]) is not None
-
-
-def _reads_like_prose(piece: list[str]) -> bool:
-    """Whether its characters are mostly letters, with the marks that prose has between them."""
-    text = "".join("".join(piece).split())
-    letters = sum(map(str.isalpha, text))
-    others = OTHERS.sub("", text) if text.isascii() else "".join(filter(_is_symbol, text))
-    if not text.isascii():
-        letters += sum(unicodedata.category(mark)[0] == "M" for mark in text if mark > "\u02ff")
-    symbols = len(others)
-    if letters < LEAST_LETTERS * len(text) or symbols > MOST_SYMBOLS * len(text):
-        return False
-    inside = "\n".join(map(str.strip, piece))
-    if inside.isupper():
-        return False
-    if any(leader in inside for leader in LEADERS):
-        return False
-    if sum(OPERATOR.search(line) is not None for line in piece) * 2 >= len(piece):
-        return False
-    return not any(line.endswith(("\\", "{", "}", ";;", "|")) for line in piece)
-
-
-def _is_symbol(character: str) -> bool:
-    if character.isalnum() or character in PUNCTUATION:
-        return False
-    return unicodedata.category(character)[0] != "M"
 
 
 def _spacing(piece: list[str]) -> bool | None:

@@ -14,7 +14,7 @@ from itertools import pairwise
 
 from trainer.corpus.rules.joining import Joiner
 from trainer.corpus.rules.line_ends import NEAR, LineEnd, columns, line_end
-from trainer.corpus.rules.paragraphs import Paragraph, paragraphs_of
+from trainer.corpus.rules.paragraphs import Paragraph, paragraphs_of, unfenced
 
 NARROWEST, WIDEST = 34, 160
 """Columns of the right edge that are taken for one."""
@@ -38,6 +38,14 @@ CODE = re.compile(
     r"^\s*#\s*(?:include|define|ifn?def|if|endif|else|pragma)\b"
 )
 """Lines of source code."""
+SOURCE = re.compile(
+    r"import [\w.*]+;?$|from [\w.]+ import [\w(]|(?:async )?def \w+\(|class \w+\b.*[:{]$"
+    r"|[A-Za-z_][\w.]* = [\w.]*[\[({]|\((?:def|set|let|put|require|provide)"
+    r"|#\s*(?:include|define|ifn?def|endif)\b|(?:package|use|using|namespace) [\w:.]+.*[;{]$"
+)
+"""Lines at the margin of a file of source code, and hardly ever at that of a text."""
+OF_SOURCE = 10
+"""Full lines of prose for each of them in a text that quotes source code at the margin."""
 PATCH = "\n@@ -"
 """In a patch the first character of a line has a meaning, whatever the rest is."""
 
@@ -99,7 +107,7 @@ class _Block:
             return False
         if len(ends) >= 4 and sum(one.letter for one in ends) < 0.4 * len(ends):
             return False
-        if len(ends) >= 3 and sum(one.repeated for one in ends) * 3 > len(ends):
+        if sum(one.repeated for one in ends) * 3 >= len(ends):
             return False
         if self.paragraph.justified and len(ends) == 1 and abs(ends[0].length - self.edge) > 1:
             return False
@@ -150,7 +158,8 @@ def _wrapped(
     outside = [line for number, line in enumerate(lines) if number not in inside]
     longer = sum(line.count(" ") > 4 and measure(line) > 1.2 * edge for line in outside)
     code = sum(CODE.search(line) is not None for line in outside)
-    if full * 4 < len(lengths) or full < 4 * longer or full <= 2 * code:
+    source = sum(SOURCE.match(line) is not None for line in unfenced(lines))
+    if full * 4 < len(lengths) or full < 4 * longer or full <= max(2 * code, OF_SOURCE * source):
         return []
     at = {block.paragraph.start: block for block in chosen}
     blocks = [at.get(block.paragraph.start) or _narrower(block) for block in blocks]
