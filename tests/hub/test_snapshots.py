@@ -9,10 +9,15 @@ import huggingface_hub
 import huggingface_hub.constants
 import pytest
 
+from tests.corpus.reading.tars import texts_tar
 from tests.hub.server import Hub, serving
 from trainer.conversations.records import read_examples
 from trainer.conversations.sets import is_set
 from trainer.corpus.reading.files import list_files
+from trainer.corpus.reading.quarantine import Quarantine
+from trainer.corpus.reading.read import read_file
+from trainer.corpus.reading.record import ReadOptions
+from trainer.corpus.reading.webdataset import is_webdataset, tar_input
 from trainer.data.remote.location import place
 from trainer.data.tokenizer import load_tokenizer, train_tokenizer
 from trainer.errors import DataError
@@ -177,3 +182,42 @@ def test_an_address_with_a_question_mark_needs_no_quotes() -> None:
     assert keys == expected
     block = "evaluate:\n  prompts: |\n    see http://a/b?c\n"
     assert parse(block, "it")["evaluate"]["prompts"] == "see http://a/b?c\n"
+
+
+def test_tars_of_a_set_are_read_by_their_addresses(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a WebDataset of the hub that has to be fetched by hand, the hub asked anew for each
+    of a thousand tars, and a sample's source that is a place in somebody's cache.
+    """
+    data = hub.root / "datasets/org/set"
+    for number in range(3):
+        texts_tar(data / f"tars/s-{number}.tar", [f"text {number}"])
+    texts_tar(data / "more/x.tar", ["another"])
+    listed = "hf://org/set/tars/s-{0..1}.tar::hf://datasets/org/set@main/more/*.tar"
+
+    def texts() -> list[tuple[str, str]]:
+        given = tar_input([listed], "txt", "key")
+        options = ReadOptions(text_members=given.members)
+        with Quarantine() as quarantine:
+            return [
+                (document.source, document.text)
+                for file in given.files["train"]
+                for document in read_file(file, options, quarantine)
+            ]
+
+    expected = [
+        *((f"hf://org/set/tars/s-{number}.tar", f"text {number}") for number in range(2)),
+        ("hf://org/set/more/x.tar", "another"),
+    ]
+    assert is_webdataset(listed) and texts() == expected
+    assert sum(path == "api/datasets/org/set" for path in hub.asked) == 1, "for both tars of tars/"
+    assert not any("s-2.tar" in path for path in hub.asked)
+    with pytest.raises(DataError, match=r"^key: hf://org/set/tars/s-3\.tar: names no file \(and 6"):
+        tar_input(["hf://org/set/tars/s-{1..9}.tar"], "txt", "key")
+    with pytest.raises(DataError, match=r"^key: hf://org/set names no tar: name some, as hf://"):
+        tar_input(["hf://org/set"], "txt", "key")
+    with pytest.raises(DataError, match=r"is a tar of samples: name it in data\.mixture"):
+        list_files(["hf://org/set/tars/*"])
+    unplug(monkeypatch, "offline")
+    assert texts() == expected

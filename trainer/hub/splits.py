@@ -55,6 +55,11 @@ def files_of(
         found = sorted({file for one in wanted for file in splits[one]})
     if not found:
         raise DataError(f"{name.text}: names no file of {name.page}: mend the address")
+    if tars := [file for file in found if _kind(file) == "tar"]:
+        raise DataError(
+            f"{name.text}: {tars[0]} is a tar of samples: name it in data.mixture, as"
+            f" hf://{name.repository}/*.tar, or set corpus.source=webdataset"
+        )
     if unread := [file for file in found if _kind(file) not in READ]:
         raise DataError(
             f"{name.text}: {unread[0]} is not one of {', '.join(READ)}: load it by"
@@ -124,6 +129,11 @@ def _patterns(given: Any) -> dict[str, list[str]]:
 
 def _listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def matching_files(pattern: str, names: Sequence[str]) -> list[str]:
+    """The files of a repository that a path or a glob names, sorted."""
+    return _matching([pattern], "", names)
 
 
 def _matching(patterns: Sequence[str], folder: str, data: Sequence[str]) -> list[str]:

@@ -33,8 +33,9 @@ class MixtureSource(Section):
     conversations or preferences: a .jsonl, .json or .parquet file, a glob, or a set of the Hugging
     Face hub, hf://org/set?config=NAME&split=NAME&revision=NAME, each part with a default.
     WebDataset's tars are listed as WebDataset lists them, `shards/{000000..000999}.tar`, several
-    lists with `::` between them or as a YAML list, or by a glob; or name a folder that energon
-    prepared (`.nv-meta`). The same tars may stand there twice with another `text`. They are
+    lists with `::` between them or as a YAML list, or by a glob, here, behind s3://, https:// or
+    in a set of the hub (hf://org/set/data/*.tar); or name a folder that energon prepared
+    (`.nv-meta`). The same tars may stand there twice with another `text`. They are
     tokenised once, with the recipe's `tokenizer`, into LYCEUM_CACHE (which all nodes of a run must
     see), when a run first needs them, or before: `lyceum corpus build RECIPE`. To clean them first,
     build a corpus of them: `corpus.source: webdataset`."""

@@ -38,18 +38,21 @@ class InputFile:
     `path`: a path or URL; `bytes`: its size as stored, -1 where a web server reports none;
     `version`: changes with its content: size and modification time of a local file, size and ETag
     (else Last-Modified) of a remote one, empty where a server reports neither; `pattern`: the entry
-    of `corpus.files` that names it.
+    of `corpus.files` that names it; `copy_of`: the address on the hub of a tar from there.
     """
 
     path: str
     bytes: int
     version: str
     pattern: str = ""
+    copy_of: str = ""
 
     @property
     def shown(self) -> str:
-        """The path for messages and shards: without a URL's query, which may hold a signature."""
-        return without_signature(self.path)
+        """The path for messages and shards: without a URL's query, which may hold a signature; of a
+        copy from the hub, its address there.
+        """
+        return self.copy_of or without_signature(self.path)
 
     @property
     def identity(self) -> list[Any]:

@@ -10,10 +10,12 @@ from dataclasses import replace
 from braceexpand import braceexpand
 
 from trainer.corpus.reading.files import InputFile, find_files
+from trainer.corpus.reading.hub_tars import hub_tars
 from trainer.corpus.reading.remote import SCHEMES, scheme_of
 from trainer.corpus.reading.unicode import unicode_fault
 from trainer.data.remote.location import place
 from trainer.errors import DataError
+from trainer.hub.names import is_address
 from trainer.recipe.addresses import TAR, without_signature
 
 log = logging.getLogger(__name__)
@@ -28,7 +30,7 @@ _OTHER_SCHEME = re.compile(r"(?!file:)[a-z][a-z0-9+.-]+:", re.IGNORECASE)
 def names_tars(source: str) -> bool:
     """Whether a string lists tars, by the names' ends; a query behind a URL's `?` plays no part."""
     return any(
-        TAR.search(name.partition("?")[0] if scheme_of(name) in ("http", "https") else name)
+        TAR.search(name.partition("?")[0] if scheme_of(name) in ("http", "https", "hf") else name)
         or TAR.search(name)
         for part in source.split("::")
         for name in _braces(part)
@@ -57,10 +59,7 @@ def list_tars(sources: Iterable[str], key: str, anonymous: bool = False) -> list
     Raises DataError, beginning with `key`, as `expanded` does, and for a tar that is missing.
     """
     names = [(name, source) for source in sources for name in expanded(source, key)]
-    remote = [name for name, _ in names if scheme_of(name)]
-    with ThreadPoolExecutor(LISTED_AT_ONCE) as threads:
-        answers = threads.map(lambda name: _found(name, anonymous), remote)
-        asked = dict(zip(remote, answers, strict=True))
+    asked = _asked([name for name, _ in names if scheme_of(name)], key, anonymous)
     found: dict[str, InputFile] = {}
     missing: list[str] = []
     twice = 0
@@ -74,7 +73,8 @@ def list_tars(sources: Iterable[str], key: str, anonymous: bool = False) -> list
         for file in files:
             if unicode_fault(file.path):
                 raise DataError(f"{key}: {file.path!r}: its name is not Unicode: rename it")
-            identity = file.path if scheme_of(file.path) else os.path.realpath(file.path)
+            local = file.path if scheme_of(file.path) else os.path.realpath(file.path)
+            identity = file.copy_of or local
             twice += identity in found
             found.setdefault(identity, replace(file, pattern=without_signature(source)))
     if twice:
@@ -88,6 +88,19 @@ def list_tars(sources: Iterable[str], key: str, anonymous: bool = False) -> list
             " or mend the list"
         )
     return list(found.values())
+
+
+def _asked(remote: list[str], key: str, anonymous: bool) -> dict[str, list[InputFile] | DataError]:
+    """The files of each remote name or glob, or why there are none."""
+    asked: dict[str, list[InputFile] | DataError] = {}
+    try:
+        asked |= hub_tars([name for name in remote if is_address(name)])
+    except DataError as error:
+        raise DataError(f"{key}: {error}") from None
+    others = [name for name in remote if name not in asked]
+    with ThreadPoolExecutor(LISTED_AT_ONCE) as threads:
+        answers = threads.map(lambda name: _found(name, anonymous), others)
+        return asked | dict(zip(others, answers, strict=True))
 
 
 def _found(name: str, anonymous: bool) -> list[InputFile] | DataError:
@@ -127,19 +140,14 @@ def _local_name(name: str, key: str) -> str:
         )
     if name.startswith("file:"):
         return re.sub("^file:(//(localhost(?=/))?)?", "", name)
+    if is_address(name):
+        return name
     if _OTHER_SCHEME.match(name) and scheme_of(name) not in SCHEMES:
         known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
-        raise DataError(f"{key}: {name} is not read: use a local path, {known}{_instead(name)}")
+        raise DataError(f"{key}: {name} is not read: use a local path, {known}")
     if scheme_of(name):
         try:
             place(name)
         except DataError as error:
             raise DataError(f"{key}: {error}") from None
     return name
-
-
-def _instead(name: str) -> str:
-    """How what the hub calls by a name of its own is addressed as a file."""
-    if not name.startswith("hf:"):
-        return ""
-    return "; a file of the hub is https://huggingface.co/datasets/ORG/SET/resolve/main/NAME.tar"

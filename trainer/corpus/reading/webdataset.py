@@ -12,6 +12,7 @@ from trainer.corpus.reading.remote import scheme_of
 from trainer.corpus.reading.tar_list import list_tars, names_tars
 from trainer.data.remote.location import place
 from trainer.errors import DataError
+from trainer.hub.names import is_address
 from trainer.recipe.addresses import without_signature
 from trainer.recipe.data import RemoteSection
 from trainer.recipe.text_member import USUAL, TextMember, text_members
@@ -57,6 +58,8 @@ def tar_input(
     names: dict[str, list[str]] = {"train": [], "validation": []}
     folders = []
     for source in sources:
+        if is_address(source) and not names_tars(source):
+            raise DataError(f"{key}: {source} names no tar: name some, as hf://org/set/*.tar")
         if not _is_folder(source):
             names["train"].append(source)
             continue

@@ -53,7 +53,8 @@ def place(folder: str | Path) -> Place:
     if scheme == "hf":
         raise DataError(
             f"{folder}: is a set of examples, which stages sft and preference read; to pre-train on"
-            f" its text, build a corpus of it: corpus.files=[{folder}]"
+            f" its text, build a corpus of it: corpus.files=[{folder}], or name its tars, as"
+            " hf://org/set/*.tar"
         )
     if scheme not in SCHEMES:
         raise DataError(
