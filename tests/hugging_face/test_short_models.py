@@ -21,6 +21,10 @@ CASES: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
         {"model_type": "mistral", "sliding_window": 4096, "max_position_embeddings": 32768},
         [{"window": 4095}, {"window": 4097}, {"window": None}, {"rope_theta": 10001.0}],
     ),
+    "a window of itself": (
+        {"model_type": "mistral", "sliding_window": 1, "max_position_embeddings": 64},
+        [{"window": 2}, {"window": None}],
+    ),
     "qwen2": (
         {
             **{"model_type": "qwen2", "use_sliding_window": True, "sliding_window": 300},

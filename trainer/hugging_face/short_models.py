@@ -48,7 +48,8 @@ def largest_difference(described: ModelDescription, model: ModelSection, trained
     short = _ShortModel(described, model, layers, model.window)
     differences = [short.difference(positions=each) for each in _positions(lengths)]
     window = lengths.get("window")
-    if window is not None:
+    # transformers' cache of a window of 1 is to keep its last 0 tokens, and keeps all.
+    if window is not None and 1 not in (model.window, described.model.window):
         # Where the window begins to matter, and where the cache holds more than it.
         for before in (window - NEW // 2, window + NEW // 2):
             differences.append(short.difference(before=before) if before > 0 else 0.0)
