@@ -22,9 +22,9 @@ from trainer.checkpoint.adapted import (
 from trainer.checkpoint.fitted import FittedReader, new_rows, used_rows
 from trainer.checkpoint.lora_base import LoraBase, holds_adapters, recorded_seal
 from trainer.checkpoint.state import restore_training, restore_weights
-from trainer.data.added_tokens import stored, with_added_tokens
+from trainer.data.added_tokens import grown_folder
 from trainer.data.remote.location import place
-from trainer.data.tokenizer import Tokenizer, load_tokenizer
+from trainer.data.tokenizer import Tokenizer, listed_tokens, load_tokenizer
 from trainer.errors import CheckpointError, RecipeError
 from trainer.hub.names import is_address
 from trainer.hugging_face.importing import FROM_IMPORT
@@ -81,10 +81,19 @@ def starting_keys(recipe: Recipe) -> dict[str, str]:
     if start is not None and not _stays(tokenizer):
         tokenizer = str(start / "tokenizer")
     if adds:
-        own = load_tokenizer(tokenizer, recipe.data.remote)
-        grown = with_added_tokens(own, recipe.added_tokens, recipe.added_special_tokens)
-        tokenizer = tokenizer if grown is own else str(stored(grown))
+        if start is None:
+            _say_what_is_known(recipe, tokenizer)
+        names = (recipe.added_tokens, recipe.added_special_tokens)
+        tokenizer = grown_folder(tokenizer, *names, recipe.data.remote)
     return {**found, "tokenizer": tokenizer}
+
+
+def _say_what_is_known(recipe: Recipe, tokenizer: str) -> None:
+    """Log the added tokens that need no row of their own."""
+    own = load_tokenizer(tokenizer, recipe.data.remote)
+    known = [one for one in (*recipe.added_tokens, *recipe.added_special_tokens) if own.has(one)]
+    if known:
+        _log.info("added tokens: in the base's vocabulary already: %s", listed_tokens(known))
 
 
 def rows_to_resume(recipe: Recipe) -> int | None:

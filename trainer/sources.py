@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from trainer.data.added_tokens import grown_folder
 from trainer.data.manifest import Manifest, check_tokenizer, load_manifest
 from trainer.data.remote.location import Place, place
 from trainer.data.tokenizer import Tokenizer, load_tokenizer
@@ -125,9 +126,23 @@ def ensure_corpus(
     section = recipe.corpus
     if section is None:
         raise RecipeError("the recipe has no corpus section: add `corpus:` to say what to build")
-    given = _input(section)
-    folder = corpus_folder(section, recipe.tokenizer, given)
-    return folder, build_corpus(section, recipe.tokenizer, folder, progress, on, given)
+    given, tokenizer = _input(section), _tokenizer_to_build_with(recipe)
+    folder = corpus_folder(section, tokenizer, given)
+    return folder, build_corpus(section, tokenizer, folder, progress, on, given)
+
+
+def _tokenizer_to_build_with(recipe: Recipe) -> str | None:
+    """The recipe's tokenizer, with its added tokens; None: one is trained."""
+    if not (recipe.added_tokens or recipe.added_special_tokens):
+        return recipe.tokenizer
+    folder = recipe.tokenizer
+    if folder is None:
+        from trainer.checkpoint import resolve_checkpoint
+
+        assert recipe.init_from is not None, "a recipe that adds tokens has it"
+        folder = str(resolve_checkpoint(Path(recipe.init_from)) / "tokenizer")
+    names = (recipe.added_tokens, recipe.added_special_tokens)
+    return grown_folder(folder, *names, recipe.data.remote)
 
 
 def _input(section: CorpusSection) -> "Input":

@@ -23,6 +23,7 @@ from trainer.hugging_face.adapters import export_adapter_command
 from trainer.hugging_face.exporting import export_command
 from trainer.hugging_face.importing import import_command
 from trainer.recipe import Recipe
+from trainer.sources import ensure_corpus
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
@@ -76,6 +77,39 @@ def test_the_tokens_have_transformers_ids(folder: Path) -> None:
     assert grown.special_tokens["<|tool|>"] not in typed and own.size in typed
     assert with_added_tokens(grown, PLAIN, SPECIAL) is grown
     assert grown.fingerprint != own.fingerprint
+
+
+def test_a_token_that_is_there_becomes_what_transformers_makes_of_it(folder: Path) -> None:
+    """Catches a plain token that is asked to be special and stays plain, or loses its id."""
+    own = with_added_tokens(load_tokenizer(folder / "untied-published"), ["<b>"], [])
+    own.save(folder / "with-b")
+    grown = with_added_tokens(own, ["a", "<|im_end|>"], ["<b>"])
+    peer = AutoTokenizer.from_pretrained(folder / "with-b")
+    peer.add_tokens(["a"])
+    peer.add_special_tokens({"additional_special_tokens": ["<b>"]})
+    theirs = {one.content: (n, one.special) for n, one in peer.added_tokens_decoder.items()}
+    ours = {one: (n, one in grown.special_tokens) for one, n in grown.added_tokens.items()}
+    assert ours == theirs and ours["<b>"] == (280, True) and ours["<|im_end|>"] == (2, True)
+    assert grown.size == own.size
+
+
+def test_a_corpus_is_built_with_the_added_tokens(folder: Path, tmp_path: Path) -> None:
+    """Catches a corpus in which the new tokens are spelled, which no run that has them can read."""
+    for number in range(24):
+        (tmp_path / f"{number}.txt").write_text(f"The <protein> {number} is a cat sat on. " * 9)
+    keys = {
+        **{"run": str(tmp_path / "run"), "init_from": str(folder / "untied"), "device": "cpu"},
+        **{"steps": 1, "sequence_length": 64, "batch": {"sequences": 2, "micro": 2}},
+        **{"evaluate": {"every": 0}, "data": {"workers": 0}, "optimizer": {"lr": 1e-3}},
+        "corpus": {"source": "text", "files": [str(tmp_path / "*.txt")], "rules": None},
+        **{"added_tokens": list(PLAIN)},
+        "model": CheckpointReader(resolve_checkpoint(folder / "untied")).model,
+    }
+    recipe = Recipe.from_keys(keys)
+    built, manifest = ensure_corpus(recipe, progress=False)
+    assert set(PLAIN) < set(load_tokenizer(built / "tokenizer").added_tokens)
+    assert manifest.tokenizer_size == 282
+    assert on_ranks(1, train_here, recipe) == [None]
 
 
 def saved(run: Path, name: str) -> torch.Tensor:

@@ -9,8 +9,9 @@ from typing import Any
 import tokenizers
 from tokenizers import AddedToken
 
-from trainer.data.tokenizer import CONFIG_FILE, MAIN_FILE, Tokenizer
+from trainer.data.tokenizer import CONFIG_FILE, MAIN_FILE, Tokenizer, load_tokenizer
 from trainer.files import cache_folder
+from trainer.recipe.data import RemoteSection
 
 _OLD_FILE = "added_tokens.json"
 
@@ -21,12 +22,13 @@ def with_added_tokens(
     """The tokenizer with more tokens, at transformers' ids; itself if it has them all.
 
     `plain`: found in any text (transformers' `add_tokens`); `special`: those that only a rendered
-    chat template writes (`add_special_tokens`).
+    chat template writes (`add_special_tokens`). One that is in the vocabulary keeps its id: it
+    becomes an added token, and a special one by `special`; what is special already stays so.
     """
     files = tokenizer.files
     backend = tokenizers.Tokenizer.from_str(files[MAIN_FILE].decode("utf-8"))
-    known = {token.content for token in backend.get_added_tokens_decoder().values()}
-    plain, special = ([one for one in names if one not in known] for names in (plain, special))
+    plain = [one for one in plain if one not in tokenizer.added_tokens]
+    special = [one for one in special if one not in tokenizer.special_tokens]
     if not plain and not special:
         return tokenizer
     backend.add_tokens(list(plain))
@@ -54,6 +56,15 @@ def _extend(
         token = described[number]
         config[key][str(number)] = {"content": content} | {f: getattr(token, f) for f in flags}
     files[name] = _json(config)
+
+
+def grown_folder(
+    folder: str, plain: Sequence[str], special: Sequence[str], remote: RemoteSection | None = None
+) -> str:
+    """The folder of a tokenizer with more tokens, in the cache; `folder` itself if it has all."""
+    own = load_tokenizer(folder, remote)
+    grown = with_added_tokens(own, plain, special)
+    return folder if grown is own else str(stored(grown))
 
 
 def stored(tokenizer: Tokenizer) -> Path:

@@ -73,6 +73,10 @@ class Tokenizer:
         """The largest id + 1."""
         return max(self._backend.get_vocab(with_added_tokens=True).values()) + 1
 
+    def has(self, name: str) -> bool:
+        """Whether a token of this name is in the vocabulary, added ones included."""
+        return self._backend.token_to_id(name) is not None
+
     def beyond(self, rows: int) -> dict[str, int]:
         """The ids by name of the tokens that an embedding of so many rows has no row for."""
         names = self._backend.get_vocab(with_added_tokens=True)

@@ -48,7 +48,8 @@ class Recipe(Section):
     new rows would never learn."""
     added_special_tokens: Names = ()
     """The same for special tokens, as `add_special_tokens`: found where a chat template writes
-    them, never in what a user wrote."""
+    them, never in what a user wrote. Of both lists a token that the vocabulary has keeps its id and
+    its row; what is special in the base stays special."""
     resume: str = "auto"
     """`auto`: from the run's newest checkpoint; `never`: there may be none; or a checkpoint."""
     precision: Literal["fp32", "bf16"] = "fp32"
