@@ -1,5 +1,6 @@
 """WebDataset's tars train as they are: the same texts, the same order on any world."""
 
+import io
 import shutil
 import signal
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 import webdataset
+from rich.console import Console
 
 from tests.corpus.reading.tars import Member, other, texts_tar, write_tar
 from tests.corpus.reading.test_energon import prepared
@@ -14,6 +16,7 @@ from tests.data.remote.servers import Fault, web_server
 from tests.parity.ranks import Died, on_ranks
 from tests.training.runs import WORDS, losses, recipe_of, train_here, train_until
 from trainer.corpus.build import tar_tasks, tars
+from trainer.corpus.inspect.contents import inspect_corpus
 from trainer.data.manifest import load_manifest
 from trainer.data.shards import ShardReader
 from trainer.data.tokenizer import load_tokenizer, train_tokenizer
@@ -294,7 +297,17 @@ def test_what_was_left_out_is_said(tmp_path: Path, shards: Path, caplog) -> None
     write_tar(tmp_path / "b.tar", members + faults)
     with caplog.at_level("INFO"):
         corpus_folders(recipe(tmp_path / "run", shards, f"{tmp_path}/b.tar", part={"text": None}))
-    assert "; 3 of other kinds; 3 malformed (2 no text, 1 not JSON), the first: " in caplog.text
+    account = "; 3 of other kinds; 3 malformed (2 no text, 1 not JSON), the first: "
+    assert account in caplog.text
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        (made,) = corpus_folders(
+            recipe(tmp_path / "later", shards, f"{tmp_path}/b.tar", part={"text": None})
+        )
+    assert account in caplog.text, "a later run that finds them made says it too"
+    report = Console(width=1000, file=io.StringIO())
+    report.print(inspect_corpus(str(made)))
+    assert account in report.file.getvalue()  # type: ignore[attr-defined]
     wanted = recipe(tmp_path / "run", shards, f"{tmp_path}/a.tar", part={"text": "md"})
     with pytest.raises(
         DataError, match=r"^data\.mixture\.0\.corpus: .* 3 without md \(jpg, json, txt\)"

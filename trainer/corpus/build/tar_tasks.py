@@ -23,6 +23,8 @@ from trainer.files import write_whole
 SPLITS = ("train", "validation")
 EMPTY = "empty text"
 """What samples whose text has no character are counted as, beside the records that they are."""
+KINDS_SHOWN = 6
+"""Kinds of samples without a text that the account names."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,22 @@ def samples_in(tally: Tally) -> int:
     """How many samples were read, with a text or without."""
     counts = tally.passed_over
     return tally.records + counts.total() - counts[EMPTY] - counts[LINKS]
+
+
+def account_of(tally: Tally, members: Counter[str], texts: int) -> str:
+    """What became of the samples, in one line."""
+    parts = [f"{texts:,} texts of {samples_in(tally):,} samples"]
+    if len(members) > 1:
+        listed = ", ".join(f"{count:,} from {name}" for name, count in members.most_common(4))
+        parts[0] += f" ({listed})"
+    kinds = tally.passed_over.most_common(KINDS_SHOWN)
+    parts += [f"{count:,} {kind}" for kind, count in kinds]
+    if others := tally.passed_over.total() - sum(count for _, count in kinds):
+        parts.append(f"{others:,} of other kinds")
+    if tally.malformed:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in tally.reasons.most_common())
+        parts.append(f"{tally.malformed:,} malformed ({reasons}), the first: {tally.first}")
+    return "; ".join(parts)
 
 
 def ended_task(work: TarWork, task: TarTask) -> dict[str, Any]:

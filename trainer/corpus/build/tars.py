@@ -20,7 +20,7 @@ from typing import Any
 
 import trainer
 from trainer.corpus.build.plan import cut
-from trainer.corpus.build.tar_tasks import SPLITS, TarTask, TarWork, ended_task, samples_in
+from trainer.corpus.build.tar_tasks import SPLITS, TarTask, TarWork, account_of, ended_task
 from trainer.corpus.reading.quarantine import Tally
 from trainer.corpus.reading.record import ReadOptions
 from trainer.corpus.reading.webdataset import TarInput, tar_input
@@ -28,6 +28,7 @@ from trainer.data.manifest import (
     MANIFEST_NAME,
     Manifest,
     Shard,
+    load_manifest,
     token_dtype_for,
     total_split,
     write_manifest,
@@ -42,8 +43,6 @@ log = logging.getLogger(__name__)
 
 RULES = 2
 """Version of the builder: raised when the same tars would give other shards."""
-KINDS_SHOWN = 6
-"""Kinds of samples without a text that the account names."""
 SAID = 20
 """How often, at most, a build says how far it is."""
 TASK_BYTES = 256 << 20
@@ -75,6 +74,8 @@ def ensure_tars(
             if not (out / MANIFEST_NAME).is_file():
                 _build(part, key, given, loaded, remote, partial)
                 partial.rename(out)
+            elif said := load_manifest(out).provenance.get("account"):
+                log.info("%s", said)
     except OSError as error:
         raise DataError(
             f"{key}: cannot tokenise {without_signature(part.corpus)} into {out}:"
@@ -155,12 +156,12 @@ def _build(
     texts = sum(shard.documents for made in shards.values() for shard in made)
     if not shards["train"]:
         raise DataError(
-            f"{key}: {source} has no text to train on: {_account(tally, members, texts)};"
+            f"{key}: {source} has no text to train on: {account_of(tally, members, texts)};"
             " name the member that is the text, as txt, or json[text] for a field of JSON"
         )
-    say = log.warning if tally.malformed or tally.passed_over else log.info
     held_out = sum(shard.documents for shard in shards["validation"])
-    say("%s: %s; %s held out", *(source, _account(tally, members, texts), f"{held_out:,}"))
+    account = f"{source}: {account_of(tally, members, texts)}; {held_out:,} held out"
+    (log.warning if tally.malformed or tally.passed_over else log.info)("%s", account)
     _keep_only(partial, shards)
     tokenizer.save(partial / "tokenizer")
     write_manifest(
@@ -175,6 +176,7 @@ def _build(
                 "builder": f"lyceum {trainer.__version__}",
                 "settings": _settings(part, given, tokenizer),
                 "samples": tally.summary(),
+                "account": account,
             },
         ),
     )
@@ -202,19 +204,3 @@ def _tasks(given: TarInput) -> Iterator[TarTask]:
 def _tars(tasks: list[TarTask]) -> str:
     count = sum(len(task.files) for task in tasks)
     return f"{count:,} tar{'s' if count > 1 else ''}"
-
-
-def _account(tally: Tally, members: Counter[str], texts: int) -> str:
-    """What became of the samples, in one line."""
-    parts = [f"{texts:,} texts of {samples_in(tally):,} samples"]
-    if len(members) > 1:
-        listed = ", ".join(f"{count:,} from {name}" for name, count in members.most_common(4))
-        parts[0] += f" ({listed})"
-    kinds = tally.passed_over.most_common(KINDS_SHOWN)
-    parts += [f"{count:,} {kind}" for kind, count in kinds]
-    if others := tally.passed_over.total() - sum(count for _, count in kinds):
-        parts.append(f"{others:,} of other kinds")
-    if tally.malformed:
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in tally.reasons.most_common())
-        parts.append(f"{tally.malformed:,} malformed ({reasons}), the first: {tally.first}")
-    return "; ".join(parts)

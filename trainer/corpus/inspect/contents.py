@@ -68,6 +68,8 @@ def _overview(folder: Path, manifest: Manifest) -> Table:
         "stored as": f"{manifest.token_dtype}, {size / 2**20:.1f} MiB",
         "built by": str(manifest.provenance.get("builder", "unknown")),
     }
+    if account := manifest.provenance.get("account"):  # of WebDataset's tars
+        lines["account"] = str(account)
     for name, value in lines.items():
         table.add_row(f"[bold]{name}", escape(value))
     return table
