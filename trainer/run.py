@@ -202,8 +202,9 @@ class Run:
         )
         vocabulary = Vocabulary.of(tokenizer)
         write = Generator(self.chunks, self.recipe, self.layout, vocabulary)
-        written = write([tokenizer.encode(prompt) for prompt in section.prompts], sampling)
-        texts = [tokenizer.decode(tokens) for tokens in written]
+        prompts = [tokenizer.encode(prompt) for prompt in section.prompts]
+        written = write(prompts, sampling)
+        texts = list(map(tokenizer.decode_behind, prompts, written))
         return list(zip(section.prompts, texts, strict=True))
 
     def save(self) -> tuple[Path, float]:

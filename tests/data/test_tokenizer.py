@@ -37,6 +37,28 @@ def test_no_text_can_forge_the_end_of_a_document(pieces: list[str]) -> None:
     assert TRAINED.decode(ids) == text
 
 
+def test_a_continuation_has_the_space_between_it_and_its_prompt(tmp_path: Path) -> None:
+    """Would catch Llama 2's decoder, which takes the space off the first word that it is given."""
+    words = ["<s>", "</s>", "▁the", "▁river", "▁runs", "▁", "s", "<0xE6>", "<0xB2>", "<unk>"]
+    numbered = {word: number for number, word in enumerate(words)}
+    backend = tokenizers.Tokenizer(tokenizers.models.WordLevel(numbered, "<unk>"))
+    parts = [tokenizers.decoders.Replace("\u2581", " "), tokenizers.decoders.ByteFallback()]
+    parts += [tokenizers.decoders.Fuse(), tokenizers.decoders.Strip(" ", 1, 0)]
+    backend.decoder = tokenizers.decoders.Sequence(parts)
+    backend.add_special_tokens(["<s>", "</s>"])
+    files = {"tokenizer.json": backend.to_str().encode()}
+    files["tokenizer_config.json"] = b'{"eos_token": "</s>"}'
+    tokenizer = Tokenizer(files, "the test's tokenizer")
+    tokenizer.save(tmp_path)
+    theirs = AutoTokenizer.from_pretrained(tmp_path)
+    for prompt in ([2], [0, 2], [2, 3], []):
+        for ids in ([3, 4], [6], [5, 6], [7, 8], [4, 7], []):
+            whole = theirs.decode([*prompt, *ids])
+            assert tokenizer.decode(prompt) + tokenizer.decode_behind(prompt, ids) == whole
+    assert tokenizer.decode([3, 4]) == "river runs", "the negative control"
+    assert tokenizer.decode_behind([2], [3, 4]) == " river runs"
+
+
 def test_training_twice_gives_the_same_bytes() -> None:
     """Would catch merges whose order depends on hashing or threads."""
     assert train_tokenizer(iter(TEXTS), 340).files == TRAINED.files

@@ -149,6 +149,15 @@ class Tokenizer:
         """The text of ids; bytes that are not UTF-8 become U+FFFD."""
         return str(self._backend.decode(list(ids), skip_special_tokens=skip_special))
 
+    def decode_behind(self, left: Sequence[int], ids: Sequence[int]) -> str:
+        """The text that ids add to those on their left.
+
+        Decoders of SentencePiece's kind take the space off a text's first word: ids that go on with
+        a text are no such first word.
+        """
+        before, whole = self.decode(left), self.decode([*left, *ids])
+        return whole[len(before) :] if whole.startswith(before) else self.decode(ids)
+
     def save(self, folder: str | Path) -> None:
         """Write the Hugging Face files into `folder`, tokenizer.json last and each one whole or
         not at all.

@@ -124,9 +124,11 @@ def _write(model: "OpenedModel") -> None:
     tokenizer = model.tokenizer
     vocabulary = Vocabulary.of(tokenizer)
     write = Generator(model.chunks, model.recipe, model.layout, vocabulary)
-    written = write([tokenizer.encode(prompt) for prompt in PROMPTS], Sampling(**SAMPLING))
+    encoded = [tokenizer.encode(prompt) for prompt in PROMPTS]
+    written = write(encoded, Sampling(**SAMPLING))
     if not model.layout.reports:
         return
     console = Console()
-    for prompt, tokens in zip(PROMPTS, written, strict=True):
-        console.print(Text(prompt, style="bold") + Text(tokenizer.decode(tokens)), "\n")
+    for prompt, ids, tokens in zip(PROMPTS, encoded, written, strict=True):
+        text = tokenizer.decode_behind(ids, tokens)
+        console.print(Text(prompt, style="bold") + Text(text), "\n")
