@@ -1,5 +1,6 @@
 """Chat templates: rendered as transformers does, and refused in one line where they fail."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tests.conversations.talks import (
     talk,
     with_tokens,
 )
+from trainer.conversations.spans import asked
 from trainer.conversations.template import CHATML, ChatTemplate
 from trainer.data.tokenizer import TURN_END, Tokenizer, load_tokenizer
 from trainer.errors import DataError, RecipeError
@@ -192,7 +194,7 @@ def test_variables_of_recipe_and_example_reach_the_template(tmp_path: Path) -> N
     on = ChatTemplate(LLAMA, str(path), variables={"thinks": True})
     assert on.render(TALK.messages).endswith("thinks")
     own = parse({"messages": CALLED[2:3], "chat_template_kwargs": {"thinks": False}} | ASKED)
-    assert on.prompt(own.messages, own).endswith("does not")
+    assert asked(replace(own, messages=own.messages[:1]), on).prompt.endswith("does not")
     with pytest.raises(DataError, match='"chat_template_kwargs" sets messages, which'):
         parse({"chat_template_kwargs": {"messages": []}} | ASKED)
 
@@ -222,3 +224,21 @@ def test_what_a_template_leaves_out_is_refused(
         mark(parse(record), template)
     assert str(caught.value).startswith("talks.jsonl line 7: ") and told in str(caught.value)
     assert marked(parse(ASKED), template)[1] == ("1.<|im_end|>", True), "the negative control"
+    # What asks for the answer is refused too, as it would ask something else.
+    waiting = [replace(one, messages=one.messages[:-1]) for one in map(parse, (record, ASKED))]
+    with pytest.raises(DataError) as caught:
+        asked(waiting[0], template)
+    assert told in str(caught.value)
+    assert asked(waiting[1], template).prompt.endswith("One?<|im_end|>\n<|im_start|>assistant\n")
+
+
+def test_what_asks_for_an_answer_says_what_is_flattened_and_unread(tmp_path: Path) -> None:
+    """Would catch calls that `lyceum generate` turns into text, and keys it drops, unsaid."""
+    user = CALLED[0] | {"mood": "curious"}
+    record = {"messages": [user, *CALLED[1:]], "chat_template_kwargs": {"tone": "dry"}}
+    conversation = parse(record)
+    waiting = replace(conversation, messages=conversation.messages[:3])
+    found = asked(waiting, speaking(tmp_path, CHATML))
+    assert '{"name": "tide", "arguments": {}}<|im_end|>' in found.prompt
+    assert found.flattened == ("tool calls written as a line of JSON",)
+    assert found.unread >= {"turns' mood", "chat_template_kwargs' tone"}

@@ -5,6 +5,8 @@ import io
 import json
 import logging
 import math
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,14 @@ def printed_each(run: Path, calls: list[tuple[Any, ...]]) -> list[str]:
     return [printed_by(run, *call) for call in calls]
 
 
+def printed_and_told(run: Path, calls: list[tuple[Any, ...]]) -> tuple[list[str], list[str]]:
+    told: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: told.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger("trainer.evaluate").addHandler(handler)
+    return printed_each(run, calls), told
+
+
 def test_evaluation_gives_the_loss_of_the_run(run: Path, tmp_path: Path) -> None:
     """Catches other text, other weights or another mean than the training run's own validation."""
     alone = on_ranks(1, figures, run, tmp_path / "alone.json")[0]
@@ -90,7 +100,11 @@ def test_a_text_is_printed_after_its_prompt(run: Path, tmp_path: Path) -> None:
     alone = on_ranks(1, printed, run, prompts)[0]
     first, second = alone.split("\n\n")
     assert first.startswith("the model") and second.startswith("reads")
-    assert on_ranks(2, printed, run, prompts) == [alone, ""]
+    # Of a pipe, which only one rank can read, every rank gets the prompts.
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    threading.Thread(target=pipe.write_bytes, args=(prompts.read_bytes(),), daemon=True).start()
+    assert on_ranks(2, printed, run, pipe) == [alone, ""]
 
 
 def test_mistakes_are_named_before_anything_is_loaded(run: Path, tmp_path: Path) -> None:
@@ -156,14 +170,15 @@ def test_records_are_answered_in_json_lines(run: Path, tmp_path: Path) -> None:
     """Catches lost keys and line breaks, a lost order, and texts that end unlike the prompts'."""
     records = [
         {"prompt": "the model\nreads", "id": 7},
-        {"messages": [{"role": "user", "content": "Hi"}]},
+        {"messages": [{"role": "user", "content": "Hi", "mood": "dry"}], "id": 8},
         {"prompt": "the model"},
     ]
     asked, plain = tmp_path / "asked.jsonl", tmp_path / "plain.txt"
     asked.write_text("\n".join(map(json.dumps, records)))
     plain.write_text("the model")
     calls = [(file, GREEDY, together) for together in (1, 2) for file in (asked, plain)]
-    shown = on_ranks(1, printed_each, run, calls)[0]
+    shown, told = on_ranks(1, printed_and_told, run, calls)[0]
+    assert told[0] == """of 3 records: 2 with unread "id", 1 with unread turns' mood"""
     one, two = shown[:2], shown[2:]
     answered = [json.loads(line) for line in one[0].splitlines()]
     assert [{**answer, "generated": "", "finish_reason": ""} for answer in answered] == [

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from trainer.conversations.exchange import Exchange, has_reasoning, thoughts
@@ -86,8 +86,33 @@ def written(
     if conversation.tools or conversation.documents:
         _check_beside(runs[-1].before, template, conversation, given)
     sequences = tuple(tuple(run.spans(template)) for run in runs)
-    unread = {f"chat_template_kwargs' {n}" for n in template.unread_variables(given.variables)}
-    return Written(sequences, given.flattened, frozenset(given.unread | unread))
+    return Written(sequences, given.flattened, _unread(given, template))
+
+
+class RenderedPrompt(NamedTuple):
+    """The text that asks for a conversation's answer; the others as in `Written`."""
+
+    prompt: str
+    flattened: tuple[str, ...]
+    unread: frozenset[str]
+
+
+def asked(conversation: Conversation, template: ChatTemplate) -> RenderedPrompt:
+    """What asks for the answer to a conversation's last turn, a user's or a tool's.
+
+    No system prompt is filled in. Raises DataError as `written` does for what a message spells and
+    for what the template leaves out.
+    """
+    template = template.of(conversation)
+    _refuse_forged(conversation, template)
+    seen = tuple(one._replace(supervised=False) for one in conversation.messages)
+    given = template.given(replace(conversation, messages=seen), system=False)
+    prompt = template.written(given, len(seen), add_generation_prompt=True)
+    unanswered = Exchange(prompt, "", "")
+    _check_whole((*seen, Message("assistant", "")), (-1, 0), unanswered, template, conversation)
+    _check_read(seen, template, conversation)
+    _check_beside(prompt, template, conversation, given)
+    return RenderedPrompt(prompt, given.flattened, _unread(given, template))
 
 
 @dataclass
@@ -162,6 +187,11 @@ def refuse_spelled(conversation: Conversation, template: ChatTemplate) -> None:
                 " conversations.special_tokens=token to read special tokens in bare text, =text"
                 " to take them as letters, or give messages instead"
             )
+
+
+def _unread(given: Given, template: ChatTemplate) -> frozenset[str]:
+    unread = {f"chat_template_kwargs' {n}" for n in template.unread_variables(given.variables)}
+    return frozenset(given.unread | unread)
 
 
 def _ordinal(messages: tuple[Message, ...], number: int) -> int:

@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -151,18 +150,6 @@ class ChatTemplate:
         except Contradiction as why:
             raise RecipeError(f"conversations.template: {self.name}: {why}") from None
         return self.written(given, len(messages), add_generation_prompt)
-
-    def prompt(self, messages: Sequence[Message], beside: Conversation | None = None) -> str:
-        """The text that asks for an answer to the messages; `beside`: the conversation that says
-        what the template gets beside them, and where they stand.
-
-        Raises as `render` does, or DataError naming the place.
-        """
-        if beside is None:
-            return self.render(messages, add_generation_prompt=True)
-        template = self.of(beside)
-        given = template.given(replace(beside, messages=tuple(messages)), system=False)
-        return template.written(given, len(messages), add_generation_prompt=True)
 
     def written(self, given: Given, length: int, add_generation_prompt: bool = False) -> str:
         """The text of the first `length` turns. Raises as `render` does."""

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from rich.console import Console
 
+from trainer.conversations.spans import RenderedPrompt, asked
 from trainer.conversations.template import ChatTemplate
 from trainer.conversations.turns import Conversation, Message
-from trainer.corpus.reading.quarantine import RecordLocation
 from trainer.data.tokenizer import Tokenizer
-from trainer.errors import DataError, LyceumError, RecipeError
+from trainer.errors import LyceumError, RecipeError
 from trainer.evaluate.generate import Generator, Vocabulary
 from trainer.evaluate.opened import OpenedModel, open_model
 from trainer.evaluate.sampling import Sampling, check_sampling
@@ -53,24 +53,37 @@ class Speaker:
             )
         yield from pieces(self._tokenizer, self.write.stream(prompt, sampling))
 
-    def prompt(self, messages: Sequence[Message], beside: Conversation | None = None) -> list[int]:
-        """The ids that ask the model to answer the last message; `beside`: what the template gets
-        beside the messages, and where they are written.
+    def prompt(self, messages: Sequence[Message]) -> list[int]:
+        """The ids that ask the model to answer the last message.
 
-        Raises RecipeError for a message that spells a special token and where the template fails,
-        DataError where it is said where the messages are written.
+        Raises RecipeError for a message that spells a special token and where the template fails.
         """
         for message in messages:
             if message.role != "assistant":
-                self.check(message.content, beside.place if beside else None)
-        text = self._template.prompt(messages, beside)
+                self._check(message.content)
+        text = self._template.render(messages, add_generation_prompt=True)
         return self._tokenizer.encode_rendered(text)
 
-    def check(self, text: str, place: RecordLocation | None = None) -> None:
-        """Raise an error for a message or a system prompt that spells a special token: `prompt`."""
+    def asked(self, conversation: Conversation) -> tuple[list[int], RenderedPrompt]:
+        """The ids that ask for the answer to a conversation, with what else `asked` says of it.
+
+        Raises as that does.
+        """
+        found = asked(conversation, self._template)
+        return self._tokenizer.encode_rendered(found.prompt), found
+
+    def check_system(self, text: str) -> None:
+        """Raise RecipeError for a system prompt that spells a special token or is never written."""
+        self._check(text)
+        if text.strip() and not self._template.abilities.system:
+            raise RecipeError(
+                f"the chat template ({self._template.name}) writes no system prompt: the model"
+                " would not read it; leave it out"
+            )
+
+    def _check(self, text: str) -> None:
         if forged := self._template.forged(text):
-            problem = f"a message spells {forged}, which would forge a turn; reword it"
-            raise DataError(f"{place}: {problem}") if place else RecipeError(problem)
+            raise RecipeError(f"a message spells {forged}, which would forge a turn; reword it")
 
 
 def pieces(tokenizer: Tokenizer, tokens: Iterator[int]) -> Iterator[str]:
@@ -95,7 +108,7 @@ class Chat:
     system: str | None
     sampling: Sampling
     check: Callable[[str], None]
-    """Raises RecipeError for a text that a message must not have."""
+    """Raises RecipeError for a text that a system prompt must not have."""
     said: list[Message] = field(default_factory=list)
 
     def messages(self, question: str) -> list[Message]:
@@ -148,8 +161,8 @@ def chat_command(
         speaker, ranks, speaks = Speaker(model), Ranks(), model.layout.reports
         if system is None:
             system = model.recipe.conversations.system
-        speaker.check(system or "")
-        chat = Chat(system or None, sampling, speaker.check)
+        speaker.check_system(system or "")
+        chat = Chat(system or None, sampling, speaker.check_system)
         console = Console(highlight=False, markup=False, soft_wrap=True)
         if speaks:
             _greet(console, model, chat)

@@ -2,17 +2,20 @@
 
 A line ends at LF or CRLF and nowhere else; a byte order mark is dropped; blank lines ask nothing.
 In a JSON lines file each line is an object: `prompt`, a text that may have line breaks in it, or
-`messages` (and `tools`), as in a set of conversations, ending with the turn to be answered.
+`messages` (and `tools`), as in a set of conversations, ending with the turn to be answered. A
+`prompt` beside `system`, `tools` or another field that only a template reads is a user's turn, as
+in a set.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.conversations.columns import fields_of
-from trainer.conversations.forms import NAMES, beside, with_system
+from trainer.conversations.columns import Fields, fields_of
+from trainer.conversations.forms import NAMES, beside, framed, with_system
 from trainer.conversations.messages import messages_of
 from trainer.conversations.records import Example
 from trainer.conversations.turns import Conversation, Message
@@ -22,6 +25,8 @@ from trainer.errors import DataError, RecipeError
 
 GENERATED, REASON = "generated", "finish_reason"
 """The fields that an answered record has beside its own."""
+STANDARD_INPUT = Path("/dev/stdin")
+_LINE_END = re.compile(r"\r?\n")
 
 
 @dataclass(frozen=True)
@@ -29,13 +34,15 @@ class Request:
     """A text to be continued, or a conversation to be answered (`text` None); `place`: where it
     stands.
 
-    `record`: the object of a JSON line, which its answer is added to.
+    `record`: the object of a JSON line, which its answer is added to; `unread`: its keys that say
+    nothing here.
     """
 
     text: str | None
     conversation: Conversation | None = None
     place: RecordLocation | None = None
     record: Mapping[str, Any] | None = None
+    unread: tuple[str, ...] = ()
 
     @property
     def where(self) -> str:
@@ -43,28 +50,38 @@ class Request:
         return f"{self.place}: " if self.place else ""
 
 
-def read_prompts(file: Path) -> list[Request]:
-    """A prompt a line. Raises RecipeError for a file that cannot be read or holds none."""
-    asked = [Request(line, place=place) for place, line in _lines(file)]
+def content_of(file: Path) -> bytes:
+    """What a file, a pipe or (`-`) standard input holds; RecipeError where it cannot be read."""
+    try:
+        return (STANDARD_INPUT if str(file) == "-" else file).read_bytes()
+    except OSError as error:
+        raise RecipeError(f"{file}: cannot be read: {error.strerror}") from error
+
+
+def is_read_once(file: Path) -> bool:
+    """Whether what a file holds is gone once it is read, as from a pipe."""
+    opened = STANDARD_INPUT if str(file) == "-" else file
+    return opened.exists() and not (opened.is_file() or opened.is_dir())
+
+
+def prompts_in(raw: bytes, file: Path) -> list[Request]:
+    """A prompt a line. Raises RecipeError for what is no UTF-8, or holds no prompt."""
+    asked = [Request(line, place=place) for place, line in _lines(raw, file)]
     if not asked:
         raise RecipeError(f"{file}: holds no prompt; write one a line")
     return asked
 
 
-def read_records(file: Path) -> list[Request]:
-    """A JSON object a line. Raises RecipeError as `read_prompts`, DataError naming a bad line."""
-    asked = [_request(_object(line, place), place) for place, line in _lines(file)]
+def records_in(raw: bytes, file: Path) -> list[Request]:
+    """A JSON object a line. Raises RecipeError as `prompts_in`, DataError naming a bad line."""
+    asked = [_request(_object(line, place), place) for place, line in _lines(raw, file)]
     if not asked:
         raise RecipeError(f'{file}: holds no prompt; write {{"prompt": "..."}} a line')
     return asked
 
 
-def _lines(file: Path) -> list[tuple[RecordLocation, str]]:
+def _lines(raw: bytes, file: Path) -> list[tuple[RecordLocation, str]]:
     """The lines that are not blank, without their ends, each with its number in the file."""
-    try:
-        raw = file.read_bytes()
-    except OSError as error:
-        raise RecipeError(f"{file}: cannot be read: {error.strerror}") from error
     if wide := wide_unicode(raw[:4096]):
         raise RecipeError(f"{file}: is {wide}, not UTF-8: convert it (iconv -f {wide} -t UTF-8)")
     try:
@@ -72,11 +89,9 @@ def _lines(file: Path) -> list[tuple[RecordLocation, str]]:
     except UnicodeDecodeError as error:
         before = len(raw) - len(raw.removeprefix(BYTE_ORDER_MARK))
         raise RecipeError(f"{file}: not UTF-8 text (byte {before + error.start})") from error
-    lines = enumerate(text.split("\n"), start=1)
+    lines = enumerate(_LINE_END.split(text), start=1)
     return [
-        (RecordLocation(str(file), "line", number), line.removesuffix("\r"))
-        for number, line in lines
-        if line.strip()
+        (RecordLocation(str(file), "line", number), line) for number, line in lines if line.strip()
     ]
 
 
@@ -102,15 +117,27 @@ def _request(record: dict[str, Any], place: RecordLocation) -> Request:
         found = f"both {' and '.join(asked)}" if asked else fields_of(fields)
         raise DataError(f"{place}: has {found}: give prompt, or messages")
     (field,) = asked
-    if isinstance(fields[field], str) and field == "prompt":
-        return Request(fields[field], place=place, record=record)
-    messages = with_system(fields, messages_of(fields, field))
+    if field == "prompt" and isinstance(fields[field], str) and not framed(fields):
+        return Request(fields[field], place=place, record=record, unread=fields.unread)
+    messages = with_system(fields, _messages(fields, field))
     if messages[0].role == "system" and not messages[0].content.strip():
         # An empty system prompt says that the recipe's is not wanted.
         _refuse_unanswerable(messages[1:], place)
     else:
         _refuse_unanswerable(messages, place)
-    return Request(None, beside(fields, tuple(messages)), place, record)
+    conversation = beside(fields, tuple(messages))
+    return Request(None, conversation, place, record, fields.unread)
+
+
+def _messages(fields: Fields, field: str) -> list[Message]:
+    found = fields[field]
+    if field != "prompt" or not isinstance(found, str | list):
+        return messages_of(fields, field)
+    if isinstance(found, str):
+        return [Message("user", found)]
+    if found and all(isinstance(text, str) for text in found):
+        raise DataError(f"{fields.place}: its prompt is a list of texts: give each its own line")
+    return messages_of(fields, field)
 
 
 def _refuse_unanswerable(messages: Sequence[Message], place: RecordLocation) -> None:

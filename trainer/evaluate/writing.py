@@ -4,7 +4,9 @@ import json
 import logging
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from trainer.conversations.turns import Message
@@ -13,8 +15,17 @@ from trainer.errors import DataError, RecipeError
 from trainer.evaluate.chat import Speaker
 from trainer.evaluate.generate import Continuation, Generator, Vocabulary
 from trainer.evaluate.opened import OpenedModel, open_model
-from trainer.evaluate.requests import GENERATED, REASON, Request, read_prompts, read_records
+from trainer.evaluate.requests import (
+    GENERATED,
+    REASON,
+    Request,
+    content_of,
+    is_read_once,
+    prompts_in,
+    records_in,
+)
 from trainer.evaluate.sampling import Sampling, check_sampling
+from trainer.parallel.agreement import Ranks, on_first_rank
 
 _log = logging.getLogger(__name__)
 
@@ -35,15 +46,22 @@ def generate_command(
     `prompt`: one prompt (None: empty); `prompts_file`: a file with one a line instead, or
     `jsonl_file`, one with an object a line: `requests`; `together`: as in `Generator.continued`.
     Collective over all started ranks. Raises RecipeError for impossible sampling, an unreadable
-    file or a prompt that is too long, DataError for a bad line, CheckpointError for a checkpoint
-    that is missing or damaged; all before anything is printed.
+    file or a prompt that is too long, DataError for a bad line and for a record that the chat
+    template would cut, CheckpointError for a checkpoint that is missing or damaged; all before
+    anything is printed.
     """
     check_sampling(sampling.temperature, sampling.top_k, sampling.top_p)
-    if jsonl_file is not None:
-        requests = read_records(jsonl_file)
-    else:
-        requests = [Request(prompt or "")] if prompts_file is None else read_prompts(prompts_file)
-    with open_model(checkpoint, int(os.environ.get("WORLD_SIZE", "1"))) as model:
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    file = prompts_file or jsonl_file
+    requests_in = prompts_in if jsonl_file is None else records_in
+    requests = [Request(prompt or "")] if file is None else []
+    # Several ranks cannot each read a pipe: the first does, once they are together.
+    shared = file is not None and world > 1 and is_read_once(file)
+    if file is not None and not shared:
+        requests = requests_in(content_of(file), file)
+    with open_model(checkpoint, world) as model:
+        if file is not None and shared:
+            requests = requests_in(_content_for_all(file), file)
         show = _show_record if jsonl_file is not None else _shower()
         if model.layout.reports:
             _note_plain_text(requests, model.tokenizer)
@@ -51,13 +69,25 @@ def generate_command(
         for request, written in _written(model, requests, sampling, together):
             cut += not written.ended and len(written.tokens) < sampling.tokens
             if model.layout.reports:
-                show(request, model.tokenizer.decode(written.tokens), written.ended)
+                show(request, _text_of(written, request, model.tokenizer), written.ended)
         if cut and model.layout.reports:
             _log.warning(
                 "%d of %d texts end before --tokens %d, at the %d tokens, prompt included, that the"
                 " model was trained to read",
                 *(cut, len(requests), sampling.tokens, model.longest),
             )
+
+
+def _content_for_all(file: Path) -> bytes:
+    """What the first rank reads of a file, on every rank; collective."""
+    return on_first_rank(Ranks(), lambda: content_of(file).decode("latin-1")).encode("latin-1")
+
+
+def _text_of(written: Continuation, request: Request, tokenizer: Tokenizer) -> str:
+    """What was written; behind a text as it goes on with it."""
+    if request.text is None:
+        return tokenizer.decode(written.tokens)
+    return tokenizer.decode_behind(tokenizer.encode(request.text), written.tokens)
 
 
 def _written(
@@ -69,15 +99,22 @@ def _written(
     speaker = Speaker(model) if any(request.text is None for request in requests) else None
     texts: list[list[int]] = []
     answers: list[list[int]] = []
+    lost: Counter[str] = Counter(f'unread "{key}"' for one in requests for key in one.unread)
     for request in requests:
         if request.text is not None:
             texts.append(write.started(model.tokenizer.encode(request.text)))
             _check_room(request, texts[-1], write)
         elif speaker is not None and request.conversation is not None:
-            asked = request.conversation
-            messages = _with_system(asked.messages, model.recipe.conversations.system)
-            answers.append(speaker.prompt(messages, asked))
-            _check_room(request, answers[-1], speaker.write)
+            messages = _with_system(
+                request.conversation.messages, model.recipe.conversations.system
+            )
+            ids, asked = speaker.asked(replace(request.conversation, messages=tuple(messages)))
+            answers.append(ids)
+            lost.update({*asked.flattened, *(f"unread {key}" for key in asked.unread)})
+            _check_room(request, ids, speaker.write)
+    if lost and model.layout.reports:
+        counted = ", ".join(f"{number:,} with {what}" for what, number in lost.most_common())
+        _log.warning("of %d records: %s", len(requests), counted)
     continued = write.continued(texts, sampling, together)
     answered = speaker.write.continued(answers, sampling, together) if speaker else iter(())
     for request in requests:

@@ -37,10 +37,12 @@ def wide_unicode(start: bytes) -> str | None:
     sample = start[: min(len(start), 1024) // 4 * 4]
     if len(sample) < 8:
         return None
+    # A few bytes may have a null character or two without being any such text.
+    least = 0.4 if len(sample) >= 64 else 0.8
     zeros = [sample[offset::4].count(0) * 4 / len(sample) for offset in range(4)]
     for lane in (zeros, zeros[::-1]):
         if min(lane[:2]) > 0.8 and lane[3] < 0.1:
             return "UTF-32"
-        if min(lane[0], lane[2]) > 0.4 and max(lane[1], lane[3]) < 0.1:
+        if min(lane[0], lane[2]) > least and max(lane[1], lane[3]) < 0.1:
             return "UTF-16"
     return None
