@@ -29,7 +29,8 @@ class LanguageRule(Section):
     """The languages that are kept, as detected by the model in py3langid's package."""
 
     keep: Names = ("en",)
-    """ISO 639-1 codes."""
+    """ISO 639-1 codes; one for several languages keeps all of them: zh Cantonese and Wu, ar
+    Egyptian and Moroccan Arabic, no Nynorsk."""
     score: Fraction = 0.5
     """Least probability of the language found."""
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.corpus.rules.language import LOOKED_AT, Language, _samples, find_language
+from trainer.corpus.rules.language import LOOKED_AT, Language, _model, _samples, find_language
 from trainer.corpus.rules.rule import Finding, Judgement
 from trainer.errors import RecipeError
 from trainer.recipe.curation import LanguageRule
@@ -51,6 +51,34 @@ def test_other_languages_are_dropped_and_named(code: str) -> None:
     assert 0.5 < float(score) <= 1
     # Negative control: what drops it is what the recipe keeps.
     assert Language(LanguageRule(keep=("en", code)))(OTHERS[code], "").text is not None
+
+
+PARTS = {
+    "yue": ("佢哋今日唔得閒，聽日先至嚟睇你。", "zh"),  # noqa: RUF001
+    "ary": ("كيفاش نقدر نمشي للمدينة؟ بغيت نشوف الدار ديالي", "ar"),
+    "nn": ("Eg veit ikkje kva dei vil gjera med brua, men ho er stengd heile sommaren.", "no"),
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_language_keeps_those_that_are_part_of_it(part: str) -> None:
+    """Would catch Chinese in traditional letters dropped, of which the model takes every third page
+    for Cantonese; the part keeps its name, and does not keep the whole.
+    """
+    text, whole = PARTS[part]
+    outcome = Language(LanguageRule(keep=(whole,)))(text, "")
+    assert (outcome.text, outcome.notes["language"]) == (text, part)
+    assert Language(LanguageRule(keep=("en",)))(text, "").text is None
+    if whole in OTHERS:
+        assert Language(LanguageRule(keep=(part,)))(OTHERS[whole], "").text is None
+
+
+def test_the_parts_of_a_language_add_up() -> None:
+    """Would catch a text that is surely Chinese dropped for a doubt about which."""
+    text = "委員會星期四開會討論是否應該關閉河上的橋進行維修，並決定等到夏天再說。"  # noqa: RUF001
+    alone = dict(_model().rank(text))
+    assert alone["zh"] < 0.9 < alone["zh"] + alone["yue"] + alone["wuu"]
+    assert Language(LanguageRule(keep=("zh",), score=0.9))(text, "").text == text
 
 
 def test_an_unsure_guess_is_dropped_for_its_score() -> None:
