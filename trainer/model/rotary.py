@@ -58,11 +58,12 @@ class RotaryEmbedding:
             longer = self.longer
         else:
             assert self.growing is not None
-            # In fp32 throughout, as transformers has it.
+            # In fp32, as transformers has it; but torch takes the power of a single number, as
+            # theirs is, in fp64: an ulp of the base is 0.004 rad at position 70,000.
             theta, factor, exponents = self.growing
-            grown = factor * lengths / self.original_context - (factor - 1)
+            grown = (factor * lengths / self.original_context - (factor - 1)).clamp(min=1.0)
             pairs = len(exponents)
-            base = theta * grown.clamp(min=1.0) ** (2 * pairs / (2 * pairs - 2))
+            base = theta * (grown.double() ** (2 * pairs / (2 * pairs - 2))).float()
             longer = 1.0 / base.unsqueeze(-1) ** exponents
         beyond = (lengths > self.original_context).unsqueeze(-1)
         return torch.where(beyond, longer, self.frequencies)
