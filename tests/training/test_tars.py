@@ -200,7 +200,9 @@ def test_remote_tars_give_the_same_tokens(shards: Path, tmp_path: Path) -> None:
     (local,) = corpus_folders(recipe(tmp_path / "run", shards))
     expected = sorted(documents(Path(str(local))).values())
     with web_server(shards) as server:
-        server.faults["part-000001.tar"] = [Fault(), Fault(break_after=70_000), Fault(status=503)]
+        refused = [Fault(status=503)] * 2  # while its size is asked for
+        broken = [Fault(), Fault(break_after=70_000), Fault(status=503)]
+        server.faults["part-000001.tar"] = [*refused, *broken]
         remote = f"{server.url}/part-{{000000..000002}}.tar"
         keys = {"data__remote": {"attempts": 3}}
         (folder,) = corpus_folders(recipe(tmp_path / "run", shards, remote, **keys))

@@ -15,6 +15,10 @@ S3_LOGIN = (
 )
 
 
+class Transient(DataError):
+    """A failure of the network or a server that may pass."""
+
+
 def scheme_of(path: str) -> str | None:
     """The part before "://", in lower case; None for a local path."""
     scheme, separator, _ = path.partition("://")
@@ -109,7 +113,10 @@ def _named(path: str, error: Exception) -> DataError:
             f"{path}: the host cannot be reached ({message}): check the address{endpoint} and the"
             " network"
         )
-    return DataError(f"{path}: reading failed ({kind}: {message}): run the build again")
+    # botocore has tried again by itself.
+    passes = not s3 and (status is None or status >= 500 or status in (408, 425, 429))
+    failure = Transient if passes else DataError
+    return failure(f"{path}: reading failed ({kind}: {message}): run the build again")
 
 
 def _is_unreachable(error: Exception) -> bool:

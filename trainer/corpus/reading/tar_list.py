@@ -11,12 +11,14 @@ from braceexpand import braceexpand
 
 from trainer.corpus.reading.files import InputFile, find_files
 from trainer.corpus.reading.hub_tars import hub_tars
-from trainer.corpus.reading.remote import SCHEMES, scheme_of
+from trainer.corpus.reading.remote import SCHEMES, Transient, scheme_of
 from trainer.corpus.reading.unicode import unicode_fault
 from trainer.data.remote.location import place
+from trainer.data.remote.transfer import Attempts
 from trainer.errors import DataError
 from trainer.hub.names import is_address
 from trainer.recipe.addresses import TAR, without_signature
+from trainer.recipe.data import RemoteSection
 
 log = logging.getLogger(__name__)
 
@@ -53,18 +55,21 @@ def expanded(source: str, key: str) -> list[str]:
     return [_local_name(name, key) for name in names]
 
 
-def list_tars(sources: Iterable[str], key: str, anonymous: bool = False) -> list[InputFile]:
+def list_tars(
+    sources: Iterable[str], key: str, remote: RemoteSection | None = None
+) -> list[InputFile]:
     """The tars that strings or globs list, in their order, each once, the string as `pattern`.
 
     Raises DataError, beginning with `key`, as `expanded` does, and for a tar that is missing.
     """
     names = [(name, source) for source in sources for name in expanded(source, key)]
-    asked = _asked([name for name, _ in names if scheme_of(name)], key, anonymous)
+    remote = remote or RemoteSection()
+    asked = _asked([name for name, _ in names if scheme_of(name)], key, remote)
     found: dict[str, InputFile] = {}
     missing: list[str] = []
     twice = 0
     for name, source in names:
-        files = asked[name] if name in asked else _found(name, anonymous)
+        files = asked[name] if name in asked else _found(name, remote)
         if isinstance(files, DataError):
             said = str(files).removeprefix("corpus.files: ").replace(name, without_signature(name))
             raise DataError(f"{key}: {said}") from None
@@ -90,25 +95,38 @@ def list_tars(sources: Iterable[str], key: str, anonymous: bool = False) -> list
     return list(found.values())
 
 
-def _asked(remote: list[str], key: str, anonymous: bool) -> dict[str, list[InputFile] | DataError]:
+def _asked(
+    names: list[str], key: str, remote: RemoteSection
+) -> dict[str, list[InputFile] | DataError]:
     """The files of each remote name or glob, or why there are none."""
     asked: dict[str, list[InputFile] | DataError] = {}
     try:
-        asked |= hub_tars([name for name in remote if is_address(name)])
+        asked |= hub_tars([name for name in names if is_address(name)])
     except DataError as error:
         raise DataError(f"{key}: {error}") from None
-    others = [name for name in remote if name not in asked]
+    others = [name for name in names if name not in asked]
     with ThreadPoolExecutor(LISTED_AT_ONCE) as threads:
-        answers = threads.map(lambda name: _found(name, anonymous), others)
+        answers = threads.map(lambda name: _found(name, remote), others)
         return asked | dict(zip(others, answers, strict=True))
 
 
-def _found(name: str, anonymous: bool) -> list[InputFile] | DataError:
-    """The files of a name or glob; an error is returned, to be raised in the list's order."""
-    try:
-        return sorted(find_files(name, anonymous))
-    except DataError as error:
-        return error
+def _found(name: str, remote: RemoteSection) -> list[InputFile] | DataError:
+    """The files of a name or glob; an error is returned, to be raised in the list's order.
+
+    Of a thousand requests one fails now and then: it is made as often as a transfer is.
+    """
+    failures = 0
+    while True:
+        try:
+            return sorted(find_files(name, remote.anonymous))
+        except Transient as error:
+            failures += 1
+            if failures >= remote.attempts:
+                return error
+            log.info("%s; trying again", str(error).replace(name, without_signature(name)))
+            Attempts(remote).pause(failures, 0.0)
+        except DataError as error:
+            return error
 
 
 def _braces(part: str) -> Iterator[str]:

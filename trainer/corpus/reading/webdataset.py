@@ -70,7 +70,7 @@ def tar_input(
         _say_what_is_left(source, folder, train_only)
     if train_only:
         names["validation"] = []
-    files = {split: list_tars(listed, key, remote.anonymous) for split, listed in names.items()}
+    files = {split: list_tars(listed, key, remote) for split, listed in names.items()}
     return TarInput(
         files={split: found for split, found in files.items() if found},
         members=text_members(text or _said(folders, key) or USUAL, key),
