@@ -1,13 +1,14 @@
 """Hard-wrapped paragraphs become one line each; what is no prose stays byte for byte."""
 
 import textwrap
-from itertools import product
+from itertools import pairwise, product
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.corpus.rules.wrapped_texts import ENGLISH, NO_PROSE, SPACED, paragraphs
+from trainer.corpus.rules.line_ends import columns
 from trainer.corpus.rules.normalize import Normalize
 from trainer.corpus.rules.rule import Finding
 from trainer.corpus.rules.unwrap import unwrap
@@ -49,6 +50,37 @@ def test_scripts_without_spaces_are_joined_without_one(language: str, letters: i
     whole = paragraphs(language)
     cut = book(*("\n".join(textwrap.wrap(one, letters)) for one in whole))
     assert unwrap(cut)[0] == book(*whole)
+
+
+def cut_at(paragraph: str, width: int) -> str:
+    """A paragraph cut where its columns reach the width, within words, too."""
+    lines, used = [""], 0
+    for letter in paragraph:
+        if used + columns(letter) > width:
+            lines, used = [*lines, ""], 0
+        if lines[-1] or letter != " ":
+            lines[-1] += letter
+            used += columns(letter)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+@pytest.mark.parametrize("width", range(60, 80, 3))
+def test_korean_words_cut_at_any_syllable_are_whole_again(width: int) -> None:
+    """Would catch a space put into the words of Korean, which terminal browsers cut at the edge; it
+    stands between words that are known, as the text has them elsewhere.
+    """
+    from trainer.corpus.rules.joining import Joiner
+
+    whole = paragraphs("Korean")
+    cut = [cut_at(one, width).split("\n") for one in whole]
+    joiner = Joiner([*whole, *(line for lines in cut for line in lines)])
+    for lines, one in zip(cut, whole, strict=True):
+        parts = [lines[0]]
+        for left, right in pairwise(lines):
+            parts[-1:] = [*joiner.between(left, right), right]
+        assert "".join(parts) == one
+    kept = [wrapped(one, width // 2) for one in whole]
+    assert unwrap(book(*kept))[0] == book(*whole), "negative control: words kept whole"
 
 
 @pytest.mark.parametrize("kind", NO_PROSE)

@@ -3,6 +3,8 @@
 import re
 from collections import Counter
 
+from trainer.corpus.rules.hangul import HANGUL, HangulWords
+
 SCRIPTS = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u30ff\u3400-\u4dbf\u4e00-\u9fff\ua9e0-\ua9ff"
     "\uaa60-\uaa7f\uf900-\ufaff\ufe30-\ufe4f\uff00-\uffef\U00020000-\U0003ffff"
@@ -32,11 +34,12 @@ class Joiner:
     "information"); a soft hyphen goes, and U+2010 where the text has it at line ends alone, as
     groff sets it. Dashes, and Latin letters beside Han or Kana, are set with
     or without a space as in most of their places within the text's lines. Between letters of
-    scripts without spaces there is none.
+    scripts without spaces there is none, nor within the words of Korean cut at any syllable.
     """
 
     def __init__(self, lines: list[str]):
         self._lines = lines
+        self._hangul = HangulWords(lines)
         self._words: set[str] | None = None
         self._spaced: dict[str, bool] = {}
         self._typeset: bool | None = None
@@ -56,6 +59,8 @@ class Joiner:
         elif left.endswith(DASHES) or right.startswith(DASHES):
             apart = left.rstrip(DASH_LETTERS)[-1:] == " " or right.lstrip(DASH_LETTERS)[:1] == " "
             space = apart or self._has_space("dash", DASH)
+        elif HANGUL.match(left[-1:]) and HANGUL.match(right) and self._hangul.cut_anywhere:
+            space = not self._hangul.go_on(left, right)
         else:
             space = True
         return left, " " if space else ""
