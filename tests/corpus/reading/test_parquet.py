@@ -78,6 +78,28 @@ def test_a_table_without_a_text_column_names_those_it_has(
         read(path)
 
 
+def test_a_name_with_a_dot_is_a_name(tmp_path: Path) -> None:
+    """Would catch the part of another column, which pyarrow calls by the same name, or one column
+    taken for another that its name begins.
+    """
+    columns = {
+        "a": [{"b": "part"}],
+        "text.en": ["dot"],
+        "a.b": ["whole"],
+        "id.x": [7],
+        "text": ["text"],
+        "id": ["i"],
+    }
+    path = table(tmp_path / "x.parquet", columns)
+    for text, name, found in (
+        ("a.b", "id.x", ("7", "whole")),
+        ("text", "id", ("i", "text")),
+        ("text.en", "a.b", ("whole", "dot")),
+    ):
+        (document,), _ = read(path, ReadOptions(text_key=text, id_key=name))
+        assert (document.id, document.text) == found
+
+
 def test_a_name_that_several_columns_have_is_no_text_column(tmp_path: Path) -> None:
     """Would catch a mend that leads nowhere: the column's own name."""
     columns = [pyarrow.array(["a"]), pyarrow.array(["b"]), pyarrow.array(["c"])]

@@ -91,8 +91,10 @@ def _rows(
         columns.append(options.id_key)
     number = unpacked = 0
     for batch in row_batches(table, stored, columns):
-        ids = batch.column(1).to_pylist() if len(columns) > 1 else None
-        for row, (text, raw) in enumerate(_texts(batch.column(0), options.record_bytes)):
+        # By name: a.b is also pyarrow's name of the part b of a column a, which then comes first.
+        ids = batch.column(options.id_key).to_pylist() if len(columns) > 1 else None
+        texts = batch.column(options.text_key)
+        for row, (text, raw) in enumerate(_texts(texts, options.record_bytes)):
             number += 1
             location = RecordLocation(file.path, "row", number)
             quarantine.tally.records += 1
