@@ -13,7 +13,7 @@ from trainer.model.backend import choose_backend, read_choices
 from trainer.parallel.agreement import Ranks, on_first_rank
 from trainer.parallel.layout import Layout
 from trainer.plan.recompute_choice import choose_recompute
-from trainer.recipe import Recipe
+from trainer.recipe import ModelSection, Recipe
 from trainer.recipe.rules import rounded_vocabulary
 from trainer.resume import rows_to_resume, starting_keys
 from trainer.sources import Sources, open_sources
@@ -65,7 +65,7 @@ def _vocabulary(recipe: Recipe, tokenizer: Tokenizer) -> dict[str, int]:
             f"model.vocab: {vocab} has no row for some of the tokenizer's {tokens} tokens; "
             f"set it to {tokens} or more, or leave it out"
         )
-    return {"vocab": vocab}
+    return _padded(recipe.model, recipe.parallel.tensor)
 
 
 def _grown(recipe: Recipe, tokens: int) -> dict[str, int]:
@@ -78,6 +78,21 @@ def _grown(recipe: Recipe, tokens: int) -> dict[str, int]:
     rows = -(-used // cut) * cut
     if rows != model.vocab:
         _log.info("added tokens: the embedding grows from %d to %d rows", model.vocab, used)
+    return {"vocab": rows, "padding_rows": rows - used}
+
+
+def _padded(model: ModelSection, cut: int) -> dict[str, int]:
+    """A base's rows, and the padding rows that `cut` tensor ranks need to divide them."""
+    assert model.vocab is not None
+    used = model.vocab - model.padding_rows
+    if model.vocab % cut == 0:
+        return {"vocab": model.vocab}
+    rows = -(-used // cut) * cut
+    _log.info(
+        "the embedding's %d rows are padded to %d, which parallel.tensor=%d divides; the padding"
+        " takes no part",
+        *(used, rows, cut),
+    )
     return {"vocab": rows, "padding_rows": rows - used}
 
 

@@ -304,13 +304,16 @@ def start_from(
 
 
 def fitted(reader: Reader, recipe: Recipe) -> Reader | FittedReader:
-    """The weights that a run starts from, as its model has them: rows for tokens that are added.
+    """The weights that a run starts from, as its model has them: rows for tokens that are added,
+    and padding.
 
     Without any, another vocabulary stays an error, which reading finds.
     """
     untied = not recipe.model.tied_embeddings and reader.model.get("tied_embeddings")
     model = recipe.model.model_copy(update={"vocab": reader.model.get("vocab")})
     if not recipe.added_tokens and not recipe.added_special_tokens:
+        if _padded_otherwise(ModelSection(**reader.model), recipe.model):
+            return FittedReader(reader, recipe.model)
         return FittedReader(reader, model) if untied else reader
     assert recipe.tokenizer is not None, "a resolved recipe has it"
     known = saved_tokenizer(reader)

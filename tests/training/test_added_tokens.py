@@ -175,6 +175,33 @@ def test_other_ranks_go_on_with_other_padding(
         assert difference.abs().max() < TOLERANCE * 10, "logits of about 10"
 
 
+def test_a_base_of_an_odd_number_of_rows_trains_at_every_layout(
+    folder: Path, tmp_path: Path
+) -> None:
+    """Catches a base (with one token added by others, often) that two tensor ranks refuse, and
+    padding that is learned from or exported.
+    """
+    none: dict[str, Any] = {"added_tokens": [], "added_special_tokens": []}
+    alone = recipe_of(tmp_path / "alone", folder, "tied", **none)
+    assert on_ranks(1, train_here, alone) == [None]
+    for steps, ranks in ((1, 2), (2, 1), (3, 2)):
+        recipe = recipe_of(
+            tmp_path / "run", folder, "tied", **none, steps=steps, parallel__tensor=ranks
+        )
+        assert on_ranks(ranks, train_here, recipe) == [None] * ranks
+    assert losses(recipe) == pytest.approx(losses(alone), abs=TOLERANCE, rel=0)
+    model = CheckpointReader(resolve_checkpoint(tmp_path / "run")).model
+    assert (model["vocab"], model["padding_rows"]) == (284, 1)
+    export_command(tmp_path / "run", tmp_path / "out")
+    rows = AutoModelForCausalLM.from_pretrained(tmp_path / "out").get_input_embeddings().weight
+    assert rows.shape[0] == 283
+    with pytest.raises(RecipeError, match="283 is not a multiple of"):
+        recipe_of(
+            *(tmp_path, folder, "tied"),
+            **{**none, "parallel__tensor": 2, "lora": {"rank": 4, "targets": ["embed_tokens"]}},
+        )
+
+
 def train_all(recipes: list[Recipe]) -> list[Any]:
     return [train_here(recipe) for recipe in recipes]
 

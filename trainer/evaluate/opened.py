@@ -75,7 +75,7 @@ def reading_recipe(recipe: Recipe, world_size: int) -> Recipe:
     keys["kernels"] = {}
     keys |= {"added_tokens": [], "added_special_tokens": []}  # the checkpoint has them
     for tensor in range(world_size, 0, -1):
-        if world_size % tensor:
+        if world_size % tensor or (recipe.model.vocab or 0) % tensor:
             continue
         keys["parallel"] = {"tensor": tensor, "pipeline": world_size // tensor}
         try:

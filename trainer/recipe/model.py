@@ -28,8 +28,8 @@ class ModelSection(Section):
     """Rows of the embedding; none: the tokenizer's size rounded up to a multiple of 128."""
     padding_rows: Count = 0
     """How many of these rows, the last ones, take no part: their logits are minus infinity, and an
-    export leaves them out. A run that adds tokens (`added_tokens`) sets it where parallel.tensor
-    asks for more rows than there are tokens, so that every layout learns the same."""
+    export leaves them out. A run on a base sets it where parallel.tensor does not divide the base's
+    rows, or those with `added_tokens`, so that every layout learns the same."""
     head_size: Positive | None = None
     """Width of one head; none: hidden / heads."""
     tied_embeddings: bool = False

@@ -152,12 +152,12 @@ def _check_padding(recipe: "Recipe") -> None:
     if padding and recipe.loss.label_smoothing:
         raise RecipeError(
             "loss.label_smoothing: gives every row a share, which model.padding_rows cannot have;"
-            " set one of them to 0"
+            " set it to 0, or parallel.tensor to what divides the embedding's rows"
         )
     if padding and recipe.kernels.loss == "fused":
         raise RecipeError(
             "kernels.loss: fused makes no logits, out of which model.padding_rows are taken; use"
-            " kernels.loss=auto"
+            " kernels.loss=auto, or a parallel.tensor that divides the embedding's rows"
         )
     if token is not None and rows is not None and token >= rows:
         raise RecipeError(
@@ -179,8 +179,8 @@ def _check_division(recipe: "Recipe") -> None:
     _divides("model.heads", model.heads, *tensor)
     _divides("model.kv_heads", model.query_groups, *tensor)
     _divides("model.ffn", model.ffn, *tensor)
-    if recipe.added_tokens or recipe.added_special_tokens:
-        return  # the embedding grows to what the ranks divide
+    if recipe.init_from is not None and not _adapts_tables(recipe):
+        return  # a base's embedding is padded to what the ranks divide
     if model.vocab is not None:
         _divides("model.vocab", model.vocab, *tensor)
     elif VOCABULARY_MULTIPLE % sizes.tensor:
@@ -188,6 +188,10 @@ def _check_division(recipe: "Recipe") -> None:
             f"parallel.tensor: {sizes.tensor} does not divide a vocabulary rounded up to a "
             f"multiple of {VOCABULARY_MULTIPLE}; set model.vocab"
         )
+
+
+def _adapts_tables(recipe: "Recipe") -> bool:
+    return recipe.lora is not None and any(map(recipe.lora.adapts, TABLES))
 
 
 def _check_sequence(recipe: "Recipe") -> None:
