@@ -7,8 +7,9 @@ from pathlib import Path
 
 from kernels.attention import CHOICES
 from trainer.data.tokenizer import Tokenizer
-from trainer.errors import RecipeError
+from trainer.errors import CheckpointError, RecipeError
 from trainer.files import write_whole
+from trainer.hugging_face.config_writing import family_of
 from trainer.model.backend import choose_backend, read_choices
 from trainer.parallel.agreement import Ranks, on_first_rank
 from trainer.parallel.layout import Layout
@@ -40,6 +41,7 @@ def resolve(recipe: Recipe, layout: Layout, ranks: Ranks) -> tuple[Recipe, Sourc
         )
     draft = draft.model_copy(update={"model": draft.model.model_copy(update=changed)})
     _check_padding(draft)
+    _tell_unwritten(draft)
     _choose_kernels(draft, layout, ranks)
     keys = draft.model_dump(mode="json")
     if draft.recompute == "auto":
@@ -103,6 +105,14 @@ def _check_padding(recipe: Recipe) -> None:
             " base has no pad_token_id), so that every row learns, as in transformers; to leave one"
             " out set model.padding_token to its id"
         )
+
+
+def _tell_unwritten(recipe: Recipe) -> None:
+    """Warn before the training, not behind it, of a model that an export will refuse."""
+    try:
+        family_of(recipe.model)
+    except CheckpointError as error:
+        _log.warning("lyceum export will not write this model: %s", error)
 
 
 def _choose_kernels(recipe: Recipe, layout: Layout, ranks: Ranks) -> None:

@@ -35,7 +35,7 @@ def test_a_token_without_a_row_is_imported_and_named(
 ) -> None:
     """Catches a base that transformers loads and we refuse, or take without a word."""
     folder = tmp_path / "model"
-    make_model(folder, "llama", {})
+    make_model(folder, "llama", {"attention_dropout": 0.1})
     tokens = add_token(folder, "<pad_me>")
     model = AutoModelForCausalLM.from_pretrained(folder)
     assert len(AutoTokenizer.from_pretrained(folder)) == tokens
@@ -44,6 +44,7 @@ def test_a_token_without_a_row_is_imported_and_named(
         import_command(folder, tmp_path / "run")
     (line,) = [one for one in caplog.messages if "<pad_me>" in one]
     assert f"has {tokens} tokens and its embedding {tokens - 1} rows: none for <pad_me>" in line
+    assert f"{folder}: attention_dropout 0.1 is not applied in training here" in caplog.messages
     saved = load_tokenizer(resolve_checkpoint(tmp_path / "run") / "tokenizer")
     assert saved.beyond(tokens - 1) == {"<pad_me>": tokens - 1}
 

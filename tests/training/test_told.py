@@ -1,4 +1,4 @@
-"""What a run says as it begins: a learning rate that jumps, a precision that changes."""
+"""What a run says as it begins: a learning rate that jumps, a model that no export writes."""
 
 import logging
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.training.runs import recipe_of
+from trainer.resolve import _tell_unwritten
 from trainer.resume import _tell_jump
 
 
@@ -42,3 +43,23 @@ def test_a_rate_that_goes_on_is_not_said(
     """Catches a warning on every resume: at the end, and in a warmup, whose rate rises anyway."""
     for step in (5, 100):
         assert messages(tmp_path, caplog, step, changed) == []
+
+
+@pytest.mark.parametrize(
+    ("keys", "names"),
+    [
+        ({}, ""),
+        ({"model__window": 7}, ""),
+        ({"model__window": 7, "model__window_pattern": ("local", "global")}, "window_pattern"),
+        ({"model__norm": "layer"}, "model.norm"),
+    ],
+)
+def test_a_model_that_no_export_writes_is_said_before_it_is_trained(
+    keys: dict[str, Any], names: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Catches a run of days whose export is refused at its end."""
+    with caplog.at_level(logging.WARNING):
+        _tell_unwritten(recipe_of(tmp_path, tmp_path, **keys))
+    lines = [line for line in caplog.messages if line.startswith("lyceum export will not write")]
+    assert lines == caplog.messages and len(lines) == bool(names)
+    assert all(names in line for line in lines)

@@ -27,7 +27,7 @@ def config_of(
     `positions`: tokens of the longest sequence that it was trained on; `preferred`: the family to
     choose where several compute the model. Raises CheckpointError where none of FAMILIES does.
     """
-    family = _family_of(model, preferred)
+    family = family_of(model, preferred)
     return {
         "architectures": [FAMILIES[family]],
         "model_type": family,
@@ -97,7 +97,11 @@ def revised_config(
     return keys | dict.fromkeys(spelled, dtype_name(dtype))
 
 
-def _family_of(model: ModelSection, preferred: str | None) -> str:
+def family_of(model: ModelSection, preferred: str | None = None) -> str:
+    """The family of FAMILIES that computes a model, `preferred` where several do.
+
+    Raises CheckpointError where none does.
+    """
     strange = model.changed(
         *("attention_scale", "softmax", "rope_interleaved", "norm", "zero_centered_norms")
     )

@@ -68,6 +68,8 @@ def import_command(folder: Path, checkpoint: Path) -> None:
             " that start from it train in fp32, or bf16 (precision), and save fp32 or bf16",
             folder,
         )
+    if dropout := described.keys.get("attention_dropout"):
+        _log.warning("%s: attention_dropout %s is not applied in training here", folder, dropout)
     recipe = conversion_recipe(
         described.model, described.sequence_length, "fp32" if whole else "bf16", str(checkpoint)
     )

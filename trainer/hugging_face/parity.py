@@ -168,7 +168,10 @@ def report(parity: Parity, what: str, family: str, folder: FolderTensors) -> Non
         ("tensors", f"{len(folder.names()):,}"),
         ("bytes", f"{folder.nbytes:,}"),
         ("positions compared", f"{parity.positions:,} of texts of {parity.reach:,} tokens"),
-        ("largest difference of logits", f"{parity.largest_difference:.2e}"),
+        (
+            "largest difference of logits",
+            f"{parity.largest_difference:.2e} (limit {parity.limit:.1e})",
+        ),
         ("same most likely token", f"{parity.same_choice:.2%}"),
         (
             f"short model of the same shape, to {parity.beyond_reach:,} tokens",
