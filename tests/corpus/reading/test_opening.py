@@ -11,8 +11,8 @@ import pytest
 import zstandard
 
 from tests.corpus.reading.samples import PACKERS, lines, options, peak_mib, read, write
-from trainer.corpus.reading.files import list_files
-from trainer.corpus.reading.opening import FREE_EXPANSION, check_expansion
+from trainer.corpus.reading.files import InputFile, list_files
+from trainer.corpus.reading.opening import FREE_EXPANSION, Counted, check_expansion
 from trainer.corpus.reading.quarantine import Quarantine
 from trainer.corpus.reading.read import read_file
 from trainer.corpus.reading.record import ReadOptions
@@ -86,6 +86,17 @@ def test_a_file_that_is_not_what_its_name_says_is_named(
     """Would catch packed bytes read as text, or a bomb inside a bomb."""
     with pytest.raises(DataError, match=rf"{name}: {told}"):
         read(write(tmp_path / name, content))
+
+
+def test_a_connection_that_has_ended_is_not_asked_again() -> None:
+    """Would catch a warning of aiohttp's for each time that a buffer looks behind a file's end."""
+    answers = iter([b"all of it", b"", b""])
+    stored = io.BytesIO()
+    stored.read = lambda size=-1: next(answers)  # type: ignore[method-assign]
+    counted = Counted(InputFile("http://host/x.txt", 9, ""), stored)
+    with io.BufferedReader(counted) as stream:
+        assert stream.read() == b"all of it"
+        assert [stream.peek(1), stream.read(1), stream.readline()] == [b""] * 3
 
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"

@@ -82,6 +82,7 @@ class Counted(io.RawIOBase):
         super().__init__()
         self.offset = 0
         self._file, self._stored = file, stored
+        self._ended = False
 
     def readable(self) -> bool:
         """Yes."""
@@ -89,6 +90,8 @@ class Counted(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Fill the buffer. Raises DataError for a failed read, or fewer than `file.bytes` bytes."""
+        if self._ended:  # buffers ask again, of which aiohttp warns
+            return 0
         if scheme_of(self._file.path) is None:
             try:
                 count = cast(io.RawIOBase, self._stored).readinto(buffer) or 0
@@ -105,6 +108,7 @@ class Counted(io.RawIOBase):
                 f"{self._file.path}: ends after {self.offset} bytes, {self._file.bytes} were"
                 " listed: it was cut short or changed; start the build anew"
             )
+        self._ended = count == 0 and len(buffer) > 0
         return count
 
     def _fill(self, buffer: Any) -> int:
