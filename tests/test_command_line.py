@@ -186,6 +186,8 @@ def test_wrong_command_is_one_line_and_exit_2(
         ("train ", ["'RECIPE': it is empty", "give a YAML file, or the name of a shipped"]),
         ("compare a ", ["'RUN': it is empty; give a path"]),
         ("checkpoint prune ", ["'RUN': it is empty; give a path"]),
+        ("import ./no/such b", ["'DIR': './no/such': there is no such folder"]),
+        ("import a b --base ./no/such", ["'--base': './no/such': there is no such folder"]),
         ("export a ", ["'DIR': it is empty; give a path"]),
         ("recipe ", ["KEY '' is empty; allowed are stage, run"]),
         ("train tiny run=''", ["command line: run: is empty", "name a run directory"]),

@@ -81,3 +81,27 @@ def test_names_of_the_hub_are_known_and_other_paths_stay(tmp_path: Path) -> None
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(CheckpointError, match="has no complete checkpoint; train it first"):
         resolve_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("verb", WANT_A_CHECKPOINT)
+def test_a_file_leads_to_its_folder(verb: str, model: Path, tmp_path: Path) -> None:
+    """Catches "does not exist" of a file that is there, as tab completion names one."""
+    (model / "model.safetensors").write_bytes(b"")
+    (tmp_path / "step").mkdir()
+    for name in ("step/checkpoint.json", "notes.txt"):
+        (tmp_path / name).write_text("{}")
+    expected = {
+        model / "model.safetensors": f"is a file in {model}, which is a Hugging Face model folder:",
+        tmp_path / "step/checkpoint.json": "is a file; name its checkpoint's folder, ",
+        tmp_path / "notes.txt": "is a file; name a run's folder",
+    }
+    for path, told in expected.items():
+        with pytest.raises(CheckpointError) as error:
+            WANT_A_CHECKPOINT[verb](path)
+        assert told in str(error.value)
+
+
+def test_a_page_of_the_hub_leads_to_its_name() -> None:
+    """Catches an address copied from a browser, of which a path has lost a slash."""
+    with pytest.raises(CheckpointError, match="becomes one by `lyceum import org/name@v2 RUN`"):
+        resolve_checkpoint(Path("https://huggingface.co/org/name/tree/v2"))

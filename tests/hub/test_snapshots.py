@@ -163,6 +163,18 @@ def test_refusals_are_one_line(
     assert str(error.value).startswith(f"{name}: ") and "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("how", ["offline", "unreachable"])
+def test_a_cache_without_the_weights_is_not_the_whole_model(
+    hub: Hub, how: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Catches "holds no model.safetensors" of a model that has them where there is a network."""
+    load_tokenizer("org/tiny@main")
+    shutil.rmtree(tmp_path / "cache/models--org--tiny/trees", ignore_errors=True)
+    unplug(monkeypatch, how)
+    with pytest.raises(DataError, match=r"no whole copy: `hf download org/tiny --revision main`"):
+        model_folder(Path("org/tiny@main"))
+
+
 def test_models_without_safetensors_are_refused(hub: Hub) -> None:
     """Catches pickles that are fetched, or a folder without weights that is found empty later."""
     for file in (hub.root / "models/org/tiny").glob("*.safetensors*"):

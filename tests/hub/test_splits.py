@@ -5,8 +5,10 @@ from pathlib import Path
 import datasets
 import pytest
 
+from trainer.data.manifest import load_manifest
+from trainer.data.remote.location import place
 from trainer.errors import DataError
-from trainer.hub.names import model_name, set_name
+from trainer.hub.names import model_name, page_of, set_name
 from trainer.hub.splits import files_of
 
 CONFIGS = """---
@@ -124,3 +126,25 @@ def test_files_of_other_kinds_are_refused(tmp_path: Path) -> None:
 def test_paths_are_no_names_of_models(text: str) -> None:
     """Catches a mistyped path that is asked for on the network."""
     assert model_name(text) is None
+
+
+def test_a_repository_without_files_of_data_says_so(tmp_path: Path) -> None:
+    """Catches "no split train, but none", of a set that a script of its own makes."""
+    names = made(tmp_path, ("script.py",))
+    with pytest.raises(DataError, match=r"holds no file of parquet, jsonl, .*load_dataset"):
+        ours(tmp_path, names, "")
+
+
+def test_pages_lead_to_names() -> None:
+    """Catches eight attempts at a page of the hub, and files of a server taken for its pages."""
+    site = "https://huggingface.co"
+    assert page_of(f"{site}/datasets/org/set/tree/main") == "hf://org/set"
+    assert page_of(f"{site}/datasets/org/set/tree/v1") == "hf://org/set@v1"
+    assert page_of(f"{site}/datasets/org/set/resolve/main/a.jsonl") is None
+    assert page_of("https://example.com/org/name") is None
+    with pytest.raises(DataError, match=r"https://huggingface\.co/org/a: .* write org/a$"):
+        model_name(Path(f"{site}/org/a"))
+    with pytest.raises(DataError, match=r"is a page of the hub; write hf://org/set$"):
+        place(f"{site}/datasets/org/set")
+    with pytest.raises(DataError, match=r"no corpus at org/set: .*\(a set .* is hf://org/set\)"):
+        load_manifest("org/set")

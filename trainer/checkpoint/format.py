@@ -229,7 +229,7 @@ def read_manifest(folder: Path) -> CheckpointManifest:
     path = folder / MANIFEST
     try:
         body = json.loads(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         if other := checkpoint_of(folder):
             raise CheckpointError(f"{folder} {other}") from None
         missing = "is not complete (no checkpoint.json)" if folder.is_dir() else "does not exist"

@@ -201,10 +201,10 @@ def _tensors(largest: dict[str, float]) -> Table:
 
 
 def _existing(run: Path) -> Path:
-    if not Path(run).is_dir():
-        raise CheckpointError(f"run {run} does not exist; name a run directory")
     if other := checkpoint_of(Path(run)):
         raise CheckpointError(f"{run} {other}")
+    if not Path(run).is_dir():
+        raise CheckpointError(f"run {run} does not exist; name a run directory")
     return Path(run)
 
 

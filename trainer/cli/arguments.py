@@ -84,6 +84,13 @@ def path(word: str | Path) -> Path:
     return Path(word)
 
 
+def model(word: str | Path) -> Path:
+    """A folder here, or a model's name on the hub; what begins with ./ can only be the former."""
+    if str(word).startswith("./") and not Path(word).exists():
+        raise typer.BadParameter(f"{word!r}: there is no such folder")
+    return path(word)
+
+
 def recipe_name(word: str) -> str:
     """A recipe's file or name: not empty, and no key, which stands behind the recipe."""
     if not word:

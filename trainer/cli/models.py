@@ -14,6 +14,7 @@ from trainer.cli.arguments import (
     count,
     file,
     finite,
+    model,
     number,
     path,
     positive,
@@ -55,7 +56,8 @@ def generate(
         str | None, typer.Option(metavar="TEXT", help="What the text begins with.")
     ] = None,
     prompts: Annotated[
-        Path | None, typer.Option(metavar="FILE", parser=file, help="One prompt a line.")
+        Path | None,
+        typer.Option(metavar="FILE", parser=file, help="One prompt a line; -: standard input."),
     ] = None,
     jsonl: Annotated[
         Path | None,
@@ -120,7 +122,7 @@ def import_(
         Path,
         typer.Argument(
             metavar="DIR",
-            parser=path,
+            parser=model,
             help="config.json, safetensors, tokenizer.json; or a model of the hub, ORG/NAME.",
         ),
     ],
@@ -131,7 +133,7 @@ def import_(
         Path | None,
         typer.Option(
             metavar="BASE",
-            parser=path,
+            parser=model,
             help="Of an adapter: its base, a checkpoint, a folder or ORG/NAME.",
         ),
     ] = None,

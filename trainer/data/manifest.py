@@ -12,6 +12,7 @@ from trainer.collector import without_collector
 from trainer.data.remote.location import Place, Url, place
 from trainer.errors import DataError
 from trainer.files import write_whole
+from trainer.hub.names import set_meant
 from trainer.recipe.data import RemoteSection
 
 FORMAT = "lyceum-corpus/1"
@@ -198,7 +199,8 @@ def _why_missing(folder: Path) -> str:
     if partial.is_dir():
         return f"the corpus {folder} is half-built: finish it with `lyceum corpus build`"
     if not folder.is_dir():
-        return f"no corpus at {folder}: build one with `lyceum corpus build`"
+        meant = set_meant(str(folder))
+        return f"no corpus at {folder}: build one with `lyceum corpus build`{meant}"
     return f"{folder} is not a corpus: it has no {MANIFEST_NAME}"
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from trainer.hub.names import model_name
+from trainer.hub.names import model_name, page_of
 
 ADAPTER = "adapter_config.json"
 _CHECKPOINT, _RUN = "checkpoint.json", "checkpoints"
@@ -16,8 +16,10 @@ def is_ours(path: Path) -> bool:
 def checkpoint_of(path: Path) -> str | None:
     """How to make a checkpoint of what `path` names instead, as words behind it; None: unknown.
 
-    That is a model's or an adapter's folder in Hugging Face's form, or a model of the hub.
+    That is a model's or an adapter's folder in Hugging Face's form, a file, or a model of the hub.
     """
+    if path.is_file():
+        return _of_file(path)
     if is_ours(path):
         return None
     if (path / ADAPTER).is_file():
@@ -27,9 +29,22 @@ def checkpoint_of(path: Path) -> str | None:
         )
     if (path / "config.json").is_file():
         return f"is a Hugging Face model folder: run `lyceum import {path} RUN`, and name that RUN"
-    if not path.exists() and model_name(path) is not None:
+    if path.exists():
+        return None
+    page = page_of(path)
+    named = model_name(path) if page is None else page
+    if named is not None:
+        name = named if isinstance(named, str) else named.text
         return (
             "does not exist; name a checkpoint or a run (a model of the Hugging Face hub becomes"
-            f" one by `lyceum import {path} RUN`)"
+            f" one by `lyceum import {name} RUN`)"
         )
     return None
+
+
+def _of_file(path: Path) -> str:
+    parent = path.parent
+    if is_ours(parent):
+        return f"is a file; name its checkpoint's folder, {parent}"
+    inside = checkpoint_of(parent)
+    return f"is a file in {parent}, which {inside}" if inside else "is a file; name a run's folder"

@@ -13,6 +13,11 @@ RepositoryKind = Literal["model", "dataset"]
 _PLAIN = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*(@[^/@?]+)?")
 # A path has only one slash left of two.
 _ADDRESS = re.compile(r"hf:/+", re.IGNORECASE)
+_SLASHES = re.compile(r":/+")
+_PAGE = re.compile(
+    r"https?:/+(?:www\.)?(?:huggingface\.co|hf\.co)/(?P<set>datasets/)?(?P<name>[^/?#]+/[^/?#]+)"
+    r"(?:/tree/(?P<revision>[^/?#]+))?/?(?:[?#].*)?"
+)
 _OPTIONS = ("config", "split", "revision")
 
 
@@ -42,13 +47,32 @@ def is_address(text: str) -> bool:
     return _ADDRESS.match(text) is not None
 
 
+def page_of(text: str | Path) -> str | None:
+    """The name by which a repository is read whose page on the hub a text is; None for others."""
+    found = _PAGE.fullmatch(str(text))
+    if found is None or not _PLAIN.fullmatch(found["name"]):
+        return None
+    revision = f"@{found['revision']}" if found["revision"] not in (None, "main") else ""
+    return f"hf://{found['name']}{revision}" if found["set"] else found["name"] + revision
+
+
+def set_meant(text: str) -> str:
+    """Words for behind a path that names nothing here, where the hub may have a set so called."""
+    known = _PLAIN.fullmatch(text) and not Path(text).exists()
+    return f" (a set of the Hugging Face hub is hf://{text})" if known else ""
+
+
 def model_name(text: str | Path) -> HubName | None:
     """The model that `org/name`, `org/name@revision` or hf://org/name names.
 
     None for any other text, and where a file or folder has that path: that one is meant. Raises
-    DataError for an hf:// address of anything else.
+    DataError for an hf:// address of anything else, and for a page of the hub.
     """
     text = _ADDRESS.sub("hf://", str(text))
+    if (page := page_of(text)) is not None and not page.startswith("hf:"):
+        raise DataError(
+            f"{_SLASHES.sub('://', text, 1)}: is a model's page on the hub; write {page}"
+        )
     if is_address(text):
         found = _parsed(text, "model")
         if found.files or found.options:

@@ -50,7 +50,12 @@ def fetch(name: HubName, choose: FileChoice) -> tuple[Path, list[str]]:
         path = _called(name, problem, hub.hf_hub_download, filename=file, **where)
         return Path(path).read_bytes()
 
-    chosen = choose(names, read)
+    try:
+        chosen = choose(names, read)
+    except DataError:
+        if problem:  # the cache may lack what the hub has
+            raise _named(name, problem) from None
+        raise
     if problem:
         if _lacks_shards(chosen):
             raise _named(name, problem)
@@ -163,7 +168,8 @@ def _named(name: HubName, error: Exception) -> DataError:
     if status is not None:
         return DataError(f"{name.text}: {constants.ENDPOINT} answers {status}: try again later")
     kind = " --repo-type dataset" if name.kind == "dataset" else ""
-    fetch_it = f"`hf download{kind} {name.repository}`"
+    revision = f" --revision {name.revision}" if name.revision else ""
+    fetch_it = f"`hf download{kind} {name.repository}{revision}`"
     if isinstance(error, errors.OfflineModeIsEnabled) or constants.HF_HUB_OFFLINE:
         return DataError(
             f"{name.text}: {here}HF_HUB_OFFLINE forbids asking the hub, and its cache"

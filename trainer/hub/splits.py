@@ -21,6 +21,7 @@ _ABOUT = {
     *(CARD, "config.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json"),
     "dummy_data.zip",
 }
+_ADVICE = ": load it by datasets.load_dataset and write it by to_parquet"
 _KEYWORDS = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "dev", "val"),
@@ -50,7 +51,9 @@ def files_of(
         splits = _splits(config, data)
         wanted = (name.options.get("split") or split or "train").split("+")
         if strange := [one for one in wanted if one not in splits]:
-            known = ", ".join(sorted(splits)) or "none"
+            if not splits:
+                raise DataError(f"{name.text}: holds no file of {', '.join(READ)}{_ADVICE}")
+            known = ", ".join(sorted(splits))
             raise DataError(f"{name.text}: has no split {strange[0]}, but {known}: add ?split=NAME")
         found = sorted({file for one in wanted for file in splits[one]})
     if not found:
@@ -61,10 +64,7 @@ def files_of(
             f" hf://{name.repository}/*.tar, or set corpus.source=webdataset"
         )
     if unread := [file for file in found if _kind(file) not in READ]:
-        raise DataError(
-            f"{name.text}: {unread[0]} is not one of {', '.join(READ)}: load it by"
-            " datasets.load_dataset and write it by to_parquet"
-        )
+        raise DataError(f"{name.text}: {unread[0]} is not one of {', '.join(READ)}{_ADVICE}")
     return found
 
 

@@ -73,7 +73,8 @@ def read_config(folder: Path) -> tuple[ModelDescription, bytes]:
                 " or `lyceum export` makes a Hugging Face folder of it"
             ) from None
         raise CheckpointError(
-            f"{path} cannot be read: {error.strerror}; name a folder as save_pretrained writes it"
+            f"{path} cannot be read: {error.strerror}; name a folder as save_pretrained writes it,"
+            " or a model of the hub as ORG/NAME"
         ) from None
     return describe(content, str(path)), content
 

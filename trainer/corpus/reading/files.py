@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from trainer.corpus.reading.remote import filesystem, named_errors, scheme_of
 from trainer.corpus.reading.unicode import unicode_fault
 from trainer.errors import DataError
-from trainer.hub.names import is_address, set_name
+from trainer.hub.names import is_address, page_of, set_meant, set_name
 from trainer.hub.snapshots import fetch
 from trainer.hub.splits import files_of
 from trainer.recipe.addresses import without_signature
@@ -96,7 +96,10 @@ def list_files(patterns: Sequence[str], anonymous: bool = False) -> list[InputFi
     for pattern in patterns:
         matches = find_files(pattern, anonymous)
         if not matches:
-            raise DataError(f"corpus.files: {pattern} names no file: mend the path or the glob")
+            raise DataError(
+                f"corpus.files: {pattern} names no file: mend the path or the glob"
+                f"{set_meant(pattern)}"
+            )
         for file in matches:
             kind_of(file.path)
             if unicode_fault(file.path):
@@ -116,6 +119,8 @@ def find_files(pattern: str, anonymous: bool = False) -> list[InputFile]:
     """
     if is_address(pattern):
         return list(_fetched(pattern))
+    if (page := page_of(pattern)) is not None:
+        raise DataError(f"corpus.files: {pattern} is a page of the hub; write {page}")
     return list(_remote(pattern, anonymous) if scheme_of(pattern) else _local(pattern))
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from trainer.errors import DataError
+from trainer.hub.names import page_of
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+")
 SCHEMES = ("s3", "https", "http")
@@ -56,6 +57,8 @@ def place(folder: str | Path) -> Place:
             f" its text, build a corpus of it: corpus.files=[{folder}], or name its tars, as"
             " hf://org/set/*.tar"
         )
+    if (page := page_of(folder)) is not None:
+        raise DataError(f"{folder}: is a page of the hub; write {page}")
     if scheme not in SCHEMES:
         raise DataError(
             f"cannot read {folder}: corpora lie in folders or behind"
