@@ -18,6 +18,7 @@ from tests.training.runs import WORDS, losses, recipe_of, train_here, train_unti
 from trainer.corpus.build import tar_tasks, tars
 from trainer.corpus.inspect.contents import inspect_corpus
 from trainer.data.manifest import load_manifest
+from trainer.data.remote import transfer
 from trainer.data.shards import ShardReader
 from trainer.data.tokenizer import load_tokenizer, train_tokenizer
 from trainer.errors import DataError, RecipeError
@@ -195,8 +196,9 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
-def test_remote_tars_give_the_same_tokens(shards: Path, tmp_path: Path) -> None:
+def test_remote_tars_give_the_same_tokens(shards: Path, tmp_path: Path, monkeypatch) -> None:
     """Would catch bytes lost or doubled where a connection breaks."""
+    monkeypatch.setattr(transfer, "FIRST_WAIT_SECONDS", 1e-3)
     (local,) = corpus_folders(recipe(tmp_path / "run", shards))
     expected = sorted(documents(Path(str(local))).values())
     with web_server(shards) as server:
