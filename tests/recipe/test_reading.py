@@ -36,6 +36,20 @@ def test_override_reaches_a_section_that_the_file_leaves_out(tmp_path: Path) -> 
     assert recipe.model.rope_scaling.factor == 8.0
 
 
+def test_an_override_reaches_an_item_of_a_list(tmp_path: Path) -> None:
+    """Catches a key that errors name, and that nobody can set without writing the list anew."""
+    mixture = "data.mixture=[{corpus: a, weight: 2}, {corpus: b}]"
+    recipe = changed(tmp_path, mixture, "data.mixture.1.epochs=3", "data.mixture.0={corpus: c}")
+    assert [part.corpus for part in recipe.data.mixture] == ["c", "b"]
+    assert [part.epochs for part in recipe.data.mixture] == [None, 3]
+    for item in ("2.epochs=3", "first.epochs=3", "2=3", "-1.epochs=3"):
+        assert "is a list of 2 items" in refusal(tmp_path, mixture, f"data.mixture.{item}")
+    assert "steps has no keys below it" in refusal(tmp_path, "steps.0=1")
+    assert "command line: data.mixture.1.epochs" in refusal(
+        tmp_path, mixture, "data.mixture.1.epochs=many"
+    )
+
+
 @pytest.mark.parametrize("number", ["1e-3", "1E-3", "1.0e-3", "0.001", ".1e-2", "10e-4"])
 def test_scientific_notation_is_a_number(tmp_path: Path, number: str) -> None:
     """Catches YAML 1.1's reading of 1e-3 as text."""

@@ -60,7 +60,9 @@ def parse(text: str, source: str) -> dict[str, Any]:
 
 
 def override(keys: dict[str, Any], text: str) -> tuple[str, ...]:
-    """Set one KEY=VALUE in `keys`, the value read as YAML; returns the key's parts."""
+    """Set one KEY=VALUE in `keys`, the value read as YAML; returns the key's parts. A number stands
+    for the item of a list, as in `data.mixture.0.weight`.
+    """
     name, equals, value = text.partition("=")
     parts = tuple(name.strip().split("."))
     if not equals or not all(parts):
@@ -69,14 +71,21 @@ def override(keys: dict[str, Any], text: str) -> tuple[str, ...]:
         parsed = _loaded(value)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise RecipeError(f"{text!r}: the value is not YAML: {_yaml_problem(error)}") from error
-    place = keys
-    for depth, part in enumerate(parts[:-1]):
-        if place.get(part) is None:
-            place[part] = {}
-        place = place[part]
-        if not isinstance(place, dict):
-            raise RecipeError(f"{text!r}: {'.'.join(parts[: depth + 1])} has no keys below it")
-    place[parts[-1]] = parsed
+    place: Any = keys
+    for depth, part in enumerate(parts):
+        above = ".".join(parts[:depth])
+        if isinstance(place, list):
+            if not part.isdecimal() or int(part) >= len(place):
+                items = f"{len(place)} items, numbered from 0"
+                raise RecipeError(f"{text!r}: {above} is a list of {items}: {part} is none of them")
+        elif not isinstance(place, dict):
+            raise RecipeError(f"{text!r}: {above} has no keys below it")
+        key = int(part) if isinstance(place, list) else part
+        if depth == len(parts) - 1:
+            place[key] = parsed
+        elif isinstance(place, dict) and place.get(key) is None:
+            place[key] = {}
+        place = place[key]
     return parts
 
 
