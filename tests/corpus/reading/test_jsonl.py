@@ -129,6 +129,16 @@ def test_a_byte_order_mark_is_no_part_of_the_first_record(tmp_path: Path) -> Non
     assert f"offset {at} " in quarantine.rows[0]["detail"]
 
 
+def test_a_byte_order_mark_within_a_file_is_no_part_of_a_record(tmp_path: Path) -> None:
+    """Would catch the first record lost of each file that was put together with others."""
+    mark = b"\xef\xbb\xbf"
+    content = lines({"text": "a"}) + mark + lines({"text": "b"}) + mark + b'{"text": "\xff"}\n'
+    documents, quarantine = read(write(tmp_path / "x.jsonl", content))
+    assert [document.text for document in documents] == ["a", "b"]
+    (row,) = quarantine.rows
+    assert row["detail"] == f"byte 0xff at offset {content.index(bytes([255]))} is not UTF-8"
+
+
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le"])
 def test_utf_16_is_named(tmp_path: Path, encoding: str) -> None:
     """Would catch every line of such a file being called malformed JSON."""

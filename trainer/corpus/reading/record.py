@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trainer.corpus.reading.quarantine import Oversize, Quarantine, RecordLocation
-from trainer.corpus.reading.unicode import unicode_fault
+from trainer.corpus.reading.unicode import BYTE_ORDER_MARK, unicode_fault
 from trainer.recipe.curation import Limits
 from trainer.recipe.data import RemoteSection
 from trainer.recipe.text_member import TextMember
@@ -138,6 +138,8 @@ class _TwoTexts(ValueError):
 
 def _judge(raw: bytes, offset: int, options: ReadOptions) -> "_Fault | _Fields":
     """The record that orjson refused, if json accepts it with a text; otherwise its fault."""
+    if raw.startswith(BYTE_ORDER_MARK):  # files that were put together each began with one
+        raw, offset = raw[len(BYTE_ORDER_MARK) :], offset + len(BYTE_ORDER_MARK)
     try:
         decoded = raw.decode("utf-8")
     except UnicodeDecodeError as error:
