@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from rich.text import Text
 
-from trainer.corpus.build import execute
+from trainer.corpus.build import execute, record
 from trainer.corpus.build.corpus import build_corpus
 from trainer.corpus.build.losses import LossWatch, SourceLoss, key_to_change
-from trainer.corpus.build.record import TaskRecord
+from trainer.corpus.build.record import GLIMPSES, TaskRecord
 from trainer.corpus.inspect.card import CARD_NAME
 from trainer.corpus.inspect.curation import load_curation
 from trainer.corpus.inspect.tables import curation_tables
@@ -87,6 +87,52 @@ def test_a_build_says_which_rule_takes_most_of_a_source(
     assert [str(part) for part in shown if isinstance(part, Text)] == [line.replace(" so far", "")]
     card = (sources / "corpus" / CARD_NAME).read_text()
     assert "corpus.rules.quality.fineweb.punctuated\\_lines changes that." in card
+
+
+def test_a_large_file_is_said_before_it_is_read_to_its_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would catch hours of one file's reading, which is one task, before a word on its loss, and
+    glimpses counted twice or left in the corpus.
+    """
+    monkeypatch.setattr(record, "GLIMPSE_DOCUMENTS", 25)
+    write(tmp_path / "lists.jsonl", [BAD.format(n=n) for n in range(300)])
+    write(tmp_path / "prose.jsonl", [GOOD.format(n=n) for n in range(30)])
+    given = section(tmp_path, "lists.jsonl", "prose.jsonl")
+    build_corpus(given, None, tmp_path / "corpus", progress=False)
+    line = LINE.replace("of 30", "of 25").format(
+        source=tmp_path / "lists.jsonl", count=25, share="100%"
+    )
+    assert said(caplog.records) == [line]
+    assert not (tmp_path / "corpus" / GLIMPSES).exists()
+    curation = load_curation(tmp_path / "corpus")
+    assert curation is not None
+    assert [loss.documents for loss in curation.losses] == [300]
+
+
+def test_glimpses_are_seen_while_a_task_runs_and_in_their_order(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would catch a watch that waits for the end, and lines that hang on when it looks."""
+    monkeypatch.setattr(record, "GLIMPSE_DOCUMENTS", 20)
+    late, lines = LossWatch(tmp_path, section(tmp_path, "none")), []
+    watch = LossWatch(tmp_path, section(tmp_path, "none"))
+    task = TaskRecord(str(tmp_path), "read")
+    for number in range(210):
+        task.glimpse("read")
+        task.passed("read", 100)
+        reason = "too few punctuated lines" if number % 20 < 15 else None
+        task.judged("fineweb", f"source {number // 100}", 100, reason)
+        watch.look("read")
+        lines.append(len(said(caplog.records)))
+    assert [lines[at] for at in (19, 20, 199, 200)] == [0, 1, 1, 2]
+    task.finish()
+    watch.look("read")
+    seen = said(caplog.records)
+    caplog.clear()
+    late.look("read")
+    assert said(caplog.records) == seen
+    assert "15 of 20 documents so far" in seen[0] and "75 of 100" in seen[1]
 
 
 def test_duplicates_that_take_most_of_a_source_are_said(

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainer.corpus.build.record import DROPPED, GIVEN, TEXT, read_count
+from trainer.corpus.build.record import DROPPED, GIVEN, TEXT, read_count, read_glimpse
 from trainer.corpus.rules import rule_descriptions
 from trainer.corpus.rules.quality_measures import MEASURES
 from trainer.recipe import CorpusSection
@@ -79,7 +79,7 @@ class SourceLoss:
 
 @dataclass
 class LossWatch:
-    """Says each loss once, as soon as the tasks that have ended show it.
+    """Says each loss once, as soon as tasks that have ended, or the next one's glimpses, show it.
 
     Tasks are looked at in their order, whichever ends first, so that a build of the same input
     says the same lines.
@@ -89,17 +89,34 @@ class LossWatch:
     section: CorpusSection
     _counts: dict[str, Counter[str]] = field(default_factory=dict)
     _next: Counter[str] = field(default_factory=Counter)
+    _glimpses: Counter[tuple[str, int]] = field(default_factory=Counter)
     _said: set[tuple[str, str]] = field(default_factory=set)
 
     def look(self, stage: str) -> None:
         """Take in the stage's tasks that have ended since, and log new losses."""
-        while (count := read_count(self.folder, stage, self._next[stage])) is not None:
+        while True:
+            rank = self._next[stage]
+            ended = read_count(self.folder, stage, rank)
+            # Those of a task that has ended come first, as if it had been watched all along.
+            while (count := self._glimpse(stage, rank)) is not None:
+                so_far = {group: counts.copy() for group, counts in self._counts.items()}
+                _add(so_far, count)
+                self._say_new(so_far)
+            if ended is None:
+                return
             self._next[stage] += 1
-            for group, counts in count["counts"].items():
-                self._counts.setdefault(group, Counter()).update(counts)
-            for loss in _found(self._counts, self.section):
-                if (loss.rule, loss.source) not in self._said:
-                    self._say(loss)
+            _add(self._counts, ended)
+            self._say_new(self._counts)
+
+    def _glimpse(self, stage: str, rank: int) -> dict[str, Any] | None:
+        count = read_glimpse(self.folder, stage, rank, self._glimpses[stage, rank])
+        self._glimpses[stage, rank] += count is not None
+        return count
+
+    def _say_new(self, counts: dict[str, Counter[str]]) -> None:
+        for loss in _found(counts, self.section):
+            if (loss.rule, loss.source) not in self._said:
+                self._say(loss)
 
     def _say(self, loss: SourceLoss) -> None:
         self._said.add((loss.rule, loss.source))
@@ -113,9 +130,13 @@ def losses_of(counts: Iterable[dict[str, Any]], section: CorpusSection) -> list[
     """The losses in a whole build, by rule and source, as JSON values."""
     total: dict[str, Counter[str]] = {}
     for count in counts:
-        for group, part in count["counts"].items():
-            total.setdefault(group, Counter()).update(part)
+        _add(total, count)
     return [asdict(loss) for loss in _found(total, section)]
+
+
+def _add(total: dict[str, Counter[str]], count: dict[str, Any]) -> None:
+    for group, part in count["counts"].items():
+        total.setdefault(group, Counter()).update(part)
 
 
 def _found(counts: dict[str, Counter[str]], section: CorpusSection) -> Iterator[SourceLoss]:

@@ -13,6 +13,10 @@ from trainer.files import WholeFile, write_whole
 
 AUDIT = "audit"
 COUNTS = "counts"
+GLIMPSES = "glimpses"
+GLIMPSE_DOCUMENTS, GLIMPSE_BYTES = 1000, 64 << 20
+"""What a task has read, of either, at its first glimpse; at each further one it is ten times that.
+They depend on the input alone, as what a build says must."""
 ROWS_AT_ONCE = 4096
 LENGTH_BINS = 32
 JUDGED_BY = "judged by"
@@ -53,7 +57,7 @@ class TaskRecord:
         """Reset for task `rank`; the files of an earlier, interrupted attempt are overwritten."""
         if self._audit is not None:
             self._audit.discard()
-        self._rank, self._audit = rank, None
+        self._rank, self._audit, self._glimpses = rank, None, 0
         self.funnel: dict[str, list[int]] = {}
         self.controls: Counter[tuple[str, str, str, str]] = Counter()
         self.seconds: defaultdict[str, float] = defaultdict(float)
@@ -120,6 +124,17 @@ class TaskRecord:
         if len(self._rows) >= ROWS_AT_ONCE:
             self._flush()
 
+    def glimpse(self, step: str) -> None:
+        """Write the counts so far, where a step has passed on enough since the last time."""
+        documents, size = self.funnel.get(step, (0, 0))
+        scale = 10**self._glimpses
+        if documents < GLIMPSE_DOCUMENTS * scale and size < GLIMPSE_BYTES * scale:
+            return
+        path = _glimpse_path(self._folder, self._stage, self._rank, self._glimpses)
+        path.parent.mkdir(exist_ok=True)
+        write_whole(path, json.dumps({"counts": self.counts}, ensure_ascii=False).encode())
+        self._glimpses += 1
+
     def finish(self) -> None:
         """Write the audit and then the counts, each file whole or not at all."""
         self._flush()
@@ -172,6 +187,18 @@ def read_count(folder: Path, stage: str, rank: int) -> dict[str, Any] | None:
         return dict(json.loads((folder / COUNTS / f"{stage}-{rank:05d}.json").read_bytes()))
     except FileNotFoundError:
         return None
+
+
+def read_glimpse(folder: Path, stage: str, rank: int, number: int) -> dict[str, Any] | None:
+    """The counts of one task at its glimpse `number`; None where it has not come so far."""
+    try:
+        return dict(json.loads(_glimpse_path(folder, stage, rank, number).read_bytes()))
+    except FileNotFoundError:
+        return None
+
+
+def _glimpse_path(folder: Path, stage: str, rank: int, number: int) -> Path:
+    return folder / GLIMPSES / f"{stage}-{rank:05d}-{number}.json"
 
 
 def _shown(value: float | str | None) -> str | None:

@@ -47,6 +47,7 @@ class Read(BuildStep):
         self.record.opened(self.name)
         with reported(self.folder, f"read-{rank:05d}"):
             for staged in self.plan.read(rank, self.record):
+                self.record.glimpse(self.name)
                 size = len(staged.text.encode())
                 self.record.passed(self.name, size)
                 self.record.length("lengths read", len(staged.text))

@@ -24,6 +24,7 @@ SCAFFOLD = (
     "removed",
     "clean",
     "counts",
+    "glimpses",
     "sealed",
     "failed",
     "logs",
