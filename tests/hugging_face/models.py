@@ -49,6 +49,15 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
     # Shorter than a prompt and what follows it.
     "mistral": ("mistral", {"sliding_window": 6}, "float32"),
     "mistral bf16": ("mistral", {"sliding_window": None}, "bfloat16"),
+    "ministral": (
+        "ministral",
+        {
+            "sliding_window": 6,
+            "head_dim": 24,
+            "layer_types": ["full_attention", "sliding_attention", "sliding_attention"],
+        },
+        "float32",
+    ),
     "qwen2": ("qwen2", {}, "float32"),
     "qwen2 tied": ("qwen2", {"tie_word_embeddings": True, "num_key_value_heads": 4}, "float32"),
     "qwen2 windows": (

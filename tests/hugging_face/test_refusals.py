@@ -96,6 +96,24 @@ def test_a_model_that_is_not_computed_is_refused(
     assert words in refused(folder)
 
 
+def test_ministral_sees_as_its_layer_types_say() -> None:
+    """Catches a window that layers of full attention get too, or none where all have it."""
+    keys: dict[str, Any] = {"model_type": "ministral", "sliding_window": 16, "head_dim": 32}
+
+    def windows(**changes: Any) -> tuple[int | None, ...]:
+        sizes = {"num_hidden_layers": 4, "max_position_embeddings": 64}
+        return describe(json.dumps(keys | sizes | changes).encode(), "config.json").model.windows
+
+    assert windows() == (16,) * 4
+    types = ["full_attention", *["sliding_attention"] * 3]
+    assert windows(layer_types=types) == (None, 16, 16, 16)
+    assert windows(layer_types=["full_attention"] * 4) == (None,) * 4
+    with pytest.raises(CheckpointError, match="computes no ministral without a window"):
+        windows(sliding_window=None)
+    with pytest.raises(CheckpointError, match="head_dim is None, with which transformers makes no"):
+        windows(head_dim=None)
+
+
 @pytest.mark.parametrize("family", ["qwen2", "qwen3"])
 def test_windows_are_those_of_transformers(family: str) -> None:
     """Catches layers that would see further than in transformers, or less far."""
@@ -351,8 +369,7 @@ def test_the_family_follows_from_the_model() -> None:
     assert family(activation="geglu_tanh", window=16, qk_norm=True) == "qwen3"
     mixed: dict[str, Any] = {"layers": 3, "window": 16, "window_pattern": ("global", "local")}
     assert family(**mixed, qkv_bias=True) == "qwen2"
-    with pytest.raises(CheckpointError, match="window_pattern: layers of both kinds belong to"):
-        family(**mixed)
+    assert family(**mixed) == "ministral"
     for strange in (
         *({"norm": "layer"}, {"zero_centered_norms": True}, {"rope_interleaved": True}),
         *({"attention_scale": 0.5}, {"softmax": "off_by_one"}),

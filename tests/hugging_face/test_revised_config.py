@@ -112,6 +112,23 @@ def test_a_window_makes_another_family_of_a_llama(tokenizer: Tokenizer) -> None:
     assert keys["architectures"] == ["MistralForCausalLM"]
 
 
+def test_windows_in_some_layers_make_a_ministral(tokenizer: Tokenizer) -> None:
+    """Catches a pattern that its family does not compute, and a Ministral that has lost its own."""
+    names = ("use_sliding_window", "sliding_window", "max_window_layers")
+    plain = {key: value for key, value in IMPORTED.items() if key not in names} | {"head_dim": 16}
+    pattern = ("local", "global")
+    for family in ("llama", "mistral"):
+        _, after, model = exported(
+            tokenizer, plain | {"model_type": family}, 64, window=32, window_pattern=pattern
+        )
+        assert after.family == "ministral" and after.model == model
+    ministral = plain | {"model_type": "ministral", "sliding_window": 16}
+    keys, after, model = exported(tokenizer, ministral, 64, window=32)
+    assert keys == ministral | {"sliding_window": 32, "layer_types": ["sliding_attention"] * 4}
+    _, after, model = exported(tokenizer, ministral, 64, window=None)
+    assert after.family == "llama" and after.model == model, "none is computed without a window"
+
+
 def test_a_grown_vocabulary_is_written(tokenizer: Tokenizer) -> None:
     """Catches a folder whose embedding has more rows than its config.json."""
     keys, after, model = exported(tokenizer, IMPORTED, 256, vocab=128)

@@ -50,7 +50,8 @@ def test_a_rate_that_goes_on_is_not_said(
     [
         ({}, ""),
         ({"model__window": 7}, ""),
-        ({"model__window": 7, "model__window_pattern": ("local", "global")}, "window_pattern"),
+        ({"model__window": 7, "model__window_pattern": ("local", "global")}, ""),
+        ({"model__qk_norm": True, "model__qkv_bias": True}, "model.qkv_bias and model.qk_norm"),
         ({"model__norm": "layer"}, "model.norm"),
     ],
 )

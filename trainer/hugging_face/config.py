@@ -18,6 +18,7 @@ FILE = "config.json"
 FAMILIES = {
     "llama": "LlamaForCausalLM",
     "mistral": "MistralForCausalLM",
+    "ministral": "MinistralForCausalLM",
     "qwen2": "Qwen2ForCausalLM",
     "qwen3": "Qwen3ForCausalLM",
 }
@@ -103,7 +104,7 @@ def describe(content: bytes, where: str) -> ModelDescription:
         ffn=config.intermediate_size,
         activation=ACTIVATIONS[config.hidden_act],
         vocab=config.vocab_size,
-        head_size=_head_size(config, where),
+        head_size=_head_size(family, config, where),
         tied_embeddings=config.tie_word_embeddings,
         padding_token=_padding(config, where),
         window=window,
@@ -216,9 +217,13 @@ def _padding(config: Any, where: str) -> int | None:
     return token % int(config.vocab_size)
 
 
-def _head_size(config: Any, where: str) -> int | None:
-    width: int | None = getattr(config, "head_dim", None) or None  # transformers takes 0 for none
-    if width is not None and width < 1:
-        raise CheckpointError(f"{where}: head_dim is {width}; fetch the file again")
+def _head_size(family: str, config: Any, where: str) -> int | None:
+    width: int | None = getattr(config, "head_dim", None)
     usual = config.hidden_size / config.num_attention_heads
+    unmade = width is None and hasattr(config, "head_dim") and family in ("qwen2", "ministral")
+    if unmade or (width is not None and width < 1):
+        raise CheckpointError(
+            f"{where}: head_dim is {width}, with which transformers makes no {family}; set it to"
+            f" hidden_size / num_attention_heads ({usual:g})"
+        )
     return None if width is None or width == usual else width

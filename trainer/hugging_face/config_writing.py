@@ -119,12 +119,8 @@ def family_of(model: ModelSection, preferred: str | None = None) -> str:
         return "qwen2"
     if model.qk_norm:
         return "qwen3"
-    if model.window is not None and None in model.windows:
-        raise CheckpointError(
-            "model.window_pattern: layers of both kinds belong to qwen2 and qwen3 alone of the"
-            " families of Hugging Face's that are written; train a model with model.qkv_bias or"
-            " model.qk_norm, or with one kind of layer"
-        )
+    if model.window is not None and (None in model.windows or preferred == "ministral"):
+        return "ministral"  # Mistral with a window in some of its layers, but never in none
     # LlamaConfig knows no window, and refuses such widths, even with a head_dim of its own.
     plain = model.window is None and model.hidden % model.heads == 0
     return "llama" if plain and preferred != "mistral" else "mistral"

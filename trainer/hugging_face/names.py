@@ -1,8 +1,8 @@
 """The mapping between our global tensors and Hugging Face's: other names, rows regrouped.
 
-Llama, Mistral, Qwen2 and Qwen3 have the same names; Qwen2 adds biases to queries, keys and values,
-Qwen3 norms over the heads. Our checkpoints have queries, keys and values in one tensor, group by
-group: [the group's query heads, its key head, its value head]; and the gate above the up
+Llama, Mistral, Ministral, Qwen2 and Qwen3 have the same names; Qwen2 adds biases to queries, keys
+and values, Qwen3 norms over the heads. Our checkpoints have queries, keys and values in one tensor,
+group by group: [the group's query heads, its key head, its value head]; and the gate above the up
 projection.
 """
 

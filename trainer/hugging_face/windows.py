@@ -41,6 +41,11 @@ def read_window(family: str, config: Any, where: str) -> tuple[int | None, Patte
     pattern = tuple(LAYER_TYPES[kind] for kind in types)
     if family in ("mistral", "llama"):
         return _of_all_layers(family, window, pattern, where), None
+    if family == "ministral" and window is None:
+        raise CheckpointError(
+            f"{where}: sliding_window is null, and transformers computes no ministral without a"
+            " window; set one, or model_type to mistral"
+        )
     if "local" not in pattern:
         return None, None
     if window is None:
@@ -58,7 +63,7 @@ def _of_all_layers(family: str, window: int | None, pattern: Pattern, where: str
         raise CheckpointError(
             f"{where}: layer_types names layers of another kind, which transformers'"
             f" {family} does not compute; leave it out, or use a family with windows in some layers"
-            " (qwen2, qwen3)"
+            " (ministral, qwen2, qwen3)"
         )
     if family == "llama" and window is not None:
         raise CheckpointError(
@@ -86,6 +91,8 @@ def window_keys(family: str, model: ModelSection) -> dict[str, Any]:
         return keys
     types = {ours: theirs for theirs, ours in LAYER_TYPES.items()}
     kinds = [types["local" if window is not None else "global"] for window in model.windows]
+    if family == "ministral":
+        return keys | {"layer_types": kinds}
     # Both spellings: older readers know only the number of layers with full attention.
     full = kinds.count(types["global"])
     return keys | {"use_sliding_window": True, "max_window_layers": full, "layer_types": kinds}
