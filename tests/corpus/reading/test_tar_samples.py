@@ -19,6 +19,7 @@ from tests.corpus.reading.tars import (
     texts_tar,
     write_tar,
 )
+from trainer.corpus.reading import tar_opening
 from trainer.corpus.reading.record import ReadOptions
 from trainer.corpus.reading.tar_list import expanded, list_tars, names_tars
 from trainer.corpus.reading.tar_samples import LINKS, read_samples
@@ -70,6 +71,26 @@ def test_only_wanted_members_are_read(tmp_path: Path) -> None:
     path = texts_tar(tmp_path / "a.tar", ["one", "two"])
     (first, _) = read_samples(input_file(path), OPTIONS, {"txt"}.__contains__)
     assert first.members == {"jpg": None, "txt": b"one", "json": None}
+
+
+def test_pictures_are_not_read_for_their_captions(tmp_path: Path, monkeypatch) -> None:
+    """Would catch a terabyte fetched from the disk for the gigabyte of text in it."""
+    members = [(f"{n}.{kind}", content) for n in range(3) for kind, content in KINDS.items()]
+    path = write_tar(tmp_path / "a.tar", members)
+    read = []
+    readinto = tar_opening._Jumping.readinto
+
+    def counted(self: Any, buffer: Any) -> int:
+        read.append(readinto(self, buffer))
+        return read[-1]
+
+    monkeypatch.setattr(tar_opening._Jumping, "readinto", counted)
+    found = list(read_samples(input_file(path), OPTIONS, {"txt"}.__contains__))
+    assert [one.members["txt"] for one in found] == [KINDS["txt"]] * 3
+    assert 0 < sum(read) < 0.1 * path.stat().st_size
+
+
+KINDS = {"jpg": bytes(1 << 20), "txt": b"caption"}
 
 
 def test_no_cut_goes_unseen(tmp_path: Path) -> None:

@@ -1,38 +1,22 @@
-"""The samples of a WebDataset tar: files with one key, one after the other, read as a stream."""
+"""The samples of a WebDataset tar: files with one key, one after the other."""
 
-import io
-import logging
 import re
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, BinaryIO, cast
+from typing import cast
 
 from trainer.corpus.reading.files import InputFile
-from trainer.corpus.reading.opening import CHUNK, Counted, PlainStream, Unpacked, open_raw
+from trainer.corpus.reading.opening import PlainStream
 from trainer.corpus.reading.quarantine import Oversize
 from trainer.corpus.reading.record import ReadOptions
-from trainer.corpus.reading.remote import scheme_of
+from trainer.corpus.reading.tar_opening import MEND, check_end, open_tar
 from trainer.corpus.reading.text import read_whole
-from trainer.data.remote.location import Url, place
-from trainer.data.remote.streamed import StreamedFile
-from trainer.data.remote.transfer import Attempts
 from trainer.errors import DataError
 
-log = logging.getLogger(__name__)
-
-MAGIC = {
-    b"\x1f\x8b": ".gz",
-    b"\x28\xb5\x2f\xfd": ".zst",
-    **{bytes([low, 0x2A, 0x4D, 0x18]): ".zst" for low in range(0x50, 0x60)},  # frames to be skipped
-    b"BZh": ".bz2",
-    b"\xfd7zXZ\x00": ".xz",
-}
 LINKS = "links, which WebDataset does not follow"
 """What links are counted as."""
-MEND = "fetch it again, or pack it again"
 _NAME = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$")
 _META = re.compile(r"__[^/]*__($|/)")
 
@@ -98,7 +82,7 @@ def _members(
     passed_over: Counter[str],
 ) -> Iterator[tuple[str, str, bytes | Oversize | None]]:
     """(key, extension, content) of each regular file of the tar that belongs to a sample."""
-    with _open_tar(file, options) as tar:
+    with open_tar(file, options) as tar:
         try:
             for member in tar:
                 if member.issym() or member.islnk():
@@ -116,77 +100,4 @@ def _members(
             raise DataError(
                 f"{file.shown}: damaged or cut short near byte {tar.offset} ({error}): {MEND}"
             ) from None
-        _check_end(file, tar)
-
-
-class _Header(tarfile.TarInfo):
-    """Remembers why the last header was none: tarfile itself ends silently at a damaged one."""
-
-    @classmethod
-    def fromtarfile(cls, tar: tarfile.TarFile) -> "_Header":
-        """The next header; raises tarfile's HeaderError."""
-        try:
-            return super().fromtarfile(tar)
-        except tarfile.HeaderError as error:
-            tar.ended_by = error  # type: ignore[attr-defined]
-            raise
-
-
-@contextmanager
-def _open_tar(file: InputFile, options: ReadOptions) -> Iterator[tarfile.TarFile]:
-    with _stored(file, options) as stored:
-        counted = Counted(file, stored)
-        packed: Any = io.BufferedReader(counted, CHUNK)
-        start = packed.peek(8)
-        compression = next((name for magic, name in MAGIC.items() if start.startswith(magic)), "")
-        if compression:
-            packed = io.BufferedReader(
-                Unpacked(file, counted, packed, compression, options.limits), CHUNK
-            )
-        try:
-            tar = tarfile.open(  # noqa: SIM115 (closed below, outside the try)
-                fileobj=packed, mode="r|", bufsize=CHUNK, tarinfo=_Header
-            )
-        except tarfile.TarError as error:
-            raise DataError(f"{file.shown}: is no tar ({error}): {MEND}, or leave it out") from None
-        with tar:
-            yield tar
-
-
-@contextmanager
-def _stored(file: InputFile, options: ReadOptions) -> Iterator[BinaryIO]:
-    if not scheme_of(file.path):
-        with open_raw(file, options.anonymous) as local:
-            yield local
-        return
-    url = place(file.path)
-    assert isinstance(url, Url), "a scheme makes a URL"
-    with StreamedFile(url, Attempts(options.remote)) as remote:
-        yield cast(BinaryIO, remote)
-
-
-def _check_end(file: InputFile, tar: tarfile.TarFile) -> None:
-    """Raise DataError unless an end marker stopped the reading, and read what stands behind it, by
-    which a compressed tar is checked to its end.
-    """
-    why = getattr(tar, "ended_by", None)
-    kind = type(why).__name__  # tarfile names only their common base in public
-    if kind in ("EmptyHeaderError", "TruncatedHeaderError"):
-        raise DataError(
-            f"{file.shown}: cut short at byte {tar.offset}: the end marker of a tar is missing;"
-            f" {MEND}"
-        )
-    if kind != "EOFHeaderError":
-        raise DataError(
-            f"{file.shown}: damaged at byte {tar.offset}, where the header of a member should be"
-            f" ({why}): {MEND}"
-        )
-    behind = 0
-    while chunk := cast(Any, tar.fileobj).read(CHUNK):
-        behind += len(chunk.rstrip(b"\0"))
-    if behind:
-        log.warning(
-            "%s: %s bytes behind its end marker are not read, as WebDataset does not: where tars"
-            " were joined, list them one by one",
-            *(file.shown, f"{behind:,}"),
-        )
+        check_end(file, tar)
