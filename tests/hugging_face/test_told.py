@@ -12,9 +12,11 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.hugging_face.models import DYNAMIC_ROPE, make_model
+from tests.parity.ranks import on_ranks
 from trainer.checkpoint import CheckpointReader, resolve_checkpoint
 from trainer.data.tokenizer import load_tokenizer
 from trainer.errors import CheckpointError
+from trainer.evaluate.opened import open_model
 from trainer.hugging_face import importing
 from trainer.hugging_face.exporting import export_command
 from trainer.hugging_face.importing import import_command
@@ -73,6 +75,16 @@ def test_fp16_weights_are_said_to_be(tmp_path: Path, caplog: pytest.LogCaptureFi
         assert any("its weights are fp16, and stay so" in one for one in caplog.messages) == told
     reader = CheckpointReader(resolve_checkpoint(tmp_path / "run-half"))
     assert {reader.dtype(key) for key in reader.keys()} == {torch.float16}  # noqa: SIM118
+    expected = AutoModelForCausalLM.from_pretrained(tmp_path / "half", dtype=torch.float32)
+    (weights,) = on_ranks(1, opened_weights, tmp_path / "run-half")
+    assert weights == expected.lm_head.weight.tolist(), "bf16 would round them"
+
+
+def opened_weights(run: Path) -> list[list[float]]:
+    with open_model(run, 1) as model:
+        parameters = dict(model.chunks[0].named_parameters())
+        rows: list[list[float]] = parameters["output_layer.weight"].tolist()
+        return rows
 
 
 def test_a_trained_length_that_no_key_says_is_told(

@@ -5,8 +5,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from trainer.checkpoint import CheckpointReader, resolve_checkpoint
 from trainer.checkpoint.adapted import (
+    Reader,
     open_trained,
     saved_recipe,
     saved_tokenizer,
@@ -47,10 +50,14 @@ def open_model(checkpoint: Path, world_size: int) -> Iterator[OpenedModel]:
     where its model does not fit the ranks.
     """
     folder = resolve_checkpoint(checkpoint)
-    recipe = reading_recipe(saved_recipe(CheckpointReader(folder)), world_size)
+    saved = saved_recipe(CheckpointReader(folder))
+    reader = open_trained(folder)
+    if reader.step == 0 and _holds_fp16(reader):
+        # Imported and never trained: bf16 would take three of the weights' eleven bits.
+        saved = saved.model_copy(update={"precision": "fp32"})
+    recipe = reading_recipe(saved, world_size)
     layout = create_layout(recipe)
     try:
-        reader = open_trained(folder)
         assert recipe.model.vocab is not None, "a saved recipe is resolved"
         chunks = build_model(recipe, recipe.model.vocab, layout)
         load_weights(reader, chunks)
@@ -59,6 +66,11 @@ def open_model(checkpoint: Path, world_size: int) -> Iterator[OpenedModel]:
         yield OpenedModel(folder, reader.step, recipe, layout, chunks, tokenizer, longest)
     finally:
         leave()
+
+
+def _holds_fp16(reader: Reader) -> bool:
+    weights = [key for key in reader.keys() if key.startswith("model/")]  # noqa: SIM118 (no dict)
+    return any(reader.dtype(key) == torch.float16 for key in weights)
 
 
 def reading_recipe(recipe: Recipe, world_size: int) -> Recipe:

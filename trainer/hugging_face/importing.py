@@ -64,8 +64,9 @@ def import_command(folder: Path, checkpoint: Path) -> None:
     whole = all(source.dtype(name) == torch.float32 for name in expected)
     if any(source.dtype(name) == torch.float16 for name in expected):
         _log.warning(
-            "%s: its weights are fp16, and stay so in the checkpoint and in an export of it; runs"
-            " that start from it train in fp32, or bf16 (precision), and save fp32 or bf16",
+            "%s: its weights are fp16, and stay so in the checkpoint and in an export of it; it is"
+            " read (generate, chat, evaluate) in fp32; runs that start from it train in fp32, or"
+            " bf16 (precision), and save fp32 or bf16",
             folder,
         )
     if dropout := described.keys.get("attention_dropout"):
