@@ -43,3 +43,10 @@ def test_what_is_shown_and_left_out_is_the_whole_example(
     assert letters + skipped == len(tokens)
     assert letters <= SHOWN_TOKENS and any(target for target, _ in shown)
     assert bool(left_out) == (len(tokens) > SHOWN_TOKENS)
+
+
+def test_an_answer_that_begins_in_the_head_is_one_run() -> None:
+    """Catches ]][[ inside of an answer, where two of the parts touch."""
+    shown = shown_parts(example(HEAD - 40, 2 * SHOWN_TOKENS, 0), True, TOKENIZER)
+    assert [target for target, _ in shown] == [False, True, False, True]
+    assert len(shown[1][1]) == ANSWER

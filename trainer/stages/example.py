@@ -56,14 +56,18 @@ def shown_parts(tokens: list[int], marked: bool, tokenizer: Tokenizer) -> list[t
     first = next(targets, 0)
     last = len(tokens) - END
     answer = (max(first - BEFORE, HEAD), min(first + ANSWER, last))
+    ranges: list[tuple[int, int]] = []
+    for start, stop in ((0, HEAD), answer, (last, len(tokens))):
+        if ranges and start <= ranges[-1][1]:
+            ranges[-1] = (ranges[-1][0], max(stop, ranges[-1][1]))
+        elif start < stop:
+            ranges.append((start, stop))
     runs: list[tuple[bool, str]] = []
     before = 0
-    for start, stop in ((0, HEAD), answer, (last, len(tokens))):
-        if start >= stop:
-            continue
+    for start, stop in ranges:
         if start > before:
             runs.append((False, f" ... {start - before:,} tokens ... "))
-        runs += shown_tokens(tokens[max(start, before) : stop], marked, tokenizer)
+        runs += shown_tokens(tokens[start:stop], marked, tokenizer)
         before = stop
     return runs
 
@@ -76,7 +80,12 @@ def shown_tokens(tokens: list[int], marked: bool, tokenizer: Tokenizer) -> list[
         if not runs or runs[-1][0] != target:
             runs.append((target, []))
         runs[-1][1].append(token & ID_MASK if marked else token)
-    return [(target, tokenizer.decode(ids)) for target, ids in runs]
+    left: list[int] = []
+    shown = []
+    for target, ids in runs:
+        shown.append((target, tokenizer.decode_behind(left, ids)))
+        left += ids
+    return shown
 
 
 def _highlighted(shown: list[tuple[bool, str]]) -> Text:
