@@ -46,6 +46,13 @@ def flattened(text: str, messages: list[Any]) -> tuple[str, ...]:
     return given.flattened
 
 
+def asked(text: str, messages: list[Any], number: int) -> str:
+    """Our prompt for the answer at this turn."""
+    template = speaking(text)[0]
+    given = template.given(conversation_of(Example({"messages": messages}, PLACE)))
+    return template.written(given, number, add_generation_prompt=True)
+
+
 def test_an_answer_ends_with_its_turn_and_not_with_what_stands_behind() -> None:
     """Would catch documents behind a conversation learnt as if the model had said them."""
     documents = """{%- if documents %}{{- '<|im_start|>system\\n' }}
@@ -54,6 +61,48 @@ def test_an_answer_ends_with_its_turn_and_not_with_what_stands_behind() -> None:
     behind = LOOP.replace("BODY", TEXT).replace(asks, documents + asks)
     document = {"title": "Tide", "text": "So so."}
     assert learnt(behind, [USER, SO], documents=[document]) == ["So so.<|im_end|>"]
+
+
+def test_a_prompt_that_is_always_written_is_not_learnt() -> None:
+    """Would catch the opening of the next answer learnt, and exported as what ends one."""
+    turn = "{{- '<|turn|>' + m.role + '<|say|>' + m.content + '<|over|>' }}"
+    # Both roles end in the same token, or the answer has one more.
+    further = "{%- if m.role == 'assistant' %}{{- '<|end|>' }}{%- endif %}"
+    opening = "{{- '<|turn|>assistant<|say|><|think|><|thought|>' }}"
+    for own, end in (("", "<|over|>"), (further, "<|end|>")):
+        text = "{%- for m in messages %}" + turn + own + "{%- endfor %}" + opening
+        said = "So so.<|over|>" + ("<|end|>" if own else "")
+        assert learnt(text, [USER, SO, USER, SO]) == [said, said]
+        template = speaking(text)[0]
+        assert template.turn_end == template.borders[end]
+    # Both turns end in two tokens, and nothing follows.
+    text = LOOP.replace("BODY", "{{- m.content + '<|over|>' }}")
+    assert learnt(text, [USER, SO, USER, SO]) == ["So so.<|over|><|im_end|>"] * 2
+
+
+def test_instructions_behind_a_call_are_not_learnt() -> None:
+    """Would catch what a template says behind each conversation learnt, for want of an own end."""
+    body = "{{- '<|turn|>' + m.role + '<|say|>' }}{%- if m.tool_calls %}{{- 'Action: '"
+    body += " + (m.tool_calls[0].function | tojson) }}{%- else %}{{- m.content + '<|over|>' }}"
+    text = "{%- for tool in tools or [] %}{{- tool.function.name }}{%- endfor %}"
+    text += "{%- for m in messages %}" + body + "{%- endif %}{%- endfor %}{%- if tools %}"
+    text += "{{- '<|turn|>system<|say|>Write an action.<|over|>' }}{%- endif %}"
+    text += "{%- if add_generation_prompt %}{{- '<|turn|>assistant<|say|>' }}{%- endif %}"
+    result = {"role": "tool", "tool_call_id": "abcdefghi", "content": "1.8"}
+    call, answer = learnt(text, [USER, CALLING, result, SO], tools=True)
+    assert call.startswith('Action: {"name": "tide"') and "Write" not in call
+    assert answer == "So so.<|over|>"
+
+
+def test_an_answer_that_its_reasoning_quotes_is_learnt_whole() -> None:
+    """Would catch an end of turn taken from inside of the reasoning."""
+    text = """{%- for m in messages %}{{- '<|turn|>' + m.role }}
+{%- if m.reasoning %}{{- '<|think|>' + m.reasoning + '<|over|><|turn|>' + m.role }}{%- endif %}
+{{- '<|say|>' + m.content + '<|over|>' }}{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|turn|>assistant' }}{%- endif %}"""
+    answer = SO | {"reasoning": "I say: So so. It is."}
+    (found,) = learnt(text, [USER, answer], chat_template_kwargs={"mode": "long"})
+    assert found == "<|think|>I say: So so. It is.<|over|><|turn|>assistant<|say|>So so.<|over|>"
 
 
 @pytest.mark.parametrize("name", ["gemma4.jinja", "gemma4_v3.jinja"])
@@ -88,6 +137,59 @@ def test_a_block_that_the_template_closes_itself_is_closed_once() -> None:
 {%- endfor %}{%- if add_generation_prompt %}{{- '<|bot|><think>' }}{%- endif %}"""
     for answer in (SO | {"reasoning_content": "mull"}, SO | {"content": "mull</think>So so."}):
         assert learnt(text, [USER, answer]) == ["mull</think>So so.<|end|>"]
+    # Spark closes the block, and writes the answer's own behind it.
+    whole_text = text.replace(".split('</think>')[-1]", "")
+    own = SO | {"content": "<think>\nmull\n</think>\n\nSo so."}
+    assert learnt(whole_text, [USER, own]) == ["mull</think>So so.<|end|>"]
+    # Cohere's own tags open it, and the answer's text has others.
+    cohere = text.replace("<|bot|></think>", "<|bot|>").replace(".split('</think>')[-1]", "")
+    cohere = cohere.replace("<think>", "<|START_THINKING|>")
+    (found,) = learnt(cohere, [USER, own])
+    assert found == "mull\n<|END_THINKING|>\n\nSo so.<|end|>"
+
+
+def test_an_empty_block_in_a_prompt_is_no_contradiction() -> None:
+    """Would catch Gemma 4's own template refused for the channel that its prompt closes."""
+    text = """{%- for m in messages %}{{- '<|turn>' + m.role + '\n' + m.content + '<turn|>\n' }}
+{%- endfor %}{%- if add_generation_prompt %}
+{{- '<|turn>assistant\n<|channel>thought\n<channel|>' }}{%- endif %}"""
+    assert learnt(text, [USER, SO]) == ["So so.<turn|>"]
+
+
+def test_reasoning_that_only_a_newest_answer_shows_is_read() -> None:
+    """Would catch reasoning written as text where the template reads it behind another answer."""
+    text = LOOP.replace(
+        "BODY",
+        """{%- if m.role == 'assistant' and messages | length > 2 and loop.last %}
+{{- '<think>' + (m.reasoning_content or '') + '</think>' }}{%- endif %}{{- m.content }}""",
+    )
+    answer = SO | {"reasoning_content": "mull"}
+    assert flattened(text, [USER, SO, USER, answer]) == ()
+    assert learnt(text, [USER, SO, USER, answer])[-1] == "<think>mull</think>So so.<|im_end|>"
+
+
+def test_a_switch_in_a_system_prompt_is_the_templates_own() -> None:
+    """Would catch a system prompt refused for a word that sets the template and is not shown."""
+    body = "{{- m.content.replace('/no_think', '').strip() if m.role == 'system' else m.content }}"
+    text = LOOP.replace("BODY", body)
+    system = {"role": "system", "content": "Be brief. /no_think"}
+    assert learnt(text, [system, USER, SO]) == ["So so.<|im_end|>"]
+    with pytest.raises(DataError, match=r"leaves out 'Be brief\. /no_think'"):
+        learnt(text.replace("'/no_think'", "'/no_' ~ 'think'"), [system, USER, SO])
+
+
+@pytest.mark.parametrize("kind", ["thinking", "reasoning"])
+def test_reasoning_reaches_a_template_that_reads_parts_of_it(kind: str) -> None:
+    """Would catch Mistral's reasoning in others' tags, and text in front of it refused."""
+    (found,) = learnt(THINKS, [USER, SO | {"reasoning_content": "mull"}])
+    assert found == "[THINK]mull[/THINK]So so.<|im_end|>"
+    parts = [{"type": "text", "text": "Before "}, {"type": kind, kind: "mull"}]
+    parts.append({"type": "text", "text": "So so."})
+    (found,) = learnt(THINKS, [USER, SO | {"content": parts}])
+    assert found == "Before [THINK]mull[/THINK]So so.<|im_end|>"
+    calls = THINKS.replace("{{- '<|im_end|>", CALLS + "{{- '<|im_end|>")
+    (found,) = learnt(calls, [USER, CALLING | {"reasoning_content": "mull"}])
+    assert found == f"[THINK]mull[/THINK]CALL {json.dumps(RIBE)}<|im_end|>"
 
 
 THINKS = LOOP.replace(
@@ -105,9 +207,7 @@ def test_parts_of_thinking_reach_the_template_that_reads_them() -> None:
     turns = [{"role": "system", "content": system}, USER, SO | {"content": thought}]
     assert learnt(THINKS, turns) == ["[THINK]mull[/THINK]So so.<|im_end|>"]
     prompt = whole(THINKS, turns[:2], add_generation_prompt=True)
-    template = speaking(THINKS)[0]
-    conversation = conversation_of(Example({"messages": turns}, PLACE))
-    assert template.prompt(conversation.messages[:2], conversation) == prompt
+    assert asked(THINKS, turns, 2) == prompt
     assert "Think.[THINK]Draft[/THINK]<|im_end|>" in prompt
     plain = LOOP.replace("BODY", TEXT)
     assert learnt(plain, [USER, turns[2]]) == ["<think>\nmull\n</think>\n\nSo so.<|im_end|>"]
@@ -142,10 +242,10 @@ def test_a_structured_result_is_given_as_it_is_or_as_json(result: Any) -> None:
         "BODY", "{{- m.content if m.content is string else (m.content | tojson) }}" + CALLS
     )
     spells = LOOP.replace("BODY", "{{- m.content ~ '' }}" + CALLS)
-    for text, says in ((reads, ()), (spells, (RESULTS_TEXT,))):
-        template = speaking(text)[0]
-        conversation = conversation_of(Example({"messages": turns}, PLACE))
-        assert json.dumps(result) in template.prompt(conversation.messages[:3], conversation)
+    # It goes through an object's keys, and loses their values.
+    keys = LOOP.replace("BODY", "{%- for k in m.content %}{{- k }}{%- endfor %}" + CALLS)
+    for text, says in ((reads, ()), (spells, (RESULTS_TEXT,)), (keys, (RESULTS_TEXT,))):
+        assert json.dumps(result) in asked(text, turns, 3)
         assert flattened(text, turns) == says
         assert len(learnt(text, turns)) == 2
 
@@ -160,11 +260,9 @@ def test_parts_are_tried_in_the_turn_that_has_them() -> None:
     )
     parts = [{"type": "text", "text": "one "}, {"type": "text", "text": "two"}]
     said = {"role": "tool", "tool_call_id": "abcdefghi", "content": parts}
-    asked = USER | {"content": parts}
-    assert flattened(text, [asked, SO]) == ()
+    assert flattened(text, [USER | {"content": parts}, SO]) == ()
     assert flattened(text, [USER, CALLING, said, SO]) == (PARTS_TEXT,)
-    conversation = conversation_of(Example({"messages": [USER, CALLING, said, SO]}, PLACE))
-    prompt = speaking(text)[0].prompt(conversation.messages[:3], conversation)
+    prompt = asked(text, [USER, CALLING, said, SO], 3)
     assert "<|im_start|>tool\none two<|im_end|>" in prompt
 
 

@@ -1,5 +1,6 @@
 """The forms of conversations, and what is wrong with those that cannot be used."""
 
+import json
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -174,6 +175,39 @@ def test_a_result_that_is_no_text_is_kept_as_it_is() -> None:
         turns = [turn("user"), turn("assistant", None, tool_calls=[call]), turn("tool", result), A]
         said = parse({"messages": turns}).messages[2]
         assert (said.content, said.structured) == (content, result if structured else None)
+
+
+def test_objects_of_a_strange_kind_are_refused_or_read_and_never_a_traceback() -> None:
+    """Would catch a function that is a string, a rank that is one, or a null learnt as a word."""
+    hi = [turn("user", "Hi"), turn("assistant", "Yes")]
+    for function in ("tide", None, ["tide"]):
+        tools = [{"type": "function", "function": function}]
+        with pytest.raises(DataError, match='"tools": the function of schema 1 is no object'):
+            parse({"messages": hi, "tools": tools})
+    yes = {"type": "text", "text": "Yes"}
+    inner = [
+        turn("user", "Hi"),
+        turn("assistant", [{"type": "thinking", "thinking": ["Hm."]}, yes]),
+    ]
+    assert parse({"messages": inner}).messages[1].reasoning == "Hm."
+    for thought in ([{"type": "text", "text": None}], [3], None):
+        part = {"type": "thinking", "thinking": thought}
+        with pytest.raises(DataError, match='turn 2: "thinking" is no string'):
+            parse({"messages": [turn("user", "Hi"), turn("assistant", [part, yes])]})
+    ranked = [reply("No", "assistant", rank="0"), reply("Yes", "assistant", rank=1)]
+    tree = {"message_tree_id": "t", "prompt": reply("Hi", "prompter", *ranked)}
+    assert parse(tree).messages == (HI, YES)
+    place = [{"type": "Feature", "geometry": None}]
+    call = {"function": {"name": "where", "arguments": {}}}
+    turns = [
+        turn("user"),
+        turn("assistant", None, tool_calls=json.dumps([call])),
+        turn("tool", place),
+    ]
+    found = parse({"messages": [*turns, A]}).messages
+    assert found[1].calls[0]["function"]["name"] == "where" and found[2].structured == place
+    with pytest.raises(DataError, match="turn 2: its calls are not JSON"):
+        parse({"messages": [turn("user"), turn("assistant", None, tool_calls="tide()")]})
 
 
 def test_keys_that_another_key_hides_are_said() -> None:

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from trainer.conversations.exchange import Contradiction
-from trainer.conversations.turns import Message
+from trainer.conversations.turns import REASONING, Message
 
 Attempt = Callable[..., str]
 """Renders turns, with add_generation_prompt and what stands beside them; "" where that fails."""
@@ -44,16 +44,21 @@ class Abilities:
         if message.name is not None:
             turn["name"] = message.name
         content = message.content
-        if message.reasoning is not None and not self._thinks_in_parts(message):
+        reasoning = message.reasoning
+        if reasoning is not None and not self._reads_thinking(message):
             if self._reads_reasoning(message):
-                turn |= {"thinking": message.reasoning, "reasoning_content": message.reasoning}
-            elif learnt and message.reasoning.strip():
+                turn |= dict.fromkeys(REASONING, reasoning)
+            elif self._reads_parts("assistant", "thinking") and reasoning.strip():
+                thought = {"type": "thinking", "thinking": reasoning}
+                said = message.parts or ({"type": "text", "text": content},) * bool(content)
+                message = message._replace(parts=(thought, *said))
+            elif learnt and reasoning.strip():
                 if message.calls and self._said_behind_calls:
                     raise Contradiction(
                         "the chat template reads no reasoning, and writes what an answer says"
                         " behind its calls: take the reasoning out, or name another template"
                     )
-                content = f"<think>\n{message.reasoning.strip()}\n</think>\n\n{content}"
+                content = f"<think>\n{reasoning.strip()}\n</think>\n\n{content}"
                 flattened.append(REASONING_TEXT)
         absent = message.absent
         if message.calls and not self.calls:
@@ -62,9 +67,9 @@ class Abilities:
             flattened.append(CALLS_TEXT)
         elif message.calls:
             turn["tool_calls"] = [self._call(call) for call in message.calls]
-            if not content.strip():
+            if not content.strip() and not self._reads_thinking(message):
                 return turn | self._no_content(absent)
-        if absent and not content:
+        if absent and not content and not message.parts:
             return turn
         return turn | {"content": self._content(message, content, flattened)}
 
@@ -72,7 +77,7 @@ class Abilities:
         """Whether the reasoning of answers that are only seen is read, or there is none."""
         given = any(one.reasoning and not one.supervised for one in messages)
         return not given or all(
-            self._thinks_in_parts(one) or self._reads_reasoning(one)
+            self._reads_parts("assistant", "thinking") or self._reads_reasoning(one)
             for one in messages
             if one.reasoning and not one.supervised
         )
@@ -120,19 +125,23 @@ class Abilities:
     def reasoning(self) -> bool:
         """Whether an answer's reasoning is read from a key of its own."""
         answer = self._plain("assistant", "An answer.")
-        answer |= {"reasoning_content": _SIGN, "thinking": _SIGN}
-        return _SIGN in self._attempt([self._question, answer], False)
+        answer |= dict.fromkeys(REASONING, _SIGN)
+        before = [self._question, self._plain("assistant", "Another one."), self._question]
+        # Some show the reasoning of the newest answer alone, and only behind another one.
+        return any(
+            _SIGN in self._attempt([*turns, answer], False) for turns in ([self._question], before)
+        )
 
     @cached_property
     def reasoning_before_calls(self) -> bool:
         """Whether an answer's reasoning is read where the answer calls tools."""
-        answer = self._calling | {"reasoning_content": _SIGN, "thinking": _SIGN}
+        answer = self._calling | dict.fromkeys(REASONING, _SIGN)
         return _SIGN in self._attempt([self._question, answer], False, tools=[_schema("tool")])
 
     def _reads_reasoning(self, message: Message) -> bool:
         return self.reasoning_before_calls if message.calls and self.calls else self.reasoning
 
-    def _thinks_in_parts(self, message: Message) -> bool:
+    def _reads_thinking(self, message: Message) -> bool:
         """Whether the template reads a message's parts of thinking as they are."""
         return bool(message.thinking) and self._reads_parts(message.role, "thinking")
 
@@ -143,11 +152,17 @@ class Abilities:
         text = self._attempt([self._question, answer], False, tools=[_schema("tool")])
         return 0 <= text.rfind("zqcall") < text.rfind(_SIGN)
 
-    @cached_property
-    def _structured_results(self) -> bool:
-        """Whether a tool's result may be an object; Python's spelling of one is nobody's format."""
-        text = self._shown("tool", {_SIGN: "value"})
-        return _SIGN in text and f"{{'{_SIGN}'" not in text
+    def _reads_results(self, kind: type) -> bool:
+        """Whether a tool's result may be an object, or a list of them.
+
+        Python's spelling of one is nobody's format.
+        """
+        if ("tool", kind.__name__) not in self._parted:
+            result = {"zqkey": _SIGN, "zqnumber": 40961}
+            text = self._shown("tool", [result] if kind is list else result)
+            whole = all(one in text for one in ("zqkey", _SIGN, "zqnumber", "40961"))
+            self._parted["tool", kind.__name__] = whole and "'zqkey': '" not in text
+        return self._parted["tool", kind.__name__]
 
     @cached_property
     def tools(self) -> bool:
@@ -211,7 +226,7 @@ class Abilities:
 
     def _content(self, message: Message, content: str, flattened: list[str]) -> Any:
         if message.structured is not None:
-            if self._structured_results:
+            if self._reads_results(type(message.structured)):
                 return message.structured
             flattened.append(RESULTS_TEXT)
         parts = message.parts

@@ -22,10 +22,12 @@ _CLOSING = {
     "<think>": "</think>",
     "[THINK]": "[/THINK]",
     "<|START_THINKING|>": "<|END_THINKING|>",
+    "<|channel>thought": "<channel|>",
 }
 _TAGS = "|".join(map(re.escape, _CLOSING))
+_CLOSINGS = "|".join(map(re.escape, _CLOSING.values()))
 _OPENED = re.compile(rf"({_TAGS})\s*\Z")
-_EMPTY = re.compile(rf"({_TAGS})\s*({'|'.join(map(re.escape, _CLOSING.values()))})\s*\Z")
+_EMPTY = re.compile(rf"({_TAGS})\s*({_CLOSINGS})\s*\Z")
 _LAST_WORDS = (64, 32, 16, 8)
 _FEWEST_WORDS = 2
 """Characters of a prompt's end that mark where the answer begins, its own text being there."""
@@ -135,11 +137,16 @@ def _reasoned(rest: str, opening: str, message: Message) -> str:
     if rest.startswith(opening):
         return rest.removeprefix(opening).removeprefix("\n")
     thought = thoughts(message).reasoning.strip()
+    own = re.compile(rf"\s*({_TAGS})\s*{re.escape(thought)}\s*({_CLOSINGS})\s*")
     if rest.lstrip().startswith(closing):
         # The template closes the block itself, and what is said follows at once (DeepSeek V3.1).
         said = rest.lstrip().removeprefix(closing)
+        block = own.match(said) if thought else None
         written = message.reasoning is not None and said.startswith("\n\n")
-        return f"{thought}{closing}{said[2:] if written else said}"
+        said = said[block.end() :] if block else said[2:] if written else said
+        return f"{thought}{closing}{said}"
+    if thought and (block := own.match(rest)):
+        rest = rest[block.end() :]
     if thought and closing in rest and rest.lstrip().startswith(thought):
         return rest  # The answer's own text begins with the reasoning.
     gap = "" if rest.startswith("\n") else "\n\n"

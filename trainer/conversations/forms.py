@@ -121,6 +121,11 @@ def framed(fields: Fields) -> bool:
 def _tools(fields: Fields) -> tuple[Mapping[str, Any], ...]:
     """The schemas of a record's tools, or of its functions, as OpenAI first named them."""
     tools = _objects(fields, "tools", "schemas")
+    for number, tool in enumerate(tools, start=1):
+        if not isinstance(tool.get("function", tool), dict):
+            raise DataError(
+                f'{fields.place}: "tools": the function of schema {number} is no object'
+            )
     functions = () if tools else _objects(fields, "functions", "schemas")
     return tools or tuple({"type": "function", "function": held} for held in functions)
 
@@ -255,6 +260,7 @@ def _tree(fields: Fields) -> Conversation:
         others += max(len(replies) - 1, 0)
         # Replies that nobody has ranked come last, in their order.
         ranks = [one.get("rank") if isinstance(one, dict) else None for one in replies]
+        ranks = [rank if isinstance(rank, int | float) else None for rank in ranks]
         best = min(range(len(replies)), key=lambda n: (ranks[n] is None, ranks[n]), default=None)
         node = None if best is None else replies[best]
     if changes and all(one.role != "assistant" for one in messages):

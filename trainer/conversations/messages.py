@@ -12,16 +12,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from trainer.conversations.columns import Fields, SetNames, fields_of
-from trainer.conversations.turns import NO_SYSTEM, THINKING, Message
+from trainer.conversations.turns import NO_SYSTEM, REASONING, THINKING, Message
 from trainer.corpus.reading.quarantine import RecordLocation
 from trainer.errors import DataError
 
 WEIGHTS = ("weight", "train", "training", "trainable", "loss_mask")
-REASONING = ("reasoning_content", "thinking", "reasoning")
-"""Keys of an answer's reasoning, as transformers reads them: the first that is there counts."""
 _KNOWN = {"role", "content", "from", "value", "name", "tool_calls", "function_call", *WEIGHTS}
 _OTHERWISE = {"function_call", "developer"}
 """Roles of whose turns more is kept than the text."""
+_TEXTS = ("text", "input_text", "output_text")
+_PARTS = {
+    *(*_TEXTS, *THINKING, "image", "image_url", "input_image", "video", "video_url", "audio"),
+    *("audio_url", "input_audio", "file", "input_file", "document"),
+}
+"""Kinds of content parts; a list of other objects is a tool's own."""
 _PAIRED = {"input", "output"}
 
 
@@ -179,6 +183,11 @@ def _squeezed(content: str) -> str:
 
 def _calls(turn: Mapping[str, Any], number: int, place: RecordLocation) -> Iterator[dict[str, Any]]:
     calls = turn.get("tool_calls") or turn.get("function_call") or []
+    if isinstance(calls, str):
+        try:
+            calls = json.loads(calls)
+        except ValueError as error:
+            raise DataError(f"{place}: turn {number}: its calls are not JSON ({error})") from None
     for call in calls if isinstance(calls, list) else [calls]:
         yield call_of(call, f"{place}: turn {number}")
 
@@ -240,10 +249,12 @@ def _of_parts(content: Sequence[Any], number: int, place: RecordLocation) -> Con
         if kind in THINKING:
             thought = part.get("thinking") or part.get("reasoning") or text
             if isinstance(thought, list):  # Mistral nests the thought's text in parts of its own.
-                thought = "".join(str(held.get("text", "")) for held in thought)
+                inner = [held.get("text") if isinstance(held, dict) else held for held in thought]
+                thought = "".join(_text(held, str(kind), number, place) for held in inner)
             thoughts.append(_text(thought, str(kind), number, place))
-            parts.append({**part, "thinking": thought} if "thinking" in part else dict(part))
-        elif kind in ("text", "input_text", "output_text") and isinstance(text, str):
+            rest = {key: held for key, held in part.items() if key not in ("reasoning", "text")}
+            parts.append({**rest, "type": "thinking", "thinking": thought})
+        elif kind in _TEXTS and isinstance(text, str):
             texts.append(text)
             parts.append({**part, "type": "text"})
         else:
@@ -257,8 +268,8 @@ def _of_parts(content: Sequence[Any], number: int, place: RecordLocation) -> Con
 def _is_structured(content: Any) -> bool:
     """Whether a tool's result is an object, or a list that is not one of parts."""
     if isinstance(content, list):
-        parted = any(isinstance(part, dict) and "type" in part for part in content)
-        return bool(content) and not parted
+        kinds = [part.get("type") for part in content if isinstance(part, dict)]
+        return bool(content) and not any(kind in _PARTS for kind in kinds)
     return isinstance(content, dict)
 
 

@@ -1,6 +1,7 @@
 """From a conversation to spans of text: what is read, and what is learnt, sequence by sequence."""
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
@@ -11,6 +12,7 @@ from trainer.conversations.template import ChatTemplate
 from trainer.conversations.turns import Conversation, Message
 from trainer.errors import DataError
 
+_SWITCH = re.compile(r"(?<!\S)/\w+")
 _DOCUMENT_TEXTS = {"text", "content", "contents", "snippet"}
 Rewriting = Literal["split", "last", "refuse"]
 Joins = Callable[[str, str], bool]
@@ -218,6 +220,8 @@ def _check_whole(
         text, start = (found.answer, 0) if number == last else (found.prompt, at)
         for piece in _pieces(message, own=number == last):
             where = _find(text, piece, 0 if message.role == "system" else start)
+            if where < 0 and message.role == "system":
+                where = _find(text, _without_switches(piece, template), 0)
             if where < 0:
                 raise _left_out(message, number, piece, template, conversation)
             if message.role in ("user", "tool"):
@@ -265,9 +269,11 @@ def _pieces(message: Message, own: bool) -> Iterable[str]:
     """The texts of a message that must stand in what is rendered."""
     if message.structured is not None:
         return _leaves(message.structured)
-    if message.role != "assistant" and message.thinking:
-        thoughts_of = [part.get(part["type"]) or part.get("text", "") for part in message.thinking]
-        return [text for one in (message.content, *thoughts_of) if (text := str(one).strip())]
+    if message.thinking and message.parts:
+        own = own or message.role != "assistant"
+        parts = [part for part in message.parts if own or part not in message.thinking]
+        held = [str(part.get("thinking") or part.get("text") or "").strip() for part in parts]
+        return filter(None, held)
     plain = message.role != "assistant" or not (message.reasoning or message.calls)
     if plain and (message.role != "assistant" or not has_reasoning(message.content)):
         piece = message.content.strip()
@@ -312,6 +318,12 @@ def _find(text: str, piece: str, start: int) -> int:
             return found
     # A template may trim lines, or join parts by other white space.
     return " ".join(text[start:].split()).find(" ".join(piece.split()))
+
+
+def _without_switches(text: str, template: ChatTemplate) -> str:
+    """The text without the words by which it sets the template itself (SmolLM 3's /no_think)."""
+    kept = _SWITCH.sub(lambda found: "" if found[0] in template.text else found[0], text)
+    return kept.strip()
 
 
 def _left_out(

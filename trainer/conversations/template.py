@@ -1,5 +1,6 @@
 """The chat template: how a conversation is written as one text."""
 
+import itertools
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -47,7 +48,7 @@ _TOOL = {
     },
 }
 NAMED_TOKENS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
-PROBE = "An answer."
+QUESTION, PROBE = "A question.", "An answer."
 RESERVED = {"messages", "tools", "documents", "add_generation_prompt", "chat_template"}
 """Names that a template gets of a conversation, which no variable may take."""
 TOOL_USE = "tool_use"
@@ -99,6 +100,7 @@ class ChatTemplate:
         self.closing = ""
         self._opening: str | None = None
         self._usual_end = ""
+        self._ends_of_turn: list[str] = []
         self.turn_end: int | None = None
         self._probe()
         self.tokenizer = tokenizer
@@ -236,9 +238,7 @@ class ChatTemplate:
         documents = {"documents": [dict.fromkeys(("title", "text", "content"), "A document.")]}
         for needs in ({}, tools, documents, {**tools, **documents}):
             try:
-                self._rendered(
-                    Given([], **needs), [{"role": "user", "content": "A question."}], True
-                )
+                self._rendered(Given([], **needs), [{"role": "user", "content": QUESTION}], True)
             except Exception:
                 continue
             return needs
@@ -261,7 +261,7 @@ class ChatTemplate:
             if text.startswith(opening, start):
                 begin = start + len(opening)
                 behind = text[begin : passed.starts[number + 1]] + end
-                found.append(self._exchange(text[:begin], behind, messages[number]))
+                found.append(self._exchange(given, number, text[:begin], behind))
             else:
                 found.append(self._asked(given, number, messages))
         return found
@@ -280,20 +280,18 @@ class ChatTemplate:
         """
         prompt = self.written(given, number, add_generation_prompt=True)
         behind = answer_behind(prompt, self.written(given, number + 1), message)
-        return self._exchange(prompt, behind, message)
+        return self._exchange(given, number, prompt, behind)
 
-    def _exchange(self, prompt: str, behind: str, message: Message) -> Exchange:
+    def _exchange(self, given: Given, number: int, prompt: str, behind: str) -> Exchange:
+        """`behind`: what follows the prompt of the answer at turn `number`, to the text's end."""
         body = behind.removesuffix(self.closing) if self.closing else behind
-        if self._usual_end and body.count(self._usual_end) > 1:
-            # Behind the answer's own end stands more than its turn (Command R's documents).
-            said = message.content.strip()
-            begin = body.find(said) if said and not message.calls else -1
-            if begin >= 0 and (end := body.find(self._usual_end, begin + len(said))) >= 0:
-                body = body[: end + len(self._usual_end)]
+        beside = given.tools or given.documents or given.variables
+        if beside and len(self._border.findall(body)) > 1:
+            trailing = self._trailing(self.written(given, number), behind)
+            body = behind.removesuffix(trailing) if trailing else body
         last = self._last_border(body)
-        if last is None:
-            return Exchange(prompt, behind, "")
-        return Exchange(prompt, behind[: last.end()], behind[last.end() :])
+        end = len(body) if last is None else last.end()
+        return Exchange(prompt, behind[:end], behind[end:])
 
     def _opened(self, given: Given, passed: Passed, number: int) -> str | None:
         """What the template writes to ask for an answer; None where that is not what it adds."""
@@ -329,7 +327,7 @@ class ChatTemplate:
 
     def check(self) -> None:
         """Raise RecipeError for a template that cannot write a question and its answer."""
-        question, answer = Message("user", "A question."), Message("assistant", PROBE)
+        question, answer = Message("user", QUESTION), Message("assistant", PROBE)
         given = Given([self._turn(one, []) for one in (question, answer)], **self._needs)
         where = f"conversations.template: {self.name}"
         try:
@@ -348,6 +346,34 @@ class ChatTemplate:
         if self.system is not None and not self.abilities.system:
             raise RecipeError(f"conversations.system: {self.name} leaves it out; name another")
 
+    def _always_written(self, question: list[Turn], whole: str) -> str:
+        """What the template writes behind an answer as it does behind a question, though nothing
+        more is asked for: the opening of a next turn (Command A), an end of text.
+        """
+        asked = self._attempted(question, False)
+        tail = asked[asked.rfind(QUESTION) + len(QUESTION) :]
+        size = _same_at_end(asked, whole)
+        first = self._border.search(whole, len(whole) - size)
+        if first is None:
+            return ""
+        if size >= len(tail):
+            # The question's whole end is there, which begins with the end of its turn.
+            return whole[first.end() :]
+        return whole[first.start() :] if asked == self._attempted(question, True) else ""
+
+    def _trailing(self, asked: str, whole: str) -> str:
+        """What stands behind a conversation with an answer as it stands behind its question, which
+        `asked` ends with: an opened turn (Command R7B), documents, instructions (Command R+).
+        """
+        same = whole[len(whole) - _same_at_end(asked, whole) :]
+        first = self._border.search(same)
+        if first is None:
+            return ""
+        same = same[first.start() :]
+        # Both turns may end in the same way, which belongs to them.
+        end = next((end for end in self._ends_of_turn if same.startswith(end)), "")
+        return same.removeprefix(end)
+
     def _last_border(self, text: str) -> re.Match[str] | None:
         """The last special token in a rendered text."""
         if self._usual_end and (at := text.rfind(self._usual_end)) >= 0:
@@ -359,14 +385,16 @@ class ChatTemplate:
 
     def _probe(self) -> None:
         """Find how the template ends an answer, and what it puts behind a conversation's end."""
-        question, answer = Message("user", "A question."), Message("assistant", PROBE)
+        question, answer = Message("user", QUESTION), Message("assistant", PROBE)
         turns = [self._turn(one, []) for one in (question, answer, question)]
         given = Given(turns, **self._needs)
         try:
             whole = self.written(given, 2)
             # A template that takes one question only has no earlier turns.
             longer = self._attempted(turns, True)
-            if longer and not longer.startswith(whole):
+            if not longer.startswith(whole):
+                self.closing = self._always_written(turns[:1], whole)
+            if longer and not self.closing and not longer.startswith(whole):
                 for name in self.borders:
                     rest = whole.removesuffix(name)
                     ended = self._last_border(rest[rest.rfind(PROBE) :])
@@ -379,6 +407,14 @@ class ChatTemplate:
         last = self._last_border(said)
         if last is not None and PROBE in said:
             self.turn_end, self._usual_end = self.borders[last[0]], last[0]
+            ends = self._border.finditer(said, said.rfind(PROBE))
+            self._ends_of_turn = [said[end.start() : last.end()] for end in ends]
+
+
+def _same_at_end(one: str, other: str) -> int:
+    """How many characters two texts have in common at their ends."""
+    pairs = zip(reversed(one), reversed(other), strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _resolve(tokenizer: Tokenizer, template: str | None) -> tuple[str, str]:

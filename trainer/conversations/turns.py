@@ -18,6 +18,8 @@ UNANSWERED = "last turn without an answer cut"
 JOINED = "turns of one role joined"
 THINKING = ("thinking", "reasoning")
 """Kinds of content parts that hold reasoning."""
+REASONING = ("reasoning_content", "thinking", "reasoning")
+"""Keys of an answer's reasoning, as transformers reads them: the first that is there counts."""
 NO_SYSTEM = "empty system turn of a ShareGPT set left out"
 
 
