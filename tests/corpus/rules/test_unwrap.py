@@ -384,6 +384,57 @@ def test_a_no_break_space_ends_no_word() -> None:
     assert unwrap(text)[0] == book(paragraphs("French")[0], cut.replace("\n", " "))
 
 
+RULES_OF_THE_MILL = (
+    "本公司员工应当遵守国家法律法规以及公司的各项规章制度并且服从上级的工作安排",
+    "上班时间不得从事与工作无关的事情不得擅自离开岗位如果有事应当向主管请假并",
+    "爱护公司的财产节约用水用电下班以前应当关闭电脑以及其他的电器设备和门窗等",
+)
+MARKS = {
+    "Chinese numbers": "一、|二、|三、",
+    "bracketed numbers": "（一）|（二）|（三）",  # noqa: RUF001
+    "wide digits": "（1）|（2）|（3）",  # noqa: RUF001
+    "circled numbers": "①|②|③",
+    "bullets": "・|・|・",
+    "stars": "※|※|※",
+    "boxes": "●|◆|■",
+}
+
+
+@pytest.mark.parametrize("marks", MARKS)
+def test_the_lists_of_east_asia_stay(marks: str) -> None:
+    """Would catch items joined because no space stands behind their marks."""
+    pairs = zip(MARKS[marks].split("|"), RULES_OF_THE_MILL, strict=True)
+    items = "\n".join(mark + rule for mark, rule in pairs)
+    cut = ["\n".join(textwrap.wrap(one, 36)) for one in paragraphs("Chinese")]
+    assert unwrap(book(cut[0], items, cut[1]))[0] == book(
+        paragraphs("Chinese")[0], items, paragraphs("Chinese")[1]
+    )
+    assert unwrap(items) == (items, 0)
+
+
+@pytest.mark.parametrize("letters", ["가나다라", "абвг", "αβγδ"])
+def test_lettered_lists_of_other_alphabets_stay(letters: str) -> None:
+    """Would catch the items of a law or a manual joined for letters that are not Latin."""
+    for mark in (".", ")"):
+        texts = [ENGLISH[0][at : at + 66].strip() for at in range(len(letters))]
+        pairs = zip(letters, texts, strict=True)
+        items = "\n".join(f"{letter}{mark} {text}" for letter, text in pairs)
+        if mark == "." or letters[0] != "가":
+            assert unwrap(book(wrapped(ENGLISH[0]), items))[0] == book(ENGLISH[0], items)
+
+
+def test_verse_of_thai_stays() -> None:
+    """Would catch stanzas joined, whose lines are as long as one another and have no marks."""
+    verse = """\
+แล้วสอนว่าอย่าไว้ใจมนุษย์ มันแสนสุดลึกล้ำเหลือกำหนด
+ถึงเถาวัลย์พันเกี่ยวที่เลี้ยวลด ก็ไม่คดเหมือนหนึ่งในน้ำใจคน
+มนุษย์นี้ที่รักอยู่สองสถาน บิดามารดารักมักเป็นผล
+ที่พึ่งหนึ่งพึ่งได้แต่กายตน เกิดเป็นคนคิดเห็นจึ่งเจรจา"""
+    cut = "\n".join(textwrap.wrap(paragraphs("Thai")[0], 72))
+    assert unwrap(verse) == (verse, 0)
+    assert unwrap(book(cut, verse))[0] == book(paragraphs("Thai")[0], verse)
+
+
 SOURCES = {
     "imports": "    from mill.carts import Cart\n    from mill.tolls import Toll\n    import gates",
     "settings": "name: the-toll-of-the-mill-2024\nsize_factor: 3\nname: the-other-toll-of-it-2025",

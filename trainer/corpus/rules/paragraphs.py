@@ -20,7 +20,10 @@ HANGING = 0.7
 QUOTED = re.compile(r"\s*(?:[>|#%]|//|/\*|\*/|;;|dnl\b)|[.'](?:[A-Z]{1,2}|[a-z]{2}|\\\")(?:\s|$)")
 """Beginnings of quotations, comments, headings in Markdown, rows of tables, requests of troff."""
 ITEM = re.compile(
-    r"\s*(?:[-*+•‣◦·▪●○■□✓►]\s|o\s\s|\d{1,3}[.)、](?!\d)|\(?(?:\d{1,3}|[a-zA-Z]|[ivxlc]{1,5})\)\s"
+    r"\s*(?:[-*+•‣◦·▪●○■□✓►]\s|o\s\s|\d{1,3}[.)、](?!\d)|\(?(?:\d{1,3}|[ivxlc]{1,5})\)\s"
+    r"|\(?[a-zA-Z\u0391-\u03c9\u0410-\u044f\u05d0-\u05ea\u0621-\u064a]\)\s"
+    r"|[一二三四五六七八九十]{1,3}[、．]|[（〔(][一二三四五六七八九十]{1,3}[）〕)]|（\d{1,3}）"  # noqa: RUF001
+    r"|[\u2460-\u24ff\u2776-\u2793\u3220-\u3247●○■□◆◇▲△▼▽►▶★☆◎※・]"
     r"|\d+(?:\.\d+)+\.?\s|:[\w ]+:|@\w+\s|\.\.(?:\s|$)|\[[^\]]{1,40}\]:|>>>|\.\.\.\s|\$\s|\\"
     r"|<(?!https?:|mailto:|[\w.+-]+@)[!/a-zA-Z])"
 )
@@ -28,7 +31,7 @@ ITEM = re.compile(
 NUMBERED = re.compile(r"\s*(?!1\D)\d{1,3}[.)]\s")
 """Items but the first of a list, and the last word of a sentence."""
 LETTERED = re.compile(
-    r"\s*(?:(?:[A-Za-z]|[IVXLC]{1,5})\.\s|\[[\w.+-]{1,16}\]\s|--+\s|–)"  # noqa: RUF001
+    r"\s*(?:(?:[A-Za-z\u0391-\u03c9\u0410-\u044f가나다라마바사]|[IVXLC]{1,5})\.\s|\d{1,3}\s?[-–—]\s|\[[\w.+-]{1,16}\]\s|--+\s|–)"  # noqa: RUF001
 )
 """Beginnings of items, but also of a line that goes on: initials, a dash."""
 SPEECH = re.compile(r"\s*(?:[—―]|[A-Z][\w.]{0,15}(?: [A-Z][\w.]{0,15})?:\s)")

@@ -16,6 +16,8 @@ STATEMENT = re.compile(
     r"\s*(?:[\w.-]+:(?:\s|$)|(?:return|raise|assert|yield|let|var|const|local|set|export|echo)\b|.*[;{}]$)"
 )
 """Lines of source code or of settings, and few of prose."""
+SOUTH_EAST = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]")
+VERSE_LINES = 4
 UNPUNCTUATED = 3
 """Lines that no prose has without a mark; the scripts without spaces may do with none."""
 MARK = re.compile("[.,;:!?\u037e\u055d\u0589\u060c\u061b\u061f\u06d4\u0964\u0965…]")
@@ -44,6 +46,10 @@ def reads_like_prose(piece: list[str]) -> bool:
         return False
     statements = sum(STATEMENT.match(line) is not None for line in piece)
     if statements * 2 >= max(len(piece), 4) or any(map(IMPORT.match, piece)):
+        return False
+    # Verse of Thai and its neighbours parts each line's halves by a space.
+    gaps = {len(line.split()) - 1 for line in piece} if len(piece) >= VERSE_LINES else {0}
+    if len(gaps) == 1 and 0 not in gaps and SOUTH_EAST.search(inside):
         return False
     if piece[0].lstrip().startswith('" '):  # A comment of vim.
         return False
