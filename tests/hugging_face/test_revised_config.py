@@ -125,6 +125,10 @@ def test_windows_in_some_layers_make_a_ministral(tokenizer: Tokenizer) -> None:
     ministral = plain | {"model_type": "ministral", "sliding_window": 16}
     keys, after, model = exported(tokenizer, ministral, 64, window=32)
     assert keys == ministral | {"sliding_window": 32, "layer_types": ["sliding_attention"] * 4}
+    unseen = ministral | {"layer_types": ["full_attention"] * 4}
+    assert exported(tokenizer, unseen, 64)[0] == unseen
+    keys, after, model = exported(tokenizer, unseen, 64, vocab=128)
+    assert after.family == "ministral" and after.model == model and keys["sliding_window"] == 16
     _, after, model = exported(tokenizer, ministral, 64, window=None)
     assert after.family == "llama" and after.model == model, "none is computed without a window"
 

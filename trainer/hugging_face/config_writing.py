@@ -72,7 +72,10 @@ def revised_config(
     positions = max(positions, imported.positions)
     fresh = config_of(model, positions, dtype, tokenizer, imported.family)
     if fresh["model_type"] != imported.family:
-        return fresh
+        if imported.model.windows != model.windows:
+            return fresh
+        # A Ministral with a window that none of its layers has.
+        fresh |= {"model_type": imported.family, "architectures": [FAMILIES[imported.family]]}
     keys, old = dict(imported.keys), imported.model
     described = old.model_fields_set  # other keys of the recipe have no like there
     changed = {name for name in described if getattr(old, name) != getattr(model, name)}
