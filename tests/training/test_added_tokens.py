@@ -10,6 +10,7 @@ from peft import AutoPeftModelForCausalLM
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.hugging_face.models import make_model
+from tests.hugging_face.test_adapters import published_adapter
 from tests.parity.ranks import on_ranks
 from tests.training.runs import losses, train_here
 from tests.training.sets import tuning_recipe
@@ -19,13 +20,14 @@ from trainer.data.added_tokens import with_added_tokens
 from trainer.data.tokenizer import load_tokenizer
 from trainer.errors import RecipeError
 from trainer.evaluate.opened import open_model
+from trainer.hugging_face.adapter_import import import_adapter_command
 from trainer.hugging_face.adapters import export_adapter_command
 from trainer.hugging_face.exporting import export_command
 from trainer.hugging_face.importing import import_command
 from trainer.recipe import Recipe
 from trainer.sources import ensure_corpus
 
-pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
 
 TOLERANCE = 1e-5
 PLAIN, SPECIAL = ("<protein>", " cat sat"), ("<|tool|>",)
@@ -195,6 +197,12 @@ def test_a_base_of_an_odd_number_of_rows_trains_at_every_layout(
     export_command(tmp_path / "run", tmp_path / "out")
     rows = AutoModelForCausalLM.from_pretrained(tmp_path / "out").get_input_embeddings().weight
     assert rows.shape[0] == 283
+    # An adapter of what was exported fits the run, whose padding is not PEFT's.
+    whole = {"target_modules": ["q_proj"], "modules_to_save": SAVED["modules_to_save"]}
+    published_adapter(tmp_path / "out", tmp_path / "peft", **whole)
+    import_adapter_command(tmp_path / "peft", tmp_path / "imported", tmp_path / "run")
+    model = CheckpointReader(resolve_checkpoint(tmp_path / "imported")).model
+    assert (model["vocab"], model["padding_rows"]) == (283, 0)
     with pytest.raises(RecipeError, match="283 is not a multiple of"):
         recipe_of(
             *(tmp_path, folder, "tied"),

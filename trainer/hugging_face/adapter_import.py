@@ -18,7 +18,7 @@ from trainer.checkpoint.adapted import (
     saved_recipe,
     trained_length,
 )
-from trainer.checkpoint.fitted import FittedReader
+from trainer.checkpoint.fitted import FittedReader, used_rows
 from trainer.checkpoint.lora_base import LoraBase, holds_adapters
 from trainer.errors import CheckpointError, DataError, LyceumError
 from trainer.hub.models import model_folder
@@ -144,6 +144,7 @@ def _write(
     if holds_adapters(reader):
         raise CheckpointError(f"{base.now}: holds adapters itself; name their base, or merge them")
     known = ModelSection(**reader.model)
+    known = known.model_copy(update={"vocab": used_rows(known), "padding_rows": 0})
     untied = known.model_copy(update={"tied_embeddings": False})
     _drop_copies(file, keys, FittedReader(reader, untied))
     lora, model = _fitting(keys, file, known, folder)
