@@ -367,6 +367,10 @@ def test_a_word_for_a_telephone_is_known_in_many_languages() -> None:
             "card [card] or [phone].",
         ),
         ("Ring 030\u00a01234567 or dial\u202f(0221) 123456.", "Ring [phone] or dial\u202f[phone]."),
+        ("—an\u200bna@example.org—", "—[email]—"),
+        ("(020 7946 0958), (01632) 960001), (0161 496 0000)", "([phone]), [phone]), ([phone])"),
+        ("<b>93.184.216.34</b>", "<b>[ip]</b>"),
+        ("我的2606:4700:4700::1111。 यह 0049 30 901820है", "我的[ip]。 यह [phone]है"),
         ("soft\u00adly, 1939–1945, pp. 1100–1200", "soft\u00adly, 1939–1945, pp. 1100–1200"),
     ],
 )

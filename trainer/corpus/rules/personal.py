@@ -53,6 +53,7 @@ _NETWORK_NEAR = re.compile(
     r"|peer|port|traceroute|whois|https?|ssh|from)(?!\w)",
     re.IGNORECASE | re.ASCII,
 )
+_TAG_BEFORE = re.compile(r"<[A-Za-z][^<>]*>\Z")
 _HEADING_BEHIND = re.compile(r"\.[^\S\n]+[^\W\d]")
 _NETWORK_CHARACTERS = 40
 _VERSION_LIKE = 32
@@ -60,7 +61,7 @@ _VERSION_LIKE = 32
 networking near it."""
 
 # Global unicast is 2000::/3, so slices such as 1::2, and times, are not even looked at.
-_IPV6 = re.compile(r"(?<![\w:.])[23][0-9A-Fa-f]{3}:[0-9A-Fa-f:]{2,34}(?![\w:])")
+_IPV6 = re.compile(r"(?<![\w:.])[23][0-9A-Fa-f]{3}:[0-9A-Fa-f:]{2,34}(?![\w:])", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,10 @@ def _is_address(text: str, span: CharacterSpan, octets: bytes) -> bool:
     """Whether four dotted numbers are an IP address, and not a version or a section."""
     start, end = span
     before = text[max(0, start - _NETWORK_CHARACTERS) : start]
-    if _VERSION_BEFORE.search(before) or ends_with_listed(plain_words(before), "version"):
+    tag = _TAG_BEFORE.search(before)
+    if (_VERSION_BEFORE.search(before) and not tag) or ends_with_listed(
+        plain_words(before), "version"
+    ):
         return False
     if max(octets) >= _VERSION_LIKE:
         return True

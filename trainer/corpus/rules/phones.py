@@ -51,9 +51,9 @@ _NATIONAL = re.compile(
     r"""(?<![\w+$#=]) (?<![\w)][./:-]) (?<![\w)]) (?:
       (?:\+?1[-. ])? \([2-9][0-9]{2}\)[ ]?[2-9][0-9]{2}[-. ][0-9]{4}    # US: (212) 555-1234
     | (?:1[-.])? [2-9][0-9]{2}(?P<us>[-.])[2-9][0-9]{2}(?P=us)[0-9]{4}  # US: 212-555-1234
-    | \(?020\)?[ ][0-9]{4}[ ][0-9]{4}                                   # UK: London
-    | \(?01(?:1[0-9]|[0-9]1)\)?[ ][0-9]{3}[ ][0-9]{4}                   # UK: large towns
-    | \(?01[0-9]{3}\)?[ ][0-9]{6}                                       # UK: elsewhere
+    | (?:020|\(020\))[ ][0-9]{4}[ ][0-9]{4}                             # UK: London
+    | (?:01(?:1[0-9]|[0-9]1)|\(01(?:1[0-9]|[0-9]1)\))[ ][0-9]{3}[ ][0-9]{4} # UK: large towns
+    | (?:01[0-9]{3}|\(01[0-9]{3}\))[ ][0-9]{6}                          # UK: elsewhere
     | 07[0-9]{3}[ ](?:[0-9]{6}|[0-9]{3}[ ][0-9]{3})                     # UK: mobile
     | 0(?:800|808|3[0-9]{2})[ ][0-9]{3}[ ][0-9]{4}                      # UK: free or one rate
     | \(0[1-9][0-9]{1,4}\)[ ]?[0-9]{4,8}(?:-[0-9]{1,4})?                # Germany: (0221) 123456
@@ -103,6 +103,7 @@ _AFTER = re.compile(rf"(?![{unspaced_letters()}\uac00-\ud7a3])\w|[,.-][0-9]")
 _DATE = re.compile(
     r"(?:19|20)[0-9]{2}(?:[-./ ][0-9]{1,2}[-./ ][0-9]{1,2}|(?:0[1-9]|1[0-2])[0-3][0-9])(?![0-9])"
 )
+_HEXADECIMAL = re.compile("[A-Za-z0-9_]|[,.-][0-9]")
 _DECIMAL = re.compile(r"[0-9]+\.[0-9]+")
 
 
@@ -137,7 +138,7 @@ def _is_other_number(text: str, match: re.Match[str]) -> bool:
 
 def _is_part(text: str, match: re.Match[str]) -> bool:
     """Whether further digits or letters stand before or behind a number that begins with 00."""
-    return (_AFTER.match(text, match.end()) or _MORE.search(_before(text, match))) is not None
+    return (_HEXADECIMAL.match(text, match.end()) or _MORE.search(_before(text, match))) is not None
 
 
 def _before(text: str, match: re.Match[str]) -> str:

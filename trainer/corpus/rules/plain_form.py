@@ -28,6 +28,7 @@ _BETWEEN_DIGITS = re.compile(
 _SOFT_HYPHEN = re.compile(r"(?<=\d\d)\u00ad(?=\d)|(?<=\d)\u00ad(?=\d\d)")
 """One between groups of digits was a hyphen: text out of PDF files has it for all."""
 _BEHIND_AT = re.compile(rf"@[^\s@]*{DASH}[^\s@]*")
+_INSIDE = re.compile(rf"(?<=[^\W_]){DASH}+(?=[^\W_])")
 _WIDENED = re.compile(r"(?<=[0-9)] ) {1,2}(?=[0-9(])")
 
 
@@ -71,8 +72,12 @@ def _plain_form(text: str) -> PlainForm:
     found = _without(text, range(len(text)), _invisible()) or PlainForm(text, range(len(text)))
     plain = _BETWEEN_DIGITS.sub("-", found.text.translate(_ascii_forms()))
     if "@" in plain and DASH in plain:
-        plain = _BEHIND_AT.sub(lambda match: match.group().replace(DASH, "-"), plain)
+        plain = _BEHIND_AT.sub(lambda match: _INSIDE.sub(_hyphens, match.group()), plain)
     return _without(plain, found.origins, _WIDENED) or PlainForm(plain, found.origins)
+
+
+def _hyphens(match: re.Match[str]) -> str:
+    return match.group().replace(DASH, "-")
 
 
 def _without(text: str, origins: Sequence[int], removed: re.Pattern[str]) -> PlainForm | None:
