@@ -9,7 +9,7 @@ from trainer.data.added_tokens import grown_folder
 from trainer.data.manifest import Manifest, check_tokenizer, load_manifest
 from trainer.data.remote.location import Place, place
 from trainer.data.tokenizer import Tokenizer, load_tokenizer
-from trainer.errors import RecipeError
+from trainer.errors import DataError, RecipeError
 from trainer.mixture_folders import check_kind, lists_tars, mixture_folders
 from trainer.recipe import CorpusSection, Recipe
 
@@ -54,14 +54,22 @@ def open_sources(
     parsed: dict[Place, Manifest] = {}
     found = find(lambda: [str(folder) for folder in corpus_folders(recipe, parsed)])
     folders = [place(folder) for folder in found]
-    manifests = [
-        parsed.get(folder) or load_manifest(folder, recipe.data.remote) for folder in folders
-    ]
+    manifests = [parsed.get(folder) or _manifest(folder, recipe) for folder in folders]
     check_kinds(recipe, manifests)
     tokenizer = tokenizer or _tokenizer(recipe, folders, manifests)
     for folder, manifest in zip(folders, manifests, strict=True):
         check_tokenizer(manifest, tokenizer.fingerprint, folder)
     return Sources(tuple(folders), tuple(manifests), tokenizer)
+
+
+def _manifest(folder: Place, recipe: Recipe) -> Manifest:
+    """The manifest of a corpus that the first rank found; DataError where this one has it not."""
+    if isinstance(folder, Path) and not folder.exists():
+        raise DataError(
+            f"{folder}: the first rank has it, and this node does not see it: put it, or"
+            " LYCEUM_CACHE, where all nodes of a run do"
+        )
+    return load_manifest(folder, recipe.data.remote)
 
 
 def corpus_folders(recipe: Recipe, parsed: dict[Place, Manifest] | None = None) -> list[Place]:

@@ -24,7 +24,7 @@ from trainer.data.tokenizer import load_tokenizer, train_tokenizer
 from trainer.errors import DataError, RecipeError
 from trainer.recipe import Recipe, learning_changes
 from trainer.resume import starting_keys
-from trainer.sources import build_from_recipe, corpus_folders
+from trainer.sources import build_from_recipe, corpus_folders, open_sources
 from trainer.trace import trace_command
 
 PARTS = 3
@@ -119,6 +119,15 @@ def test_a_killed_run_resumes_bitwise_without_its_cache(
     assert on_ranks(2, train_here, wide) == [None, None]
     assert losses(wide)[4:] != losses(whole)[4:], "these steps were made on two ranks"
     assert losses(wide) == pytest.approx(losses(whole), abs=1e-5)  # sums in another order
+
+
+def test_a_node_with_a_cache_of_its_own_says_so(
+    tmp_path: Path, shards: Path, own_cache: Path
+) -> None:
+    """Would catch a second node that asks for a corpus to be built, where its cache is another."""
+    elsewhere = own_cache / "tars/0123456789abcdef"
+    with pytest.raises(DataError, match="or LYCEUM_CACHE, where all nodes of a run do"):
+        open_sources(recipe(tmp_path / "run", shards), lambda _: [str(elsewhere)])
 
 
 def test_a_cut_tar_stops_the_run_before_its_first_step(shards: Path, tmp_path: Path) -> None:
@@ -241,6 +250,25 @@ def test_a_run_goes_on_with_another_signature(shards: Path, tmp_path: Path) -> N
     assert {tar for tar, _ in documents(first)} == {
         f"{server.url}/part-{n:06d}.tar" for n in range(2)
     }
+
+
+def test_what_was_tokenised_before_needs_no_network(
+    shards: Path, tmp_path: Path, own_cache: Path, caplog
+) -> None:
+    """Would catch nodes of a cluster that cannot train on what was tokenised for them, because
+    they do not reach the tars; and the texts of other members taken for them.
+    """
+    with web_server(shards) as server:
+        listed = f"{server.url}/part-00000{{0..1}}.tar"
+        (made,) = corpus_folders(recipe(tmp_path / "run", shards, listed))
+    wanted = recipe(tmp_path / "run", shards, listed)
+    assert corpus_folders(wanted) == [made]
+    assert f"going on with what was tokenised of its tars before, in {made}" in caplog.text
+    with pytest.raises(DataError, match=r"^data\.mixture\.0\.corpus: .* cannot be reached"):
+        corpus_folders(recipe(tmp_path / "run", shards, listed, part={"text": "json"}))
+    shutil.rmtree(str(made))
+    with pytest.raises(DataError, match=r"^data\.mixture\.0\.corpus: .* cannot be reached"):
+        corpus_folders(wanted)
 
 
 def test_of_few_samples_one_is_held_out_and_of_none_asked_none(

@@ -36,9 +36,10 @@ class MixtureSource(Section):
     lists with `::` between them or as a YAML list, or by a glob, here, behind s3://, https:// or
     in a set of the hub (hf://org/set/data/*.tar); or name a folder that energon prepared
     (`.nv-meta`). The same tars may stand there twice with another `text`. They are
-    tokenised once, with the recipe's `tokenizer`, into LYCEUM_CACHE (which all nodes of a run must
-    see), when a run first needs them, or before: `lyceum corpus build RECIPE`. To clean them first,
-    build a corpus of them: `corpus.source: webdataset`."""
+    tokenised once, with the recipe's `tokenizer` or that of `init_from`, into LYCEUM_CACHE (which
+    all nodes of a run must see), when a run first needs them, or before, also for nodes without a
+    network: `lyceum corpus build RECIPE`. To clean them first, build a corpus of them:
+    `corpus.source: webdataset`."""
     text: Annotated[str | None, _joined(", ")] = None
     """Of WebDataset's tars, the member that is a sample's text, by its extension: `txt`, also
     gzipped; `json[text]` or `meta.json[pages][0]` for a field of JSON; `txt, md` or

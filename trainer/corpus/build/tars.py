@@ -9,8 +9,6 @@ named before the first step, not in the third week. The tars themselves are read
 the disk or as they arrive, and only their text is kept.
 """
 
-import hashlib
-import json
 import logging
 import shutil
 from collections import Counter
@@ -20,9 +18,11 @@ from typing import Any
 
 import trainer
 from trainer.corpus.build.plan import cut
+from trainer.corpus.build.tar_cache import folder_of, remember, remembered
 from trainer.corpus.build.tar_tasks import SPLITS, TarTask, TarWork, account_of, ended_task
 from trainer.corpus.reading.quarantine import Tally
 from trainer.corpus.reading.record import ReadOptions
+from trainer.corpus.reading.remote import Transient, Unreachable
 from trainer.corpus.reading.webdataset import TarInput, tar_input
 from trainer.data.manifest import (
     MANIFEST_NAME,
@@ -35,7 +35,7 @@ from trainer.data.manifest import (
 )
 from trainer.data.tokenizer import Tokenizer, load_tokenizer
 from trainer.errors import DataError
-from trainer.files import build_lock, cache_folder
+from trainer.files import build_lock
 from trainer.recipe.addresses import without_signature
 from trainer.recipe.data import MixtureSource, RemoteSection
 
@@ -66,9 +66,12 @@ def ensure_tars(
     beginning with the key or naming the tar, where one is missing, damaged or cut short, or no
     sample has a text.
     """
-    given, loaded = _opened(part, key, tokenizer, remote)
+    loaded = load_tokenizer(tokenizer, remote)
+    given = _listed(part, key, loaded, remote)
+    if isinstance(given, Path):
+        return given
     out = _folder(part, given, loaded)
-    partial = _folder_of([_settings(part, given, loaded), sorted(given.excluded)], ".partial")
+    partial = folder_of([_settings(part, given, loaded), sorted(given.excluded)], ".partial")
     try:
         with build_lock(partial):
             if not (out / MANIFEST_NAME).is_file():
@@ -82,6 +85,7 @@ def ensure_tars(
             f" {error.strerror or error}; free space there, or point LYCEUM_CACHE elsewhere; what"
             " is done is kept"
         ) from error
+    remember(part, _made_with(loaded), out)
     return out
 
 
@@ -89,24 +93,33 @@ def tars_folder(
     part: MixtureSource, key: str, tokenizer: str | Path, remote: RemoteSection
 ) -> Path:
     """Where `ensure_tars` builds: named by the tars, their versions, and the tokenizer."""
-    return _folder(part, *_opened(part, key, tokenizer, remote))
+    loaded = load_tokenizer(tokenizer, remote)
+    given = _listed(part, key, loaded, remote)
+    return given if isinstance(given, Path) else _folder(part, given, loaded)
 
 
-def _opened(
-    part: MixtureSource, key: str, tokenizer: str | Path, remote: RemoteSection
-) -> tuple[TarInput, Tokenizer]:
-    return tar_input([part.corpus], part.text, key, remote), load_tokenizer(tokenizer, remote)
+def _listed(
+    part: MixtureSource, key: str, tokenizer: Tokenizer, remote: RemoteSection
+) -> TarInput | Path:
+    """The tars of an entry; where their server cannot be asked, what was made of them before."""
+    try:
+        return tar_input([part.corpus], part.text, key, remote)
+    except (Transient, Unreachable) as error:
+        made = remembered(part, _made_with(tokenizer))
+        if made is None:
+            raise
+        log.warning("%s; going on with what was tokenised of its tars before, in %s", error, made)
+        return made
+
+
+def _made_with(tokenizer: Tokenizer) -> list[Any]:
+    return [tokenizer.fingerprint, RULES]
 
 
 def _folder(part: MixtureSource, given: TarInput, tokenizer: Tokenizer) -> Path:
     files = {split: [file.identity for file in found] for split, found in given.files.items()}
     settings = _settings(part, given, tokenizer)
-    return _folder_of([settings, sorted(given.excluded), files])
-
-
-def _folder_of(content: list[Any], end: str = "") -> Path:
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    return cache_folder("tars") / f"{digest[:24]}{end}"
+    return folder_of([settings, sorted(given.excluded), files])
 
 
 def _settings(part: MixtureSource, given: TarInput, tokenizer: Tokenizer) -> dict[str, Any]:

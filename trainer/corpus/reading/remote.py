@@ -19,6 +19,10 @@ class Transient(DataError):
     """A failure of the network or a server that may pass."""
 
 
+class Unreachable(DataError):
+    """No server answers."""
+
+
 def scheme_of(path: str) -> str | None:
     """The part before "://", in lower case; None for a local path."""
     scheme, separator, _ = path.partition("://")
@@ -106,10 +110,13 @@ def _named(path: str, error: Exception) -> DataError:
     if isinstance(error, FileNotFoundError) or status == 404:
         missing = "no such bucket or file" if s3 else "no such file"
         return DataError(f"{path}: {missing}: mend the path")
-    unreachable = ("ConnectorError", "DNSError", "EndpointConnectionError", "ConnectTimeoutError")
+    unreachable = (
+        *("ConnectorError", "DNSError", "EndpointConnectionError"),
+        *("ConnectTimeoutError", "ConnectionTimeoutError"),
+    )
     if kind.endswith(unreachable) or _is_unreachable(error):
         endpoint = " and AWS_ENDPOINT_URL" if s3 else ""
-        return DataError(
+        return Unreachable(
             f"{path}: the host cannot be reached ({message}): check the address{endpoint} and the"
             " network"
         )

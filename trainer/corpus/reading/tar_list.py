@@ -11,7 +11,7 @@ from braceexpand import braceexpand
 
 from trainer.corpus.reading.files import InputFile, find_files
 from trainer.corpus.reading.hub_tars import hub_tars
-from trainer.corpus.reading.remote import SCHEMES, Transient, scheme_of
+from trainer.corpus.reading.remote import SCHEMES, Transient, Unreachable, scheme_of
 from trainer.corpus.reading.unicode import unicode_fault
 from trainer.data.remote.location import place
 from trainer.data.remote.transfer import Attempts
@@ -72,7 +72,7 @@ def list_tars(
         files = asked[name] if name in asked else _found(name, remote)
         if isinstance(files, DataError):
             said = str(files).removeprefix("corpus.files: ").replace(name, without_signature(name))
-            raise DataError(f"{key}: {said}") from None
+            raise type(files)(f"{key}: {said}") from None
         if not files:
             missing.append(without_signature(name))
         for file in files:
@@ -105,9 +105,18 @@ def _asked(
     except DataError as error:
         raise DataError(f"{key}: {error}") from None
     others = [name for name in names if name not in asked]
+    silent: list[DataError] = []
+
+    def ask(name: str) -> list[InputFile] | DataError:
+        if silent:  # a thousand others need not wait for the same server
+            return silent[0]
+        answer = _found(name, remote)
+        if isinstance(answer, Transient | Unreachable):
+            silent.append(answer)
+        return answer
+
     with ThreadPoolExecutor(LISTED_AT_ONCE) as threads:
-        answers = threads.map(lambda name: _found(name, remote), others)
-        return asked | dict(zip(others, answers, strict=True))
+        return asked | dict(zip(others, threads.map(ask, others), strict=True))
 
 
 def _found(name: str, remote: RemoteSection) -> list[InputFile] | DataError:
