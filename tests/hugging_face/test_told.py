@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import tokenizers
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from tests.hugging_face.models import DYNAMIC_ROPE, make_model
 from tests.parity.ranks import on_ranks
@@ -17,8 +17,11 @@ from trainer.checkpoint import CheckpointReader, resolve_checkpoint
 from trainer.data.tokenizer import load_tokenizer
 from trainer.errors import CheckpointError
 from trainer.evaluate.opened import open_model
+from trainer.evaluate.sampling import Sampling
+from trainer.evaluate.writing import generate_command
 from trainer.hugging_face import importing
 from trainer.hugging_face.exporting import export_command
+from trainer.hugging_face.generation import _OFF, unapplied
 from trainer.hugging_face.importing import import_command
 
 MAIN = "tokenizer.json"
@@ -38,7 +41,7 @@ def test_a_token_without_a_row_is_imported_and_named(
     """Catches a base that transformers loads and we refuse, or take without a word."""
     folder = tmp_path / "model"
     make_model(folder, "llama", {"attention_dropout": 0.1})
-    tokens = add_token(folder, "<pad_me>")
+    tokens = add_token(folder, "<pad_me>", special=False)
     model = AutoModelForCausalLM.from_pretrained(folder)
     assert len(AutoTokenizer.from_pretrained(folder)) == tokens
     assert model.get_input_embeddings().num_embeddings == tokens - 1
@@ -49,6 +52,10 @@ def test_a_token_without_a_row_is_imported_and_named(
     assert f"{folder}: attention_dropout 0.1 is not applied in training here" in caplog.messages
     saved = load_tokenizer(resolve_checkpoint(tmp_path / "run") / "tokenizer")
     assert saved.beyond(tokens - 1) == {"<pad_me>": tokens - 1}
+    asked = tmp_path / "asked.txt"
+    asked.write_text("river\n\nread <pad_me>\n")
+    with pytest.raises(AssertionError, match=r"asked.txt line 3: the prompt holds <pad_me> \("):
+        on_ranks(1, generate_command, tmp_path / "run", None, asked, None, Sampling(4, 0.0))
 
 
 def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
@@ -115,3 +122,36 @@ def test_a_trained_length_that_no_key_says_is_told(
     )
     # The proof reaches past it, by half of the tokens that it compares.
     assert re.findall(r"same shape, to (\d+) tokens", capsys.readouterr().out) == ["64", "72"]
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ({"repetition_penalty": 1.0, "num_beams": 1, "top_k": 20, "suppress_tokens": []}, None),
+        (
+            {"repetition_penalty": 1.05},
+            r"^repetition_penalty 1\.05 of its .* by generate and chat$",
+        ),
+        (
+            {"repetition_penalty": 1.05, "bad_words_ids": [[3]], "temperature": 0.7, "top_p": 0.8},
+            r"bad_words_ids \[\[3\]\] of .*; .* they take --temperature 0\.7 --top-p 0\.8$",
+        ),
+    ],
+)
+def test_what_a_generation_config_asks_for_is_done_or_said(
+    config: dict[str, Any], told: str | None
+) -> None:
+    """Catches greedy texts unlike transformers', whose repetition penalty nobody speaks of."""
+    found = unapplied(json.dumps(config).encode())
+    assert found is None if told is None else found and re.search(told, found)
+
+
+def test_settings_that_are_off_are_transformers_own_defaults() -> None:
+    """Catches a warning for every model, or none for one that transformers would change."""
+    defaults = GenerationConfig._get_default_generation_params()
+    assert {name: defaults[name] for name in _OFF.keys() & defaults.keys()} == {
+        name: off for name, off in _OFF.items() if name in defaults
+    }
+    assert len(_OFF.keys() & defaults.keys()) > 12, "they are still called so"
+    config = {**defaults, "eos_token_id": 2, "pad_token_id": 0, "do_sample": True}
+    assert unapplied(json.dumps(config).encode()) is None

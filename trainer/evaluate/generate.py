@@ -122,6 +122,11 @@ class Generator:
         """The most tokens that a prompt may have, its start included."""
         return self._longest - 1
 
+    @property
+    def rows(self) -> int:
+        """The embedding's rows: ids from this number on cannot be read."""
+        return self._rows
+
     def stream(self, prompt: Sequence[int], sampling: Sampling) -> Iterator[int]:
         """Yield the new token ids of one prompt, without the one that ends the text.
 

@@ -103,7 +103,7 @@ def _written(
     for request in requests:
         if request.text is not None:
             texts.append(write.started(model.tokenizer.encode(request.text)))
-            _check_room(request, texts[-1], write)
+            _check(request, texts[-1], write, model.tokenizer)
         elif speaker is not None and request.conversation is not None:
             messages = _with_system(
                 request.conversation.messages, model.recipe.conversations.system
@@ -111,7 +111,7 @@ def _written(
             ids, asked = speaker.asked(replace(request.conversation, messages=tuple(messages)))
             answers.append(ids)
             lost.update({*asked.flattened, *(f"unread {key}" for key in asked.unread)})
-            _check_room(request, ids, speaker.write)
+            _check(request, ids, speaker.write, model.tokenizer)
     if lost and model.layout.reports:
         counted = ", ".join(f"{number:,} with {what}" for what, number in lost.most_common())
         _log.warning("of %d records: %s", len(requests), counted)
@@ -131,13 +131,20 @@ def _with_system(messages: Sequence[Message], system: str | None) -> list[Messag
     return list(messages) if messages[0].content.strip() else list(messages[1:])
 
 
-def _check_room(request: Request, prompt: Sequence[int], write: Generator) -> None:
-    if len(prompt) <= write.longest:
+def _check(request: Request, prompt: Sequence[int], write: Generator, tokenizer: Tokenizer) -> None:
+    """Raise DataError, or without a line RecipeError, for a prompt that the model cannot read."""
+    if len(prompt) > write.longest:
+        problem = (
+            f"the prompt has {len(prompt)} tokens, its start included, and this model reads"
+            f" {write.longest} at most; shorten the prompt"
+        )
+    elif (largest := max(prompt, default=0)) >= write.rows:
+        problem = (
+            f"the prompt holds {tokenizer.decode([largest])} (token {largest}), and the model's"
+            f" embedding has {write.rows} rows; leave it out"
+        )
+    else:
         return
-    problem = (
-        f"the prompt has {len(prompt)} tokens, its start included, and this model reads"
-        f" {write.longest} at most; shorten the prompt"
-    )
     raise DataError(f"{request.place}: {problem}") if request.place else RecipeError(problem)
 
 

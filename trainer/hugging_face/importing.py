@@ -21,6 +21,7 @@ from trainer.errors import CheckpointError, LyceumError, RecipeError
 from trainer.files import sync_folder
 from trainer.hub.models import model_folder
 from trainer.hugging_face.config import FILE, ModelDescription, conversion_recipe, read_config
+from trainer.hugging_face.generation import unapplied
 from trainer.hugging_face.names import Joined, tensor_map
 from trainer.hugging_face.parity import measure, report, require
 from trainer.hugging_face.reading import ModelFolder
@@ -69,6 +70,8 @@ def import_command(folder: Path, checkpoint: Path) -> None:
             " bf16 (precision), and save fp32 or bf16",
             folder,
         )
+    if GENERATION_FILE in tokenizer.files and (lost := unapplied(tokenizer.files[GENERATION_FILE])):
+        _log.warning("%s: %s", folder, lost)
     if dropout := described.keys.get("attention_dropout"):
         _log.warning("%s: attention_dropout %s is not applied in training here", folder, dropout)
     recipe = conversion_recipe(
