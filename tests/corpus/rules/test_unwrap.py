@@ -1,29 +1,26 @@
 """Hard-wrapped paragraphs become one line each; what is no prose stays byte for byte."""
 
 import textwrap
-from itertools import pairwise, product
+from itertools import product
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.corpus.rules.wrapped_texts import ENGLISH, NO_PROSE, SPACED, paragraphs
-from trainer.corpus.rules.line_ends import columns
+from tests.corpus.rules.wrapped_texts import (
+    ENGLISH,
+    NO_PROSE,
+    SPACED,
+    book,
+    paragraphs,
+    wrapped,
+)
 from trainer.corpus.rules.normalize import Normalize
 from trainer.corpus.rules.rule import Finding
 from trainer.corpus.rules.unwrap import unwrap
 from trainer.recipe.curation import NormalizeRule
 
 WIDTHS = (48, 60, 66, 72, 79, 96)
-
-
-def wrapped(paragraph: str, width: int = 72, **options: str) -> str:
-    """A paragraph as Python's own textwrap fills it, hyphenated words whole."""
-    return textwrap.fill(paragraph, width, break_on_hyphens=False, **options)
-
-
-def book(*blocks: str) -> str:
-    return "\n\n".join(blocks)
 
 
 CASES = [
@@ -50,68 +47,6 @@ def test_scripts_without_spaces_are_joined_without_one(language: str, letters: i
     whole = paragraphs(language)
     cut = book(*("\n".join(textwrap.wrap(one, letters)) for one in whole))
     assert unwrap(cut)[0] == book(*whole)
-
-
-def cut_at(paragraph: str, width: int) -> str:
-    """A paragraph cut where its columns reach the width, within words, too."""
-    lines, used = [""], 0
-    for letter in paragraph:
-        if used + columns(letter) > width:
-            lines, used = [*lines, ""], 0
-        if lines[-1] or letter != " ":
-            lines[-1] += letter
-            used += columns(letter)
-    return "\n".join(line.rstrip() for line in lines)
-
-
-@pytest.mark.parametrize("width", range(60, 80, 3))
-def test_korean_words_cut_at_any_syllable_are_whole_again(width: int) -> None:
-    """Would catch a space put into the words of Korean, which terminal browsers cut at the edge; it
-    stands between words that are known, as the text has them elsewhere.
-    """
-    from trainer.corpus.rules.joining import Joiner
-
-    whole = paragraphs("Korean")
-    cut = [cut_at(one, width).split("\n") for one in whole]
-    joiner = Joiner([*whole, *(line for lines in cut for line in lines)])
-    for lines, one in zip(cut, whole, strict=True):
-        parts = [lines[0]]
-        for left, right in pairwise(lines):
-            parts[-1:] = [*joiner.between(left, right), right]
-        assert "".join(parts) == one
-    kept = [wrapped(one, width // 2) for one in whole]
-    assert unwrap(book(*kept))[0] == book(*whole), "negative control: words kept whole"
-
-
-@pytest.mark.parametrize("kind", NO_PROSE)
-def test_what_is_no_prose_stays_in_a_wrapped_book(kind: str) -> None:
-    """Would catch verse, lists, tables, code and the like joined because their text is wrapped."""
-    block = NO_PROSE[kind]
-    first, second, third = ENGLISH
-    text = book(wrapped(first), wrapped(second), block, wrapped(third))
-    assert unwrap(text)[0] == book(first, second, block, third)
-
-
-@pytest.mark.parametrize("kind", NO_PROSE)
-def test_what_is_no_prose_stays_by_itself(kind: str) -> None:
-    """Would catch a document without any prose taken for a wrapped one."""
-    for text in (NO_PROSE[kind], book(NO_PROSE[kind], NO_PROSE[kind].upper())):
-        assert unwrap(text) == (text, 0)
-
-
-@pytest.mark.parametrize("between", ["\n", "\n\n"])
-def test_a_text_that_is_not_wrapped_stays(between: str) -> None:
-    """Would catch paragraphs that stand on a line each joined with one another."""
-    text = between.join((*ENGLISH, *paragraphs("German"), *ENGLISH))
-    assert unwrap(text) == (text, 0)
-
-
-def test_a_sentence_a_line_is_not_wrapped() -> None:
-    """Would catch semantic line breaks, which authors set on purpose, taken for a right edge."""
-    sentences = " ".join(ENGLISH).replace(". ", ".\n")
-    clauses = sentences.replace(", ", ",\n").replace("; ", ";\n")
-    for text in (sentences, clauses):
-        assert unwrap(text) == (text, 0)
 
 
 @pytest.mark.parametrize("indent", ["  ", "    ", "\t"])
@@ -187,21 +122,6 @@ def test_a_letter_set_narrower_in_a_book_is_unwrapped_too() -> None:
     assert unwrap(text)[0] == book(ENGLISH[0], f"     {ENGLISH[1]}", ENGLISH[2])
 
 
-def test_a_patch_stays() -> None:
-    """Would catch the lines of a patch, whose first characters count, joined."""
-    body = "\n".join(f" {line}" for line in book(*map(wrapped, ENGLISH)).split("\n"))
-    text = f"--- a/toll.txt\n+++ b/toll.txt\n@@ -1,9 +1,9 @@\n{body}"
-    assert unwrap(text) == (text, 0)
-
-
-def test_source_code_with_long_comments_stays() -> None:
-    """Would catch the docstrings of a program, which is no prose as a whole, joined."""
-    comment = "\n".join(f"    {line}" for line in wrapped(ENGLISH[0]).split("\n"))
-    function = f'def f(x):\n    """What it does.\n\n{comment}\n    """\n    y = x + 1\n'
-    text = (function + "    if y > 2:\n        return y\n    return x\n\n\n") * 3
-    assert unwrap(text) == (text, 0)
-
-
 def test_speech_behind_a_dash_is_a_paragraph() -> None:
     """Would catch the dialogue of French or Russian novels left out as a list, or run together."""
     speech = [f"— {one}" for one in paragraphs("French")]
@@ -234,12 +154,6 @@ def test_a_heading_right_above_a_paragraph_stays() -> None:
     assert unwrap(text)[0] == book(*headed)
 
 
-def test_a_list_behind_a_paragraph_stays() -> None:
-    """Would catch items drawn into the sentence that introduces them, without a blank line."""
-    text = f"{wrapped(ENGLISH[0])}\n{NO_PROSE['list']}\n\n{wrapped(ENGLISH[1])}"
-    assert unwrap(text)[0] == f"{ENGLISH[0]}\n{NO_PROSE['list']}\n\n{ENGLISH[1]}"
-
-
 def justified(paragraph: str, width: int = 72) -> str:
     """A paragraph whose lines, but for the last, are padded to the width between words."""
     lines = textwrap.wrap(paragraph, width)
@@ -262,66 +176,6 @@ def test_justified_paragraphs_lose_their_padding() -> None:
     whole = (*ENGLISH, short)
     assert justified(short).count("\n") == 1 and "  " in justified(short)
     assert unwrap(book(*map(justified, whole)))[0] == book(*whole)
-
-
-@pytest.mark.parametrize(
-    ("left", "right", "elsewhere", "joined"),
-    [
-        ("a well-", "known", "", "a well-known"),
-        ("the infor-", "mation", "", "the infor-mation"),
-        ("the infor-", "mation", "no information", "the information"),
-        ("the re-", "form", "a reform, or a re-form", "the re-form"),
-        ("the pre-", "and post-war", "", "the pre- and post-war"),
-        ("die Vor-", "und Nachteile", "", "die Vor- und Nachteile"),
-        ("Anglo-", "Saxon", "", "Anglo-Saxon"),
-        ("the infor\u00ad", "mation", "", "the information"),
-        ("the infor\u2010", "mation", "", "the information"),
-        ("the infor\u2010", "mation", "well\u2010known", "the infor\u2010mation"),
-        ("1914-", "18", "", "1914-18"),
-        ("he went -", "or so", "", "he went - or so"),
-        ("he went--", "or so", "he came--or not", "he went--or so"),
-        ("he went --", "or so", "he came -- or not", "he went -- or so"),
-        ("he went—", "or so", "", "he went—or so"),
-        ("用的是", "Python", "", "用的是Python"),
-        ("用的是", "Python", "是 C 还是", "用的是 Python"),
-    ],
-)
-def test_hyphens_and_dashes_at_line_ends(
-    left: str, right: str, elsewhere: str, joined: str
-) -> None:
-    """Would catch a hyphen lost, a word left in two, or a space on the wrong side of a dash."""
-    from trainer.corpus.rules.joining import Joiner
-
-    first, between = Joiner([elsewhere, left, right]).between(left, right)
-    assert first + between + right == joined
-
-
-def hyphenated(paragraph: str, width: int, hyphen: str) -> str:
-    """A paragraph filled to the width, words cut wherever a line has room for two letters."""
-    lines, line = [], ""
-    for word in paragraph.split():
-        filled = f"{line} {word}" if line else word
-        if len(filled) <= width:
-            line = filled
-            continue
-        room = min(width - len(line) - 2, len(word) - 2)
-        if word.isalpha() and room > 1:
-            line, word = f"{line} {word[:room]}{hyphen}", word[room:]
-        lines.append(line)
-        line = word
-    return "\n".join([*lines, line])
-
-
-@pytest.mark.parametrize("hyphen", ["\u00ad", "\u2010"])
-@pytest.mark.parametrize("width", [62, 66])
-def test_words_cut_at_line_ends_are_whole_again(width: int, hyphen: str) -> None:
-    """Would catch a text taken for none because its lines end with hyphens, or a hyphen kept that
-    no author wrote.
-    """
-    whole = (*paragraphs("German"), *paragraphs("French"), *ENGLISH)
-    cut = book(*(hyphenated(one, width, hyphen) for one in whole))
-    assert cut.count(f"{hyphen}\n") >= 5
-    assert unwrap(cut)[0] == book(*whole)
 
 
 @pytest.mark.parametrize("newline", ["\r\n", "\r", "\u2028"])
@@ -382,98 +236,6 @@ def test_a_no_break_space_ends_no_word() -> None:
     cut = f"{start}\n{mark}, et elle n'en a rien dit à personne dans le\nvillage."
     text = book(wrapped(paragraphs("French")[0], 54), cut)
     assert unwrap(text)[0] == book(paragraphs("French")[0], cut.replace("\n", " "))
-
-
-RULES_OF_THE_MILL = (
-    "本公司员工应当遵守国家法律法规以及公司的各项规章制度并且服从上级的工作安排",
-    "上班时间不得从事与工作无关的事情不得擅自离开岗位如果有事应当向主管请假并",
-    "爱护公司的财产节约用水用电下班以前应当关闭电脑以及其他的电器设备和门窗等",
-)
-MARKS = {
-    "Chinese numbers": "一、|二、|三、",
-    "bracketed numbers": "（一）|（二）|（三）",  # noqa: RUF001
-    "wide digits": "（1）|（2）|（3）",  # noqa: RUF001
-    "circled numbers": "①|②|③",
-    "bullets": "・|・|・",
-    "stars": "※|※|※",
-    "boxes": "●|◆|■",
-}
-
-
-@pytest.mark.parametrize("marks", MARKS)
-def test_the_lists_of_east_asia_stay(marks: str) -> None:
-    """Would catch items joined because no space stands behind their marks."""
-    pairs = zip(MARKS[marks].split("|"), RULES_OF_THE_MILL, strict=True)
-    items = "\n".join(mark + rule for mark, rule in pairs)
-    cut = ["\n".join(textwrap.wrap(one, 36)) for one in paragraphs("Chinese")]
-    assert unwrap(book(cut[0], items, cut[1]))[0] == book(
-        paragraphs("Chinese")[0], items, paragraphs("Chinese")[1]
-    )
-    assert unwrap(items) == (items, 0)
-
-
-@pytest.mark.parametrize("letters", ["가나다라", "абвг", "αβγδ"])
-def test_lettered_lists_of_other_alphabets_stay(letters: str) -> None:
-    """Would catch the items of a law or a manual joined for letters that are not Latin."""
-    for mark in (".", ")"):
-        texts = [ENGLISH[0][at : at + 66].strip() for at in range(len(letters))]
-        pairs = zip(letters, texts, strict=True)
-        items = "\n".join(f"{letter}{mark} {text}" for letter, text in pairs)
-        if mark == "." or letters[0] != "가":
-            assert unwrap(book(wrapped(ENGLISH[0]), items))[0] == book(ENGLISH[0], items)
-
-
-def test_verse_of_thai_stays() -> None:
-    """Would catch stanzas joined, whose lines are as long as one another and have no marks."""
-    verse = """\
-แล้วสอนว่าอย่าไว้ใจมนุษย์ มันแสนสุดลึกล้ำเหลือกำหนด
-ถึงเถาวัลย์พันเกี่ยวที่เลี้ยวลด ก็ไม่คดเหมือนหนึ่งในน้ำใจคน
-มนุษย์นี้ที่รักอยู่สองสถาน บิดามารดารักมักเป็นผล
-ที่พึ่งหนึ่งพึ่งได้แต่กายตน เกิดเป็นคนคิดเห็นจึ่งเจรจา"""
-    cut = "\n".join(textwrap.wrap(paragraphs("Thai")[0], 72))
-    assert unwrap(verse) == (verse, 0)
-    assert unwrap(book(cut, verse))[0] == book(paragraphs("Thai")[0], verse)
-
-
-SOURCES = {
-    "imports": "    from mill.carts import Cart\n    from mill.tolls import Toll\n    import gates",
-    "settings": "name: the-toll-of-the-mill-2024\nsize_factor: 3\nname: the-other-toll-of-it-2025",
-    "keywords": "syntax keyword tollWord carts and\nsyntax keyword tollWord gates or\nlet a = 1",
-    "vim": '" the words in a comment of vim are as they are, however much they look like\n'
-    '" prose that somebody has wrapped at the edge of the page',
-    "troff": "The gate is shut by the keeper, who takes the toll from all who come with\n.B carts\n"
-    "and from nobody else, whatever the weather may be like on the day on which\n.I they\ncome.",
-}
-
-
-@pytest.mark.parametrize("kind", SOURCES)
-def test_source_text_is_joined_neither_in_a_book_nor_alone(kind: str) -> None:
-    """Would catch imports, settings or requests of troff run together, as of prose."""
-    source = SOURCES[kind]
-    assert unwrap(source) == (source, 0)
-    text = unwrap(book(wrapped(ENGLISH[0]), source, wrapped(ENGLISH[1])))[0]
-    assert text.startswith(ENGLISH[0]) and text.endswith(ENGLISH[1])
-    assert {*source.split("\n")} <= {*text.split("\n")} or kind == "troff"
-    assert "\n.B carts\n" in text or kind != "troff"
-
-
-@pytest.mark.parametrize("code", ["import mill\nfrom mill import (\n", "#include <mill.h>\n"])
-def test_a_file_of_source_code_stays_whatever_its_comments_say(code: str) -> None:
-    """Would catch the docstring or licence at the head of a short module joined; a fenced block
-    in a text is none.
-    """
-    text = f'"""\n{wrapped(ENGLISH[0])}\n"""\n{code}'
-    assert unwrap(text) == (text, 0)
-    fenced = book(wrapped(ENGLISH[0]), f"```\n{code}```")
-    assert unwrap(fenced)[0] == book(ENGLISH[0], f"```\n{code}```")
-
-
-def test_a_list_of_words_is_no_prose() -> None:
-    """Would catch stop words, or names, that fill their lines and have no mark between them."""
-    words = [word.lower() for word in " ".join(ENGLISH).split() if word.isalpha()]
-    text = wrapped(" ".join(words))
-    assert text.count("\n") >= 5
-    assert unwrap(text) == (text, 0)
 
 
 @pytest.mark.parametrize("language", ["English", "German", "French", "Russian"])

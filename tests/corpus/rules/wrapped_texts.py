@@ -1,5 +1,6 @@
 """Prose in several languages, and what stands between paragraphs of prose and is none."""
 
+import textwrap
 from pathlib import Path
 
 FOLDER = Path(__file__).with_name("prose")
@@ -9,6 +10,15 @@ def paragraphs(language: str) -> tuple[str, ...]:
     """The paragraphs of prose/LANGUAGE.txt, each on one line."""
     text = (FOLDER / f"{language.lower()}.txt").read_text(encoding="utf-8")
     return tuple(text.strip().split("\n\n"))
+
+
+def wrapped(paragraph: str, width: int = 72, **options: str) -> str:
+    """A paragraph as Python's own textwrap fills it, hyphenated words whole."""
+    return textwrap.fill(paragraph, width, break_on_hyphens=False, **options)
+
+
+def book(*blocks: str) -> str:
+    return "\n\n".join(blocks)
 
 
 ENGLISH = paragraphs("English")
