@@ -176,7 +176,7 @@ class PersonalRule(Section):
     ip: Treatment = "redact"
     """Public IPv4 and IPv6 addresses."""
     phone: Treatment = "redact"
-    """Telephone numbers: in international notation, in that of some fifteen countries, or behind a
+    """Telephone numbers: in international notation, in that of ten countries, or behind a
     word for a telephone in some forty languages."""
     card: Treatment = "redact"
     """Payment card numbers whose checksum is right."""
