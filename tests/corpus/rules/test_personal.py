@@ -139,6 +139,8 @@ LOOK_ALIKES = [
     "Versão 64.0.3.9, версия 58.0.3.110, 版本 58.0.3.110, 버전 64.0.3.9, إصدار 64.0.3.9",
     "Kapitel 4.1.2.3 und Abschnitt 64.1.2.3, раздел 64.1.2.3, 第64.1.2.3节, sección 70.1.2.3",
     "the DHCP server\n\n4.5.1.1. Starting it",
+    "an SSH server, see Afsnit 9.2.1.4, Odjeljak 6.7.3.1, 6.1.2.2절 and Bagian 6.2.4.3",
+    "from -922337203685477 to +922337203685477",
     "отель 1234567, хотел 1234567; Hotel. 1234567; el cap 1234567",
 ]
 

@@ -55,6 +55,8 @@ _NETWORK_NEAR = re.compile(
 )
 _TAG_BEFORE = re.compile(r"<[A-Za-z][^<>]*>\Z")
 _HEADING_BEHIND = re.compile(r"\.[^\S\n]+[^\W\d]")
+_SECTION_BEHIND = re.compile(r"\s?[\uc808\uc7a5\u8282\u7bc0\u7ae0\u9805\u6761]")
+"""Words for a section in Korean, Chinese and Japanese, which stand behind its number."""
 _NETWORK_CHARACTERS = 40
 _VERSION_LIKE = 32
 """Four dotted numbers below this may be a version or section: an IP address then needs a word of
@@ -194,6 +196,8 @@ def _is_address(text: str, span: CharacterSpan, octets: bytes) -> bool:
         return False
     if max(octets) >= _VERSION_LIKE:
         return True
+    if _SECTION_BEHIND.match(text, end):
+        return False
     if not before.rpartition("\n")[2].strip() and _HEADING_BEHIND.match(text, end):
         return False
     around = before + text[end : end + _NETWORK_CHARACTERS]

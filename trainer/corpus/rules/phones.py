@@ -14,7 +14,8 @@ from trainer.corpus.rules.vocabulary import ends_with_listed
 
 LONGEST = 15
 """Digits of the longest international number. Source: ITU-T E.164."""
-SHORTEST = 8
+SHORTEST, LONGEST_UNBROKEN = 8, 13
+"""The second: without any grouping; there are integers that are longer."""
 CONTEXT_CHARACTERS = 30
 _BYTES = re.compile(r"[0-9A-Fa-f]{2}[ .-][0-9A-Fa-f]{2}[ .-]\Z")
 _MORE = re.compile(r"[0-9][ .-]?\Z")
@@ -182,6 +183,8 @@ def _international_end(run: str) -> int:
     if country is None or _DECIMAL.fullmatch(run[1:]):
         return 0
     if country.group() == "1" and not _NORTH_AMERICAN.match(digits):
+        return 0
+    if len(groups) == 1 and len(digits) > LONGEST_UNBROKEN:
         return 0
     shortest, longest = _LENGTHS.get(country.group(), (SHORTEST, LONGEST))
     dialled = run.startswith("00")
