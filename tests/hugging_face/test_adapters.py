@@ -286,7 +286,9 @@ RESIZED = {"trained": SAVED, "as it was resized": None}
 
 
 @pytest.mark.parametrize("saved", RESIZED)
-def test_a_resized_base_comes_in_with_its_rows(plain: Path, tmp_path: Path, saved: str) -> None:
+def test_a_resized_base_comes_in_with_its_rows(
+    plain: Path, tmp_path: Path, saved: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Catches rows of added tokens that are lost: PEFT saves the whole tables then, unnamed, and
     those that train under two names, beside what they stand for.
     """
@@ -306,6 +308,7 @@ def test_a_resized_base_comes_in_with_its_rows(plain: Path, tmp_path: Path, save
     import_adapter_command(tmp_path / "peft", tmp_path / "run", plain / "run")
     recipe = saved_recipe(CheckpointReader(resolve_checkpoint(tmp_path / "run")))
     assert recipe.model.vocab == 284
+    assert ("trains them too" in capsys.readouterr().out.replace("\n", " ")) == (saved != "trained")
     ours = on_ranks(1, our_logits, tmp_path / "run")[0]
     torch.testing.assert_close(ours, theirs, atol=TOLERANCE, rtol=0)
     export_adapter_command(tmp_path / "run", tmp_path / "out")

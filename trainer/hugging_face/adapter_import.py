@@ -1,16 +1,13 @@
 """`lyceum import` of a LoRA adapter in PEFT's format, onto a base."""
 
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from trainer.checkpoint import CheckpointReader, Piece, folder_name, resolve_checkpoint
+from trainer.checkpoint import CheckpointReader, folder_name, resolve_checkpoint
 from trainer.checkpoint.adapted import (
     TOKENIZER,
     read_merged,
@@ -26,17 +23,16 @@ from trainer.hub.names import model_name
 from trainer.hugging_face.adapter_config import lora_of, with_saved
 from trainer.hugging_face.adapter_files import AdapterFile
 from trainer.hugging_face.adapter_keys import CONFIG, read_adapter_config
+from trainer.hugging_face.adapter_tensors import PeftTensors, adapter_pieces
 from trainer.hugging_face.adapter_tokenizer import adapter_tokenizer
 from trainer.hugging_face.config import FILE, conversion_recipe, describe, read_config
 from trainer.hugging_face.importing import FROM_IMPORT, begin, finish, import_command, save_imported
 from trainer.hugging_face.names import EMBEDDING as OUR_EMBEDDING
-from trainer.hugging_face.names import TensorPart, tensor_map
-from trainer.hugging_face.parity import measure, report, require, rows_of
+from trainer.hugging_face.parity import measure, report, require
 from trainer.hugging_face.small_files import small_files
 from trainer.hugging_face.weights import CheckpointWeights
-from trainer.model.lora.targets import adapted_names, adapter_names
 from trainer.recipe import Recipe
-from trainer.recipe.lora import TABLES, LoraSection, means_whole, saved_modules
+from trainer.recipe.lora import TABLES, LoraSection, means_whole
 from trainer.recipe.model import ModelSection
 from trainer.recipe.shape import EMBEDDING, HEAD
 
@@ -149,6 +145,7 @@ def _write(
     _drop_copies(file, keys, FittedReader(reader, untied))
     lora, model = _fitting(keys, file, known, folder)
     _check_tied(file, model)
+    _say_what_is_unnamed(file, keys, lora)
     earlier = saved_recipe(reader)
     recipe = _recipe(model, lora, earlier, base.then, checkpoint)
     tokenizer = adapter_tokenizer(folder, reader, model)
@@ -159,7 +156,7 @@ def _write(
         **LoraBase(base.then, LoraBase.of(base.now).seal).attachment(run),
         "recipe.yaml": recipe.to_yaml().encode(),
     }
-    pieces = list(_pieces(file, lora, model))
+    pieces = list(adapter_pieces(file, lora, model))
     save_imported(partial_folder, pieces, recipe, trained_length(reader), attachments)
     if keys.get("lora_dropout"):
         print(
@@ -170,10 +167,22 @@ def _write(
     dtype = reader.dtype(f"model/{OUR_EMBEDDING}")
     config = small_files(saved, recipe, dtype, tokenizer)[FILE]
     described = describe(config, str(checkpoint / FILE))
-    peft = _PeftTensors(file, lora, model, CheckpointWeights(FittedReader(reader, model)))
+    peft = PeftTensors(file, lora, model, CheckpointWeights(FittedReader(reader, model)))
     parity = measure(described, model, merged, peft)
     report(parity, f"{folder} on {base.then} -> {checkpoint}", described.family, peft)
     require(parity, None)
+
+
+def _say_what_is_unnamed(file: AdapterFile, keys: dict[str, Any], lora: LoraSection) -> None:
+    """Print the tables that PEFT saved because they were resized: here they train on."""
+    ends = keys.get("modules_to_save") or ()
+    saved = file.modules_to_save()
+    unnamed = [name for name in saved if not any(means_whole(end, name) for end in ends)]
+    if unnamed and not (lora.ensure_weight_tying and ends):
+        print(
+            f"{', '.join(unnamed)}: saved whole as the adapter's base was resized; a run that goes"
+            " on trains them too (lora.modules_to_save)"
+        )
 
 
 def _drop_copies(file: AdapterFile, keys: dict[str, Any], base: FittedReader) -> None:
@@ -227,90 +236,3 @@ def _recipe(
     return Recipe.from_keys(
         keys | {"init_from": str(base.absolute()), "lora": lora.model_dump(mode="json")}
     )
-
-
-def _pieces(file: AdapterFile, lora: LoraSection, model: ModelSection) -> Iterator[Piece]:
-    """The adapters and what was saved whole, bit for bit, read only when they are written."""
-    for name in adapted_names(lora, model.layers):
-        for matrix, ours in zip("AB", adapter_names(model, name), strict=True):
-            yield _piece(ours, file, file.adapters[name, matrix])
-    whole = saved_modules(lora, model)
-    for joined in tensor_map(model):
-        if joined.name.rpartition(".")[0] not in whole:
-            continue
-        names = {part.name: _saved_name(file, part.name) for part in joined.parts}
-        dtypes = {file.dtypes[name] for name in names.values()}
-        if len(dtypes) > 1:
-            raise CheckpointError(
-                f"{file.path}: {', '.join(names)} are one tensor here and of different types there"
-            )
-        yield Piece(
-            f"model/{joined.name}",
-            joined.shape,
-            (0,) * len(joined.shape),
-            torch.empty(joined.shape, dtype=dtypes.pop(), device="meta"),
-            partial(joined.join, lambda part, n=names: file.read(n[part])),  # type: ignore[misc]
-        )
-
-
-def _saved_name(file: AdapterFile, name: str) -> str:
-    """The file's name of a weight that is saved whole; of a tied embedding either will do."""
-    tables = (f"{EMBEDDING}.weight", f"{HEAD}.weight")
-    for one in (name, *(tables if name in tables else ())):
-        if one in file.whole:
-            return file.whole[one]
-    raise CheckpointError(
-        f"{file.path}: holds no {name}, which modules_to_save names; fetch it again"
-    )
-
-
-def _piece(ours: str, file: AdapterFile, name: str) -> Piece:
-    shape = file.shapes[name]
-    empty = torch.empty(shape, dtype=file.dtypes[name], device="meta")
-    return Piece(f"model/{ours}", shape, (0,) * len(shape), empty, partial(file.read, name))
-
-
-class _PeftTensors:
-    """The base's tensors under Hugging Face's names, with the adapter merged as PEFT does.
-
-    It reads like a model folder: `names`, `nbytes`, `read`.
-    """
-
-    def __init__(
-        self, file: AdapterFile, lora: LoraSection, model: ModelSection, base: CheckpointWeights
-    ) -> None:
-        self._file, self._lora, self._base = file, lora, base
-        self._parts: dict[str, tuple[str, TensorPart]] = {
-            part.name: (joined.name, part) for joined in tensor_map(model) for part in joined.parts
-        }
-
-    def names(self) -> list[str]:
-        """The names of the adapter's tensors."""
-        return list(self._file.shapes)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the adapter's tensors."""
-        sizes = (torch.Size(shape).numel() for shape in self._file.shapes.values())
-        widths = (dtype.itemsize for dtype in self._file.dtypes.values())
-        return sum(n * width for n, width in zip(sizes, widths, strict=True))
-
-    def read(self, name: str, rows: tuple[int, int]) -> Tensor:
-        """Rows [first, last) of a tensor, fp32."""
-        first, last = rows
-        if name in self._file.whole:
-            return self._file.read(self._file.whole[name])[first:last].float()
-        joined, part = self._parts[name]
-        if len(part.row_ranges) == 1:
-            start = part.row_ranges[0][0]
-            found = rows_of(self._base, f"model/{joined}", start + first, start + last).float()
-        else:
-            read = partial(rows_of, self._base, f"model/{joined}")
-            found = part.take(read, torch.float32)[first:last]
-        module = name.rpartition(".")[0]
-        if not name.endswith(".weight") or (module, "A") not in self._file.adapters:
-            return found
-        down, up = (self._file.read(self._file.adapters[module, m]).float() for m in "AB")
-        if module == EMBEDDING:
-            down, up = up.t(), down.t()
-        return found + self._lora.scale_of(module) * (up[first:last] @ down)
