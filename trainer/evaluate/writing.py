@@ -73,7 +73,7 @@ def generate_command(
         if cut and model.layout.reports:
             _log.warning(
                 "%d of %d texts end before --tokens %d, at the %d tokens, prompt included, that the"
-                " model was trained to read",
+                " model is meant to read",
                 *(cut, len(requests), sampling.tokens, model.longest),
             )
 
