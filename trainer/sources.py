@@ -181,7 +181,7 @@ def _tokenizer(recipe: Recipe, folders: list[Place], manifests: list[Manifest]) 
 
 def stream_arguments(recipe: Recipe, folders: Sequence[str | Path]) -> dict[str, Any]:
     """The arguments of `Stream` for a recipe over the corpora in these folders: plain values."""
-    weights = [part.weight for part in recipe.data.mixture] or [1.0]
+    weights, model = [part.weight for part in recipe.data.mixture] or [1.0], recipe.model
     return {
         "sources": [
             [str(folder), float(weight)] for folder, weight in zip(folders, weights, strict=True)
@@ -197,5 +197,5 @@ def stream_arguments(recipe: Recipe, folders: Sequence[str | Path]) -> dict[str,
             for first, changed in recipe.data.stage_weights(recipe.batch.sequences)
         ],
         "remote": recipe.data.remote.model_dump(mode="json"),
-        "vocab": recipe.model.vocab,
+        "vocab": None if model.vocab is None else model.vocab - model.padding_rows,
     }

@@ -23,11 +23,15 @@ CHATML = ChatTemplate(TRAINED)
 
 
 def read(
-    path: Path, kind: Any = "conversations", sequence_length: int = 512, **section: Any
+    path: Path,
+    kind: Any = "conversations",
+    sequence_length: int = 512,
+    rows: int | None = None,
+    **section: Any,
 ) -> tuple[list[Marked], ExampleCounts]:
     counts = ExampleCounts()
     chosen = ConversationsSection(**section)
-    found = marked_examples([str(path)], kind, CHATML, chosen, sequence_length, counts)
+    found = marked_examples([str(path)], kind, CHATML, chosen, sequence_length, counts, rows=rows)
     return list(found), counts
 
 
@@ -51,6 +55,26 @@ def test_mixed_forms_are_counted(tmp_path: Path) -> None:
     assert counts.tokens == sum(len(one.tokens) for one in found)
     assert counts.targets == sum(one.targets for one in found) == 6
     assert all(one.tokens.dtype == np.uint32 for one in found) and found[0].characters == 2
+
+
+def test_a_token_without_a_row_is_found_while_the_set_is_read(tmp_path: Path) -> None:
+    """Would catch a run that stops at it after hours, whatever `malformed` says."""
+    last = max(TRAINED.encode("capital of France"))
+    pair = {"prompt": "Which?", "chosen": "capital of France", "rejected": "b"}
+    judged = [{"prompt": str(n), "completion": "capital of France", "label": True} for n in (1, 2)]
+    records = {
+        "conversations": [asked("capital of France", "b"), asked("a", "b")],
+        "pairs": [pair, {**pair, "chosen": "a"}],
+        "judged": [*judged, *({**one, "completion": "a"} for one in judged)],
+    }
+    for kind, held in records.items():
+        path = write(tmp_path / f"{kind}.jsonl", lines(*held))
+        line = refusal(path, kind, rows=last)
+        assert f" (token {last}), and the model's embedding has {last} rows: leave" in line
+        assert line.startswith(f"{path} line 1: holds ")
+        found, counts = read(path, kind, rows=last, malformed="drop")
+        assert found and counts.malformed and counts.first_malformed.startswith(f"{path} line 1:")
+        assert len(read(path, kind, rows=last + 1)[0]) > len(found), "the negative control"
 
 
 BAD = {"messages": [{"role": "user", "content": "Hi"}]}

@@ -6,6 +6,8 @@ from functools import cached_property
 from itertools import islice
 from typing import Literal, ParamSpec, TypeVar
 
+import numpy as np
+
 from trainer.conversations.columns import SetNames
 from trainer.conversations.forms import NAMES, conversation_of
 from trainer.conversations.marking import (
@@ -24,6 +26,7 @@ from trainer.conversations.spans import Written
 from trainer.conversations.template import ChatTemplate
 from trainer.conversations.turns import Conversation, Message
 from trainer.corpus.reading.quarantine import RecordLocation
+from trainer.data.token_flags import ID_MASK
 from trainer.errors import DataError
 from trainer.recipe.fine_tuning import ConversationsSection
 
@@ -41,10 +44,12 @@ def marked_examples(
     counts: ExampleCounts,
     anonymous: bool = False,
     names: SetNames = NAMES,
+    rows: int | None = None,
 ) -> Iterator[Marked]:
     """The sequences of the files' examples, in their order; `counts` is updated as they are read.
 
-    `names`: what the set calls its columns and roles.
+    `names`: what the set calls its columns and roles; `rows`: those of the embedding, where its
+    tokenizer has more tokens.
 
     Of `pairs`, tokens are those of `mark_pair`; of `judged`, those of `mark_judged`, the second
     answer being that of the example before which answers another prompt (the first ones, which have
@@ -53,7 +58,7 @@ def marked_examples(
     for one too long where `section.too_long` says so; where none is left; and for files that cannot
     be read.
     """
-    reading = _Reading(template, section, sequence_length, counts, names)
+    reading = _Reading(template, section, sequence_length, counts, names, rows)
     examples = reading.examples(patterns, anonymous)
     readers: dict[str, Callable[[Iterable[Example]], Iterator[Marked]]] = {
         "conversations": reading.conversations,
@@ -109,6 +114,7 @@ class _Reading:
     sequence_length: int
     counts: ExampleCounts
     names: SetNames
+    rows: int | None
 
     @cached_property
     def marker(self) -> Marker:
@@ -141,7 +147,8 @@ class _Reading:
         while some := list(islice(texts, ENCODED_AT_ONCE)):
             encoded = self.marker.tokens([text for _, text in some])
             for (conversation, _), sequences in zip(some, encoded, strict=True):
-                yield from self._fitting(conversation, sequences)
+                if all(self._has_rows(tokens, conversation.place) for tokens in sequences):
+                    yield from self._fitting(conversation, sequences)
 
     def _written(self, examples: Iterable[Example]) -> Iterator[tuple[Conversation, Written]]:
         for example in examples:
@@ -203,7 +210,7 @@ class _Reading:
                 if text is None:
                     continue
                 own = self._attempt(self.marker.mark_answer, conversation, text)
-                if own is not None:
+                if own is not None and self._has_rows(own, conversation.place):
                     yield judged, own
 
     def _write(self, conversation: Conversation) -> Written | None:
@@ -253,7 +260,22 @@ class _Reading:
         self.counts.malformed += 1
         self.counts.first_malformed = self.counts.first_malformed or str(fault)
 
+    def _has_rows(self, tokens: FlaggedTokens, place: RecordLocation) -> bool:
+        """Whether the embedding has a row for each token; where not, the example is set aside."""
+        largest = 0 if self.rows is None else int((tokens & np.uint32(ID_MASK)).max())
+        if self.rows is None or largest < self.rows:
+            return True
+        name = self.template.tokenizer.decode([largest])
+        fault = (
+            f"{place}: holds {name} (token {largest}), and the model's embedding has {self.rows}"
+            " rows: leave that text out, or take a base with a row for it"
+        )
+        self._set_aside(DataError(fault))
+        return False
+
     def _fits(self, tokens: FlaggedTokens, place: RecordLocation) -> bool:
+        if not self._has_rows(tokens, place):
+            return False
         fit = fits(tokens, self.sequence_length, self.section.too_long, place)
         self.counts.dropped_long += not fit
         return fit

@@ -86,6 +86,8 @@ def ensure_set(recipe: "Recipe", source: str) -> Path:
         "roles": dict(names.roles),
         **recipe.conversations.model_dump(mode="json", exclude={"neftune_alpha", "template"}),
     }
+    if (rows := _rows(recipe, template)) is not None:
+        settings["rows"] = rows
     out = cache_folder("sets") / _key(settings, files)
     if (older := _older(recipe, settings, files)) is not None:
         return older
@@ -99,6 +101,18 @@ def ensure_set(recipe: "Recipe", source: str) -> Path:
             " or point LYCEUM_CACHE elsewhere"
         ) from error
     return out
+
+
+def _rows(recipe: "Recipe", template: ChatTemplate) -> int | None:
+    """The rows of a base's embedding where its tokenizer has more tokens; None where it has not.
+
+    Added tokens make it grow.
+    """
+    model = recipe.model
+    if model.vocab is None or recipe.added_tokens or recipe.added_special_tokens:
+        return None
+    used = model.vocab - model.padding_rows
+    return used if used < template.tokenizer.size else None
 
 
 def _older(recipe: "Recipe", settings: dict[str, Any], files: list[InputFile]) -> Path | None:
@@ -151,7 +165,10 @@ def _build(
         for split in ("train", "validation")
     }
     length = recipe.sequence_length
-    examples = marked_examples([source], kind, template, section, length, counts, names=names)
+    rows = settings.get("rows")
+    examples = marked_examples(
+        [source], kind, template, section, length, counts, names=names, rows=rows
+    )
     last = b""
     for example, sample in _samples(examples):
         held_out = int(example.identity[:16], 16) < section.validation * 2**64
