@@ -255,6 +255,27 @@ def test_one_paragraph_is_unwrapped_whatever_its_lines_begin_and_end_with(langua
     assert unwrap(verse) == (verse, 0), "negative control"
 
 
+@pytest.mark.parametrize("language", ["Arabic", "Hindi", "Chinese", "Japanese", "Korean", "Thai"])
+def test_an_abbreviation_makes_no_heading_of_a_script_without_capitals(language: str) -> None:
+    """Would catch paragraphs left wrapped for the name RAID in them, as if all were capitals."""
+    whole = [f"{one[:20]} RAID {one[20:]}" for one in paragraphs(language)]
+    width = 36 if language in ("Chinese", "Japanese") else 72
+    cut = [textwrap.wrap(one, width, break_on_hyphens=False) for one in whole]
+    joined = unwrap(book(*("\n".join(lines) for lines in cut)))[0]
+    assert joined.count("\n") == 2 * (len(whole) - 1)
+    heading = f"{wrapped(ENGLISH[0])}\n\nTHE SECOND PART, IN WHICH THE BRIDGE IS BUILT BY A FEW MEN"
+    heading += " OF THE\nVILLAGE"
+    assert unwrap(heading)[0].endswith("OF THE\nVILLAGE"), "negative control"
+
+
+def test_the_joiners_within_persian_words_are_no_symbols() -> None:
+    """Would catch Persian left wrapped, of which every other word has a zero-width non-joiner."""
+    whole = paragraphs("Persian")
+    assert all(one.count("\u200c") > 10 for one in whole)
+    for width in (60, 66, 72):
+        assert unwrap(book(*(wrapped(one, width) for one in whole)))[0] == book(*whole)
+
+
 def test_plus_and_minus_are_no_corner_of_a_table() -> None:
     """Would catch a paragraph left wrapped for "C++ and C+-", and the table of boxes joined."""
     whole = f"The keys Control++ and Control+- change the size of what is shown. {ENGLISH[0]}"

@@ -18,6 +18,8 @@ STATEMENT = re.compile(
 """Lines of source code or of settings, and few of prose."""
 SOUTH_EAST = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]")
 VERSE_LINES = 4
+UNSEEN = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]+")
+"""Joiners, of which every word of Persian may have one, and marks of direction."""
 UNPUNCTUATED = 3
 """Lines that no prose has without a mark; the scripts without spaces may do with none."""
 MARK = re.compile("[.,;:!?\u037e\u055d\u0589\u060c\u061b\u061f\u06d4\u0964\u0965…]")
@@ -27,7 +29,7 @@ PUNCTUATION = frozenset(".,;:!?'\"()-–—―‘’“”„«»‹›…·、�
 
 def reads_like_prose(piece: list[str]) -> bool:
     """Whether its characters are mostly letters, with the marks that prose has between them."""
-    text = "".join("".join(piece).split())
+    text = UNSEEN.sub("", "".join("".join(piece).split()))
     letters = sum(map(str.isalpha, text))
     others = OTHERS.sub("", text) if text.isascii() else "".join(filter(_is_symbol, text))
     if not text.isascii():
@@ -38,7 +40,8 @@ def reads_like_prose(piece: list[str]) -> bool:
     inside = "\n".join(map(str.strip, piece))
     if len(piece) >= UNPUNCTUATED and not (MARK.search(inside) or SPACELESS.search(inside)):
         return False
-    if inside.isupper():
+    # Of a script without capitals, an abbreviation such as RAID makes the whole "upper" to Python.
+    if inside.isupper() and 2 * sum(map(str.isupper, inside)) > letters:
         return False
     if any(leader in inside for leader in LEADERS):
         return False
