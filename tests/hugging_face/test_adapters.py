@@ -273,6 +273,9 @@ def test_options_that_would_mean_nothing_are_refused(
 ) -> None:
     """Catches an option that is passed over in silence."""
     run, out = str(plain / "run"), str(tmp_path / "out")
+    for more in ([], ["--base", run]):
+        assert main(["import", str(plain), out, *more]) == 3
+    assert capsys.readouterr().err.count(f"{plain}/peft, {plain}/published") == 2
     for words, line in (
         (["export", run, out, "--base", "someone/base"], "--base: belongs to --adapter"),
         (["export", run, out, "--adapter", "--dtype", "bf16"], "--dtype: adapters are written"),

@@ -42,9 +42,18 @@ _BASE_FOLDER = "base"
 def is_adapter_folder(folder: Path, based: bool) -> bool:
     """Whether an adapter in PEFT's format is meant by a folder; `based`: a base was named.
 
-    Beside a whole model in the folder only then.
+    Beside a whole model in the folder only then. Raises CheckpointError where neither is there, but
+    in folders below, as a trainer leaves them for each step, and PEFT for each adapter.
     """
-    return (folder / CONFIG).is_file() and (based or not (folder / FILE).is_file())
+    held = [(folder / name).is_file() for name in (CONFIG, FILE)]
+    if not any(held):
+        inside = sorted({one.parent for name in (CONFIG, FILE) for one in folder.glob(f"*/{name}")})
+        if inside:
+            raise CheckpointError(
+                f"{folder}: holds no {CONFIG} or {FILE} itself; name one of the folders in it:"
+                f" {', '.join(map(str, inside[:8]))}{', ...' * (len(inside) > 8)}"
+            )
+    return held[0] and (based or not held[1])
 
 
 def import_adapter_command(folder: Path, checkpoint: Path, base: Path | None = None) -> None:
