@@ -175,6 +175,14 @@ def test_a_cache_without_the_weights_is_not_the_whole_model(
         model_folder(Path("org/tiny@main"))
 
 
+def test_a_model_without_a_tokenizer_is_refused_before_its_weights_are_fetched(hub: Hub) -> None:
+    """Catches gigabytes that are fetched for an import that fails behind them."""
+    (hub.root / "models/org/tiny/tokenizer.json").unlink()
+    with pytest.raises(DataError, match=r"^org/tiny: holds no tokenizer\.json; load its"):
+        model_folder(Path("org/tiny"))
+    assert not any(path.endswith("tensors") for path in hub.asked)
+
+
 def test_models_without_safetensors_are_refused(hub: Hub) -> None:
     """Catches pickles that are fetched, or a folder without weights that is found empty later."""
     for file in (hub.root / "models/org/tiny").glob("*.safetensors*"):

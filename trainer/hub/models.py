@@ -9,6 +9,7 @@ from trainer.hub.names import HubName, model_name
 from trainer.hub.snapshots import fetch
 
 ONE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
+TOKENIZER = "tokenizer.json"
 NAMED_TEMPLATES = "additional_chat_templates/"
 _SMALL = (".json", ".jinja", ".txt", ".model", ".md")
 _ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
@@ -18,7 +19,7 @@ def model_folder(folder: Path) -> Path:
     """The folder itself, or that of the hub's model `org/name`; one that is here comes first.
 
     Fetched are the safetensors and small files beside them. Raises DataError as `fetch` does, and
-    for a model without safetensors.
+    for a model without safetensors or without tokenizer.json.
     """
     name = model_name(folder)
     if name is None:
@@ -37,6 +38,12 @@ def tokenizer_folder(folder: str | Path) -> Path:
 def _model_files(name: HubName) -> Callable[[Sequence[str], Callable[[str], bytes]], list[str]]:
     def choose(names: Sequence[str], read: Callable[[str], bytes]) -> list[str]:
         small = [file for file in names if _is_small(file)]
+        if (ONE_FILE in names or INDEX in names) and TOKENIZER not in names:
+            # Found out before gigabytes of weights are fetched.
+            raise DataError(
+                f"{name.text}: holds no {TOKENIZER}; load its tokenizer with transformers and"
+                " save_pretrained, beside the weights, and import that folder"
+            )
         if ONE_FILE in names:
             return [*small, ONE_FILE]
         if INDEX in names:
