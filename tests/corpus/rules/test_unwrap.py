@@ -276,6 +276,17 @@ def test_the_joiners_within_persian_words_are_no_symbols() -> None:
         assert unwrap(book(*(wrapped(one, width) for one in whole)))[0] == book(*whole)
 
 
+def test_paragraphs_may_all_end_with_a_long_line() -> None:
+    """Would catch a text taken for stanzas because chance fills the last lines of its paragraphs,
+    though no line in it has room for the next word.
+    """
+    lines = wrapped(" ".join(ENGLISH), 66).split("\n")
+    whole = [" ".join(lines[at : at + 3]) for at in range(0, 9, 3)]
+    text = book(*("\n".join(lines[at : at + 3]) for at in range(0, 9, 3)))
+    assert all(len(line) > 0.8 * 66 for line in lines[:9])
+    assert unwrap(text)[0] == book(*whole)
+
+
 def test_plus_and_minus_are_no_corner_of_a_table() -> None:
     """Would catch a paragraph left wrapped for "C++ and C+-", and the table of boxes joined."""
     whole = f"The keys Control++ and Control+- change the size of what is shown. {ENGLISH[0]}"

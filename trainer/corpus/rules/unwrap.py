@@ -199,15 +199,16 @@ def _is_running_text(blocks: list[_Block]) -> bool:
     few = 60 <= edge <= 82 and going_on == len(full) == 2
     if len(full) < (3 if edge in USUAL else 6) and not few:
         return False
+    # Chance fills no four lines to the last word.
+    exact = edge in USUAL and len(full) >= 4 and all(block.is_exact for block in blocks)
     # A stanza's last line is as long as its others, a paragraph's is of any length.
     long_last = sum(block.last >= NEAR * edge for block in blocks)
-    if long_last * 2 > len(blocks) and (edge not in USUAL or long_last * 4 > 3 * len(blocks) >= 9):
+    many = edge not in USUAL or long_last * 4 > 3 * len(blocks) >= 9
+    if many and not exact and long_last * 2 > len(blocks):
         return False
     # Lists and verse begin their lines with capitals, logs with numbers.
     if len(inside) * 2 < len(full):
         return False
-    # Chance fills no four lines to the last word.
-    exact = edge in USUAL and len(full) >= 4 and all(block.is_exact for block in blocks)
     if going_on < (GOING_ON_EXACT if exact else GOING_ON) * len(inside):
         return False
     # Verse ends its lines at commas, lists at all kinds of marks.
