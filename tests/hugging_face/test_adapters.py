@@ -255,6 +255,8 @@ def test_a_strange_or_missing_file_is_refused(plain: Path, tmp_path: Path) -> No
     assert "holds score whole" in refused(**other)
     rows = {"base_model.model.lm_head.weight": torch.ones(300, 64)}
     assert "other numbers of rows" in refused(**rows)
+    for misnamed in (f"{name}.lora_A.default.weight", "model.layers.0.mlp.up_proj.lora_B.weight"):
+        assert "not as PEFT names it" in refused(**{misnamed: torch.ones(4, 64)})
     deeper = {
         "base_model.model.model.language.layers.0.mlp.up_proj.lora_A.weight": torch.ones(4, 64)
     }

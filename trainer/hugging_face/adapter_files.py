@@ -18,6 +18,8 @@ WEIGHTS, PICKLED = "adapter_model.safetensors", "adapter_model.bin"
 
 _PREFIX = "base_model.model."
 _ADAPTER = re.compile(r"(?P<module>.+)\.lora_(?:(?P<of>[AB])\.weight|embedding_(?P<row>[AB]))")
+_MISNAMED = re.compile(r"\.lora_(?:[AB](?:\.\w+)?\.weight|embedding_[AB](?:\.\w+)?)$")
+"""Of a matrix whose name has no prefix, or has the name of an adapter inside PEFT in it."""
 _BASE = re.compile(r"(?P<module>.+)\.base_layer\.(?P<kind>weight|bias)")
 _ORIGINAL = re.compile(r"(?P<module>.+)\.original_module\.(?P<kind>weight|bias)")
 _WHOLE = re.compile(r"(?P<module>.+?)(?:\.modules_to_save)?\.(?P<kind>weight|bias)")
@@ -84,6 +86,11 @@ class AdapterFile:
                 if key == local or f"{_PREFIX}{key}" not in names:
                     self.whole[key] = name
                 return
+        if _MISNAMED.search(name):
+            raise CheckpointError(
+                f"{self.path}: holds {name}, which is not as PEFT names it when it saves, and would"
+                f" not be read by it; name it {_PREFIX}MODULE.lora_A.weight"
+            )
         raise CheckpointError(
             f"{self.path}: holds {name}, which is not computed here; merge the adapter with PEFT,"
             " and import the model"
