@@ -29,6 +29,9 @@ from trainer.parallel.agreement import Ranks, on_first_rank
 
 _log = logging.getLogger(__name__)
 
+LOST_SHOWN = 12
+"""Kinds of what is lost of records that a line names."""
+
 Show = Callable[[Request, str, bool], None]
 """Prints the text of a request; the flag: whether the model ended it."""
 
@@ -113,12 +116,18 @@ def _written(
             lost.update({*asked.flattened, *(f"unread {key}" for key in asked.unread)})
             _check(request, ids, speaker.write, model.tokenizer)
     if lost and model.layout.reports:
-        counted = ", ".join(f"{number:,} with {what}" for what, number in lost.most_common())
-        _log.warning("of %d records: %s", len(requests), counted)
+        _log.warning("of %d records: %s", len(requests), _counted(lost))
     continued = write.continued(texts, sampling, together)
     answered = speaker.write.continued(answers, sampling, together) if speaker else iter(())
     for request in requests:
         yield request, next(answered if request.text is None else continued)
+
+
+def _counted(lost: Counter[str]) -> str:
+    """What is lost of how many records, the most first."""
+    shown = [f"{number:,} with {what}" for what, number in lost.most_common(LOST_SHOWN)]
+    more = f" and {len(lost) - LOST_SHOWN} more kinds" if len(lost) > LOST_SHOWN else ""
+    return ", ".join(shown) + more
 
 
 def _with_system(messages: Sequence[Message], system: str | None) -> list[Message]:
