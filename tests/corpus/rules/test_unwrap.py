@@ -287,6 +287,22 @@ def test_paragraphs_may_all_end_with_a_long_line() -> None:
     assert unwrap(text)[0] == book(*whole)
 
 
+def test_chinese_with_latin_words_is_joined_where_a_space_was() -> None:
+    """Would catch paragraphs left wrapped because textwrap breaks them at the spaces around Latin
+    words alone, long before the edge.
+    """
+    lines = (
+        "桥的管理员在每个星期四都会把大车的数目记在本子上,然后把本子交给教区,在那",
+        "里再由一个住在磨坊旁边的名叫 Nathaniel",
+        "的人把它们全部都加起来,写成一张很长很长的单子,这张单子要挂在教堂的门上面",
+        "一直挂到新年以后,因为那时候所有的人都要来看看自己付了多少钱,还有没有欠着",
+        "什么没有付清。",
+    )
+    whole = f"{lines[0]}{lines[1]} {lines[2]}{lines[3]}{lines[4]}"
+    cut = "\n".join(textwrap.wrap(paragraphs("Chinese")[0], 36))
+    assert unwrap(book(cut, "\n".join(lines)))[0] == book(paragraphs("Chinese")[0], whole)
+
+
 def test_plus_and_minus_are_no_corner_of_a_table() -> None:
     """Would catch a paragraph left wrapped for "C++ and C+-", and the table of boxes joined."""
     whole = f"The keys Control++ and Control+- change the size of what is shown. {ENGLISH[0]}"

@@ -12,7 +12,7 @@ from trainer.corpus.rules.paragraphs import ends_sentence
 SLACK = 0.06
 """Share of the width by which lines may end early: authors, and `fmt`, do not fill all of them."""
 HYPHENS = "-\u2010\u2011\u00ad"
-NEAR = 0.8
+NEAR, NEAR_MIXED = 0.8, 0.6
 """Share of the width that a line has which an author broke early in the midst of a sentence."""
 OPENING = re.compile(r"[\"'“‘«‹(\[*_„—–―-]+")  # noqa: RUF001
 FIRST_WORD = re.compile("[\\S\u00a0\u2007\u202f]+")
@@ -40,6 +40,8 @@ class LineEnd:
     """It begins with a small letter."""
     capital: bool
     """It begins with a capital, and not with the word I."""
+    mixed: bool
+    """A Latin word and a script without spaces meet at it, where authors set a space."""
     repeated: bool
     """It begins with the two words with which this one begins."""
 
@@ -49,8 +51,10 @@ class LineEnd:
 
     def is_near(self, edge: int) -> bool:
         """Whether it would not, but the line is nearly as long, and the sentence goes on."""
-        return (
-            self.small and not self.ended and self.length >= NEAR * edge and not self.is_full(edge)
+        if self.ended or self.is_full(edge):
+            return False
+        return (self.small and self.length >= NEAR * edge) or (
+            self.mixed and self.length >= NEAR_MIXED * edge
         )
 
 
@@ -75,7 +79,8 @@ def line_end(line: str, following: str, measure: Callable[[str], int]) -> LineEn
     letter = last.isalnum() or unicodedata.category(last)[0] == "M"
     same = line.split(None, 2)[:2] == following.split(None, 2)[:2]
     small = start[:1].islower()
-    return LineEnd(length, needed, ended, letter, goes_on, small, capital, same)
+    mixed = bool(SPACELESS.match(rest)) != bool(SPACELESS.match(line[-1:]))
+    return LineEnd(length, needed, ended, letter, goes_on, small, capital, mixed, same)
 
 
 def columns(line: str) -> int:

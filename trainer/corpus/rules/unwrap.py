@@ -101,7 +101,8 @@ class _Block:
         # A heading right above its text: it stays on a line of its own.
         titled = first.capital and not first.ended and not first.is_full(self.edge)
         broken = len(ends) - full - near - ended - titled
-        if full <= ended or full < 2 * near or broken * 8 > len(ends):
+        early = sum(one.is_near(self.edge) and not one.mixed for one in ends)
+        if full <= ended or full < 2 * early or 2 * full < near or broken * 8 > len(ends):
             return False
         if len(ends) > 1 and sum(one.ended for one in ends) * 2 > len(ends):
             return False
