@@ -1,6 +1,7 @@
 """Fetching by names from a hub of our own, with a network and without one."""
 
 import json
+import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -120,6 +121,16 @@ def test_a_set_is_read_whole(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     assert is_set("hf://org/set")
     with pytest.raises(DataError, match=r"build a corpus of it: corpus.files=\[hf://org/set\]"):
         place("hf://org/set")
+
+
+def test_the_commit_that_was_fetched_is_named(hub: Hub, caplog: pytest.LogCaptureFixture) -> None:
+    """Catches a run that nobody can repeat or go on with, once the branch has moved."""
+    with caplog.at_level(logging.INFO, "trainer"):
+        list_files(["hf://org/set"])
+    commit = hub.commit("datasets/org/set")
+    assert f"(files: 2, revision {commit})" in caplog.text
+    pinned = list_files([f"hf://org/set?revision={commit}"])
+    assert [file.path for file in pinned] == [file.path for file in list_files(["hf://org/set"])]
 
 
 def test_a_tokenizer_is_the_one_of_that_name(hub: Hub) -> None:

@@ -63,7 +63,10 @@ def fetch(name: HubName, choose: FileChoice) -> tuple[Path, list[str]]:
     elif (folder := _cached_folder(hub, name, commit, chosen)) is not None:
         return folder, chosen
     else:
-        log.info("%s: fetched from %s (files: %d)", name.text, hub.constants.ENDPOINT, len(chosen))
+        log.info(
+            "%s: fetched from %s (files: %d, revision %s)",
+            *(name.text, hub.constants.ENDPOINT, len(chosen), commit),
+        )
     where["allow_patterns"] = None if len(chosen) == len(names) else [escape(f) for f in chosen]
     folder = Path(_called(name, problem, hub.snapshot_download, **where))
     if lacking := [file for file in chosen if not (folder / file).is_file()]:

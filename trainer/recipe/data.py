@@ -31,7 +31,8 @@ class MixtureSource(Section):
     corpus: Annotated[str, _joined("::")]
     """The corpus folder, or its s3://, https:// or http:// URL. Fine-tuning also takes a set of
     conversations or preferences: a .jsonl, .json or .parquet file, a glob, or a set of the Hugging
-    Face hub, hf://org/set?config=NAME&split=NAME&revision=NAME, each part with a default.
+    Face hub, hf://org/set?config=NAME&split=NAME&revision=NAME, each part with a default; a run
+    goes on only with the data it began with, so name a commit as revision where the set may change.
     WebDataset's tars are listed as WebDataset lists them, `shards/{000000..000999}.tar`, several
     lists with `::` between them or as a YAML list, or by a glob, here, behind s3://, https:// or
     in a set of the hub (hf://org/set/data/*.tar); or name a folder that energon prepared
