@@ -172,6 +172,7 @@ def _check_saved(lora: LoraSection, model: "ModelSection") -> None:
     model = lora.model_of(model)
     parts = [names for _ours, names in modules(model)]
     known = [name for names in parts for name in names]
+    adaptable = {*linear_names(model.layers), *TABLES}  # no norm gets an adapter
     for saved in lora.modules_to_save:
         if not any(means_whole(saved, name) for name in known):
             short = list(dict.fromkeys(name.rpartition(".")[2] for name in known))
@@ -181,7 +182,7 @@ def _check_saved(lora: LoraSection, model: "ModelSection") -> None:
             )
     for names in parts:
         chosen = [name for name in names if lora.saves(name)]
-        both = [name for name in chosen if lora.adapts(name)]
+        both = [name for name in chosen if name in adaptable and lora.adapts(name)]
         if both:
             raise RecipeError(
                 f"lora.modules_to_save: {both[0]} has an adapter by lora.targets too; name it in"
