@@ -1,8 +1,6 @@
 """The chat template: how a conversation is written as one text."""
 
-import itertools
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +11,7 @@ from trainer.conversations.abilities import REASONING_LEFT, Abilities
 from trainer.conversations.exchange import Contradiction, Exchange, answer_behind
 from trainer.conversations.given import Given, ReadTurn, Turn
 from trainer.conversations.one_pass import OnePass, Passed
+from trainer.conversations.turn_ends import PROBE, QUESTION, TurnEnds
 from trainer.conversations.turns import Conversation, Message
 from trainer.data.tokenizer import CONFIG_FILE, TURN_END, TURN_START, Tokenizer
 from trainer.errors import DataError, LyceumError, RecipeError
@@ -48,7 +47,6 @@ _TOOL = {
     },
 }
 NAMED_TOKENS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
-QUESTION, PROBE = "A question.", "An answer."
 RESERVED = {"messages", "tools", "documents", "add_generation_prompt", "chat_template"}
 """Names that a template gets of a conversation, which no variable may take."""
 TOOL_USE = "tool_use"
@@ -92,17 +90,13 @@ class ChatTemplate:
         }
         """The tokens by name that may part turns, and that no message may spell."""
         self.ends = tuple(name for name in ends if name)
-        longest = sorted(self.borders, key=len, reverse=True)
-        self._border = re.compile("|".join(map(re.escape, longest)))
+        self._turn_ends = TurnEnds(self.borders)
         if self.system and (forged := self.forged(self.system)):
             raise RecipeError(f"conversations.system: spells {forged}, which would end the turn")
         self.abilities = Abilities(self._attempted, self.text)
-        self.closing = ""
         self._opening: str | None = None
-        self._usual_end = ""
-        self._ends_of_turn: list[str] = []
-        self.turn_end: int | None = None
         self._probe()
+        self.turn_end = self._turn_ends.token
         self.tokenizer = tokenizer
         if (
             template is not None
@@ -187,8 +181,7 @@ class ChatTemplate:
 
     def forged(self, text: str) -> str | None:
         """The first special token whose name a text spells, which rendering would make one."""
-        found = self._border.search(text)
-        return found[0] if found else None
+        return self._turn_ends.first_in(text)
 
     def ends_turn(self, text: str) -> bool:
         """Whether an answer's rendered text ends with a special token."""
@@ -284,14 +277,9 @@ class ChatTemplate:
 
     def _exchange(self, given: Given, number: int, prompt: str, behind: str) -> Exchange:
         """`behind`: what follows the prompt of the answer at turn `number`, to the text's end."""
-        body = behind.removesuffix(self.closing) if self.closing else behind
         beside = given.tools or given.documents or given.variables
-        if beside and len(self._border.findall(body)) > 1:
-            trailing = self._trailing(self.written(given, number), behind)
-            body = behind.removesuffix(trailing) if trailing else body
-        last = self._last_border(body)
-        end = len(body) if last is None else last.end()
-        return Exchange(prompt, behind[:end], behind[end:])
+        asked = (lambda: self.written(given, number)) if beside else None
+        return Exchange(prompt, *self._turn_ends.parted(behind, asked))
 
     def _opened(self, given: Given, passed: Passed, number: int) -> str | None:
         """What the template writes to ask for an answer; None where that is not what it adds."""
@@ -346,43 +334,6 @@ class ChatTemplate:
         if self.system is not None and not self.abilities.system:
             raise RecipeError(f"conversations.system: {self.name} leaves it out; name another")
 
-    def _always_written(self, question: list[Turn], whole: str) -> str:
-        """What the template writes behind an answer as it does behind a question, though nothing
-        more is asked for: the opening of a next turn (Command A), an end of text.
-        """
-        asked = self._attempted(question, False)
-        tail = asked[asked.rfind(QUESTION) + len(QUESTION) :]
-        size = _same_at_end(asked, whole)
-        first = self._border.search(whole, len(whole) - size)
-        if first is None:
-            return ""
-        if size >= len(tail):
-            # The question's whole end is there, which begins with the end of its turn.
-            return whole[first.end() :]
-        return whole[first.start() :] if asked == self._attempted(question, True) else ""
-
-    def _trailing(self, asked: str, whole: str) -> str:
-        """What stands behind a conversation with an answer as it stands behind its question, which
-        `asked` ends with: an opened turn (Command R7B), documents, instructions (Command R+).
-        """
-        same = whole[len(whole) - _same_at_end(asked, whole) :]
-        first = self._border.search(same)
-        if first is None:
-            return ""
-        same = same[first.start() :]
-        # Both turns may end in the same way, which belongs to them.
-        end = next((end for end in self._ends_of_turn if same.startswith(end)), "")
-        return same.removeprefix(end)
-
-    def _last_border(self, text: str) -> re.Match[str] | None:
-        """The last special token in a rendered text."""
-        if self._usual_end and (at := text.rfind(self._usual_end)) >= 0:
-            usual = self._border.match(text, at)
-            if usual is not None and self._border.search(text, usual.end()) is None:
-                return usual
-        found = list(self._border.finditer(text))
-        return found[-1] if found else None
-
     def _probe(self) -> None:
         """Find how the template ends an answer, and what it puts behind a conversation's end."""
         question, answer = Message("user", QUESTION), Message("assistant", PROBE)
@@ -390,31 +341,17 @@ class ChatTemplate:
         given = Given(turns, **self._needs)
         try:
             whole = self.written(given, 2)
-            # A template that takes one question only has no earlier turns.
-            longer = self._attempted(turns, True)
-            if not longer.startswith(whole):
-                self.closing = self._always_written(turns[:1], whole)
-            if longer and not self.closing and not longer.startswith(whole):
-                for name in self.borders:
-                    rest = whole.removesuffix(name)
-                    ended = self._last_border(rest[rest.rfind(PROBE) :])
-                    if rest != whole and longer.startswith(rest) and ended:
-                        self.closing = name
+            self._turn_ends.find_closing(
+                whole,
+                self._attempted(turns, True),
+                asked=self._attempted(turns[:1], False),
+                prompt=self._attempted(turns[:1], True),
+            )
             said = self.exchange(given, 1, answer).answer
         except (Contradiction, LyceumError):
             # A prompt may be all that is asked of it; `check` says what is wrong.
             return
-        last = self._last_border(said)
-        if last is not None and PROBE in said:
-            self.turn_end, self._usual_end = self.borders[last[0]], last[0]
-            ends = self._border.finditer(said, said.rfind(PROBE))
-            self._ends_of_turn = [said[end.start() : last.end()] for end in ends]
-
-
-def _same_at_end(one: str, other: str) -> int:
-    """How many characters two texts have in common at their ends."""
-    pairs = zip(reversed(one), reversed(other), strict=False)
-    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+        self._turn_ends.learn(said)
 
 
 def _resolve(tokenizer: Tokenizer, template: str | None) -> tuple[str, str]:
