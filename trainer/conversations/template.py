@@ -232,6 +232,7 @@ class ChatTemplate:
         for needs in ({}, tools, documents, {**tools, **documents}):
             try:
                 self._rendered(Given([], **needs), [{"role": "user", "content": QUESTION}], True)
+            # Somebody else's program can raise anything; `written` says of a set what failed.
             except Exception:
                 continue
             return needs
