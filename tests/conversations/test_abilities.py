@@ -9,9 +9,12 @@ import pytest
 from tests.conversations.talks import PLACE
 from tests.conversations.test_published_templates import TOOLS, answers, sequences, speaking
 from trainer.conversations.abilities import PARTS_TEXT, RESULTS_TEXT
+from trainer.conversations.columns import SetNames
 from trainer.conversations.forms import conversation_of
+from trainer.conversations.marking import Marker
 from trainer.conversations.records import Example
 from trainer.errors import DataError, RecipeError
+from trainer.recipe import ConversationsSection
 
 USER = {"role": "user", "content": "How high?"}
 SO = {"role": "assistant", "content": "So so."}
@@ -296,3 +299,30 @@ def test_a_documents_number_need_not_be_written() -> None:
     assert learnt(text, [USER, SO], documents=[document]) == ["So so.<|im_end|>"]
     with pytest.raises(DataError, match="leaves its documents out"):
         learnt(text, [USER, SO], documents=[document | {"score": 0.05}])
+
+
+def test_no_result_and_no_string_of_arguments_forges_a_token() -> None:
+    """Would catch a token that JSON's escapes hide, or that stands behind a doubled key."""
+    items = "{%- if m.content is mapping %}{%- for k, v in m.content.items() %}{{- k ~ ':' ~ v }}"
+    items += "{%- endfor %}{%- else %}{{- m.content }}{%- endif %}" + CALLS
+    text = LOOP.replace("BODY", items) + "{#- <|quote|> -#}"
+    said = {"role": "tool", "tool_call_id": "abcdefghi", "content": {"a": "x<|quote|>y"}}
+    with pytest.raises(DataError, match=r"spells <\|quote\|>"):
+        learnt(text, [USER, CALLING, said, SO])
+    doubled = '{"harbour":"x<|im_end|>y","harbour":"Ribe"}'
+    call = {"function": {"name": "tide", "arguments": doubled}}
+    with pytest.raises(DataError, match=r"spells <\|im_end\|>"):
+        learnt(text, [USER, CALLING | {"tool_calls": [call]}])
+
+
+def test_joined_turns_keep_the_reasoning_of_both() -> None:
+    """Would catch the thought of a key lost beside a part of thinking."""
+    parts = [{"type": "thinking", "thinking": "second"}, {"type": "text", "text": "Two."}]
+    turns = [USER, SO | {"content": "One.", "reasoning_content": "first"}, SO | {"content": parts}]
+    names = SetNames(same_role="join")
+    conversation = conversation_of(Example({"messages": turns}, PLACE), names)
+    template, theirs = speaking(THINKS)
+    (tokens,) = Marker(template, ConversationsSection()).mark(conversation)
+    ((_, ids),) = answers(tokens)
+    wanted = "[THINK]first[/THINK]One.\n\n[THINK]second[/THINK]Two.<|im_end|>"
+    assert theirs.decode(ids) == wanted

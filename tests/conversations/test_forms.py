@@ -206,6 +206,11 @@ def test_objects_of_a_strange_kind_are_refused_or_read_and_never_a_traceback() -
     ]
     found = parse({"messages": [*turns, A]}).messages
     assert found[1].calls[0]["function"]["name"] == "where" and found[2].structured == place
+    for held in ({"day": date(2026, 1, 2)}, Decimal("1.8"), [b"x"]):
+        with pytest.raises(DataError, match="turn 3: its result is no JSON"):
+            parse({"messages": [*turns[:2], turn("tool", held), A]})
+    kinds = [{"type": ["a"]}]
+    assert parse({"messages": [*turns[:2], turn("tool", kinds), A]}).messages[2].structured == kinds
     with pytest.raises(DataError, match="turn 2: its calls are not JSON"):
         parse({"messages": [turn("user"), turn("assistant", None, tool_calls="tide()")]})
 

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from trainer.conversations.exchange import Contradiction
+from trainer.conversations.messages import ReadArguments
 from trainer.conversations.turns import REASONING, Message
 
 Attempt = Callable[..., str]
@@ -220,8 +221,10 @@ class Abilities:
         function = dict(call["function"])
         arguments = function["arguments"]
         if not self._form[1] and not isinstance(arguments, str):
-            written = json.dumps(arguments, ensure_ascii=False)
-            function["arguments"] = getattr(arguments, "text", written)
+            read = isinstance(arguments, ReadArguments)
+            function["arguments"] = (
+                arguments.text if read else json.dumps(arguments, ensure_ascii=False)
+            )
         return {**call, "function": function}
 
     def _content(self, message: Message, content: str, flattened: list[str]) -> Any:

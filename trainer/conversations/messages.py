@@ -95,14 +95,17 @@ def message_of(
         )
     ours = names.roles[role]
     extras = {name: held for name, held in turn.items() if name not in _KNOWN}
-    extras |= _not_taken(turn, ours, value)
+    extras |= _not_taken(turn, ours)
     calls = tuple(_calls(turn, number, place))
     if role == "function_call" and not calls:
         calls, turn = _written_calls(turn, value)
     held = turn.get(value)
     structured = held if ours == "tool" and _is_structured(held) else None
     if (ours == "tool" and not isinstance(held, str | list | None)) or structured is not None:
-        held = json.dumps(held, ensure_ascii=False)
+        try:
+            held = json.dumps(held, ensure_ascii=False)
+        except TypeError as error:
+            raise DataError(f"{place}: turn {number}: its result is no JSON ({error})") from None
     content, parts, thought = _content(held, value, number, place, ours)
     reasoning = _reasoning(extras, number, place) if ours == "assistant" else None
     name = turn.get("name")
@@ -152,7 +155,7 @@ def call_of(call: Any, where: str) -> dict[str, Any]:
     return {**({"id": call["id"]} if "id" in call else {}), "type": "function", "function": made}
 
 
-def _not_taken(turn: Mapping[str, Any], role: str, value: str) -> dict[str, Any]:
+def _not_taken(turn: Mapping[str, Any], role: str) -> dict[str, Any]:
     """Known keys that this turn's message does not hold: what stands beside the text, a name that
     is none, and a mark to learn a turn that is not the assistant's.
     """
@@ -269,7 +272,7 @@ def _is_structured(content: Any) -> bool:
     """Whether a tool's result is an object, or a list that is not one of parts."""
     if isinstance(content, list):
         kinds = [part.get("type") for part in content if isinstance(part, dict)]
-        return bool(content) and not any(kind in _PARTS for kind in kinds)
+        return bool(content) and not any(isinstance(kind, str) and kind in _PARTS for kind in kinds)
     return isinstance(content, dict)
 
 

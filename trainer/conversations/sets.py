@@ -124,9 +124,10 @@ def _older(recipe: "Recipe", settings: dict[str, Any], files: list[InputFile]) -
     """
     if not any((Path(recipe.run) / "checkpoints").glob("step-*")):
         return None
-    first = {key: held for key, held in settings.items() if key not in NEW_SETTINGS}
+    earlier = {key: held for key, held in settings.items() if key != "rows"}
+    first = {key: held for key, held in earlier.items() if key not in NEW_SETTINGS}
     for rules in range(RULES - 1, 0, -1):
-        known = first if rules == 1 else settings
+        known = first if rules == 1 else earlier
         out = cache_folder("sets") / _key(known | {"builder_rules": rules}, files)
         if (out / MANIFEST_NAME).is_file():
             break

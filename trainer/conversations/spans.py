@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 from trainer.conversations.exchange import Exchange, has_reasoning, thoughts
 from trainer.conversations.given import Given
+from trainer.conversations.messages import ReadArguments
 from trainer.conversations.template import ChatTemplate
 from trainer.conversations.turns import Conversation, Message
 from trainer.errors import DataError
@@ -342,7 +343,7 @@ def _refuse_forged(conversation: Conversation, template: ChatTemplate) -> None:
     """Raise DataError where rendering would turn a message's own text into a special token."""
     beside = conversation.tools or conversation.documents or conversation.variables
     simple = not beside and not any(
-        one.extras or one.calls or one.reasoning or one.name or one.thinking
+        one.extras or one.calls or one.reasoning or one.name or one.thinking or one.structured
         for one in conversation.messages
     )
     # No token holds a null character, so that none stands across two texts.
@@ -375,9 +376,9 @@ def _texts(message: Message) -> Iterator[tuple[str, str]]:
         yield " name", message.name
     if message.reasoning is not None:
         yield " reasoning", message.reasoning
-    if message.calls or message.extras or message.thinking:
-        for text in _strings([message.calls, message.extras, message.thinking]):
-            yield "", text
+    beside = [message.calls, message.extras, message.thinking, message.structured]
+    for text in _strings(beside) if any(beside) else ():
+        yield "", text
 
 
 def _strings(value: object) -> Iterator[str]:
@@ -385,6 +386,8 @@ def _strings(value: object) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
+        if isinstance(value, ReadArguments):
+            yield value.text
         for key, held in value.items():
             yield str(key)
             yield from _strings(held)

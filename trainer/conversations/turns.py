@@ -208,7 +208,8 @@ def _two_names(first: Message, second: Message, number: int) -> str:
 
 
 def _parts(message: Message) -> tuple[Mapping[str, Any], ...]:
-    return message.parts or ({"type": "text", "text": message.content},)
+    thought = ({"type": "thinking", "thinking": message.reasoning},) * bool(message.reasoning)
+    return message.parts or (*thought, {"type": "text", "text": message.content})
 
 
 def _empty(message: Message) -> str:

@@ -104,7 +104,7 @@ class Tokenizer:
         return list(self._reading_special.encode(text, add_special_tokens=False).ids)
 
     def encode_rendered_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of several rendered texts, encoded on every core."""
+        """The ids of several rendered texts; on every core, or looked up where those are few."""
         return _encode_batch(self._reading_special, self._rendered_pre_tokens, texts)
 
     @cached_property
@@ -142,7 +142,7 @@ class Tokenizer:
         return not any(token.lstrip or token.rstrip for token in added)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of several texts, encoded on every core."""
+        """The ids of several texts; on every core, or looked up where those are few."""
         return _encode_batch(self._backend, self._pre_tokens, texts)
 
     def decode(self, ids: Iterable[int], skip_special: bool = False) -> str:
@@ -248,7 +248,8 @@ def _encode_batch(
 def _cores() -> int:
     """How many cores the library would encode on."""
     set_by_user = os.environ.get("RAYON_NUM_THREADS", "")
-    return int(set_by_user) if set_by_user.isdecimal() else len(os.sched_getaffinity(0))
+    number = int(set_by_user) if set_by_user.isdecimal() else 0
+    return number or len(os.sched_getaffinity(0))
 
 
 def _fetch(folder: Url, remote: RemoteSection) -> dict[str, bytes]:
