@@ -144,7 +144,7 @@ def import_(
         from trainer.hugging_face.adapter_import import import_adapter_command, is_adapter_folder
         from trainer.hugging_face.importing import import_command
 
-    folder, base = model_folder(folder), None if base is None else model_folder(base)
+    folder = model_folder(folder)
     if is_adapter_folder(folder, base is not None):
         import_adapter_command(folder, checkpoint, base)
         return

@@ -9,6 +9,7 @@ in a set.
 
 import json
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,6 @@ from trainer.errors import DataError, RecipeError
 
 GENERATED, REASON = "generated", "finish_reason"
 """The fields that an answered record has beside its own."""
-STANDARD_INPUT = Path("/dev/stdin")
 _LINE_END = re.compile(r"\r?\n")
 
 
@@ -53,15 +53,14 @@ class Request:
 def content_of(file: Path) -> bytes:
     """What a file, a pipe or (`-`) standard input holds; RecipeError where it cannot be read."""
     try:
-        return (STANDARD_INPUT if str(file) == "-" else file).read_bytes()
+        return sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
     except OSError as error:
         raise RecipeError(f"{file}: cannot be read: {error.strerror}") from error
 
 
 def is_read_once(file: Path) -> bool:
     """Whether what a file holds is gone once it is read, as from a pipe."""
-    opened = STANDARD_INPUT if str(file) == "-" else file
-    return opened.exists() and not (opened.is_file() or opened.is_dir())
+    return str(file) == "-" or (file.exists() and not (file.is_file() or file.is_dir()))
 
 
 def prompts_in(raw: bytes, file: Path) -> list[Request]:

@@ -22,7 +22,7 @@ from trainer.hub.models import model_folder
 from trainer.hub.names import model_name
 from trainer.hugging_face.adapter_config import lora_of, with_saved
 from trainer.hugging_face.adapter_files import AdapterFile
-from trainer.hugging_face.adapter_keys import CONFIG, read_adapter_config
+from trainer.hugging_face.adapter_keys import BASE_FOLDER, CONFIG, read_adapter_config
 from trainer.hugging_face.adapter_tensors import PeftTensors, adapter_pieces
 from trainer.hugging_face.adapter_tokenizer import adapter_tokenizer
 from trainer.hugging_face.config import FILE, conversion_recipe, describe, read_config
@@ -35,8 +35,6 @@ from trainer.recipe import Recipe
 from trainer.recipe.lora import TABLES, LoraSection, means_whole
 from trainer.recipe.model import ModelSection
 from trainer.recipe.shape import EMBEDDING, HEAD
-
-_BASE_FOLDER = "base"
 
 
 def is_adapter_folder(folder: Path, based: bool) -> bool:
@@ -59,13 +57,14 @@ def is_adapter_folder(folder: Path, based: bool) -> bool:
 def import_adapter_command(folder: Path, checkpoint: Path, base: Path | None = None) -> None:
     """Write the adapter in `folder` as the run directory `checkpoint`; check and print the parity.
 
-    `base`: a checkpoint, a run, or a Hugging Face model folder, which is then imported to
-    `checkpoint`/base; None: the one that the adapter names. Raises CheckpointError for an
-    adapter that is not computed here or of another base, and what `import_command` raises.
+    `base`: a checkpoint, a run, or a Hugging Face model folder or its name on the hub, which is
+    then imported to `checkpoint`/base; None: the one that the adapter names. Raises
+    CheckpointError for an adapter that is not computed here or of another base, and what
+    `import_command` raises.
     """
     keys = read_adapter_config(folder)
     file = AdapterFile.open(folder)
-    named = base if base is not None else _named_base(keys, folder)
+    named = model_folder(base) if base is not None else _named_base(keys, folder)
     said = keys.get("base_model_name_or_path")
     if base is not None and said and Path(said).resolve() != base.resolve():
         print(f"the adapter names its base {said!r}; shapes and tokens of {base} are checked alone")
@@ -75,8 +74,8 @@ def import_adapter_command(folder: Path, checkpoint: Path, base: Path | None = N
         _fitting(keys, file, read_config(named)[0].model, folder)  # before the base is copied
     try:
         if theirs:
-            import_command(named, partial_folder / _BASE_FOLDER)
-            step = Path(_BASE_FOLDER) / "checkpoints" / folder_name(0)
+            import_command(named, partial_folder / BASE_FOLDER)
+            step = Path(BASE_FOLDER) / "checkpoints" / folder_name(0)
             opened = _OpenBase(partial_folder / step, checkpoint / step)
         else:
             found = resolve_checkpoint(named)
@@ -95,8 +94,8 @@ def _named_base(keys: dict[str, Any], folder: Path) -> Path:
     if named:
         if Path(named).is_dir():
             return Path(named)
-        beside = folder / _BASE_FOLDER
-        if Path(named).name == _BASE_FOLDER and (beside / FILE).is_file():
+        beside = folder / BASE_FOLDER
+        if Path(named).name == BASE_FOLDER and (beside / FILE).is_file():
             return beside  # a folder of ours that was moved
         try:
             if model_name(named) is not None:

@@ -11,6 +11,8 @@ from typing import Any
 from trainer.errors import CheckpointError
 
 CONFIG = "adapter_config.json"
+BASE_FOLDER = "base"
+"""The folder, inside that of the adapters, in which their base is written."""
 
 _READ = {
     *("peft_type", "task_type", "r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern"),
@@ -116,7 +118,7 @@ def _check_first_weights(value: Any, refuse: Callable[[str, str], None]) -> None
             "which changes the base's own weights; let PEFT convert it to plain LoRA"
             " (save_pretrained with path_initial_model_for_weight_conversion)",
         )
-    if isinstance(known, list | dict) or known not in _BASE_AS_IT_IS:
+    if known not in _BASE_AS_IT_IS:
         refuse(
             "init_lora_weights",
             "which is not computed here; merge it with PEFT, and import the model",

@@ -18,7 +18,7 @@ from trainer.checkpoint.fitted import FittedReader, new_rows, used_rows, without
 from trainer.checkpoint.lora_base import find_base, holds_adapters
 from trainer.errors import CheckpointError, RecipeError
 from trainer.hugging_face.adapter_config import adapter_config
-from trainer.hugging_face.adapter_keys import CONFIG
+from trainer.hugging_face.adapter_keys import BASE_FOLDER, CONFIG
 from trainer.hugging_face.exporting import export_weights
 from trainer.hugging_face.names import tensor_map
 from trainer.hugging_face.weights import CheckpointWeights
@@ -28,8 +28,6 @@ from trainer.recipe.model import ModelSection
 from trainer.recipe.shape import EMBEDDING, HEAD
 
 WEIGHTS = "adapter_model.safetensors"
-BASE_FOLDER = "base"
-"""The folder, inside that of the adapters, in which their base is written."""
 
 
 def export_adapter_command(

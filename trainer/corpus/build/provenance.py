@@ -63,12 +63,11 @@ def text_input(section: CorpusSection) -> Input:
         files = tars.files["train"]
         options = replace(options, text_members=tars.members, excluded=tars.excluded, remote=remote)
         identity = [[TAR_RULES, list(map(str, tars.members)), sorted(tars.excluded)]]
-        identity += [file.identity for file in files]
-        named = [without_signature(name) for name in section.files]
     else:
         files = list_files(section.files, anonymous=section.anonymous)
-        identity = [[file.path, file.bytes, file.version] for file in files]
-        named = list(section.files)
+        identity = list[Any]()
+    identity += [file.identity for file in files]
+    named = [without_signature(name) for name in section.files]
     return Input(
         settings={"files": named, "packages": []},
         versions={"files": len(files), "bytes": sum(file.bytes for file in files)},
