@@ -30,7 +30,7 @@ $(READY): pyproject.toml launch/constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	rm -f .venv/ready-*
 	$(install-torch-$(TORCH))
-	$(BIN)/pip install --quiet --constraint launch/constraints.txt --editable '.[data,dev]'
+	$(BIN)/pip install --quiet --constraint launch/constraints.txt --editable '.[data,dev,evaluate]'
 	touch $@
 
 # The CPU build comes from wherever pip is set up to look (PIP_FIND_LINKS, PIP_EXTRA_INDEX_URL). Where

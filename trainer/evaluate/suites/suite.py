@@ -1,0 +1,99 @@
+"""The parts of a suite: items that ask, a judgement an item, figures over what was judged."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from trainer.errors import LyceumError
+from trainer.evaluate.respondent import Query, Respondent, Response
+
+if TYPE_CHECKING:
+    from trainer.evaluate.corpora import SearchableText
+
+ItemRecord = dict[str, Any]
+"""What is recorded of an item, as JSON: what came, and the numbers that figures read."""
+
+
+class SuiteUnavailable(LyceumError):
+    """A suite has nothing to ask here, as without a corpus; the line says what it needs."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class Item:
+    """One question of a suite.
+
+    `id`: stable over runs and machines; `queries`: what it asks the model; `shown`: of the record,
+    as JSON: question, right answers, group; `passages`: texts by which a corpus would hold it.
+    """
+
+    id: str
+    queries: tuple[Query, ...]
+    shown: Mapping[str, Any]
+    passages: tuple[str, ...] = ()
+
+
+def mean(rows: np.ndarray) -> float:
+    """The mean of the first column of [items, columns]."""
+    return float(rows[:, 0].mean())
+
+
+def ratio(rows: np.ndarray) -> float:
+    """The sum of the first column of [items, columns] over the sum of the second."""
+    return float(rows[:, 0].sum() / rows[:, 1].sum())
+
+
+@dataclass(frozen=True)
+class FigureKind:
+    """How a figure follows from records.
+
+    `row`: an item's numbers, None where it does not count here; `reduce`: fp64 [items, numbers] ->
+    the figure, NaN where it is not defined (resampled for the interval, so a pure function of the
+    rows in any order); `better`: which way is good, None where neither is; `means`: one line.
+    """
+
+    means: str
+    row: Callable[[ItemRecord], Sequence[float] | None]
+    reduce: Callable[[np.ndarray], float] = mean
+    better: Literal["higher", "lower"] | None = None
+
+
+@dataclass(frozen=True)
+class SuiteContext:
+    """What the items of a suite are made from.
+
+    `respondent`: only what it is, not what it answers; `limit`: items at most (None: the suite's
+    own number), spread over the suite's kinds; `own`: the run's own corpora, or those named
+    instead, None where there are none.
+    """
+
+    respondent: Respondent
+    seed: int = 0
+    limit: int | None = None
+    own: "SearchableText | None" = None
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A suite: see the docstring of its module for what it measures, and its source.
+
+    `measures`, `leaves_out`, `source`: a sentence each, shown by `lyceum evaluate --list`; `rules`:
+    raised whenever items or judgements change, so that older records are not gone on with; `items`
+    raises SuiteUnavailable; `judge`: an item's judgement from its answers, none of them Unanswered,
+    in the order of its queries (its `shown` is kept beside it); `figures`: by name, in the order of
+    the table; the first is the suite's headline.
+    """
+
+    name: str
+    measures: str
+    leaves_out: str
+    source: str
+    rules: int
+    items: Callable[[SuiteContext], Sequence[Item]]
+    judge: Callable[[Item, Sequence[Response]], ItemRecord]
+    figures: Callable[[SuiteContext], Mapping[str, FigureKind]]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """What else decides its items, as JSON, beside `rules`, seed and limit."""
