@@ -15,6 +15,10 @@ class RecipeError(LyceumError):
     exit_code = 2
 
 
+class SuiteUnavailable(RecipeError):
+    """An evaluation suite has nothing to ask here, as without a corpus; says what it needs."""
+
+
 class DataError(LyceumError):
     """The data is missing, damaged, or not what the recipe says."""
 

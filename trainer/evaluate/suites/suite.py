@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from trainer.errors import LyceumError
+from trainer.errors import SuiteUnavailable as SuiteUnavailable
 from trainer.evaluate.respondent import Query, Respondent, Response
 
 if TYPE_CHECKING:
@@ -14,12 +14,6 @@ if TYPE_CHECKING:
 
 ItemRecord = dict[str, Any]
 """What is recorded of an item, as JSON: what came, and the numbers that figures read."""
-
-
-class SuiteUnavailable(LyceumError):
-    """A suite has nothing to ask here, as without a corpus; the line says what it needs."""
-
-    exit_code = 2
 
 
 @dataclass(frozen=True)
@@ -81,9 +75,10 @@ class Suite:
     """A suite: see the docstring of its module for what it measures, and its source.
 
     `measures`, `leaves_out`, `source`: a sentence each, shown by `lyceum evaluate --list`; `rules`:
-    raised whenever items or judgements change, so that older records are not gone on with; `items`
-    raises SuiteUnavailable; `judge`: an item's judgement from its answers, none of them Unanswered,
-    in the order of its queries (its `shown` is kept beside it); `figures`: by name, in the order of
+    raised whenever items or judgements change, so that older records are not gone on with; `items`,
+    called on the first rank alone, raises SuiteUnavailable; `judge`: an item's record from its
+    answers, none of them Unanswered, in the order of its queries (its `shown` stands beside it);
+    `figures`: by name, in the order of
     the table; the first is the suite's headline.
     """
 

@@ -1,0 +1,81 @@
+"""The records of a suite's items: a line of JSON each, added as they come, gone on with later."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+from trainer.errors import RecipeError
+from trainer.evaluate.suites.suite import ItemRecord
+from trainer.files import write_whole
+
+FAILED = "failed"
+"""The key of a record that says why the item has no answer."""
+
+
+class RecordFile:
+    """SUITE.jsonl in `folder`, and SUITE.settings.json, which says what its records are of.
+
+    A context manager. `done`: the records that were there, by the item's id; those of another
+    model, or of other settings, are renamed (`.replaced`) and not gone on with. Raises RecipeError
+    where the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path, suite: str, settings: Mapping[str, Any]) -> None:
+        self.path = folder / f"{suite}.jsonl"
+        self.done: dict[str, ItemRecord] = {}
+        self.replaced = False
+        described = folder / f"{suite}.settings.json"
+        wanted = json.loads(json.dumps(dict(settings)))
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if self.path.exists():
+                self._read(described, wanted)
+            write_whole(described, json.dumps(wanted, indent=2) + "\n", durable=False)
+            self._file: TextIO = self.path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise RecipeError(
+                f"{self.path}: cannot be written: {error.strerror}; name another folder (--records)"
+            ) from None
+
+    def add(self, record: ItemRecord) -> None:
+        """Append a record; raises OSError (disk full)."""
+        self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        self._file.flush()
+
+    def __enter__(self) -> "RecordFile":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def _read(self, described: Path, wanted: dict[str, Any]) -> None:
+        known = _json(described.read_text(encoding="utf-8")) if described.exists() else None
+        if known != wanted:
+            os.replace(self.path, self.path.with_name(f"{self.path.name}.replaced"))
+            self.replaced = True
+            return
+        # Texts may hold other letters at which splitlines would cut.
+        text = self.path.read_text(encoding="utf-8", errors="replace")
+        *lines, torn = text.split("\n")
+        records = [record for line in lines if isinstance(record := _json(line), dict)]
+        # A failed item is tried once more; a killed process may have left half a line.
+        whole = [record for record in records if "id" in record and FAILED not in record]
+        if torn or len(whole) < len(lines):
+            text = "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in whole)
+            write_whole(self.path, text, durable=False)
+        self.done = {record["id"]: record for record in whole}
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
