@@ -48,6 +48,7 @@ def test_old_and_new_value_are_given(tmp_path: Path) -> None:
         ["batch.micro=2"],
         ["data.workers=0", "data.prefetch=4"],
         ["checkpoint.every=5", "evaluate.every=5", "recompute=full", "kernels.attention=sdpa"],
+        ["evaluate.suites=[bias]", "evaluate.gates=[bias/a < 1]", "checkpoint.best=eval/bias/a"],
         ["steps=40"],
         ["schedule.length=20", "schedule.floor=0.0"],
     ],

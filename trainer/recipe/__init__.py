@@ -1,9 +1,10 @@
 """The recipe: frozen and typed, one file a section; load, override, validate."""
 
 from trainer.recipe.changes import learning_changes
-from trainer.recipe.checkpoint import CheckpointSection, EvaluateSection, RecoverySection
+from trainer.recipe.checkpoint import CheckpointSection, RecoverySection
 from trainer.recipe.corpus import CorpusSection
 from trainer.recipe.data import DataSection, MixtureSource
+from trainer.recipe.evaluate import EvaluateSection
 from trainer.recipe.fine_tuning import ConversationsSection, PreferenceSection
 from trainer.recipe.kernels import KernelsSection
 from trainer.recipe.load import load_recipe

@@ -1,10 +1,6 @@
 """`checkpoint` and `recovery`: what is kept, and when to give up."""
 
-from typing import Annotated
-
-from pydantic import Field
-
-from trainer.recipe.section import Count, Fraction, Names, Positive, Section
+from trainer.recipe.section import Count, Positive, Section
 
 
 class CheckpointSection(Section):
@@ -16,6 +12,11 @@ class CheckpointSection(Section):
     """The newest that stay; 0: all."""
     save_final: bool = True
     """Whether the last step is saved."""
+    best: str | None = None
+    """The figure by which RUN/checkpoints/best is chosen: eval/loss (of evaluate.every) or
+    eval/SUITE/FIGURE (of evaluate.suites). It is a link to the checkpoint of the best evaluation so
+    far that passes every gate of evaluate.gates; that step is saved, and stays whatever `keep`
+    says. None: there is no best."""
 
 
 class RecoverySection(Section):
@@ -23,24 +24,3 @@ class RecoverySection(Section):
 
     skipped_in_a_row: Positive = 5
     """Steps skipped one after another that end the run with exit code 4."""
-
-
-class EvaluateSection(Section):
-    """Validation loss and sample text at intervals."""
-
-    every: Count = 0
-    """Steps between validation losses; 0: none while training."""
-    sequences: Positive = 64
-    """Packed validation sequences that the loss is taken over."""
-    sample_every: Count = 0
-    """Steps between sample texts; 0: none while training."""
-    prompts: Names = ()
-    """What the sample texts begin with."""
-    sample_tokens: Positive = 64
-    """Tokens a sample text has at most."""
-    temperature: Annotated[float, Field(ge=0.0)] = 0.8
-    """Divides the logits before sampling; 0: always the likeliest token."""
-    top_k: Count = 0
-    """Only the k likeliest tokens are sampled; 0: all."""
-    top_p: Fraction = 1.0
-    """Only the likeliest tokens that together have this probability are sampled."""

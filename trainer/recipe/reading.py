@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
 import yaml
@@ -213,6 +213,11 @@ def nearest(kind: type[BaseModel], place: tuple[str, ...]) -> str:
     if close:
         return f"did you mean {close[0]}?"
     return f"allowed are {', '.join(n[len(prefix) :] for n in siblings) or ', '.join(names)}"
+
+
+def close_name(wrong: str, names: Iterable[str]) -> str | None:
+    """The one of `names` that was probably meant by `wrong`; None where none is like it."""
+    return next(iter(difflib.get_close_matches(wrong, list(names), n=1, cutoff=0.6)), None)
 
 
 def _dotted(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:

@@ -5,9 +5,10 @@ from typing import Any, Literal, Self
 from pydantic import model_validator
 
 from trainer.recipe import reading, rules
-from trainer.recipe.checkpoint import CheckpointSection, EvaluateSection, RecoverySection
+from trainer.recipe.checkpoint import CheckpointSection, RecoverySection
 from trainer.recipe.corpus import CorpusSection
 from trainer.recipe.data import DataSection
+from trainer.recipe.evaluate import EvaluateSection
 from trainer.recipe.fine_tuning import ConversationsSection, PreferenceSection
 from trainer.recipe.kernels import KernelsSection
 from trainer.recipe.lora import LoraSection

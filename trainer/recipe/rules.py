@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from trainer.errors import RecipeError
 from trainer.recipe.corpus import SOURCE_KEYS
 from trainer.recipe.data import check_mixture
+from trainer.recipe.evaluate import check_evaluation
 from trainer.recipe.fine_tuning import check_fine_tuning
 from trainer.recipe.kernels import check_compile
 from trainer.recipe.lora import TABLES
@@ -42,6 +43,7 @@ def check_recipe(recipe: "Recipe") -> None:
     check_mixture(recipe.data)
     _check_kernels(recipe)
     check_compile(recipe)
+    check_evaluation(recipe)
 
 
 def check_world(recipe: "Recipe", world_size: int, device: str) -> None:
