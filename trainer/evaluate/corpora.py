@@ -1,7 +1,13 @@
 """Text that suites search: the run's own corpora, or files and corpora named in their place."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
+
+from trainer.corpus.inspect.passage_index import PassageIndex
+
+HELD = 5
+"""Documents that are named for a passage, if not asked for more."""
 
 
 class SearchedDocument(NamedTuple):
@@ -28,7 +34,38 @@ class SearchableText(Protocol):
         """The documents of "train" or "validation", in the corpus's order."""
 
     def occurrences(self, passages: Sequence[str]) -> list[int]:
-        """How many training documents hold each passage; white space and case aside."""
+        """How many training documents hold each passage, as whole words.
 
-    def holding(self, passages: Sequence[str], limit: int = 5) -> list[list[str]]:
-        """For each passage, ids of the first training documents that hold it."""
+        White space, case and punctuation play no part; a passage without a word is held by none.
+        """
+
+    def holding(self, passages: Sequence[str], limit: int = HELD) -> list[list[str]]:
+        """For each passage, ids of the first training documents that hold it, as `occurrences`."""
+
+
+@dataclass
+class PassageTally:
+    """How many documents hold each of `passages`, and the ids of the first `limit` of them.
+
+    `counts`, `holders`: one of each a passage, in their order.
+    """
+
+    passages: int
+    limit: int
+    counts: list[int] = field(init=False)
+    holders: list[list[str]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.counts = [0] * self.passages
+        self.holders = [[] for _ in range(self.passages)]
+
+    def add(self, passage: int, count: int, ids: Iterable[str]) -> None:
+        """Count documents that hold a passage; `ids`: of the first of them."""
+        self.counts[passage] += count
+        room = self.limit - len(self.holders[passage])
+        self.holders[passage] += list(ids)[:room]
+
+    def look(self, index: PassageIndex, text: str, document: str) -> None:
+        """Count the document `document` for the passages of `index` that its text holds."""
+        for passage in index.found_in(text):
+            self.add(passage, 1, [document])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.data.corpora import write_corpus
 from trainer.cli import main
-from trainer.corpus.inspect import search
+from trainer.corpus.inspect import decoded_shards, search
 from trainer.corpus.inspect.find import find_command
 from trainer.corpus.inspect.passages import (
     LEAST_RUN_WORDS,
@@ -179,9 +179,9 @@ def test_a_passage_nowhere_whole_leads_to_its_longest_runs(tmp_path: Path) -> No
 def test_processes_and_batches_change_nothing(folder: Path, monkeypatch, passage: str) -> None:
     """Would catch finds lost or renumbered at the border of a batch, or in a process's answer."""
     alone = find_passage(folder, passage)
-    monkeypatch.setattr(search, "BATCH_TOKENS", 1)
+    monkeypatch.setattr(decoded_shards, "BATCH_TOKENS", 1)
     batched = find_passage(folder, passage)
-    monkeypatch.setattr(search, "ALONE_BELOW_TOKENS", 0)
+    monkeypatch.setattr(decoded_shards, "ALONE_BELOW_TOKENS", 0)
     together = find_passage(folder, passage, workers=2)
     assert alone.whole == batched.whole == together.whole
     assert (alone.documents, alone.bytes) == (together.documents, together.bytes)
@@ -266,7 +266,7 @@ def test_memory_does_not_grow_with_the_shard(tmp_path: Path, monkeypatch) -> Non
     tokenizer.save(folder / "tokenizer")
 
     def peak_mib(batch_tokens: int) -> float:
-        monkeypatch.setattr(search, "BATCH_TOKENS", batch_tokens)
+        monkeypatch.setattr(decoded_shards, "BATCH_TOKENS", batch_tokens)
         tracemalloc.start()
         find_passage(folder, "nowhere", workers=1)
         peak = tracemalloc.get_traced_memory()[1]

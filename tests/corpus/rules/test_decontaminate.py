@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from trainer.corpus.rules.decontaminate import Decontaminate, _index_of, opened, rolled, words_of
+from trainer.corpus.rules.decontaminate import Decontaminate, _index_of
+from trainer.corpus.rules.word_runs import opened, rolled, words_of
 from trainer.errors import DataError, RecipeError
 from trainer.recipe.curation import DecontaminateRule, EvaluationSet
 

@@ -1,40 +1,27 @@
 """Search all shards of a corpus for a passage, on every core and in bounded memory."""
 
-import multiprocessing
-import os
-import signal
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
+from trainer.corpus.inspect.decoded_shards import (
+    StoredShard,
+    each_in_order,
+    stored_shards,
+    workers_for,
+)
 from trainer.corpus.inspect.passages import (
     LEAST_RUN_WORDS,
-    Decoded,
     PassageMatch,
-    bulk_decoder,
     longest_runs,
     whole,
 )
-from trainer.data.manifest import Shard, check_tokenizer, load_manifest
+from trainer.data.manifest import load_manifest
 from trainer.data.remote.location import local_folder
 from trainer.data.shards import ShardReader
-from trainer.data.token_flags import ID_MASK
-from trainer.data.tokenizer import load_tokenizer
-from trainer.errors import DataError, RecipeError
-
-BATCH_TOKENS = 1 << 18
-"""Tokens decoded at once: bounds memory and fits a core's cache (a larger batch is slower)."""
-ALONE_BELOW_TOKENS = 20_000_000
-"""Smaller corpora are searched in this process, in the time that others would need to start."""
+from trainer.errors import RecipeError
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +64,10 @@ class Search:
 
 
 class _Task(NamedTuple):
-    folder: Path
-    fingerprint: str
-    split: str
-    shard: Shard
-    token_dtype: str
+    stored: StoredShard
     passage: str
     exact: bool
     partial: bool
-    marked: bool
 
 
 class _Found(NamedTuple):
@@ -114,23 +96,14 @@ def find_passage(
     if not passage.strip():
         raise RecipeError("the passage to find is empty: give some of its text")
     folder = local_folder(folder)
-    manifest = load_manifest(folder)
-    fingerprint = load_tokenizer(folder / "tokenizer").fingerprint
-    check_tokenizer(manifest, fingerprint, folder)
-    dtype = manifest.token_dtype
-    tasks = [
-        _Task(folder, fingerprint, name, shard, dtype, passage, exact, False, manifest.marked)
-        for name, split in manifest.splits.items()
-        for shard in split.shards
-    ]
-    total = sum(task.shard.tokens for task in tasks)
-    workers = workers or len(os.sched_getaffinity(0))
-    if total < ALONE_BELOW_TOKENS:
-        workers = 1
+    shards = stored_shards(folder, load_manifest(folder))
+    tasks = [_Task(stored, passage, exact, False) for stored in shards]
+    total = sum(stored.shard.tokens for stored in shards)
+    workers = workers_for(total, workers)
     begin = time.perf_counter()
     matches: list[DocumentMatch] = []
     documents = tokens = size = 0
-    for found in _search_all(tasks, workers):
+    for found in each_in_order(_search_shard, tasks, workers):
         matches.extend(found.matches)
         documents, tokens = documents + found.documents, tokens + found.tokens
         size += found.bytes
@@ -159,7 +132,8 @@ def _longest(
 ) -> list[DocumentMatch]:
     best: list[DocumentMatch] = []
     tokens = 0
-    for found in _search_all([task._replace(partial=True) for task in tasks], workers):
+    parts = [task._replace(partial=True) for task in tasks]
+    for found in each_in_order(_search_shard, parts, workers):
         # The sort is stable: of runs of one length those first in the corpus stay.
         best = sorted(best + found.matches, key=lambda match: -(match.run_words or 0))[:limit]
         tokens += found.tokens
@@ -167,53 +141,12 @@ def _longest(
     return best
 
 
-def _search_all(tasks: Sequence[_Task], workers: int) -> Iterator[_Found]:
-    """What is found in each shard, in order; at most two shards a process are queued at a time."""
-    if workers == 1 or len(tasks) < 2:
-        yield from map(_search_shard, tasks)
-        return
-    # A forked child would inherit locks that threads of tokenizers hold.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(tasks)), context, _leave_interrupts)
-    waiting = iter(tasks)
-    under_way: deque[Future[_Found]] = deque()
-    try:
-        for task in islice(waiting, 2 * workers):
-            under_way.append(pool.submit(_search_shard, task))
-        while under_way:
-            found = under_way.popleft().result()
-            for task in islice(waiting, 1):
-                under_way.append(pool.submit(_search_shard, task))
-            yield found
-    except BrokenProcessPool:
-        raise DataError(
-            "a process that searches the corpus died: free some memory and search again"
-        ) from None
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _leave_interrupts() -> None:
-    """Ignore SIGINT in a worker: Ctrl-C ends the command, which ends its workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
 def _search_shard(task: _Task) -> _Found:
-    decode = _decoder(task.folder, task.fingerprint)
-    reader = ShardReader(task.folder, task.shard, task.token_dtype, verify="size")
+    reader = task.stored.open()
     matches: list[DocumentMatch] = []
     size = 0
     try:
-        for first, documents in _batches(reader):
-            if task.marked:
-                documents = [document & np.uint32(ID_MASK) for document in documents]
-            try:
-                decoded = decode(documents)
-            except (IndexError, OverflowError):
-                raise DataError(
-                    f"shard {reader.path} holds tokens that its tokenizer does not know; copy it"
-                    " again from its source, or build the corpus again"
-                ) from None
+        for first, decoded in task.stored.texts(reader):
             size += len(decoded.data)
             found = (
                 longest_runs(decoded, task.passage)
@@ -223,38 +156,19 @@ def _search_shard(task: _Task) -> _Found:
             matches.extend(_match(task, reader, first, match) for match in found)
     finally:
         reader.close()
-    return _Found(matches, task.shard.documents, task.shard.tokens, size)
-
-
-@lru_cache(maxsize=1)
-def _decoder(folder: Path, fingerprint: str) -> Callable[[Sequence[np.ndarray]], Decoded]:
-    """The decoder of a corpus's tokenizer, cached a process by folder and fingerprint."""
-    return bulk_decoder(load_tokenizer(folder / "tokenizer").files)
-
-
-def _batches(reader: ShardReader) -> Iterator[tuple[int, list[np.ndarray]]]:
-    """Batches of a shard: (index of the first document, documents without end tokens)."""
-    first, tokens = 0, 0
-    batch: list[np.ndarray] = []
-    for number, length in enumerate(reader.lengths.tolist()):
-        batch.append(reader.tokens(number, 1, length - 1))
-        tokens += length
-        if tokens >= BATCH_TOKENS:
-            yield first, batch
-            first, tokens, batch = number + 1, 0, []
-    if batch:
-        yield first, batch
+    shard = task.stored.shard
+    return _Found(matches, shard.documents, shard.tokens, size)
 
 
 def _match(task: _Task, reader: ShardReader, first: int, match: PassageMatch) -> DocumentMatch:
     number = first + match.document
     about = reader.metadata(number)
     return DocumentMatch(
-        shard=task.shard.name,
+        shard=task.stored.shard.name,
         document=number,
         id=str(about.get("id", "")),
         source=str(about.get("source", "")),
-        split=task.split,
+        split=task.stored.split,
         position=match.position,
         occurrences=match.occurrences,
         run_words=match.run_words,

@@ -1,0 +1,174 @@
+"""Suites find in a corpus, or in files, exactly the documents that hold a passage."""
+
+import gzip
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.data.corpora import write_corpus
+from trainer.corpus.inspect import decoded_shards
+from trainer.corpus.inspect.passage_index import PassageIndex
+from trainer.corpus.rules.word_runs import words_of
+from trainer.data.manifest import load_manifest
+from trainer.data.token_flags import TARGET
+from trainer.data.tokenizer import train_tokenizer
+from trainer.errors import DataError
+from trainer.evaluate import stored_text
+from trainer.evaluate.given_text import GivenText
+from trainer.evaluate.overlap import RUN_WORDS, overlapping
+from trainer.evaluate.stored_text import StoredCorpus, StoredText
+from trainer.evaluate.suites.suite import Item
+
+TEXTS = [
+    [
+        "The capital of Freedonia is\n  Glockenspiel.",
+        "Nothing of the kind; Ümlaut 世界.",
+    ],
+    ["THE CAPITAL OF FREEDONIA is Glockenspiel, they say.", "A capitalist of Freedonia is rich."],
+]
+HELD_OUT = ["the capital of Freedonia is Glockenspiel"]
+TOKENIZER = train_tokenizer([text for shard in TEXTS for text in shard] * 3, 320)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LYCEUM_CACHE", str(tmp_path / "cache"))
+
+
+def corpus(folder: Path, flag: int = 0, kind: str = "documents") -> Path:
+    """A corpus of TEXTS, a list a shard, with HELD_OUT as validation."""
+    end = TOKENIZER.end_of_text
+    shards = [
+        [[token | flag for token in [end, *TOKENIZER.encode(text), end]] for text in shard]
+        for shard in [*TEXTS, HELD_OUT]
+    ]
+    dtype = "uint32" if flag else "uint16"
+    made = write_corpus(folder, shards[:-1], shards[-1:], dtype, TOKENIZER.fingerprint)
+    TOKENIZER.save(made / "tokenizer")
+    manifest = json.loads((made / "manifest.json").read_text())
+    (made / "manifest.json").write_text(json.dumps(manifest | {"kind": kind}))
+    return made
+
+
+WORDS = st.lists(st.sampled_from(list("abcd")), max_size=24)
+
+
+@given(st.lists(WORDS, max_size=6), WORDS)
+def test_an_index_finds_the_passages_that_a_plain_search_finds(
+    passages: list[list[str]], text: list[str]
+) -> None:
+    """Would catch a length, an opening or a repeated passage that the hashes lose."""
+    found = PassageIndex([" ".join(words) for words in passages]).found_in(", ".join(text).upper())
+    plain = [
+        number
+        for number, words in enumerate(passages)
+        if words and f" {' '.join(words)} " in f" {' '.join(text)} "
+    ]
+    assert sorted(found) == plain
+
+
+PASSAGES = ["capital of  freedonia is GLOCKENSPIEL", "capital", "世", "zwieback", "?!"]
+
+
+@pytest.mark.parametrize("flag", [0, TARGET])
+def test_a_corpus_counts_its_training_documents_by_passage(tmp_path: Path, flag: int) -> None:
+    """Would catch validation documents counted, words found inside words, and flags decoded."""
+    text = StoredText.at(corpus(tmp_path / "web", flag, "conversations" if flag else "documents"))
+    assert text.names == ("web",)
+    assert text.occurrences(PASSAGES) == [2, 2, 1, 0, 0]
+    assert text.holding(PASSAGES)[:3] == [["train.0.0", "train.1.0"]] * 2 + [["train.0.1"]]
+    assert text.holding(PASSAGES, limit=1)[0] == ["train.0.0"]
+    assert [document.text for document in text.documents("validation")] == HELD_OUT
+    assert [document.id for document in text.documents("train")] == [
+        f"train.{shard}.{number}" for shard in range(2) for number in range(2)
+    ]
+
+
+def test_many_processes_find_what_one_finds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would catch shards put together in another order, or a task lost."""
+    text = StoredText.at(corpus(tmp_path / "web"))
+    alone = text._searched(tuple(PASSAGES), 1)
+    monkeypatch.setattr(decoded_shards, "ALONE_BELOW_TOKENS", 0)
+    monkeypatch.setattr(stored_text, "TASK_TOKENS", 1)
+    monkeypatch.setattr(stored_text, "workers_for", lambda tokens: 2)
+    assert text._searched(tuple(PASSAGES), 1) == alone
+    assert alone["holders"][0] == ["train.0.0"]
+
+
+def test_a_search_is_made_once_and_again_when_the_corpus_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would catch an evaluation inside a run that searches anew, or an answer of another corpus."""
+    folder = corpus(tmp_path / "web")
+    text = StoredText.at(folder)
+    first = text.occurrences(PASSAGES)
+    monkeypatch.setattr(stored_text, "_search_shards", lambda task: pytest.fail("searched anew"))
+    assert StoredText.at(folder).occurrences(PASSAGES) == first
+    assert text.holding(PASSAGES)[2] == ["train.0.1"]
+    other = StoredText([StoredCorpus("other", folder, load_manifest(folder))])
+    with pytest.raises(pytest.fail.Exception, match="searched anew"):
+        other.occurrences(PASSAGES)
+
+
+def write_parquet(path: Path, texts: Sequence[str]) -> None:
+    pq.write_table(pa.table({"text": list(texts)}), path)
+
+
+def test_given_files_of_every_format_are_read(tmp_path: Path) -> None:
+    """Would catch a format that --text refuses although a corpus is built from it."""
+    (tmp_path / "one.txt").write_text(TEXTS[0][0])
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in TEXTS[1])
+    (tmp_path / "two.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    write_parquet(tmp_path / "three.parquet", TEXTS[0])
+    (tmp_path / "four.html").write_text(f"<html><body><p>{TEXTS[0][0]}</p></body></html>")
+    files = sorted(tmp_path.glob("*.*"))
+    text = GivenText([str(path) for path in files])
+    assert text.names == tuple(path.name for path in files)
+    assert text.occurrences(["the capital of Freedonia"]) == [4]
+    held_out = list(text.documents("validation"))
+    assert [document.split for document in held_out] == ["validation"] * 6
+    assert [document.text for document in held_out] == [
+        document.text for document in text.documents("train")
+    ]
+
+
+def test_bad_files_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Would catch lost records that nobody is told of, and a file without any text taken."""
+    path = tmp_path / "set.jsonl"
+    path.write_text('{"text": "A word."}\n{"words": "B"}\n')
+    text = GivenText([str(path)])
+    assert len(list(text.documents("train"))) == len(list(text.documents("train"))) == 1
+    assert caplog.text.count("1 of 2 records have no text") == 1
+    (tmp_path / "none.jsonl").write_text('{"words": "B"}\n')
+    with pytest.raises(DataError, match=r"^--text: none.jsonl: holds no text: .* line 1"):
+        list(GivenText([str(tmp_path / "none.jsonl")]).documents("train"))
+    with pytest.raises(DataError, match=r"^--text: .*absent\.txt names no file"):
+        GivenText([str(tmp_path / "absent.txt")])
+
+
+def test_items_are_said_to_overlap_by_whole_passages_or_long_runs(tmp_path: Path) -> None:
+    """Would catch a half of a short passage counted, and a long one missed for one other word."""
+    generator = np.random.default_rng(0)
+    long = [f"w{number}" for number in generator.integers(0, 50, 40)]
+    (tmp_path / "own.txt").write_text(f"Ab cd ef. {' '.join(long)}")
+    changed = ["other", *long[1 : RUN_WORDS + 1], "words"]
+    items = [
+        Item("short", (), {}, ("cd, EF",)),
+        Item("half", (), {}, ("cd ef gh",)),
+        Item("long", (), {}, (" ".join(changed),)),
+        Item("too short a run", (), {}, (" ".join(["x", *changed[:RUN_WORDS]]),)),
+        Item("nothing", (), {}),
+    ]
+    document = str(tmp_path / "own.txt")
+    found = overlapping(items, GivenText([document]))
+    assert found == {"short": [document], "long": [document]}
+    assert words_of(" ".join(changed)) == changed

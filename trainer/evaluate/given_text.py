@@ -1,0 +1,114 @@
+"""The documents of files that `--text` names, for suites that read, count and search them."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from trainer.corpus.inspect.passage_index import PassageIndex
+from trainer.corpus.reading.files import InputFile, list_files
+from trainer.corpus.reading.quarantine import Quarantine
+from trainer.corpus.reading.read import read_file
+from trainer.corpus.reading.record import ReadOptions
+from trainer.corpus.reading.webdataset import is_webdataset, tar_input
+from trainer.errors import DataError
+from trainer.evaluate.corpora import HELD, PassageTally, SearchedDocument
+from trainer.evaluate.search_cache import cached_search
+
+log = logging.getLogger(__name__)
+
+RULES = 1
+"""Raised whenever the same passages would be found elsewhere, so that no older search is used."""
+
+
+class GivenText:
+    """The documents of files, read as `corpus build` reads them, without any rule.
+
+    All of them count as validation where text is held out (perplexity), and as training text where
+    it is searched: nobody knows what of it a model has seen. They are read anew for each pass, a
+    document at a time.
+    """
+
+    def __init__(self, patterns: Sequence[str]):
+        """`patterns`: paths, globs or addresses, in any format of `corpus.files`, and tars.
+
+        Raises DataError, beginning with --text, for one that names no file or is of no format.
+        """
+        names = [pattern.partition("?")[0].rstrip("/").rpartition("/")[2] for pattern in patterns]
+        self._sources: dict[str, tuple[list[InputFile], ReadOptions]] = {}
+        taken: set[str] = set()
+        for pattern, name in zip(patterns, names, strict=True):
+            files, options = _listed(pattern)
+            fresh = [file for file in files if file.path not in taken]
+            taken |= {file.path for file in fresh}
+            if fresh:
+                self._sources[pattern if names.count(name) > 1 else name] = fresh, options
+        self._said = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The files' names, as they were given."""
+        return tuple(self._sources)
+
+    @property
+    def fingerprint(self) -> str:
+        """24 hex digits that change with the size, time or version of any file."""
+        content = {
+            name: [file.identity for file in files] for name, (files, _) in self._sources.items()
+        }
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:24]
+
+    def documents(self, split: str) -> Iterator[SearchedDocument]:
+        """All documents, for "train" and for "validation", in the files' order.
+
+        Records without a text are left out, and counted in a warning. Raises DataError where no
+        document is left, and as `read_file` does.
+        """
+        count = 0
+        with Quarantine() as quarantine:
+            for name, (files, options) in self._sources.items():
+                for file in files:
+                    for raw in read_file(file, options, quarantine):
+                        if raw.text.strip():
+                            count += 1
+                            yield SearchedDocument(raw.id, name, split, raw.text)
+        tally = quarantine.tally
+        if not count:
+            why = f": {tally.first}" if tally.first else ""
+            raise DataError(f"--text: {', '.join(self.names)}: holds no text{why}; name another")
+        if tally.malformed and not self._said:
+            self._said = True
+            line = "--text: %s of %s records have no text that can be read, the first: %s"
+            log.warning(line, f"{tally.malformed:,}", f"{tally.records:,}", tally.first)
+
+    def occurrences(self, passages: Sequence[str]) -> list[int]:
+        """How many documents hold each passage: see SearchableText."""
+        return list(self._search(passages, HELD)["counts"])
+
+    def holding(self, passages: Sequence[str], limit: int = HELD) -> list[list[str]]:
+        """For each passage, ids of the first `limit` documents that hold it."""
+        found = self._search(passages, max(limit, HELD))["holders"]
+        return [list(ids[:limit]) for ids in found]
+
+    def _search(self, passages: Sequence[str], limit: int) -> dict[str, Any]:
+        parts = ["given passages", RULES, self.fingerprint, limit, list(passages)]
+        return dict(cached_search(parts, lambda: self._searched(passages, limit)))
+
+    def _searched(self, passages: Sequence[str], limit: int) -> dict[str, Any]:
+        index, tally = PassageIndex(passages), PassageTally(len(passages), limit)
+        for document in self.documents("train"):
+            tally.look(index, document.text, document.id)
+        return {"counts": tally.counts, "holders": tally.holders}
+
+
+def _listed(pattern: str) -> tuple[list[InputFile], ReadOptions]:
+    try:
+        if is_webdataset(pattern):
+            tars = tar_input([pattern], None, "--text")
+            options = ReadOptions(text_members=tars.members, excluded=tars.excluded)
+            return [file for files in tars.files.values() for file in files], options
+        return list_files([pattern]), ReadOptions()
+    except DataError as error:
+        said = str(error).removeprefix("--text: ").removeprefix("corpus.files: ")
+        raise type(error)(f"--text: {said}") from None

@@ -1,0 +1,158 @@
+"""The documents of built corpora, for suites that read, count and search them."""
+
+import hashlib
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from trainer.corpus.inspect.decoded_shards import (
+    StoredShard,
+    each_in_order,
+    stored_shards,
+    workers_for,
+)
+from trainer.corpus.inspect.passage_index import PassageIndex
+from trainer.data.manifest import Manifest, load_manifest
+from trainer.data.remote.location import Place, place
+from trainer.evaluate.corpora import HELD, PassageTally, SearchedDocument
+from trainer.evaluate.search_cache import cached_search
+from trainer.recipe import Recipe
+from trainer.recipe.data import RemoteSection
+from trainer.sources import Sources
+
+log = logging.getLogger(__name__)
+
+RULES = 1
+"""Raised whenever the same passages would be found elsewhere, so that no older search is used."""
+TASK_TOKENS = 1 << 24
+"""Tokens that a process searches at a time: an index of the passages is made for each task."""
+
+
+class StoredCorpus(NamedTuple):
+    """A corpus: its name in the mixture, its folder or URL, its manifest."""
+
+    name: str
+    folder: Place
+    manifest: Manifest
+
+
+class StoredText:
+    """The documents of built corpora: of text, of sets for fine-tuning, of tars.
+
+    Each corpus is decoded with its own tokenizer, a few batches at a time; the texts of a set have
+    its template's marks. A remote corpus is read through this node's cache, as training reads it.
+    A search reads every training document once, on all cores where they are many, and its result
+    stays in the cache. Reading raises DataError as `ShardReader` does.
+    """
+
+    def __init__(self, corpora: Sequence[StoredCorpus], remote: RemoteSection | None = None):
+        self.corpora = tuple(corpora)
+        self._remote = remote or RemoteSection()
+
+    @classmethod
+    def of_run(cls, recipe: Recipe, sources: Sources) -> "StoredText":
+        """The corpora that a recipe's run reads, opened before."""
+        names = recipe.data.names() or ("corpus",)
+        corpora = zip(names, sources.folders, sources.manifests, strict=True)
+        return cls([StoredCorpus(*corpus) for corpus in corpora], recipe.data.remote)
+
+    @classmethod
+    def at(cls, folder: str | Path, remote: RemoteSection | None = None) -> "StoredText":
+        """The corpus in a folder, or at a URL, whatever its tokenizer; raises DataError."""
+        found = place(folder)
+        name = str(folder).partition("?")[0].rstrip("/").rpartition("/")[2]
+        return cls([StoredCorpus(name, found, load_manifest(found, remote))], remote)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The corpora's names in the mixture; of a recipe's own corpus, "corpus"."""
+        return tuple(corpus.name for corpus in self.corpora)
+
+    @property
+    def fingerprint(self) -> str:
+        """24 hex digits that follow from every shard's checksum."""
+        digest = hashlib.sha256()
+        for name, _, manifest in self.corpora:
+            digest.update(f"{name}\n{manifest.kind} {manifest.tokenizer_fingerprint}\n".encode())
+            for split, held in manifest.splits.items():
+                for shard in held.shards:
+                    digest.update(f"{split} {shard.name} {shard.sha256}\n".encode())
+        return digest.hexdigest()[:24]
+
+    def documents(self, split: str) -> Iterator[SearchedDocument]:
+        """The documents of "train" or "validation", corpus after corpus, in the shards' order."""
+        for corpus in self.corpora:
+            for stored in self._shards(corpus, split):
+                for document, text in _texts(stored):
+                    yield SearchedDocument(document, corpus.name, split, text)
+
+    def occurrences(self, passages: Sequence[str]) -> list[int]:
+        """How many training documents hold each passage: see SearchableText."""
+        return list(self._search(passages, HELD)["counts"])
+
+    def holding(self, passages: Sequence[str], limit: int = HELD) -> list[list[str]]:
+        """For each passage, ids of the first `limit` training documents that hold it."""
+        found = self._search(passages, max(limit, HELD))["holders"]
+        return [list(ids[:limit]) for ids in found]
+
+    def _search(self, passages: Sequence[str], limit: int) -> dict[str, Any]:
+        parts = ["passages", RULES, self.fingerprint, limit, list(passages)]
+        found = cached_search(parts, lambda: self._searched(tuple(passages), limit))
+        return dict(found)
+
+    def _searched(self, passages: tuple[str, ...], limit: int) -> dict[str, Any]:
+        shards = [stored for corpus in self.corpora for stored in self._shards(corpus, "train")]
+        tokens = sum(stored.shard.tokens for stored in shards)
+        workers = workers_for(tokens)
+        if workers > 1:
+            log.info("searching %s tokens for %s passages", f"{tokens:,}", f"{len(passages):,}")
+        tally = PassageTally(len(passages), limit)
+        tasks = [_Task(part, passages, limit) for part in _grouped(shards)]
+        for found in each_in_order(_search_shards, tasks, workers):
+            for passage, (count, ids) in found.items():
+                tally.add(passage, count, ids)
+        return {"counts": tally.counts, "holders": tally.holders}
+
+    def _shards(self, corpus: StoredCorpus, split: str) -> list[StoredShard]:
+        return stored_shards(corpus.folder, corpus.manifest, [split], self._remote)
+
+
+class _Task(NamedTuple):
+    shards: tuple[StoredShard, ...]
+    passages: tuple[str, ...]
+    limit: int
+
+
+def _grouped(shards: Sequence[StoredShard]) -> Iterator[tuple[StoredShard, ...]]:
+    """Consecutive shards in groups of about TASK_TOKENS."""
+    group: list[StoredShard] = []
+    for stored in shards:
+        group.append(stored)
+        if sum(held.shard.tokens for held in group) >= TASK_TOKENS:
+            yield tuple(group)
+            group = []
+    if group:
+        yield tuple(group)
+
+
+def _search_shards(task: _Task) -> dict[int, tuple[int, list[str]]]:
+    """Of each passage that stands in the shards: how many documents hold it, and their first."""
+    index, tally = PassageIndex(task.passages), PassageTally(len(task.passages), task.limit)
+    for stored in task.shards:
+        for document, text in _texts(stored):
+            tally.look(index, text, document)
+    counted = zip(tally.counts, tally.holders, strict=True)
+    return {number: held for number, held in enumerate(counted) if held[0]}
+
+
+def _texts(stored: StoredShard) -> Iterator[tuple[str, str]]:
+    """(id, text) of the documents of a shard, in order."""
+    reader = stored.open()
+    try:
+        for first, decoded in stored.texts(reader):
+            for number in range(len(decoded.starts) - 1):
+                about = reader.metadata(first + number)
+                yield str(about.get("id", "")), decoded.text(number)
+    finally:
+        reader.close()
