@@ -77,6 +77,7 @@ class Planted:
             return Likelihood((-math.log(VOCABULARY),) * asked, greedy=False)
         if isinstance(query, LikelihoodQuery):
             return Likelihood((self.likes(query),), greedy=False)
+        assert isinstance(query, TextQuery), "planted models read no ids to go on with"
         return WrittenAnswer(self.writes(query), True, (math.log(self.confidence(query)),))
 
 

@@ -12,6 +12,7 @@ from trainer.evaluate.intervals import Figure, figure_of
 from trainer.evaluate.overlap import overlapping
 from trainer.evaluate.records import FAILED, RecordFile
 from trainer.evaluate.respondent import (
+    ContinuationQuery,
     LikelihoodQuery,
     Prompt,
     Query,
@@ -214,7 +215,7 @@ def reason_kind(reason: str) -> str:
 
 
 _QUERIES: dict[str, type] = {
-    kind.__name__: kind for kind in (LikelihoodQuery, TokensQuery, TextQuery)
+    kind.__name__: kind for kind in (LikelihoodQuery, TokensQuery, TextQuery, ContinuationQuery)
 }
 
 
@@ -224,11 +225,11 @@ def _encoded(query: Query) -> list[Any]:
 
 def _decoded(encoded: Sequence[Any]) -> Query:
     name, parts = encoded[0], dict(encoded[1])
-    if "prompt" in parts:
+    if isinstance(parts.get("prompt"), dict):
         prompt = dict(parts["prompt"])
         prompt["shots"] = tuple((question, answer) for question, answer in prompt["shots"])
         parts["prompt"] = Prompt(**prompt)
-    for key in ("tokens", "stop"):
+    for key in ("prompt", "tokens", "stop"):
         if isinstance(parts.get(key), list):
             parts[key] = tuple(parts[key])
     query: Query = _QUERIES[name](**parts)

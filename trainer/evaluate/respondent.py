@@ -58,7 +58,23 @@ class TextQuery:
     seed: int = 0
 
 
-Query = LikelihoodQuery | TokensQuery | TextQuery
+@dataclass(frozen=True)
+class ContinuationQuery:
+    """Asks for at most `tokens` new tokens behind ids, to which nothing is added.
+
+    As a TextQuery otherwise; `top_k`, `top_p`: as in `sampling.Sampling`.
+    """
+
+    prompt: tuple[int, ...]
+    tokens: int = 64
+    stop: tuple[str, ...] = ()
+    temperature: float = 0.0
+    seed: int = 0
+    top_k: int = 0
+    top_p: float = 1.0
+
+
+Query = LikelihoodQuery | TokensQuery | TextQuery | ContinuationQuery
 
 
 @dataclass(frozen=True)
@@ -80,15 +96,17 @@ class Likelihood:
 
 @dataclass(frozen=True)
 class WrittenAnswer:
-    """The answer to a TextQuery.
+    """The answer to a TextQuery or ContinuationQuery.
 
     `text`: without what ended it; `ended`: whether the model, or a stop text, ended it; `nats`: the
-    log-probability at temperature 1 of each token of the text.
+    log-probability at temperature 1 of each token of the text; `tokens`: the ids that were written,
+    those that spell a stop text included, without the one that ends a text.
     """
 
     text: str
     ended: bool
     nats: tuple[float, ...]
+    tokens: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
