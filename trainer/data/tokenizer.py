@@ -77,6 +77,11 @@ class Tokenizer:
         """Whether a token of this name is in the vocabulary, added ones included."""
         return self._backend.token_to_id(name) is not None
 
+    def name_of(self, number: int) -> str | None:
+        """A token's name as the vocabulary has it; None where no token has that id."""
+        name: str | None = self._backend.id_to_token(number)
+        return name
+
     def beyond(self, rows: int) -> dict[str, int]:
         """The ids by name of the tokens that an embedding of so many rows has no row for."""
         names = self._backend.get_vocab(with_added_tokens=True)

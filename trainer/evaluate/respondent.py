@@ -37,7 +37,8 @@ class LikelihoodQuery:
 class TokensQuery:
     """Asks how likely each token of a text is; nothing is put before it.
 
-    The first `given` are not asked for, one at least.
+    The first `given` are not asked for, one at least. The last token is not read, so that there
+    may be one more than the model's longest text has.
     """
 
     tokens: tuple[int, ...]

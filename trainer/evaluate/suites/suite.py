@@ -11,6 +11,7 @@ from trainer.evaluate.respondent import Query, Respondent, Response
 
 if TYPE_CHECKING:
     from trainer.evaluate.corpora import SearchableText
+    from trainer.evaluate.text_pieces import HeldOutText
 
 ItemRecord = dict[str, Any]
 """What is recorded of an item, as JSON: what came, and the numbers that figures read."""
@@ -61,13 +62,15 @@ class SuiteContext:
 
     `respondent`: only what it is, not what it answers; `limit`: items at most (None: the suite's
     own number), spread over the suite's kinds; `own`: the run's own corpora, or those named
-    instead, None where there are none.
+    instead, None where there are none; `held_out`: the pieces of text that perplexity is over:
+    `ValidationPieces` of a run's own corpora, `WindowsOfText` of text that is named.
     """
 
     respondent: Respondent
     seed: int = 0
     limit: int | None = None
     own: "SearchableText | None" = None
+    held_out: "HeldOutText | None" = None
 
 
 @dataclass(frozen=True)
