@@ -20,6 +20,7 @@ from trainer.checkpoint.adapted import (
     trained_length,
 )
 from trainer.checkpoint.fitted import FittedReader, new_rows, used_rows
+from trainer.checkpoint.format import BEST
 from trainer.checkpoint.lora_base import LoraBase, holds_adapters, recorded_seal
 from trainer.checkpoint.state import restore_training, restore_weights
 from trainer.data.added_tokens import grown_folder
@@ -126,6 +127,8 @@ def _earlier_base(start: Path, named: Path) -> Path | None:
         return None
     old = Recipe.from_yaml(saved.read_text(encoding="utf-8"), str(saved)).init_from
     base = Path(old) if old is not None else None
+    if named.name == BEST and named.is_symlink():
+        named = named.parent  # the base's run may have a better checkpoint now
     return base if base is not None and named in (base, *base.parents) else None
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainer.checkpoint.files import complete_manifest
-from trainer.checkpoint.format import FOLDER_NAME, MANIFEST, folder_name
+from trainer.checkpoint.format import BEST, FOLDER_NAME, MANIFEST, folder_name
 from trainer.errors import CheckpointError
 from trainer.hub.foreign import checkpoint_of
 
@@ -109,7 +109,7 @@ class ListedCheckpoint:
     """A checkpoint of a run as listed, checked by its manifest and its files' sizes only.
 
     `bytes`: of all its files; `saved_seconds`: when it was saved, in seconds since the Unix epoch;
-    `problem`: why it can't be loaded, None where it can.
+    `problem`: why it can't be loaded, None where it can; `best`: whether checkpoints/best names it.
     """
 
     path: Path
@@ -117,11 +117,13 @@ class ListedCheckpoint:
     bytes: int
     saved_seconds: float
     problem: str | None
+    best: bool = False
 
 
 def list_checkpoints(run_dir: Path) -> list[ListedCheckpoint]:
     """The checkpoints of a run in order of step, damaged ones included; no temporary folders."""
-    return [_listed(path, step) for step, path in _by_step(run_dir)]
+    best = best_checkpoint(run_dir)
+    return [_listed(path, step, path == best) for step, path in _by_step(run_dir)]
 
 
 def latest_checkpoint(run_dir: Path) -> Path | None:
@@ -132,12 +134,31 @@ def latest_checkpoint(run_dir: Path) -> Path | None:
     return None
 
 
+def best_checkpoint(run_dir: Path) -> Path | None:
+    """The checkpoint that a run's checkpoints/best names, whether it is there or not."""
+    return _linked(Path(run_dir) / "checkpoints" / BEST)
+
+
+def _linked(path: Path) -> Path | None:
+    """The checkpoint beside it that `path` is a link to; None where it is no such link."""
+    try:
+        target = os.readlink(path)
+    except OSError:
+        return None
+    return path.parent / target if FOLDER_NAME.fullmatch(target) else None
+
+
 def resolve_checkpoint(path: Path) -> Path:
     """The checkpoint at `path`: that folder itself, or the newest good one of a run.
 
-    Raises CheckpointError where there is none, or the folder is not complete.
+    Of checkpoints/best it is the folder that the link names now, so that who records it is not led
+    to another one later. Raises CheckpointError where there is none, or the folder is not complete.
     """
     path = Path(path)
+    named = _linked(path)
+    if named is not None and not named.is_dir():
+        raise CheckpointError(f"checkpoint {path} is a link to {named.name}, which is gone")
+    path = named or path
     if not path.is_dir():
         other = checkpoint_of(path) or "does not exist; name a checkpoint or a run"
         raise CheckpointError(f"checkpoint {path} {other}")
@@ -151,7 +172,7 @@ def resolve_checkpoint(path: Path) -> Path:
 
 
 def rotate(run_dir: Path, keep: int, protect: Collection[Path] = ()) -> list[Path]:
-    """Remove all but the newest `keep` good checkpoints (0: keep all) and those in `protect`.
+    """Remove all but the newest `keep` good checkpoints (0: keep all), the best, and `protect`.
 
     Returns the paths removed. Damaged ones older than the newest good one are removed too, unless
     `keep` is 0; leftovers of interrupted saves and removals always. The newest good one is never
@@ -165,7 +186,10 @@ def rotate(run_dir: Path, keep: int, protect: Collection[Path] = ()) -> list[Pat
     good = [c for c in listed if c.problem is None]
     if keep == 0 or not good:
         return []
-    kept = {c.path.resolve() for c in good[-keep:]} | {Path(p).resolve() for p in protect}
+    best = [c.path for c in listed if c.best]
+    kept = {
+        path.resolve() for path in (*(c.path for c in good[-keep:]), *best, *map(Path, protect))
+    }
     removed = [c.path for c in listed if c.step < good[-1].step and c.path.resolve() not in kept]
     return [path for path in removed if _remove(path)]
 
@@ -195,8 +219,8 @@ def _problem(path: Path) -> str | None:
     return None
 
 
-def _listed(path: Path, step: int) -> ListedCheckpoint:
+def _listed(path: Path, step: int, best: bool) -> ListedCheckpoint:
     files = [file.stat() for file in path.rglob("*") if file.is_file()]
     saved = max((file.st_mtime for file in files), default=path.stat().st_mtime)
     size = sum(file.st_size for file in files)
-    return ListedCheckpoint(path, step, size, saved, _problem(path))
+    return ListedCheckpoint(path, step, size, saved, _problem(path), best)

@@ -98,6 +98,8 @@ def _overlap(boxes: Sequence[Bounds]) -> bool:
 FORMAT = "lyceum-checkpoint/1"
 MANIFEST = "checkpoint.json"
 FOLDER_NAME = re.compile(r"step-(\d{8,})")
+BEST = "best"
+"""The name, beside the checkpoints of a run, of a link to the best of them."""
 
 DTYPES: Mapping[str, str] = {
     "float64": "F64",

@@ -11,7 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from trainer.checkpoint.files import verify_checkpoint
-from trainer.checkpoint.folders import list_checkpoints, resolve_checkpoint, rotate
+from trainer.checkpoint.folders import (
+    ListedCheckpoint,
+    list_checkpoints,
+    resolve_checkpoint,
+    rotate,
+)
 from trainer.errors import CheckpointError, RecipeError
 from trainer.hub.foreign import checkpoint_of
 
@@ -117,7 +122,7 @@ _LARGEST_SHOWN = 20
 
 
 def list_command(run: Path, console: Console | None = None) -> None:
-    """Print a run's checkpoints: step, size, time, and what is wrong with a damaged one.
+    """Print a run's checkpoints: step, size, time, state, and what is wrong with a damaged one.
 
     Raises CheckpointError where the run directory does not exist.
     """
@@ -125,11 +130,16 @@ def list_command(run: Path, console: Console | None = None) -> None:
     table = Table("checkpoint", "size", "saved", "state", box=None, pad_edge=False)
     for c in listed:
         saved = datetime.fromtimestamp(c.saved_seconds).strftime("%Y-%m-%d %H:%M:%S")
-        table.add_row(c.path.name, _size(c.bytes), saved, "damaged" if c.problem else "complete")
+        table.add_row(c.path.name, _size(c.bytes), saved, _state(c))
     _print(console, table if listed else f"run {run} has no checkpoints")
     for c in listed:
         if c.problem:
             _print(console, c.problem)
+
+
+def _state(listed: ListedCheckpoint) -> str:
+    whole = "damaged" if listed.problem else "complete"
+    return f"{whole}, the best" if listed.best else whole
 
 
 def verify_command(path: Path, console: Console | None = None) -> None:

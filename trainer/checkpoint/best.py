@@ -1,0 +1,125 @@
+"""RUN/checkpoints/best: a link to the run's best checkpoint, and RUN/best.json, which says why.
+
+The link is relative, so that a run can be moved, and replaced by a rename: a reader finds the old
+checkpoint or the new one. `rotate` never removes what it names.
+"""
+
+import json
+import math
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from trainer.checkpoint.files import complete_manifest
+from trainer.checkpoint.folders import best_checkpoint
+from trainer.checkpoint.format import BEST, folder_name
+from trainer.errors import CheckpointError
+from trainer.files import TEMPORARY_SUFFIX, sync_folder, write_whole
+
+Direction = Literal["higher", "lower"]
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """A checkpoint that was the best when its step was reached, and its figure's value."""
+
+    step: int
+    value: float
+
+
+@dataclass(frozen=True)
+class BestCheckpoint:
+    """Which checkpoint of a run is the best, by which figure.
+
+    `figure`: its name in metrics.jsonl; `better`: which way is good; `promotions`: in order of
+    step, the last of which is the best; earlier ones serve a resume from before it.
+    """
+
+    figure: str
+    better: Direction
+    promotions: tuple[Promotion, ...] = field(default=())
+
+    @property
+    def best(self) -> Promotion | None:
+        """The best so far."""
+        return self.promotions[-1] if self.promotions else None
+
+    def beaten_by(self, value: float) -> bool:
+        """Whether a value is better than the best so far; one that is not finite never is."""
+        if not math.isfinite(value) or self.best is None:
+            return math.isfinite(value)
+        return value > self.best.value if self.better == "higher" else value < self.best.value
+
+    def promoted(self, step: int, value: float) -> "BestCheckpoint":
+        """The same with `step` as the best, whose figure is `value`."""
+        promotions = (*self.promotions, Promotion(step, value))
+        return BestCheckpoint(self.figure, self.better, promotions)
+
+
+def promote(run_dir: Path, best: BestCheckpoint) -> None:
+    """Point checkpoints/best at the last promotion's checkpoint, and record why.
+
+    Without a promotion the link goes. Raises OSError (disk full). Call it on one rank.
+    """
+    folder = Path(run_dir) / "checkpoints"
+    link = folder / BEST
+    if best.best is None:
+        link.unlink(missing_ok=True)
+    else:
+        for stale in folder.glob(f"{BEST}.*{TEMPORARY_SUFFIX}"):  # of a killed process
+            stale.unlink(missing_ok=True)
+        temporary = folder / f"{BEST}.{os.getpid()}{TEMPORARY_SUFFIX}"
+        temporary.symlink_to(folder_name(best.best.step), target_is_directory=True)
+        os.replace(temporary, link)
+        sync_folder(folder)
+    content = asdict(best) | {"checkpoint": best.best and folder_name(best.best.step)}
+    write_whole(Path(run_dir) / f"{BEST}.json", json.dumps(content, indent=2) + "\n")
+
+
+def read_best(run_dir: Path) -> BestCheckpoint | None:
+    """What `promote` recorded last; None where it recorded nothing that can be read."""
+    try:
+        content: dict[str, Any] = json.loads((Path(run_dir) / f"{BEST}.json").read_bytes())
+        promotions = tuple(Promotion(int(p["step"]), p["value"]) for p in content["promotions"])
+        return BestCheckpoint(content["figure"], content["better"], promotions)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def resumed_best(
+    run_dir: Path,
+    figure: str,
+    better: Direction,
+    step: int,
+    passes: Callable[[int], bool] = lambda step: True,
+) -> BestCheckpoint:
+    """The best so far of a run that goes on after `step`; link and record are made to agree.
+
+    Promotions after `step` belong to a future that is given up; those whose checkpoint is gone,
+    that no longer pass (`passes`), or that were chosen by another figure, do not count either.
+    Raises OSError. Call it on one rank.
+    """
+    known = read_best(run_dir)
+    fresh = BestCheckpoint(figure, better)
+    if known is not None and (known.figure, known.better) == (figure, better):
+        counted = tuple(
+            one
+            for one in known.promotions
+            if one.step <= step and passes(one.step) and _whole(run_dir, one.step)
+        )
+        fresh = BestCheckpoint(figure, better, counted)
+    linked = best_checkpoint(run_dir)
+    wanted = fresh.best and folder_name(fresh.best.step)
+    if (fresh != known and (known or wanted)) or (linked and linked.name) != wanted:
+        promote(run_dir, fresh)
+    return fresh
+
+
+def _whole(run_dir: Path, step: int) -> bool:
+    try:
+        complete_manifest(Path(run_dir) / "checkpoints" / folder_name(step))
+    except CheckpointError:
+        return False
+    return True
