@@ -25,7 +25,7 @@ FLOORS = [
     },
     {"trainer.plan", "trainer.plan.show"},
     {"trainer.stages", "trainer.trace"},
-    {"trainer.evaluate", "trainer.hugging_face"},
+    {"trainer.evaluate", "trainer.hugging_face", "trainer.gguf"},
     {"trainer.sources", "trainer.mixture_folders"},
     {"trainer.demo.documentation", "trainer.demo.docstrings", "trainer.demo.packages"},
     {"trainer.checkpoint", "trainer.recovery"},

@@ -87,7 +87,7 @@ def path(word: str | Path) -> Path:
 def model(word: str | Path) -> Path:
     """A folder here, or a model's name on the hub; what begins with ./ can only be the former."""
     if str(word).startswith("./") and not Path(word).exists():
-        raise typer.BadParameter(f"{word!r}: there is no such folder")
+        raise typer.BadParameter(f"{word!r}: there is no such file or folder")
     return path(word)
 
 

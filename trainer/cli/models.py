@@ -123,7 +123,7 @@ def import_(
         typer.Argument(
             metavar="DIR",
             parser=model,
-            help="config.json, safetensors, tokenizer.json; or a model of the hub, ORG/NAME.",
+            help="config.json, safetensors, tokenizer.json; a GGUF file; or ORG/NAME on the hub.",
         ),
     ],
     checkpoint: Annotated[
@@ -138,16 +138,18 @@ def import_(
         ),
     ] = None,
 ) -> None:
-    """Make a checkpoint of a Hugging Face model folder, or of a LoRA adapter of PEFT's."""
+    """Make a checkpoint of a Hugging Face folder, a GGUF file, or a LoRA adapter of PEFT's."""
     with importing():
+        from trainer.gguf.model import gguf_file
         from trainer.hub.models import model_folder
         from trainer.hugging_face.adapter_import import import_adapter_command, is_adapter_folder
         from trainer.hugging_face.importing import import_command
 
-    folder = model_folder(folder)
-    if is_adapter_folder(folder, base is not None):
-        import_adapter_command(folder, checkpoint, base)
-        return
+    if gguf_file(folder) is None:
+        folder = model_folder(folder)
+        if is_adapter_folder(folder, base is not None):
+            import_adapter_command(folder, checkpoint, base)
+            return
     if base is not None:
         raise RecipeError(f"--base: {folder} holds no adapter_config.json; leave it out")
     import_command(folder, checkpoint)

@@ -1,11 +1,11 @@
-"""`lyceum import`: convert a Hugging Face model folder to a checkpoint, a tensor at a time."""
+"""`lyceum import`: convert a Hugging Face model folder, or a GGUF file, a tensor at a time."""
 
 import json
 import logging
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -19,6 +19,8 @@ from trainer.data.tokenizer import (
 )
 from trainer.errors import CheckpointError, LyceumError, RecipeError
 from trainer.files import sync_folder
+from trainer.gguf.model import GgufModel, gguf_file
+from trainer.gguf.tensors import GgufTensors
 from trainer.hub.models import model_folder
 from trainer.hugging_face.config import FILE, ModelDescription, conversion_recipe, read_config
 from trainer.hugging_face.generation import unapplied
@@ -36,44 +38,57 @@ _log = logging.getLogger(__name__)
 _NOTICES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE", "NOTICE.txt", "USE_POLICY.md")
 _HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 
+WeightSource = ModelFolder | GgufTensors
+"""The tensors of a model that is imported, by Hugging Face's names."""
+
+
+class FolderModel:
+    """A Hugging Face model folder, opened: what an import needs of it, as GgufModel has it.
+
+    `config`: the bytes of its config.json. Raises what `read_config` raises.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder
+        self.described, self.config = read_config(folder)
+
+    def tensors(self) -> ModelFolder:
+        """Its weights."""
+        return ModelFolder(self.path)
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """Its tokenizer."""
+        return load_tokenizer(self.path)
+
 
 def import_command(folder: Path, checkpoint: Path) -> None:
     """Write the model of `folder` as the run directory `checkpoint`; check and print the parity.
 
-    `folder`: where there is none of that name, the hub's model `org/name`. Raises CheckpointError
-    for an incomplete folder, an unsupported model, a `checkpoint` that is not empty, or failed
-    parity; DataError for a bad tokenizer, and for a model that the hub does not give; RecipeError
-    for a `checkpoint` that cannot be made.
+    `folder`: where there is none of that name, the hub's model `org/name`; or a GGUF file. Raises
+    CheckpointError for an incomplete folder, an unsupported model, a `checkpoint` that is not
+    empty, or failed parity; DataError for a bad tokenizer, and for a model that the hub does not
+    give; RecipeError for a `checkpoint` that cannot be made.
     """
-    folder = model_folder(folder)
-    described, config = read_config(folder)
+    opened = open_source(folder)
+    described = opened.described
     partial_folder = begin(checkpoint)
-    source = ModelFolder(folder)
+    source = opened.tensors()
     tensors = tensor_map(described.model)
     expected = {part.name: part.shape for joined in tensors for part in joined.parts}
     if described.model.tied_embeddings:
         source.drop_copy(_HEAD, _EMBEDDING)  # some folders hold the tied matrix twice
     source.check(expected)
     pieces = list(_pieces(tensors, source))
-    tokenizer = _tokenizer(folder, described)
-    attachments = {f"{FROM_IMPORT}{FILE}": config}
+    tokenizer = _tokenizer(opened.tokenizer, opened.path, described)
+    attachments = {f"{FROM_IMPORT}{FILE}": opened.config}
     for name in _NOTICES:
-        if (folder / name).is_file():
-            attachments[f"{FROM_IMPORT}{name}"] = (folder / name).read_bytes()
+        if (opened.path / name).is_file():
+            attachments[f"{FROM_IMPORT}{name}"] = (opened.path / name).read_bytes()
     for name, content in tokenizer.files.items():
         attachments[f"tokenizer/{name}"] = content
+    _say_what_differs(opened.path, described, tokenizer, {source.dtype(name) for name in expected})
     whole = all(source.dtype(name) == torch.float32 for name in expected)
-    if any(source.dtype(name) == torch.float16 for name in expected):
-        _log.warning(
-            "%s: its weights are fp16, and stay so in the checkpoint and in an export of it; it is"
-            " read (generate, chat, evaluate) in fp32; runs that start from it train in fp32, or"
-            " bf16 (precision), and save fp32 or bf16",
-            folder,
-        )
-    if GENERATION_FILE in tokenizer.files and (lost := unapplied(tokenizer.files[GENERATION_FILE])):
-        _log.warning("%s: %s", folder, lost)
-    if dropout := described.keys.get("attention_dropout"):
-        _log.warning("%s: attention_dropout %s is not applied in training here", folder, dropout)
     recipe = conversion_recipe(
         described.model, described.sequence_length, "fp32" if whole else "bf16", str(checkpoint)
     )
@@ -81,9 +96,32 @@ def import_command(folder: Path, checkpoint: Path) -> None:
     save_imported(partial_folder, pieces, recipe, described.positions, attachments)
     reader = CheckpointReader(partial_folder / "checkpoints" / folder_name(0))
     parity = measure(described, described.model, CheckpointWeights(reader), source)
-    report(parity, f"{folder} -> {checkpoint}", described.family, source)
+    report(parity, f"{opened.path} -> {checkpoint}", described.family, source)
     require(parity, partial_folder)
     finish(partial_folder, checkpoint)
+
+
+def open_source(folder: Path) -> FolderModel | GgufModel:
+    """The model that a folder, a GGUF file or a name on the hub means; raises as an import does."""
+    file = gguf_file(folder)
+    return GgufModel(file) if file is not None else FolderModel(model_folder(folder))
+
+
+def _say_what_differs(
+    path: Path, described: ModelDescription, tokenizer: Tokenizer, dtypes: set[torch.dtype]
+) -> None:
+    """Warn of what is computed or stored in another way than the model's owner did."""
+    if torch.float16 in dtypes:
+        _log.warning(
+            "%s: its weights are fp16, and stay so in the checkpoint and in an export of it; it is"
+            " read (generate, chat, evaluate) in fp32; runs that start from it train in fp32, or"
+            " bf16 (precision), and save fp32 or bf16",
+            path,
+        )
+    if GENERATION_FILE in tokenizer.files and (lost := unapplied(tokenizer.files[GENERATION_FILE])):
+        _log.warning("%s: %s", path, lost)
+    if dropout := described.keys.get("attention_dropout"):
+        _log.warning("%s: attention_dropout %s is not applied in training here", path, dropout)
 
 
 def save_imported(
@@ -134,7 +172,7 @@ def finish(partial_folder: Path, folder: Path) -> None:
     sync_folder(folder.parent)
 
 
-def _pieces(tensors: list[Joined], source: ModelFolder) -> Iterator[Piece]:
+def _pieces(tensors: list[Joined], source: WeightSource) -> Iterator[Piece]:
     """The pieces of the checkpoint, whose values are read only when they are written."""
     for joined in tensors:
         dtypes = {part.name: source.dtype(part.name) for part in joined.parts}
@@ -153,9 +191,8 @@ def _pieces(tensors: list[Joined], source: ModelFolder) -> Iterator[Piece]:
         )
 
 
-def _tokenizer(folder: Path, described: ModelDescription) -> Tokenizer:
-    """The folder's tokenizer, with the same end ids as transformers uses."""
-    tokenizer = load_tokenizer(folder)
+def _tokenizer(tokenizer: Tokenizer, folder: Path, described: ModelDescription) -> Tokenizer:
+    """The model's tokenizer, with the same end ids as transformers uses."""
     rows = described.model.vocab
     if rows is not None and tokenizer.size > rows:
         named = listed_tokens(list(tokenizer.beyond(rows)))
