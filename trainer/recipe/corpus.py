@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from trainer.recipe.canaries import CanariesSection
 from trainer.recipe.curation import CurationRules, Limits
 from trainer.recipe.section import Count, Names, Positive, Section
 
@@ -72,6 +73,8 @@ class CorpusSection(Section):
     """What a document must pass; none: every document passes."""
     limits: Limits = Limits()
     """What a build refuses to swallow."""
+    canaries: CanariesSection | None = None
+    """What is planted to measure how much a model memorises; none: nothing is."""
     workers: Positive | None = None
     """Local processes; none: one a core."""
     task_mib: Positive = 256

@@ -6,11 +6,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from trainer.corpus.build.canaries import planted_documents
 from trainer.corpus.build.losses import losses_of
 from trainer.corpus.build.plan import BuildPlan
 from trainer.corpus.build.record import JUDGED_BY, LENGTH_BINS, read_counts
 from trainer.corpus.reading.quarantine import Tally
 from trainer.corpus.rules.rule import RuleByLanguage
+from trainer.recipe.canaries import CANARY_SOURCE
 
 MALFORMED_SHOWN = 20
 
@@ -27,7 +29,14 @@ def curation_of(plan: BuildPlan, tokens: int) -> dict[str, Any]:
     reading, cleaning = read_counts(folder, "read"), read_counts(folder, "clean")
     counts = reading + cleaning
     funnel = [*funnel_of(reading), *funnel_of(cleaning)]
-    documents = sum(count["facts"]["documents"] for count in cleaning)
+    documents = cleaned = sum(count["facts"]["documents"] for count in cleaning)
+    sources = _sources(counts)
+    if plan.section.canaries is not None:
+        planted, size = planted_documents(plan.section.canaries)
+        documents += planted
+        after = {"documents": documents, "bytes": funnel[-1]["bytes"] + size}
+        funnel.append({"step": CANARY_SOURCE, **after})
+        sources[CANARY_SOURCE] = {"files": 0, "read": planted, "kept": planted}
     last = funnel[-1]["bytes"]
     for step in funnel:
         step["tokens"] = round(step["bytes"] * tokens / last) if last else 0
@@ -49,9 +58,9 @@ def curation_of(plan: BuildPlan, tokens: int) -> dict[str, Any]:
                 for name, bins in lengths.items()
             },
         },
-        "balance": _balance(_summed(counts, "balance"), documents),
+        "balance": _balance(_summed(counts, "balance"), cleaned),
         "malformed": _malformed(reading),
-        "sources": _sources(counts),
+        "sources": sources,
         "losses": losses_of(counts, plan.section),
         "rules": plan.settings["rules"],
     }

@@ -4,7 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from trainer.corpus.build.finish import finish, fit_tokenizer, judge_input, write_bucket
+from trainer.corpus.build.finish import (
+    finish,
+    fit_tokenizer,
+    judge_input,
+    plant_canaries,
+    write_bucket,
+)
 from trainer.corpus.build.plan import BuildPlan
 from trainer.corpus.build.record import TaskRecord
 from trainer.corpus.rules import rules_of
@@ -48,6 +54,8 @@ def stages(plan: BuildPlan) -> list[BuildStage]:
     steps = [Unique(plan, cleaning), *_judges(plan, cleaning, second), Sort(plan, cleaning)]
     found.append(BuildStage("clean", plan.tasks, steps))
     found.append(call("tokenizer", 1, fit_tokenizer))
+    if plan.section.canaries is not None:
+        found.append(call("canaries", 1, plant_canaries))
     found.append(call("shards", plan.validation_buckets + plan.buckets, write_bucket))
     found.append(call("finish", 1, finish))
     return found

@@ -8,6 +8,7 @@ from typing import Any
 
 from trainer import __version__
 from trainer.corpus.build.account import curation_of, drops_of, funnel_of, tally_of, timings_of
+from trainer.corpus.build.canaries import CANARIES, plant
 from trainer.corpus.build.plan import QUARANTINE, BuildPlan
 from trainer.corpus.build.record import AUDIT, read_counts
 from trainer.corpus.build.shuffle import KEYS, bucket_borders, merge_range
@@ -101,6 +102,11 @@ def _beginning(texts: Iterable[str]) -> Iterator[str]:
             return
 
 
+def plant_canaries(plan: BuildPlan, rank: int) -> None:
+    """Add the canaries to the training documents; the tokenizer was trained without them."""
+    plant(plan, json.loads((Path(plan.folder) / SPLIT).read_bytes())["border"])
+
+
 def write_bucket(plan: BuildPlan, rank: int) -> None:
     """Tokenize one range of keys into shards; ranks below `validation_buckets` are validation's."""
     folder = Path(plan.folder)
@@ -111,7 +117,7 @@ def write_bucket(plan: BuildPlan, rank: int) -> None:
     low, high = ranges[rank]
 
     def documents(start: int) -> Iterator[StoredDocument]:
-        for document in merge_range(folder, plan.tasks, low, high, start):
+        for document in merge_range(folder, plan.runs, low, high, start):
             yield {"id": document.id, "source": document.source, "text": document.whole}
 
     bucket = rank if split == "validation" else rank - held_out
@@ -165,9 +171,12 @@ def finish(plan: BuildPlan, rank: int) -> None:
 
 
 def _trail(folder: Path) -> dict[str, str]:
-    """sha256 of curation.json and of the files of audit/ and quarantine/, by relative path."""
+    """sha256 of curation.json, of canaries.json where there is one, and of the files of audit/ and
+    quarantine/, by relative path.
+    """
     found = {}
     parts = [*(folder / AUDIT).glob("*.parquet"), *(folder / QUARANTINE).glob("*.jsonl")]
+    parts += [folder / CANARIES] if (folder / CANARIES).is_file() else []
     for path in sorted([folder / CURATION, *parts]):
         with path.open("rb") as file:
             found[str(path.relative_to(folder))] = hashlib.file_digest(file, "sha256").hexdigest()

@@ -59,6 +59,11 @@ class BuildPlan:
         return self.section.exact_duplicates or self.section.near_duplicates is not None
 
     @property
+    def runs(self) -> int:
+        """The number of sorted runs that the shards are merged from: tasks, and the canaries."""
+        return self.tasks + (self.section.canaries is not None)
+
+    @property
     def validation_keys(self) -> int:
         """Documents with a key below this are for validation (a tiny corpus: see fit_tokenizer)."""
         return int(min(self.section.validation, 0.999) * 2**64)

@@ -83,6 +83,8 @@ def corpus_settings(section: CorpusSection, tokenizer: str | None, given: Input)
     `tokenizer`: the fingerprint of the one that the recipe names, or None.
     """
     settings = section.model_dump(mode="json", exclude=NOT_CONTENT) | given.settings
+    if section.canaries is None:
+        del settings["canaries"]  # corpora without any are what they were before there were some
     settings["vocab"] = section.vocab if tokenizer is None else None
     return {**settings, "tokenizer": tokenizer, "builder_rules": RULES}
 

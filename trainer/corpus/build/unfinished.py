@@ -56,7 +56,7 @@ def existing_corpus(out: Path, settings: dict[str, Any], inputs: dict[str, Any])
         raise DataError(f"{out} does not say how it was built: name another folder as corpus.path")
     earlier = built_with.get(BUILDER) != settings.get(BUILDER)
     same = _same_but_for_new_keys if earlier else operator.eq
-    for name, value in settings.items():
+    for name, value in {"canaries": None, **settings}.items():
         if name == BUILDER or (earlier and name not in built_with):
             continue
         if not same(built_with.get(name), value):

@@ -1,10 +1,12 @@
 """The data card of a corpus: its contents, how it was made, its known limits (Markdown)."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from trainer.corpus.build.canaries import CANARIES, Canary, read_canaries
 from trainer.corpus.inspect.curation import Curation, audit_size, load_curation, lost
 from trainer.corpus.inspect.funnel_plots import write_plots
 from trainer.corpus.rules import rule_descriptions
@@ -64,6 +66,7 @@ def data_card(folder: str | Path, beside: Path | None = None) -> str:
         lines += _balance(curation)
         lines += _set_aside(curation)
     lines += _sources(manifest, curation)
+    lines += _canaries(read_canaries(folder))
     lines += _limits(manifest, curation)
     lines += _trail(folder)
     lines += _reproduce(manifest)
@@ -223,6 +226,25 @@ def _sources(manifest: Manifest, curation: Curation | None) -> list[str]:
     if not rows:
         return []
     return ["## Sources", "", *_table(("source", "files", "documents read", "kept"), rows)]
+
+
+def _canaries(planted: Sequence[Canary]) -> list[str]:
+    if not planted:
+        return []
+    rows = Counter((canary.kind, canary.copies) for canary in planted)
+    return [
+        "## Planted on purpose",
+        "",
+        "Codes and personal data of nobody, random, in documents of the source `canaries`, to"
+        " measure how much a model memorises. They passed no rule and no search for duplicates,"
+        f" stand in the training split alone, and are listed in `{CANARIES}`. A model that is"
+        " meant for use should not be trained on this corpus.",
+        "",
+        *_table(
+            ("kind", "copies of each", "canaries"),
+            [(kind, copies, count) for (kind, copies), count in rows.items()],
+        ),
+    ]
 
 
 def _limits(manifest: Manifest, curation: Curation | None) -> list[str]:
