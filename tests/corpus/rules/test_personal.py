@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.corpus.rules.personal import KINDS, Personal, personal_data
+from trainer.corpus.rules.phones import phone_numbers
+from trainer.corpus.rules.vocabulary import listed
 from trainer.demo.docstrings import read_docstrings
 from trainer.demo.packages import source_files
 from trainer.recipe.curation import PersonalRule
@@ -381,3 +383,16 @@ def test_the_text_around_a_datum_stays_as_it_was(text: str, redacted: str) -> No
     begins behind an address taken for its domain, and years taken for a telephone.
     """
     assert judge(text).text == redacted
+
+
+@pytest.mark.parametrize("word", listed("reference"))
+def test_every_listed_word_before_a_number_makes_it_no_telephone(word: str) -> None:
+    """Would catch an entry that is cut off before it is looked up, as "番号" and " no" were."""
+    for number in ("212-555-1234", "030-1234-5678"):
+        assert list(phone_numbers(f"{word} {number}")) == []
+        assert list(phone_numbers(f"{word.capitalize()}: {number}")) == []
+
+
+def test_a_number_behind_another_word_stays_a_telephone() -> None:
+    """Negative control of the list above."""
+    assert list(phone_numbers("border 212-555-1234")) == [(7, 19)]

@@ -134,7 +134,8 @@ def _is_other_number(text: str, match: re.Match[str]) -> bool:
         pairs = list(map(int, match.group().split(match["fr"])))
         if (pairs == sorted(pairs) and pairs[-1] <= LARGEST_DRAWN) or _BYTES.search(before):
             return True
-    return ends_with_listed(_without_number_word(before), "reference")
+    # "Case no." is listed whole, and "order" with any word for a number behind it.
+    return any(ends_with_listed(one, "reference") for one in (before, _without_number_word(before)))
 
 
 def _is_part(text: str, match: re.Match[str]) -> bool:
