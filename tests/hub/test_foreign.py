@@ -8,7 +8,6 @@ from tests.training.runs import recipe_of
 from trainer.checkpoint import CheckpointReader, resolve_checkpoint
 from trainer.checkpoint.report import diff_command, list_command, prune_command, verify_command
 from trainer.errors import CheckpointError, LyceumError, RecipeError
-from trainer.evaluate.command import evaluate_command
 from trainer.hugging_face.adapters import export_adapter_command
 from trainer.hugging_face.exporting import export_command
 from trainer.recipe.load import load_recipe
@@ -30,7 +29,6 @@ def adapter(tmp_path: Path) -> Path:
 
 
 WANT_A_CHECKPOINT = {
-    "evaluate": lambda folder: evaluate_command(folder, [], None),
     "export": lambda folder: export_command(folder, folder / "out", shard_gb=5, dtype="stored"),
     "export --adapter": lambda folder: export_adapter_command(folder, folder / "out", None),
     "checkpoint ls": list_command,

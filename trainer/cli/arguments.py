@@ -127,6 +127,14 @@ Checkpoint = Annotated[
     Path,
     typer.Argument(metavar="CHECKPOINT", parser=path, help="Checkpoint folder, or run directory."),
 ]
+ReadModel = Annotated[
+    Path,
+    typer.Argument(
+        metavar="CHECKPOINT",
+        parser=path,
+        help="Checkpoint folder, run directory, Hugging Face folder or GGUF file.",
+    ),
+]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", parser=path, help="Run directory.")]
 Corpus = Annotated[Path, typer.Argument(metavar="DIR", parser=path, help="Corpus folder.")]
 JsonFile = Annotated[

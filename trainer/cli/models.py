@@ -10,6 +10,7 @@ from trainer.cli.arguments import (
     Checkpoint,
     JsonFile,
     RankCount,
+    ReadModel,
     RunFolder,
     count,
     file,
@@ -35,7 +36,7 @@ Seed = Annotated[int, typer.Option(metavar="S", parser=seed, help="Of the draws.
 
 @verbs.command(cls=Verb)
 def evaluate(
-    checkpoint: Checkpoint,
+    checkpoint: ReadModel,
     suites: Annotated[
         list[str] | None,
         typer.Option("--suite", metavar="NAME", help="Repeatable; none: all."),
@@ -51,7 +52,7 @@ def evaluate(
 
 @verbs.command(cls=Verb)
 def generate(
-    checkpoint: Checkpoint,
+    checkpoint: ReadModel,
     prompt: Annotated[
         str | None, typer.Option(metavar="TEXT", help="What the text begins with.")
     ] = None,
@@ -99,7 +100,7 @@ def generate(
 
 @verbs.command(cls=Verb)
 def chat(
-    checkpoint: Checkpoint,
+    checkpoint: ReadModel,
     system: Annotated[str | None, typer.Option(metavar="TEXT", help="System prompt.")] = None,
     tokens: TokenLimit = 512,
     temperature: Temperature = 0.8,

@@ -18,6 +18,7 @@ from trainer.checkpoint.adapted import (
 from trainer.checkpoint.state import load_weights
 from trainer.data.tokenizer import Tokenizer
 from trainer.errors import RecipeError
+from trainer.evaluate.converted import readable_checkpoint
 from trainer.model.transformer import LanguageModel, build_model
 from trainer.parallel.join import create_layout, leave
 from trainer.parallel.layout import Layout
@@ -46,10 +47,11 @@ class OpenedModel:
 def open_model(checkpoint: Path, world_size: int) -> Iterator[OpenedModel]:
     """Open a checkpoint folder, or a run's newest good checkpoint, on `world_size` ranks.
 
-    Collective. Raises CheckpointError for a checkpoint that is missing or damaged, RecipeError
-    where its model does not fit the ranks.
+    Or a Hugging Face model folder, or a GGUF file (`readable_checkpoint`). Collective. Raises
+    CheckpointError for a checkpoint that is missing or damaged, RecipeError where its model does
+    not fit the ranks.
     """
-    folder = resolve_checkpoint(checkpoint)
+    folder = resolve_checkpoint(readable_checkpoint(checkpoint))
     saved = saved_recipe(CheckpointReader(folder))
     reader = open_trained(folder)
     if reader.step == 0 and _holds_fp16(reader):

@@ -93,6 +93,25 @@ class GgufModel:
         return None if stored is None else stored_values(stored).float().reshape(-1)
 
 
+def parts_of(path: Path) -> list[Path]:
+    """The files that a model was split into, by the name of the first; or the one that it is in.
+
+    Raises CheckpointError where one is missing.
+    """
+    part = _PART.fullmatch(path.name)
+    if part is None or int(part["number"]) != 1:
+        return [path]
+    count = int(part["count"])
+    parts = [
+        path.with_name(f"{part['stem']}-{number:05d}-of-{count:05d}{SUFFIX}")
+        for number in range(1, count + 1)
+    ]
+    for other in parts:
+        if not other.is_file():
+            raise CheckpointError(f"{other} is missing, of {count} files; fetch it")
+    return parts
+
+
 def _read_parts(path: Path) -> tuple[Header, dict[str, GgufTensor]]:
     """The first file's header, and the tensors of all of them."""
     first = read_header(path)
@@ -105,16 +124,13 @@ def _read_parts(path: Path) -> tuple[Header, dict[str, GgufTensor]]:
             f"{path}: is one of {count} files, and its name is not NAME-00001-of-{count:05d}.gguf;"
             " give the files their names back"
         )
-    name = f"{part['stem']}-{{:05d}}-of-{part['count']}{SUFFIX}".format
     if int(part["number"]) != 1:
         raise CheckpointError(
-            f"{path}: is number {int(part['number'])} of {count} files; name the first, {name(1)}"
+            f"{path}: is number {int(part['number'])} of {count} files; name the first,"
+            f" {part['stem']}-00001-of-{count:05d}{SUFFIX}"
         )
     tensors = dict(first.tensors)
-    for number in range(2, count + 1):
-        other = path.with_name(name(number))
-        if not other.is_file():
-            raise CheckpointError(f"{other} is missing, of {count} files; fetch it")
+    for other in parts_of(path)[1:]:
         tensors |= read_header(other).tensors
     expected = first.metadata.get("split.tensors.count")
     if expected is not None and expected != len(tensors):

@@ -62,13 +62,13 @@ class FolderModel:
         return load_tokenizer(self.path)
 
 
-def import_command(folder: Path, checkpoint: Path) -> None:
+def import_command(folder: Path, checkpoint: Path, *, show: bool = True) -> None:
     """Write the model of `folder` as the run directory `checkpoint`; check and print the parity.
 
-    `folder`: where there is none of that name, the hub's model `org/name`; or a GGUF file. Raises
-    CheckpointError for an incomplete folder, an unsupported model, a `checkpoint` that is not
-    empty, or failed parity; DataError for a bad tokenizer, and for a model that the hub does not
-    give; RecipeError for a `checkpoint` that cannot be made.
+    `folder`: where there is none of that name, the hub's model `org/name`; or a GGUF file; `show`:
+    whether to print. Raises CheckpointError for an incomplete folder, an unsupported model, a
+    `checkpoint` that is not empty, or failed parity; DataError for a bad tokenizer, and for a model
+    that the hub does not give; RecipeError for a `checkpoint` that cannot be made.
     """
     opened = open_source(folder)
     described = opened.described
@@ -96,7 +96,8 @@ def import_command(folder: Path, checkpoint: Path) -> None:
     save_imported(partial_folder, pieces, recipe, described.positions, attachments)
     reader = CheckpointReader(partial_folder / "checkpoints" / folder_name(0))
     parity = measure(described, described.model, CheckpointWeights(reader), source)
-    report(parity, f"{opened.path} -> {checkpoint}", described.family, source)
+    if show:
+        report(parity, f"{opened.path} -> {checkpoint}", described.family, source)
     require(parity, partial_folder)
     finish(partial_folder, checkpoint)
 

@@ -1,6 +1,8 @@
 """Initialise and shut down the distributed job: each rank's device, and the process groups."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 import torch
@@ -71,6 +73,17 @@ def _join(device: torch.device) -> None:
             f"the ranks cannot meet at {address}: {reason}; if the port is in use, set MASTER_PORT "
             "to a free one"
         ) from error
+
+
+@contextmanager
+def as_one_process() -> Iterator[None]:
+    """Inside the block this process forms layouts alone, whatever job it was started in."""
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+    before = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(before)
 
 
 def barrier(device: torch.device, group: dist.ProcessGroup | None = None) -> None:
