@@ -43,6 +43,16 @@ class SearchableText(Protocol):
         """For each passage, ids of the first training documents that hold it, as `occurrences`."""
 
 
+def documents_up_to(text: SearchableText, characters: int) -> Iterator[SearchedDocument]:
+    """The first training documents, until they have so many characters."""
+    count = 0
+    for document in text.documents("train"):
+        yield document
+        count += len(document.text)
+        if count >= characters:
+            return
+
+
 @dataclass
 class PassageTally:
     """How many documents hold each of `passages`, and the ids of the first `limit` of them.

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from trainer.corpus.build.canaries import CANARIES, Canary, parse_canaries, read_canaries
 from trainer.corpus.inspect.decoded_shards import (
     StoredShard,
     each_in_order,
@@ -14,10 +15,12 @@ from trainer.corpus.inspect.decoded_shards import (
 )
 from trainer.corpus.inspect.passage_index import PassageIndex
 from trainer.data.manifest import Manifest, load_manifest
-from trainer.data.remote.location import Place, place
+from trainer.data.remote.location import Place, Url, place
+from trainer.data.remote.transfer import Attempts, read_whole
 from trainer.evaluate.corpora import HELD, PassageTally, SearchedDocument
 from trainer.evaluate.search_cache import cached_search
 from trainer.recipe import Recipe
+from trainer.recipe.canaries import CANARY_SOURCE
 from trainer.recipe.data import RemoteSection
 from trainer.sources import Sources
 
@@ -95,6 +98,20 @@ class StoredText:
         """For each passage, ids of the first `limit` training documents that hold it."""
         found = self._search(passages, max(limit, HELD))["holders"]
         return [list(ids[:limit]) for ids in found]
+
+    def canaries(self) -> list[tuple[str, Canary]]:
+        """What was planted in the corpora, each with its corpus's name; raises DataError."""
+        return [
+            (corpus.name, canary) for corpus in self.corpora for canary in self._canaries(corpus)
+        ]
+
+    def _canaries(self, corpus: StoredCorpus) -> list[Canary]:
+        if not corpus.manifest.provenance.get("settings", {}).get(CANARY_SOURCE):
+            return []
+        if isinstance(corpus.folder, Url):
+            url = corpus.folder / CANARIES
+            return parse_canaries(read_whole(url, Attempts(self._remote)), url.shown)
+        return read_canaries(corpus.folder)
 
     def _search(self, passages: Sequence[str], limit: int) -> dict[str, Any]:
         parts = ["passages", RULES, self.fingerprint, limit, list(passages)]

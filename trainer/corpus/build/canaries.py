@@ -11,7 +11,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -117,11 +117,19 @@ def read_canaries(folder: Path) -> list[Canary]:
     """
     path = folder / CANARIES
     try:
-        content: dict[str, Any] = json.loads(path.read_bytes())
-        return [Canary(**entry) for entry in content["canaries"]]
+        content = path.read_bytes()
     except FileNotFoundError:
         return []
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    return parse_canaries(content, path)
+
+
+def parse_canaries(content: bytes, path: Path | str) -> list[Canary]:
+    """The canaries in the bytes of canaries.json; raises DataError, naming `path`, for others."""
+    try:
+        return [Canary(**entry) for entry in json.loads(content)["canaries"]]
+    except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: cannot be read ({error}): build the corpus again") from None
 
 

@@ -80,6 +80,11 @@ def words_of(text: str) -> list[str]:
     return _WORD.findall(text.lower())
 
 
+def word_spans(text: str) -> list[tuple[int, int]]:
+    """Where each word begins and ends in the text itself, which is not brought to NFKC."""
+    return [word.span() for word in _WORD.finditer(text)]
+
+
 def rolled(
     hashes: np.ndarray, starts: np.ndarray, lengths: list[int]
 ) -> Iterator[tuple[int, np.ndarray]]:
