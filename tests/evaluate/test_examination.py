@@ -201,12 +201,32 @@ def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
     assert 0.91 <= held / 400 <= 0.98
 
 
-def test_sums_by_counts_are_the_resamples_that_indices_give() -> None:
+def test_items_of_a_cluster_are_no_draws_of_their_own() -> None:
+    """Would catch intervals that narrow where one template is asked with four names."""
+    draws = np.random.default_rng(6)
+    held, alone = 0, 0
+    clusters = [index // 4 for index in range(160)]
+    for trial in range(100):
+        rows = np.repeat((draws.random((40, 1)) < 0.3).astype(np.float64), 4, axis=0)
+        low, high = interval(rows, mean, [trial], clusters)
+        held += low <= 0.3 <= high
+        low, high = interval(rows, mean, [trial])
+        alone += low <= 0.3 <= high
+    assert held / 100 >= 0.87  # 100 trials of 94%, as 40 draws have it: a standard error of 2.4%
+    assert alone / 100 < 0.8  # negative control: about 67%
+    kind = FigureKind("", lambda record: [record["score"]], cluster=lambda record: record["act"])
+    same = [{"score": float(n % 2), "act": "one"} for n in range(20)]
+    figure = figure_of("x", kind, same)
+    assert figure is not None and (figure.low, figure.high) == (0.5, 0.5) and figure.items == 20
+
+
+@pytest.mark.parametrize("clusters", [None, [n * n // 120 for n in range(60)]])
+def test_sums_by_counts_are_the_resamples_that_indices_give(clusters: list[int] | None) -> None:
     """Would catch the short cut for means and ratios leaving the bootstrap's distribution."""
     rows = np.random.default_rng(1).random((60, 2)) + 0.5
     for reduce in (mean, ratio):
-        quick = interval(rows, reduce, [3])
-        slow = interval(rows, lambda chosen, reduce=reduce: reduce(chosen), [3])
+        quick = interval(rows, reduce, [3], clusters)
+        slow = interval(rows, lambda chosen, reduce=reduce: reduce(chosen), [3], clusters)
         # Two independent sets of 1,000 resamples: their percentiles differ by a few percent of the
         # interval's width.
         width = slow[1] - slow[0]

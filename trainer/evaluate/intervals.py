@@ -2,7 +2,7 @@
 
 import math
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -71,34 +71,45 @@ def figure_of(
     if not counted:
         return None
     rows = np.array([row for _, row in counted], dtype=np.float64)
-    low, high = interval(rows, kind.reduce, [seed, zlib.crc32(name.encode())])
+    clusters = None if kind.cluster is None else [kind.cluster(record) for record, _ in counted]
+    low, high = interval(rows, kind.reduce, [seed, zlib.crc32(name.encode())], clusters)
     found = None if in_corpus is None else sum(in_corpus(record) for record, _ in counted)
     return Figure(kind.reduce(rows), len(rows), low, high, found, kind.better)
 
 
 def interval(
-    rows: np.ndarray, reduce: Callable[[np.ndarray], float], seed: Sequence[int]
+    rows: np.ndarray,
+    reduce: Callable[[np.ndarray], float],
+    seed: Sequence[int],
+    clusters: Sequence[Hashable] | None = None,
 ) -> tuple[float, float]:
     """The 2.5th and 97.5th percentiles of a figure over RESAMPLES resamples of its items.
 
-    `rows`: fp64 [items, numbers]. Resamples in which the figure is not defined are left out; NaN
-    where it is defined in none. The percentile method: a share of 0 or 1 gets an interval of no
-    width, however few its items are.
+    `rows`: fp64 [items, numbers]; `clusters`: of each item, what it has in common with those that
+    are drawn with it (None: each is drawn for itself); as many clusters are drawn as there are.
+    Resamples in which the figure is not defined are left out; NaN where it is defined in none. The
+    percentile method: a share of 0 or 1 gets an interval of no width, however few its items are.
+    Source of the clusters: Davison and Hinkley, "Bootstrap Methods and their Application", 3.8.
     """
-    draws, items = np.random.default_rng(list(seed)), len(rows)
+    members = _members(clusters)
+    draws, units = np.random.default_rng(list(seed)), len(rows if members is None else members)
+    totals = rows if members is None else np.array([rows[one].sum(axis=0) for one in members])
+    sizes = np.array([len(one) for one in members] if members else np.ones(units))
     values: list[np.ndarray] = []
-    step = max(1, _AT_ONCE // items)
+    step = max(1, _AT_ONCE // units)
     for first in range(0, RESAMPLES, step):
         count = min(step, RESAMPLES - first)
         if reduce in (mean, ratio):
             # Sums over a resample follow from how often it holds each item.
-            times = draws.multinomial(items, np.full(items, 1 / items), size=count)
-            sums = times @ rows
-            below = float(items) if reduce is mean else sums[:, 1]
+            times = draws.multinomial(units, np.full(units, 1 / units), size=count)
+            sums = times @ totals
+            below = times @ sizes if reduce is mean else sums[:, 1]
             with np.errstate(invalid="ignore", divide="ignore"):
                 values.append(sums[:, 0] / below)
         else:
-            chosen = draws.integers(items, size=(count, items))
+            chosen: Iterable[np.ndarray] = draws.integers(units, size=(count, units))
+            if members is not None:
+                chosen = (np.concatenate([members[one] for one in drawn]) for drawn in chosen)
             values.append(np.array([reduce(rows[indices]) for indices in chosen]))
     whole = np.concatenate(values)
     whole = whole[np.isfinite(whole)]
@@ -106,3 +117,13 @@ def interval(
         return math.nan, math.nan
     low, high = np.percentile(whole, [2.5, 97.5])
     return float(low), float(high)
+
+
+def _members(clusters: Sequence[Hashable] | None) -> list[np.ndarray] | None:
+    """The indices of the items of each cluster."""
+    if clusters is None:
+        return None
+    found: dict[Hashable, list[int]] = {}
+    for index, cluster in enumerate(clusters):
+        found.setdefault(cluster, []).append(index)
+    return [np.array(indices) for indices in found.values()]

@@ -1,6 +1,6 @@
 """The parts of a suite: items that ask, a judgement an item, figures over what was judged."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -47,13 +47,16 @@ class FigureKind:
 
     `row`: an item's numbers, None where it does not count here; `reduce`: fp64 [items, numbers] ->
     the figure, NaN where it is not defined (resampled for the interval, so a pure function of the
-    rows in any order); `better`: which way is good, None where neither is; `means`: one line.
+    rows in any order); `better`: which way is good, None where neither is; `means`: one line;
+    `cluster`: what an item has in common with others, as a template, so that they are no draws of
+    their own: they are resampled together (None: each for itself).
     """
 
     means: str
     row: Callable[[ItemRecord], Sequence[float] | None]
     reduce: Callable[[np.ndarray], float] = mean
     better: Literal["higher", "lower"] | None = None
+    cluster: Callable[[ItemRecord], Hashable] | None = None
 
 
 @dataclass(frozen=True)
