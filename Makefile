@@ -10,7 +10,7 @@ BIN := .venv/bin
 READY := .venv/ready-$(TORCH)
 TORCH_VERSION := $(shell sed -n 's/^torch==//p' launch/constraints.txt)
 
-.PHONY: demo test check setup
+.PHONY: demo test check setup smollm2
 
 demo: $(READY)
 	$(BIN)/lyceum demo
@@ -22,6 +22,10 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# A real model of 135 million parameters, fetched once into the cache (LYCEUM_CACHE, ~/.cache/lyceum).
+smollm2: $(READY)
+	$(BIN)/python -m trainer.evaluate.smollm2
 
 setup: $(READY)
 
