@@ -36,11 +36,11 @@ def attention(
 
     `query`: [queries, batch, heads, head_size]; `key`, `value`: [keys, batch, kv_heads, head_size];
     fp32 or bf16, any strides, the last one 1. `scale`: positive; none: 1 / sqrt(head_size).
-    `backend`: flash, triton, sdpa, reference, or auto: what LYCEUM_KERNELS says, SDPA on the CPU,
-    and on CUDA the fastest as measured once a class of shapes. `deterministic`: gradients that
-    repeat bitwise. Returns [queries, batch, heads * head_size]; 0 where a query sees nothing.
-    Raises ValueError for a wrong shape, dtype, stride, device or scale, an unknown back end, or one
-    that cannot run these arguments.
+    `backend`: flash, triton, sdpa, reference, or auto: what LYCEUM_KERNELS says, SDPA on the CPU
+    and for masks of any form, and on CUDA the fastest as measured once a class of shapes.
+    `deterministic`: gradients that repeat bitwise. Returns [queries, batch, heads * head_size]; 0
+    where a query sees nothing. Raises ValueError for a wrong shape, dtype, stride, device or scale,
+    an unknown back end, or one that cannot run these arguments.
     """
     _check(query, key, value, visible, scale, backend, ("auto", *BACKENDS))
     chosen = _backend(backend, query, key, visible, deterministic)
@@ -66,7 +66,8 @@ def attention_with_lse(
     """
     _check(query, key, value, visible, scale, backend, ("auto", "triton", "reference"))
     if backend == "auto":
-        backend = "triton" if dispatch.use_triton(query) else "reference"
+        triton = dispatch.use_triton(query) and visible.kind != "any"
+        backend = "triton" if triton else "reference"
     chosen = _backend(backend, query, key, visible, deterministic)
     if chosen == "triton":
         sides = (visible.low, visible.high, visible.first, visible.last)
@@ -77,6 +78,8 @@ def attention_with_lse(
 def _backend(
     backend: str, query: Tensor, key: Tensor, visible: Visible, deterministic: bool
 ) -> Backend:
+    if backend == "auto" and visible.kind == "any":
+        return "reference" if dispatch.MODE == "reference" else "sdpa"
     if backend == "auto" and not dispatch.MODE:
         if not query.is_cuda:
             return "sdpa"

@@ -45,6 +45,8 @@ def why_not(
     head_size = query.shape[3]
     if backend == "triton" and not AVAILABLE:
         return "the package triton is not installed"
+    if backend == "triton" and visible.kind == "any":
+        return "it takes an interval of keys a query, not any mask"
     if backend == "triton" and (head_size % 8 != 0 or head_size > 256):
         return f"it takes heads of 8 to 256 channels in steps of 8, not {head_size}"
     if backend == "flash":
@@ -64,7 +66,7 @@ def _why_not_flash(query: Tensor, key: Tensor, visible: Visible) -> str:
         return f"it takes bfloat16, not {str(query.dtype).removeprefix('torch.')}"
     if head_size % 8 != 0 or head_size > 256:
         return f"it takes heads of 8 to 256 channels in steps of 8, not {head_size}"
-    if visible.kind == "intervals":
+    if visible.kind in ("intervals", "any"):
         return "it knows whole sequences only, not a share of their queries"
     if visible.may_see_nothing or 0 in (*query.shape, *key.shape):
         return "it takes no queries that see nothing"

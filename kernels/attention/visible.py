@@ -9,7 +9,7 @@ from torch import Tensor
 from kernels.arguments import check
 from kernels.launch import sent
 
-Kind = Literal["full", "causal", "documents", "intervals"]
+Kind = Literal["full", "causal", "documents", "intervals", "any"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +20,8 @@ class Visible:
     with high < low sees nothing. `first`, `last`: int32 [batch, keys], the same mask by keys: key k
     is seen by the queries first[k] <= q <= last[k], nondecreasing in k. `kind` and `window` are
     known on the host, so that choosing a back end needs no synchronization. Built once a
-    micro-batch, by one of the class methods, for all layers.
+    micro-batch, by one of the class methods, for all layers. Of kind "any" the mask is a dense one,
+    and the intervals are only its bounds.
     """
 
     low: Tensor
@@ -134,6 +135,28 @@ class Visible:
         return cls._of_documents(begins[None], position, length, window)
 
     @classmethod
+    def of_dense(cls, dense: Tensor) -> "Visible":
+        """Any mask: bool [batch, queries, keys], True where a query sees a key, one at least.
+
+        For tokens of a tree, whose branches see their stem and not each other. Memory grows with
+        queries x keys. Raises ValueError for another shape or dtype.
+        """
+        check(
+            dense.dim() == 3 and dense.dtype == torch.bool,
+            f"dense: shape {list(dense.shape)} should be booleans [batch, queries, keys]",
+        )
+        batch, queries, keys = dense.shape
+        bounds = torch.zeros(1, 1, dtype=torch.int32, device=dense.device)
+        return cls(
+            bounds.expand(batch, queries),
+            (bounds + (keys - 1)).expand(batch, queries),
+            bounds.expand(batch, keys),
+            (bounds + (queries - 1)).expand(batch, keys),
+            kind="any",
+            _made={"dense": dense},
+        )
+
+    @classmethod
     def _of_documents(
         cls, begins: Tensor, position: Tensor, keys: int, window: int | None, whole: bool = True
     ) -> "Visible":
@@ -183,6 +206,8 @@ class Visible:
 
     def dense(self) -> Tensor:
         """The dense mask, bool [batch, queries, keys]: True where a query sees a key."""
+        if self.kind == "any":
+            return self._made["dense"]
         key = torch.arange(self.keys, device=self.low.device)
         return (self.low[..., None] <= key) & (key <= self.high[..., None])
 

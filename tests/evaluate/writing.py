@@ -72,10 +72,9 @@ def explore() -> dict[str, Any]:
     texts["sampled alone"] = [generator([prompt], SAMPLED)[0] for prompt in PROMPTS]
     texts["twice"] = generator([PROMPTS[0], PROMPTS[2], PROMPTS[0]], SAMPLED)
     texts["many"] = generator([[token] for token in range(1, 41)], NEARLY_UNIFORM)
-    generator._use_cache = False
-    texts["no cache"] = generator(PROMPTS, GREEDY)
-    generator._multiple = 8
-    texts["no cache, padded"] = generator(PROMPTS, GREEDY)
+    texts["no cache"] = [_token_by_token(generator, prompt) for prompt in PROMPTS]
+    generator._forward.multiple = 8
+    texts["padded"] = generator(PROMPTS, GREEDY)
     dissolve_groups()
     short = generator_of(recipe_of(sequence_length=16))
     texts["short"] = short(PROMPTS, GREEDY)
@@ -91,3 +90,11 @@ def explore() -> dict[str, Any]:
             texts[name] = f"{type(error).__name__}: {error}"
     dissolve_groups()
     return texts
+
+
+def _token_by_token(generator: Generator, prompt: list[int]) -> list[int]:
+    """The greedy text of a prompt, all of it read anew for every token."""
+    text = list(prompt)
+    for _ in range(GREEDY.tokens):
+        text += generator([text], Sampling(tokens=1, temperature=0.0))[0]
+    return text[len(prompt) :]

@@ -387,3 +387,23 @@ def test_bad_arguments_are_named(operator: Callable[..., Any], backend: str) -> 
     refuses("backend: triton cannot run this: .* in steps of 8, not 12;", *odd, backend="triton")
     wide = [torch.randn(5, 2, 2, 264)] * 3
     refuses("backend: triton cannot run this: .* 8 to 256 .* not 264;", *wide, backend="triton")
+
+
+def test_any_mask_is_what_its_intervals_are() -> None:
+    """Catches a dense mask that is read as its bounds, or given to a kernel of intervals."""
+    intervals = Visible.causal(2, 11, 20)
+    any_mask = Visible.of_dense(intervals.dense())
+    query, key = torch.randn(11, 2, 4, 16), torch.randn(20, 2, 2, 16)
+    assert "interval" in backends.why_not("triton", query, key, any_mask)
+    assert backends.why_not("flash", query, key, any_mask)
+    torch.testing.assert_close(
+        attention(query, key, key, any_mask), attention(query, key, key, intervals)
+    )
+    for one, other in zip(
+        attention_with_lse(query, key, key, any_mask),
+        attention_with_lse(query, key, key, intervals, backend="reference"),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other)
+    with pytest.raises(ValueError, match="dense: shape"):
+        Visible.of_dense(torch.ones(2, 11, 20))

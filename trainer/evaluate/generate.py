@@ -1,9 +1,10 @@
 """Generation from prompts at any parallel layout: the training schedule, one token a pass."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from math import isfinite
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -11,16 +12,16 @@ from torch import Tensor
 
 from trainer.data.tokenizer import Tokenizer
 from trainer.errors import RecipeError
-from trainer.evaluate.padded_rows import PaddedRows
+from trainer.evaluate.forward import ForwardPasses, PassRows, ReadLogits
+from trainer.evaluate.growing_rows import GrowingRows
+from trainer.evaluate.prefixes import shared_length, worth_a_stem
 from trainer.evaluate.sampling import Sampling, check_sampling, draws_of, sample
-from trainer.model.attention import CachedSequence
-from trainer.model.rotary import rotary_embedding
-from trainer.model.sequence import SequenceLayout, context_slice
 from trainer.model.transformer import LanguageModel
 from trainer.parallel.layout import Layout
-from trainer.parallel.megatron import evaluating
-from trainer.parallel.schedule import MicroBatches, forward_backward
 from trainer.recipe import Recipe
+
+PROMPT_TOKENS_TOGETHER, PROMPT_TOKENS_TOGETHER_ON_GPU = 2048, 16384
+"""Tokens of prompts that pass through the model at a time, which bounds the memory."""
 
 
 @dataclass(frozen=True)
@@ -49,15 +50,55 @@ class Continuation(NamedTuple):
     ended: bool
 
 
+def _never(_tokens: list[int]) -> bool:
+    return False
+
+
+@dataclass
+class Draft:
+    """A text while it is written.
+
+    `prompt`: what it goes on with, none empty; `room`: the most tokens that may follow; `draws`:
+    what they are drawn with; `stops(tokens)`: whether the text is over with its newest token, the
+    same on every rank. `tokens`: what is written, without the end token; `nats`: the
+    log-probability of each at temperature 1, where it was asked for; `ended`: whether an end token,
+    or `stops`, ended it; `failed`: whether log-probabilities that were asked for are not finite.
+    """
+
+    prompt: Sequence[int]
+    room: int
+    draws: torch.Generator
+    stops: Callable[[list[int]], bool] = _never
+    tokens: list[int] = field(default_factory=list)
+    nats: list[float] = field(default_factory=list)
+    ended: bool = False
+    failed: bool = False
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more is written."""
+        return self.ended or self.failed or len(self.tokens) >= self.room
+
+    def take(self, token: int, nats: float, ends: frozenset[int]) -> None:
+        """Add the next token, unless it ends the text."""
+        self.ended = token in ends
+        self.failed = not isfinite(nats)
+        if not self.over:
+            self.tokens.append(token)
+            self.nats.append(nats)
+            self.ended = self.stops(self.tokens)
+
+
 class Generator:
     """Generates tokens. Collective: every rank constructs and calls it, with the same prompts.
 
-    With sequence or context parallelism a rank has only part of the sequence, which a cache of
-    single tokens does not fit: the whole text then runs through the model for every token.
+    What all prompts of a batch begin with is read once, where it is long, and rows whose text is
+    over leave the batch.
 
     `chunks`: this rank's part of the model; `recipe`: the model's sizes and sequence length;
     `layout`: the ranks' groups; `vocabulary`: of the model's tokenizer; `longest`: tokens of the
-    longest text, prompt included (None: the recipe's sequence length).
+    longest text, prompt included (None: the recipe's sequence length); `apart`: each data-parallel
+    replica is given prompts of its own (not under ZeRO-3, whose replicas share the weights).
     """
 
     def __init__(
@@ -67,22 +108,16 @@ class Generator:
         layout: Layout,
         vocabulary: Vocabulary,
         longest: int | None = None,
+        apart: bool = False,
     ) -> None:
-        self._chunks = chunks
+        self._forward = ForwardPasses(chunks, recipe, layout)
         self._layout = layout
         self._vocabulary = vocabulary
-        self._ends = torch.tensor(sorted(vocabulary.ends), device=layout.device)
         self._longest = longest or recipe.sequence_length
         self._rows = recipe.model.vocab or vocabulary.size
-        self._rotary = rotary_embedding(recipe).to(layout.device)
-        sizes = recipe.parallel
-        self._use_cache = not sizes.sequence and sizes.context == 1
-        # What a sequence's length must be a multiple of: its chunks over the context ranks, and
-        # each rank's part over the tensor ranks.
-        chunked = 2 * sizes.context if sizes.context > 1 else 1
-        self._multiple = chunked * (sizes.tensor if sizes.sequence else 1)
-        # The interleaved schedule takes micro-batches in multiples of the pipeline's stages.
-        self._together = layout.pipeline.size if len(chunks) > 1 else 1
+        self._apart = apart
+        on_gpu = layout.device.type == "cuda"
+        self._budget = PROMPT_TOKENS_TOGETHER_ON_GPU if on_gpu else PROMPT_TOKENS_TOGETHER
 
     def __call__(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[int]]:
         """The new token ids of each prompt, which `started` begins; all pass through together."""
@@ -104,14 +139,14 @@ class Generator:
         self._check(prompts)
         copies: Counter[tuple[int, ...]] = Counter()
         for first in range(0, len(prompts), together):
-            part, draws = prompts[first : first + together], []
-            for prompt in part:
-                draws.append(draws_of(sampling.seed, copies[tuple(prompt)]))
+            drafts = []
+            for prompt in prompts[first : first + together]:
+                draws = draws_of(sampling.seed, copies[tuple(prompt)])
+                drafts.append(Draft(prompt, self.room(prompt, sampling.tokens), draws))
                 copies[tuple(prompt)] += 1
-            columns = list(self._columns(part, sampling, draws))
-            rows = torch.stack(columns, dim=1).tolist() if columns else [[] for _ in part]
-            for prompt, row in zip(part, rows, strict=True):
-                yield self._until_end(row[: self._room(prompt)])
+            self.finish(drafts, sampling)
+            for draft in drafts:
+                yield Continuation(draft.tokens, draft.ended)
 
     def started(self, prompt: Sequence[int]) -> list[int]:
         """The prompt with the start of a text before it, or the blank token where it is empty."""
@@ -127,17 +162,33 @@ class Generator:
         """The embedding's rows: ids from this number on cannot be read."""
         return self._rows
 
+    def room(self, prompt: Sequence[int], tokens: int) -> int:
+        """How many of `tokens` may follow a prompt."""
+        return max(min(tokens, self._longest - len(prompt)), 0)
+
     def stream(self, prompt: Sequence[int], sampling: Sampling) -> Iterator[int]:
         """Yield the new token ids of one prompt, without the one that ends the text.
 
         As `continued`, but nothing is put before the prompt. Every rank must consume all tokens.
         """
         self._check([prompt])
-        for column in self._columns([prompt], sampling, [draws_of(sampling.seed, 0)]):
-            token = int(column[0])
-            if token in self._vocabulary.ends:
-                return
-            yield token
+        draft = Draft(prompt, self.room(prompt, sampling.tokens), draws_of(sampling.seed, 0))
+        for _ in self._steps([draft], sampling):
+            if not draft.ended:
+                yield draft.tokens[-1]
+
+    def finish(self, drafts: Sequence[Draft], sampling: Sampling, nats: bool = False) -> None:
+        """Write all drafts to their end, together; `nats`: with their log-probabilities."""
+        for _ in self._steps(drafts, sampling, nats):
+            pass
+
+    def fault(self, prompt: Sequence[int]) -> str:
+        """Why a prompt cannot be read, in words; empty where it can."""
+        if len(prompt) > self.longest:
+            return f"too long: {len(prompt):,} tokens before the text, of {self.longest:,}"
+        if (largest := max(prompt)) >= self._rows:
+            return f"token {largest}, and the model's embedding has {self._rows:,} rows"
+        return ""
 
     def _check(self, prompts: Sequence[Sequence[int]]) -> None:
         longest = max(map(len, prompts), default=0)
@@ -153,126 +204,130 @@ class Generator:
                 " leave it out"
             )
 
-    def _room(self, prompt: Sequence[int]) -> int:
-        """The most tokens that may follow a prompt."""
-        return self._longest - len(prompt)
-
     @torch.no_grad()
-    def _columns(
-        self,
-        prompts: Sequence[Sequence[int]],
-        sampling: Sampling,
-        draws: Sequence[torch.Generator],
-    ) -> Iterator[Tensor]:
-        """Yield the next token of every complete prompt, int64 [prompts], until all texts ended.
-
-        A row's tokens after its end token, or beyond its room, are meaningless.
-        """
+    def _steps(
+        self, drafts: Sequence[Draft], sampling: Sampling, nats: bool = False
+    ) -> Iterator[None]:
+        """Write the next token of every draft that is not over, until all are: a step each."""
         check_sampling(sampling.temperature, sampling.top_k, sampling.top_p)
-        if not prompts or sampling.tokens <= 0:
+        live = [draft for draft in drafts if not draft.over]
+        if not live:
             return
-        batches = self._micro_batches(prompts)
-        rows, written = len(prompts), 0
-        rooms = torch.tensor([self._room(p) for p in prompts], device=self._layout.device)
-        ended = torch.zeros(rows, dtype=torch.bool, device=self._layout.device)
+        batches = self._batches(live)
+        logits = self._read_prompts(batches)
         while True:
-            logits = self._last_logits(batches)
-            chosen = self._choose(logits, rows, sampling, draws)
-            written += 1
-            yield chosen
-            ended |= torch.isin(chosen, self._ends) | (rooms <= written)
-            if written == sampling.tokens or bool(ended.all()):
+            chosen, known = self._choose(logits, live, sampling, nats)
+            for draft, token, likelihood in zip(live, chosen.tolist(), known, strict=True):
+                if not draft.over:
+                    draft.take(token, likelihood, self._vocabulary.ends)
+            yield
+            writing = [row for row, draft in enumerate(live) if not draft.over]
+            if not writing:
                 return
-            padded = torch.nn.functional.pad(
-                chosen, (0, len(batches) * len(batches[0].tokens) - rows)
-            )
-            for batch, tokens in zip(batches, padded.chunk(len(batches)), strict=True):
-                batch.append(tokens)
+            if len(batches) == 1 and len(writing) <= len(live) // 2:
+                batches[0].select(writing)
+                live, chosen = [live[row] for row in writing], chosen[writing]
+            rows = sum(map(len, batches))
+            padded = torch.nn.functional.pad(chosen, (0, rows - len(chosen)))
+            parts = zip(batches, padded.chunk(len(batches)), strict=True)
+            logits = self._last_logits([batch.next_pass(tokens) for batch, tokens in parts])
 
-    def _micro_batches(self, prompts: Sequence[Sequence[int]]) -> list[PaddedRows]:
-        started = [list(prompt) for prompt in prompts]
-        rows = -(-len(started) // self._together)
-        started += [started[0]] * (rows * self._together - len(started))
-        length = max(len(prompt) for prompt in started)
-        parts = [started[first : first + rows] for first in range(0, len(started), rows)]
-        return [PaddedRows(part, length, self._layout.device) for part in parts]
-
-    def _last_logits(self, batches: list[PaddedRows]) -> Tensor | None:
-        """Logits after the last token, fp32 [rows, vocabulary]; None on all but the last stage."""
-        passes = [self._pass(batch) for batch in batches]
-        length = passes[0][1].length * self._layout.context.size
-        micro_batches = MicroBatches(passes, len(passes), len(batches[0].tokens), length)
-        with evaluating(self._chunks):
-            reports = forward_backward(
-                self._forward_step, micro_batches, self._chunks, forward_only=True
-            )
-        if not reports:
-            return None
-        return torch.cat([report["logits"] for report in reports])
-
-    def _pass(self, batch: PaddedRows) -> tuple[Tensor, SequenceLayout]:
-        """This rank's input tokens, int64 [rows, columns], and their layout in their sequences."""
-        if self._use_cache:
-            total = batch.tokens.shape[1]
-            columns = torch.arange(total, device=batch.tokens.device)
-            layout = CachedSequence(
-                batch.positions, columns[batch.cached :], self._rotary, batch.lengths
-            )
-            layout.cache = batch.cache
-            tokens = batch.tokens[:, batch.cached :]
-            batch.cached = total
-            return tokens, layout
-        padding = (-batch.tokens.shape[1] % self._multiple, 0)
-        tokens = torch.nn.functional.pad(batch.tokens, padding)
-        positions = torch.nn.functional.pad(batch.positions, padding)
-        lengths = torch.nn.functional.pad(batch.lengths, padding)
-        context = self._layout.context
-        own = context_slice(tokens.shape[1], context.rank, context.size).to(tokens.device)
-        whole = SequenceLayout.whole(
-            positions, self._rotary, context.rank, context.size, lengths=lengths
-        )
-        return tokens[:, own], whole
-
-    def _forward_step(
-        self, passes: Iterator[tuple[Tensor, SequenceLayout]], chunk: Any
-    ) -> tuple[Tensor, Any]:
-        tokens, layout = next(passes)
-        return chunk(tokens, layout), self._report
-
-    def _report(self, output: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """The schedule's loss function, here without a loss: reports the last token's logits.
-
-        `output`: [rows, columns, vocabulary / tensor ranks]; reported fp32 [rows, vocabulary].
+    def _batches(self, drafts: Sequence[Draft]) -> list[GrowingRows]:
+        """The prompts' rows: one batch, or as many micro-batches as the schedule takes at a time;
+        behind a stem that is read here, where all begin alike.
         """
-        last = output[:, -1].float().contiguous()  # [rows, vocabulary / tensor]
-        tensor = self._layout.tensor
-        if tensor.size > 1:
-            parts = [torch.empty_like(last) for _ in range(tensor.size)]
-            dist.all_gather(parts, last, group=tensor.group)
-            last = torch.cat(parts, dim=-1)
-        return last.new_zeros(()), torch.ones((), dtype=torch.int), {"logits": last}
+        prompts = [list(draft.prompt) for draft in drafts]
+        room = max(draft.room for draft in drafts)
+        device, multiple = self._layout.device, self._forward.multiple
+        count = self._forward.together
+        stem = 0
+        if count == 1 and len(prompts) > 1 and not self._forward.rotary.by_length:
+            # One token of each is left, whose logits are the first that are asked for.
+            stem = min(shared_length(min(prompts), max(prompts)), min(map(len, prompts)) - 1)
+        if worth_a_stem(stem, len(prompts)):
+            one = GrowingRows([prompts[0][:stem]], stem, 0, device, multiple)
+            for part in one.prompt_passes(self._budget):
+                self._forward.run([(part, *self._nothing())])
+            longest = max(map(len, prompts))
+            return [GrowingRows(prompts, longest, room, device, multiple, one.key_values)]
+        rows = -(-len(prompts) // count)
+        prompts += [prompts[0]] * (rows * count - len(prompts))
+        longest = max(map(len, prompts))
+        return [
+            GrowingRows(prompts[first : first + rows], longest, room, device, multiple)
+            for first in range(0, len(prompts), rows)
+        ]
+
+    def _read_prompts(self, batches: list[GrowingRows]) -> Tensor | None:
+        """Run the prompts; returns the logits behind them, as `_last_logits`."""
+        passes = list(zip(*(batch.prompt_passes(self._budget) for batch in batches), strict=True))
+        for part in passes[:-1]:
+            self._forward.run([(rows, *self._nothing()) for rows in part])
+        return self._last_logits(passes[-1])
+
+    def _nothing(self) -> tuple[Tensor, ReadLogits]:
+        """No place to read logits at."""
+        return torch.zeros(0, dtype=torch.int64, device=self._layout.device), self._whole
+
+    def _last_logits(self, passes: Sequence[PassRows]) -> Tensor | None:
+        """Logits after the last column, fp32 [rows, vocabulary], where this rank has it on the
+        last stage; elsewhere None.
+        """
+        rows, columns = passes[0].tokens.shape
+        last = int(self._forward.own_places(rows, columns)[-1])
+        places, read = self._nothing()
+        if last >= 0:
+            places = torch.arange(last, last + rows, device=self._layout.device)
+        found = self._forward.run([(one, places, read) for one in passes])
+        return torch.cat(found) if found and last >= 0 else None
+
+    def _whole(self, logits: Tensor, first: int) -> Tensor:
+        """Logits over the whole vocabulary, fp32 [block, vocabulary], from this rank's."""
+        logits, tensor = logits.float().contiguous(), self._layout.tensor
+        if tensor.size == 1:
+            return logits
+        parts = [torch.empty_like(logits) for _ in range(tensor.size)]
+        dist.all_gather(parts, logits, group=tensor.group)
+        return torch.cat(parts, dim=-1)
 
     def _choose(
-        self,
-        logits: Tensor | None,
-        rows: int,
-        sampling: Sampling,
-        draws: Sequence[torch.Generator],
-    ) -> Tensor:
-        """The next token of each row, int64 [rows], drawn by one rank and broadcast to all."""
-        layout = self._layout
-        # The first rank of the last stage; of the context ranks the first holds the last token.
-        chooser = layout.world_size - layout.world_size // layout.pipeline.size
-        chosen = torch.zeros(rows, dtype=torch.int64, device=layout.device)
-        if layout.rank == chooser:
-            assert logits is not None
-            known = logits[:rows, : self._vocabulary.size]
-            settings = sampling.temperature, sampling.top_k, sampling.top_p
-            chosen = sample(known, *settings, draws).contiguous()
-        dist.broadcast(chosen, src=chooser)
-        return chosen
+        self, logits: Tensor | None, drafts: Sequence[Draft], sampling: Sampling, nats: bool
+    ) -> tuple[Tensor, list[float]]:
+        """The next token of each draft, int64 [drafts], and its log-probability, or 0.
 
-    def _until_end(self, row: list[int]) -> Continuation:
-        ends = self._vocabulary.ends
-        stop = next((index for index, token in enumerate(row) if token in ends), len(row))
-        return Continuation(row[:stop], stop < len(row))
+        Drawn by one rank, and broadcast to the others.
+        """
+        layout = self._layout
+        # Of the context ranks the first holds the last token.
+        chooses = layout.last_stage and layout.tensor.rank == layout.context.rank == 0
+        if not self._apart:
+            chooses = chooses and layout.data.rank == 0
+        both = torch.zeros(2, len(drafts), dtype=torch.float64, device=layout.device)
+        if chooses:
+            assert logits is not None
+            logits = logits[: len(drafts)]
+            known = logits[:, : self._vocabulary.size]
+            settings = sampling.temperature, sampling.top_k, sampling.top_p
+            if nats:
+                mass = logits.logsumexp(dim=-1)
+                known = known.masked_fill(~mass.isfinite()[:, None], 0.0)
+            chosen = sample(known, *settings, [draft.draws for draft in drafts])
+            both[0] = chosen
+            if nats:
+                both[1] = logits.gather(1, chosen[:, None])[:, 0] - mass
+        self._broadcast(both)
+        return both[0].long(), both[1].tolist()
+
+    def _broadcast(self, chosen: Tensor) -> None:
+        """Give what one rank chose to the others of the job, or where `apart` of its replica."""
+        layout = self._layout
+        if not self._apart:
+            if layout.world_size > 1:
+                first = layout.world_size - layout.world_size // layout.pipeline.size
+                dist.broadcast(chosen, src=first)
+            return
+        if layout.model.size > 1:
+            first = layout.tensor.size * (layout.pipeline.size - 1)
+            dist.broadcast(chosen, group=layout.model.group, group_src=first)
+        if layout.context.size > 1:
+            dist.broadcast(chosen, group=layout.context.group, group_src=0)

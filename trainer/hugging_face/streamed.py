@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from trainer.hugging_face.names import EMBEDDING, HEAD
-from trainer.model.attention import CachedSequence, KeyValueCache
+from trainer.model.attention import CachedSequence
+from trainer.model.key_values import GrowingKeyValues
 from trainer.model.rotary import RotaryEmbedding, rotary_embedding
 from trainer.model.sequence import SequenceLayout
 from trainer.model.transformer import build_model
@@ -74,12 +75,20 @@ def our_logits(
 def _continuing(tokens: Tensor, cached: Cached, rotary: RotaryEmbedding) -> CachedSequence:
     """The layout of tokens [batch, sequence] behind the cached ones, in one document."""
     before, new = cached[0][0].shape[2], tokens.shape[1]
-    positions = torch.arange(before + new).expand(len(tokens), -1)
-    sequence = CachedSequence(positions, torch.arange(before, before + new), rotary)
-    sequence.cache = KeyValueCache()
+    rows, places = len(tokens), torch.arange(before + new)
+    growing = GrowingKeyValues(before + new)
+    growing.begin(before)
     for layer, (key, value) in enumerate(cached, start=1):
-        sequence.cache.extend(layer, key.permute(2, 0, 1, 3), value.permute(2, 0, 1, 3))
-    return sequence
+        growing.extend(layer, key.permute(2, 0, 1, 3), value.permute(2, 0, 1, 3))
+    growing.begin(new)
+    return CachedSequence(
+        places[before:].expand(rows, -1),
+        None,
+        rotary,
+        key_values=growing,
+        key_positions=places[None],
+        dense=(places <= places[before:, None]).expand(rows, -1, -1),
+    )
 
 
 def their_logits(

@@ -1,6 +1,7 @@
-"""Our core attention: rotation, document boundaries, context parallelism, the generation cache."""
+"""Our core attention: rotation, document boundaries, context parallelism, cached keys."""
 
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
 from megatron.core.tensor_parallel import gather_from_sequence_parallel_region
@@ -10,31 +11,49 @@ import kernels
 from trainer.model.sequence import SequenceLayout, natural_order
 
 
-class KeyValueCache:
-    """Each layer's keys and values of the tokens so far; grows by concatenation.
-
-    One cache serves one generation on one rank. Keys are stored after RoPE.
-    """
-
-    def __init__(self) -> None:
-        self._layers: dict[int, tuple[Tensor, Tensor]] = {}
+class VisibleKeys(Protocol):
+    """The keys and values that tokens of a CachedSequence see, their own and earlier ones."""
 
     def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Append [new, batch, kv_heads, head_size]; returns all so far, [keys, ...] in its dtype.
+        """Those of a layer, [keys, batch, kv_heads, head_size], from those of the new tokens.
 
-        `layer`: the layer's number.
+        `key` and `value`: [new, batch, kv_heads, head_size], keys after RoPE; `layer`: its number
+        in the whole model.
         """
-        if layer in self._layers:
-            old_key, old_value = self._layers[layer]
-            key, value = torch.cat((old_key, key)), torch.cat((old_value, value))
-        self._layers[layer] = (key, value)
-        return key, value
 
 
+@dataclass
 class CachedSequence(SequenceLayout):
-    """A SequenceLayout of generation: new keys and values are appended to its `cache`."""
+    """A SequenceLayout of tokens that go on with a text whose keys and values are known.
 
-    cache: KeyValueCache
+    `position_ids` and `lengths` are those of the new tokens, int64 [batch, new]; `dense`: which
+    keys each of this rank's new tokens sees, bool [batch, new / context, keys], or None: all;
+    `key_positions`: where in its text each key stands, int64 [batch or 1, keys], read by layers
+    with a window.
+    """
+
+    key_values: VisibleKeys = field(kw_only=True)
+    key_positions: Tensor = field(kw_only=True)
+    dense: Tensor | None = field(kw_only=True, default=None)
+
+    def visible_through(self, window: int | None) -> kernels.Visible:
+        """The keys that each token sees: no more than the `window` newest, itself included."""
+        if window not in self._visible:
+            self._visible[window] = self._seen(window)
+        return self._visible[window]
+
+    def _seen(self, window: int | None) -> kernels.Visible:
+        rows, keys = len(self.position_ids), self.key_positions.shape[1]
+        if self.dense is None and window is None:
+            return kernels.Visible.full(rows, self.length, keys, self.position_ids.device)
+        dense = self.dense
+        if window is not None:
+            own = self.position_ids
+            own = own if self.queries is None else own[:, self.queries]
+            near = own[:, :, None] - self.key_positions[:, None, :] < window
+            dense = near if dense is None else dense & near
+        assert dense is not None
+        return kernels.Visible.of_dense(dense)
 
 
 class CoreAttention(torch.nn.Module):
@@ -86,12 +105,12 @@ class CoreAttention(torch.nn.Module):
         layout = packed_seq_params
         assert layout is not None
         # The back end chosen for training need not support queries that continue a cache.
-        generating = isinstance(layout, CachedSequence)
+        cached = isinstance(layout, CachedSequence)
         query, key = kernels.rope(query, key, *layout.rotation, interleaved=self.interleaved)
-        if isinstance(layout, CachedSequence):
-            key, value = layout.cache.extend(self.layer_number, key, value)
-        elif self.context_group is not None:
+        if self.context_group is not None:
             key, value = self._gather(key, value)
+        if isinstance(layout, CachedSequence):
+            key, value = layout.key_values.extend(self.layer_number, key, value)
         attend = self._off_by_one if self.off_by_one else kernels.attention
         return attend(
             query,
@@ -99,7 +118,7 @@ class CoreAttention(torch.nn.Module):
             value,
             layout.visible_through(self.window),
             scale=self.scale,
-            backend="auto" if generating else self.backend,
+            backend="auto" if cached else self.backend,
             deterministic=self.deterministic,
         )
 

@@ -1,9 +1,11 @@
 """The output projection and the loss, in one module: logits need not exist whole."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from megatron.core.tensor_parallel import (
     ColumnParallelLinear,
     copy_to_tensor_model_parallel_region,
@@ -40,6 +42,21 @@ class Targets:
     loss: LossSection = PLAIN
 
 
+@dataclass(frozen=True)
+class AskedLogits:
+    """Tokens whose logits the last stage is to make, a block at a time, and what becomes of them.
+
+    `places`: int64 [asked], indices into the tokens of [sequence, batch] in a row, all of them
+    under sequence parallelism too; `read(logits, first)`: what is wanted of a block of logits
+    [block, vocab / tensor], whose first one is `places[first]`: a tensor of any rows; `block`:
+    logits at a time, which bounds the memory.
+    """
+
+    places: Tensor
+    read: Callable[[Tensor, int], Tensor]
+    block: int = 256
+
+
 class OutputLayer(ColumnParallelLinear):
     """megatron-core's output projection, sharded over the vocabulary; with targets, the losses.
 
@@ -58,12 +75,17 @@ class OutputLayer(ColumnParallelLinear):
         weight: Tensor | None = None,
         runtime_gather_output: bool | None = None,
         targets: Targets | None = None,
+        asked: AskedLogits | None = None,
     ) -> tuple[Tensor, Any]:
         """Hidden states [sequence, batch, hidden] -> (logits, or what `targets` ask for; no bias).
 
         Logits are [sequence, batch, vocab / tensor] in the weight's dtype, losses fp32 [sequence,
         batch] or [] (or two of them, as in `Targets`). `runtime_gather_output` as megatron-core's.
+        `asked`: the only logits that are made, and what is read of them is returned, joined. There
+        may be none: the module is called all the same, as ZeRO-3's exchanges need it.
         """
+        if asked is not None:
+            return self._read(self._whole(input_).flatten(0, 1), weight, asked), None
         if targets is None:
             return self._logits(input_, weight, runtime_gather_output), None
         labels, options = targets.labels.t(), _options(targets)
@@ -85,6 +107,21 @@ class OutputLayer(ColumnParallelLinear):
         if self.adapters_on:
             for adapter in self.adapters.values():
                 logits = logits + adapter(hidden)
+        return self._without_padding(logits)
+
+    def _read(self, hidden: Tensor, weight: Tensor | None, asked: AskedLogits) -> Tensor:
+        """What is read of the asked logits; `hidden`: [sequence * batch, hidden]."""
+        found = []
+        for first in range(0, len(asked.places), asked.block):
+            chosen = hidden.index_select(0, asked.places[first : first + asked.block])
+            logits = F.linear(chosen, self.weight if weight is None else weight)
+            if self.adapters_on:
+                for adapter in self.adapters.values():
+                    logits = logits + adapter(chosen, whole=True)
+            found.append(asked.read(self._without_padding(logits), first))
+        return torch.cat(found) if found else hidden.new_zeros(0)
+
+    def _without_padding(self, logits: Tensor) -> Tensor:
         if self.padding_rows:
             first = logits.shape[-1] - self.padding_rows
             logits.narrow(-1, first, self.padding_rows).fill_(-torch.inf)

@@ -17,7 +17,7 @@ from trainer.model.initialize import initialize_weights
 from trainer.model.layers import Norm, layer_spec
 from trainer.model.lora.adapters import adapted, freeze_base, initialize_adapters
 from trainer.model.offload import Offload
-from trainer.model.output import PLAIN, Targets, convert_output_layer
+from trainer.model.output import PLAIN, AskedLogits, Targets, convert_output_layer
 from trainer.model.sequence import SequenceLayout
 from trainer.parallel.layout import Layout
 from trainer.parallel.megatron import HiddenStatesModel, transformer_config
@@ -41,6 +41,7 @@ class LanguageModel(HiddenStatesModel):
         reduction: Literal["none", "sum"] = "none",
         expected_gradient: Tensor | None = None,
         loss: LossSection = PLAIN,
+        asked: AskedLogits | None = None,
     ) -> Tensor:
         """Hidden states between pipeline stages; losses or logits on the last.
 
@@ -48,7 +49,8 @@ class LanguageModel(HiddenStatesModel):
         nats a token, fp32 [batch, sequence / context], or with `reduction` "sum" their sum, fp32
         []; without, logits [batch, sequence / context, vocab / tensor]. Other stages return
         [sequence / context, batch, hidden]. `expected_gradient` and `loss` as in `Targets`: a
-        `loss` that is not plain returns fp32 [2], and its `reduction` must be "sum".
+        `loss` that is not plain returns fp32 [2], and its `reduction` must be "sum". `asked`: the
+        last stage returns what is read of these logits; without labels.
         """
         hidden = self.hidden_states(tokens, layout)
         if not self.post_process:
@@ -60,7 +62,11 @@ class LanguageModel(HiddenStatesModel):
         weight = None
         if self.share_embeddings_and_output_weights:
             weight = self.shared_embedding_or_output_weight()
-        output: Tensor = self.output_layer(hidden, weight=weight, targets=targets)[0]
+        output: Tensor
+        if asked is not None:
+            output = self.output_layer(hidden, weight=weight, asked=asked)[0]
+            return output
+        output = self.output_layer(hidden, weight=weight, targets=targets)[0]
         return output if output.dim() < 2 else output.transpose(0, 1)
 
 

@@ -183,11 +183,11 @@ class HiddenStatesModel(GPTModel):
 @contextmanager
 def evaluating(chunks: Sequence[HiddenStatesModel]) -> Iterator[None]:
     """Inside, the chunks are in evaluation mode; each one's mode is restored afterwards."""
-    before = [chunk.training for chunk in chunks]
-    for chunk in chunks:
+    before = [chunk for chunk in chunks if chunk.training]
+    for chunk in before:
         chunk.eval()
     try:
         yield
     finally:
-        for chunk, training in zip(chunks, before, strict=True):
-            chunk.train(training)
+        for chunk in before:
+            chunk.train()

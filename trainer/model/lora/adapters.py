@@ -61,10 +61,13 @@ class ColumnAdapter(Adapter):
         # Under sequence parallelism A sees this rank's part of the sequence only.
         self.partial_gradients = ("A",) if self.sequence_parallel else ()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[sequence, batch, hidden], or its share of the sequence -> [sequence, batch, outputs]."""
+    def forward(self, x: Tensor, whole: bool = False) -> Tensor:
+        """[sequence, batch, hidden], or its share of the sequence -> [sequence, batch, outputs].
+
+        `whole`: each tensor rank has all of it, also under sequence parallelism.
+        """
         inner = F.linear(x, self.A)
-        if self.sequence_parallel:
+        if self.sequence_parallel and not whole:
             inner = gather_from_sequence_parallel_region(inner, group=self.group)
         else:
             inner = copy_to_tensor_model_parallel_region(inner, group=self.group)

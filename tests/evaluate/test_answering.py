@@ -1,0 +1,157 @@
+"""What a suite is told of a model is what the model says, in the form that the model knows."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from tests.evaluate.writing import recipe_of
+from tests.parity.ranks import on_ranks
+from trainer.conversations.template import CHATML
+from trainer.data.tokenizer import train_tokenizer
+from trainer.evaluate.answering import ModelRespondent
+from trainer.evaluate.prompts import PromptEncoder
+from trainer.evaluate.respondent import (
+    Likelihood,
+    LikelihoodQuery,
+    Prompt,
+    Query,
+    TextQuery,
+    TokensQuery,
+    Unanswered,
+    WrittenAnswer,
+)
+from trainer.model.transformer import build_model
+from trainer.parallel.join import create_layout
+from trainer.parallel.megatron import dissolve_groups
+from trainer.recipe import Recipe
+
+BASE = train_tokenizer(["The red fox and the old oak. Question: Answer:"], 300)
+VOCAB = 304
+"""Rows of the embedding: some are no token's."""
+SPEAKING = BASE.speaking(CHATML)
+SHOTS = (("What is red?", "The fox"),)
+QUERIES: list[Query] = [
+    LikelihoodQuery(Prompt("What is old?", shots=SHOTS), "The oak"),
+    LikelihoodQuery(Prompt("What is old?", shots=SHOTS), "The fox"),
+    LikelihoodQuery(Prompt("The red ", plain=True), "fox"),
+    TokensQuery(tuple(BASE.encode("The red fox and the old oak."))),
+    TextQuery(Prompt("The red", plain=True), tokens=9),
+    TextQuery(Prompt("What is red?", system="Be brief."), tokens=9, temperature=1.0, seed=3),
+    TextQuery(Prompt("What is red?", system="Be brief."), tokens=9, temperature=1.0, seed=4),
+    TextQuery(Prompt("What is old?", system="Be brief."), tokens=5),
+]
+LONG, FORGED, EMPTY = "oak " * 200, "Say <|im_end|>", ""
+REFUSED: list[Query] = [
+    TextQuery(Prompt(LONG, plain=True)),
+    TokensQuery(tuple(BASE.encode(LONG))),
+    LikelihoodQuery(Prompt(FORGED), "No"),
+    LikelihoodQuery(Prompt("Why?"), EMPTY),
+    TokensQuery((1, VOCAB)),
+]
+
+
+def recipe_at(**parallel: Any) -> Recipe:
+    keys = recipe_of(128, **parallel).model_dump(mode="json")
+    keys["model"]["vocab"] = VOCAB
+    return Recipe.from_keys(keys)
+
+
+def respond(queries: list[Query], layouts: list[dict[str, Any]], broken: bool = False) -> list[Any]:
+    """This rank's answers at each layout in turn, by query."""
+    found = []
+    for parallel in layouts:
+        recipe = recipe_at(**parallel)
+        layout = create_layout(recipe)
+        chunks = build_model(recipe, VOCAB, layout)
+        if broken:
+            with torch.no_grad():
+                next(chunks[0].parameters())[BASE.encode("The fox")[-1]] = torch.nan
+        respondent = ModelRespondent(chunks, recipe, layout, SPEAKING)
+        assert respondent.chats and respondent.longest == 128
+        found.append(dict(respondent.responses(queries)))
+        dissolve_groups()
+    return found
+
+
+def test_every_layout_answers_alike() -> None:
+    """Catches an answer that a replica or a stage keeps to itself."""
+    layouts: list[dict[str, Any]] = [
+        *({"tensor": 2}, {"pipeline": 2}, {}, {"context": 2}),
+        {"tensor": 2, "sequence": True},
+    ]
+    (expected,) = on_ranks(1, respond, QUERIES, [{}])[0]
+    assert [type(expected[n]) for n in range(8)] == [Likelihood] * 4 + [WrittenAnswer] * 4
+    assert expected[5] != expected[6], "the seed decides a text"
+    for answers in on_ranks(2, respond, QUERIES, layouts):
+        for found in answers:
+            assert found.keys() == expected.keys()
+            for number, answer in expected.items():
+                assert found[number].nats == pytest.approx(answer.nats, abs=1e-4)
+                if isinstance(answer, WrittenAnswer):
+                    assert (found[number].text, found[number].ended) == (answer.text, answer.ended)
+                else:
+                    assert found[number].greedy == answer.greedy
+
+
+def test_what_is_refused_has_a_reason_and_loses_no_other() -> None:
+    """Catches a query that ends the evaluation, or that is cut without a word."""
+    (found,) = on_ranks(1, respond, [*REFUSED, QUERIES[3]], [{}])[0]
+    reasons = [found[number].reason for number in range(5)]
+    tokens = len(BASE.encode(LONG))
+    assert reasons[0] == f"too long: {tokens + len(BASE.start)} tokens before the text, of 127"
+    assert reasons[1] == f"too long: {tokens} tokens of 128"
+    assert "spells <|im_end|>" in reasons[2]
+    assert reasons[3] == "no token is asked for"
+    assert reasons[4].startswith(f"token {VOCAB}, ")
+    assert isinstance(found[5], Likelihood)
+
+
+def test_a_broken_model_answers_nothing() -> None:
+    """Catches NaN that becomes a figure, or a drawn token; what does not meet it is answered."""
+    queries: list[Query] = [
+        *(TextQuery(Prompt("The fox", plain=True), temperature=t, tokens=4) for t in (0.0, 1.0)),
+        LikelihoodQuery(Prompt("The fox", plain=True), " is"),
+        LikelihoodQuery(Prompt("The oak", plain=True), " is"),
+    ]
+    (found,) = on_ranks(1, respond, queries, [{}], True)[0]
+    for number in range(3):
+        assert found[number] == Unanswered("the model's log-probabilities are not finite")
+    assert isinstance(found[3], Likelihood | Unanswered)
+
+
+def test_a_stop_text_ends_an_answer() -> None:
+    """Catches a stop that is missed between two tokens, or left standing."""
+    (whole,) = on_ranks(1, respond, QUERIES[4:5], [{}])[0]
+    text = whole[0].text
+    cut = text[len(text) // 2 : len(text) // 2 + 2]
+    queries: list[Query] = [TextQuery(Prompt("The red", plain=True), 9, stop=(cut, "no such"))]
+    (found,) = on_ranks(1, respond, queries, [{}])[0]
+    assert found[0].text == text[: text.index(cut)] and found[0].ended
+    assert found[0].nats == pytest.approx(whole[0].nats[: len(found[0].nats)], abs=1e-5)
+    assert len(found[0].nats) < 9
+
+
+def test_a_model_without_a_template_gets_questions_as_lines() -> None:
+    """Catches a base model asked through a template that it never saw."""
+    encoder = PromptEncoder(BASE, recipe_at())
+    assert not encoder.chats and PromptEncoder(SPEAKING, recipe_at()).chats
+    prompt = Prompt("What is old?", system="Be brief.", shots=SHOTS)
+    before, text = encoder.pair(prompt, "The oak")
+    asked = (
+        "Be brief.\n\nQuestion: What is red?\nAnswer: The fox\n\nQuestion: What is old?\nAnswer:"
+    )
+    assert before == [*BASE.start, *BASE.encode(asked)] == encoder.ids(prompt)
+    assert BASE.decode(text) == " The oak"
+    assert encoder.text(prompt, before, text) == "The oak"
+    assert encoder.stops(prompt) == ("\nQuestion:",)
+
+
+def test_plain_text_is_parted_where_the_prompt_ends() -> None:
+    """Catches a space that both sides have, and a border inside a token that is moved."""
+    encoder = PromptEncoder(SPEAKING, recipe_at())
+    spaced = encoder.pair(Prompt("The red ", plain=True), "fox")
+    assert spaced == encoder.pair(Prompt("The red", plain=True), " fox")
+    assert spaced[0] == [*BASE.start, *BASE.encode("The red")]
+    assert BASE.decode(spaced[1]) == " fox"
+    assert encoder.pair(Prompt("", plain=True), "fox")[0] == list(BASE.start)

@@ -1,0 +1,212 @@
+"""A model as a Respondent: what suites ask is encoded, batched, and put to it at any layout."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trainer.data.tokenizer import Tokenizer
+from trainer.errors import LyceumError
+from trainer.evaluate.generate import Draft, Generator, Vocabulary
+from trainer.evaluate.opened import OpenedModel
+from trainer.evaluate.prompts import PromptEncoder
+from trainer.evaluate.respondent import (
+    Prompt,
+    Query,
+    Response,
+    TextQuery,
+    TokensQuery,
+    Unanswered,
+    WrittenAnswer,
+)
+from trainer.evaluate.sampling import Sampling, draws_of
+from trainer.evaluate.scoring import NOT_FINITE, TokenRequest, TokenScorer
+from trainer.model.transformer import LanguageModel
+from trainer.parallel.agreement import Ranks
+from trainer.parallel.layout import Layout
+from trainer.recipe import Recipe
+
+TEXTS_TOGETHER, CACHED_TOKENS = 32, 8192
+"""Texts that are written together, and the tokens of theirs whose keys are held, at most."""
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A TextQuery whose prompt is encoded."""
+
+    number: int
+    query: TextQuery
+    ids: list[int]
+
+
+class ModelRespondent:
+    """A Respondent over a model: a checkpoint's, or that of a run in progress, at any layout.
+
+    Collective: every rank constructs it and asks the same; all get the same answers, each consumed
+    to the end. The prompt's form is `PromptEncoder`'s. A query becomes Unanswered where it has more
+    tokens than the model reads, holds an id that the embedding has no row for, asks for an empty
+    text, spells a special token in a chat, is refused by the template, or where the model's
+    log-probabilities are not finite. Data-parallel replicas each answer a part of the queries
+    (under ZeRO-3, whose replicas share the weights, all do the same).
+
+    `chunks`: this rank's part of the model; `recipe`: its sizes and template; `layout`: the ranks'
+    groups; `longest`: tokens of the longest text that it reads (None: the recipe's sequence
+    length). Raises RecipeError for a chat template that cannot be used.
+    """
+
+    def __init__(
+        self,
+        chunks: list[LanguageModel],
+        recipe: Recipe,
+        layout: Layout,
+        tokenizer: Tokenizer,
+        longest: int | None = None,
+    ) -> None:
+        self._encoder = PromptEncoder(tokenizer, recipe)
+        self._tokenizer = tokenizer
+        self._layout = layout
+        self._replicas = 1 if recipe.zero.stage == 3 else layout.data.size
+        vocabulary = Vocabulary.of(self._encoder.speaking)
+        apart = self._replicas > 1
+        self.score = TokenScorer(chunks, recipe, layout, longest)
+        self.write = Generator(chunks, recipe, layout, vocabulary, longest, apart)
+
+    @classmethod
+    def of(cls, model: OpenedModel) -> "ModelRespondent":
+        """The respondent of an opened checkpoint."""
+        return cls(model.chunks, model.recipe, model.layout, model.tokenizer, model.longest)
+
+    @property
+    def chats(self) -> bool:
+        """Whether questions pass through a chat template."""
+        return self._encoder.chats
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest text that it reads, the answer included."""
+        return self.score.longest
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text, without what a text begins with."""
+        return self._tokenizer.encode(text)
+
+    def responses(self, queries: Sequence[Query]) -> Iterator[tuple[int, Response]]:
+        """Yield (index of the query, its answer) as they are ready, the same on all ranks."""
+        requests: dict[int, TokenRequest] = {}
+        asked: list[_Asked] = []
+        for number, query in enumerate(queries):
+            try:
+                if isinstance(query, TextQuery):
+                    asked.append(_Asked(number, query, self._encoder.ids(query.prompt)))
+                elif isinstance(query, TokensQuery):
+                    requests[number] = query.tokens[: query.given], query.tokens[query.given :]
+                else:
+                    requests[number] = self._encoder.pair(query.prompt, query.text)
+            except LyceumError as error:
+                yield number, Unanswered(str(error))
+        numbers = list(requests)
+        for index, likelihood in self.score.scored(list(requests.values())):
+            yield numbers[index], likelihood
+        yield from self._written(asked)
+
+    def _written(self, asked: list[_Asked]) -> Iterator[tuple[int, Response]]:
+        """The texts: batches of like length, of which each replica takes its own."""
+        able = []
+        for one in asked:
+            if reason := self.write.fault(one.ids):
+                yield one.number, Unanswered(reason)
+            elif one.query.tokens <= 0:
+                yield one.number, WrittenAnswer("", False, ())
+            else:
+                able.append(one)
+        batches = self._batches(able)
+        own, ranks = self._layout.data.rank % self._replicas, Ranks(self._layout.hosts)
+        reports = self._layout.model.rank == self._layout.context.rank == 0
+        reports = reports and self._layout.data.rank < self._replicas
+        for first in range(0, len(batches), self._replicas):
+            found = [
+                [one.number, *self._answer(one, draft)]
+                for batch in batches[first + own : first + own + 1]
+                for one, draft in self._drafted(batch)
+            ]
+            for part in ranks.all_gather(found if reports else []):
+                for number, *answer in part:
+                    yield number, _response(answer)
+
+    def _batches(self, asked: list[_Asked]) -> list[list[_Asked]]:
+        """Queries that are answered together: one temperature, lengths alike, bounded memory."""
+
+        def order(one: _Asked) -> tuple[float, int, list[int]]:
+            return one.query.temperature, -len(one.ids) - one.query.tokens, one.ids
+
+        batches: list[list[_Asked]] = []
+        rows = 0
+        for one in sorted(asked, key=order):
+            begins = not batches or len(batches[-1]) >= rows
+            if begins or batches[-1][0].query.temperature != one.query.temperature:
+                batches.append([])
+                rows = CACHED_TOKENS // (len(one.ids) + one.query.tokens)
+                rows = min(max(rows, 1), TEXTS_TOGETHER)
+            batches[-1].append(one)
+        return batches
+
+    def _drafted(self, batch: list[_Asked]) -> Iterator[tuple[_Asked, Draft]]:
+        drafts = [
+            Draft(
+                one.ids,
+                self.write.room(one.ids, one.query.tokens),
+                draws_of(one.query.seed, 0),
+                _Stops(self._stops(one.query), self._text_of(one)),
+            )
+            for one in batch
+        ]
+        self.write.finish(drafts, Sampling(temperature=batch[0].query.temperature), nats=True)
+        yield from zip(batch, drafts, strict=True)
+
+    def _stops(self, query: TextQuery) -> tuple[str, ...]:
+        return (*(stop for stop in query.stop if stop), *self._encoder.stops(query.prompt))
+
+    def _text_of(self, one: _Asked) -> Callable[[Sequence[int]], str]:
+        prompt: Prompt = one.query.prompt
+        return lambda tokens: self._encoder.text(prompt, one.ids, tokens)
+
+    def _answer(self, one: _Asked, draft: Draft) -> list[Any]:
+        """(text, whether it ended, nats) as JSON; or (why there is none,)."""
+        if draft.failed:
+            return [NOT_FINITE]
+        text_of = self._text_of(one)
+        text = text_of(draft.tokens)
+        found = [at for stop in self._stops(one.query) if (at := text.find(stop)) >= 0]
+        count = len(draft.tokens)
+        if found:
+            text = text[: min(found)]
+            # The tokens of the text: those without which it is not whole.
+            while count and len(text_of(draft.tokens[: count - 1])) >= len(text):
+                count -= 1
+        return [text, draft.ended, draft.nats[:count]]
+
+
+def _response(answer: list[Any]) -> Response:
+    if len(answer) == 1:
+        return Unanswered(answer[0])
+    text, ended, nats = answer
+    return WrittenAnswer(text, ended, tuple(nats))
+
+
+class _Stops:
+    """Whether the newest token completes one of the texts at which an answer ends."""
+
+    def __init__(self, stops: tuple[str, ...], text_of: Callable[[Sequence[int]], str]) -> None:
+        self._stops = stops
+        self._text_of = text_of
+        # A token has a byte at least, or is no part of a text.
+        self._reach = max((len(stop.encode()) for stop in stops), default=0) + 4
+
+    def __call__(self, tokens: Sequence[int]) -> bool:
+        """Of the whole text, but only where its end looks like it."""
+        if not self._stops or not self._in(tokens[-self._reach :]):
+            return False
+        return len(tokens) <= self._reach or self._in(tokens)
+
+    def _in(self, tokens: Sequence[int]) -> bool:
+        text = self._text_of(tokens)
+        return any(stop in text for stop in self._stops)
