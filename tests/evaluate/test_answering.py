@@ -12,6 +12,7 @@ from trainer.data.tokenizer import train_tokenizer
 from trainer.evaluate.answering import ModelRespondent
 from trainer.evaluate.prompts import PromptEncoder
 from trainer.evaluate.respondent import (
+    ContinuationQuery,
     Likelihood,
     LikelihoodQuery,
     Prompt,
@@ -39,7 +40,7 @@ QUERIES: list[Query] = [
     TextQuery(Prompt("The red", plain=True), tokens=9),
     TextQuery(Prompt("What is red?", system="Be brief."), tokens=9, temperature=1.0, seed=3),
     TextQuery(Prompt("What is red?", system="Be brief."), tokens=9, temperature=1.0, seed=4),
-    TextQuery(Prompt("What is old?", system="Be brief."), tokens=5),
+    ContinuationQuery(tuple(SPEAKING.encode("The red")), tokens=9, temperature=1.0, top_k=9),
 ]
 LONG, FORGED, EMPTY = "oak " * 200, "Say <|im_end|>", ""
 REFUSED: list[Query] = [
@@ -89,6 +90,7 @@ def test_every_layout_answers_alike() -> None:
             for number, answer in expected.items():
                 assert found[number].nats == pytest.approx(answer.nats, abs=1e-4)
                 if isinstance(answer, WrittenAnswer):
+                    assert found[number].tokens == answer.tokens
                     assert (found[number].text, found[number].ended) == (answer.text, answer.ended)
                 else:
                     assert found[number].greedy == answer.greedy
@@ -100,7 +102,7 @@ def test_what_is_refused_has_a_reason_and_loses_no_other() -> None:
     reasons = [found[number].reason for number in range(5)]
     tokens = len(BASE.encode(LONG))
     assert reasons[0] == f"too long: {tokens + len(BASE.start)} tokens before the text, of 127"
-    assert reasons[1] == f"too long: {tokens} tokens of 128"
+    assert reasons[1] == f"too long: {tokens - 1} tokens of 128"
     assert "spells <|im_end|>" in reasons[2]
     assert reasons[3] == "no token is asked for"
     assert reasons[4].startswith(f"token {VOCAB}, ")

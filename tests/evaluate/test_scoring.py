@@ -53,8 +53,8 @@ def test_windows_and_rotations_by_length_are_those_of_the_text() -> None:
 def test_what_cannot_be_scored_is_said_and_loses_no_other() -> None:
     """Catches a request that ends the run, or is cut without a word."""
     requests = [
-        *[([1] * LENGTH, [2]), ([1, ROWS], [2]), ([], [2]), ([1], []), ([-1], [2])],
-        ([1, 2], [3]),
+        *[([1] * LENGTH, [2, 3]), ([1, ROWS], [2]), ([], [2]), ([1], []), ([-1], [2])],
+        ([1] * LENGTH, [3]),
     ]
     (found,) = on_ranks(1, score, [{}], None, requests)[0]
     assert found[0] == Unanswered(f"too long: {LENGTH + 1:,} tokens of {LENGTH:,}")

@@ -10,7 +10,7 @@ from trainer.evaluate.generate import Draft, Generator, Vocabulary
 from trainer.evaluate.opened import OpenedModel
 from trainer.evaluate.prompts import PromptEncoder
 from trainer.evaluate.respondent import (
-    Prompt,
+    ContinuationQuery,
     Query,
     Response,
     TextQuery,
@@ -28,14 +28,25 @@ from trainer.recipe import Recipe
 TEXTS_TOGETHER, CACHED_TOKENS = 32, 8192
 """Texts that are written together, and the tokens of theirs whose keys are held, at most."""
 
+LEFT = 16
+"""Tokens of a prompt that what follows it is decoded behind."""
+
 
 @dataclass(frozen=True)
 class _Asked:
-    """A TextQuery whose prompt is encoded."""
+    """A query for text whose prompt is encoded."""
 
     number: int
-    query: TextQuery
-    ids: list[int]
+    query: TextQuery | ContinuationQuery
+    ids: Sequence[int]
+
+    @property
+    def sampling(self) -> Sampling:
+        """How its tokens are drawn; how many, and the seed, are each draft's own."""
+        temperature = self.query.temperature
+        if isinstance(self.query, TextQuery):
+            return Sampling(temperature=temperature)
+        return Sampling(temperature=temperature, top_k=self.query.top_k, top_p=self.query.top_p)
 
 
 class ModelRespondent:
@@ -97,6 +108,8 @@ class ModelRespondent:
             try:
                 if isinstance(query, TextQuery):
                     asked.append(_Asked(number, query, self._encoder.ids(query.prompt)))
+                elif isinstance(query, ContinuationQuery):
+                    asked.append(_Asked(number, query, query.prompt))
                 elif isinstance(query, TokensQuery):
                     requests[number] = query.tokens[: query.given], query.tokens[query.given :]
                 else:
@@ -115,7 +128,7 @@ class ModelRespondent:
             if reason := self.write.fault(one.ids):
                 yield one.number, Unanswered(reason)
             elif one.query.tokens <= 0:
-                yield one.number, WrittenAnswer("", False, ())
+                yield one.number, WrittenAnswer("", False, (), ())
             else:
                 able.append(one)
         batches = self._batches(able)
@@ -135,14 +148,16 @@ class ModelRespondent:
     def _batches(self, asked: list[_Asked]) -> list[list[_Asked]]:
         """Queries that are answered together: one temperature, lengths alike, bounded memory."""
 
-        def order(one: _Asked) -> tuple[float, int, list[int]]:
-            return one.query.temperature, -len(one.ids) - one.query.tokens, one.ids
+        def order(one: _Asked) -> tuple[float, int, float, int, Sequence[int]]:
+            drawn = one.sampling
+            settings = drawn.temperature, drawn.top_k, drawn.top_p
+            return *settings, -len(one.ids) - one.query.tokens, tuple(one.ids)
 
         batches: list[list[_Asked]] = []
         rows = 0
         for one in sorted(asked, key=order):
             begins = not batches or len(batches[-1]) >= rows
-            if begins or batches[-1][0].query.temperature != one.query.temperature:
+            if begins or batches[-1][0].sampling != one.sampling:
                 batches.append([])
                 rows = CACHED_TOKENS // (len(one.ids) + one.query.tokens)
                 rows = min(max(rows, 1), TEXTS_TOGETHER)
@@ -159,18 +174,24 @@ class ModelRespondent:
             )
             for one in batch
         ]
-        self.write.finish(drafts, Sampling(temperature=batch[0].query.temperature), nats=True)
+        self.write.finish(drafts, batch[0].sampling, nats=True)
         yield from zip(batch, drafts, strict=True)
 
-    def _stops(self, query: TextQuery) -> tuple[str, ...]:
-        return (*(stop for stop in query.stop if stop), *self._encoder.stops(query.prompt))
+    def _stops(self, query: TextQuery | ContinuationQuery) -> tuple[str, ...]:
+        stops = tuple(stop for stop in query.stop if stop)
+        if isinstance(query, ContinuationQuery):
+            return stops
+        return stops + self._encoder.stops(query.prompt)
 
     def _text_of(self, one: _Asked) -> Callable[[Sequence[int]], str]:
-        prompt: Prompt = one.query.prompt
-        return lambda tokens: self._encoder.text(prompt, one.ids, tokens)
+        # The last few decide how what follows is decoded, and cost little at every token.
+        ids, query = one.ids[-LEFT:], one.query
+        if isinstance(query, ContinuationQuery):
+            return lambda tokens: self._tokenizer.decode_behind(ids, tokens)
+        return lambda tokens: self._encoder.text(query.prompt, ids, tokens)
 
     def _answer(self, one: _Asked, draft: Draft) -> list[Any]:
-        """(text, whether it ended, nats) as JSON; or (why there is none,)."""
+        """(text, whether it ended, nats, tokens) as JSON; or (why there is none,)."""
         if draft.failed:
             return [NOT_FINITE]
         text_of = self._text_of(one)
@@ -182,14 +203,14 @@ class ModelRespondent:
             # The tokens of the text: those without which it is not whole.
             while count and len(text_of(draft.tokens[: count - 1])) >= len(text):
                 count -= 1
-        return [text, draft.ended, draft.nats[:count]]
+        return [text, draft.ended, draft.nats[:count], draft.tokens]
 
 
 def _response(answer: list[Any]) -> Response:
     if len(answer) == 1:
         return Unanswered(answer[0])
-    text, ended, nats = answer
-    return WrittenAnswer(text, ended, tuple(nats))
+    text, ended, nats, tokens = answer
+    return WrittenAnswer(text, ended, tuple(nats), tuple(tokens))
 
 
 class _Stops:

@@ -184,9 +184,11 @@ class Generator:
 
     def fault(self, prompt: Sequence[int]) -> str:
         """Why a prompt cannot be read, in words; empty where it can."""
+        if not prompt:
+            return "no token stands before the text"
         if len(prompt) > self.longest:
             return f"too long: {len(prompt):,} tokens before the text, of {self.longest:,}"
-        if (largest := max(prompt)) >= self._rows:
+        if (largest := max(prompt)) >= self._rows or min(prompt) < 0:
             return f"token {largest}, and the model's embedding has {self._rows:,} rows"
         return ""
 

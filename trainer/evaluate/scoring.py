@@ -99,7 +99,7 @@ class TokenScorer:
 
     def fault(self, context: Sequence[int], continuation: Sequence[int]) -> str:
         """Why a request cannot be answered, in words; empty where it can."""
-        tokens = len(context) + len(continuation)
+        tokens = len(context) + len(continuation) - 1  # the last one is not read
         if not context or not continuation:
             return f"no token {'is asked for' if context else 'stands before it'}"
         if tokens > self.longest:
