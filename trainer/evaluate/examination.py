@@ -157,6 +157,9 @@ class _Account:
         }
         open_queries = {item.id: len(item.queries) for item in items}
         suite = self._prepared.suite.name
+        for item in items:
+            if reports and not item.queries:  # one that could not be made into a question
+                self._record(item, [])
         self._advance(suite, len(self._records), len(self._prepared.items))
         for index, answer in respondent.responses([item.queries[n] for item, n in owners]):
             item, number = owners[index]
@@ -202,7 +205,7 @@ class _Account:
         in_corpus = (lambda record: bool(record.get(IN_CORPUS))) if searched else None
         figures = {
             name: figure
-            for name, kind in suite.figures(context).items()
+            for name, kind in {**suite.figures(context), **suite.found_figures(judged)}.items()
             if (figure := figure_of(name, kind, judged, context.seed, in_corpus)) is not None
         }
         failed = Counter(reason_kind(one[FAILED]) for one in ordered if FAILED in one)

@@ -72,7 +72,8 @@ def figure_of(
         return None
     rows = np.array([row for _, row in counted], dtype=np.float64)
     clusters = None if kind.cluster is None else [kind.cluster(record) for record, _ in counted]
-    low, high = interval(rows, kind.reduce, [seed, zlib.crc32(name.encode())], clusters)
+    draws = [seed, zlib.crc32(name.encode())]
+    low, high = interval(rows, kind.reduce, draws, clusters, kind.resamples or RESAMPLES)
     found = None if in_corpus is None else sum(in_corpus(record) for record, _ in counted)
     return Figure(kind.reduce(rows), len(rows), low, high, found, kind.better)
 
@@ -82,8 +83,9 @@ def interval(
     reduce: Callable[[np.ndarray], float],
     seed: Sequence[int],
     clusters: Sequence[Hashable] | None = None,
+    resamples: int = RESAMPLES,
 ) -> tuple[float, float]:
-    """The 2.5th and 97.5th percentiles of a figure over RESAMPLES resamples of its items.
+    """The 2.5th and 97.5th percentiles of a figure over so many resamples of its items.
 
     `rows`: fp64 [items, numbers]; `clusters`: of each item, what it has in common with those that
     are drawn with it (None: each is drawn for itself); as many clusters are drawn as there are.
@@ -97,8 +99,8 @@ def interval(
     sizes = np.array([len(one) for one in members] if members else np.ones(units))
     values: list[np.ndarray] = []
     step = max(1, _AT_ONCE // units)
-    for first in range(0, RESAMPLES, step):
-        count = min(step, RESAMPLES - first)
+    for first in range(0, resamples, step):
+        count = min(step, resamples - first)
         if reduce in (mean, ratio):
             # Sums over a resample follow from how often it holds each item.
             times = draws.multinomial(units, np.full(units, 1 / units), size=count)

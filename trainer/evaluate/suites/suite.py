@@ -49,7 +49,8 @@ class FigureKind:
     the figure, NaN where it is not defined (resampled for the interval, so a pure function of the
     rows in any order); `better`: which way is good, None where neither is; `means`: one line;
     `cluster`: what an item has in common with others, as a template, so that they are no draws of
-    their own: they are resampled together (None: each for itself).
+    their own: they are resampled together (None: each for itself);
+    `resamples`: how many the interval takes, where `reduce` is too slow for the usual number.
     """
 
     means: str
@@ -57,6 +58,7 @@ class FigureKind:
     reduce: Callable[[np.ndarray], float] = mean
     better: Literal["higher", "lower"] | None = None
     cluster: Callable[[ItemRecord], Hashable] | None = None
+    resamples: int | None = None
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,8 @@ class Suite:
     raised whenever items or judgements change, so that older records are not gone on with; `items`,
     called on the first rank alone, raises SuiteUnavailable; `judge`: an item's record from its
     answers, none of them Unanswered, in the order of its queries (its `shown` stands beside it);
-    `figures`: by name, in the order of
-    the table; the first is the suite's headline.
+    `figures`: by name, in the order of the table; the first is the suite's headline;
+    `found_figures`: further ones, whose names only the records tell.
     """
 
     name: str
@@ -98,3 +100,4 @@ class Suite:
     figures: Callable[[SuiteContext], Mapping[str, FigureKind]]
     options: Mapping[str, Any] = field(default_factory=dict)
     """What else decides its items, as JSON, beside `rules`, seed and limit."""
+    found_figures: Callable[[Sequence[ItemRecord]], Mapping[str, FigureKind]] = lambda records: {}

@@ -1,0 +1,268 @@
+"""lm-eval's tasks give our models the scores that its own Hugging Face model gives them."""
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.evaluate.by_transformers import ByTransformers
+from tests.evaluate.harness_cases import (
+    GROUP,
+    NAMES,
+    POSITIONS,
+    SINGLE,
+    TASKS,
+    by_lm_eval,
+    figures_of,
+    hugging_face_model,
+    make_folder,
+    measured,
+)
+from trainer.errors import DataError, RecipeError, SuiteUnavailable
+from trainer.evaluate.harness import check_tasks, names
+from trainer.evaluate.harness.asking import WritingOptions, seed_of
+
+lm_eval = pytest.importorskip("lm_eval", reason="the extra `evaluate` is not installed")
+
+CLOSE = 2e-6
+"""HFLM adds log-probabilities up in fp32; perplexities are exponentials of these sums."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_folder(tmp_path_factory.mktemp("harness") / "model")
+
+
+@pytest.fixture(scope="module")
+def theirs(folder: Path, data_sets: None) -> dict[str, Any]:
+    return by_lm_eval(hugging_face_model(folder), NAMES)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def data_sets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Where the library `datasets` puts its copies, which is not the user's cache."""
+    import datasets
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("data"))
+        yield
+
+
+@pytest.fixture(scope="module")
+def records(
+    folder: Path, data_sets: None, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Any], ByTransformers]:
+    """Where the records of all suites are, what was found, and who answered."""
+    place = tmp_path_factory.mktemp("records")
+    respondent = ByTransformers(folder, POSITIONS)
+    return place, {name: measured(name, folder, respondent, place) for name in NAMES}, respondent
+
+
+def test_every_score_is_that_of_the_hugging_face_model(
+    theirs: dict[str, Any], records: tuple[Path, dict[str, Any], ByTransformers]
+) -> None:
+    """Catches another tokenisation, window, cut, stop, filter, example or aggregation."""
+    _, found, _ = records
+    for name in NAMES:
+        expected = figures_of(theirs, name)
+        assert {key: one.value for key, one in found[name].figures.items()} == pytest.approx(
+            expected, rel=CLOSE
+        ), name
+        assert found[name].failed == {}
+    # Scores that all models have would prove nothing.
+    assert 0 < found[GROUP].figures["acc"].value < 1
+    assert found["ours_letters"].figures["letters,both"].value > 1
+    assert (
+        found["ours_texts"].figures["bits_per_byte"].low
+        < found["ours_texts"].figures["bits_per_byte"].value
+    )
+
+
+def test_every_answer_is_that_of_the_hugging_face_model(
+    theirs: dict[str, Any], records: tuple[Path, dict[str, Any], ByTransformers]
+) -> None:
+    """Catches texts and likelihoods that differ where the scores do not show it."""
+    place, _, _ = records
+    for name in SINGLE:
+        lines = (place / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+        ours = {record["number"]: record for record in map(json.loads, lines)}
+        for sample in theirs["samples"][name]:
+            given, answer = sample["resps"], ours[sample["doc_id"]]["answer"]
+            if isinstance(given[0][0], str):
+                assert answer == (given[0][0] if len(given[0]) == 1 else given[0])
+            elif isinstance(given[0][0], tuple):
+                nats = [one[0][0] for one in given]
+                assert answer.get("of", [answer["nats"]]) == pytest.approx(nats, rel=CLOSE)
+            else:
+                assert answer["nats"] == pytest.approx(given[0][0], rel=CLOSE)
+
+
+def test_our_model_is_one_of_lm_evals(folder: Path, theirs: dict[str, Any]) -> None:
+    """Catches an adapter that serves our own command and not `lm_eval.simple_evaluate`."""
+    ours = by_lm_eval(_harness_model(folder), NAMES)
+    for name in NAMES:
+        assert figures_of(ours, name) == pytest.approx(figures_of(theirs, name), rel=CLOSE), name
+
+
+def test_the_chat_template_is_applied_as_by_the_hugging_face_model(folder: Path) -> None:
+    """Catches a template that is not applied, and one behind a second start of the text."""
+    options = {
+        **{"apply_chat_template": True, "fewshot_as_multiturn": True, "num_fewshot": 1},
+        "system_instruction": "Be brief.",
+    }
+    wanted = ["ours_delimited", "ours_sums"]
+    expected = by_lm_eval(hugging_face_model(folder), wanted, **options)
+    ours = by_lm_eval(_harness_model(folder), wanted, **options)
+    respondent = ByTransformers(folder, POSITIONS)
+    for name in wanted:
+        scores = figures_of(expected, name)
+        assert figures_of(ours, name) == pytest.approx(scores, rel=CLOSE)
+        found = measured(name, folder, respondent, chat=True, system="Be brief.", shots=1)
+        figures = {key: one.value for key, one in found.figures.items()}
+        assert figures == pytest.approx(scores, rel=CLOSE)
+    sample = expected["samples"]["ours_sums"][0]["arguments"][0][0]
+    assert "Be brief." in sample and sample.endswith("<|im_start|>assistant: ")
+
+
+def _harness_model(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    from trainer.evaluate.harness.model import HarnessModel
+
+    return HarnessModel(ByTransformers(folder, POSITIONS), AutoTokenizer.from_pretrained(folder))
+
+
+def test_a_second_start_answers_only_what_is_left(
+    folder: Path, records: tuple[Path, dict[str, Any], ByTransformers], tmp_path: Path
+) -> None:
+    """Catches items whose names change with a start, and figures over what was asked last."""
+    place, found, _ = records
+    copied = tmp_path / "records"
+    copied.mkdir()
+    for file in place.glob("ours_sums.*"):
+        (copied / file.name).write_bytes(file.read_bytes())
+    lines = (copied / "ours_sums.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (copied / "ours_sums.jsonl").write_text("".join(lines[:-2]), encoding="utf-8")
+    respondent = ByTransformers(folder, POSITIONS)
+    result = measured("ours_sums", folder, respondent, copied)
+    assert respondent.asked == 2 and result.before == len(lines) - 2
+    assert result.figures == found["ours_sums"].figures
+    # Other examples before the question are other items.
+    measured("ours_sums", folder, respondent, copied, shots=1)
+    assert respondent.asked == 2 + len(lines)
+
+
+def test_what_is_cut_is_said_once_with_its_count(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Catches a context that loses its beginning in silence."""
+    with caplog.at_level(logging.WARNING):
+        measured("ours_last_word", folder, ByTransformers(folder, 64), limit=3)
+    (line,) = [one for one in caplog.messages if "longer than" in one]
+    assert line.startswith("ours_last_word: 3 of 3 items are longer than the 64 tokens")
+
+
+def _task(folder: Path, name: str, keys: str, rows: list[dict[str, Any]]) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}.yaml").write_text(
+        f"task: {name}\ndataset_path: json\ndataset_kwargs:\n  data_files: {name}.jsonl\n"
+        f"test_split: train\n{keys}"
+    )
+    (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+CHOICES = "output_type: multiple_choice\ndoc_to_text: q\ndoc_to_choice: c\ndoc_to_target: a\n"
+
+
+def test_an_item_without_an_answer_fails_alone(folder: Path, tmp_path: Path) -> None:
+    """Catches a missing label that counts as the model's error: lm-eval takes it for one."""
+    rows = [
+        {"q": "the cat", "c": ["a", "b"], "a": 0},
+        {"q": "the dog", "c": ["a", "b"], "a": None},
+        {"q": "the mat", "c": ["a", "b"], "a": 7},
+        {"q": "ran", "c": ["a", ""], "a": 1},
+        {"q": "sat", "c": ["mat", "dog"], "a": 1},
+        {"q": "on", "c": ["a" * 500, "b"], "a": 1},
+    ]
+    tasks = _task(tmp_path / "tasks", "broken", CHOICES + 'target_delimiter: ""\n', rows)
+    place = tmp_path / "records"
+    found = measured("broken", folder, ByTransformers(folder, POSITIONS), place, tasks=tasks)
+    assert found.items == 6 and found.figures["acc"].items == 2
+    assert found.failed == {"no answer": 2, "empty answer": 1, "too long": 1}
+    lines = map(json.loads, (place / "broken.jsonl").read_text().splitlines())
+    told = {record["number"]: record["failed"] for record in lines if "failed" in record}
+    assert told[2] == "no answer: 7 is none of its 2 choices"
+
+
+def test_options_that_would_change_a_text_are_not_ignored() -> None:
+    """Catches beams asked for and not used: the score would be another method's."""
+    from trainer.evaluate.harness.asking import Unaskable
+
+    greedy = WritingOptions.of({"until": ["."], "num_beams": 1, "max_tokens": 5}, "<end>")
+    assert (greedy.until, greedy.most, greedy.temperature) == ((".", "<end>"), 5, 0.0)
+    drawn = WritingOptions.of({"do_sample": True, "temperature": 0.7, "top_p": 0.9}, "<end>")
+    assert (drawn.temperature, drawn.top_k, drawn.top_p, drawn.most) == (0.7, 50, 0.9, 256)
+    with pytest.raises(Unaskable, match="num_beams=4"):
+        WritingOptions.of({"until": ["."], "num_beams": 4}, "<end>")
+    assert len({seed_of(3, copy) for copy in range(4)}) == 4, "repetitions draw for themselves"
+
+
+def test_an_unknown_name_is_answered_with_the_nearest(tmp_path: Path) -> None:
+    """Catches a long list, or lm-eval's KeyError, in place of the name that was meant."""
+    tasks = _task(tmp_path / "tasks", "our_facts", CHOICES, [])
+    (tasks / "torn.yaml").write_text("task: [\n")
+    check_tasks(["our_facts"], tasks)
+    with pytest.raises(RecipeError, match=r"did you mean our_facts\?.*torn\.yaml"):
+        names.TaskShelf(tasks, every=False).require("our_fact")
+    with pytest.raises(RecipeError, match=r"did you mean perplexity\?"):
+        names.TaskShelf(tasks, every=False).require("perplexty", ("perplexity", "bias"))
+    with pytest.raises(RecipeError, match="no such folder"):
+        check_tasks(["our_facts"], tmp_path / "none")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RecipeError, match="holds no task"):
+        check_tasks(["our_facts"], tmp_path / "empty")
+
+
+def test_without_lm_eval_the_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches an ImportError where only an extra is missing."""
+    monkeypatch.setattr(names, "find_spec", lambda name: None)
+    with pytest.raises(RecipeError, match=r"'hellaswag'.*pip install 'lyceum\[evaluate\]'"):
+        check_tasks(["hellaswag"], None, ("bias",))
+
+
+def test_data_that_cannot_be_had_is_named(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a traceback of the hub's; the exit code is that of bad data."""
+    import datasets
+
+    tasks = tmp_path / "tasks"
+    tasks.mkdir()
+    (tasks / "far.yaml").write_text(
+        f"task: far\ndataset_path: someone/questions\ntest_split: test\n{CHOICES}"
+    )
+    # What `datasets` does where the hub cannot be reached, without its minutes of trying.
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    respondent = ByTransformers(folder, POSITIONS)
+    with pytest.raises(DataError, match="far: its data set someone/questions cannot be had") as it:
+        measured("far", folder, respondent, tasks=tasks)
+    assert it.value.exit_code == 3
+    gone = _task(tmp_path / "gone", "gone", CHOICES, [])
+    (gone / "gone.jsonl").unlink()
+    with pytest.raises(DataError, match=r"data set gone\.jsonl cannot be had"):
+        measured("gone", folder, respondent, tasks=gone)
+    empty = _task(tmp_path / "empty", "empty", CHOICES, [])
+    with pytest.raises((DataError, SuiteUnavailable), match="empty"):
+        measured("empty", folder, respondent, tasks=empty)
+
+
+def test_the_tasks_of_the_tests_cover_every_output_type() -> None:
+    """Catches a comparison that lost a kind of request with a file."""
+    text = "".join(file.read_text() for file in TASKS.glob("*.yaml"))
+    from lm_eval.api.task import ALL_OUTPUT_TYPES
+
+    assert all(f"output_type: {kind}\n" in text for kind in ALL_OUTPUT_TYPES)
