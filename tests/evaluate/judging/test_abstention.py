@@ -1,0 +1,72 @@
+"""Refusals are recognised in the wordings they come in, and answers that sound like one are not."""
+
+from pathlib import Path
+
+import pytest
+
+from trainer.evaluate.judging.abstention import abstention
+
+HERE = Path(__file__).parent
+
+
+def lines(name: str) -> list[str]:
+    return HERE.joinpath(name).read_text(encoding="utf-8").splitlines()
+
+
+def test_the_lists_are_as_long_as_they_claim() -> None:
+    """Would catch a list cut short, by which the two tests below could pass on little."""
+    assert len(set(lines("refusals.txt"))) >= 200
+    assert len(set(lines("near_refusals.txt"))) >= 100
+
+
+@pytest.mark.parametrize("form", ["as written", "curly", "upper", "lower"])
+def test_refusals_are_recognised(form: str) -> None:
+    """Would catch a wording of ignorance or of denial that is counted as a confident answer."""
+    turned = {
+        "as written": lambda text: text,
+        "curly": lambda text: text.replace("'", "\u2019"),
+        "upper": str.upper,
+        "lower": str.lower,
+    }[form]
+    assert [line for line in lines("refusals.txt") if abstention(turned(line)) is None] == []
+
+
+def test_answers_that_sound_like_a_refusal_are_answers() -> None:
+    """Negative control: would catch patterns that see a refusal in any "not" or "unknown"."""
+    assert [line for line in lines("near_refusals.txt") if abstention(line) is not None] == []
+
+
+@pytest.mark.parametrize("text", ["", " \n", "...", "?", "-", "\u2014", "\U0001f937"])
+def test_nothing_is_no_answer(text: str) -> None:
+    """Would catch an empty answer that is scored as a false one."""
+    assert abstention(text) == "ignorance"
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("I don't know.", "ignorance"),
+        ("I'm not familiar with that book.", "ignorance"),
+        ("There is no such country.", "denial"),
+        ("I'm sorry, but that animal does not exist.", "denial"),
+        ("It is a fictional country.", "denial"),
+    ],
+)
+def test_denial_is_told_from_ignorance(text: str, kind: str) -> None:
+    """Would catch a false "France does not exist" that is taken for modesty."""
+    assert abstention(text) == kind
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I'm not sure, but I think it's Paris.",
+        "I don't know. Paris?",
+        "Not sure, maybe Paris.",
+        "I have no record of it. It was written by Jane Harrow.",
+        "Paris. I know nothing more about it.",
+    ],
+)
+def test_a_refusal_with_an_answer_is_an_answer(text: str) -> None:
+    """Would catch a made-up answer that a hedge before it hides."""
+    assert abstention(text) is None

@@ -1,0 +1,40 @@
+"""How it is recognised that an answer is none: the model does not know, or says so of the thing.
+
+A text is read clause by clause (`clauses.py`). It abstains where a clause says that the speaker
+does not know, can not or will not say (`phrases/ignorance.txt`), or that the thing asked about does
+not exist (`phrases/denial.txt`), and no other clause answers after all: "I'm not sure, but I think
+it is Paris" is an answer, "I'm sorry, but I have no idea. Could you tell me more?" is none. Nothing
+at all ("", "...", "N/A") is no answer either. The phrases are composed from what such sentences are
+made of (who speaks, what is denied, of what), so that no list of wordings has to be complete.
+"""
+
+from typing import Literal
+
+from trainer.evaluate.judging.clauses import clauses
+from trainer.evaluate.judging.denial import denies
+from trainer.evaluate.judging.ignorance import asks_back, knows_nothing
+from trainer.evaluate.judging.statement import answers_after_all
+
+Abstention = Literal["ignorance", "denial"]
+
+
+def abstention(text: str) -> Abstention | None:
+    """Why a text is no answer: "ignorance", "denial" (no such thing exists), or None: it answers.
+
+    English, in any case, with curly apostrophes or none. A text that first abstains and then
+    answers anyway has answered.
+    """
+    read = clauses(text)
+    if not read:
+        return "ignorance"
+    ignorant = [knows_nothing(clause) for clause in read]
+    denying = [denies(clause) for clause in read]
+    abstaining = [one or other for one, other in zip(ignorant, denying, strict=True)]
+    if not any(abstaining) and not any(asks_back(clause) for clause in read):
+        return None
+    for index, clause in enumerate(read):
+        # "Zambodia? Never heard of it": what is asked before an abstention is its echo.
+        echo = clause.asks and any(abstaining[index:])
+        if not abstaining[index] and not echo and answers_after_all(clause):
+            return None
+    return "denial" if any(denying) else "ignorance"

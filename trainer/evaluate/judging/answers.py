@@ -1,0 +1,151 @@
+"""How an answer is judged: whether a text gives the right answer and no other.
+
+Case, accents, articles, punctuation, curly quotes and numbers in words make no difference
+(`plain_words.py`), and the answer may stand in a sentence: "The capital of France is Paris." The
+first answer that a text claims counts; one that it denies ("not Paris"), takes back ("Lyon - no,
+wait, Paris") or mentions beside the point ("near Paris", "formerly Paris", "many think it is
+Paris") is none, and two that it joins ("Paris or Lyon") are wrong where one of them is. What is
+neither the right answer nor a known rival is not seen as a claim, except directly behind "is".
+"""
+
+import re
+from typing import Literal
+
+from trainer.evaluate.judging.abstention import Abstention, abstention
+from trainer.evaluate.judging.expected import ExpectedAnswer
+from trainer.evaluate.judging.mentions import (
+    Mention,
+    TextWords,
+    claims,
+    last_word,
+    mentions,
+    text_words,
+)
+from trainer.evaluate.judging.phrases import phrase
+from trainer.evaluate.judging.plain_words import plain_words
+from trainer.evaluate.judging.signs import sign_is_right
+
+AnswerVerdict = Literal["right", "wrong", "abstained"]
+
+_COPULAS = {"is", "was", "by", "are", "were"}
+
+
+def outcome(text: str, expected: ExpectedAnswer | None) -> tuple[AnswerVerdict, Abstention | None]:
+    """What an answer comes to, and how it abstains.
+
+    `expected` None: the question is about what does not exist, so that any answer is wrong. The
+    very answer is right before it is looked at as a refusal ("No" is the symbol of nobelium).
+    """
+    if expected is not None and _is_exactly(text, expected):
+        return "right", None
+    if (why := abstention(text)) is not None:
+        return "abstained", why
+    return ("right" if expected is not None and is_right(text, expected) else "wrong"), None
+
+
+def is_right(text: str, expected: ExpectedAnswer) -> bool:
+    """Whether a text gives the right answer; see this module for what counts."""
+    if expected.form == "sign":
+        return sign_is_right(text, expected)
+    if expected.form in ("year", "number"):
+        return _number_is_right(text, expected)
+    return _name_is_right(text, expected)
+
+
+def _is_exactly(text: str, expected: ExpectedAnswer) -> bool:
+    if expected.form == "sign":
+        return text.strip(" .\n\"'`") in expected.right
+    answer = plain_words(text)
+    return bool(answer) and answer in {plain_words(name) for name in expected.right}
+
+
+def _number_is_right(text: str, expected: ExpectedAnswer) -> bool:
+    whole = re.sub(r"\d*\.\d+", " fraction ", re.sub(r"(?<=\d)(?:st|nd|rd|th)\b", "", text))
+    words = text_words(whole)
+    asked = set(text_words(expected.question).words)
+    found = [
+        Mention(0, index, index + 1)
+        for index, word in enumerate(words.words)
+        if word.isdecimal() and word not in asked and _in_range(word, expected.form)
+    ]
+    claimed = claims(words, found)
+    right = {plain_words(name) for name in expected.right}
+    return last_word(words, claimed, [words.words[one.start] in right for one in claimed])
+
+
+def _in_range(word: str, form: str) -> bool:
+    return 100 <= int(word) <= 2100 if form == "year" else int(word) <= 999
+
+
+def _name_is_right(text: str, expected: ExpectedAnswer) -> bool:
+    words = text_words(text)
+    right = _with_surnames(expected) if expected.form == "person" else list(expected.right)
+    own = {plain_words(name) for name in right}
+    rivals = [name for name in expected.rivals if plain_words(name) not in own]
+    asked = f" {plain_words(expected.question)} "
+    names = right + [name for name in rivals if f" {plain_words(name)} " not in asked]
+    found = [one for one in mentions(words, names) if not _echo(words, one, asked)]
+    claimed = claims(words, found)
+    same = [
+        one.name < len(right)
+        and not (expected.form == "person" and _other_given_name(words, one, expected.right))
+        for one in claimed
+    ]
+    if claimed and same[0] and _other_name_before(words, claimed[0], asked):
+        return False
+    return last_word(words, claimed, same)
+
+
+def _with_surnames(expected: ExpectedAnswer) -> list[str]:
+    """The right names, with their last words where no rival ends in them."""
+    taken = {plain_words(rival).split()[-1] for rival in expected.rivals}
+    surnames = [name.split()[-1] for name in expected.right if " " in name]
+    free = [name for name in surnames if plain_words(name) not in taken]
+    return [*expected.right, *dict.fromkeys(free)]
+
+
+def _echo(words: TextWords, mention: Mention, asked: str) -> bool:
+    """Whether a mention repeats the question: "the capital of LUXEMBOURG is Luxembourg"."""
+    name = " ".join(words.words[mention.start : mention.end])
+    return (
+        f" {name} " in asked
+        and mention.start > 0
+        and words.words[mention.start - 1] in {"of", "in", "element", "for"}
+    )
+
+
+def _other_given_name(words: TextWords, mention: Mention, right: tuple[str, ...]) -> bool:
+    """Whether another's given name stands before a surname: Alexei Tolstoy is not Leo."""
+    if mention.end - mention.start > 1 or not mention.start or words.breaks[mention.start]:
+        return False
+    given = words.words[mention.start - 1]
+    if not words.capital[mention.start - 1] or _is_title(given):
+        return False
+    own = {part for name in right for part in plain_words(name).split()}
+    return (
+        given not in own
+        and given[:1] not in {part for part in own if len(part) == 1}
+        and not (len(given) == 1 and given in {part[0] for part in own})
+    )
+
+
+def _other_name_before(words: TextWords, mention: Mention, asked: str) -> bool:
+    """Whether a name stands between "is" and the first claim: "is Wagga Wagga, by Canberra"."""
+    start = mention.start
+    while start and words.words[start - 1] not in _COPULAS and words.breaks[start] != ".":
+        start -= 1
+    if not start or words.words[start - 1] not in _COPULAS:
+        return False
+    for index in range(start, mention.start):
+        word = words.words[index]
+        strange = words.capital[index] and f" {word} " not in asked and not _is_title(word)
+        if not strange or (index > start and words.breaks[index]):
+            return False
+        if words.breaks[index + 1] == ",":
+            return True
+    return False
+
+
+def _is_title(word: str) -> bool:
+    """Whether a word before a name is no part of it: a title, or where somebody is from."""
+    return bool(phrase("mentions", "title").fullmatch(word))

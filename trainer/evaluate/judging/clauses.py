@@ -1,0 +1,97 @@
+"""Texts parted into clauses, with contractions written out: what abstention.py reads."""
+
+import re
+from dataclasses import dataclass
+
+from trainer.evaluate.judging.plain_words import unaccented
+
+_WRITTEN_OUT = [
+    (re.compile(rf"\b{short}\b"), full)
+    for short, full in (
+        (r"ca(?:n't|nt)|cannot|can't", "can not"),
+        (r"wo(?:n't|nt)", "will not"),
+        (r"(?:ai|i)nt|ain't", "is not"),
+        (r"shan't", "shall not"),
+        (r"(is|are|was|were|do|does|did|have|has|had|could|would|should|need|must)n'?t", r"\1 not"),
+        (r"dunno", "do not know"),
+        (r"idk|i\.d\.k", "i do not know"),
+        (r"i'?m", "i am"),
+        (r"(i|we|you|they)'?ve", r"\1 have"),
+        (r"(you|they|we)'re", r"\1 are"),
+        (r"(i|we|you|they|he|she|it|that|there|this)'d", r"\1 would"),
+        (r"(i|we|you|they|he|she|it|that|there|this)'ll", r"\1 will"),
+        (r"(it|that|there|here|what|who|he|she|this|name|answer|one)'s", r"\1 is"),
+        (r"thats", "that is"),
+        (r"theres", "there is"),
+        (r"anybody|any one", "anyone"),
+        (r"gotta", "have to"),
+        (r"non-existent|non existent", "nonexistent"),
+        (r"made-up", "made up"),
+        (r"n/a|n\.a\.?", "not applicable"),
+    )
+]
+_SENTENCE_END = re.compile(r"(?<=[^\W\d])[.](?=\s|$)|(?<=[\d)\"'])[.](?=\s|$)|[.](?=\s*$)|[!?;\n]+")
+_TURN = re.compile(
+    r",?\s*\b(?:but|however|though|although|nevertheless|nonetheless|still|yet|whereas)\b,?\s*"
+    r"|,\s*(?=(?:maybe|perhaps|probably|possibly|presumably|it (?:is|was|might|could|may|would)"
+    r"|my (?:\w+ )?guess|i (?:think|would|believe|guess|suspect|assume)|if i had"
+    r"|the \w+ (?:is|was))\b)"
+    r"|\s+-+\s+|:\s|,\s*(?:so|and|as|since|because)\s+(?=\w)|\s+(?:because|so)\s+(?=(?:i|we|it)\b)"
+)
+_ABBREVIATIONS = re.compile(r"\b(?:st|mt|dr|mr|mrs|ms|no|vs|ca|[a-z])\.(?=\s+\w)")
+
+
+@dataclass(frozen=True)
+class Clause:
+    """A part of a sentence that says one thing.
+
+    `text`: lower case, contractions written out, no punctuation but commas and hyphens inside;
+    `first`: whether it begins its sentence; `asks`: whether its sentence ends in a question mark.
+    """
+
+    text: str
+    first: bool
+    asks: bool
+
+
+def clauses(text: str) -> list[Clause]:
+    """The clauses of a text, in order: parted at the ends of sentences and at "but" and its like.
+
+    What stands in quotation marks or brackets is one word of its clause: a title is no statement.
+    """
+    found = []
+    for sentence, asks in _sentences(_written_out(text)):
+        parts = [_bare(part) for part in _TURN.split(sentence)]
+        filled = [part for part in parts if part]
+        found += [Clause(part, index == 0, asks) for index, part in enumerate(filled)]
+    return found
+
+
+def _written_out(text: str) -> str:
+    lower = unaccented(text).casefold()
+    for short, full in _WRITTEN_OUT:
+        lower = short.sub(full, lower)
+    lower = re.sub(r"\"[^\"\n]{1,80}\"|(?<!\w)'[^'\n]{1,80}'(?!\w)", _quoted, lower)
+    lower = re.sub(r"\([^()\n]*\)", " ", lower)
+    return _ABBREVIATIONS.sub(lambda found: found.group()[:-1], lower)
+
+
+def _quoted(found: re.Match[str]) -> str:
+    """A quoted title as one word, its own punctuation gone; a whole quoted answer stays."""
+    inside = found.group()[1:-1]
+    if found.start() == 0 and found.end() >= len(found.string.rstrip(" .")):
+        return inside
+    return " quoted" if inside[-1:] not in ".!?," else " quoted" + inside[-1]
+
+
+def _sentences(text: str) -> list[tuple[str, bool]]:
+    found, start = [], 0
+    for end in _SENTENCE_END.finditer(text):
+        found.append((text[start : end.start()], "?" in end.group()))
+        start = end.end()
+    return [*found, (text[start:], False)]
+
+
+def _bare(part: str) -> str:
+    kept = re.sub(r"[^\w\s,'-]|(?<!\w)['-]|['-](?!\w)|_", " ", part)
+    return re.sub(r"\s+", " ", re.sub(r"\s+,", ",", kept)).strip(" ,")

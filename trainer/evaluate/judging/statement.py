@@ -1,0 +1,22 @@
+"""Clauses that answer, in a text that abstains elsewhere: "..., but it is probably Paris"."""
+
+from trainer.evaluate.judging.clauses import Clause
+from trainer.evaluate.judging.phrases import phrase
+
+LONGEST_NAME = 4
+"""Words of a bare name or number, as in "I don't know. Rio de Janeiro?"."""
+
+
+def answers_after_all(clause: Clause) -> bool:
+    """Whether a clause gives an answer: a guess, a statement about the thing, or a bare name."""
+    text = clause.text
+    if phrase("statement", "supposes").search(text):
+        return False
+    about_the_answer = phrase("statement", "about_the_answer")
+    guess = phrase("statement", "guess").search(text)
+    if guess and text[guess.end() :].strip(" ,"):
+        return not about_the_answer.search(text[guess.end() :])
+    if about_the_answer.search(text) or phrase("statement", "not_about_the_thing").search(text):
+        return False
+    asserts = phrase("statement", "asserts").search(text) and not clause.asks
+    return bool(asserts) or len(text.split()) <= LONGEST_NAME
