@@ -111,7 +111,7 @@ def test_a_search_is_made_once_and_again_when_the_corpus_changes(
     folder = corpus(tmp_path / "web")
     text = StoredText.at(folder)
     first = text.occurrences(PASSAGES)
-    monkeypatch.setattr(stored_text, "_search_shards", lambda task: pytest.fail("searched anew"))
+    monkeypatch.setattr(stored_text, "_search_shards", lambda *task: pytest.fail("searched anew"))
     assert StoredText.at(folder).occurrences(PASSAGES) == first
     assert text.holding(PASSAGES)[2] == ["train.0.1"]
     other = StoredText([StoredCorpus("other", folder, load_manifest(folder))])
@@ -172,3 +172,16 @@ def test_items_are_said_to_overlap_by_whole_passages_or_long_runs(tmp_path: Path
     found = overlapping(items, GivenText([document]))
     assert found == {"short": [document], "long": [document]}
     assert words_of(" ".join(changed)) == changed
+
+
+def test_pairs_are_counted_by_the_sentences_that_hold_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would catch a pair that stands in two sentences of one text, or is found inside words."""
+    pairs = [("capital", "GLOCKENSPIEL"), ("capitalist", "rich"), ("nothing", "stands"), ("x", "y")]
+    text = StoredText.at(corpus(tmp_path / "web"))
+    assert text.together(pairs) == [2, 1, 0, 0]
+    monkeypatch.setattr(stored_text, "TASK_TOKENS", 1)
+    assert text._counted(tuple(pairs)) == [2, 1, 0, 0]
+    (tmp_path / "own.txt").write_text("Ab is cd. Cd is ab.\n\nAb is e.g. not Cd. Ab. Cd.")
+    assert GivenText([str(tmp_path / "own.txt")]).together([("ab", "cd")]) == [3]

@@ -42,6 +42,9 @@ class SearchableText(Protocol):
     def holding(self, passages: Sequence[str], limit: int = HELD) -> list[list[str]]:
         """For each passage, ids of the first training documents that hold it, as `occurrences`."""
 
+    def together(self, pairs: Sequence[tuple[str, str]]) -> list[int]:
+        """In how many sentences of training documents both passages of each pair stand."""
+
 
 def documents_up_to(text: SearchableText, characters: int) -> Iterator[SearchedDocument]:
     """The first training documents, until they have so many characters."""

@@ -3,10 +3,11 @@
 import hashlib
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from trainer.corpus.inspect.passage_index import PassageIndex
+from trainer.corpus.inspect.passage_index import PairIndex, PassageIndex
 from trainer.corpus.reading.files import InputFile, list_files
 from trainer.corpus.reading.quarantine import Quarantine
 from trainer.corpus.reading.read import read_file
@@ -90,6 +91,17 @@ class GivenText:
         """For each passage, ids of the first `limit` documents that hold it."""
         found = self._search(passages, max(limit, HELD))["holders"]
         return [list(ids[:limit]) for ids in found]
+
+    def together(self, pairs: Sequence[tuple[str, str]]) -> list[int]:
+        """In how many sentences both passages of each pair stand."""
+        parts = ["given pairs", RULES, self.fingerprint, [list(pair) for pair in pairs]]
+        return list(cached_search(parts, lambda: self._counted(pairs)))
+
+    def _counted(self, pairs: Sequence[tuple[str, str]]) -> list[int]:
+        index, counts = PairIndex(pairs), Counter[int]()
+        for document in self.documents("train"):
+            counts.update(index.found_in(document.text))
+        return [counts[pair] for pair in range(len(pairs))]
 
     def _search(self, passages: Sequence[str], limit: int) -> dict[str, Any]:
         parts = ["given passages", RULES, self.fingerprint, limit, list(passages)]

@@ -2,9 +2,11 @@
 
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from trainer.corpus.build.canaries import CANARIES, Canary, parse_canaries, read_canaries
 from trainer.corpus.inspect.decoded_shards import (
@@ -13,7 +15,7 @@ from trainer.corpus.inspect.decoded_shards import (
     stored_shards,
     workers_for,
 )
-from trainer.corpus.inspect.passage_index import PassageIndex
+from trainer.corpus.inspect.passage_index import PairIndex, PassageIndex
 from trainer.data.manifest import Manifest, load_manifest
 from trainer.data.remote.location import Place, Url, place
 from trainer.data.remote.transfer import Attempts, read_whole
@@ -30,6 +32,10 @@ RULES = 1
 """Raised whenever the same passages would be found elsewhere, so that no older search is used."""
 TASK_TOKENS = 1 << 24
 """Tokens that a process searches at a time: an index of the passages is made for each task."""
+
+
+_Part = tuple[StoredShard, ...]
+_Result = TypeVar("_Result")
 
 
 class StoredCorpus(NamedTuple):
@@ -99,6 +105,17 @@ class StoredText:
         found = self._search(passages, max(limit, HELD))["holders"]
         return [list(ids[:limit]) for ids in found]
 
+    def together(self, pairs: Sequence[tuple[str, str]]) -> list[int]:
+        """In how many sentences of training documents both passages of each pair stand."""
+        parts = ["pairs", RULES, self.fingerprint, [list(pair) for pair in pairs]]
+        return list(cached_search(parts, lambda: self._counted(tuple(pairs))))
+
+    def _counted(self, pairs: tuple[tuple[str, str], ...]) -> list[int]:
+        counts = Counter[int]()
+        for found in self._each_part(partial(_count_pairs, pairs)):
+            counts.update(found)
+        return [counts[pair] for pair in range(len(pairs))]
+
     def canaries(self) -> list[tuple[str, Canary]]:
         """What was planted in the corpora, each with its corpus's name; raises DataError."""
         return [
@@ -119,29 +136,26 @@ class StoredText:
         return dict(found)
 
     def _searched(self, passages: tuple[str, ...], limit: int) -> dict[str, Any]:
+        tally = PassageTally(len(passages), limit)
+        for found in self._each_part(partial(_search_shards, passages, limit)):
+            for passage, (count, ids) in found.items():
+                tally.add(passage, count, ids)
+        return {"counts": tally.counts, "holders": tally.holders}
+
+    def _each_part(self, work: Callable[[_Part], _Result]) -> Iterator[_Result]:
+        """`work` of groups of shards with the training documents, in order."""
         shards = [stored for corpus in self.corpora for stored in self._shards(corpus, "train")]
         tokens = sum(stored.shard.tokens for stored in shards)
         workers = workers_for(tokens)
         if workers > 1:
-            log.info("searching %s tokens for %s passages", f"{tokens:,}", f"{len(passages):,}")
-        tally = PassageTally(len(passages), limit)
-        tasks = [_Task(part, passages, limit) for part in _grouped(shards)]
-        for found in each_in_order(_search_shards, tasks, workers):
-            for passage, (count, ids) in found.items():
-                tally.add(passage, count, ids)
-        return {"counts": tally.counts, "holders": tally.holders}
+            log.info("searching %s tokens for what the suites ask about", f"{tokens:,}")
+        return each_in_order(work, list(_grouped(shards)), workers)
 
     def _shards(self, corpus: StoredCorpus, split: str) -> list[StoredShard]:
         return stored_shards(corpus.folder, corpus.manifest, [split], self._remote)
 
 
-class _Task(NamedTuple):
-    shards: tuple[StoredShard, ...]
-    passages: tuple[str, ...]
-    limit: int
-
-
-def _grouped(shards: Sequence[StoredShard]) -> Iterator[tuple[StoredShard, ...]]:
+def _grouped(shards: Sequence[StoredShard]) -> Iterator[_Part]:
     """Consecutive shards in groups of about TASK_TOKENS."""
     group: list[StoredShard] = []
     for stored in shards:
@@ -153,14 +167,25 @@ def _grouped(shards: Sequence[StoredShard]) -> Iterator[tuple[StoredShard, ...]]
         yield tuple(group)
 
 
-def _search_shards(task: _Task) -> dict[int, tuple[int, list[str]]]:
+def _search_shards(
+    passages: tuple[str, ...], limit: int, shards: _Part
+) -> dict[int, tuple[int, list[str]]]:
     """Of each passage that stands in the shards: how many documents hold it, and their first."""
-    index, tally = PassageIndex(task.passages), PassageTally(len(task.passages), task.limit)
-    for stored in task.shards:
+    index, tally = PassageIndex(passages), PassageTally(len(passages), limit)
+    for stored in shards:
         for document, text in _texts(stored):
             tally.look(index, text, document)
     counted = zip(tally.counts, tally.holders, strict=True)
     return {number: held for number, held in enumerate(counted) if held[0]}
+
+
+def _count_pairs(pairs: tuple[tuple[str, str], ...], shards: _Part) -> Counter[int]:
+    """In how many sentences of the shards both passages of a pair stand, by the pair's index."""
+    index, counts = PairIndex(pairs), Counter[int]()
+    for stored in shards:
+        for _, text in _texts(stored):
+            counts.update(index.found_in(text))
+    return counts
 
 
 def _texts(stored: StoredShard) -> Iterator[tuple[str, str]]:

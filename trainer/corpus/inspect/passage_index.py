@@ -1,10 +1,19 @@
 """Many passages looked for at once: which of thousands stand in a text, by their words."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
-from trainer.corpus.rules.word_runs import Openings, RunTable, WordHashes, opened, rolled
+from trainer.corpus.inspect.sentences import sentence_spans
+from trainer.corpus.rules.word_runs import (
+    Openings,
+    RunTable,
+    WordHashes,
+    opened,
+    rolled,
+    words_of,
+)
 
 
 class PassageIndex:
@@ -51,3 +60,37 @@ class PassageIndex:
             for length, runs in rolled(hashes, starts, list(tables)):
                 found += tables[length].owners(np.unique(runs))
         return found
+
+
+class PairIndex:
+    """Pairs of passages, looked for in one sentence: a subject and what is said of it."""
+
+    def __init__(self, pairs: Sequence[tuple[str, str]]):
+        passages = list(dict.fromkeys(passage for pair in pairs for passage in pair))
+        number = {passage: position for position, passage in enumerate(passages)}
+        self._index = PassageIndex(passages)
+        self._folded = [tuple(map(_folded, pair)) for pair in pairs]
+        self._pairs: dict[int, list[tuple[int, int]]] = {}
+        for pair, (first, second) in enumerate(pairs):
+            self._pairs.setdefault(number[first], []).append((number[second], pair))
+
+    def found_in(self, text: str) -> Counter[int]:
+        """In how many sentences of the text both passages of a pair stand, by the pair's index."""
+        found = set(self._index.found_in(text))
+        likely = [
+            pair
+            for first in found & self._pairs.keys()
+            for second, pair in self._pairs[first]
+            if second in found
+        ]
+        counts: Counter[int] = Counter()
+        for start, end in sentence_spans(text) if likely else ():
+            sentence = _folded(text[start:end])
+            counts.update(
+                pair for pair in likely if all(part in sentence for part in self._folded[pair])
+            )
+        return counts
+
+
+def _folded(text: str) -> str:
+    return f" {' '.join(words_of(text))} "

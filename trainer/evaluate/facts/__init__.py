@@ -1,0 +1,1 @@
+"""Facts that a corpus states: found in its sentences, and counted."""
