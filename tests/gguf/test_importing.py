@@ -8,6 +8,7 @@ import torch
 from gguf import GGMLQuantizationType as Kind
 
 from tests.gguf.models import (
+    QWEN3,
     TOKENIZER,
     network,
     our_logits,
@@ -23,7 +24,6 @@ K_QUANTS = {
     **{"token_embd": Kind.IQ4_NL, "output": Kind.Q8_0},
 }
 MIXED = {"attn_q": Kind.F16, "attn_k": Kind.Q5_0, "ffn_up": Kind.Q5_1, "ffn_down": Kind.BF16}
-QWEN3 = {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 128}
 WIDE = {"hidden_size": 256, "intermediate_size": 256, "num_hidden_layers": 1, "head_dim": 64}
 
 CASES: dict[str, tuple[str, dict[str, Any], dict[str, Kind] | Kind]] = {
@@ -32,7 +32,6 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Kind] | Kind]] = {
     "llama, of several kinds": ("llama", {}, MIXED),
     "llama, in blocks of 256": ("llama", WIDE, K_QUANTS),
     "qwen2": ("qwen2", {}, Kind.Q8_0),
-    # transformers 5.23 reads no width of Qwen3's heads, and takes the usual one.
     "qwen3, tied": ("qwen3", QWEN3 | {"tie_word_embeddings": True}, Kind.F16),
 }
 

@@ -159,13 +159,15 @@ def import_(
 @verbs.command(cls=Verb)
 def export(
     checkpoint: Checkpoint,
-    folder: Annotated[Path, typer.Argument(metavar="DIR", parser=path, help="Folder to make.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", parser=path, help="Folder to make; or FILE.gguf.")
+    ],
     shard_gb: Annotated[
         float, typer.Option(metavar="G", parser=finite, help="Gigabytes a file holds at most.")
     ] = 5.0,
     dtype: Annotated[
-        Literal["stored", "fp32", "bf16"],
-        typer.Option(help="Type of the weights; stored: as they were saved."),
+        Literal["stored", "fp32", "bf16", "q8_0"],
+        typer.Option(help="Type of the weights; stored: as saved, bf16 in FILE.gguf."),
     ] = "stored",
     adapter: Annotated[
         bool,
@@ -178,11 +180,22 @@ def export(
         ),
     ] = None,
 ) -> None:
-    """Make a Hugging Face model folder of a checkpoint."""
+    """Make a Hugging Face model folder, or a GGUF file, of a checkpoint."""
     if base is not None and not adapter:
         raise RecipeError("--base: belongs to --adapter; merged weights need no base: leave it out")
     if adapter and dtype != "stored":
         raise RecipeError("--dtype: adapters are written bit for bit; leave it out")
+    if folder.suffix == ".gguf":
+        if adapter or shard_gb != 5.0:
+            named = "--adapter" if adapter else "--shard-gb"
+            raise RecipeError(f"{named}: belongs to a folder, and {folder} is to be a file")
+        with importing():
+            from trainer.gguf.exporting import export_gguf_command
+
+        export_gguf_command(checkpoint, folder, "bf16" if dtype == "stored" else dtype)
+        return
+    if dtype == "q8_0":
+        raise RecipeError(f"--dtype q8_0: belongs to a GGUF file: name {folder}.gguf")
     if adapter:
         with importing():
             from trainer.hugging_face.adapters import export_adapter_command

@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+from tokenizers import Regex, pre_tokenizers
 
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -32,6 +32,8 @@ _DEEPSEEK3_WORDS = (
     r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
+_DIGITS, _BYTES, _BY_GPT2 = "digits", "bytes", "bytes, by GPT-2's pattern"
+
 
 @dataclass(frozen=True)
 class Splitting:
@@ -49,6 +51,12 @@ class Splitting:
     normalized: bool = False
     whole_words: bool = False
     starts: bool = False
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The steps by pattern, or by a word for those that have none."""
+        digits = (_DIGITS,) * self.digits
+        return (*digits, *self.patterns, _BY_GPT2 if self.by_gpt2 else _BYTES)
 
 
 GPT2 = Splitting(by_gpt2=True)
@@ -84,11 +92,20 @@ def pre_tokenizer(splitting: Splitting) -> Any:
     return steps[0] if len(steps) == 1 else pre_tokenizers.Sequence(steps)
 
 
-def described(splitting: Splitting) -> dict[str, Any]:
-    """What a tokenizer.json says of a splitting: its normalizer and pre_tokenizer."""
-    backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizer(splitting)
-    if splitting.normalized:
-        backend.normalizer = normalizers.NFC()
-    found = json.loads(backend.to_str())
-    return {key: found[key] for key in ("normalizer", "pre_tokenizer")}
+def steps_of(described: dict[str, Any] | None) -> tuple[str, ...]:
+    """The steps of a tokenizer.json's pre_tokenizer, as `Splitting.steps`; others as their JSON."""
+    if not described:
+        return ()
+    kind = described.get("type")
+    if kind == "Sequence":
+        return tuple(one for each in described["pretokenizers"] for one in steps_of(each))
+    if kind == "Digits" and described.get("individual_digits"):
+        return (_DIGITS,)
+    if kind == "ByteLevel" and not described.get("add_prefix_space", True):
+        return (_BY_GPT2 if described.get("use_regex", True) else _BYTES,)
+    if kind == "Split" and "Regex" in described.get("pattern", {}):
+        # Keeping what matches, or dropping what does not: these patterns match everything.
+        kept = (described.get("behavior"), bool(described.get("invert")))
+        if kept in (("Isolated", False), ("Removed", True)):
+            return (str(described["pattern"]["Regex"]),)
+    return (json.dumps(described),)

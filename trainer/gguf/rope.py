@@ -16,7 +16,7 @@ from trainer.gguf.metadata import Metadata
 from trainer.gguf.names import ROPE_FACTORS, ROPE_FREQUENCIES
 
 _SCALING = "{arch}.rope.scaling."
-_PUBLISHED = (1.0, 4.0, 8192)
+_PUBLISHED = (1.0, 4.0), 8192
 """Low and high frequency factor, and original context, of every Llama 3."""
 _SAME = 2e-6
 """Relative: the factors are fp32, and were computed in it."""
@@ -102,7 +102,9 @@ def _divided(
     largest = float(divisors.max())
     if np.all(divisors == 1.0):
         return {"rope_type": "default"}
-    for low, high, context in (_PUBLISHED, *_fitted(divisors, theta, width, original)):
+    usual, context = _PUBLISHED
+    tried = [(*usual, original or context), *_fitted(divisors, theta, width, original)]
+    for low, high, context in tried:
         rope = {
             **{"rope_type": "llama3", "factor": _shortest(largest), "low_freq_factor": low},
             **{"high_freq_factor": high, "original_max_position_embeddings": context},

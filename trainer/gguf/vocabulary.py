@@ -26,7 +26,8 @@ _log = logging.getLogger(__name__)
 WORD_START = "▁"
 """How SentencePiece spells a space."""
 _KEY = "tokenizer.ggml."
-_SAMPLING = {"temp": "temperature", "top_k": "top_k", "top_p": "top_p", "min_p": "min_p"}
+SAMPLING = {"temp": "temperature", "top_k": "top_k", "top_p": "top_p", "min_p": "min_p"}
+"""What generation_config.json calls the keys of general.sampling."""
 _SPECIAL = {
     **{"bos_token": "bos_token_id", "eos_token": "eos_token_id"},
     **{"unk_token": "unknown_token_id", "pad_token": "padding_token_id"},
@@ -247,7 +248,7 @@ def _generation(metadata: Metadata) -> dict[str, Any]:
     """generation_config.json: ids, and what the file proposes for sampling."""
     ends = [metadata.whole(f"{_KEY}{name}_token_id") for name in ("eos", "eot", "eom")]
     sampling = {
-        ours: metadata.value(f"general.sampling.{theirs}") for theirs, ours in _SAMPLING.items()
+        ours: metadata.value(f"general.sampling.{theirs}") for theirs, ours in SAMPLING.items()
     }
     return {
         "bos_token_id": metadata.whole(_KEY + "bos_token_id"),
