@@ -59,6 +59,11 @@ def test_the_cache_changes_nothing(texts: dict[str, Any]) -> None:
     assert texts["padded"] == texts["together"]
 
 
+def test_prompts_that_are_read_in_pieces_write_the_same(texts: dict[str, Any]) -> None:
+    """Catches a piece whose keys go where the last piece's belong, as with 32 long prompts."""
+    assert texts["in pieces"] == texts["together"]
+
+
 def test_a_prompt_does_not_depend_on_its_neighbours(texts: dict[str, Any]) -> None:
     """Catches attention to the padding that brings prompts to one length."""
     assert texts["alone"] == texts["together"]

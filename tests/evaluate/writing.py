@@ -73,6 +73,9 @@ def explore() -> dict[str, Any]:
     texts["twice"] = generator([PROMPTS[0], PROMPTS[2], PROMPTS[0]], SAMPLED)
     texts["many"] = generator([[token] for token in range(1, 41)], NEARLY_UNIFORM)
     texts["no cache"] = [_token_by_token(generator, prompt) for prompt in PROMPTS]
+    budget, generator._budget = generator._budget, 6
+    texts["in pieces"] = generator(PROMPTS, GREEDY)
+    generator._budget = budget
     generator._forward.multiple = 8
     texts["padded"] = generator(PROMPTS, GREEDY)
     dissolve_groups()

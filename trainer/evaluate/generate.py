@@ -262,10 +262,12 @@ class Generator:
 
     def _read_prompts(self, batches: list[GrowingRows]) -> Tensor | None:
         """Run the prompts; returns the logits behind them, as `_last_logits`."""
-        passes = list(zip(*(batch.prompt_passes(self._budget) for batch in batches), strict=True))
-        for part in passes[:-1]:
+        # One by one: making a pass says where its columns go, and the one before must have run.
+        for part in zip(*(batch.prompt_passes(self._budget) for batch in batches), strict=True):
+            if all(batch.read for batch in batches):
+                return self._last_logits(part)
             self._forward.run([(rows, *self._nothing()) for rows in part])
-        return self._last_logits(passes[-1])
+        raise AssertionError("a prompt has a token")
 
     def _nothing(self) -> tuple[Tensor, ReadLogits]:
         """No place to read logits at."""

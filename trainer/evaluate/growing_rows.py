@@ -49,6 +49,11 @@ class GrowingRows:
     def __len__(self) -> int:
         return len(self._lengths)
 
+    @property
+    def read(self) -> bool:
+        """Whether the newest pass holds the prompts' last column, or one behind it."""
+        return self.key_values.filled >= self._tokens.shape[1]
+
     def prompt_passes(self, budget: int) -> Iterator[PassRows]:
         """The prompts' passes, of at most `budget` tokens each, where a row has no more.
 
