@@ -17,6 +17,7 @@ FLOORS = [
     {
         "trainer.loop",
         "trainer.events",
+        "trainer.examiner",
         "trainer.watch",
         "trainer.run",
         "trainer.start",

@@ -1,8 +1,9 @@
-"""The events after a training step (evaluate, sample, save): one list, read by the loop."""
+"""The events after a training step (evaluate, sample, save, promote): one list, for the loop."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from trainer.examiner import Examiner
 from trainer.run import Run
 from trainer.watch import Watch
 
@@ -21,12 +22,14 @@ class Event:
     recorded: bool = False
 
 
-def events_of(run: Run, watch: Watch) -> list[Event]:
+def events_of(run: Run, watch: Watch, examiner: Examiner) -> list[Event]:
     """The recipe's events, in the order in which they run."""
     recipe = run.recipe
 
     def evaluate() -> None:
-        watch.evaluated(run.validate())
+        values = run.validate()
+        watch.evaluated(values)
+        examiner.validated(values)
 
     def sample() -> None:
         watch.sampled(run.sample())
@@ -40,10 +43,12 @@ def events_of(run: Run, watch: Watch) -> list[Event]:
 
     return [
         Event(every(recipe.evaluate.every), evaluate, recorded=True),
+        Event(examiner.due, examiner.examine, recorded=True),
         Event(profiling_borders(recipe.profile.steps), lambda: None),
         Event(every(recipe.evaluate.sample_every), sample),
         Event(every(recipe.checkpoint.every), save),
         Event(lambda step: step == recipe.steps, save_final),
+        Event(examiner.promotes, examiner.promote),
     ]
 
 

@@ -2,6 +2,7 @@
 
 from trainer.errors import StopRequested
 from trainer.events import events_of, happen
+from trainer.examiner import Examiner
 from trainer.recipe import Recipe
 from trainer.recovery import NonFiniteGuard, StopSignals
 from trainer.run import Run
@@ -14,12 +15,15 @@ def train(recipe: Recipe, force: bool = False) -> None:
 
     Runs on every rank, under torchrun or alone. Resumes as the recipe's `resume` says; `force`
     allows a resume that changes what is learned. Raises StopRequested after a stop was saved,
-    TrainingError where training failed, and what `open_run` raises.
+    GateError where the trained model fails a gate, TrainingError where training failed, and what
+    `open_run` raises.
     """
     with StopSignals() as signals, open_run(recipe, force) as run, Watch(run) as watch:
         guard = NonFiniteGuard(run.recipe.recovery.skipped_in_a_row)
         guard.load_state(run.counters.guard)
-        events = events_of(run, watch)
+        examiner = Examiner(run, watch, signals)
+        events = events_of(run, watch, examiner)
+        examiner.begin()
 
         while run.step < run.recipe.steps:
             watch.begin_step()
@@ -37,6 +41,10 @@ def train(recipe: Recipe, force: bool = False) -> None:
             happen(due, recorded=True)
             log_finished_steps(run, watch, guard, everything=bool(due))
             happen(due, recorded=False)
+
+        if examiner.stopped:
+            stop(run, watch, guard, signals.requested)
+        examiner.conclude()
 
 
 def log_finished_steps(run: Run, watch: Watch, guard: NonFiniteGuard, everything: bool) -> None:

@@ -4,6 +4,8 @@ Under `lora` a checkpoint holds adapters only, and names the base checkpoint tha
 """
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -255,6 +257,25 @@ def restore(
     _log.info("starting from the weights of %s%s", recipe.init_from, precision)
     counters = Counters(longest_sequence=trained_length(reader))
     return Beginning(counters, base, _imported_files(reader))
+
+
+@contextmanager
+def base_weights(
+    recipe: Recipe, point: ResumePoint | None, chunks: list[LanguageModel], optimizer: Optimizer
+) -> Iterator[None]:
+    """A block in which the model has the weights that its run started from; collective.
+
+    A new run (no `point`) has them before its first step. Otherwise they are loaded, and after the
+    block the checkpoint again. Raises CheckpointError where the base is gone or damaged.
+    """
+    if point is None:
+        yield
+        return
+    start_from(recipe, chunks, optimizer)
+    try:
+        yield
+    finally:
+        restore(recipe, point, chunks, optimizer)
 
 
 def _told_precision(recipe: Recipe, reader: Reader) -> str:

@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from trainer.data.batch import Batch
 from trainer.data.mixture import changes_of_shares, phases_of_recipe, realised_shares
 from trainer.errors import DataError
 from trainer.evaluate.generate import Generator, Vocabulary
+from trainer.evaluate.run_suites import RunSuites
 from trainer.evaluate.sampling import Sampling
 from trainer.model.transformer import LanguageModel
 from trainer.parallel.layout import Layout
@@ -84,7 +86,9 @@ class Run:
 
     `recipe`: resolved; `layout`: this rank's groups; `sources`: the opened corpora and tokenizer;
     `chunks`: this rank's model chunks, one unless the pipeline is interleaved; `optimizer`: theirs;
-    both already restored; `beginning`: the rest of the state to start from.
+    both already restored; `beginning`: the rest of the state to start from; `suites`: those that
+    are measured while it trains; `base_weights`: a block in which the model has the weights that
+    the run started from.
     """
 
     def __init__(
@@ -95,12 +99,16 @@ class Run:
         chunks: list[LanguageModel],
         optimizer: Optimizer,
         beginning: Beginning,
+        suites: RunSuites | None = None,
+        base_weights: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self.recipe = recipe
         self.layout = layout
         self.tokenizer = sources.tokenizer
         self.chunks = chunks
         self.optimizer = optimizer
+        self.suites = suites
+        self.base_weights = base_weights
         self.counters = counters = beginning.counters
         counters.longest_sequence = max(counters.longest_sequence, recipe.sequence_length)
         self.folder = Path(recipe.run)

@@ -3,8 +3,10 @@
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
+from trainer.evaluate.run_suites import open_suites, require_suites
 from trainer.files import write_whole
 from trainer.model.transformer import build_model
 from trainer.parallel.agreement import Ranks, on_first_rank
@@ -13,7 +15,7 @@ from trainer.parallel.zero import create_optimizer
 from trainer.recipe import Recipe
 from trainer.recovery import RunLock
 from trainer.resolve import resolve
-from trainer.resume import find_resume_point, restore
+from trainer.resume import base_weights, find_resume_point, restore
 from trainer.run import Run
 
 
@@ -22,8 +24,10 @@ def open_run(recipe: Recipe, force: bool) -> Iterator[Run]:
     """Everything that the loop needs, at the step where the run left off; one writer a directory.
 
     Raises RecipeError (the recipe, the layout, a directory in use, a resume that would change what
-    is learned without `force`), DataError, CheckpointError, ClusterError: on all ranks alike.
+    is learned without `force`, a suite that cannot be measured), DataError, CheckpointError,
+    ClusterError: on all ranks alike.
     """
+    require_suites(recipe)
     layout = create_layout(recipe)
     # Every rank writes its own log file; only rank 0 logs to the screen.
     logging.getLogger("trainer").propagate = layout.reports
@@ -38,7 +42,10 @@ def open_run(recipe: Recipe, force: bool) -> Iterator[Run]:
             chunks = build_model(recipe, recipe.model.vocab, layout)
             optimizer = create_optimizer(chunks, recipe, layout)
             beginning = restore(recipe, point, chunks, optimizer)
-            run = Run(recipe, layout, sources, chunks, optimizer, beginning)
+            longest = max(beginning.counters.longest_sequence, recipe.sequence_length)
+            suites = open_suites(recipe, layout, sources, chunks, longest)
+            base = partial(base_weights, recipe, point, chunks, optimizer)
+            run = Run(recipe, layout, sources, chunks, optimizer, beginning, suites, base)
             if layout.reports:
                 write_whole(run.folder / "recipe.yaml", recipe.to_yaml())
             held.callback(run.close)

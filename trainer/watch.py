@@ -26,6 +26,7 @@ from trainer.observe import (
     WeightsAndBiases,
     matrix_rate,
     memory_gib,
+    read_metrics,
     truncate_metrics,
     write_environment,
 )
@@ -132,11 +133,39 @@ class Watch:
         self._readback.push(_Pending(self._began, counts, known), numbers)
 
     def evaluated(self, values: dict[str, float]) -> None:
-        """Record an evaluation after this step: values by name, without the `eval/` prefix."""
+        """Record an evaluation after this step: values by name, without the `eval/` prefix.
+
+        Where the step's record has been written, as before a resume, it is amended.
+        """
         named = {f"eval/{name}": value for name, value in values.items()}
-        self._readback.newest.record |= named
+        newest = self._readback.newest
+        if newest is not None:
+            newest.record |= named
         for callback in self._callbacks:
+            if newest is None:
+                callback.on_amend(self._run.step, named)
             callback.on_evaluate(self._run.step, named)
+
+    def measuring(self, suite: str, done: int, items: int) -> None:
+        """Report that so many items of a suite are done."""
+        for callback in self._callbacks:
+            callback.on_advance(suite, done, items)
+
+    def outcome(self) -> dict[str, float | None]:
+        """`loss`, `grad_norm` and `lr` of the step before, as its record has them.
+
+        They tell its weights from those that another course of the run has after the same step.
+        Waits for the device; {} where no record is left.
+        """
+        newest = self._readback.newest
+        if newest is not None:
+            numbers = self._readback.newest_numbers()
+            applied = isfinite(numbers["grad_norm"])
+            loss, norm = (numbers[key] if applied else None for key in ("loss", "grad_norm"))
+            return {"loss": loss, "grad_norm": norm, "lr": newest.record["lr"]}
+        records = read_metrics(self._run.folder)[-1:] if self._run.layout.reports else []
+        known = [record for record in records if record["step"] == self._run.step]
+        return {key: known[0].get(key) for key in ("loss", "grad_norm", "lr")} if known else {}
 
     def read(self, everything: bool) -> Iterator[tuple[int, bool]]:
         """Pass the steps that are due to the callbacks; yields (step, whether it was applied).

@@ -25,7 +25,7 @@ def logged_at_an_added_event(recipe: Recipe, when: Callable[[int], bool]) -> lis
         patch.setattr(
             trainer.loop,
             "events_of",
-            lambda run, watch: [*events_of(run, watch), Event(when, look)],
+            lambda *parts: [*events_of(*parts), Event(when, look)],
         )
         train(recipe)
     return found

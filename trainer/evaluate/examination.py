@@ -106,16 +106,8 @@ def examine(
     its reason, and loses no other. Raises TrainingError where records cannot be written; those that
     were stay.
     """
-    suite, context = prepared.suite, prepared.context
-    settings = {
-        "suite": suite.name,
-        "rules": suite.rules,
-        "seed": context.seed,
-        "limit": context.limit,
-        "own": None if context.own is None else context.own.fingerprint,
-        "options": dict(suite.options),
-        "model": dict(model or {}),
-    }
+    suite = prepared.suite
+    settings = {**settings_of(prepared), "model": dict(model or {})}
     with ExitStack() as held:
         file: list[RecordFile] = []
 
@@ -133,6 +125,19 @@ def examine(
         account.take(left, respondent, reports=ranks.rank == 0)
         result = on_first_rank(ranks, account.result)
     return SuiteResult.of_json(result)
+
+
+def settings_of(prepared: PreparedSuite) -> dict[str, Any]:
+    """What decides a suite's items and judgements, whatever model is asked, as JSON."""
+    suite, context = prepared.suite, prepared.context
+    return {
+        "suite": suite.name,
+        "rules": suite.rules,
+        "seed": context.seed,
+        "limit": context.limit,
+        "own": None if context.own is None else context.own.fingerprint,
+        "options": dict(suite.options),
+    }
 
 
 class _Account:

@@ -38,6 +38,12 @@ class Callback:
     def on_evaluate(self, step: int, values: dict[str, float]) -> None:
         """Called after an evaluation, with `eval/NAME` values; the step's record has them too."""
 
+    def on_amend(self, step: int, values: dict[str, float]) -> None:
+        """Called with values of an evaluation that belong to the record of an earlier `on_step`."""
+
+    def on_advance(self, suite: str, done: int, items: int) -> None:
+        """Called while a suite is measured: so many of its items are done."""
+
     def on_sample(self, step: int, prompt: str, text: str) -> None:
         """Called after sampling, with a prompt and the model's continuation."""
 

@@ -27,16 +27,18 @@ class MetricsWriter(Callback):
     def on_start(self, run: RunStart) -> None:
         """Open the file for appending. Raises TrainingError where it cannot be written."""
         self._path = run.folder / METRICS
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         try:
-            self._descriptor = os.open(self._path, flags, 0o644)
+            self._open()
         except OSError as error:
             raise TrainingError(f"{self._path} cannot be written: {error.strerror}") from None
+
+    def _open(self) -> None:
+        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
     def on_step(self, record: dict[str, Any]) -> None:
         """Write the record. Raises TrainingError where it cannot be written (disk full)."""
         assert self._descriptor is not None, "on_start comes first"
-        line = json.dumps({key: _finite(value) for key, value in record.items()}).encode() + b"\n"
+        line = _line(record)
         try:
             while line:  # the rest of a write that was cut short
                 line = line[os.write(self._descriptor, line) :]
@@ -44,6 +46,20 @@ class MetricsWriter(Callback):
             raise TrainingError(
                 f"{self._path} cannot be written: {error.strerror}; free some space and resume"
             ) from None
+
+    def on_amend(self, step: int, values: dict[str, float]) -> None:
+        """Add values to the record of a step. Raises TrainingError where it cannot be written."""
+        self.on_stop("running", "")
+        try:
+            with self._path.open("rb") as source, whole_file(self._path) as amended:
+                for line in source:
+                    record = _record(line)
+                    if record is not None and record["step"] == step:
+                        line = _line(record | values)
+                    amended.write(line)
+            self._open()
+        except OSError as error:
+            raise TrainingError(f"{self._path} cannot be written: {error.strerror}") from None
 
     def on_stop(self, state: str, reason: str, exit_code: int | None = None) -> None:
         """Close the file."""
@@ -91,6 +107,10 @@ def _record(line: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     return record if isinstance(record, dict) and isinstance(record.get("step"), int) else None
+
+
+def _line(record: dict[str, Any]) -> bytes:
+    return json.dumps({key: _finite(value) for key, value in record.items()}).encode() + b"\n"
 
 
 def _finite(value: Any) -> Any:

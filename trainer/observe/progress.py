@@ -32,6 +32,7 @@ class ProgressBar(Callback):
         self._task = self._bar.add_task("train", figures="")
         self._first_step, self._steps, self._every = 1, 0, 1
         self._started = self._printed = 0.0
+        self._measured = ""
 
     def on_start(self, run: RunStart) -> None:
         """Show the bar, on a terminal."""
@@ -61,6 +62,14 @@ class ProgressBar(Callback):
         """Print a line with the values."""
         shown = ", ".join(f"{name.removeprefix('eval/')} {v:.4f}" for name, v in values.items())
         self._say(f"step {step}: {shown}")
+
+    def on_advance(self, suite: str, done: int, items: int) -> None:
+        """Show how far a suite is, on a terminal; elsewhere print a line when it begins."""
+        if self._console.is_terminal:
+            self._bar.update(self._task, figures=f"measuring {suite} {done:,}/{items:,}")
+        elif suite != self._measured:
+            self._say(f"measuring {suite}: {items:,} items")
+        self._measured = suite if done < items else ""
 
     def on_sample(self, step: int, prompt: str, text: str) -> None:
         """Print the sample, in quotation marks."""

@@ -24,15 +24,17 @@ _SECONDS_BETWEEN = 1.0
 class StatusWriter(Callback):
     """Writes RUN/status.json: always a whole file, updated at most once a second while running.
 
-    Keys: state (running, done, stopped, failed), step, exit_code and reason (null while running),
-    pid, host, updated (UTC). A killed run stays "running", with a pid that no longer exists. A
-    status that cannot be written (disk full) is only logged, so that it hides no other failure.
+    Keys: state (running, done, stopped, failed), step, measuring (a suite and how far it is, null
+    while none is measured), exit_code and reason (null while running), pid, host, updated (UTC). A
+    killed run stays "running", with a pid that no longer exists. A status that cannot be written
+    (disk full) is only logged, so that it hides no other failure.
     """
 
     def __init__(self) -> None:
         self._folder = Path()
         self._step = 0
         self._written = 0.0
+        self._measuring: str | None = None
 
     def on_start(self, run: RunStart) -> None:
         """Write the state running."""
@@ -41,18 +43,26 @@ class StatusWriter(Callback):
 
     def on_step(self, record: dict[str, Any]) -> None:
         """Write the step reached, at most once a second."""
-        self._step = record["step"]
+        self._step, self._measuring = record["step"], None
+        if time.monotonic() - self._written >= _SECONDS_BETWEEN:
+            self._write("running", None, None)
+
+    def on_advance(self, suite: str, done: int, items: int) -> None:
+        """Write how far a suite is, at most once a second."""
+        self._measuring = f"{suite} {done}/{items}"
         if time.monotonic() - self._written >= _SECONDS_BETWEEN:
             self._write("running", None, None)
 
     def on_stop(self, state: str, reason: str, exit_code: int | None = None) -> None:
         """Write the final state."""
+        self._measuring = None
         self._write(state, _EXIT_CODES[state] if exit_code is None else exit_code, reason)
 
     def _write(self, state: str, exit_code: int | None, reason: str | None) -> None:
         status = {
             "state": state,
             "step": self._step,
+            "measuring": self._measuring,
             "exit_code": exit_code,
             "reason": reason,
             "pid": os.getpid(),

@@ -36,6 +36,10 @@ class TensorBoard(Callback):
         except OSError as error:  # raised here by the writer's thread
             raise TrainingError(f"tensorboard/ cannot be written: {error.strerror}") from None
 
+    def on_amend(self, step: int, values: dict[str, float]) -> None:
+        """Add a point for each value."""
+        self.on_step({"step": step, **values})
+
     def on_sample(self, step: int, prompt: str, text: str) -> None:
         """Add the sample as text, a Markdown code block."""
         indented = "\n".join(f"    {line}" for line in (prompt + text).splitlines())
@@ -90,6 +94,10 @@ class WeightsAndBiases(Callback):
     def on_step(self, record: dict[str, Any]) -> None:
         """Send the numbers of the record."""
         self._session.log(numbers(record), step=record["step"])
+
+    def on_amend(self, step: int, values: dict[str, float]) -> None:
+        """Send the values."""
+        self._session.log(numbers(values), step=step)
 
     def on_stop(self, state: str, reason: str, exit_code: int | None = None) -> None:
         """Finish the session, with an exit code other than 0 unless the run is done."""

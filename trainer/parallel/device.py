@@ -77,6 +77,12 @@ class Readback(Generic[_T]):
             yield note, dict(zip(names, copied.tolist(), strict=True)), done
 
     @property
-    def newest(self) -> _T:
-        """The note of the step that was queued last, not read yet."""
-        return self._pending[-1][0]
+    def newest(self) -> _T | None:
+        """The note of the step that was queued last; None where all have been read."""
+        return self._pending[-1][0] if self._pending else None
+
+    def newest_numbers(self) -> dict[str, float]:
+        """The numbers of the step that was queued last, not read yet, for which the host waits."""
+        _, names, copied, done = self._pending[-1]
+        done.wait()
+        return dict(zip(names, copied.tolist(), strict=True))

@@ -1,6 +1,6 @@
 """The recipe: frozen and typed, one file a section; load, override, validate."""
 
-from trainer.recipe.changes import learning_changes
+from trainer.recipe.changes import learning_changes, learning_digest
 from trainer.recipe.checkpoint import CheckpointSection, RecoverySection
 from trainer.recipe.corpus import CorpusSection
 from trainer.recipe.data import DataSection, MixtureSource
@@ -39,5 +39,6 @@ __all__ = [
     "ScheduleSection",
     "ZeroSection",
     "learning_changes",
+    "learning_digest",
     "load_recipe",
 ]

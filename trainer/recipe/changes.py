@@ -1,5 +1,7 @@
 """Which differences between two recipes change what is learned."""
 
+import hashlib
+import json
 from typing import Any
 
 from trainer.recipe.addresses import without_signature
@@ -30,6 +32,12 @@ def learning_changes(old: Recipe, new: Recipe) -> list[tuple[str, object, object
         for name in names
         if before.get(name) != after.get(name)
     ]
+
+
+def learning_digest(recipe: Recipe) -> str:
+    """24 hex digits that follow from every key that changes what is learned."""
+    keys = json.dumps(_learning_keys(recipe), sort_keys=True, default=str)
+    return hashlib.sha256(keys.encode()).hexdigest()[:24]
 
 
 def _learning_keys(recipe: Recipe) -> dict[str, object]:

@@ -1,0 +1,258 @@
+"""Suites while a run trains: they change nothing, are resumed, choose the best, and are gates."""
+
+import json
+import shutil
+import signal
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.parity.ranks import Died, on_ranks
+from tests.training.runs import losses, recipe_of
+from tests.training.suites import (
+    examined_folders,
+    figures,
+    measured_recipe,
+    train_measured,
+    train_signalled,
+)
+from trainer.checkpoint import latest_checkpoint, list_checkpoints, resolve_checkpoint
+from trainer.checkpoint.best import read_best
+from trainer.observe import read_metrics, read_status
+
+NOT_LEARNED = ("eval/", "step_seconds", "tokens_per_second", "tflops", "memory_gib")
+
+
+def learned(run: Path) -> list[dict[str, Any]]:
+    """The records of a run without what is measured, or takes time."""
+    return [
+        {key: value for key, value in record.items() if not key.startswith(NOT_LEARNED)}
+        for record in read_metrics(run)
+    ]
+
+
+def steps_of_best(run: Path) -> list[int]:
+    """The steps that were the best of a run, one after the other."""
+    best = read_best(run)
+    assert best is not None
+    return [one.step for one in best.promotions]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> Path:
+    """A folder of three runs, of eight steps each: with suites, without, and with another best."""
+    folder = tmp_path_factory.mktemp("whole")
+    keys = {"steps": 8, "checkpoint__keep": 1}
+    with_suites = measured_recipe(
+        folder / "with", corpus, **keys, evaluate__suites_every=3, checkpoint__best="eval/tiny/nats"
+    )
+    without = recipe_of(folder / "without", corpus, **keys)
+    worst = measured_recipe(
+        folder / "worst",
+        corpus,
+        **keys,
+        evaluate__suites_every=3,
+        evaluate__every=1,
+        checkpoint__best="eval/tiny/letters",
+    )
+    likely = worst.replaced({"checkpoint.best": "eval/loss", "evaluate.gates": ["tiny/nats > 6"]})
+    likely = likely.replaced({"run": str(folder / "likely")})
+    ended = on_ranks(1, train_measured, with_suites, without, worst, likely)[0]
+    assert ended[:2] == [None, None]
+    (folder / "ended.json").write_text(json.dumps(ended[2:]))
+    return folder
+
+
+def test_measuring_changes_nothing_that_is_learned(whole: Path) -> None:
+    """Catches draws taken from training's, a model left in evaluation mode, gradients touched."""
+    assert learned(whole / "with") == learned(whole / "without")
+    weights = [
+        latest_checkpoint(whole / run) / "rank-00000.safetensors"  # type: ignore[operator]
+        for run in ("with", "without")
+    ]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_figures_stand_in_the_records_of_their_steps(whole: Path) -> None:
+    """Catches an evaluation a step late, a last step left out, and figures that never move."""
+    assert list(figures(whole / "with")) == [3, 6, 8]
+    assert len(set(figures(whole / "with").values())) == 3
+    assert figures(whole / "with", "undefined") == dict.fromkeys([3, 6, 8])
+    folders = sorted(path.name for path in (whole / "with" / "evaluations").iterdir())
+    assert folders == ["step-00000003", "step-00000006", "step-00000008"]
+    for step, folder in zip((3, 6, 8), folders, strict=True):
+        records = (whole / "with" / "evaluations" / folder / "tiny.jsonl").read_text().splitlines()
+        nats = [json.loads(record)["nats"] for record in records]
+        assert sum(nats) / 5 == pytest.approx(figures(whole / "with")[step])
+
+
+def test_the_best_is_the_one_with_the_best_figure(whole: Path) -> None:
+    """Catches the newest taken for the best, a step that was not saved, and one rotated away."""
+    run = whole / "with"
+    by_step = figures(run)
+    step = min(by_step, key=lambda step: by_step[step])
+    best = read_best(run)
+    assert best is not None
+    assert best.best is not None
+    assert (best.best.step, best.best.value) == (step, by_step[step])
+    assert resolve_checkpoint(run / "checkpoints" / "best").name == f"step-{step:08}"
+    assert {c.step for c in list_checkpoints(run)} == {step, 8}
+
+
+def test_a_figure_that_is_good_neither_way_chooses_nothing(whole: Path) -> None:
+    """Catches a direction that is guessed; nothing is trained before the line."""
+    (kind, line), _ = json.loads((whole / "ended.json").read_text())
+    assert kind == "RecipeError"
+    assert "neither more nor less of tiny/letters is better" in line
+    assert read_metrics(whole / "worst") == []
+
+
+def test_by_the_loss_only_a_step_that_passed_its_gates_is_the_best(whole: Path) -> None:
+    """Catches a gate that is forgotten between two measurements of the suites.
+
+    The loss falls with every step; tiny/nats > 6 holds while the model knows nothing yet.
+    """
+    _, (kind, line) = json.loads((whole / "ended.json").read_text())
+    run = whole / "likely"
+    passing = [step for step, nats in figures(run).items() if nats > 6]
+    assert passing
+    assert passing != [3, 6, 8]
+    assert steps_of_best(run) == passing
+    assert kind == "GateError"
+    assert "1 of 1 gates failed after step 8" in line
+    assert f"tiny/nats is {figures(run)[8]:.4g} [" in line
+    assert f"below 6 by {6 - figures(run)[8]:.4g}" in line
+
+
+def test_a_failed_gate_ends_the_run_with_its_code(whole: Path) -> None:
+    """Catches a verdict that a scheduler cannot read, and a model lost with it."""
+    status = read_status(whole / "likely")
+    assert status is not None
+    assert (status["state"], status["exit_code"], status["step"]) == ("failed", 5, 8)
+    assert "tiny/nats is" in status["reason"]
+    newest = latest_checkpoint(whole / "likely")
+    assert newest is not None
+    assert newest.name == "step-00000008"
+
+
+def test_a_finished_run_has_its_verdict_again_without_measuring(
+    whole: Path, corpus: Path, tmp_path: Path
+) -> None:
+    """Catches a second start that says "done" of a failed run; other gates may then pass."""
+    shutil.copytree(whole / "likely", tmp_path / "run", symlinks=True)
+    keys = {"steps": 8, "evaluate__suites_every": 3, "evaluate__every": 1}
+    failing = measured_recipe(tmp_path / "run", corpus, **keys, evaluate__gates=["tiny/nats > 6"])
+    passing = failing.replaced({"evaluate.gates": ["tiny/nats < 6", "tiny/seen > 0"]})
+    missing = failing.replaced({"evaluate.gates": ["tiny/nobody < 6", "tiny/undefined < 6"]})
+    before = read_metrics(tmp_path / "run")
+    assert on_ranks(1, examined_folders, failing, passing, missing)[0] == [[], [], []]
+    first, second, third = on_ranks(1, train_measured, failing, passing, missing)[0]
+    assert first[0] == "GateError"
+    assert second is None
+    assert "tiny/nobody was not measured" in third[1]
+    assert "tiny/undefined is not defined over its 5 items" in third[1]
+    assert read_metrics(tmp_path / "run") == before
+
+
+def test_a_stop_while_suites_are_measured_is_resumed(
+    whole: Path, corpus: Path, tmp_path: Path
+) -> None:
+    """Catches a stop that waits for all suites, and an examination begun anew or left out.
+
+    The 7th judged item is the second of step 6, the 12th the second of the last step.
+    """
+    keys: dict[str, Any] = {"steps": 8, "evaluate__suites_every": 3}
+    keys["checkpoint__best"] = "eval/tiny/nats"
+    for items, step in ((7, 6), (12, 8)):
+        recipe = measured_recipe(tmp_path / f"at-{step}", corpus, **keys)
+        run = Path(recipe.run)
+        ((kind, line),) = on_ranks(1, train_signalled, recipe, signal.SIGTERM, items)[0]
+        assert (kind, f"stopped after step {step} on SIGTERM" in line) == ("StopRequested", True)
+        assert step not in figures(run)
+        assert len(read_metrics(run)) == step
+        records = run / "evaluations" / f"step-{step:08}" / "tiny.jsonl"
+        assert len(records.read_text().splitlines()) == 2
+        assert on_ranks(1, train_measured, recipe)[0] == [None]
+        found = json.loads((records.parent / "figures.json").read_text())
+        assert found["suites"]["tiny"]["result"]["before"] == 2
+        # What is asked together decides the order of sums.
+        assert figures(run) == pytest.approx(figures(whole / "with"), rel=1e-6)
+        assert losses(recipe) == [record["loss"] for record in read_metrics(whole / "with")]
+        assert steps_of_best(run) == steps_of_best(whole / "with")
+
+
+def test_what_was_measured_before_a_crash_is_not_measured_again(
+    corpus: Path, tmp_path: Path
+) -> None:
+    """Catches a replayed step that is asked anew, and answers of another course that are taken."""
+    keys = {"steps": 6, "checkpoint__every": 3}
+    recipe = measured_recipe(tmp_path / "run", corpus, **keys)
+    with pytest.raises(Died):  # when four items of step 4 are recorded; step 3 is saved
+        on_ranks(1, train_signalled, recipe, signal.SIGKILL, 10)
+    shutil.copytree(tmp_path / "run", tmp_path / "other", symlinks=True)
+    other = recipe.replaced({"run": str(tmp_path / "other"), "optimizer.lr": 5e-3})
+    assert on_ranks(1, examined_folders, recipe)[0] == [["step-00000004", "step-00000006"]]
+    assert on_ranks(1, partial(train_measured, force=True), other)[0] == [None]
+    known = [
+        json.loads((tmp_path / run / "evaluations/step-00000004/figures.json").read_text())
+        for run in ("run", "other")
+    ]
+    assert [one["suites"]["tiny"]["result"]["before"] for one in known] == [4, 0]
+
+
+def test_a_base_is_measured_once_and_what_is_worse_fails(
+    whole: Path, corpus: Path, tmp_path: Path
+) -> None:
+    """Catches a base measured on trained weights, or again; and gates that come with a resume.
+
+    The base was trained for eight steps: more of the same makes tiny/nats better, not worse.
+    """
+    keys = {"init_from": str(whole / "without"), "checkpoint__every": 2, "steps": 2}
+    gates = ["tiny/nats within 1%", "tiny/seen within 0.001%"]
+    first = measured_recipe(tmp_path / "run", corpus, **keys, evaluate__gates=gates)
+    later = measured_recipe(tmp_path / "late", corpus, **keys)
+    longer = [one.replaced({"steps": 4, "schedule.length": 2}) for one in (first, later)]
+    longer[1] = longer[1].replaced({"evaluate.gates": gates})
+    asked = on_ranks(1, examined_folders, first, later, *longer)[0]
+    steps = ["step-00000002"], ["step-00000004"]
+    assert asked == [["base", *steps[0]], steps[0], steps[1], ["base", *steps[1]]]
+    bases = [
+        json.loads((tmp_path / run / "evaluations/base/figures.json").read_text())["suites"]
+        for run in ("run", "late")
+    ]
+    assert bases[0] == bases[1]
+    expected = figures(whole / "with")[8]
+    assert bases[0]["tiny"]["result"]["figures"]["nats"]["value"] == pytest.approx(expected)
+    assert losses(longer[0]) == losses(longer[1])
+
+
+def test_what_cannot_be_measured_ends_a_run_before_it_begins(corpus: Path, tmp_path: Path) -> None:
+    """Catches a gate on nothing that is found after hours of training."""
+    refused = {
+        "evaluate.suites: no suite 'tony'; did you mean tiny?": {"evaluate__suites": ["tony"]},
+        "evaluate.gates: 'tiny/nat < 3': the suite tiny gives no figure nat; did you mean nats?": {
+            "evaluate__gates": ["tiny/nat < 3"]
+        },
+        "checkpoint.best: 'eval/tiny/sen': the suite tiny gives no figure sen; did you mean": {
+            "checkpoint__best": "eval/tiny/sen"
+        },
+        "tiny: has no questions for seed 99; name another": {"evaluate__seed": 99},
+        "evaluate.gates: 'tiny/undefined within 1%': tiny/undefined is not defined for": {
+            "evaluate__gates": ["tiny/undefined within 1%"],
+            "init_from": str(tmp_path / "base"),
+        },
+    }
+    base = recipe_of(tmp_path / "base", corpus, steps=1)
+    recipes = [measured_recipe(tmp_path / "run", corpus, **keys) for keys in refused.values()]
+    (first, *ended) = on_ranks(1, train_measured, base, *recipes)[0]
+    assert first is None
+    for found, line in zip(ended, refused, strict=True):
+        assert found is not None
+        assert found[0] in ("RecipeError", "SuiteUnavailable")
+        assert found[1].startswith(line)
+    assert read_metrics(tmp_path / "run") == []
+    status = read_status(tmp_path / "run")
+    assert status is not None
+    assert status["exit_code"] == 2

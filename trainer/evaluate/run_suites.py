@@ -1,0 +1,236 @@
+"""The suites of a run that trains: made once, measured on the live model when they are due."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from trainer.errors import RecipeError, TrainingError
+from trainer.evaluate.answering import ModelRespondent
+from trainer.evaluate.examination import (
+    ItemsDone,
+    PreparedSuite,
+    SuiteResult,
+    examine,
+    prepare,
+    settings_of,
+)
+from trainer.evaluate.gates import require_figure, require_figures
+from trainer.evaluate.intervals import Figure
+from trainer.evaluate.respondent import Query, Respondent, Response
+from trainer.evaluate.stored_text import StoredText
+from trainer.evaluate.suites import MODULES, load_suite
+from trainer.evaluate.suites.suite import SuiteContext
+from trainer.evaluate.text_pieces import ValidationPieces
+from trainer.files import write_whole
+from trainer.model.transformer import LanguageModel
+from trainer.parallel.agreement import Ranks, on_first_rank
+from trainer.parallel.layout import Layout
+from trainer.recipe import Recipe
+from trainer.recipe.evaluate import LOSS
+from trainer.recipe.reading import close_name
+from trainer.sources import Sources
+
+FIGURES = "figures.json"
+"""In the folder of an examination: what it found, written when it is whole."""
+ANSWERS_BETWEEN = 8
+"""Answers between two looks at whether the run is asked to stop."""
+
+Stop = Callable[[], bool]
+"""Whether any rank is asked to stop; collective."""
+
+
+class ExaminationStopped(Exception):
+    """The run was asked to stop while a suite was measured: raised on every rank alike."""
+
+
+def require_suites(recipe: Recipe) -> None:
+    """Raise RecipeError for a name in evaluate.suites that no suite has."""
+    for name in recipe.evaluate.suites:
+        if name not in MODULES:
+            near = close_name(name, MODULES)
+            mend = f"did you mean {near}?" if near else f"known are {', '.join(MODULES)}"
+            raise RecipeError(f"evaluate.suites: no suite {name!r}; {mend}")
+
+
+@dataclass(frozen=True)
+class _StoppableRespondent:
+    """A respondent that is asked, every few answers, whether to go on."""
+
+    inner: Respondent
+    stop: Stop
+
+    @property
+    def chats(self) -> bool:
+        return self.inner.chats
+
+    @property
+    def longest(self) -> int:
+        return self.inner.longest
+
+    def encode(self, text: str) -> list[int]:
+        return self.inner.encode(text)
+
+    def responses(self, queries: Sequence[Query]) -> Iterator[tuple[int, Response]]:
+        """As the inner one's; raises ExaminationStopped."""
+        # Closed here: the model goes back to training before anything else happens.
+        with closing(cast(Any, self.inner.responses(queries))) as answers:
+            for number, answer in enumerate(answers):
+                if number % ANSWERS_BETWEEN == 0 and self.stop():
+                    raise ExaminationStopped
+                yield answer
+
+
+def open_suites(
+    recipe: Recipe,
+    layout: Layout,
+    sources: Sources,
+    chunks: list[LanguageModel],
+    longest: int,
+) -> "RunSuites | None":
+    """The recipe's suites over the run's own corpora, None where it names none; collective.
+
+    `chunks`: the live model; `longest`: tokens of the longest text that it reads. Raises as
+    RunSuites does.
+    """
+    section = recipe.evaluate
+    if not section.suites:
+        return None
+    respondent = ModelRespondent(chunks, recipe, layout, sources.tokenizer, longest)
+    context = SuiteContext(
+        respondent,
+        seed=section.seed,
+        limit=section.limit,
+        own=StoredText.of_run(recipe, sources),
+        held_out=ValidationPieces(recipe, sources),
+    )
+    return RunSuites(recipe, context, Ranks(layout.hosts))
+
+
+class RunSuites:
+    """The recipe's suites with their items, and the model that trains as their respondent.
+
+    Collective. Raises RecipeError for a gate, or a best checkpoint, by a figure that no suite
+    gives, and SuiteUnavailable for a suite that has nothing to ask here.
+    """
+
+    def __init__(self, recipe: Recipe, context: SuiteContext, ranks: Ranks) -> None:
+        self._recipe, self._context, self._ranks = recipe, context, ranks
+        self._prepared: dict[str, PreparedSuite] = {}
+        for name in recipe.evaluate.suites:
+            self._prepared[name] = prepare(load_suite(name), context, ranks)
+        self.better: dict[str, Any] = on_first_rank(ranks, self._directions)
+
+    def _directions(self) -> dict[str, Any]:
+        """Which way each figure is good, by SUITE/FIGURE; raises RecipeError as the class says."""
+        kinds = {
+            name: prepared.suite.figures(self._context) for name, prepared in self._prepared.items()
+        }
+        require_figures(self._recipe.evaluate.parsed_gates(), kinds, "evaluate.gates")
+        best = self._recipe.checkpoint.best
+        if best is not None and best != LOSS:
+            _, suite, figure = best.split("/", 2)
+            require_figure(suite, figure, kinds, f"checkpoint.best: {best!r}")
+            if kinds[suite][figure].better is None:
+                raise RecipeError(
+                    f"checkpoint.best: neither more nor less of {suite}/{figure} is better; name "
+                    "another figure"
+                )
+        return {
+            f"{name}/{figure}": kind.better
+            for name, figures in kinds.items()
+            for figure, kind in figures.items()
+        }
+
+    def known(
+        self, folder: Path, names: Sequence[str], model: Mapping[str, Any] | None
+    ) -> dict[str, SuiteResult] | None:
+        """The results of a whole earlier examination in `folder`, where its settings were these.
+
+        `model`: what it must have been of; None: whatever it was of.
+        """
+        content = on_first_rank(self._ranks, lambda: _content(folder / FIGURES))
+        if not isinstance(content, dict) or (model is not None and content["model"] != model):
+            return None
+        suites = content["suites"]
+        wanted = self._settings(names)
+        if any(suites.get(name, {}).get("settings") != wanted[name] for name in names):
+            return None
+        return {name: SuiteResult.of_json(suites[name]["result"]) for name in names}
+
+    def measure(
+        self,
+        folder: Path,
+        names: Sequence[str],
+        model: Mapping[str, Any],
+        stop: Stop,
+        advance: ItemsDone,
+        found: Callable[[str, SuiteResult], None] = lambda suite, result: None,
+    ) -> dict[str, SuiteResult]:
+        """The results of these suites on the live model; collective.
+
+        `folder`: of the records, with which an interrupted examination of the same `model` is gone
+        on with; `found`: called with each suite's result as soon as it is there. Raises
+        ExaminationStopped, and TrainingError where something cannot be written.
+        """
+        respondent = _StoppableRespondent(self._context.respondent, stop)
+        results = {}
+        for name in names:
+            prepared = self._prepared[name]
+            results[name] = examine(prepared, respondent, self._ranks, folder, model, advance)
+            found(name, results[name])
+        self._write(folder / FIGURES, results, model)
+        return results
+
+    def _write(
+        self, path: Path, results: Mapping[str, SuiteResult], model: Mapping[str, Any]
+    ) -> None:
+        settings = self._settings(list(results))
+        suites = {
+            name: {"settings": settings[name], "result": result.as_json()}
+            for name, result in results.items()
+        }
+
+        def write() -> None:
+            try:
+                text = json.dumps({"model": dict(model), "suites": suites}, indent=2)
+                write_whole(path, text + "\n", durable=False)
+            except OSError as error:
+                raise TrainingError(f"{path} cannot be written: {error.strerror}") from None
+
+        on_first_rank(self._ranks, write)
+
+    def _settings(self, names: Sequence[str]) -> dict[str, Any]:
+        """What decides each suite's items and judgements, as JSON gives it back."""
+        chosen = {name: settings_of(self._prepared[name]) for name in names}
+        settings: dict[str, Any] = json.loads(json.dumps(chosen))
+        return settings
+
+
+def figures_of(results: Mapping[str, SuiteResult]) -> dict[str, Figure]:
+    """All figures, by SUITE/FIGURE."""
+    return {
+        f"{suite}/{name}": figure
+        for suite, result in results.items()
+        for name, figure in result.figures.items()
+    }
+
+
+def values_of(results: Mapping[str, SuiteResult]) -> dict[str, float]:
+    """The values of all figures, by SUITE/FIGURE."""
+    return {name: figure.value for name, figure in figures_of(results).items()}
+
+
+def stored_results(folder: Path) -> dict[str, SuiteResult]:
+    """What the examination in `folder` found, whatever its settings; {} where there is none."""
+    suites = (_content(folder / FIGURES) or {}).get("suites", {})
+    return {name: SuiteResult.of_json(one["result"]) for name, one in suites.items()}
+
+
+def _content(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
