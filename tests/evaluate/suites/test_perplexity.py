@@ -5,12 +5,14 @@ import json
 import logging
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from tests.training.runs import recipe_of, write_text
+from tests.training.sets import tuning_recipe, write_sets
 from trainer.data.batch import IGNORE
 from trainer.data.loader import validation_batches
 from trainer.data.tokenizer import Tokenizer, train_tokenizer
@@ -131,6 +133,39 @@ def test_pieces_are_what_the_validation_loss_reads(own: tuple[Recipe, Sources]) 
     assert [list(piece.tokens) for piece in pieces] == expected
     assert len({piece.id for piece in pieces}) == len(pieces) > 40
     assert all(all(piece.counted) for piece in pieces)
+
+
+@pytest.mark.parametrize("kind", ["sft", "dpo", "kto"])
+def test_of_sets_the_tokens_count_that_the_loss_counts(
+    own: tuple[Recipe, Sources], tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches questions and rejected answers in the figures, and a shifted mask."""
+    monkeypatch.setenv("LYCEUM_CACHE", str(tmp_path / "cache"))
+    stage = "sft" if kind == "sft" else "preference"
+    keys = {"tokenizer": str(own[1].folders[0] / "tokenizer")}
+    if kind == "kto":
+        keys["preference__loss"] = "kto"
+    recipe = tuning_recipe(tmp_path, tmp_path, write_sets(tmp_path), stage, **keys)
+    sources = open_sources(recipe)
+    labels = [
+        batch.first_answers().labels[0]
+        for batch in validation_batches(sources.stream_arguments(recipe), 4, 1, range(1))
+    ]
+    expected = [number for row in labels for number in row.tolist() if number != IGNORE]
+    pieces = list(ValidationPieces(recipe, sources))
+    counted = [
+        number
+        for piece in pieces
+        for number, counts in zip(piece.tokens[1:], piece.counted, strict=True)
+        if counts
+    ]
+    assert counted == expected
+    assert 0 < len(expected) < sum(len(piece.counted) for piece in pieces)
+    found = measured(Uniform(), ValidationPieces(recipe, sources))
+    assert (found["tokens"], found["bytes"]) == (
+        len(expected),
+        validation_bytes(recipe, sources),
+    )
 
 
 def test_a_uniform_model_takes_the_logarithm_of_its_vocabulary(own: tuple[Recipe, Sources]) -> None:
