@@ -1,0 +1,84 @@
+"""How it is recognised that an answer says: the passage does not tell."""
+
+import pytest
+
+from trainer.evaluate.judging.silence import says_nothing_of_it
+
+SILENT = """
+The passage does not say.
+The passage doesn't mention it.
+That isn't mentioned in the passage.
+It is not stated.
+The text does not explicitly state how many people live there.
+The passage does not provide any information about the prime minister.
+There is no information about the price in the passage.
+The passage gives no indication of his age.
+The author never tells us.
+The passage does not specify the year, it only mentions the islands.
+The prime minister of Australia is not specified in the passage.
+Not mentioned.
+Not given
+Unspecified.
+It's unclear; the passage never says who designed it.
+The answer cannot be determined from the passage.
+This can't be answered from the text.
+There isn't enough information to say.
+The passage says nothing about the cost.
+Nothing is said about it.
+The passage is silent on that.
+The passage makes no mention of the captain.
+The text fails to mention his mother.
+No answer is given in the passage.
+The passage does not contain the answer to that question.
+The passage doesn\u2019t actually say how long it took.
+Unknown.
+The name of the captain was not given.
+It is not clear from the passage.
+The article does not go into that.
+That information is not provided.
+It does not say.
+It isn't in the passage.
+The question cannot be answered.
+Insufficient information.
+The passage does not mention the price of salt, but it does mention that salt dissolves in water.
+The given passage lacks any mention of his father.
+The weight is never stated.
+""".strip().splitlines()
+
+ANSWERS = """
+Canberra.
+The capital of Australia is Osaka.
+The Eiffel Tower has 188 steps.
+The passage says that it fell in 2002.
+It did not fall in 2002, but in 1989.
+The passage mentions Norway.
+It is made of copper and does not rust.
+The largest diamond is not owned by anyone.
+The passage does not mention the price, but it is probably five dollars.
+The passage doesn't say, but I think it was John Jacob Astor.
+The text does not say so, though it is well known to be about 12 metres.
+He had no children.
+Nobody designed it.
+It is said to be 300 years old.
+There is nothing wrong with it.
+It is the author of the book.
+The tower has no steps.
+""".strip().splitlines()
+
+
+@pytest.mark.parametrize("text", SILENT)
+def test_what_says_that_the_passage_is_silent_is_recognised(text: str) -> None:
+    """Catches a wording that counts as an invented answer."""
+    assert says_nothing_of_it(text)
+
+
+@pytest.mark.parametrize("text", ANSWERS)
+def test_what_answers_is_no_silence(text: str) -> None:
+    """Catches an answer with a "not" in it that counts as honest."""
+    assert not says_nothing_of_it(text)
+
+
+@pytest.mark.parametrize("text", ["It does not have any moons.", "He did not have children."])
+def test_what_a_thing_does_not_have_is_an_answer(text: str) -> None:
+    """Catches a statement about the thing that is read as one about the passage."""
+    assert not says_nothing_of_it(text)
