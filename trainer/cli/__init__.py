@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from trainer import __version__
-from trainer.cli import bench, corpus, models, training
+from trainer.cli import bench, corpus, evaluation, models, training
 from trainer.cli.grammar import Verbs
 from trainer.errors import LyceumError, StopRequested, shown
 
@@ -63,8 +63,9 @@ application = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     subcommand_metavar="VERB ...",
 )
-for _verbs in (training.verbs, models.verbs, corpus.verbs, models.checkpoint, bench.verbs):
-    application.add_typer(_verbs)
+for _module in (training, evaluation, models, corpus, bench):
+    application.add_typer(_module.verbs)
+application.add_typer(models.checkpoint)
 
 
 def _show_version(asked: bool) -> None:

@@ -127,14 +127,12 @@ Checkpoint = Annotated[
     Path,
     typer.Argument(metavar="CHECKPOINT", parser=path, help="Checkpoint folder, or run directory."),
 ]
-ReadModel = Annotated[
-    Path,
-    typer.Argument(
-        metavar="CHECKPOINT",
-        parser=path,
-        help="Checkpoint folder, run directory, Hugging Face folder or GGUF file.",
-    ),
-]
+READ_MODEL = typer.Argument(
+    metavar="CHECKPOINT",
+    parser=path,
+    help="Checkpoint folder, run directory, Hugging Face folder or GGUF file.",
+)
+ReadModel = Annotated[Path, READ_MODEL]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", parser=path, help="Run directory.")]
 Corpus = Annotated[Path, typer.Argument(metavar="DIR", parser=path, help="Corpus folder.")]
 JsonFile = Annotated[

@@ -1,4 +1,4 @@
-"""The verbs about what a run has learned: evaluate, generate, chat, import, export, checkpoint."""
+"""The verbs about what a run has learned: generate, chat, import, export, checkpoint."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,6 @@ import typer
 
 from trainer.cli.arguments import (
     Checkpoint,
-    JsonFile,
     RankCount,
     ReadModel,
     RunFolder,
@@ -32,22 +31,6 @@ Temperature = Annotated[float, typer.Option(metavar="T", parser=number, help="0:
 TopK = Annotated[int, typer.Option(metavar="K", parser=count, help="0: all tokens.")]
 TopP = Annotated[float, typer.Option(metavar="P", parser=number, help="1: all tokens.")]
 Seed = Annotated[int, typer.Option(metavar="S", parser=seed, help="Of the draws.")]
-
-
-@verbs.command(cls=Verb)
-def evaluate(
-    checkpoint: ReadModel,
-    suites: Annotated[
-        list[str] | None,
-        typer.Option("--suite", metavar="NAME", help="Repeatable; none: all."),
-    ] = None,
-    json_file: JsonFile = None,
-) -> None:
-    """Measure a checkpoint."""
-    with importing():
-        from trainer.evaluate.command import evaluate_command
-
-    evaluate_command(checkpoint, suites or [], json_file)
 
 
 @verbs.command(cls=Verb)

@@ -1,73 +1,210 @@
-"""`lyceum evaluate`: a checkpoint's figures."""
+"""`lyceum evaluate`: a checkpoint's figures, by built-in suites and by lm-eval's tasks."""
 
-import dataclasses
+import hashlib
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
-from trainer.errors import RecipeError
+from trainer.checkpoint.format import MANIFEST
+from trainer.errors import (
+    DataError,
+    GateError,
+    LyceumError,
+    RecipeError,
+    SuiteUnavailable,
+    TrainingError,
+    error_of,
+    note_of,
+)
+from trainer.evaluate.answering import ModelRespondent
+from trainer.evaluate.evaluation_report import EvaluationReport, shown_progress
+from trainer.evaluate.examination import ItemsDone, PreparedSuite, SuiteResult, examine, prepare
+from trainer.evaluate.gates import check_gates, require_figures
+from trainer.evaluate.harness.names import check_tasks
+from trainer.evaluate.harness.task_suite import TaskSettings, task_suite
+from trainer.evaluate.intervals import Figure
 from trainer.evaluate.opened import OpenedModel, open_model
-from trainer.evaluate.perplexity import Perplexity, validation_bytes, validation_loss
-from trainer.files import write_output
-from trainer.sources import open_sources
+from trainer.evaluate.options import NO_OPTIONS, EvaluationOptions
+from trainer.evaluate.own_text import EvaluationText, text_of
+from trainer.evaluate.scoring import NOT_FINITE
+from trainer.evaluate.suites import MODULES, load_suite
+from trainer.evaluate.suites.suite import Suite, SuiteContext
+from trainer.files import cache_folder, write_output
+from trainer.parallel.agreement import Ranks, on_first_rank
+from trainer.recipe.gates import parse_gate
 
-EvaluationFigures = dict[str, float]
 
+def evaluate_command(
+    checkpoint: Path,
+    suites: Sequence[str],
+    json_file: Path | None,
+    options: EvaluationOptions = NO_OPTIONS,
+) -> None:
+    """Print the figures of the named suites ([]: all built-in ones), and write them as JSON.
 
-def evaluate_command(checkpoint: Path, suites: list[str], json_file: Path | None) -> None:
-    """Print the figures of the named suites ([]: all), and write them to `json_file` if given.
-
-    Collective over all started ranks. Raises RecipeError for an unknown suite, CheckpointError or
-    DataError for a checkpoint or corpus that is missing or damaged.
+    Collective over all started ranks. A suite that fails loses no other: its error is raised once
+    all else is measured, shown and written. Raises RecipeError for an unknown suite, a suite that
+    has nothing to ask here, or a bad gate; CheckpointError or DataError for a checkpoint or corpus
+    that is missing or damaged; GateError where a gate is not passed.
     """
-    chosen = suites or sorted(SUITES)
-    for suite in chosen:
-        if suite not in SUITES:
-            raise RecipeError(f"no suite {suite!r}; known are: {', '.join(sorted(SUITES))}")
-    with open_model(checkpoint, _world_size()) as model:
-        results = {suite: SUITES[suite](model) for suite in chosen}
-        if not model.layout.reports:
-            return
-        _print_results(model, results)
-        if json_file is not None:
-            report = {"checkpoint": str(model.folder), "step": model.step, "suites": results}
-            write_output(json_file, report)
+    if json_file is not None and not json_file.parent.is_dir():
+        raise RecipeError(f"--json {json_file}: there is no folder {json_file.parent}; make it")
+    named = list(dict.fromkeys(suites))
+    tasks = [name for name in named if name not in MODULES]
+    if tasks:
+        check_tasks(tasks, options.tasks_path, tuple(MODULES))
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    with open_model(checkpoint, world) as model:
+        evaluation = _Evaluation(model, options, json_file)
+        evaluation.prepare(named or list(MODULES), required=bool(named))
+        with shown_progress(model.layout.reports) as advance:
+            evaluation.measure(advance)
+        evaluation.finish(json_file)
 
 
-def perplexity(model: OpenedModel) -> EvaluationFigures:
-    """The figures of `Perplexity` over the validation sequences of the run's own corpora."""
-    recipe = model.recipe
-    if recipe.stage_traits.reads_sets:
-        # A set may have to be rendered again: the checkpoint's own tokenizer has the template.
-        conversations = recipe.conversations.model_copy(update={"template": None})
-        own = {"tokenizer": str(model.folder / "tokenizer"), "conversations": conversations}
-        recipe = recipe.model_copy(update=own)
-    elif recipe.tokenizer is not None:
-        # The named one may be gone, and tars may have to be tokenised again.
-        recipe = recipe.model_copy(update={"tokenizer": str(model.folder / "tokenizer")})
-    sources = open_sources(recipe, tokenizer=model.tokenizer)
-    loss = validation_loss(model.chunks, recipe, model.layout, sources)
-    text_bytes = validation_bytes(recipe, sources)
-    return dataclasses.asdict(Perplexity.of(loss, text_bytes))
+class _Evaluation:
+    """One evaluation, the same on all ranks: a model, what it is asked, what has been found."""
+
+    def __init__(
+        self, model: OpenedModel, options: EvaluationOptions, json_file: Path | None
+    ) -> None:
+        self._model, self._options, self._ranks = model, options, Ranks()
+        self._gates = [parse_gate(text, "--gate") for text in options.gates]
+        self._respondent = ModelRespondent.of(model)
+        # Items are made on the first rank: it alone reads and searches.
+        self._text = EvaluationText()
+
+        def open_text() -> None:
+            self._text = text_of(model, options.corpora, options.texts)
+
+        on_first_rank(self._ranks, open_text)
+        self._identity = {"checkpoint": _digest((model.folder / MANIFEST).read_bytes())}
+        settings = {
+            "seed": options.seed,
+            "limit": options.limit,
+            "corpora": list(options.corpora),
+            "texts": list(options.texts),
+        }
+        records = options.records or _records_of(json_file, {**self._identity, **settings})
+        parallel = model.recipe.parallel.model_dump(mode="json")
+        layout = {
+            "precision": model.recipe.precision,
+            "ranks": model.layout.world_size,
+            "parallel": parallel,
+        }
+        self.report = EvaluationReport(
+            str(model.folder), model.step, settings, layout, records, self._respondent.chats
+        )
+        self._prepared: dict[str, PreparedSuite] = {}
+        self._errors: list[LyceumError] = []
+
+    def prepare(self, names: Sequence[str], required: bool) -> None:
+        """Make the items of suites; that one has none here is an error only if `required`.
+
+        Raises RecipeError for a gate on a figure that none of them gives.
+        """
+        text, options = self._text, self._options
+        self._context = SuiteContext(
+            self._respondent,
+            options.seed,
+            options.limit,
+            own=text.own,
+            held_out=text.held_out,
+            trained_on=text.trained_on,
+        )
+        for name in names:
+            try:
+                self._prepared[name] = prepare(self._suite(name), self._context, self._ranks)
+            except SuiteUnavailable as error:
+                self._missing(name, self._because(error), required)
+            except LyceumError as error:
+                self._missing(name, error, required=True)
+        on_first_rank(self._ranks, self._check_gates)
+
+    def _suite(self, name: str) -> Suite:
+        if name in MODULES:
+            return load_suite(name)
+        options = self._options
+        settings = TaskSettings(options.tasks_path, options.shots)
+        return task_suite(name, self._model.tokenizer, self._model.recipe.model, settings)
+
+    def _check_gates(self) -> None:
+        known = {
+            name: list(one.suite.figures(self._context))
+            for name, one in self._prepared.items()
+            if name in MODULES
+        }
+        # What a task of lm-eval gives shows when it has run.
+        of_tasks = [*self._prepared.keys() - known.keys()]
+        gates = [gate for gate in self._gates if gate.suite not in of_tasks]
+        require_figures(gates, known, "--gate")
+
+    def measure(self, advance: ItemsDone) -> None:
+        """Ask the model what was prepared, suite by suite."""
+        for name, prepared in self._prepared.items():
+            try:
+                result = examine(
+                    *(prepared, self._respondent, self._ranks, self.report.records),
+                    model=self._identity,
+                    advance=advance,
+                )
+            except LyceumError as error:
+                self._missing(name, error, required=True)
+                continue
+            self.report.results[name] = result
+            if sum(result.failed.values()) == result.items:
+                self._errors.append(_nothing_answered(name, result))
+
+    def _because(self, error: LyceumError) -> LyceumError:
+        """The error that the corpora gave where a suite has none to read; the same on all ranks."""
+        found = self._text.error
+        note = self._ranks.share(None if found is None else note_of(found))
+        return error if note is None else error_of(note)
+
+    def _missing(self, name: str, error: LyceumError, required: bool) -> None:
+        self.report.missing[name] = str(error)
+        if required:
+            self._errors.append(error)
+
+    def finish(self, json_file: Path | None) -> None:
+        """Show and write what was measured; raises the first error of what was not.
+
+        Raises GateError where all was measured, and a gate is not passed.
+        """
+        verdicts = check_gates(self._gates, self._figures(), {})
+        self.report.verdicts = verdicts
+        if self._model.layout.reports:
+            self.report.show()
+            write_output(json_file, self.report.as_json())
+        if self._errors:
+            raise self._errors[0]
+        if failed := [verdict.line for verdict in verdicts if not verdict.passed]:
+            raise GateError(f"{len(failed)} of {len(verdicts)} gates failed: {'; '.join(failed)}")
+
+    def _figures(self) -> dict[str, Figure]:
+        return {
+            f"{suite}/{name}": figure
+            for suite, result in self.report.results.items()
+            for name, figure in result.figures.items()
+        }
 
 
-SUITES: dict[str, Callable[[OpenedModel], EvaluationFigures]] = {"perplexity": perplexity}
+def _nothing_answered(name: str, result: SuiteResult) -> LyceumError:
+    reasons = ", ".join(f"{why} ({count:,})" for why, count in result.failed.items())
+    line = f"{name}: none of its {result.items:,} items has an answer: {reasons}"
+    if NOT_FINITE in result.failed:
+        return TrainingError(f"{line}; the model has diverged: take an earlier checkpoint")
+    return DataError(line)
 
 
-def _print_results(model: OpenedModel, results: dict[str, EvaluationFigures]) -> None:
-    table = Table(title=f"{model.folder}, step {model.step}", title_justify="left")
-    table.add_column("suite")
-    table.add_column("figure")
-    table.add_column("value", justify="right")
-    for suite, figures in results.items():
-        for name, value in figures.items():
-            shown = f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
-            table.add_row(suite, name.replace("_", " "), shown)
-    Console().print(table)
+def _records_of(json_file: Path | None, parts: Mapping[str, Any]) -> Path:
+    """Where records go that nobody has named a folder for."""
+    if json_file is not None:
+        return json_file.with_name(f"{json_file.stem}.records")
+    return cache_folder("evaluations") / _digest(json.dumps(parts).encode())
 
 
-def _world_size() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:24]

@@ -78,7 +78,8 @@ def prepare(suite: Suite, context: SuiteContext, ranks: Ranks) -> PreparedSuite:
         items = suite.items(context)
         names = Counter(item.id for item in items)
         assert names and max(names.values()) == 1, f"{suite.name}: no items, or two of one id"
-        found = None if context.own is None else overlapping(items, context.own)
+        text = context.trained_on
+        found = None if text is None else overlapping(items, text)
         made.append(PreparedSuite(suite, context, items, found))
         if ranks.world == 1:
             return []

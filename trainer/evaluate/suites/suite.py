@@ -68,7 +68,8 @@ class SuiteContext:
     `respondent`: only what it is, not what it answers; `limit`: items at most (None: the suite's
     own number), spread over the suite's kinds; `own`: the run's own corpora, or those named
     instead, None where there are none; `held_out`: the pieces of text that perplexity is over:
-    `ValidationPieces` of a run's own corpora, `WindowsOfText` of text that is named.
+    `ValidationPieces` of a run's own corpora, `WindowsOfText` of text that is named; `trained_on`:
+    corpora whose training split is searched for every item's passages.
     """
 
     respondent: Respondent
@@ -76,6 +77,7 @@ class SuiteContext:
     limit: int | None = None
     own: "SearchableText | None" = None
     held_out: "HeldOutText | None" = None
+    trained_on: "SearchableText | None" = None
 
 
 @dataclass(frozen=True)
