@@ -15,18 +15,26 @@ from tests.evaluate.harness_cases import (
     POSITIONS,
     SINGLE,
     TASKS,
+    at_layouts,
     by_lm_eval,
     figures_of,
     hugging_face_model,
     make_folder,
     measured,
 )
+from tests.parity.ranks import on_ranks
+from trainer.data.tokenizer import Tokenizer, load_tokenizer
 from trainer.errors import DataError, RecipeError, SuiteUnavailable
+from trainer.evaluate.examination import SuiteResult
 from trainer.evaluate.harness import check_tasks, names
 from trainer.evaluate.harness.asking import WritingOptions, seed_of
+from trainer.hugging_face.config import read_config
+from trainer.hugging_face.importing import import_command
+from trainer.recipe.model import ModelSection
 
 lm_eval = pytest.importorskip("lm_eval", reason="the extra `evaluate` is not installed")
 
+LAYOUTS: list[dict[str, Any]] = [{"tensor": 2}, {"pipeline": 2}, {"tensor": 2, "pipeline": 2}]
 CLOSE = 2e-6
 """HFLM adds log-probabilities up in fp32; perplexities are exponentials of these sums."""
 
@@ -37,8 +45,23 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def theirs(folder: Path, data_sets: None) -> dict[str, Any]:
-    return by_lm_eval(hugging_face_model(folder), NAMES)
+def model(folder: Path) -> tuple[Tokenizer, ModelSection]:
+    return load_tokenizer(folder), read_config(folder)[0].model
+
+
+@pytest.fixture(scope="module")
+def respondent(folder: Path) -> ByTransformers:
+    return ByTransformers(folder, POSITIONS)
+
+
+@pytest.fixture(scope="module")
+def hugging_face(folder: Path) -> Any:
+    return hugging_face_model(folder)
+
+
+@pytest.fixture(scope="module")
+def theirs(hugging_face: Any, data_sets: None) -> dict[str, Any]:
+    return by_lm_eval(hugging_face, NAMES)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -52,20 +75,24 @@ def data_sets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def records(
-    folder: Path, data_sets: None, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, dict[str, Any], ByTransformers]:
-    """Where the records of all suites are, what was found, and who answered."""
-    place = tmp_path_factory.mktemp("records")
-    respondent = ByTransformers(folder, POSITIONS)
-    return place, {name: measured(name, folder, respondent, place) for name in NAMES}, respondent
+def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("records")
+
+
+@pytest.fixture(scope="module")
+def found(
+    model: tuple[Tokenizer, ModelSection],
+    respondent: ByTransformers,
+    records: Path,
+    data_sets: None,
+) -> dict[str, SuiteResult]:
+    return {name: measured(name, model, respondent, records) for name in NAMES}
 
 
 def test_every_score_is_that_of_the_hugging_face_model(
-    theirs: dict[str, Any], records: tuple[Path, dict[str, Any], ByTransformers]
+    theirs: dict[str, Any], found: dict[str, SuiteResult]
 ) -> None:
     """Catches another tokenisation, window, cut, stop, filter, example or aggregation."""
-    _, found, _ = records
     for name in NAMES:
         expected = figures_of(theirs, name)
         assert {key: one.value for key, one in found[name].figures.items()} == pytest.approx(
@@ -82,12 +109,11 @@ def test_every_score_is_that_of_the_hugging_face_model(
 
 
 def test_every_answer_is_that_of_the_hugging_face_model(
-    theirs: dict[str, Any], records: tuple[Path, dict[str, Any], ByTransformers]
+    theirs: dict[str, Any], found: dict[str, SuiteResult], records: Path
 ) -> None:
     """Catches texts and likelihoods that differ where the scores do not show it."""
-    place, _, _ = records
     for name in SINGLE:
-        lines = (place / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+        lines = (records / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
         ours = {record["number"]: record for record in map(json.loads, lines)}
         for sample in theirs["samples"][name]:
             given, answer = sample["resps"], ours[sample["doc_id"]]["answer"]
@@ -100,69 +126,91 @@ def test_every_answer_is_that_of_the_hugging_face_model(
                 assert answer["nats"] == pytest.approx(given[0][0], rel=CLOSE)
 
 
-def test_our_model_is_one_of_lm_evals(folder: Path, theirs: dict[str, Any]) -> None:
+def test_scores_do_not_depend_on_the_layout(
+    folder: Path, theirs: dict[str, Any], tmp_path: Path
+) -> None:
+    """Catches likelihoods or texts that differ at a layout, and queries that ranks lose."""
+    on_ranks(1, import_command, folder, tmp_path / "run")
+    for rank, at in enumerate(on_ranks(4, at_layouts, tmp_path / "run", LAYOUTS, NAMES)):
+        for layout, figures in zip(LAYOUTS, at, strict=True):
+            for name in NAMES:
+                # Log-probabilities of products in another order, and HFLM's sums in fp32.
+                expected = pytest.approx(figures_of(theirs, name), rel=5e-5, abs=1e-6)
+                assert figures[name] == expected, f"{name} on rank {rank} at {layout}"
+
+
+def test_our_model_is_one_of_lm_evals(
+    folder: Path, respondent: ByTransformers, theirs: dict[str, Any]
+) -> None:
     """Catches an adapter that serves our own command and not `lm_eval.simple_evaluate`."""
-    ours = by_lm_eval(_harness_model(folder), NAMES)
+    ours = by_lm_eval(_harness_model(folder, respondent), NAMES)
     for name in NAMES:
         assert figures_of(ours, name) == pytest.approx(figures_of(theirs, name), rel=CLOSE), name
 
 
-def test_the_chat_template_is_applied_as_by_the_hugging_face_model(folder: Path) -> None:
+def test_the_chat_template_is_applied_as_by_the_hugging_face_model(
+    folder: Path,
+    model: tuple[Tokenizer, ModelSection],
+    respondent: ByTransformers,
+    hugging_face: Any,
+) -> None:
     """Catches a template that is not applied, and one behind a second start of the text."""
     options = {
         **{"apply_chat_template": True, "fewshot_as_multiturn": True, "num_fewshot": 1},
         "system_instruction": "Be brief.",
     }
     wanted = ["ours_delimited", "ours_sums"]
-    expected = by_lm_eval(hugging_face_model(folder), wanted, **options)
-    ours = by_lm_eval(_harness_model(folder), wanted, **options)
-    respondent = ByTransformers(folder, POSITIONS)
+    expected = by_lm_eval(hugging_face, wanted, **options)
+    ours = by_lm_eval(_harness_model(folder, respondent), wanted, **options)
     for name in wanted:
         scores = figures_of(expected, name)
         assert figures_of(ours, name) == pytest.approx(scores, rel=CLOSE)
-        found = measured(name, folder, respondent, chat=True, system="Be brief.", shots=1)
+        found = measured(name, model, respondent, chat=True, system="Be brief.", shots=1)
         figures = {key: one.value for key, one in found.figures.items()}
         assert figures == pytest.approx(scores, rel=CLOSE)
     sample = expected["samples"]["ours_sums"][0]["arguments"][0][0]
     assert "Be brief." in sample and sample.endswith("<|im_start|>assistant: ")
 
 
-def _harness_model(folder: Path) -> Any:
+def _harness_model(folder: Path, respondent: ByTransformers) -> Any:
     from transformers import AutoTokenizer
 
     from trainer.evaluate.harness.model import HarnessModel
 
-    return HarnessModel(ByTransformers(folder, POSITIONS), AutoTokenizer.from_pretrained(folder))
+    return HarnessModel(respondent, AutoTokenizer.from_pretrained(folder))
 
 
 def test_a_second_start_answers_only_what_is_left(
-    folder: Path, records: tuple[Path, dict[str, Any], ByTransformers], tmp_path: Path
+    model: tuple[Tokenizer, ModelSection],
+    respondent: ByTransformers,
+    found: dict[str, SuiteResult],
+    records: Path,
+    tmp_path: Path,
 ) -> None:
     """Catches items whose names change with a start, and figures over what was asked last."""
-    place, found, _ = records
-    copied = tmp_path / "records"
-    copied.mkdir()
-    for file in place.glob("ours_sums.*"):
-        (copied / file.name).write_bytes(file.read_bytes())
-    lines = (copied / "ours_sums.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-    (copied / "ours_sums.jsonl").write_text("".join(lines[:-2]), encoding="utf-8")
-    respondent = ByTransformers(folder, POSITIONS)
-    result = measured("ours_sums", folder, respondent, copied)
-    assert respondent.asked == 2 and result.before == len(lines) - 2
+    for file in records.glob("ours_sums.*"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    lines = (tmp_path / "ours_sums.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (tmp_path / "ours_sums.jsonl").write_text("".join(lines[:-2]), encoding="utf-8")
+    before = respondent.asked
+    result = measured("ours_sums", model, respondent, tmp_path)
+    assert respondent.asked == before + 2 and result.before == len(lines) - 2
     assert result.figures == found["ours_sums"].figures
     # Other examples before the question are other items.
-    measured("ours_sums", folder, respondent, copied, shots=1)
-    assert respondent.asked == 2 + len(lines)
+    measured("ours_sums", model, respondent, tmp_path, shots=1)
+    assert respondent.asked == before + 2 + len(lines)
 
 
 def test_what_is_cut_is_said_once_with_its_count(
-    folder: Path, caplog: pytest.LogCaptureFixture
+    model: tuple[Tokenizer, ModelSection],
+    respondent: ByTransformers,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Catches a context that loses its beginning in silence."""
     with caplog.at_level(logging.WARNING):
-        measured("ours_last_word", folder, ByTransformers(folder, 64), limit=3)
+        measured("ours_last_word", model, respondent)
     (line,) = [one for one in caplog.messages if "longer than" in one]
-    assert line.startswith("ours_last_word: 3 of 3 items are longer than the 64 tokens")
+    assert line.startswith("ours_last_word: 3 of 3 items are longer than the 96 tokens")
 
 
 def _task(folder: Path, name: str, keys: str, rows: list[dict[str, Any]]) -> Path:
@@ -178,7 +226,9 @@ def _task(folder: Path, name: str, keys: str, rows: list[dict[str, Any]]) -> Pat
 CHOICES = "output_type: multiple_choice\ndoc_to_text: q\ndoc_to_choice: c\ndoc_to_target: a\n"
 
 
-def test_an_item_without_an_answer_fails_alone(folder: Path, tmp_path: Path) -> None:
+def test_an_item_without_an_answer_fails_alone(
+    model: tuple[Tokenizer, ModelSection], respondent: ByTransformers, tmp_path: Path
+) -> None:
     """Catches a missing label that counts as the model's error: lm-eval takes it for one."""
     rows = [
         {"q": "the cat", "c": ["a", "b"], "a": 0},
@@ -190,7 +240,7 @@ def test_an_item_without_an_answer_fails_alone(folder: Path, tmp_path: Path) -> 
     ]
     tasks = _task(tmp_path / "tasks", "broken", CHOICES + 'target_delimiter: ""\n', rows)
     place = tmp_path / "records"
-    found = measured("broken", folder, ByTransformers(folder, POSITIONS), place, tasks=tasks)
+    found = measured("broken", model, respondent, place, None, tasks)
     assert found.items == 6 and found.figures["acc"].items == 2
     assert found.failed == {"no answer": 2, "empty answer": 1, "too long": 1}
     lines = map(json.loads, (place / "broken.jsonl").read_text().splitlines())
@@ -235,7 +285,10 @@ def test_without_lm_eval_the_line_says_how_to_get_it(monkeypatch: pytest.MonkeyP
 
 
 def test_data_that_cannot_be_had_is_named(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: tuple[Tokenizer, ModelSection],
+    respondent: ByTransformers,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Catches a traceback of the hub's; the exit code is that of bad data."""
     import datasets
@@ -247,17 +300,16 @@ def test_data_that_cannot_be_had_is_named(
     )
     # What `datasets` does where the hub cannot be reached, without its minutes of trying.
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    respondent = ByTransformers(folder, POSITIONS)
     with pytest.raises(DataError, match="far: its data set someone/questions cannot be had") as it:
-        measured("far", folder, respondent, tasks=tasks)
+        measured("far", model, respondent, tasks=tasks)
     assert it.value.exit_code == 3
     gone = _task(tmp_path / "gone", "gone", CHOICES, [])
     (gone / "gone.jsonl").unlink()
     with pytest.raises(DataError, match=r"data set gone\.jsonl cannot be had"):
-        measured("gone", folder, respondent, tasks=gone)
+        measured("gone", model, respondent, tasks=gone)
     empty = _task(tmp_path / "empty", "empty", CHOICES, [])
     with pytest.raises((DataError, SuiteUnavailable), match="empty"):
-        measured("empty", folder, respondent, tasks=empty)
+        measured("empty", model, respondent, tasks=empty)
 
 
 def test_the_tasks_of_the_tests_cover_every_output_type() -> None:
