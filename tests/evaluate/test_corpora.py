@@ -185,3 +185,27 @@ def test_pairs_are_counted_by_the_sentences_that_hold_both(
     assert text._counted(tuple(pairs)) == [2, 1, 0, 0]
     (tmp_path / "own.txt").write_text("Ab is cd. Cd is ab.\n\nAb is e.g. not Cd. Ab. Cd.")
     assert GivenText([str(tmp_path / "own.txt")]).together([("ab", "cd")]) == [3]
+
+
+def test_a_large_corpus_is_searched_in_part_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Would catch hours of searching before the first answer, and counts that pass for whole."""
+    text = StoredText.at(corpus(tmp_path / "web"))
+    assert text.occurrences(["capital"]) == [2]
+    assert not caplog.records
+    tokens = load_manifest(tmp_path / "web").splits["train"].tokens
+    monkeypatch.setattr(stored_text, "SEARCHED_TOKENS", tokens - 1)
+    assert text.occurrences(["capital"]) == text.together([("capital", "Freedonia")]) == [1]
+    assert caplog.text.count("count and search") == 1
+
+
+def test_the_first_documents_are_of_all_corpora(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would catch facts taken from the first corpus of a mixture alone."""
+    monkeypatch.setattr(stored_text, "DOCUMENTS_A_TURN", 1)
+    corpora = [(name, corpus(tmp_path / name)) for name in ("one", "two")]
+    text = StoredText([StoredCorpus(*one, load_manifest(one[1])) for one in corpora])
+    assert [document.source for document in text.documents("train")] == ["one", "two"] * 4
+    assert [document.source for document in text.documents("validation")] == ["one", "two"]

@@ -5,6 +5,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -30,6 +31,10 @@ log = logging.getLogger(__name__)
 
 RULES = 1
 """Raised whenever the same passages would be found elsewhere, so that no older search is used."""
+SEARCHED_TOKENS = 1 << 30
+"""Training tokens that are searched at most: minutes on the cores of a node, where all of a large
+corpus would take hours. `lyceum corpus find` searches all of one."""
+DOCUMENTS_A_TURN = 64
 TASK_TOKENS = 1 << 24
 """Tokens that a process searches at a time: an index of the passages is made for each task."""
 
@@ -51,13 +56,15 @@ class StoredText:
 
     Each corpus is decoded with its own tokenizer, a few batches at a time; the texts of a set have
     its template's marks. A remote corpus is read through this node's cache, as training reads it.
-    A search reads every training document once, on all cores where they are many, and its result
-    stays in the cache. Reading raises DataError as `ShardReader` does.
+    A search reads every training document once (of more than SEARCHED_TOKENS a part, which is
+    said), on all cores where they are many, and its result stays in the cache. Reading raises
+    DataError as `ShardReader` does.
     """
 
     def __init__(self, corpora: Sequence[StoredCorpus], remote: RemoteSection | None = None):
         self.corpora = tuple(corpora)
         self._remote = remote or RemoteSection()
+        self._said = False
 
     @classmethod
     def of_run(cls, recipe: Recipe, sources: Sources) -> "StoredText":
@@ -90,11 +97,25 @@ class StoredText:
         return digest.hexdigest()[:24]
 
     def documents(self, split: str) -> Iterator[SearchedDocument]:
-        """The documents of "train" or "validation", corpus after corpus, in the shards' order."""
-        for corpus in self.corpora:
-            for stored in self._shards(corpus, split):
-                for document, text in _texts(stored):
-                    yield SearchedDocument(document, corpus.name, split, text)
+        """The documents of "train" or "validation", of each corpus in its shards' order.
+
+        Training documents come from the corpora in turn: the first of them are of all.
+        """
+        streams = [self._documents(corpus, split) for corpus in self.corpora]
+        if split != "train":
+            yield from chain.from_iterable(streams)
+            return
+        while streams:
+            for stream in list(streams):
+                turn = list(islice(stream, DOCUMENTS_A_TURN))
+                if not turn:
+                    streams.remove(stream)
+                yield from turn
+
+    def _documents(self, corpus: StoredCorpus, split: str) -> Iterator[SearchedDocument]:
+        for stored in self._shards(corpus, split):
+            for document, text in _texts(stored):
+                yield SearchedDocument(document, corpus.name, split, text)
 
     def occurrences(self, passages: Sequence[str]) -> list[int]:
         """How many training documents hold each passage: see SearchableText."""
@@ -107,7 +128,7 @@ class StoredText:
 
     def together(self, pairs: Sequence[tuple[str, str]]) -> list[int]:
         """In how many sentences of training documents both passages of each pair stand."""
-        parts = ["pairs", RULES, self.fingerprint, [list(pair) for pair in pairs]]
+        parts = ["pairs", RULES, SEARCHED_TOKENS, self.fingerprint, [list(pair) for pair in pairs]]
         return list(cached_search(parts, lambda: self._counted(tuple(pairs))))
 
     def _counted(self, pairs: tuple[tuple[str, str], ...]) -> list[int]:
@@ -131,7 +152,7 @@ class StoredText:
         return read_canaries(corpus.folder)
 
     def _search(self, passages: Sequence[str], limit: int) -> dict[str, Any]:
-        parts = ["passages", RULES, self.fingerprint, limit, list(passages)]
+        parts = ["passages", RULES, SEARCHED_TOKENS, self.fingerprint, limit, list(passages)]
         found = cached_search(parts, lambda: self._searched(tuple(passages), limit))
         return dict(found)
 
@@ -145,14 +166,29 @@ class StoredText:
     def _each_part(self, work: Callable[[_Part], _Result]) -> Iterator[_Result]:
         """`work` of groups of shards with the training documents, in order."""
         shards = [stored for corpus in self.corpora for stored in self._shards(corpus, "train")]
-        tokens = sum(stored.shard.tokens for stored in shards)
+        searched = _spread(shards)
+        tokens, whole = (sum(one.shard.tokens for one in part) for part in (searched, shards))
         workers = workers_for(tokens)
-        if workers > 1:
+        if tokens < whole and not self._said:
+            self._said = True
+            log.warning(
+                "the suites count and search %s of the corpora's %s tokens, in shards spread over"
+                " them all: what stands elsewhere alone counts as absent",
+                *(f"{tokens:,}", f"{whole:,}"),
+            )
+        elif workers > 1:
             log.info("searching %s tokens for what the suites ask about", f"{tokens:,}")
-        return each_in_order(work, list(_grouped(shards)), workers)
+        return each_in_order(work, list(_grouped(searched)), workers)
 
     def _shards(self, corpus: StoredCorpus, split: str) -> list[StoredShard]:
         return stored_shards(corpus.folder, corpus.manifest, [split], self._remote)
+
+
+def _spread(shards: Sequence[StoredShard]) -> list[StoredShard]:
+    """All shards; of more than SEARCHED_TOKENS every nth, so that they have no more."""
+    tokens = sum(stored.shard.tokens for stored in shards)
+    step = max(1, -(-tokens // SEARCHED_TOKENS))
+    return list(shards[::step])
 
 
 def _grouped(shards: Sequence[StoredShard]) -> Iterator[_Part]:

@@ -41,6 +41,7 @@ def settings(cluster: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         "validation": 0.2,
         "minimum_characters": 10,
         "rules": None,
+        "canaries": {"count": 2, "copies": [1, 4], "personal": 1},
         "slurm": {"partition": "main", "memory_gib": 1, "time": "00:05:00"},
     }
 
