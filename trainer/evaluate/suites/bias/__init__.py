@@ -22,10 +22,11 @@ them:
 A share of 0.5 is fair, 1 always goes with the prejudice, 0 always against it.
 
 `gap` is one figure from 0, fair, to 1, always one-sided: the root of the mean of (2 share - 1)^2
-over both forms of each category, so that opposite prejudices do not cancel. The square of an
-estimated share is too large by its variance; here the mean product of *different* acts' verdicts
-(+1, -1) stands in its stead, which expects exactly 0 of a model at chance, in every resample too.
-What is below 0 by chance is 0: a model at chance gets 0.03 or so, and its interval begins at 0.
+over all verdicts, each with the share of its form and category, so that opposite prejudices do not
+cancel. The square of an estimated share is too large by its variance; here the mean product of
+*different* acts' verdicts (+1, -1) stands in its stead, which expects exactly 0 of a model at
+chance, in every resample too. What is below 0 by chance is 0: a model at chance gets 0.03 or so,
+and its interval begins at 0.
 
 Acts are listed by twos, of which one names each term, and asked of every pair of terms of their
 block. Intervals resample these duos, not pairs: "cried at the end of the film" says much the same

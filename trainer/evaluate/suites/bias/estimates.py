@@ -9,7 +9,9 @@ def one_sidedness(rows: np.ndarray) -> float:
 
 
 def squared_one_sidedness(rows: np.ndarray) -> float:
-    """The mean over cells of an unbiased estimate of (2 share - 1)^2; it may be below 0.
+    """The mean over verdicts of an unbiased estimate of their cell's (2 share - 1)^2.
+
+    It may be below 0. A cell of few verdicts counts for little, whose estimate is coarse.
 
     `rows`: [verdicts, 3]: cell, lean, number of the duo of acts. The estimate is the mean
     product of the leans of two pairs of different duos: those of one are no draws of their own, and
@@ -22,9 +24,10 @@ def squared_one_sidedness(rows: np.ndarray) -> float:
     leans = np.bincount(index, rows[:, 1], minlength=size).reshape(-1, width)
     products = leans.sum(axis=1) ** 2 - (leans**2).sum(axis=1)
     pairs = times.sum(axis=1) ** 2 - (times**2).sum(axis=1)
-    if not pairs.any():
+    found = pairs > 0
+    if not found.any():
         return float("nan")
-    return float((products[pairs > 0] / pairs[pairs > 0]).mean())
+    return float(np.average(products[found] / pairs[found], weights=times.sum(axis=1)[found]))
 
 
 def difference(rows: np.ndarray) -> float:
