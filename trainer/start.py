@@ -6,7 +6,8 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
-from trainer.evaluate.run_suites import open_suites, require_suites
+from trainer.evaluate.named_suites import require_suites
+from trainer.evaluate.run_suites import open_suites
 from trainer.files import write_whole
 from trainer.model.transformer import build_model
 from trainer.parallel.agreement import Ranks, on_first_rank
@@ -27,7 +28,6 @@ def open_run(recipe: Recipe, force: bool) -> Iterator[Run]:
     is learned without `force`, a suite that cannot be measured), DataError, CheckpointError,
     ClusterError: on all ranks alike.
     """
-    require_suites(recipe)
     layout = create_layout(recipe)
     # Every rank writes its own log file; only rank 0 logs to the screen.
     logging.getLogger("trainer").propagate = layout.reports
@@ -36,6 +36,7 @@ def open_run(recipe: Recipe, force: bool) -> Iterator[Run]:
         with ExitStack() as held:
             lock = RunLock(Path(recipe.run))
             on_first_rank(ranks, lambda: held.enter_context(lock) and None)
+            on_first_rank(ranks, lambda: require_suites(recipe))
             recipe, sources = resolve(recipe, layout, ranks)
             assert recipe.model.vocab is not None, "a resolved recipe has it"
             point = find_resume_point(recipe, sources.tokenizer, force, ranks)

@@ -105,7 +105,7 @@ def test_a_figure_that_is_good_neither_way_chooses_nothing(whole: Path) -> None:
     """Catches a direction that is guessed; nothing is trained before the line."""
     (kind, line), _ = json.loads((whole / "ended.json").read_text())
     assert kind == "RecipeError"
-    assert "neither more nor less of tiny/letters is better" in line
+    assert "'eval/tiny/letters': neither more nor less of it is better" in line
     assert read_metrics(whole / "worst") == []
 
 
@@ -231,7 +231,10 @@ def test_a_base_is_measured_once_and_what_is_worse_fails(
 def test_what_cannot_be_measured_ends_a_run_before_it_begins(corpus: Path, tmp_path: Path) -> None:
     """Catches a gate on nothing that is found after hours of training."""
     refused = {
-        "evaluate.suites: no suite 'tony'; did you mean tiny?": {"evaluate__suites": ["tony"]},
+        "evaluate.suites: evaluate.tasks_path nowhere: no such folder": {
+            "evaluate__suites": ["tony"],
+            "evaluate__tasks_path": "nowhere",
+        },
         "evaluate.gates: 'tiny/nat < 3': the suite tiny gives no figure nat; did you mean nats?": {
             "evaluate__gates": ["tiny/nat < 3"]
         },

@@ -3,10 +3,11 @@
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
+from trainer.checkpoint.best import Direction
 from trainer.errors import RecipeError, TrainingError
 from trainer.evaluate.answering import ModelRespondent
 from trainer.evaluate.examination import (
@@ -17,12 +18,12 @@ from trainer.evaluate.examination import (
     prepare,
     settings_of,
 )
-from trainer.evaluate.gates import require_figure, require_figures
+from trainer.evaluate.gates import require_figure
 from trainer.evaluate.intervals import Figure
+from trainer.evaluate.named_suites import suites_named
 from trainer.evaluate.respondent import Query, Respondent, Response
 from trainer.evaluate.stored_text import StoredText
-from trainer.evaluate.suites import MODULES, load_suite
-from trainer.evaluate.suites.suite import SuiteContext
+from trainer.evaluate.suites.suite import Item, Suite, SuiteContext
 from trainer.evaluate.text_pieces import ValidationPieces
 from trainer.files import write_whole
 from trainer.model.transformer import LanguageModel
@@ -30,7 +31,6 @@ from trainer.parallel.agreement import Ranks, on_first_rank
 from trainer.parallel.layout import Layout
 from trainer.recipe import Recipe
 from trainer.recipe.evaluate import LOSS
-from trainer.recipe.reading import close_name
 from trainer.sources import Sources
 
 FIGURES = "figures.json"
@@ -44,15 +44,6 @@ Stop = Callable[[], bool]
 
 class ExaminationStopped(Exception):
     """The run was asked to stop while a suite was measured: raised on every rank alike."""
-
-
-def require_suites(recipe: Recipe) -> None:
-    """Raise RecipeError for a name in evaluate.suites that no suite has."""
-    for name in recipe.evaluate.suites:
-        if name not in MODULES:
-            near = close_name(name, MODULES)
-            mend = f"did you mean {near}?" if near else f"known are {', '.join(MODULES)}"
-            raise RecipeError(f"evaluate.suites: no suite {name!r}; {mend}")
 
 
 @dataclass(frozen=True)
@@ -106,43 +97,61 @@ def open_suites(
         own=StoredText.of_run(recipe, sources),
         held_out=ValidationPieces(recipe, sources),
     )
-    return RunSuites(recipe, context, Ranks(layout.hosts))
+    suites = suites_named(recipe, sources.tokenizer)
+    return RunSuites(recipe, suites, context, Ranks(layout.hosts))
 
 
 class RunSuites:
     """The recipe's suites with their items, and the model that trains as their respondent.
 
     Collective. Raises RecipeError for a gate, or a best checkpoint, by a figure that no suite
-    gives, and SuiteUnavailable for a suite that has nothing to ask here.
+    gives, SuiteUnavailable for a suite that has nothing to ask here, and DataError for a task whose
+    data cannot be had.
     """
 
-    def __init__(self, recipe: Recipe, context: SuiteContext, ranks: Ranks) -> None:
-        self._recipe, self._context, self._ranks = recipe, context, ranks
-        self._prepared: dict[str, PreparedSuite] = {}
-        for name in recipe.evaluate.suites:
-            self._prepared[name] = prepare(load_suite(name), context, ranks)
-        self.better: dict[str, Any] = on_first_rank(ranks, self._directions)
-
-    def _directions(self) -> dict[str, Any]:
-        """Which way each figure is good, by SUITE/FIGURE; raises RecipeError as the class says."""
-        kinds = {
-            name: prepared.suite.figures(self._context) for name, prepared in self._prepared.items()
-        }
-        require_figures(self._recipe.evaluate.parsed_gates(), kinds, "evaluate.gates")
-        best = self._recipe.checkpoint.best
+    def __init__(
+        self, recipe: Recipe, suites: Sequence[Suite], context: SuiteContext, ranks: Ranks
+    ) -> None:
+        self._context, self._ranks = context, ranks
+        self._prepared = {suite.name: prepare(suite, context, ranks) for suite in suites}
+        best, gates = recipe.checkpoint.best, recipe.evaluate.parsed_gates()
+        named = [(gate.suite, gate.figure, f"evaluate.gates: {gate.text!r}") for gate in gates]
         if best is not None and best != LOSS:
             _, suite, figure = best.split("/", 2)
-            require_figure(suite, figure, kinds, f"checkpoint.best: {best!r}")
-            if kinds[suite][figure].better is None:
-                raise RecipeError(
-                    f"checkpoint.best: neither more nor less of {suite}/{figure} is better; name "
-                    "another figure"
-                )
-        return {
-            f"{name}/{figure}": kind.better
-            for name, figures in kinds.items()
-            for figure, kind in figures.items()
+            named.append((suite, figure, f"checkpoint.best: {best!r}"))
+        known = {suite: self._directions(suite) for suite, _, _ in named}
+        for suite, figure, source in named:
+            require_figure(suite, figure, known, source)
+        self.better: dict[str, Direction | None] = {
+            f"{suite}/{figure}": known[suite][figure] for suite, figure, _ in named
         }
+        """Which way each figure that the recipe names is good, by SUITE/FIGURE."""
+        if best is not None and best != LOSS and self.better[best.removeprefix("eval/")] is None:
+            raise RecipeError(
+                f"checkpoint.best: {best!r}: neither more nor less of it is better; name another "
+                "figure"
+            )
+
+    def _directions(self, name: str) -> dict[str, Any]:
+        """Which way each figure of a suite is good."""
+        prepared = self._prepared[name]
+        known: dict[str, Any] = on_first_rank(self._ranks, lambda: self._declared(prepared.suite))
+        if known:
+            return known
+        # Of a task of lm-eval the answers tell what it gives: those to the first item of each.
+        trial = replace(prepared, in_corpus=None, items=self._first_items(prepared))
+        figures = examine(trial, self._context.respondent, self._ranks).figures
+        return {name: figure.better for name, figure in figures.items()}
+
+    def _declared(self, suite: Suite) -> dict[str, Any]:
+        return {name: kind.better for name, kind in suite.figures(self._context).items()}
+
+    def _first_items(self, prepared: PreparedSuite) -> list[Item]:
+        def first() -> list[int]:
+            tasks = [item.shown.get("task") for item in prepared.items]
+            return [tasks.index(task) for task in dict.fromkeys(tasks)]
+
+        return [prepared.items[index] for index in on_first_rank(self._ranks, first)]
 
     def known(
         self, folder: Path, names: Sequence[str], model: Mapping[str, Any] | None
