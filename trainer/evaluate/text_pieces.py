@@ -3,12 +3,10 @@
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Protocol
 
 import numpy as np
 
-from trainer.data.remote.location import Place, Url
 from trainer.data.source import Origin
 from trainer.data.stream import Stream
 from trainer.data.token_flags import ID_MASK, TARGET
@@ -67,7 +65,7 @@ class ValidationPieces:
 
     def __init__(self, recipe: Recipe, sources: Sources) -> None:
         self._recipe, self._sources = recipe, sources
-        self.names = _corpus_names(recipe, sources.folders)
+        self.names: tuple[str, ...] = recipe.data.names() if recipe.data.mixture else ("corpus",)
 
     def __iter__(self) -> Iterator[TextPiece]:
         """The pieces in the order of the sequences."""
@@ -115,10 +113,11 @@ class WindowsOfText:
         """The windows in the order of the documents."""
         maker = _PieceMaker(self._tokenizer)
         start = self._tokenizer.start or (self._tokenizer.end_of_text,)
-        left = dict.fromkeys(self.names, -(-self._tokens // max(len(self.names), 1)))
+        sources = set(self.names)
+        left = dict.fromkeys(sources, -(-self._tokens // max(len(sources), 1)))
         read = cut = unread = 0
         for number, document in enumerate(self._text.documents("validation")):
-            room = left.get(document.source, 0)
+            room = left[document.source]
             if not any(left.values()):
                 unread += 1
                 break
@@ -174,10 +173,3 @@ class _PieceMaker:
         text = self._tokenizer.decode([number for number in ids if number != end])
         parts = (tuple(ids), tuple(counted), tuple(sizes), text)
         return TextPiece(where, source, document, *parts)
-
-
-def _corpus_names(recipe: Recipe, folders: Sequence[Place]) -> tuple[str, ...]:
-    if recipe.data.mixture:
-        return recipe.data.names()
-    shown = [folder.shown if isinstance(folder, Url) else str(folder) for folder in folders]
-    return tuple(PurePosixPath(one).name for one in shown)

@@ -175,7 +175,7 @@ def test_a_uniform_model_takes_the_logarithm_of_its_vocabulary(own: tuple[Recipe
     assert found["bytes"] == validation_bytes(recipe, sources)
     expected = math.log2(VOCABULARY) * found["tokens"] / found["bytes"]
     assert found["bits_per_byte"] == pytest.approx(expected, rel=1e-12)
-    assert found["bits_per_byte/shards"] == found["bits_per_byte"]
+    assert found["bits_per_byte/corpus"] == found["bits_per_byte"]
     assert found["nats"] == pytest.approx(math.log(VOCABULARY), rel=1e-12)
     assert found["perplexity"] == pytest.approx(VOCABULARY, rel=1e-9)
 
