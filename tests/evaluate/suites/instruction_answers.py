@@ -133,16 +133,31 @@ ANSWERS: dict[str, Answers] = {
     "language": (
         {"code": "de"},
         ["Das Haus ist alt und steht am Wald, neben einer Wiese."],
-        ["The house is old and stands near the forest.", "Haus", "123 456 789"],
+        [
+            "The house is old and stands near the forest.",
+            "Haus",
+            "123 456 789",
+            "la la la la la la la",
+            "das Haus, das Haus, das Haus",
+        ],
     ),
     "same start of lines": (
         {"start": "I like", "number": 2},
-        ["I like tea.\nI like rain.", "I like a\n\nI like b\nI like c"],
-        ["I like tea.", "I like tea.\nAnd rain.", "i like tea\ni like rain"],
+        ["I like tea.\nI like rain.", "I like a\n\nI like b"],
+        [
+            "I like tea.",
+            "I like a\nI like b\nI like c",
+            "I like tea.\nAnd rain.",
+            "i like tea\ni like rain",
+        ],
     ),
     "postscript": (
         {},
-        ["Come at noon.\nP.S. Bring cake.", "Dear Al,\n\nThanks.\n\nP. S.: See you\nsoon"],
+        [
+            "Come at noon.\nP.S. Bring cake.",
+            "Hi.\n\nP.S. A.\n\nP.S. B.",
+            "Dear Al,\n\nThanks.\n\nP. S.: See you\nsoon",
+        ],
         ["P.S. Bring cake.", "Come.\nP.S.", "Come. P.S. Bring it.", "Hi.\nP.S. A.\n\nYours, Al"],
     ),
     "all capitals": ({}, ["A STORM, 3 DAYS", "STRASSE"], ["A STORm", "123", "\u00df"]),

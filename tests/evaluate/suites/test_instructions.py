@@ -28,7 +28,7 @@ FULFILLED: dict[str, Any] = {
     "sentences": lambda number: "It is so. " * number,
     "paragraphs": lambda number: "It is so.\n\n" * number,
     "lines": lambda number: "a line\n" * number,
-    "bullets": lambda number: "- a point\n" * number,
+    "bullets": lambda number, mark: f"{mark} a point\n" * number,
     "numbered list": lambda number: "\n".join(f"{n + 1}. a point" for n in range(number)),
     "word n times": lambda word, number: f"{word} " * number,
     "letter n times": lambda letter, number: letter * number,
@@ -49,7 +49,7 @@ FULFILLED: dict[str, Any] = {
     "yes or no": lambda options: options[0],
     "one of several": lambda options: options[0],
     "a number only": lambda: "12",
-    "sorted list": lambda least: "\n".join("abcdefgh"[:least]),
+    "sorted list": lambda least, words=None: "\n".join(sorted(words or "abcdefgh"[:least])),
     "reversed order": lambda words: " ".join(words),
     "language": lambda code: {
         "fr": "La maison est grande et le jardin est derrière elle.",
@@ -89,6 +89,22 @@ def test_a_check_takes_what_follows_and_nothing_that_all_but_does(kind: str) -> 
     assert {text: follows(text, kind, arguments) for text in right} == dict.fromkeys(right, True)
     assert {text: follows(text, kind, arguments) for text in wrong} == dict.fromkeys(wrong, False)
     assert not any(follows(blank, kind, arguments) for blank in ("", " \n\t"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "right", "wrong"),
+    [
+        ("bullets", {"number": 1, "mark": "*"}, "* one", "- one"),
+        ("sorted list", {"least": 2, "words": ["fig", "pear"]}, "fig\nPear", "ash\noak"),
+        ("begins with", {"start": "Once"}, "Once, long ago", "Onceover"),
+        ("in quotation marks", {}, "\u201eSo ist es.\u201c", "\u201eSo ist es.\u201d"),
+    ],
+)
+def test_an_argument_narrows_what_follows(
+    kind: str, arguments: dict[str, Any], right: str, wrong: str
+) -> None:
+    """Catches a mark, a word or a border that is asked for and never looked at."""
+    assert follows(right, kind, arguments) and not follows(wrong, kind, arguments)
 
 
 def test_each_kind_has_prompts_and_answers() -> None:

@@ -8,7 +8,7 @@ _SENTENCE_END = re.compile(r"[.!?\u2026]+[\"'\u201d\u2019)\]*_]*(?=\s|$)")
 _NO_SENTENCE_END = re.compile(
     r"(?:\b(?:[MmDd]rs?|[Mm]s|[Pp]rof|St|vs|etc|approx|e\.g|i\.e|[A-HJ-Z])|(?:^|\n)\s*\d+)$"
 )
-_BULLET = re.compile(r"^\s*[-*\u2022+]\s+\S")
+_BULLET = re.compile(r"^\s*([-*\u2022+])\s+\S")
 _NUMBERED = re.compile(r"^\s*(\d+)[.)]\s+\S")
 
 
@@ -63,9 +63,13 @@ def lines(text: str, number: int) -> bool:
     return len(lines_of(text)) == number
 
 
-def bullets(text: str, number: int) -> bool:
-    """Exactly so many lines that begin with a bullet (- * + or a dot) and a space."""
-    return sum(bool(_BULLET.match(line)) for line in text.splitlines()) == number
+def bullets(text: str, number: int, mark: str | None = None) -> bool:
+    """Exactly so many lines that begin with a bullet (- * + or a dot) and a space.
+
+    `mark`: the bullet that each has, where one is asked for.
+    """
+    found = [line[1] for line in map(_BULLET.match, text.splitlines()) if line]
+    return len(found) == number and (mark is None or set(found) <= {mark})
 
 
 def numbered_list(text: str, number: int) -> bool:

@@ -8,8 +8,9 @@ from trainer.evaluate.suites.instruction_kinds.amounts import count_words, lines
 
 
 def begins_with(text: str, start: str) -> bool:
-    """The answer begins with exactly this."""
-    return text.lstrip().startswith(start)
+    """The answer begins with exactly this, a last word of it whole."""
+    rest = text.lstrip().removeprefix(start)
+    return text.lstrip().startswith(start) and not (start[-1].isalnum() and rest[:1].isalnum())
 
 
 def ends_with(text: str, end: str) -> bool:
@@ -69,9 +70,14 @@ def number_only(text: str) -> bool:
     return bool(re.fullmatch(r"[-+]?(?:\d+|\d{1,3}(?:,\d{3})+)(?:\.\d+)?", text.strip()))
 
 
-def sorted_lines(text: str, least: int) -> bool:
-    """At least so many lines, all different, in alphabetical order (case aside)."""
+def sorted_lines(text: str, least: int, words: Sequence[str] | None = None) -> bool:
+    """At least so many lines, all different, in alphabetical order (case aside).
+
+    `words`: what the lines are, where they are given.
+    """
     found = [line.casefold() for line in lines_of(text)]
+    if words is not None and set(found) != {word.casefold() for word in words}:
+        return False
     return len(found) >= least and len(set(found)) == len(found) and found == sorted(found)
 
 
@@ -81,20 +87,20 @@ def words_in_order(text: str, words: Sequence[str]) -> bool:
 
 
 def in_language(text: str, code: str) -> bool:
-    """At least three words, of this language as the corpus's language rule finds it."""
-    return len(words_of(text)) >= 3 and find_language(text)[0] == code
+    """At least five different words, of this language as the corpus's language rule finds it."""
+    return len({word.casefold() for word in words_of(text)}) >= 5 and find_language(text)[0] == code
 
 
 def same_start(text: str, start: str, number: int) -> bool:
-    """At least so many lines, each of which begins with exactly this."""
+    """Exactly so many lines, each of which begins with exactly this."""
     found = lines_of(text)
-    return len(found) >= number and all(line.startswith(start) for line in found)
+    return len(found) == number and all(line.startswith(start) for line in found)
 
 
 def postscript(text: str) -> bool:
-    """Behind other text, a last paragraph begins with P.S. and says something."""
-    found = re.search(r"\n\s*P\.\s?S\.[:,]?\s*(\S.*)$", text.strip(), re.DOTALL)
-    return found is not None and "\n\n" not in found[1] and bool(words_of(found[1]))
+    """Behind other text, a last paragraph that says something begins, on its line, with P.S."""
+    *before, said = re.split(r"\n[ \t]*P\.\s?S\.", f"\n{text.strip()}")
+    return any(map(words_of, before)) and bool(words_of(said)) and "\n\n" not in said
 
 
 WORDING: Mapping[str, Callable[..., bool]] = {
