@@ -21,10 +21,9 @@ from trainer.evaluate.examination import (
 from trainer.evaluate.gates import require_figure
 from trainer.evaluate.intervals import Figure
 from trainer.evaluate.named_suites import suites_named
+from trainer.evaluate.own_text import text_of_run
 from trainer.evaluate.respondent import Query, Respondent, Response
-from trainer.evaluate.stored_text import StoredText
 from trainer.evaluate.suites.suite import Item, Suite, SuiteContext
-from trainer.evaluate.text_pieces import ValidationPieces
 from trainer.files import write_whole
 from trainer.model.transformer import LanguageModel
 from trainer.parallel.agreement import Ranks, on_first_rank
@@ -90,12 +89,14 @@ def open_suites(
     if not section.suites:
         return None
     respondent = ModelRespondent(chunks, recipe, layout, sources.tokenizer, longest)
+    text = text_of_run(recipe, sources)
     context = SuiteContext(
         respondent,
         seed=section.seed,
         limit=section.limit,
-        own=StoredText.of_run(recipe, sources),
-        held_out=ValidationPieces(recipe, sources),
+        own=text.own,
+        held_out=text.held_out,
+        trained_on=text.trained_on,
     )
     suites = suites_named(recipe, sources.tokenizer)
     return RunSuites(recipe, suites, context, Ranks(layout.hosts))
