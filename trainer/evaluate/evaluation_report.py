@@ -126,8 +126,9 @@ def _shown(value: float) -> str:
 
 
 def _interval(figure: Figure) -> str:
-    """Empty for what is only counted."""
-    if figure.better is None or not (math.isfinite(figure.low) and math.isfinite(figure.high)):
+    """Empty for what is only counted: a whole number, of which neither more nor less is good."""
+    counted = figure.better is None and figure.value.is_integer() and abs(figure.value) > 1
+    if counted or not (math.isfinite(figure.low) and math.isfinite(figure.high)):
         return ""
     return f"{_shown(figure.low)} to {_shown(figure.high)}"
 

@@ -1,0 +1,30 @@
+"""The table that `lyceum evaluate` shows."""
+
+from pathlib import Path
+
+import pytest
+
+from trainer.evaluate.evaluation_report import EvaluationReport
+from trainer.evaluate.examination import SuiteResult
+from trainer.evaluate.intervals import Figure
+
+
+def test_every_figure_has_its_interval_and_counts_have_none(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Would catch a share whose fair value is in the middle shown without how sure it is."""
+    figures = {
+        "gap": Figure(0.25, 720, 0.125, 0.375, better="lower"),
+        "share_likelihood": Figure(0.5625, 720, 0.5, 0.625),
+        "position_bias": Figure(1.0, 720, 0.75, 1.0),
+        "tokens": Figure(4096.0, 12, 3072.0, 5120.0),
+    }
+    results = {"bias": SuiteResult(figures, 720)}
+    EvaluationReport("run", 3, {}, {}, Path("records"), chats=True, results=results).show()
+    lines = {" ".join(line.split()) for line in capsys.readouterr().out.splitlines()}
+    assert {
+        "bias gap 0.2500 0.1250 to 0.3750 720",
+        "share likelihood 0.5625 0.5000 to 0.6250 720",
+        "position bias 1.0000 0.7500 to 1.0000 720",
+        "tokens 4,096 12",
+    } <= lines
