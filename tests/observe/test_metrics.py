@@ -105,3 +105,17 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
     metrics.on_start(start(tmp_path))
     with pytest.raises(TrainingError, match="No space left on device"):
         metrics.on_step({"step": 1})
+
+
+def test_a_record_is_amended_and_the_next_one_follows_it(tmp_path: Path) -> None:
+    """Would catch values added to another step, and lines that go to the file that was replaced."""
+    write(tmp_path, range(1, 4))
+    metrics = MetricsWriter()
+    metrics.on_start(start(tmp_path, 4))
+    metrics.on_amend(3, {"eval/a/b": 0.1, "eval/a/c": float("nan")})
+    metrics.on_step({"step": 4, "loss": 0.25})
+    metrics.on_stop("done", "")
+    first, second, third, fourth = read_metrics(tmp_path)
+    assert (first, second) == ({"step": 1, "loss": 1.0}, {"step": 2, "loss": 0.5})
+    assert third == {"step": 3, "loss": 1 / 3, "eval/a/b": 0.1, "eval/a/c": None}
+    assert fourth == {"step": 4, "loss": 0.25}

@@ -23,13 +23,19 @@ def test_tensorboard_gets_the_numbers(tmp_path: Path) -> None:
     board = TensorBoard()
     board.on_start(start(tmp_path))
     board.on_step(RECORD | {"eval/loss": 4.0})
+    board.on_amend(2, {"eval/late": 0.5})
     board.on_sample(3, "The", " end")
     board.on_stop("done", "")
     events = accumulator(str(tmp_path / "tensorboard"))
     events.Reload()
-    assert set(events.Tags()["scalars"]) == {"train/loss", "train/skipped", "eval/loss"}
+    assert set(events.Tags()["scalars"]) == {
+        *("train/loss", "train/skipped"),
+        *("eval/loss", "eval/late"),
+    }
     (point,) = events.Scalars("train/loss")
     assert (point.step, point.value) == (3, 2.5)
+    (late,) = events.Scalars("eval/late")
+    assert (late.step, late.value) == (2, 0.5)
 
 
 def test_what_is_asked_for_and_not_installed_is_one_line(

@@ -59,3 +59,31 @@ def test_events_are_lines_as_they_are(tmp_path: Path) -> None:
         f"step 5, sample: '[bold]The' -> {' end[/bold]' + chr(10) + 'x' * 50!r}",
         "step 5: saved run/checkpoints/step-00000005 in 1.3 s",
     ]
+
+
+def test_many_values_are_named_in_part(tmp_path: Path) -> None:
+    """Would catch a screen full of a suite's figures."""
+    console = Console(file=io.StringIO(), width=40)
+    bar = ProgressBar(console)
+    bar.on_start(start(tmp_path))
+    bar.on_evaluate(5, {f"eval/a/{letter}": 0.5 for letter in "bcdefghi"})
+    assert shown(console) == (
+        "step 5: a/b 0.5000, a/c 0.5000, a/d 0.5000, a/e 0.5000, a/f 0.5000, 3 more\n"
+    )
+
+
+def test_a_suite_is_announced_once(tmp_path: Path) -> None:
+    """Would catch a log with a line an item, and a second measurement that nobody sees begin."""
+    console = Console(file=io.StringIO(), width=40)
+    bar = ProgressBar(console)
+    bar.on_start(start(tmp_path))
+    for _ in range(2):
+        for done in range(1001):
+            bar.on_advance("bias", done, 1000)
+    assert shown(console).splitlines() == ["measuring bias: 1,000 items"] * 2
+    terminal = Console(file=io.StringIO(), width=120, force_terminal=True)
+    bar = ProgressBar(terminal)
+    bar.on_start(start(tmp_path))
+    bar.on_advance("bias", 1000, 1000)
+    bar.on_stop("done", "")
+    assert "measuring bias 1,000/1,000" in shown(terminal)

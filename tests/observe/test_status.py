@@ -64,3 +64,18 @@ def test_a_run_that_never_started_has_no_status(tmp_path: Path) -> None:
     assert read_status(tmp_path) is None
     (tmp_path / "status.json").write_text("[]")
     assert read_status(tmp_path) is None
+
+
+def test_a_status_says_what_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would catch a long examination that looks like a run that hangs, or one that never ends."""
+    clock = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    status = StatusWriter()
+    status.on_start(start(tmp_path))
+    clock[0] += 2
+    status.on_advance("bias", 3, 9)
+    status.on_advance("bias", 4, 9)
+    assert (read_status(tmp_path) or {})["measuring"] == "bias 3/9"
+    clock[0] += 2
+    status.on_step({"step": 1})
+    assert (read_status(tmp_path) or {})["measuring"] is None

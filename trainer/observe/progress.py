@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from trainer.observe.callback import Callback, RunStart
 
 _SECONDS_BETWEEN_LINES = 10.0
+_SHOWN_VALUES = 5
 
 
 class ProgressBar(Callback):
@@ -59,9 +60,10 @@ class ProgressBar(Callback):
             self._say(f"step {step}/{self._steps}  {figures}  {left} left")
 
     def on_evaluate(self, step: int, values: dict[str, float]) -> None:
-        """Print a line with the values."""
-        shown = ", ".join(f"{name.removeprefix('eval/')} {v:.4f}" for name, v in values.items())
-        self._say(f"step {step}: {shown}")
+        """Print a line with the values, of many the first ones."""
+        named = [f"{name.removeprefix('eval/')} {v:.4f}" for name, v in values.items()]
+        more = [f"{len(named) - _SHOWN_VALUES} more"] if len(named) > _SHOWN_VALUES else []
+        self._say(f"step {step}: {', '.join([*named[:_SHOWN_VALUES], *more])}")
 
     def on_advance(self, suite: str, done: int, items: int) -> None:
         """Show how far a suite is, on a terminal; elsewhere print a line when it begins."""
