@@ -42,7 +42,7 @@ def remembering(query: TextQuery) -> str:
 
 
 def figures(writes: object) -> dict[str, float]:
-    found = examined("groundedness", Planted(writes)).figures  # type: ignore[arg-type]
+    found = examined("groundedness", Planted(writes), limit=len(QUESTIONS)).figures  # type: ignore[arg-type]
     return {name: figure.value for name, figure in found.items()}
 
 
@@ -144,3 +144,7 @@ def test_a_limit_takes_as_many_of_each_kind() -> None:
     """Catches a limit that leaves out what the passages do not say."""
     found = examined("groundedness", Planted(grounded), limit=30).figures
     assert found["follows_passage"].items == found["refuses_unsaid"].items == 10
+    whole = Planted(grounded)
+    assert examined("groundedness", whole).figures["refuses_said"].items == 80
+    assert len({asked(query).domain for query in whole.asked}) >= 8
+    assert len({asked(query).passage for query in whole.asked}) <= 42

@@ -38,6 +38,8 @@ from trainer.evaluate.suites.suite import FigureKind, Item, ItemRecord, Suite, S
 PASSAGES_FILE = Path(__file__).with_suffix(".jsonl")
 ANSWER_TOKENS = 32
 STOP = ("\n",)
+ITEMS = 120
+"""Items where no limit is given; there are more than 200."""
 PROMPT = (
     "Read the passage and answer the question briefly. Use the passage alone; if it does not hold"
     ' the answer, say "I don\'t know".\n\nPassage: {passage}\n\nQuestion: {question}'
@@ -190,18 +192,23 @@ def judge_grounded(text: str, answers: Sequence[str], world: Sequence[str]) -> s
 
 def _items(context: SuiteContext) -> list[Item]:
     found = grounded_questions(context.seed)
-    if context.limit is not None:
-        found = _spread(found, context.limit)
-    return [_item(one) for one in found]
+    return [_item(one) for one in _spread(found, context.limit or ITEMS)]
 
 
 def _spread(found: Sequence[GroundedQuestion], limit: int) -> list[GroundedQuestion]:
-    """`limit` questions, as many of each kind, over as many passages as can be."""
+    """`limit` questions, as many of each kind, of as few passages as have them, over the domains.
+
+    In the order of the passages, so that what the model reads of one is read once.
+    """
+    mixed = {
+        one.passage: hashlib.sha256(one.id.partition("-")[0].encode()).digest() for one in found
+    }
     turns: dict[str, int] = {}
     order = []
-    for index, one in enumerate(found):
-        turns[one.asked] = turns.get(one.asked, 0) + 1
-        order.append((turns[one.asked], index))
+    for index in sorted(range(len(found)), key=lambda index: (mixed[found[index].passage], index)):
+        asked = found[index].asked
+        turns[asked] = turns.get(asked, 0) + 1
+        order.append((turns[asked], index))
     return [found[index] for index in sorted(index for _, index in sorted(order)[:limit])]
 
 
@@ -279,5 +286,5 @@ SUITE = Suite(
     items=_items,
     judge=_judge,
     figures=lambda context: FIGURES,
-    options={"tokens": ANSWER_TOKENS},
+    options={"tokens": ANSWER_TOKENS, "items": ITEMS},
 )
