@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tokenizers
 import torch
 
 from tests.training.runs import recipe_of, write_text
@@ -212,6 +213,37 @@ def test_the_bytes_of_tokens_are_those_of_the_text(tokenizer: Tokenizer, text: s
             part = ids[first:last]
             whole = len(tokenizer.decode(part).encode())
             assert sum(TokenSizes(tokenizer).of(part)) == whole
+
+
+def test_the_bytes_of_a_vocabulary_with_a_fallback_are_those_of_the_text() -> None:
+    """Catches names such as <0xE6> that count for six bytes, and a first word's space."""
+    names = ["<unk>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *"\u2581thec."]
+    vocabulary = {name: number for number, name in enumerate(names)}
+    backend = tokenizers.Tokenizer(
+        tokenizers.models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>", byte_fallback=True)
+    )
+    backend.normalizer = tokenizers.normalizers.Sequence(
+        [
+            tokenizers.normalizers.Prepend("\u2581"),
+            tokenizers.normalizers.Replace(" ", "\u2581"),
+        ]
+    )
+    backend.decoder = tokenizers.decoders.Sequence(
+        [
+            tokenizers.decoders.Replace("\u2581", " "),
+            tokenizers.decoders.ByteFallback(),
+            tokenizers.decoders.Fuse(),
+            tokenizers.decoders.Strip(" ", 1, 0),
+        ]
+    )
+    backend.add_special_tokens(["</s>"])
+    files = {"tokenizer.json": backend.to_str().encode()}
+    found = Tokenizer(files | {"tokenizer_config.json": b'{"eos_token": "</s>"}'}, "here")
+    text = "the \u6771\u4eac th\u00e9"
+    ids = found.encode(text)
+    # Each token is one byte, but for the space before the text, which is none.
+    assert TokenSizes(found).of(ids) == [0] + [1] * len(text.encode())
+    assert len(ids) == 1 + len(text.encode())
 
 
 def test_long_documents_are_cut_and_every_token_counts_once(
