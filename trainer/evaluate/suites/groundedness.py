@@ -48,7 +48,7 @@ VALUES = {
     "animal": ("the tiger", "the camel", "the ostrich", "the elephant", "the hippopotamus"),
     "body": ("Jupiter", "Venus", "Mars", "Saturn"),
     "city": ("Lisbon", "Osaka", "Denver", "Bergen", "Lima", "Toronto", "Krakow", "Nairobi"),
-    "colour": ("blue", "purple", "orange", "grey"),
+    "colour": ("blue", "purple", "orange", "pink"),
     "continent": ("Europe", "Asia", "South America"),
     "country": ("Sweden", "Mexico", "Kenya", "Portugal", "Norway", "Chile"),
     "food": ("bread", "cheese", "rice", "beans"),
@@ -59,7 +59,7 @@ VALUES = {
     "language": ("Swedish", "Polish", "Turkish", "Korean"),
     "material": ("oak", "sandstone", "ivory", "limestone"),
     "metal": ("copper", "zinc", "nickel", "cobalt", "tin"),
-    "mineral": ("quartz", "sulphur", "granite", "chalk"),
+    "mineral": ("quartz", "granite", "chalk", "slate"),
     "month": ("January", "April", "June", "August", "October"),
     "number": ("three", "five", "six", "ten", "twelve", "fifteen"),
     "person": (
@@ -67,7 +67,7 @@ VALUES = {
         *("Jo Calloway", "Robin Thackeray", "Kim Halloran"),
     ),
     "planet": ("Mars", "Jupiter", "Saturn", "Venus", "Neptune", "Uranus"),
-    "plant": ("cotton", "rye", "maize", "the poppy"),
+    "plant": ("cotton", "rye", "barley", "hemp"),
     "river": ("Danube", "Volga", "Mekong", "Loire"),
     "seconds": ("45", "50", "72", "80", "90"),
     "speed": ("150,000", "450,000", "90,000", "700,000"),
@@ -178,7 +178,8 @@ def judge_grounded(text: str, answers: Sequence[str], world: Sequence[str]) -> s
 
     "passage": it gives the passage's value, one of `answers`; "memory": the world's, one of `world`
     (of both, the one whose clause comes first); "refused": neither, and it says that the passage
-    does not say, or that it does not know; "other": none of these.
+    does not say, or that it does not know (that there is no such thing is an answer); "other": none
+    of these.
     """
     if not plain_words(text):
         return "empty"
@@ -187,7 +188,7 @@ def judge_grounded(text: str, answers: Sequence[str], world: Sequence[str]) -> s
         return "passage"
     if memory is not None:
         return "memory"
-    return "refused" if says_nothing_of_it(text) or abstention(text) is not None else "other"
+    return "refused" if says_nothing_of_it(text) or abstention(text) == "ignorance" else "other"
 
 
 def _items(context: SuiteContext) -> list[Item]:
@@ -263,7 +264,7 @@ FIGURES = {
         "higher",
     ),
     "answers_unsaid": _kind(
-        "questions that the passage does not answer, answered all the same",
+        "questions that the passage does not answer, of which nothing is admitted",
         ["unsaid"],
         ["passage", "memory", "other"],
         "lower",
@@ -282,7 +283,7 @@ SUITE = Suite(
     measures="whether answers follow a passage with altered facts, and refuse what it does not say",
     leaves_out="long passages, several of them, and conclusions from what they say",
     source="own passages; Longpre and others, 2021 (arXiv 2109.05052), for conflicts of knowledge",
-    rules=1,
+    rules=2,
     items=_items,
     judge=_judge,
     figures=lambda context: FIGURES,
