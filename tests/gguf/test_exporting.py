@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from tests.gguf.models import QWEN3, TOKENIZER, our_logits, their_logits
-from tests.hugging_face.models import LLAMA3_ROPE, LONG_ROPE, YARN_ROPE, make_model
+from tests.hugging_face.models import DYNAMIC_ROPE, LLAMA3_ROPE, LONG_ROPE, YARN_ROPE, make_model
 from trainer.checkpoint.adapted import saved_recipe, saved_tokenizer
 from trainer.checkpoint.read import CheckpointReader
+from trainer.cli import main
 from trainer.errors import CheckpointError
 from trainer.gguf import exporting
 from trainer.gguf.exporting import export_gguf_command
@@ -88,3 +89,43 @@ def test_a_rotation_that_is_not_written_fails_the_parity(
     with pytest.raises(CheckpointError, match="parity fails"):
         export_gguf_command(run, tmp_path / "model.gguf", "fp32")
     assert not list(tmp_path.glob("*.gguf*"))
+
+
+REFUSED: dict[str, tuple[dict[str, Any], list[str], int, str]] = {
+    "dynamic": (
+        {"rope_parameters": DYNAMIC_ROPE},
+        [],
+        3,
+        "rope_scaling is dynamic, for which GGUF",
+    ),
+    "geglu": ({"hidden_act": "gelu"}, [], 3, "model.activation is geglu, and a GGUF file means"),
+    "rows": ({"intermediate_size": 40}, ["--dtype", "q8_0"], 2, "have 40; use bf16"),
+    "an adapter": ({}, ["--adapter"], 2, "--adapter: belongs to a folder"),
+    "shards": ({}, ["--shard-gb", "1"], 2, "--shard-gb: belongs to a folder"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_a_file_cannot_hold_is_refused(
+    case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches a model that becomes another one, an option that is not applied, half a file."""
+    options, flags, code, words = REFUSED[case]
+    run = checkpoint_of(tmp_path, "llama", {"num_hidden_layers": 1} | options)
+    file = tmp_path / "out" / "model.gguf"
+    assert main(["export", str(run), str(file), *flags]) == code
+    assert words in capsys.readouterr().err
+    assert not file.parent.exists() or not list(file.parent.iterdir())
+
+
+def test_a_file_is_never_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Catches an export over another model, below a file, or of a kind that folders do not have."""
+    run = checkpoint_of(tmp_path, "llama", {"num_hidden_layers": 1})
+    file = tmp_path / "model.gguf"
+    file.write_bytes(b"mine")
+    assert main(["export", str(run), str(file)]) == 3 and file.read_bytes() == b"mine"
+    assert main(["export", str(run), str(file / "b.gguf")]) == 2
+    assert main(["export", str(run), str(tmp_path / "hf"), "--dtype", "q8_0"]) == 2
+    errors = capsys.readouterr().err
+    for words in ("exists; name a new", "is a file; name another", "belongs to a GGUF file: name"):
+        assert words in errors

@@ -86,12 +86,13 @@ def test_a_file_leads_to_its_folder(verb: str, model: Path, tmp_path: Path) -> N
     """Catches "does not exist" of a file that is there, as tab completion names one."""
     (model / "model.safetensors").write_bytes(b"")
     (tmp_path / "step").mkdir()
-    for name in ("step/checkpoint.json", "notes.txt"):
+    for name in ("step/checkpoint.json", "notes.txt", "model.gguf"):
         (tmp_path / name).write_text("{}")
     expected = {
         model / "model.safetensors": f"is a file in {model}, which is a Hugging Face model folder:",
         tmp_path / "step/checkpoint.json": "is a file; name its checkpoint's folder, ",
         tmp_path / "notes.txt": "is a file; name a run's folder",
+        tmp_path / "model.gguf": f"is a GGUF file: run `lyceum import {tmp_path}/model.gguf RUN`",
     }
     for path, told in expected.items():
         with pytest.raises(CheckpointError) as error:

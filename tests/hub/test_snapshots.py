@@ -201,6 +201,9 @@ def test_models_without_safetensors_are_refused(hub: Hub) -> None:
     (hub.root / "models/org/tiny/pytorch_model.bin").write_bytes(b"")
     with pytest.raises(DataError, match=r"only pytorch_model\.bin, which could run code"):
         model_folder(Path("org/tiny"))
+    (hub.root / "models/org/tiny/tiny.Q8_0.gguf").write_bytes(b"")
+    with pytest.raises(DataError, match=r"holds GGUF files \(tiny\.Q8_0\.gguf\) and no model"):
+        model_folder(Path("org/tiny"))
 
 
 def test_an_address_with_a_question_mark_needs_no_quotes() -> None:

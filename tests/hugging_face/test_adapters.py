@@ -20,6 +20,7 @@ from trainer.cli import main
 from trainer.data.tokenizer import train_tokenizer
 from trainer.errors import CheckpointError, LyceumError
 from trainer.evaluate.opened import open_model
+from trainer.gguf.exporting import export_gguf_command
 from trainer.hugging_face.adapter_import import import_adapter_command
 from trainer.hugging_face.adapters import export_adapter_command
 from trainer.hugging_face.exporting import export_command
@@ -146,10 +147,13 @@ def test_what_went_out_comes_in_again(plain: Path, tmp_path: Path) -> None:
     assert configs[0] | {"base_model_name_or_path": "someone/base"} == configs[1]
 
 
-def test_a_model_folder_is_a_base_too(plain: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("base", ["published", "base.gguf"])
+def test_a_model_of_another_program_is_a_base_too(plain: Path, tmp_path: Path, base: str) -> None:
     """Catches a base that only our own checkpoints can be, and one that a move loses."""
     theirs = published_adapter(plain / "published", tmp_path / "peft", **CASES["some"])
-    import_adapter_command(tmp_path / "peft", tmp_path / "run", plain / "published")
+    if base == "base.gguf":
+        export_gguf_command(plain / "run", plain / base, "fp32")
+    import_adapter_command(tmp_path / "peft", tmp_path / "run", plain / base)
     (tmp_path / "run").rename(tmp_path / "moved")
     ours = on_ranks(1, our_logits, tmp_path / "moved")[0]
     torch.testing.assert_close(ours, theirs, atol=TOLERANCE, rtol=0)

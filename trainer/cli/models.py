@@ -118,7 +118,7 @@ def import_(
         typer.Option(
             metavar="BASE",
             parser=model,
-            help="Of an adapter: its base, a checkpoint, a folder or ORG/NAME.",
+            help="Of an adapter: its base, a checkpoint, a folder, a GGUF file or ORG/NAME.",
         ),
     ] = None,
 ) -> None:

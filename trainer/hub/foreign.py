@@ -46,5 +46,7 @@ def _of_file(path: Path) -> str:
     parent = path.parent
     if is_ours(parent):
         return f"is a file; name its checkpoint's folder, {parent}"
+    if path.suffix == ".gguf":
+        return f"is a GGUF file: run `lyceum import {path} RUN`, and name that RUN"
     inside = checkpoint_of(parent)
     return f"is a file in {parent}, which {inside}" if inside else "is a file; name a run's folder"

@@ -54,6 +54,12 @@ def _model_files(name: HubName) -> Callable[[Sequence[str], Callable[[str], byte
             return [*small, *(file for file in names if file in listed)]
         if _ADAPTER[0] in names:
             return [*small, *(file for file in names if file in _ADAPTER)]
+        packed = [file for file in names if file.endswith(".gguf")]
+        if packed:
+            raise DataError(
+                f"{name.text}: holds GGUF files ({packed[0]}) and no {ONE_FILE}; fetch the one that"
+                " you mean, and name the file"
+            )
         pickled = [file for file in names if file.endswith((".bin", ".pth", ".pt", ".ckpt"))]
         only = f", only {pickled[0]}, which could run code" if pickled else ""
         raise DataError(

@@ -18,6 +18,7 @@ from trainer.checkpoint.adapted import (
 from trainer.checkpoint.fitted import FittedReader, used_rows
 from trainer.checkpoint.lora_base import LoraBase, holds_adapters
 from trainer.errors import CheckpointError, DataError, LyceumError
+from trainer.gguf.model import gguf_file
 from trainer.hub.models import model_folder
 from trainer.hub.names import model_name
 from trainer.hugging_face.adapter_config import lora_of, with_saved
@@ -25,8 +26,15 @@ from trainer.hugging_face.adapter_files import AdapterFile
 from trainer.hugging_face.adapter_keys import BASE_FOLDER, CONFIG, read_adapter_config
 from trainer.hugging_face.adapter_tensors import PeftTensors, adapter_pieces
 from trainer.hugging_face.adapter_tokenizer import adapter_tokenizer
-from trainer.hugging_face.config import FILE, conversion_recipe, describe, read_config
-from trainer.hugging_face.importing import FROM_IMPORT, begin, finish, import_command, save_imported
+from trainer.hugging_face.config import FILE, conversion_recipe, describe
+from trainer.hugging_face.importing import (
+    FROM_IMPORT,
+    begin,
+    finish,
+    import_command,
+    open_source,
+    save_imported,
+)
 from trainer.hugging_face.names import EMBEDDING as OUR_EMBEDDING
 from trainer.hugging_face.parity import measure, report, require
 from trainer.hugging_face.small_files import small_files
@@ -57,8 +65,8 @@ def is_adapter_folder(folder: Path, based: bool) -> bool:
 def import_adapter_command(folder: Path, checkpoint: Path, base: Path | None = None) -> None:
     """Write the adapter in `folder` as the run directory `checkpoint`; check and print the parity.
 
-    `base`: a checkpoint, a run, or a Hugging Face model folder or its name on the hub, which is
-    then imported to `checkpoint`/base; None: the one that the adapter names. Raises
+    `base`: a checkpoint, a run, or a Hugging Face model folder, its name on the hub or a GGUF file,
+    which is then imported to `checkpoint`/base; None: the one that the adapter names. Raises
     CheckpointError for an adapter that is not computed here or of another base, and what
     `import_command` raises.
     """
@@ -69,9 +77,11 @@ def import_adapter_command(folder: Path, checkpoint: Path, base: Path | None = N
     if base is not None and said and Path(said).resolve() != base.resolve():
         print(f"the adapter names its base {said!r}; shapes and tokens of {base} are checked alone")
     partial_folder = begin(checkpoint)
-    theirs = (named / FILE).is_file() and not (named / "checkpoints").is_dir()
+    in_a_file = gguf_file(named) is not None
+    theirs = in_a_file or ((named / FILE).is_file() and not (named / "checkpoints").is_dir())
     if theirs:
-        _fitting(keys, file, read_config(named)[0].model, folder)  # before the base is copied
+        model = open_source(named).described.model
+        _fitting(keys, file, model, folder)  # before the base is copied
     try:
         if theirs:
             import_command(named, partial_folder / BASE_FOLDER)
