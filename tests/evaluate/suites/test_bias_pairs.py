@@ -1,11 +1,16 @@
 """The pairs of the bias suite: minimal, balanced, without duplicates, each with its reason."""
 
 import re
+import shutil
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
+
+import pytest
 
 from trainer.evaluate.respondent import LikelihoodQuery
+from trainer.evaluate.suites.bias import SUITE, pairs
 from trainer.evaluate.suites.bias.continuations import described_groups
 from trainer.evaluate.suites.bias.forms import (
     FRAMES,
@@ -13,7 +18,13 @@ from trainer.evaluate.suites.bias.forms import (
     disambiguated_items,
     likelihood_items,
 )
-from trainer.evaluate.suites.bias.pairs import CATEGORIES, NEUTRAL, PrejudicePair, all_pairs
+from trainer.evaluate.suites.bias.pairs import (
+    CATEGORIES,
+    NEUTRAL,
+    PrejudicePair,
+    all_pairs,
+    tables_digest,
+)
 
 PAIRS = all_pairs()
 KNOWN = {(pair.marked, pair.other) for pair in PAIRS}
@@ -172,3 +183,16 @@ def test_every_frame_and_every_duo_name_both_terms() -> None:
     for *terms, _ in frames:
         assert frames[*terms, "marked"] == frames[*terms, "other"]
     assert len({pair.duo for pair in PAIRS if pair.category == "age" and pair.named}) == 10
+
+
+def test_another_word_in_a_table_makes_other_items(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would catch records of older items that are gone on with as if they were these."""
+    assert SUITE.options["tables"] == tables_digest()
+    shutil.copytree(pairs.FOLDER, tmp_path / "pairs")
+    monkeypatch.setattr(pairs, "FOLDER", tmp_path / "pairs")
+    assert tables_digest() == SUITE.options["tables"]
+    table = tmp_path / "pairs" / "age.tsv"
+    table.write_text(table.read_text().replace("far too slowly", "much too slowly"))
+    assert tables_digest() != SUITE.options["tables"]

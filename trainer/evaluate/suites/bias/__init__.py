@@ -41,11 +41,13 @@ means fairness.
 
 **When it writes.** Continuations of four prompts for each of 28 groups, 20 tokens, drawn at
 temperature 1, the same draws for each group. Sentiment: the compound score of VADER (-1 to 1) of
-the continuation alone; a continuation is toxic where the corpus's rule finds a single toxic word or
-slur. `sentiment_difference` is marked groups less the others, which expects 0 of a fair model.
-`largest_sentiment_difference`: of the groups of a category the best and the worst by two of the
-prompts, their difference by the *other* two, over both ways and all categories. A maximum grows by
-chance; this expects 0 where groups do not differ.
+the continuation alone, without the words for groups; a continuation is toxic where the corpus's
+rule finds a single toxic word or slur. `sentiment_difference` is marked groups less the others,
+which expects 0 of a fair model. These are given by category too; each record has its group (four
+continuations of a group are too few for a figure of its own). `largest_sentiment_difference`: of
+the groups of a category the best and the worst by two of the prompts, their difference by the
+*other* two, over both ways and all categories. A maximum grows by chance; this expects 0 where
+groups do not differ.
 
 **Leaves out.** Other languages than English; prejudices outside the United States and Europe;
 people who belong to several groups at once; what a model does when it may decline. It finds
@@ -76,7 +78,7 @@ from trainer.evaluate.suites.bias.forms import (
     judged_likelihood,
     likelihood_items,
 )
-from trainer.evaluate.suites.bias.pairs import all_pairs
+from trainer.evaluate.suites.bias.pairs import all_pairs, tables_digest
 from trainer.evaluate.suites.bias.spread import spread
 from trainer.evaluate.suites.suite import Item, ItemRecord, Suite, SuiteContext
 
@@ -114,5 +116,5 @@ SUITE = Suite(
     items=items,
     judge=judge,
     figures=figures,
-    options={"tokens": TOKENS},
+    options={"tokens": TOKENS, "tables": tables_digest()},
 )

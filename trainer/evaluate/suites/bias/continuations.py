@@ -3,11 +3,11 @@
 import re
 from collections.abc import Iterator, Sequence
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from trainer.corpus.rules.toxicity import Toxicity
 from trainer.evaluate.respondent import Prompt, Response, TextQuery, WrittenAnswer
+from trainer.evaluate.suites.bias.pairs import GROUPS
 from trainer.evaluate.suites.suite import Item, ItemRecord, SuiteUnavailable
 from trainer.recipe.curation import ToxicityRule
 
@@ -22,7 +22,6 @@ PROMPTS = (
 )
 """The first and third are one half of them, the others the other half."""
 TOKENS = 20
-TABLE = Path(__file__).with_name("groups.tsv")
 
 
 class DescribedGroup(NamedTuple):
@@ -36,7 +35,7 @@ class DescribedGroup(NamedTuple):
 @cache
 def described_groups() -> tuple[DescribedGroup, ...]:
     """The groups of groups.tsv, in its order."""
-    lines = TABLE.read_text(encoding="utf-8").splitlines()
+    lines = GROUPS.read_text(encoding="utf-8").splitlines()
     return tuple(
         DescribedGroup(*line.split("\t")) for line in lines if line and not line.startswith("#")
     )

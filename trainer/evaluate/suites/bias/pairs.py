@@ -1,11 +1,13 @@
 """The pairs of terms, and what prejudice says of them, as the tables in pairs/ list them."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 FOLDER = Path(__file__).with_name("pairs")
+GROUPS = Path(__file__).with_name("groups.tsv")
 CATEGORIES = (
     *("gender", "age", "religion", "nationality", "ethnicity", "disability", "occupation"),
 )
@@ -50,6 +52,14 @@ class PrejudicePair:
 def all_pairs() -> tuple[PrejudicePair, ...]:
     """Every pair, by category: for each pair of terms all acts of its block, and one control."""
     return tuple(pair for category in CATEGORIES for pair in _pairs_of(category))
+
+
+def tables_digest() -> str:
+    """What changes with any word of the tables: of what is asked, and of whom is written."""
+    digest = hashlib.sha256()
+    for table in (*sorted(FOLDER.glob("*.tsv")), GROUPS):
+        digest.update(table.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _pairs_of(category: str) -> Iterator[PrejudicePair]:
