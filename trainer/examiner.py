@@ -19,6 +19,8 @@ from trainer.evaluate.examination import SuiteResult
 from trainer.evaluate.gates import GateVerdict, check_gates
 from trainer.evaluate.intervals import Figure
 from trainer.evaluate.run_suites import (
+    BASE,
+    EVALUATIONS,
     ExaminationStopped,
     figures_of,
     stored_results,
@@ -32,10 +34,6 @@ from trainer.run import Run
 from trainer.watch import Watch
 
 _log = logging.getLogger(__name__)
-
-EVALUATIONS = "evaluations"
-"""The folder of a run that holds, a folder each, its examinations' records and figures."""
-BASE = "base"
 
 
 class Examiner:

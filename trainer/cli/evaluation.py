@@ -80,6 +80,14 @@ def evaluate(
             help='What must hold, as "bias/gap < 0.1"; repeatable; exit code 5 where it does not.',
         ),
     ] = None,
+    base: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            parser=file,
+            help="--json of the model that gates `within` compare with; none: the run's own base.",
+        ),
+    ] = None,
     list_suites: Annotated[
         bool, typer.Option("--list", help="What each built-in suite measures; measure nothing.")
     ] = False,
@@ -110,6 +118,7 @@ def evaluate(
             limit=limit,
             seed=seed,
             gates=tuple(gates or ()),
+            base=base,
         )
         evaluate_command(checkpoint, suites or [], json_file, options=options)
         return 0

@@ -19,7 +19,7 @@ from trainer.errors import (
     note_of,
 )
 from trainer.evaluate.answering import ModelRespondent
-from trainer.evaluate.evaluation_report import EvaluationReport, shown_progress
+from trainer.evaluate.evaluation_report import EvaluationReport, figures_in, shown_progress
 from trainer.evaluate.examination import ItemsDone, PreparedSuite, SuiteResult, examine, prepare
 from trainer.evaluate.gates import check_gates, require_figures
 from trainer.evaluate.harness.names import check_tasks
@@ -28,12 +28,13 @@ from trainer.evaluate.intervals import Figure
 from trainer.evaluate.opened import OpenedModel, open_model
 from trainer.evaluate.options import NO_OPTIONS, EvaluationOptions
 from trainer.evaluate.own_text import EvaluationText, text_of
+from trainer.evaluate.run_suites import BASE, EVALUATIONS, figures_of, stored_results
 from trainer.evaluate.scoring import NOT_FINITE
 from trainer.evaluate.suites import MODULES, load_suite
 from trainer.evaluate.suites.suite import Suite, SuiteContext
 from trainer.files import cache_folder, write_output
 from trainer.parallel.agreement import Ranks, on_first_rank
-from trainer.recipe.gates import parse_gate
+from trainer.recipe.gates import Gate, parse_gate
 
 
 def evaluate_command(
@@ -51,13 +52,14 @@ def evaluate_command(
     """
     if json_file is not None and not json_file.parent.is_dir():
         raise RecipeError(f"--json {json_file}: there is no folder {json_file.parent}; make it")
+    gates = [parse_gate(text, "--gate") for text in options.gates]
     named = list(dict.fromkeys(suites))
     tasks = [name for name in named if name not in MODULES]
     if tasks:
         check_tasks(tasks, options.tasks_path, tuple(MODULES))
     world = int(os.environ.get("WORLD_SIZE", "1"))
     with open_model(checkpoint, world) as model:
-        evaluation = _Evaluation(model, options, json_file)
+        evaluation = _Evaluation(model, options, gates, json_file)
         evaluation.prepare(named or list(MODULES), required=bool(named))
         with shown_progress(model.layout.reports) as advance:
             evaluation.measure(advance)
@@ -68,10 +70,14 @@ class _Evaluation:
     """One evaluation, the same on all ranks: a model, what it is asked, what has been found."""
 
     def __init__(
-        self, model: OpenedModel, options: EvaluationOptions, json_file: Path | None
+        self,
+        model: OpenedModel,
+        options: EvaluationOptions,
+        gates: Sequence[Gate],
+        json_file: Path | None,
     ) -> None:
         self._model, self._options, self._ranks = model, options, Ranks()
-        self._gates = [parse_gate(text, "--gate") for text in options.gates]
+        self._gates = gates
         self._respondent = ModelRespondent.of(model)
         # Items are made on the first rank: it alone reads and searches.
         self._text = EvaluationText()
@@ -97,8 +103,25 @@ class _Evaluation:
         self.report = EvaluationReport(
             str(model.folder), model.step, settings, layout, records, self._respondent.chats
         )
+        self._base = self._figures_of_base(settings)
         self._prepared: dict[str, PreparedSuite] = {}
         self._errors: list[LyceumError] = []
+
+    def _figures_of_base(self, settings: Mapping[str, Any]) -> dict[str, Figure]:
+        """What the gates that compare are beside; raises RecipeError where there is nothing."""
+        compared = [gate for gate in self._gates if gate.within is not None]
+        if not compared:
+            return {}
+        if self._options.base is not None:
+            return figures_in(self._options.base, settings)
+        run = self._model.folder.parent.parent
+        found = figures_of(stored_results(run / EVALUATIONS / BASE))
+        if missing := [gate for gate in compared if gate.name not in found]:
+            raise RecipeError(
+                f"--gate {missing[0].text!r}: {run} has stored no {missing[0].name} of the model"
+                " that it started from; give the --json of an evaluation of that model as --base"
+            )
+        return found
 
     def prepare(self, names: Sequence[str], required: bool) -> None:
         """Make the items of suites; that one has none here is an error only if `required`.
@@ -173,7 +196,7 @@ class _Evaluation:
 
         Raises GateError where all was measured, and a gate is not passed.
         """
-        verdicts = check_gates(self._gates, self._figures(), {})
+        verdicts = check_gates(self._gates, figures_of(self.report.results), self._base)
         self.report.verdicts = verdicts
         if self._model.layout.reports:
             self.report.show()
@@ -182,13 +205,6 @@ class _Evaluation:
             raise self._errors[0]
         if failed := [verdict.line for verdict in verdicts if not verdict.passed]:
             raise GateError(f"{len(failed)} of {len(verdicts)} gates failed: {'; '.join(failed)}")
-
-    def _figures(self) -> dict[str, Figure]:
-        return {
-            f"{suite}/{name}": figure
-            for suite, result in self.report.results.items()
-            for name, figure in result.figures.items()
-        }
 
 
 def _nothing_answered(name: str, result: SuiteResult) -> LyceumError:

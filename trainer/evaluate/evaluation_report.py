@@ -1,5 +1,6 @@
 """What `lyceum evaluate` shows and writes: one table, one JSON, and what was not measured."""
 
+import json
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from trainer.errors import RecipeError
 from trainer.evaluate.examination import ItemsDone, SuiteResult
 from trainer.evaluate.gates import GateVerdict
 from trainer.evaluate.intervals import Figure
@@ -131,6 +133,31 @@ def _interval(figure: Figure) -> str:
     if counted or not (math.isfinite(figure.low) and math.isfinite(figure.high)):
         return ""
     return f"{_shown(figure.low)} to {_shown(figure.high)}"
+
+
+def figures_in(file: Path, settings: Mapping[str, Any]) -> dict[str, Figure]:
+    """The figures, by SUITE/FIGURE, of a report that was written with these settings.
+
+    Raises RecipeError for a file that is no such report.
+    """
+    try:
+        content = json.loads(file.read_bytes())
+        found = {
+            f"{suite}/{name}": Figure.of_json(parts)
+            for suite, figures in content["figures"].items()
+            for name, parts in figures.items()
+        }
+        written = content["settings"]
+    except OSError as error:
+        raise RecipeError(f"--base {file}: cannot be read: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise RecipeError(f"--base {file}: is not what lyceum evaluate --json writes") from None
+    if differing := [key for key, value in settings.items() if written.get(key) != value]:
+        raise RecipeError(
+            f"--base {file}: was measured with another {differing[0]}"
+            f" ({written.get(differing[0])}); measure it as this model is"
+        )
+    return found
 
 
 def show_suites() -> None:

@@ -11,7 +11,8 @@ class EvaluationOptions:
     `overrides`: `parallel.*` keys of the layout; `corpora`, `texts`: read and searched in place of
     the run's own corpora; `records`: the folder of the item-level records; `tasks_path`: a folder
     of lm-eval task files; `shots`: examples before each of its questions (None: the task's own
-    number); `limit`: items a suite at most; `gates`: as the recipe's `evaluate.gates`.
+    number); `limit`: items a suite at most; `gates`: as the recipe's `evaluate.gates`; `base`: the
+    JSON of an evaluation of the model that gates compare with (None: the run's own base).
     """
 
     overrides: tuple[str, ...] = ()
@@ -23,6 +24,7 @@ class EvaluationOptions:
     limit: int | None = None
     seed: int = 0
     gates: tuple[str, ...] = ()
+    base: Path | None = None
 
 
 NO_OPTIONS = EvaluationOptions()

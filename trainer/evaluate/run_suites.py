@@ -32,6 +32,8 @@ from trainer.recipe import Recipe
 from trainer.recipe.evaluate import LOSS
 from trainer.sources import Sources
 
+EVALUATIONS, BASE = "evaluations", "base"
+"""The folder of a run that holds, a folder each, its examinations; the base's among them."""
 FIGURES = "figures.json"
 """In the folder of an examination: what it found, written when it is whole."""
 ANSWERS_BETWEEN = 8
