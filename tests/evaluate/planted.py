@@ -92,6 +92,6 @@ def examined(
 ) -> SuiteResult:
     """What a suite finds of a planted model, by the runner that real models go through."""
     loaded = load_suite(suite) if isinstance(suite, str) else suite
-    context = SuiteContext(planted, seed, limit, own)
+    context = SuiteContext(planted, seed, limit, own, trained_on=own)
     ranks = Ranks()
     return examine(prepare(loaded, context, ranks), planted, ranks, records)

@@ -205,7 +205,9 @@ def test_the_first_documents_are_of_all_corpora(
 ) -> None:
     """Would catch facts taken from the first corpus of a mixture alone."""
     monkeypatch.setattr(stored_text, "DOCUMENTS_A_TURN", 1)
-    corpora = [(name, corpus(tmp_path / name)) for name in ("one", "two")]
-    text = StoredText([StoredCorpus(*one, load_manifest(one[1])) for one in corpora])
+    text = StoredText.at(corpus(tmp_path / "one"), corpus(tmp_path / "two"))
     assert [document.source for document in text.documents("train")] == ["one", "two"] * 4
     assert [document.source for document in text.documents("validation")] == ["one", "two"]
+    corpus(tmp_path / "other" / "one")
+    same = StoredText.at(tmp_path / "one", tmp_path / "other" / "one", tmp_path / "one")
+    assert same.names == (str(tmp_path / "one"), str(tmp_path / "other" / "one"))

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from trainer.corpus.build.canaries import Canary
 from trainer.corpus.inspect.passage_index import PassageIndex
 
 HELD = 5
@@ -44,6 +45,9 @@ class SearchableText(Protocol):
 
     def together(self, pairs: Sequence[tuple[str, str]]) -> list[int]:
         """In how many sentences of training documents both passages of each pair stand."""
+
+    def canaries(self) -> list[tuple[str, Canary]]:
+        """What was planted in it on purpose, each with its source's name."""
 
 
 def documents_up_to(text: SearchableText, characters: int) -> Iterator[SearchedDocument]:

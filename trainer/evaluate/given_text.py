@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from trainer.corpus.build.canaries import Canary
 from trainer.corpus.inspect.passage_index import PairIndex, PassageIndex
 from trainer.corpus.reading.files import InputFile, list_files
 from trainer.corpus.reading.quarantine import Quarantine
@@ -96,6 +97,10 @@ class GivenText:
         """In how many sentences both passages of each pair stand."""
         parts = ["given pairs", RULES, self.fingerprint, [list(pair) for pair in pairs]]
         return list(cached_search(parts, lambda: self._counted(pairs)))
+
+    def canaries(self) -> list[tuple[str, Canary]]:
+        """None: only a corpus that is built says what is planted in it."""
+        return []
 
     def _counted(self, pairs: Sequence[tuple[str, str]]) -> list[int]:
         index, counts = PairIndex(pairs), Counter[int]()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+from trainer.corpus.build.canaries import Canary
 from trainer.errors import LyceumError
 from trainer.evaluate.corpora import HELD, SearchableText, SearchedDocument
 from trainer.evaluate.given_text import GivenText
@@ -67,15 +68,19 @@ class JoinedText:
         """In how many sentences of training documents of all each pair stands."""
         return [sum(each) for each in zip(*(p.together(pairs) for p in self._parts), strict=True)]
 
+    def canaries(self) -> list[tuple[str, Canary]]:
+        """What was planted in them on purpose."""
+        return [planted for part in self._parts for planted in part.canaries()]
+
 
 def text_of(model: OpenedModel, corpora: Sequence[str], texts: Sequence[str]) -> EvaluationText:
     """What an evaluation of this model reads; raises DataError for a corpus or file named badly."""
     if corpora or texts:
-        built: list[SearchableText] = [StoredText.at(folder) for folder in corpora]
+        built: list[SearchableText] = [StoredText.at(*corpora)] if corpora else []
         named = _joined([*built, GivenText(texts)] if texts else built)
         held_out = WindowsOfText(named, model.tokenizer, model.longest)
         # Nobody knows whether a model has seen a file: that it holds itself says nothing.
-        return EvaluationText(named, held_out, _joined(built) if built else None)
+        return EvaluationText(named, held_out, built[0] if built else None)
     recipe = _reopened(model.recipe, model.folder)
     try:
         sources = open_sources(recipe, tokenizer=model.tokenizer)

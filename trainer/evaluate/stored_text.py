@@ -74,11 +74,20 @@ class StoredText:
         return cls([StoredCorpus(*corpus) for corpus in corpora], recipe.data.remote)
 
     @classmethod
-    def at(cls, folder: str | Path, remote: RemoteSection | None = None) -> "StoredText":
-        """The corpus in a folder, or at a URL, whatever its tokenizer; raises DataError."""
-        found = place(folder)
-        name = str(folder).partition("?")[0].rstrip("/").rpartition("/")[2]
-        return cls([StoredCorpus(name, found, load_manifest(found, remote))], remote)
+    def at(cls, *folders: str | Path, remote: RemoteSection | None = None) -> "StoredText":
+        """The corpora in folders, or at URLs, whatever their tokenizers; raises DataError.
+
+        Each has its folder's name, or where two have one its whole path.
+        """
+        places = list(dict.fromkeys(map(place, folders)))
+        names = [str(one).partition("?")[0].rstrip("/").rpartition("/")[2] for one in places]
+        corpora = [
+            StoredCorpus(
+                name if names.count(name) == 1 else str(one), one, load_manifest(one, remote)
+            )
+            for name, one in zip(names, places, strict=True)
+        ]
+        return cls(corpora, remote)
 
     @property
     def names(self) -> tuple[str, ...]:

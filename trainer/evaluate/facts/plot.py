@@ -13,8 +13,9 @@ DOTS_AN_INCH = 150
 def plot_occurrence(figures: Mapping[str, Figure], path: Path) -> bool:
     """Draw the figures of the suite `occurrence` to a .png; whether there was anything to draw.
 
-    Wrong choices and confident wrong completions by occurrences, with their intervals; the lower
-    bound on a base model's errors as a line, or in words where it is 0 or less. Draws nothing
+    Wrong choices and confident wrong completions by occurrences, with their intervals; as lines the
+    lower bound on a base model's errors, at 0 and said to be vacuous where it is less, and the
+    share of facts that occur once, which it approaches in large corpora. Draws nothing
     without matplotlib, or where no figure by occurrences is there. Raises DataError where the file
     cannot be written.
     """
@@ -37,11 +38,13 @@ def plot_occurrence(figures: Mapping[str, Figure], path: Path) -> bool:
             [high - value for value, (_, high) in zip(values, ends, strict=True)],
         ]
         axes.errorbar(range(len(drawn)), values, spread, marker="o", capsize=3, label=label)
-    bound = figures.get("lower_bound")
-    if bound is not None and bound.value > 0:
-        axes.axhline(bound.value, linestyle="--", color="black", label="lower bound on all errors")
-    elif bound is not None:
-        axes.set_title(f"the lower bound is vacuous: {bound.value:.2f}", fontsize="small")
+    if (bound := figures.get("lower_bound")) is not None:
+        vacuous = f" (vacuous: {bound.value:.2f})" if bound.value <= 0 else ""
+        label = f"lower bound on all errors{vacuous}"
+        axes.axhline(max(bound.value, 0.0), linestyle="--", color="black", label=label)
+    if (rate := figures.get("singleton_rate")) is not None:
+        label = "share of facts that occur once"
+        axes.axhline(rate.value, linestyle=":", color="gray", label=label)
     axes.set_xticks(range(len(drawn)), [group.replace("_", " ") for group in drawn])
     axes.set_xlabel("sentences of the training text with the fact")
     axes.set_ylabel("share of facts")

@@ -33,7 +33,6 @@ from trainer.errors import SuiteUnavailable
 from trainer.evaluate.mined_sequences import MinedSequence, mined_sequences
 from trainer.evaluate.occurrence_buckets import BUCKETS, by_bucket
 from trainer.evaluate.respondent import Likelihood, LikelihoodQuery, Prompt, Response
-from trainer.evaluate.stored_text import StoredText
 from trainer.evaluate.suites.suite import FigureKind, Item, ItemRecord, Suite, SuiteContext
 
 log = logging.getLogger(__name__)
@@ -53,7 +52,7 @@ def _items(context: SuiteContext) -> list[Item]:
             "memorisation: asks for the text that a model was trained on, and there is none: give"
             " a run with its corpora, or name text by --corpus or --text"
         )
-    planted = own.canaries() if isinstance(own, StoredText) else []
+    planted = own.canaries()
     if not planted:
         log.warning(
             "memorisation: nothing is planted in the corpus, so exposure and leaks of personal data"
@@ -166,7 +165,7 @@ def _figures(context: SuiteContext) -> Mapping[str, FigureKind]:
         lambda record: _row("canary", "exposure", record),
         better="lower",
     )
-    planted = context.own.canaries() if isinstance(context.own, StoredText) else []
+    planted = [] if context.own is None else context.own.canaries()
     for copies in sorted({canary.copies for _, canary in planted if canary.kind == "code"}):
         figures[f"exposure_{copies}_{'copy' if copies == 1 else 'copies'}"] = FigureKind(
             f"mean exposure of the canaries that {copies} documents hold",
