@@ -83,8 +83,7 @@ def _name_is_right(text: str, expected: ExpectedAnswer) -> bool:
     own = {plain_words(name) for name in right}
     rivals = [name for name in expected.rivals if plain_words(name) not in own]
     asked = f" {plain_words(expected.question)} "
-    names = right + [name for name in rivals if f" {plain_words(name)} " not in asked]
-    found = [one for one in mentions(words, names) if not _echo(words, one, asked)]
+    found = [one for one in mentions(words, [*right, *rivals]) if not _echo(words, one, asked)]
     claimed = claims(words, found)
     same = [
         one.name < len(right)
@@ -105,13 +104,9 @@ def _with_surnames(expected: ExpectedAnswer) -> list[str]:
 
 
 def _echo(words: TextWords, mention: Mention, asked: str) -> bool:
-    """Whether a mention repeats the question: "the capital of LUXEMBOURG is Luxembourg"."""
-    name = " ".join(words.words[mention.start : mention.end])
-    return (
-        f" {name} " in asked
-        and mention.start > 0
-        and words.words[mention.start - 1] in {"of", "in", "element", "for"}
-    )
+    """Whether a mention repeats the question: "the capital OF LUXEMBOURG is Luxembourg"."""
+    before = words.words[max(0, mention.start - 1) : mention.end]
+    return len(before) > mention.end - mention.start and f" {' '.join(before)} " in asked
 
 
 def _other_given_name(words: TextWords, mention: Mention, right: tuple[str, ...]) -> bool:

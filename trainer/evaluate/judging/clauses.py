@@ -36,7 +36,7 @@ _TURN = re.compile(
     r"|,\s*(?=(?:maybe|perhaps|probably|possibly|presumably|it (?:is|was|might|could|may|would)"
     r"|my (?:\w+ )?guess|i (?:think|would|believe|guess|suspect|assume)|if i had"
     r"|the \w+ (?:is|was))\b)"
-    r"|\s+-+\s+|:\s|,\s*(?:so|and|as|since|because)\s+(?=\w)|\s+(?:because|so)\s+(?=(?:i|we|it)\b)"
+    r"|\s+-+\s+|:\s|,\s*(?:so|and|as|since|because)\s+(?!far\b)(?=\w)|\s+(?:because|so)\s+(?=(?:i|we|it)\b)"
 )
 _ABBREVIATIONS = re.compile(r"\b(?:st|mt|dr|mr|mrs|ms|no|vs|ca|[a-z])\.(?=\s+\w)")
 

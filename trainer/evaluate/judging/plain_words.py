@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from functools import cache
+from functools import cache, lru_cache
 
 from trainer.evaluate.judging.phrases import lines
 
@@ -25,6 +25,7 @@ def unaccented(text: str) -> str:
     return "".join(letter for letter in decomposed if not unicodedata.combining(letter))
 
 
+@lru_cache(maxsize=1 << 14)
 def plain_words(text: str) -> str:
     """The words of a text with one space between: no case, accents, punctuation or articles.
 

@@ -1,0 +1,202 @@
+"""The kinds of facts about the world, and the facts of each kind."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from trainer.evaluate.judging.expected import AnswerForm, ExpectedAnswer
+from trainer.evaluate.world_facts.packages import package
+from trainer.evaluate.world_facts.tables import names, table
+
+_WITH_ARTICLE = re.compile(
+    r"^United|Republic$|^(?:Bahamas|Gambia|Maldives|Netherlands|Philippines)$"
+)
+REGIONS_OF = ("US", "CA", "AU", "IN", "BR")
+"""Countries whose states and provinces are asked for."""
+
+
+@dataclass(frozen=True)
+class WorldFact:
+    """A fact: what is asked about, and what is right ("|"-free names, the best one first)."""
+
+    kind: str
+    subject: str
+    right: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class FactKind:
+    """A kind of fact: its name, how its answers are written, and what makes its facts."""
+
+    name: str
+    form: AnswerForm
+    make: Callable[[], Iterator[tuple[str, tuple[str, ...]]]]
+
+
+@cache
+def facts_of(kind: str) -> tuple[WorldFact, ...]:
+    """All facts of a kind, in the order of their source."""
+    return tuple(WorldFact(kind, subject, right) for subject, right in KINDS[kind].make())
+
+
+def expected(fact: WorldFact, question: str) -> ExpectedAnswer:
+    """What is right in answer to a question about a fact, against the other answers of its kind."""
+    own = set(fact.right)
+    rivals = [name for name in _answers(fact.kind) if name not in own]
+    return ExpectedAnswer(fact.right, tuple(rivals), KINDS[fact.kind].form, question)
+
+
+def country_name(code: str) -> str:
+    """The usual English name of a country by its ISO 3166 code."""
+    for known, cell in table("countries"):
+        if known == code:
+            return names(cell)[0]
+    country = package("pycountry").countries.get(alpha_2=code)
+    return str(getattr(country, "common_name", country.name)).partition(",")[0]
+
+
+def _in_a_sentence(code: str) -> str:
+    """The name of a country with its article: "the Netherlands"."""
+    name = country_name(code)
+    return f"the {name}" if _WITH_ARTICLE.search(name) else name
+
+
+def _capitals() -> Iterator[tuple[str, tuple[str, ...]]]:
+    for code, capital in table("capitals"):
+        yield _in_a_sentence(code), names(capital)
+
+
+def _currencies() -> Iterator[tuple[str, tuple[str, ...]]]:
+    # The first two letters of a currency's code are those of its country: ISO 4217.
+    for code, currency in table("currencies"):
+        assert package("pycountry").currencies.get(alpha_3=code) is not None, code
+        yield _in_a_sentence(code[:2]), names(currency)
+
+
+def _cities() -> Iterator[tuple[str, tuple[str, ...]]]:
+    for city, code in table("cities"):
+        yield city, _country(code)
+
+
+def _regions() -> Iterator[tuple[str, tuple[str, ...]]]:
+    cities = {name for cell in (*table("cities"), *table("novels")) for name in names(cell[0])}
+    taken = cities | {country.name for country in package("pycountry").countries}
+    for code in REGIONS_OF:
+        for region in sorted(
+            package("pycountry").subdivisions.get(country_code=code), key=lambda one: one.code
+        ):
+            plain = region.type in {"State", "Province"} and region.parent_code is None
+            if plain and region.name not in taken and region.name.isalpha():
+                yield region.name, _country(code)
+
+
+def _symbols() -> Iterator[tuple[str, tuple[str, ...]]]:
+    for element in _elements():
+        yield element.name, (element.symbol,)
+
+
+def _numbers() -> Iterator[tuple[str, tuple[str, ...]]]:
+    for element in _elements():
+        yield element.name, (str(element.number),)
+
+
+def _formulas() -> Iterator[tuple[str, tuple[str, ...]]]:
+    for compound, formula in table("compounds"):
+        yield compound, names(formula)
+
+
+def _codes() -> Iterator[tuple[str, tuple[str, ...]]]:
+    for language in package("pycountry").languages:
+        code = getattr(language, "alpha_2", None)
+        if code and language.type == "L" and language.scope == "I" and language.name.isalpha():
+            yield language.name, (code,)
+
+
+def _novels() -> Iterator[tuple[str, tuple[str, ...]]]:
+    for title, author in table("novels"):
+        yield title, names(author)
+
+
+def _laws() -> Iterator[tuple[str, tuple[str, ...]]]:
+    for name, kind, fields in table("laws"):
+        yield law_called(name, kind), names(fields)
+
+
+def _treaties() -> Iterator[tuple[str, tuple[str, ...]]]:
+    for town, year in table("treaties"):
+        yield town, (year,)
+
+
+def _animals() -> Iterator[tuple[str, tuple[str, ...]]]:
+    for animal, classes in table("animals"):
+        plural = {"fish": ("fishes",)}
+        yield (
+            animal,
+            tuple(
+                form for name in names(classes) for form in (name, *plural.get(name, (f"{name}s",)))
+            ),
+        )
+
+
+def _people() -> Iterator[tuple[str, tuple[str, ...]]]:
+    for name, calling, country in table("people"):
+        code, *more = names(country)
+        yield (
+            f"{calling} {name}",
+            (*_country(code), *(form for one in more for form in _people_of(one))),
+        )
+
+
+def law_called(name: str, kind: str) -> str:
+    """How a law or theorem is called after somebody."""
+    return f"{name}'s {kind}" if not name.endswith("s") else f"{name}' {kind}"
+
+
+def _people_of(country: str) -> tuple[str, ...]:
+    adjective = {"England": "English", "Scotland": "Scottish", "Bohemia": "Bohemian"}
+    return country, adjective[country]
+
+
+def _elements() -> Iterator[Any]:
+    for element in package("periodictable").elements:
+        if element.number > 0:
+            yield element
+
+
+def _country(code: str) -> tuple[str, ...]:
+    return next(names(cell) for known, cell in table("countries") if known == code)
+
+
+KINDS: Mapping[str, FactKind] = {
+    kind.name: kind
+    for kind in (
+        FactKind("capital", "name", _capitals),
+        FactKind("currency", "name", _currencies),
+        FactKind("city", "name", _cities),
+        FactKind("region", "name", _regions),
+        FactKind("symbol", "sign", _symbols),
+        FactKind("number", "number", _numbers),
+        FactKind("formula", "sign", _formulas),
+        FactKind("code", "sign", _codes),
+        FactKind("novel", "person", _novels),
+        FactKind("law", "name", _laws),
+        FactKind("treaty", "year", _treaties),
+        FactKind("animal", "name", _animals),
+        FactKind("person", "name", _people),
+    )
+}
+"""The kinds of facts by name."""
+
+
+@cache
+def _answers(kind: str) -> tuple[str, ...]:
+    """What answers of a kind may be: those of its facts, and their likes."""
+    found = [name for fact in facts_of(kind) for name in fact.right]
+    if kind == "capital":
+        found += [city for city, _ in table("cities")]
+    if kind in ("city", "region", "person"):
+        found += [name for _, cell in table("countries") for name in names(cell)]
+        found += [country.name for country in package("pycountry").countries]
+    return tuple(dict.fromkeys(found))
