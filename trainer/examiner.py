@@ -176,6 +176,12 @@ class Examiner:
 
     def _found(self, suite: str, result: SuiteResult) -> None:
         self._watch.evaluated(values_of({suite: result}))
+        if result.failed:
+            reasons = ", ".join(f"{why} ({count:,})" for why, count in result.failed.items())
+            _log.warning(
+                "step %d: %s: %d of %d items failed: %s",
+                *(self._run.step, suite, sum(result.failed.values()), result.items, reasons),
+            )
 
     def _judge(self, results: Mapping[str, SuiteResult]) -> None:
         step = self._run.step

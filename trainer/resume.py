@@ -5,7 +5,7 @@ Under `lora` a checkpoint holds adapters only, and names the base checkpoint tha
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -32,6 +32,7 @@ from trainer.errors import CheckpointError, RecipeError
 from trainer.hub.names import is_address
 from trainer.hugging_face.importing import FROM_IMPORT
 from trainer.mixture_folders import lists_tars
+from trainer.model.lora import adapters_off
 from trainer.model.lora.targets import adapted_names
 from trainer.model.transformer import LanguageModel
 from trainer.parallel.agreement import Ranks, on_first_rank
@@ -271,9 +272,15 @@ def base_weights(
     if point is None:
         yield
         return
+    assert recipe.init_from is not None, "a run without a base has nothing to compare with"
     start_from(recipe, chunks, optimizer)
+    # Adapters that the base does not hold began without an effect; here they have learned.
+    without: AbstractContextManager[None] = adapters_off(chunks)
+    if recipe.lora is None or holds_adapters(CheckpointReader(Path(recipe.init_from))):
+        without = nullcontext()
     try:
-        yield
+        with without:
+            yield
     finally:
         restore(recipe, point, chunks, optimizer)
 

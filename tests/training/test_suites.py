@@ -11,6 +11,7 @@ import pytest
 
 from tests.parity.ranks import Died, on_ranks
 from tests.training.runs import losses, recipe_of
+from tests.training.sets import tuning_recipe, write_sets
 from tests.training.suites import (
     examined_folders,
     figures,
@@ -259,3 +260,32 @@ def test_what_cannot_be_measured_ends_a_run_before_it_begins(corpus: Path, tmp_p
     status = read_status(tmp_path / "run")
     assert status is not None
     assert status["exit_code"] == 2
+
+
+def test_adapters_are_measured_against_their_base_at_another_layout(
+    whole: Path, corpus: Path, tmp_path: Path
+) -> None:
+    """Catches adapters left on while the base is measured, or lost once it was, by a resume.
+
+    The gate comes with the resume, on two ranks, after two steps on one.
+    """
+    write_sets(tmp_path)
+    keys: dict[str, Any] = {
+        "lora": {"rank": 4, "targets": ["q_proj", "v_proj"]},
+        "evaluate": {"suites": ["tiny"], "suites_every": 2},
+        "conversations__template": "chatml",
+    }
+    first = tuning_recipe(tmp_path / "run", whole / "without", tmp_path, "sft", steps=2, **keys)
+    plain = first.replaced({"steps": 4, "parallel.tensor": 2})
+    gated = plain.replaced({"evaluate.gates": ["tiny/nats within 500%"]})
+    gated = gated.replaced({"run": str(tmp_path / "gated")})
+    assert on_ranks(1, train_measured, first)[0] == [None]
+    shutil.copytree(tmp_path / "run", tmp_path / "gated", symlinks=True)
+    for recipe in (plain, gated):
+        assert on_ranks(2, train_measured, recipe) == [[None]] * 2
+    assert losses(gated) == losses(plain)
+    assert figures(tmp_path / "gated") == figures(tmp_path / "run")
+    content = json.loads((tmp_path / "gated/evaluations/base/figures.json").read_text())
+    base = content["suites"]["tiny"]["result"]["figures"]["seen"]["value"]
+    assert base == pytest.approx(figures(whole / "with", "seen")[8], abs=1e-4)
+    assert base != pytest.approx(figures(tmp_path / "gated", "seen")[4], abs=1e-2)

@@ -122,7 +122,8 @@ class RunSuites:
         if best is not None and best != LOSS:
             _, suite, figure = best.split("/", 2)
             named.append((suite, figure, f"checkpoint.best: {best!r}"))
-        known = {suite: self._directions(suite) for suite, _, _ in named}
+        asked = dict.fromkeys(suite for suite, _, _ in named)
+        known = {suite: self._directions(suite) for suite in asked}
         for suite, figure, source in named:
             require_figure(suite, figure, known, source)
         self.better: dict[str, Direction | None] = {

@@ -1,0 +1,62 @@
+"""A run's suites before its first step: what a gate may name, also where tasks declare nothing."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.evaluate.planted import Planted
+from tests.training.runs import recipe_of
+from trainer.errors import RecipeError
+from trainer.evaluate.respondent import LikelihoodQuery, Prompt
+from trainer.evaluate.run_suites import RunSuites
+from trainer.evaluate.suites.suite import FigureKind, Item, ItemRecord, Suite, SuiteContext
+from trainer.parallel.agreement import Ranks
+
+TASKS = ("letters", "letters", "numbers", "numbers")
+
+
+def of_tasks(records: Sequence[ItemRecord]) -> dict[str, FigureKind]:
+    """A figure for each task that has a record."""
+    return {
+        f"{task}/acc": FigureKind("right", lambda one: (one["acc"],), better="higher")
+        for task in dict.fromkeys(record["task"] for record in records)
+    }
+
+
+GROUP = Suite(
+    *("group", "", "", "", 1),
+    items=lambda context: [
+        Item(f"{number}", (LikelihoodQuery(Prompt("a"), "b"),), {"task": task})
+        for number, task in enumerate(TASKS)
+    ],
+    judge=lambda item, answers: {"acc": 1.0},
+    figures=lambda context: {},
+    found_figures=of_tasks,
+)
+
+
+def opened(folder: Path, planted: Planted, **keys: Any) -> RunSuites:
+    recipe = recipe_of(folder, folder, evaluate__suites=["group"], **keys)
+    return RunSuites(recipe, [GROUP], SuiteContext(planted), Ranks())
+
+
+def test_a_task_is_asked_one_item_where_a_gate_needs_its_figures(tmp_path: Path) -> None:
+    """Catches a task that is asked as a whole before the run begins, or for nothing."""
+    planted = Planted()
+    opened(tmp_path, planted)
+    assert planted.asked == []
+    keys = {
+        "evaluate__gates": ["group/numbers/acc > 0"],
+        "checkpoint__best": "eval/group/letters/acc",
+    }
+    suites = opened(tmp_path, planted, **keys)
+    assert len(planted.asked) == 2
+    assert suites.better == {"group/numbers/acc": "higher", "group/letters/acc": "higher"}
+
+
+def test_a_figure_that_a_task_does_not_give_is_named_with_the_nearest(tmp_path: Path) -> None:
+    """Catches a misspelt gate that is noticed when the run has ended."""
+    with pytest.raises(RecipeError, match="gives no figure numbers/ac; did you mean numbers/acc"):
+        opened(tmp_path, Planted(), evaluate__gates=["group/numbers/ac > 0"])
