@@ -91,6 +91,16 @@ def test_a_corpus_counts_its_training_documents_by_passage(tmp_path: Path, flag:
     ]
 
 
+def test_examples_of_a_set_are_whole_without_end_tokens(tmp_path: Path) -> None:
+    """Would catch an example's first and last token taken for those that part documents."""
+    texts = [[token | TARGET for token in TOKENIZER.encode(text)] for text in TEXTS[0]]
+    made = write_corpus(tmp_path / "set", [texts], [], "uint32", TOKENIZER.fingerprint)
+    TOKENIZER.save(made / "tokenizer")
+    manifest = json.loads((made / "manifest.json").read_text())
+    (made / "manifest.json").write_text(json.dumps(manifest | {"kind": "conversations"}))
+    assert [one.text for one in StoredText.at(made).documents("train")] == TEXTS[0]
+
+
 def test_many_processes_find_what_one_finds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,8 +38,8 @@ _Result = TypeVar("_Result")
 class StoredShard:
     """A shard of a corpus, with what is needed to read its texts; small, and picklable.
 
-    `folder`: the corpus's, or its URL; `fingerprint`: its tokenizer's; `marked`: whether the tokens
-    carry flags; `remote`: how a URL is read (through this node's cache).
+    `folder`: the corpus's, or its URL; `fingerprint`, `end_of_text`: of its tokenizer; `marked`:
+    whether the tokens carry flags; `remote`: how a URL is read (through this node's cache).
     """
 
     folder: Place
@@ -48,6 +48,7 @@ class StoredShard:
     shard: Shard
     token_dtype: str
     marked: bool
+    end_of_text: int
     remote: RemoteSection
 
     def open(self) -> ShardReader:
@@ -64,9 +65,7 @@ class StoredShard:
         that the corpus's tokenizer does not know.
         """
         decode = _decoder(self.folder, self.fingerprint, self.remote)
-        for first, documents in _batches(reader):
-            if self.marked:
-                documents = [document & np.uint32(ID_MASK) for document in documents]
+        for first, documents in self._batches(reader):
             try:
                 decoded = decode(documents)
             except (IndexError, OverflowError):
@@ -75,6 +74,27 @@ class StoredShard:
                     " again from its source, or build the corpus again"
                 ) from None
             yield first, decoded
+
+    def _batches(self, reader: ShardReader) -> Iterator[tuple[int, list[np.ndarray]]]:
+        """(index of the first document, documents without end tokens)."""
+        first, tokens = 0, 0
+        batch: list[np.ndarray] = []
+        for number, length in enumerate(reader.lengths.tolist()):
+            batch.append(self._ids(reader, number, length))
+            tokens += length
+            if tokens >= BATCH_TOKENS:
+                yield first, batch
+                first, tokens, batch = number + 1, 0, []
+        if batch:
+            yield first, batch
+
+    def _ids(self, reader: ShardReader, number: int, length: int) -> np.ndarray:
+        if not self.marked:
+            return reader.tokens(number, 1, length - 1)
+        # An example begins and ends as its template says, with or without an end of text.
+        ids = reader.tokens(number, 0, length) & np.uint32(ID_MASK)
+        ends = (ids[:1] == self.end_of_text).sum(), (ids[-1:] == self.end_of_text).sum()
+        return ids[ends[0] : length - ends[1]]
 
 
 def stored_shards(
@@ -92,7 +112,8 @@ def stored_shards(
     check_tokenizer(manifest, fingerprint, folder)
     return [
         StoredShard(
-            *(folder, fingerprint, name, shard, manifest.token_dtype, manifest.marked, remote)
+            *(folder, fingerprint, name, shard, manifest.token_dtype, manifest.marked),
+            *(manifest.end_of_text, remote),
         )
         for name, split in manifest.splits.items()
         if splits is None or name in splits
@@ -144,17 +165,3 @@ def _decoder(
 ) -> Callable[[Sequence[np.ndarray]], Decoded]:
     """The decoder of a corpus's tokenizer, cached a process by folder and fingerprint."""
     return bulk_decoder(load_tokenizer(folder / "tokenizer", remote).files)
-
-
-def _batches(reader: ShardReader) -> Iterator[tuple[int, list[np.ndarray]]]:
-    """Batches of a shard: (index of the first document, documents without end tokens)."""
-    first, tokens = 0, 0
-    batch: list[np.ndarray] = []
-    for number, length in enumerate(reader.lengths.tolist()):
-        batch.append(reader.tokens(number, 1, length - 1))
-        tokens += length
-        if tokens >= BATCH_TOKENS:
-            yield first, batch
-            first, tokens, batch = number + 1, 0, []
-    if batch:
-        yield first, batch
