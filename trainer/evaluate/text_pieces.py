@@ -130,7 +130,7 @@ class WindowsOfText:
             for begin in range(0, len(ids) - 1, self._window - 1):
                 window = ids[begin : begin + self._window]
                 counted = [begin + index >= len(start) for index in range(1, len(window))]
-                where = f"{document.source}/{document.id}#{number}@{begin}"
+                where = f"{document.source}#{number}@{begin}"
                 yield maker.piece(where, document.source, document.id, window, counted)
         if cut:
             _log.warning(

@@ -140,6 +140,24 @@ def test_an_answer_is_judged_by_the_value_that_it_gives(text: str, judged: str) 
     assert judge_grounded(text, ["2002"], ["1989"]) == judged
 
 
+@pytest.mark.parametrize(
+    ("text", "judged"),
+    [
+        ("Robin Thackeray.", "passage"),
+        ("By Thackeray.", "passage"),
+        ("It was Mr. Thackeray", "passage"),
+        ("Raven Thackeray.", "other"),
+        ("Doyle wrote it, says Robin Thackeray.", "memory"),
+        ("Sir Arthur Conan Doyle", "memory"),
+        ("Peter Doyle", "other"),
+    ],
+)
+def test_a_person_is_known_by_the_family_name_alone(text: str, judged: str) -> None:
+    """Catches a namesake who counts as the person that the passage names."""
+    people = ("Robin Thackeray", "Thackeray"), ("Arthur Conan Doyle", "Doyle")
+    assert judge_grounded(text, *people) == judged
+
+
 def test_a_limit_takes_as_many_of_each_kind() -> None:
     """Catches a limit that leaves out what the passages do not say."""
     found = examined("groundedness", Planted(grounded), limit=30).figures

@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trainer.evaluate.judging.abstention import abstention
+from trainer.evaluate.judging.phrases import phrase
 from trainer.evaluate.judging.plain_words import plain_words
 from trainer.evaluate.judging.silence import says_nothing_of_it
 from trainer.evaluate.respondent import Prompt, Response, TextQuery, WrittenAnswer
@@ -157,20 +158,34 @@ _NEGATED = re.compile(
 )
 
 
+_BEFORE_NAMES = frozenset({"by", "it", "was", "is", "from", "of", "the"})
+"""Words that begin a clause before a name, and are no given name."""
+
+
 def first_given(text: str, values: Sequence[str]) -> int | None:
     """The number of the first clause that gives one of these values; None: no clause does.
 
     A value is given where it stands as whole words, with nothing in its clause before it that
-    denies it: "it did not fall in 2002, but in 1989" gives 1989 alone.
+    denies it: "it did not fall in 2002, but in 1989" gives 1989 alone. The family name of a person
+    who is among the values is one too, but not behind the given name of somebody else.
     """
-    wanted = [f" {plain_words(value)} " for value in values]
     for number, clause in enumerate(_CLAUSES.split(text)):
         words = f" {plain_words(clause)} "
-        for value in wanted:
-            before, found, _ = words.partition(value)
-            if found and not _NEGATED.search(before):
+        for value in values:
+            before, found, _ = words.partition(f" {plain_words(value)} ")
+            if found and not _NEGATED.search(before) and not _of_another(clause, value, values):
                 return number
     return None
+
+
+def _of_another(clause: str, value: str, values: Sequence[str]) -> bool:
+    """Whether a family name stands behind a given name that no person among the values has."""
+    persons = [one for one in values if one != value and one.endswith(f" {value}")]
+    found = re.search(rf"\b([A-Z]\w+)\s+{re.escape(value)}\b", clause) if persons else None
+    if found is None or found[1] in " ".join(persons).split():
+        return False
+    word = found[1].casefold()
+    return word not in _BEFORE_NAMES and phrase("mentions", "title").fullmatch(word) is None
 
 
 def judge_grounded(text: str, answers: Sequence[str], world: Sequence[str]) -> str:
@@ -283,7 +298,7 @@ SUITE = Suite(
     measures="whether answers follow a passage with altered facts, and refuse what it does not say",
     leaves_out="long passages, several of them, and conclusions from what they say",
     source="own passages; Longpre and others, 2021 (arXiv 2109.05052), for conflicts of knowledge",
-    rules=2,
+    rules=3,
     items=_items,
     judge=_judge,
     figures=lambda context: FIGURES,
