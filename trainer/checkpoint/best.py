@@ -5,6 +5,7 @@ checkpoint or the new one. `rotate` never removes what it names.
 """
 
 import json
+import logging
 import math
 import os
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from trainer.checkpoint.folders import best_checkpoint
 from trainer.checkpoint.format import BEST, folder_name
 from trainer.errors import CheckpointError
 from trainer.files import TEMPORARY_SUFFIX, sync_folder, write_whole
+
+_log = logging.getLogger(__name__)
 
 Direction = Literal["higher", "lower"]
 
@@ -110,6 +113,13 @@ def resumed_best(
             if one.step <= step and passes(one.step) and _whole(run_dir, one.step)
         )
         fresh = BestCheckpoint(figure, better, counted)
+    if known is not None and known.best not in (None, fresh.best):
+        now = "none" if fresh.best is None else f"that of step {fresh.best.step}"
+        _log.warning(
+            "the best checkpoint, step %d by %s, does not count from step %d on under this recipe:"
+            " the best is %s now",
+            *(known.promotions[-1].step, known.figure, step, now),
+        )
     linked = best_checkpoint(run_dir)
     wanted = fresh.best and folder_name(fresh.best.step)
     if (fresh != known and (known or wanted)) or (linked and linked.name) != wanted:
