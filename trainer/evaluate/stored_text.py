@@ -4,7 +4,7 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -94,7 +94,7 @@ class StoredText:
         """The corpora's names in the mixture; of a recipe's own corpus, "corpus"."""
         return tuple(corpus.name for corpus in self.corpora)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """24 hex digits that follow from every shard's checksum."""
         digest = hashlib.sha256()
