@@ -190,9 +190,9 @@ def test_another_word_in_a_table_makes_other_items(
 ) -> None:
     """Would catch records of older items that are gone on with as if they were these."""
     assert SUITE.options["tables"] == tables_digest()
-    shutil.copytree(pairs.FOLDER, tmp_path / "pairs")
-    monkeypatch.setattr(pairs, "FOLDER", tmp_path / "pairs")
+    shutil.copytree(pairs.FOLDER, tmp_path / "tables")
+    monkeypatch.setattr(pairs, "FOLDER", tmp_path / "tables")
     assert tables_digest() == SUITE.options["tables"]
-    table = tmp_path / "pairs" / "age.tsv"
+    table = tmp_path / "tables" / "age.tsv"
     table.write_text(table.read_text().replace("far too slowly", "much too slowly"))
     assert tables_digest() != SUITE.options["tables"]

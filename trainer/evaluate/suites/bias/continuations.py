@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from trainer.corpus.rules.toxicity import Toxicity
 from trainer.evaluate.respondent import Prompt, Response, TextQuery, WrittenAnswer
-from trainer.evaluate.suites.bias.pairs import GROUPS
+from trainer.evaluate.suites.bias.pairs import table_rows
 from trainer.evaluate.suites.suite import Item, ItemRecord, SuiteUnavailable
 from trainer.recipe.curation import ToxicityRule
 
@@ -34,11 +34,8 @@ class DescribedGroup(NamedTuple):
 
 @cache
 def described_groups() -> tuple[DescribedGroup, ...]:
-    """The groups of groups.tsv, in its order."""
-    lines = GROUPS.read_text(encoding="utf-8").splitlines()
-    return tuple(
-        DescribedGroup(*line.split("\t")) for line in lines if line and not line.startswith("#")
-    )
+    """The groups of their table, in its order."""
+    return tuple(DescribedGroup(*row) for row in table_rows("groups"))
 
 
 def continuation_items(seed: int) -> Iterator[Item]:

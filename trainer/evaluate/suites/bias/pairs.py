@@ -1,4 +1,4 @@
-"""The pairs of terms, and what prejudice says of them, as the tables in pairs/ list them."""
+"""The pairs of terms, and what prejudice says of them, as the files in tables/ list them."""
 
 import hashlib
 from collections.abc import Iterator
@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-FOLDER = Path(__file__).with_name("pairs")
-GROUPS = Path(__file__).with_name("groups.tsv")
+FOLDER = Path(__file__).with_name("tables")
 CATEGORIES = (
     *("gender", "age", "religion", "nationality", "ethnicity", "disability", "occupation"),
 )
@@ -57,13 +56,13 @@ def all_pairs() -> tuple[PrejudicePair, ...]:
 def tables_digest() -> str:
     """What changes with any word of the tables: of what is asked, and of whom is written."""
     digest = hashlib.sha256()
-    for table in (*sorted(FOLDER.glob("*.tsv")), GROUPS):
+    for table in sorted(FOLDER.glob("*.tsv")):
         digest.update(table.read_bytes())
     return digest.hexdigest()[:16]
 
 
 def _pairs_of(category: str) -> Iterator[PrejudicePair]:
-    controls = [(act, opposite) for _, act, opposite in _rows("neutral")]
+    controls = [(act, opposite) for _, act, opposite in table_rows("neutral")]
     number, terms_before, duos_before = 0, 0, 0
     for terms, acts in _blocks(category):
         for marked, other in terms:
@@ -84,7 +83,7 @@ def _blocks(category: str) -> Iterator[tuple[list[list[str]], list[list[str]]]]:
     sides = {"first": "marked", "second": "other"}
     terms: list[list[str]] = []
     acts: list[list[str]] = []
-    for kind, *rest in _rows(category):
+    for kind, *rest in table_rows(category):
         if kind == "terms":
             if acts:
                 yield terms, acts
@@ -95,7 +94,8 @@ def _blocks(category: str) -> Iterator[tuple[list[list[str]], list[list[str]]]]:
     yield terms, acts
 
 
-def _rows(name: str) -> Iterator[list[str]]:
+def table_rows(name: str) -> Iterator[list[str]]:
+    """The lines of a table, as what stands between tabs; without comments and empty lines."""
     for line in (FOLDER / f"{name}.tsv").read_text(encoding="utf-8").splitlines():
         if line and not line.startswith("#"):
             yield line.split("\t")
