@@ -1,12 +1,10 @@
-"""The loss on held-out text: nats a token, perplexity, and bits a byte."""
+"""The loss on held-out text: nats a token."""
 
-import math
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
 
-from trainer.data.batch import IGNORE
 from trainer.data.loader import validation_batches
 from trainer.model.passes import NextToken
 from trainer.model.transformer import LanguageModel
@@ -52,44 +50,3 @@ def validation_loss(
             total += float(losses.mean) * float(supervised)
             tokens += int(supervised)
     return ValidationLoss(total / max(tokens, 1), tokens)
-
-
-def validation_bytes(recipe: Recipe, sources: Sources) -> int:
-    """UTF-8 bytes of the text that `validation_loss` predicts; end-of-text tokens count 0.
-
-    A character split between two pieces of a long document counts as U+FFFD, 3 bytes, twice.
-    """
-    count, tokenizer = 0, sources.tokenizer
-    arguments = sources.stream_arguments(recipe)
-    for batch in validation_batches(arguments, recipe.evaluate.sequences, 1, range(1)):
-        batch = batch.first_answers()
-        labels, positions = batch.labels[0], batch.position_ids[0]
-        starts = torch.nonzero(positions == 0).flatten().tolist()
-        for first, last in zip(starts, [*starts[1:], len(labels)], strict=True):
-            piece = labels[first:last]
-            predicted = piece[(piece != IGNORE) & (piece != tokenizer.end_of_text)]
-            count += len(tokenizer.decode(predicted.tolist()).encode())
-    return count
-
-
-@dataclass(frozen=True)
-class Perplexity:
-    """The suite's figures: `nats` and `perplexity` a token, `bits_per_byte` of UTF-8 text."""
-
-    nats: float
-    perplexity: float
-    bits_per_byte: float
-    tokens: int
-    bytes: int
-
-    @classmethod
-    def of(cls, loss: ValidationLoss, text_bytes: int) -> "Perplexity":
-        """The figures from a validation loss and the UTF-8 bytes of its text."""
-        bits = loss.nats * loss.tokens / math.log(2)
-        return cls(
-            nats=loss.nats,
-            perplexity=math.exp(loss.nats),
-            bits_per_byte=bits / max(text_bytes, 1),
-            tokens=loss.tokens,
-            bytes=text_bytes,
-        )

@@ -18,7 +18,6 @@ from trainer.data.batch import IGNORE
 from trainer.data.loader import validation_batches
 from trainer.data.tokenizer import Tokenizer, train_tokenizer
 from trainer.evaluate.corpora import SearchedDocument
-from trainer.evaluate.perplexity import validation_bytes
 from trainer.evaluate.respondent import Likelihood, Query, Response, TokensQuery
 from trainer.evaluate.suites.perplexity import SUITE
 from trainer.evaluate.suites.suite import ItemRecord, SuiteContext, SuiteUnavailable
@@ -99,6 +98,21 @@ def figures_of(records: list[ItemRecord], context: SuiteContext) -> dict[str, fl
 def measured(model: Uniform, text: HeldOutText, limit: int | None = None) -> dict[str, float]:
     context = SuiteContext(model, limit=limit, held_out=text)
     return figures_of(records_of(model, context), context)
+
+
+def validation_bytes(recipe: Recipe, sources: Sources) -> int:
+    """UTF-8 bytes of the text that the validation loss predicts, decoded whole."""
+    count, tokenizer = 0, sources.tokenizer
+    arguments = sources.stream_arguments(recipe)
+    for batch in validation_batches(arguments, recipe.evaluate.sequences, 1, range(1)):
+        batch = batch.first_answers()
+        labels, positions = batch.labels[0], batch.position_ids[0]
+        starts = torch.nonzero(positions == 0).flatten().tolist()
+        for first, last in zip(starts, [*starts[1:], len(labels)], strict=True):
+            piece = labels[first:last]
+            predicted = piece[(piece != IGNORE) & (piece != tokenizer.end_of_text)]
+            count += len(tokenizer.decode(predicted.tolist()).encode())
+    return count
 
 
 @pytest.fixture(scope="module")
