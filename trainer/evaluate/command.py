@@ -128,6 +128,7 @@ class _Evaluation:
 
         Raises RecipeError for a gate on a figure that none of them gives.
         """
+        self._required = required
         text, options = self._text, self._options
         self._context = SuiteContext(
             self._respondent,
@@ -178,7 +179,9 @@ class _Evaluation:
                 continue
             self.report.results[name] = result
             if sum(result.failed.values()) == result.items:
-                self._errors.append(_nothing_answered(name, result))
+                unanswered = _nothing_answered(name, result)
+                diverged = isinstance(unanswered, TrainingError)
+                self._missing(name, unanswered, self._required or diverged)
 
     def _because(self, error: LyceumError) -> LyceumError:
         """The error that the corpora gave where a suite has none to read; the same on all ranks."""

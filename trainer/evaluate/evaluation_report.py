@@ -110,7 +110,7 @@ class EvaluationReport:
                 cells = [_shown(figure.value), _interval(figure), f"{figure.items:,}"]
                 if searched:
                     cells.append("" if figure.in_corpus is None else f"{figure.in_corpus:,}")
-                table.add_row("" if number else suite, name.replace("_", " "), *cells)
+                table.add_row("" if number else suite, name, *cells)
             table.add_section()
         return table
 

@@ -1,0 +1,149 @@
+"""`lyceum evaluate` by suites: what it writes, what fails alone, and its gates."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.parity.ranks import on_ranks
+from tests.training.runs import recipe_of, train_here, write_text
+from trainer.errors import DataError, GateError, LyceumError, RecipeError, TrainingError
+from trainer.evaluate.command import evaluate_command
+from trainer.evaluate.options import EvaluationOptions
+from trainer.evaluate.suites import MODULES
+
+FEW = EvaluationOptions(limit=4)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("evaluated")
+    write_text(folder)
+    assert on_ranks(1, train_here, recipe_of(folder / "run", folder, sequence_length=64)) == [None]
+    return folder / "run"
+
+
+def evaluated(
+    run: Path, suites: list[str], file: Path | None, options: EvaluationOptions = FEW
+) -> tuple[str, int, str]:
+    """The name, exit code and line of the error that an evaluation ends with."""
+    try:
+        evaluate_command(run, suites, file, options)
+    except LyceumError as error:
+        return type(error).__name__, error.exit_code, str(error)
+    return "", 0, ""
+
+
+def report(
+    run: Path, suites: list[str], file: Path, options: EvaluationOptions = FEW, ranks: int = 1
+) -> dict[str, Any]:
+    assert on_ranks(ranks, evaluated, run, suites, file, options)[0] == ("", 0, "")
+    written: dict[str, Any] = json.loads(file.read_text())
+    return written
+
+
+def test_every_built_in_suite_runs_or_says_what_it_needs(run: Path, tmp_path: Path) -> None:
+    """Would catch a suite that ends the others, or that is left out in silence."""
+    found = report(run, [], tmp_path / "all.json")
+    assert {*found["suites"], *found["missing"]} == set(MODULES)
+    assert found["suites"]["perplexity"]["bits_per_byte"] > 0
+    for suite, figures in found["figures"].items():
+        lines = (tmp_path / "all.records" / f"{suite}.jsonl").read_text().splitlines()
+        assert len(lines) == found["items"][suite]
+        answered = found["items"][suite] - sum(found["failed"].get(suite, {}).values())
+        for figure in figures.values():
+            assert 1 <= figure["items"] <= answered and figure["in_corpus"] is not None
+
+
+def test_records_name_the_documents_that_hold_an_item(run: Path, tmp_path: Path) -> None:
+    """Would catch an overlap that nobody can look up."""
+    lines = [json.dumps({"text": "nothing of it stands anywhere else at all " * 4})]
+    (tmp_path / "other.jsonl").write_text("\n".join(lines))
+    own = report(run, ["memorisation"], tmp_path / "own.json")
+    records = (tmp_path / "own.records" / "memorisation.jsonl").read_text().splitlines()
+    # What is asked to be gone on with stands in the training text by definition.
+    assert all(json.loads(line)["in_corpus"] for line in records)
+    assert {
+        one["in_corpus"] == one["items"] for one in own["figures"]["memorisation"].values()
+    } == {True}
+    texts = EvaluationOptions(texts=(str(tmp_path / "other.jsonl"),))
+    other = report(run, ["perplexity"], tmp_path / "other.json", texts)
+    assert other["figures"]["perplexity"]["nats"]["in_corpus"] is None
+
+
+def test_a_gate_ends_the_command_with_its_code_and_by_how_much(run: Path, tmp_path: Path) -> None:
+    """Would catch a gate that is judged and forgotten, or an evaluation that it costs."""
+    file = tmp_path / "gated.json"
+    gates = EvaluationOptions(gates=("perplexity/nats < 1", "perplexity/nats > 1"))
+    kind, code, line = on_ranks(1, evaluated, run, ["perplexity"], file, gates)[0]
+    assert (kind, code) == (GateError.__name__, 5)
+    assert line.startswith("1 of 2 gates failed: perplexity/nats is ") and "above 1 by" in line
+    written = json.loads(file.read_text())
+    assert [one["passed"] for one in written["gates"]] == [False, True]
+    base = EvaluationOptions(gates=("perplexity/nats within 1%",), base=file)
+    assert on_ranks(1, evaluated, run, ["perplexity"], None, base)[0] == ("", 0, "")
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"gates": ("bias/gap < 0.1",)}, "the suite bias is not measured"),
+        ({"gates": ("perplexity/nat < 0.1",)}, "did you mean nats?"),
+        ({"gates": ("perplexity/nats within 1%",)}, "give the --json of an evaluation of that"),
+        ({"gates": ("perplexity is good",)}, "is not a gate; expected"),
+        (
+            {"gates": ("perplexity/nats within 1%",), "base": Path("absent")},
+            "--base absent: cannot",
+        ),
+    ],
+)
+def test_a_gate_that_cannot_be_judged_is_one_line(
+    run: Path, options: dict[str, Any], line: str
+) -> None:
+    """Would catch a gate that passes since nobody measured what it is about."""
+    kind, code, said = on_ranks(
+        1, evaluated, run, ["perplexity"], None, EvaluationOptions(**options)
+    )[0]
+    assert (kind, code) == (RecipeError.__name__, 2) and line in said
+
+
+def test_a_suite_that_fails_loses_no_other(run: Path, tmp_path: Path) -> None:
+    """Would catch the figures of an hour that go with the last suite's error."""
+    file = tmp_path / "some.json"
+    (tmp_path / "empty.jsonl").write_text('{"text": ""}\n')
+    options = EvaluationOptions(limit=4, texts=(str(tmp_path / "empty.jsonl"),))
+    kind, code, line = on_ranks(1, evaluated, run, ["perplexity", "bias"], file, options)[0]
+    assert (kind, code) == (DataError.__name__, 3) and "empty.jsonl: holds no text" in line
+    written = json.loads(file.read_text())
+    assert list(written["suites"]) == ["bias"] and "perplexity" in written["missing"]
+
+
+def test_a_model_that_has_diverged_is_said_to_have(run: Path, tmp_path: Path) -> None:
+    """Would catch figures over nothing, or NaN in them, where every logit is NaN."""
+    result = on_ranks(1, evaluated_with_nan, run, tmp_path / "nan.json")[0]
+    assert result[:2] == (TrainingError.__name__, 4) and "none of its" in result[2]
+    written = json.loads((tmp_path / "nan.json").read_text())
+    assert written["suites"] == {"perplexity": {}} and "not finite" in str(written["failed"])
+
+
+def evaluated_with_nan(run: Path, file: Path) -> tuple[str, int, str]:
+    from trainer.evaluate import opened
+
+    def broken(reader: Any, chunks: Any) -> None:
+        for parameter in chunks[0].parameters():
+            parameter.data.fill_(torch.nan)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(opened, "load_weights", broken)
+        return evaluated(run, ["perplexity"], file, EvaluationOptions())
+
+
+def test_mistakes_come_before_the_model_is_read(tmp_path: Path) -> None:
+    """Would catch a typing error that costs a minute of loading, or twelve of measuring."""
+    absent = tmp_path / "absent"
+    with pytest.raises(RecipeError, match="there is no folder"):
+        evaluate_command(absent, [], absent / "figures.json")
+    with pytest.raises(RecipeError, match="is not a gate"):
+        evaluate_command(absent, [], None, EvaluationOptions(gates=("x",)))
