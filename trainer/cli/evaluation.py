@@ -65,6 +65,16 @@ def evaluate(
             metavar="N", parser=count, help="Examples before a question of lm-eval's tasks."
         ),
     ] = None,
+    chat: Annotated[
+        bool,
+        typer.Option(
+            "--chat", help="Put lm-eval's tasks in the form of the model's chat template."
+        ),
+    ] = False,
+    system: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="A system prompt before lm-eval's tasks."),
+    ] = None,
     limit: Annotated[
         int | None,
         typer.Option(metavar="N", parser=positive, help="Items a suite at most."),
@@ -115,6 +125,8 @@ def evaluate(
             records=records,
             tasks_path=tasks_path,
             shots=shots,
+            chat=chat,
+            system=system,
             limit=limit,
             seed=seed,
             gates=tuple(gates or ()),

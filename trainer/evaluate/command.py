@@ -90,6 +90,9 @@ class _Evaluation:
         settings = {
             "seed": options.seed,
             "limit": options.limit,
+            "shots": options.shots,
+            "chat": options.chat,
+            "system": options.system,
             "corpora": list(options.corpora),
             "texts": list(options.texts),
         }
@@ -151,7 +154,7 @@ class _Evaluation:
         if name in MODULES:
             return load_suite(name)
         options = self._options
-        settings = TaskSettings(options.tasks_path, options.shots)
+        settings = TaskSettings(options.tasks_path, options.shots, options.chat, options.system)
         return task_suite(name, self._model.tokenizer, self._model.recipe.model, settings)
 
     def _check_gates(self) -> None:

@@ -11,8 +11,10 @@ class EvaluationOptions:
     `overrides`: `parallel.*` keys of the layout; `corpora`, `texts`: read and searched in place of
     the run's own corpora; `records`: the folder of the item-level records; `tasks_path`: a folder
     of lm-eval task files; `shots`: examples before each of its questions (None: the task's own
-    number); `limit`: items a suite at most; `gates`: as the recipe's `evaluate.gates`; `base`: the
-    JSON of an evaluation of the model that gates compare with (None: the run's own base).
+    number); `chat`, `system`: whether its prompts pass through the chat template, and the system
+    prompt before them; `limit`: items a suite at most; `gates`: as the recipe's `evaluate.gates`;
+    `base`: the JSON of an evaluation of the model that gates compare with (None: the run's own
+    base).
     """
 
     overrides: tuple[str, ...] = ()
@@ -21,6 +23,8 @@ class EvaluationOptions:
     records: Path | None = None
     tasks_path: Path | None = None
     shots: int | None = None
+    chat: bool = False
+    system: str | None = None
     limit: int | None = None
     seed: int = 0
     gates: tuple[str, ...] = ()
