@@ -17,7 +17,7 @@ from trainer.recipe.model import ModelSection
 
 TASKS = Path(__file__).parent / "tasks"
 SINGLE = [
-    *("ours_last_word", "ours_delimited", "ours_texts", "ours_sums", "ours_writing"),
+    *("ours_last_word", "ours_delimited", "ours_texts", "ours_short", "ours_writing"),
     "ours_letters",
 ]
 GROUP = "ours_group"

@@ -159,7 +159,7 @@ def test_the_chat_template_is_applied_as_by_the_hugging_face_model(
         **{"apply_chat_template": True, "fewshot_as_multiturn": True, "num_fewshot": 1},
         "system_instruction": "Be brief.",
     }
-    wanted = ["ours_delimited", "ours_sums"]
+    wanted = ["ours_delimited", "ours_short"]
     expected = by_lm_eval(hugging_face, wanted, **options)
     ours = by_lm_eval(_harness_model(folder, respondent), wanted, **options)
     for name in wanted:
@@ -168,7 +168,7 @@ def test_the_chat_template_is_applied_as_by_the_hugging_face_model(
         found = measured(name, model, respondent, chat=True, system="Be brief.", shots=1)
         figures = {key: one.value for key, one in found.figures.items()}
         assert figures == pytest.approx(scores, rel=CLOSE)
-    sample = expected["samples"]["ours_sums"][0]["arguments"][0][0]
+    sample = expected["samples"]["ours_short"][0]["arguments"][0][0]
     assert "Be brief." in sample and sample.endswith("<|im_start|>assistant: ")
 
 
@@ -188,16 +188,16 @@ def test_a_second_start_answers_only_what_is_left(
     tmp_path: Path,
 ) -> None:
     """Catches items whose names change with a start, and figures over what was asked last."""
-    for file in records.glob("ours_sums.*"):
+    for file in records.glob("ours_short.*"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    lines = (tmp_path / "ours_sums.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-    (tmp_path / "ours_sums.jsonl").write_text("".join(lines[:-2]), encoding="utf-8")
+    lines = (tmp_path / "ours_short.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (tmp_path / "ours_short.jsonl").write_text("".join(lines[:-2]), encoding="utf-8")
     before = respondent.asked
-    result = measured("ours_sums", model, respondent, tmp_path)
+    result = measured("ours_short", model, respondent, tmp_path)
     assert respondent.asked == before + 2 and result.before == len(lines) - 2
-    assert result.figures == found["ours_sums"].figures
+    assert result.figures == found["ours_short"].figures
     # Other examples before the question are other items.
-    measured("ours_sums", model, respondent, tmp_path, shots=1)
+    measured("ours_short", model, respondent, tmp_path, shots=1)
     assert respondent.asked == before + 2 + len(lines)
 
 

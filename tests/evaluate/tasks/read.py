@@ -24,8 +24,8 @@ def pairs(**kwargs: Any) -> datasets.DatasetDict:
     return _splits(**parts)
 
 
-def sums(**kwargs: Any) -> datasets.DatasetDict:
-    return _splits(test=_rows("sums"))
+def short(**kwargs: Any) -> datasets.DatasetDict:
+    return _splits(test=_rows("short"))
 
 
 def places(**kwargs: Any) -> datasets.DatasetDict:

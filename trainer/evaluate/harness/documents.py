@@ -23,12 +23,13 @@ def right_answer(task: "Task", document: Any) -> Any:
     """A document's answer: a text, or the texts or numbers that a task takes for one.
 
     Raises Unaskable where it has none, or one that is none of its choices: lm-eval takes what is
-    missing for the text "None", and a number out of range for a wrong answer of the model.
+    missing for the text "None", and a number out of range for a wrong answer of the model. A task
+    that scores by code of its own need not have any.
     """
     target = task.doc_to_target(document)
-    if task.OUTPUT_TYPE == ROLLING:
+    if task.OUTPUT_TYPE == ROLLING or _scores_itself(task):
         return target
-    if target is None or target == "":
+    if target is None:
         raise Unaskable("no answer: the document has none")
     choices = _choices(task, document)
     if (
@@ -43,6 +44,13 @@ def right_answer(task: "Task", document: Any) -> Any:
     if not inside:
         raise Unaskable(f"no answer: {target!r} is none of its {len(choices)} choices")
     return target if isinstance(target, str) else choices[target]
+
+
+def _scores_itself(task: "Task") -> bool:
+    """Whether a task's own code turns answers into scores, rather than its file's metrics."""
+    from lm_eval.api.task import ConfigurableTask
+
+    return not isinstance(task, ConfigurableTask) or callable(task.get_config("process_results"))
 
 
 def _choices(task: "Task", document: Any) -> list[str] | None:
