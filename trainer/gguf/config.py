@@ -39,11 +39,14 @@ def config_keys(
                 f"{metadata.path}: {metadata.architecture}.{key} is {found}, which is not computed"
                 " here; choose another model"
             )
+    layers = metadata.needed("{arch}.block_count")
+    # Before anything is made for each of them: a damaged file may say billions.
+    _row_of(metadata, shapes, f"blk.{max(layers, 1) - 1}.attn_norm.weight")
     heads = metadata.needed("{arch}.attention.head_count")
     groups = metadata.whole("{arch}.attention.head_count_kv") or heads
     width = _head_width(metadata, shapes, heads)
     positions = metadata.needed("{arch}.context_length")
-    window = _windows(metadata, metadata.needed("{arch}.block_count"))
+    window = _windows(metadata, layers)
     family = metadata.architecture
     if family == "llama" and window["sliding_window"] is not None:
         family = "ministral" if "layer_types" in window else "mistral"
@@ -55,7 +58,7 @@ def config_keys(
         "vocab_size": _row_of(metadata, shapes, "token_embd.weight")[0],
         "hidden_size": metadata.needed("{arch}.embedding_length"),
         "intermediate_size": metadata.needed("{arch}.feed_forward_length"),
-        "num_hidden_layers": metadata.needed("{arch}.block_count"),
+        "num_hidden_layers": layers,
         "num_attention_heads": heads,
         "num_key_value_heads": groups,
         "head_dim": width,
