@@ -14,6 +14,7 @@ from trainer.evaluate.facts.mining import mined_facts
 from trainer.evaluate.facts.plot import plot_occurrence
 from trainer.evaluate.facts.statements import cloze_statement, pattern_statements
 from trainer.evaluate.given_text import GivenText
+from trainer.evaluate.occurrence_buckets import BUCKETS, shared_out
 from trainer.evaluate.respondent import LikelihoodQuery, TextQuery
 from trainer.evaluate.suites.occurrence import RIVALS
 
@@ -112,6 +113,16 @@ def test_a_model_that_knows_nothing_is_at_chance(own: GivenText) -> None:
     assert figures["exact"].value == 0.0
     alike = examined("occurrence", Planted(likes=lambda query: -1.0), own=own).figures
     assert alike["accuracy"].value == pytest.approx(chance)
+
+
+def test_a_limit_is_shared_out_among_the_groups(own: GivenText) -> None:
+    """Would catch a limit that is passed, or that empty groups keep from the others."""
+    figures = examined("occurrence", Planted(), own=own, limit=13).figures
+    counts = [figures[f"accuracy_{bucket}"].items for bucket in BUCKETS]
+    assert sum(counts) == 13
+    assert max(counts) - min(counts) <= 1
+    assert shared_out(10, [1, 0, 50]) == [1, 0, 9]
+    assert shared_out(10, [2, 3]) == [2, 3]
 
 
 def test_the_bound_is_said_with_its_terms(

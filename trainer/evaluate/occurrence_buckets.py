@@ -21,6 +21,16 @@ def bucket_of(occurrences: int) -> str | None:
     return next((name for name, numbers in BUCKETS.items() if occurrences in numbers), None)
 
 
+def shared_out(limit: int, sizes: Sequence[int]) -> list[int]:
+    """How many of each group to take, `limit` in all, as evenly as the groups' sizes let."""
+    counts, left = [0] * len(sizes), limit
+    smallest_first = sorted(range(len(sizes)), key=lambda group: sizes[group])
+    for position, group in enumerate(smallest_first):
+        counts[group] = min(sizes[group], left // (len(sizes) - position))
+        left -= counts[group]
+    return counts
+
+
 def by_bucket(
     name: str, kind: FigureKind, bucket: Callable[[ItemRecord], str | None]
 ) -> dict[str, FigureKind]:

@@ -31,7 +31,7 @@ import numpy as np
 from trainer.corpus.build.canaries import Canary, random_code
 from trainer.errors import SuiteUnavailable
 from trainer.evaluate.mined_sequences import MinedSequence, mined_sequences
-from trainer.evaluate.occurrence_buckets import BUCKETS, by_bucket
+from trainer.evaluate.occurrence_buckets import BUCKETS, by_bucket, shared_out
 from trainer.evaluate.respondent import Likelihood, LikelihoodQuery, Prompt, Response
 from trainer.evaluate.suites.suite import FigureKind, Item, ItemRecord, Suite, SuiteContext
 
@@ -77,14 +77,13 @@ def _items(context: SuiteContext) -> list[Item]:
 
 def _spread(kinds: Sequence[Sequence[Item]], limit: int | None) -> list[Item]:
     """The items of all kinds; with a limit so many, as many as can be of each kind, evenly."""
-    if limit is None or sum(map(len, kinds)) <= limit:
-        return [item for items in kinds for item in items]
-    left, chosen = limit, []
-    for position, items in enumerate(sorted(kinds, key=len)):
-        count = min(len(items), left // (len(kinds) - position))
-        left -= count
-        chosen += [items[number * len(items) // count] for number in range(count)]
-    return chosen
+    sizes = list(map(len, kinds))
+    counts = sizes if limit is None else shared_out(limit, sizes)
+    return [
+        items[number * len(items) // count]
+        for items, count in zip(kinds, counts, strict=True)
+        for number in range(count)
+    ]
 
 
 def _sequence(number: int, mined: MinedSequence) -> Item:

@@ -32,7 +32,7 @@ from trainer.corpus.rules.word_runs import words_of
 from trainer.evaluate.facts.bound import above, error_bound, miscalibration, samples_term
 from trainer.evaluate.facts.mining import CountedFact, mined_facts, rivals_of
 from trainer.evaluate.facts.statements import CLOZE
-from trainer.evaluate.occurrence_buckets import BUCKETS, by_bucket
+from trainer.evaluate.occurrence_buckets import BUCKETS, by_bucket, shared_out
 from trainer.evaluate.respondent import (
     Likelihood,
     LikelihoodQuery,
@@ -84,9 +84,10 @@ def _items(context: SuiteContext) -> list[Item]:
         )
     corpus = {"samples": samples, "singletons": singletons}
     chosen: list[Item] = []
-    for group in BUCKETS:
-        members = [one for one in asked if one[0].bucket == group]
-        wanted = _number_wanted(context, len(members))
+    groups = [[one for one in asked if one[0].bucket == group] for group in BUCKETS]
+    sizes = [min(len(members), IN_BUCKET) for members in groups]
+    counts = sizes if context.limit is None else shared_out(context.limit, sizes)
+    for members, wanted in zip(groups, counts, strict=True):
         # Patterns first: what they find is surer to be a fact.
         order = sorted(dice.permutation(len(members)), key=lambda n: _is_cloze(members[n][0]))
         taken = [members[number] for number in order[:wanted]]
@@ -94,12 +95,7 @@ def _items(context: SuiteContext) -> list[Item]:
         for fact, others in taken:
             weight = of_group / len(taken)
             chosen.append(_item(context, fact, others, corpus | {"weight": weight}))
-    return chosen[: context.limit]
-
-
-def _number_wanted(context: SuiteContext, members: int) -> int:
-    limit = None if context.limit is None else -(-context.limit // len(BUCKETS))
-    return min(IN_BUCKET, members, limit or IN_BUCKET)
+    return chosen
 
 
 def _is_cloze(fact: CountedFact) -> bool:
