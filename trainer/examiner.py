@@ -175,7 +175,8 @@ class Examiner:
         return {"step": self._run.step, **outcome, "learns": learning_digest(self._run.recipe)}
 
     def _found(self, suite: str, result: SuiteResult) -> None:
-        self._watch.evaluated(values_of({suite: result}))
+        if result.figures:
+            self._watch.evaluated(values_of({suite: result}))
         if result.failed:
             reasons = ", ".join(f"{why} ({count:,})" for why, count in result.failed.items())
             _log.warning(
