@@ -27,6 +27,8 @@ MONOXIDE = ExpectedAnswer(("CO",), ("Co", "CO2"), "sign")
 WATER = ExpectedAnswer(("H2O",), ("CO2",), "sign")
 WASHINGTON = ExpectedAnswer(("Washington, D.C.", "Washington"), ("New York",))
 DOLLAR = ExpectedAnswer(("Canadian dollar", "dollar"), ("US dollar", "euro"))
+BRAZIL = ExpectedAnswer(("Brazil", "Brazilian"), ("America", "Colombia", "United States"))
+MICHIGAN = ExpectedAnswer(("United States", "America"), ("Brazil", "Canada"))
 LUXEMBOURG = ExpectedAnswer(
     ("Luxembourg", "Luxembourg City"), ("Paris",), question="What is the capital of Luxembourg?"
 )
@@ -71,6 +73,9 @@ RIGHT = [
     (WASHINGTON, "It's Washington, D.C., not New York"),
     (DOLLAR, "the dollar"),
     (LUXEMBOURG, "The capital of Luxembourg is Luxembourg."),
+    (BRAZIL, "It is located in South America, specifically in Brazil."),
+    (BRAZIL, "In the south of Brazil"),
+    (MICHIGAN, "The state of Michigan is located in the Midwest of the United States."),
 ]
 WRONG = [
     (CAPITAL, "Sydney"),
@@ -99,6 +104,8 @@ WRONG = [
     (ITALIAN, "it is fr"),
     (MONOXIDE, "Co"),
     (DOLLAR, "US dollar"),
+    (MICHIGAN, "It lies somewhere in South America."),
+    (MICHIGAN, "It is just south of the United States"),
     (LUXEMBOURG, "The capital of Luxembourg is Paris."),
 ]
 

@@ -13,7 +13,7 @@ from typing import Literal
 from trainer.evaluate.judging.clauses import clauses
 from trainer.evaluate.judging.denial import denies
 from trainer.evaluate.judging.ignorance import asks_back, knows_nothing
-from trainer.evaluate.judging.statement import answers_after_all
+from trainer.evaluate.judging.statement import answers_after_all, hedges
 
 Abstention = Literal["ignorance", "denial"]
 
@@ -34,7 +34,8 @@ def abstention(text: str) -> Abstention | None:
         return None
     for index, clause in enumerate(read):
         # "Zambodia? Never heard of it": what is asked before an abstention is its echo.
-        echo = clause.asks and any(abstaining[index:])
+        behind = [one for one, no in zip(read[index:], abstaining[index:], strict=True) if no]
+        echo = clause.asks and not all(hedges(one) for one in behind)
         if not abstaining[index] and not echo and answers_after_all(clause):
             return None
     return "denial" if any(denying) else "ignorance"

@@ -21,7 +21,7 @@ from trainer.evaluate.judging.mentions import (
     mentions,
     text_words,
 )
-from trainer.evaluate.judging.phrases import phrase
+from trainer.evaluate.judging.phrases import lines, phrase
 from trainer.evaluate.judging.plain_words import plain_words
 from trainer.evaluate.judging.signs import sign_is_right
 
@@ -83,7 +83,10 @@ def _name_is_right(text: str, expected: ExpectedAnswer) -> bool:
     own = {plain_words(name) for name in right}
     rivals = [name for name in expected.rivals if plain_words(name) not in own]
     asked = f" {plain_words(expected.question)} "
-    found = [one for one in mentions(words, [*right, *rivals]) if not _echo(words, one, asked)]
+    names = [*right, *rivals, *lines("mentions", "region")]
+    known = len(right) + len(rivals)
+    found = [one for one in mentions(words, names) if one.name < known]
+    found = [one for one in found if not _echo(words, one, asked)]
     claimed = claims(words, found)
     same = [
         one.name < len(right)

@@ -10,8 +10,10 @@ _WRITTEN_OUT = [
     for short, full in (
         (r"ca(?:n't|nt)|cannot|can't", "can not"),
         (r"wo(?:n't|nt)", "will not"),
-        (r"(?:ai|i)nt|ain't", "is not"),
         (r"shan't", "shall not"),
+        (r"(?:ai|i)n't (?=got|seen|heard|ever)", "have not "),
+        (r"i ai?n'?t", "i am not"),
+        (r"ain'?t", "is not"),
         (r"(is|are|was|were|do|does|did|have|has|had|could|would|should|need|must)n'?t", r"\1 not"),
         (r"dunno", "do not know"),
         (r"idk|i\.d\.k", "i do not know"),
@@ -36,6 +38,7 @@ _TURN = re.compile(
     r"|,\s*(?=(?:maybe|perhaps|probably|possibly|presumably|it (?:is|was|might|could|may|would)"
     r"|my (?:\w+ )?guess|i (?:think|would|believe|guess|suspect|assume)|if i had"
     r"|the \w+ (?:is|was))\b)"
+    r"|,\s*(?=i am (?:not (?:\w+ )?(?:sure|certain)|unsure|uncertain)(?: which| though)?\s*$)"
     r"|\s+-+\s+|:\s|,\s*(?:so|and|as|since|because)\s+(?!far\b)(?=\w)|\s+(?:because|so)\s+(?=(?:i|we|it)\b)"
 )
 _ABBREVIATIONS = re.compile(r"\b(?:st|mt|dr|mr|mrs|ms|no|vs|ca|[a-z])\.(?=\s+\w)")
@@ -68,7 +71,7 @@ def clauses(text: str) -> list[Clause]:
 
 
 def _written_out(text: str) -> str:
-    lower = unaccented(text).casefold()
+    lower = re.sub(r"^\W*(?:a|answer|response|assistant)\s*:\s*", "", unaccented(text).casefold())
     for short, full in _WRITTEN_OUT:
         lower = short.sub(full, lower)
     lower = re.sub(r"\"[^\"\n]{1,80}\"|(?<!\w)'[^'\n]{1,80}'(?!\w)", _quoted, lower)

@@ -7,6 +7,11 @@ LONGEST_NAME = 4
 """Words of a bare name or number, as in "I don't know. Rio de Janeiro?"."""
 
 
+def hedges(clause: Clause) -> bool:
+    """Whether a clause doubts what was just said, without taking it back."""
+    return bool(phrase("statement", "hedge").search(clause.text))
+
+
 def answers_after_all(clause: Clause) -> bool:
     """Whether a clause gives an answer: a guess, a statement about the thing, or a bare name."""
     text = clause.text

@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 from trainer.evaluate.judging.expected import AnswerForm, ExpectedAnswer
+from trainer.evaluate.judging.plain_words import unaccented
 from trainer.evaluate.world_facts.packages import package
 from trainer.evaluate.world_facts.tables import names, table
 
@@ -89,7 +90,8 @@ def _regions() -> Iterator[tuple[str, tuple[str, ...]]]:
         ):
             plain = region.type in {"State", "Province"} and region.parent_code is None
             if plain and region.name not in taken and region.name.isalpha():
-                yield region.name, _country(code)
+                # India's are listed in a transliteration that nobody writes: Chhattīsgarh.
+                yield unaccented(region.name) if code == "IN" else region.name, _country(code)
 
 
 def _symbols() -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -131,13 +133,7 @@ def _treaties() -> Iterator[tuple[str, tuple[str, ...]]]:
 
 def _animals() -> Iterator[tuple[str, tuple[str, ...]]]:
     for animal, classes in table("animals"):
-        plural = {"fish": ("fishes",)}
-        yield (
-            animal,
-            tuple(
-                form for name in names(classes) for form in (name, *plural.get(name, (f"{name}s",)))
-            ),
-        )
+        yield animal, tuple(form for name in names(classes) for form in _forms_of_class(name))
 
 
 def _people() -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -152,6 +148,20 @@ def _people() -> Iterator[tuple[str, tuple[str, ...]]]:
 def law_called(name: str, kind: str) -> str:
     """How a law or theorem is called after somebody."""
     return f"{name}'s {kind}" if not name.endswith("s") else f"{name}' {kind}"
+
+
+def _forms_of_class(name: str) -> tuple[str, ...]:
+    """The names of a class of animals: in the plural and in Latin, too."""
+    latin = {
+        "mammal": "Mammalia",
+        "bird": "Aves",
+        "reptile": "Reptilia",
+        "amphibian": "Amphibia",
+        "fish": "Actinopterygii",
+        "insect": "Insecta",
+    }
+    plural = "fishes" if name == "fish" else f"{name}s"
+    return (name, plural, *([latin[name]] if name in latin else []))
 
 
 def _people_of(country: str) -> tuple[str, ...]:
