@@ -1,11 +1,12 @@
 """Calibration: whether a model's confidence agrees with how often it is right.
 
-Two parts, over facts that exist (`world_facts/world.py`). *Multiple choice*: a question
-with four answers of the same kind, in an order of their own; the likelihoods of the four texts
-behind the question, brought to the sum of 1, are the model's confidences, the largest is its
-choice. *Free answers*: what the model writes by itself; its confidence is the probability of the
-whole text that it wrote. Answers that abstain count in neither error nor accuracy (`free_answered`
-says how many are left).
+Two parts, over facts that exist (`world_facts/world.py`). *Multiple choice*: four answers of the
+same kind to a question; the likelihoods of the four texts behind it, brought to the sum of 1, are
+the model's confidences, the largest is its choice. The four are not listed in the question: small
+models take the one that stands first. *Free answers*: what the model writes by itself; its
+confidence is the mean probability of the tokens that it wrote (the geometric mean: that of a whole
+sentence is next to nothing, whatever the model knows). Answers that abstain count in neither error
+nor accuracy (`free_answered` says how many are left).
 
 `ece` is the expected calibration error over adaptive bins (equal numbers of items, 20 at least,
 10 bins at most); a few hundred items are never exactly calibrated, so `ece_excess` gives what is
@@ -14,12 +15,11 @@ score (of the choice: confidence against right or wrong) and the accuracy, witho
 that always says 25% looks well.
 
 Measures: confidence in terms of probability, on widely known facts. Does not measure: confidence in
-words ("I'm fairly sure"), or of long answers; the probability of a text is that of this wording,
-not of all that mean the same. Sources: Nguyen and O'Connor, 2015 (adaptive bins); Brier, 1950; Guo
-and others, "On Calibration of Modern Neural Networks", 2017.
+words ("I'm fairly sure"), or of long answers; the likelihood of a text is that of this wording, not
+of all that mean the same, and favours short ones. Sources: Nguyen and O'Connor, 2015 (adaptive
+bins); Brier, 1950; Guo and others, "On Calibration of Modern Neural Networks", 2017.
 """
 
-import math
 import random
 from collections.abc import Mapping, Sequence
 
@@ -36,7 +36,7 @@ from trainer.evaluate.respondent import (
     TextQuery,
     WrittenAnswer,
 )
-from trainer.evaluate.suites.known_unknown import SHOTS, TOKENS
+from trainer.evaluate.suites.known_unknown import SHOTS, TOKENS, token_confidence
 from trainer.evaluate.suites.suite import FigureKind, Item, ItemRecord, Suite, SuiteContext
 from trainer.evaluate.world_facts.questions import FactQuestion, expected_of, known
 from trainer.evaluate.world_facts.world import KINDS, facts_of
@@ -45,10 +45,8 @@ CHOICES_A_KIND, FREE_A_KIND = 20, 8
 """Questions of each kind that are asked with choices, and without."""
 OPTIONS = 4
 ANSWER_ALONE = "Give the answer alone, in as few words as possible."
-CHOICE_SHOTS = (
-    ("What is the capital of Kazakhstan?\nChoose from: Astana, Paris, Lima, Ankara.", "Astana"),
-    ("What is seven times eight?\nChoose from: 49, 54, 56, 63.", "56"),
-)
+CHOICE_SHOTS = tuple(shot for shot in SHOTS if "know" not in shot[1])
+"""Before a choice, none of whose answers is a refusal."""
 
 
 def _items(context: SuiteContext) -> list[Item]:
@@ -68,10 +66,9 @@ def _items(context: SuiteContext) -> list[Item]:
 
 def _choice(question: FactQuestion, chats: bool, seed: int) -> Item:
     options, right = options_of(question, random.Random(f"{seed}/{question.id}/options"))
-    text = f"{question.text}\nChoose from: {', '.join(options)}."
-    prompt = Prompt(text, system=ANSWER_ALONE, shots=() if chats else CHOICE_SHOTS)
+    prompt = Prompt(question.text, system=ANSWER_ALONE, shots=() if chats else CHOICE_SHOTS)
     queries = tuple(LikelihoodQuery(prompt, option) for option in options)
-    shown = {"part": "choice", "question": text, "options": options, "right": right}
+    shown = {"part": "choice", "question": question.text, "options": options, "right": right}
     return Item(f"choice/{question.id}", queries, shown, question.passages)
 
 
@@ -121,8 +118,11 @@ def _judge(item: Item, answers: Sequence[Response]) -> ItemRecord:
     (answer,) = answers
     assert isinstance(answer, WrittenAnswer)
     verdict, _ = outcome(answer.text, expected_of(item.shown))
-    confidence = math.exp(sum(answer.nats))
-    return {"answer": answer.text.strip(), "confidence": confidence, "verdict": verdict}
+    return {
+        "answer": answer.text.strip(),
+        "confidence": token_confidence(answer),
+        "verdict": verdict,
+    }
 
 
 def _pair(part: str, record: ItemRecord) -> list[float] | None:
@@ -178,7 +178,7 @@ SUITE = Suite(
     measures="whether confidence agrees with how often the model is right",
     leaves_out="confidence in words, long answers, other wordings of the same answer",
     source="Nguyen and O'Connor 2015 (adaptive bins); Brier 1950; items written here",
-    rules=1,
+    rules=2,
     items=_items,
     judge=_judge,
     figures=_figures,

@@ -115,7 +115,7 @@ def _judge(item: Item, answers: Sequence[Response]) -> ItemRecord:
         "answer": plain.text.strip(),
         "verdict": verdict,
         "abstains_by": why,
-        "confidence": _token_confidence(plain),
+        "confidence": token_confidence(plain),
         "probability": math.exp(sum(plain.nats)),
         "stated": {
             str(target): {
@@ -127,7 +127,7 @@ def _judge(item: Item, answers: Sequence[Response]) -> ItemRecord:
     }
 
 
-def _token_confidence(answer: WrittenAnswer) -> float:
+def token_confidence(answer: WrittenAnswer) -> float:
     """The geometric mean of the probabilities of an answer's tokens; 0 without any."""
     return math.exp(sum(answer.nats) / len(answer.nats)) if answer.nats else 0.0
 
@@ -250,7 +250,7 @@ SUITE = Suite(
     measures="whether what is known is answered, and what does not exist is not",
     leaves_out="disputed or changing facts, other languages, long answers",
     source="Kalai and others 2025, arXiv 2509.04664 (confidence targets); names recombined here",
-    rules=1,
+    rules=2,
     items=_items,
     judge=_judge,
     figures=_figures,
