@@ -45,7 +45,8 @@ def main() -> int:
     _, exact = by_lm_eval(asked.folder.absolute(), tasks, asked.limit, "float64")
     layouts = asked.layout or LAYOUTS
     ours = [by_command(asked.checkpoint, tasks, asked.limit, layout, suites) for layout in layouts]
-    print(f"`python -m launch.experiments.lm_eval_parity CHECKPOINT FOLDER --limit {asked.limit}`")
+    command = f"lm_eval_parity CHECKPOINT FOLDER --tasks {asked.tasks} --limit {asked.limit}"
+    print(f"`python -m launch.experiments.{command}`")
     return _print(theirs, exact, dict(zip(layouts, ours, strict=True)))
 
 
