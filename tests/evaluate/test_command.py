@@ -19,9 +19,12 @@ from trainer.data.shards import ShardReader
 from trainer.data.tokenizer import load_tokenizer
 from trainer.errors import CheckpointError, RecipeError
 from trainer.evaluate.command import evaluate_command
+from trainer.evaluate.opened import parallel_keys, reading_recipe
+from trainer.evaluate.options import EvaluationOptions
 from trainer.evaluate.sampling import Sampling
 from trainer.evaluate.writing import generate_command
 from trainer.observe import read_metrics
+from trainer.recipe import Recipe, load_recipe
 
 GREEDY = Sampling(tokens=8, temperature=0.0)
 
@@ -37,8 +40,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-def figures(run: Path, file: Path) -> dict[str, float]:
-    evaluate_command(run, ["perplexity"], file)
+def figures(run: Path, file: Path, overrides: tuple[str, ...] = ()) -> dict[str, float]:
+    evaluate_command(run, ["perplexity"], file, EvaluationOptions(overrides))
     return json.loads(file.read_text())["suites"]["perplexity"] if file.exists() else {}
 
 
@@ -120,10 +123,62 @@ def test_mistakes_are_named_before_anything_is_loaded(run: Path, tmp_path: Path)
         generate_command(tmp_path / "absent", "", None, None, GREEDY)
 
 
-def test_more_ranks_than_the_model_can_use_are_refused(run: Path, tmp_path: Path) -> None:
-    """Catches ranks that would idle, or a matrix cut unevenly."""
-    with pytest.raises(AssertionError, match="3 ranks cannot share out 4 layers of 4 heads"):
-        on_ranks(3, figures, run, tmp_path / "three.json")
+def layouts_of(recipe: Recipe) -> dict[int, dict[str, Any]]:
+    """What is read at without any keys, by the number of ranks."""
+    return {
+        ranks: reading_recipe(recipe, ranks).parallel.model_dump(exclude_defaults=True)
+        for ranks in (1, 2, 3, 4, 6, 8, 24)
+    }
+
+
+def test_every_number_of_ranks_finds_a_layout(run: Path) -> None:
+    """Catches ranks that are refused where replicas can use them, and a matrix cut unevenly."""
+    recipe = load_recipe(run / "recipe.yaml")  # 4 layers, 2 key/value heads
+    assert layouts_of(recipe) == {
+        **{1: {}, 2: {"tensor": 2}, 3: {}, 4: {"tensor": 2, "pipeline": 2}, 6: {"tensor": 2}},
+        **{8: {"tensor": 2, "pipeline": 4}, 24: {"tensor": 2, "pipeline": 4}},
+    }
+    nine_heads = recipe.replaced(
+        {
+            "model.heads": 9,
+            "model.kv_heads": 3,
+            "model.hidden": 72,
+            "model.layers": 30,
+            "model.ffn": 144,
+        }
+        | {"parallel.tensor": 1, "parallel.sequence": False, "model.vocab": 384}
+    )
+    assert layouts_of(nine_heads) == {
+        **{1: {}, 2: {"pipeline": 2}, 3: {"tensor": 3}, 4: {"pipeline": 2}},
+        **{6: {"tensor": 3, "pipeline": 2}, 8: {"pipeline": 2}},
+        24: {"tensor": 3, "pipeline": 2},
+    }
+
+
+def test_a_layout_that_is_named_is_read_at(run: Path) -> None:
+    """Catches a named layout that is passed over, and keys that reading would not read."""
+    recipe = load_recipe(run / "recipe.yaml")
+    keys = parallel_keys(["parallel.pipeline=2", "parallel.context=2"])
+    assert keys == {"pipeline": 2, "context": 2}
+    found = reading_recipe(recipe, 8, keys)
+    assert found.parallel.model_dump(exclude_defaults=True) == keys
+    assert found.data_parallel(8) == 2
+    with pytest.raises(RecipeError, match=r"model\.heads: 4 is not a multiple of parallel\.tensor"):
+        reading_recipe(recipe, 3, {"tensor": 3})
+    with pytest.raises(RecipeError, match="does not divide 3 ranks"):
+        reading_recipe(recipe, 3, {"tensor": 2})
+    for bad in ("model.layers=2", "parallel=3", "parallel.tensor.x=2"):
+        with pytest.raises(RecipeError, match="leave other keys out"):
+            parallel_keys([bad])
+
+
+def test_replicas_and_stages_find_the_same_figures(run: Path, tmp_path: Path) -> None:
+    """Catches texts that a replica leaves out, or that two of them count."""
+    (alone,) = on_ranks(1, figures, run, tmp_path / "alone.json")
+    for ranks, overrides in ((3, ()), (4, ("parallel.pipeline=2", "parallel.context=2"))):
+        found = on_ranks(ranks, figures, run, tmp_path / f"{ranks}.json", overrides)[0]
+        assert found["nats"] == pytest.approx(alone["nats"], abs=1e-5)
+        assert found["tokens"] == alone["tokens"]
 
 
 def test_a_prompt_is_continued_alike_alone_and_beside_a_long_one(run: Path, tmp_path: Path) -> None:

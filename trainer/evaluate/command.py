@@ -58,7 +58,7 @@ def evaluate_command(
     if tasks:
         check_tasks(tasks, options.tasks_path, tuple(MODULES))
     world = int(os.environ.get("WORLD_SIZE", "1"))
-    with open_model(checkpoint, world) as model:
+    with open_model(checkpoint, world, options.overrides) as model:
         evaluation = _Evaluation(model, options, gates, json_file)
         evaluation.prepare(named or list(MODULES), required=bool(named))
         with shown_progress(model.layout.reports) as advance:

@@ -1,9 +1,10 @@
 """Opening a checkpoint for inference, at any layout that the started ranks can form."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -23,6 +24,7 @@ from trainer.model.transformer import LanguageModel, build_model
 from trainer.parallel.join import create_layout, leave
 from trainer.parallel.layout import Layout
 from trainer.recipe import Recipe
+from trainer.recipe.reading import override
 from trainer.recipe.rope import readable_length
 
 
@@ -44,25 +46,30 @@ class OpenedModel:
 
 
 @contextmanager
-def open_model(checkpoint: Path, world_size: int) -> Iterator[OpenedModel]:
+def open_model(
+    checkpoint: Path, world_size: int, overrides: Sequence[str] = ()
+) -> Iterator[OpenedModel]:
     """Open a checkpoint folder, or a run's newest good checkpoint, on `world_size` ranks.
 
-    Or a Hugging Face model folder, or a GGUF file (`readable_checkpoint`). Collective. Raises
-    CheckpointError for a checkpoint that is missing or damaged, RecipeError where its model does
-    not fit the ranks.
+    Or a Hugging Face model folder, or a GGUF file (`readable_checkpoint`). Collective. `overrides`:
+    `parallel.*` keys of the layout, as KEY=VALUE. Raises CheckpointError for a checkpoint that is
+    missing or damaged, RecipeError where its model does not fit the layout that is asked for.
     """
+    layout_keys = parallel_keys(overrides)
     folder = resolve_checkpoint(readable_checkpoint(checkpoint))
     saved = saved_recipe(CheckpointReader(folder))
     reader = open_trained(folder)
     if reader.step == 0 and _holds_fp16(reader):
         # Imported and never trained: bf16 would take three of the weights' eleven bits.
         saved = saved.model_copy(update={"precision": "fp32"})
-    recipe = reading_recipe(saved, world_size)
+    recipe = reading_recipe(saved, world_size, layout_keys)
     layout = create_layout(recipe)
     try:
         assert recipe.model.vocab is not None, "a saved recipe is resolved"
         chunks = build_model(recipe, recipe.model.vocab, layout)
         load_weights(reader, chunks)
+        for chunk in chunks:
+            chunk.eval()
         tokenizer = saved_tokenizer(reader)
         longest = readable_length(recipe.model.rope_scaling, trained_length(reader))
         yield OpenedModel(folder, reader.step, recipe, layout, chunks, tokenizer, longest)
@@ -75,31 +82,57 @@ def _holds_fp16(reader: Reader) -> bool:
     return any(reader.dtype(key) == torch.float16 for key in weights)
 
 
-def reading_recipe(recipe: Recipe, world_size: int) -> Recipe:
+def parallel_keys(overrides: Sequence[str]) -> dict[str, Any]:
+    """The keys of the section `parallel` that KEY=VALUE overrides set.
+
+    Raises RecipeError for any other key: reading has a layout, and nothing else of a recipe.
+    """
+    keys: dict[str, Any] = {}
+    for text in overrides:
+        parts = override(keys, text)
+        if parts[0] != "parallel" or len(parts) != 2:
+            raise RecipeError(
+                f"{text!r}: a model is read at a layout, which parallel.* keys name, as"
+                " parallel.pipeline=2; leave other keys out"
+            )
+    return dict(keys.get("parallel", {}))
+
+
+def reading_recipe(
+    recipe: Recipe, world_size: int, parallel: Mapping[str, Any] | None = None
+) -> Recipe:
     """The recipe without what only training needs, at a layout for `world_size` ranks.
 
-    Adapters are not merged into their base, as in training: in bf16 small ones would be lost. The
-    layout has as much tensor parallelism as the sizes allow, and pipeline stages beyond that.
-    Raises RecipeError where no such layout fits.
+    Adapters are not merged into their base, as in training: in bf16 small ones would be lost.
+    `parallel`: keys of that section; those that are missing have their default, and data
+    parallelism is what is left. Without any the layout has as much tensor parallelism as the sizes
+    allow, as many pipeline stages beyond that, and replicas for the rest. Raises RecipeError where
+    the layout does not fit.
     """
     keys = recipe.model_dump(mode="json")
     keys |= {"zero": {"stage": 0}, "recompute": "none", "device": "auto"}
     keys["init_from"] = recipe.init_from if recipe.lora is not None else None
-    keys["batch"] = {"sequences": recipe.batch.micro, "micro": recipe.batch.micro}
     keys["kernels"] = {}
     keys |= {"added_tokens": [], "added_special_tokens": []}  # the checkpoint has them
-    for tensor in range(world_size, 0, -1):
-        if world_size % tensor or (recipe.model.vocab or 0) % tensor:
-            continue
-        keys["parallel"] = {"tensor": tensor, "pipeline": world_size // tensor}
-        try:
-            fitting = Recipe.from_keys(keys)
-            fitting.validate_world(world_size, "cuda")
-        except RecipeError:
-            continue
-        return fitting
-    model = recipe.model
-    raise RecipeError(
-        f"{world_size} ranks cannot share out {model.layers} layers of {model.heads} heads "
-        f"({model.kv_heads or model.heads} key/value heads); start another number (--nproc)"
-    )
+    if parallel:
+        return _at_layout(keys, parallel, world_size)
+    divisors = [size for size in range(world_size, 0, -1) if world_size % size == 0]
+    pairs = [
+        (one, other) for one in divisors for other in divisors if world_size % (one * other) == 0
+    ]
+    for tensor, pipeline in pairs:
+        if (recipe.model.vocab or 0) % tensor == 0:
+            with suppress(RecipeError):
+                return _at_layout(keys, {"tensor": tensor, "pipeline": pipeline}, world_size)
+    return _at_layout(keys, {"tensor": 1}, world_size)
+
+
+def _at_layout(keys: dict[str, Any], parallel: Mapping[str, Any], world_size: int) -> Recipe:
+    """The recipe of `keys` at a layout, with as many sequences a step as its ranks need."""
+    micro = keys["batch"]["micro"]
+    keys = {**keys, "parallel": dict(parallel)}
+    # No step is made: the number only has to divide.
+    keys["batch"] = {"sequences": micro * world_size, "micro": micro}
+    found = Recipe.from_keys(keys, "the layout")
+    found.validate_world(world_size, "cuda")
+    return found
