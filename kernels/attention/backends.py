@@ -103,8 +103,13 @@ def run(
 def _sdpa(query: Tensor, key: Tensor, value: Tensor, visible: Visible, scale: float) -> Tensor:
     if visible.keys == 0:  # not every kernel behind it can
         return reference(query, key, value, visible, scale)[0]
-    grouped = key.shape[2] != query.shape[2]
+    queries, batch, heads, _ = query.shape
+    grouped = key.shape[2] != heads
     query, key, value = (tensor.permute(1, 2, 0, 3) for tensor in (query, key, value))
+    together = grouped and queries == 1
+    if together:
+        # The heads of a group read the same keys: as if they were its queries, they read them once.
+        query, grouped = query.reshape(batch, key.shape[1], -1, query.shape[3]), False
     mask = None
     if not visible.is_causal and visible.kind != "full":
         mask = visible.mask(query.dtype)
@@ -121,6 +126,8 @@ def _sdpa(query: Tensor, key: Tensor, value: Tensor, visible: Visible, scale: fl
     )
     if unseeing is not None:
         output = output.masked_fill(unseeing, 0.0)
+    if together:
+        output = output.reshape(batch, heads, 1, -1)
     return output.permute(2, 0, 1, 3)
 
 

@@ -83,7 +83,10 @@ def theirs(folder: Path) -> Write:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    """Compare both sides, or measure the one that is named."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     for name, number in (("rounds", 3), ("rows", 8), ("prompt", 200), ("new", 64)):
         parser.add_argument(f"--{name}", type=int, default=number)
     parser.add_argument("--side")
@@ -92,12 +95,11 @@ def main() -> None:
     arguments = parser.parse_args()
     dice = random.Random(0)
     prompts = [
-        [dice.randrange(1000, 40000) for _ in range(arguments.prompt)] for _ in range(arguments.rows)
+        [dice.randrange(1000, 40000) for _ in range(arguments.prompt)]
+        for _ in range(arguments.rows)
     ]
     if arguments.side:
-        measure(
-            arguments.side, arguments.checkpoint, arguments.folder, prompts, arguments.new
-        )
+        measure(arguments.side, arguments.checkpoint, arguments.folder, prompts, arguments.new)
         return
     with tempfile.TemporaryDirectory() as temporary:
         checkpoint = arguments.checkpoint or smollm2_checkpoint()

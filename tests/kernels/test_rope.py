@@ -360,3 +360,17 @@ def test_bad_arguments_are_named(mode: str, monkeypatch: pytest.MonkeyPatch) -> 
         rope_table(torch.zeros(1, 1, dtype=torch.int64), torch.ones(2).double())
     with pytest.raises(ValueError, match="position_ids: shape"):
         rope_table(torch.zeros(1, dtype=torch.int64), torch.ones(2))
+
+
+def test_what_needs_no_gradient_is_turned_alike() -> None:
+    """Catches a half that the shorter way overwrites before it is read."""
+    query, key = torch.randn(7, 2, 3, 2, 16), torch.randn(7, 2, 3, 16)
+    cos, sin = torch.randn(2, 7, 8), torch.randn(2, 7, 8)
+    expected = rope(query, key, cos, sin)
+    with torch.no_grad():
+        found = rope(query, key, cos, sin)
+        written = rope(query.clone(), key.clone(), cos, sin, inplace=True)
+    for one, other, third in zip(found, expected, written, strict=True):
+        assert one.is_contiguous()
+        torch.testing.assert_close(one, other)
+        torch.testing.assert_close(third.reshape(one.shape), other)

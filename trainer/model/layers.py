@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from megatron.core.fusions.fused_bias_dropout import get_bias_dropout_add
-from megatron.core.tensor_parallel import ColumnParallelLinear, RowParallelLinear, checkpoint
+from megatron.core.tensor_parallel import checkpoint
 from megatron.core.transformer.attention import SelfAttention, SelfAttentionSubmodules
 from megatron.core.transformer.enums import AttnMaskType
 from megatron.core.transformer.identity_op import IdentityOp
@@ -18,6 +18,7 @@ from torch import Tensor
 
 import kernels
 from trainer.model.attention import CoreAttention
+from trainer.model.linears import ColumnLinear, RowLinear
 from trainer.model.offload import Offload
 from trainer.model.recompute import Recomputation, SavedInPlace, SavedTensorStore, recomputed_input
 from trainer.model.sequence import SequenceLayout
@@ -297,9 +298,9 @@ def layer_spec(
         module=Attention,
         params={"attn_mask_type": AttnMaskType.causal},
         submodules=SelfAttentionSubmodules(
-            linear_qkv=linear("self_attention.linear_qkv", ColumnParallelLinear),
+            linear_qkv=linear("self_attention.linear_qkv", ColumnLinear),
             core_attention=core_attention,
-            linear_proj=linear("self_attention.linear_proj", RowParallelLinear),
+            linear_proj=linear("self_attention.linear_proj", RowLinear),
             q_layernorm=head_norm,
             k_layernorm=head_norm,
         ),
@@ -312,8 +313,8 @@ def layer_spec(
             "recompute_product": "swiglu" in recomputed,
         },
         submodules=MLPSubmodules(
-            linear_fc1=linear("mlp.linear_fc1", ColumnParallelLinear),
-            linear_fc2=linear("mlp.linear_fc2", RowParallelLinear),
+            linear_fc1=linear("mlp.linear_fc1", ColumnLinear),
+            linear_fc2=linear("mlp.linear_fc2", RowLinear),
         ),
     )
     return ModuleSpec(

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from megatron.core.tensor_parallel import (
     ColumnParallelLinear,
     copy_to_tensor_model_parallel_region,
@@ -15,6 +14,7 @@ from torch import Tensor
 from torch.nn import ModuleDict
 
 import kernels
+from trainer.model.linears import product
 from trainer.model.lora.adapters import ColumnAdapter
 from trainer.model.lora.targets import size_of
 from trainer.recipe import Recipe
@@ -114,7 +114,7 @@ class OutputLayer(ColumnParallelLinear):
         found = []
         for first in range(0, len(asked.places), asked.block):
             chosen = hidden.index_select(0, asked.places[first : first + asked.block])
-            logits = F.linear(chosen, self.weight if weight is None else weight)
+            logits = product(chosen, self.weight if weight is None else weight)
             if self.adapters_on:
                 for adapter in self.adapters.values():
                     logits = logits + adapter(chosen, whole=True)

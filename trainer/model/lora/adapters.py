@@ -196,7 +196,7 @@ def adapted(recipe: Recipe, layer: int, ours: str, plain: type) -> type | Module
     if not parts:
         return plain
     return ModuleSpec(
-        module=AdaptedColumn if plain is ColumnParallelLinear else AdaptedRow,
+        module=AdaptedColumn if issubclass(plain, ColumnParallelLinear) else AdaptedRow,
         params={"linear": linear, "adapted": parts},
     )
 
