@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from trainer.cli import main
+from trainer.corpus.build import canaries
 from trainer.corpus.build.canaries import CANARIES, canaries_of, random_code, read_canaries
 from trainer.corpus.build.corpus import build_corpus, corpus_folder
 from trainer.corpus.inspect.curation import load_curation
@@ -146,3 +147,22 @@ def test_bad_keys_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         recipe.write_text(common + model + canaries)
         assert main(["corpus", "build", str(recipe)]) == 2
         assert f"corpus.canaries.{key}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stage", ["write_sorted", "write_whole"])
+def test_a_build_that_stopped_while_planting_goes_on(
+    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    """Would catch canaries planted twice, or a list of them that is not what was planted."""
+    planting = section(texts, PLANTED)
+    build_corpus(planting, None, tmp_path / "whole", progress=False)
+
+    def stop(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(canaries, stage, stop)
+        with pytest.raises(DataError, match="build it again to continue"):
+            build_corpus(planting, None, tmp_path / "stopped", progress=False)
+    build_corpus(planting, None, tmp_path / "stopped", progress=False)
+    assert content(tmp_path / "stopped") == content(tmp_path / "whole")
