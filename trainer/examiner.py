@@ -125,7 +125,8 @@ class Examiner:
         failed = [verdict.line for verdict in verdicts if not verdict.passed]
         if not failed:
             lines = "; ".join(verdict.line for verdict in verdicts)
-            _log.info("all %d gates passed after step %d: %s", len(verdicts), step, lines)
+            count = len(verdicts)
+            _log.info("%d of %d gates passed after step %d: %s", count, count, step, lines)
             return
         raise GateError(
             f"run {self._run.folder}: {len(failed)} of {len(verdicts)} gates failed after step "
