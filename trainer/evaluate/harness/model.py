@@ -14,6 +14,7 @@ from lm_eval.models.utils import has_bos_prefix, postprocess_generated_text
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from trainer.errors import DataError, RecipeError
+from trainer.evaluate.answering import ModelRespondent
 from trainer.evaluate.harness.asking import (
     MOST_NEW_TOKENS,
     AskedRequest,
@@ -25,10 +26,13 @@ from trainer.evaluate.harness.asking import (
     text_request,
     written_in,
 )
+from trainer.evaluate.harness.tokenizer import transformers_tokenizer
 from trainer.evaluate.respondent import Query, Respondent, Response
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from trainer.evaluate.opened import OpenedModel
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -54,6 +58,15 @@ class HarnessModel(TemplateLM):
         self._encode = lru_cache(maxsize=64)(self._encoded)
         self.without_system = 0
         """Prompts of which the chat template refused the system's part, which was left out."""
+
+    @classmethod
+    def of(cls, model: "OpenedModel", seed: int = 0) -> "HarnessModel":
+        """The model of an opened checkpoint, for `lm_eval.simple_evaluate` on all of its ranks.
+
+        Raises RecipeError for a chat template that cannot be used.
+        """
+        tokenizer = transformers_tokenizer(model.tokenizer, model.recipe.model, model.longest)
+        return cls(ModelRespondent.of(model), tokenizer, seed)
 
     @property
     def eot_token_id(self) -> int:
