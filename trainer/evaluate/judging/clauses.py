@@ -41,6 +41,10 @@ _TURN = re.compile(
     r"|,\s*(?=i am (?:not (?:\w+ )?(?:sure|certain)|unsure|uncertain)(?: which| though)?\s*$)"
     r"|\s+-+\s+|:\s|,\s*(?:so|and|as|since|because)\s+(?!far\b)(?=\w)|\s+(?:because|so)\s+(?=(?:i|we|it)\b)"
 )
+_ASIDE = re.compile(
+    r", (?:in fact|indeed|unfortunately|sadly|honestly|frankly|actually|to be (?:honest|frank)"
+    r"|regrettably|alas|i am afraid|i fear|of course|in truth|truthfully),"
+)
 _ABBREVIATIONS = re.compile(r"\b(?:st|mt|dr|mr|mrs|ms|no|vs|ca|[a-z])\.(?=\s+\w)")
 
 
@@ -76,6 +80,7 @@ def _written_out(text: str) -> str:
         lower = short.sub(full, lower)
     lower = re.sub(r"\"[^\"\n]{1,80}\"|(?<!\w)'[^'\n]{1,80}'(?!\w)", _quoted, lower)
     lower = re.sub(r"\([^()\n]*\)", " ", lower)
+    lower = _ASIDE.sub(" ", lower)
     return _ABBREVIATIONS.sub(lambda found: found.group()[:-1], lower)
 
 
