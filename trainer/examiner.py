@@ -68,7 +68,7 @@ class Examiner:
 
     def due(self, step: int) -> bool:
         """Whether the suites are measured after step `step`."""
-        every, last = self._section.suites_every, step == self._run.recipe.steps
+        every, last = self._section.suites_every, step >= self._run.recipe.steps
         repeated = every > 0 and step > 0 and step % every == 0
         return bool(self._section.suites) and (last or repeated)
 

@@ -149,8 +149,11 @@ def test_a_finished_run_has_its_verdict_again_without_measuring(
     missing = failing.replaced({"evaluate.gates": ["tiny/nobody < 6", "tiny/undefined < 6"]})
     before = read_metrics(tmp_path / "run")
     assert on_ranks(1, examined_folders, failing, passing, missing)[0] == [[], [], []]
-    first, second, third = on_ranks(1, train_measured, failing, passing, missing)[0]
-    assert first[0] == "GateError"
+    shorter = failing.replaced({"steps": 7})
+    first, second, third, fourth = on_ranks(1, train_measured, failing, passing, missing, shorter)[
+        0
+    ]
+    assert first[0] == fourth[0] == "GateError"
     assert second is None
     assert "tiny/nobody was not measured" in third[1]
     assert "tiny/undefined is not defined over its 5 items" in third[1]
