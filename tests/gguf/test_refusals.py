@@ -95,7 +95,7 @@ STRANGE: dict[str, tuple[dict[str, Any], str]] = {
     "a rotation": ({"arch__rope__scaling__type": "su"}, "rope.scaling.type is su, without a"),
     "a shape": ({"arch__feed_forward_length": 128}, r"ffn_gate.weight has shape \[96, 64\]"),
     "layers": ({"arch__block_count": 2}, "holds no blk.1.attn_norm.weight, which a model of its"),
-    "billions of layers": ({"arch__block_count": 2**32 - 1}, "holds no blk.4294967294.attn_norm"),
+    "billions of layers": ({"arch__block_count": 2**31 - 1}, "holds no blk.2147483646.attn_norm"),
     "a text": ({"arch__block_count": "two"}, "block_count is 'two', and one whole number is read"),
     "a tokenizer": ({"tokenizer__ggml__model": "bert"}, "model is 'bert', and gpt2"),
     "no tokenizer": ({"tokenizer__ggml__model": "none"}, "holds no tokenizer"),

@@ -88,7 +88,10 @@ def say_what_is_unread(metadata: Metadata) -> None:
 
 def _row_of(metadata: Metadata, shapes: dict[str, tuple[int, ...]], name: str) -> tuple[int, ...]:
     if name not in shapes:
-        raise CheckpointError(f"{metadata.path}: holds no {name}; it is incomplete: fetch it again")
+        raise CheckpointError(
+            f"{metadata.path}: holds no {name}, which a model of its metadata has; it is"
+            " incomplete: fetch it again"
+        )
     return shapes[name]
 
 
