@@ -140,6 +140,13 @@ def evaluated_with_nan(run: Path, file: Path) -> tuple[str, int, str]:
         return evaluated(run, ["perplexity"], file, EvaluationOptions())
 
 
+def test_plots_of_what_was_not_measured_are_refused(run: Path, tmp_path: Path) -> None:
+    """Would catch an empty picture, or none, without a word."""
+    options = EvaluationOptions(plots=tmp_path / "plots")
+    kind, code, line = on_ranks(1, evaluated, run, ["perplexity"], None, options)[0]
+    assert (kind, code) == (RecipeError.__name__, 2) and "nothing drawn" in line
+
+
 def test_mistakes_come_before_the_model_is_read(tmp_path: Path) -> None:
     """Would catch a typing error that costs a minute of loading, or twelve of measuring."""
     absent = tmp_path / "absent"

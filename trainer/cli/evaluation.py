@@ -98,6 +98,12 @@ def evaluate(
             help="--json of the model that gates `within` compare with; none: the run's own base.",
         ),
     ] = None,
+    plots: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", parser=file, help="Draw facts by occurrence, with the bound, here."
+        ),
+    ] = None,
     list_suites: Annotated[
         bool, typer.Option("--list", help="What each built-in suite measures; measure nothing.")
     ] = False,
@@ -131,6 +137,7 @@ def evaluate(
             seed=seed,
             gates=tuple(gates or ()),
             base=base,
+            plots=plots,
         )
         evaluate_command(checkpoint, suites or [], json_file, options=options)
         return 0

@@ -21,6 +21,7 @@ from trainer.errors import (
 from trainer.evaluate.answering import ModelRespondent
 from trainer.evaluate.evaluation_report import EvaluationReport, figures_in, shown_progress
 from trainer.evaluate.examination import ItemsDone, PreparedSuite, SuiteResult, examine, prepare
+from trainer.evaluate.facts.plot import plot_occurrence
 from trainer.evaluate.gates import check_gates, require_figures
 from trainer.evaluate.harness.names import check_tasks
 from trainer.evaluate.harness.task_suite import TaskSettings, task_suite
@@ -192,6 +193,18 @@ class _Evaluation:
         note = self._ranks.share(None if found is None else note_of(found))
         return error if note is None else error_of(note)
 
+    def _draw(self, folder: Path) -> None:
+        """Draw what has a picture; that nothing can be drawn is one more error."""
+        result = self.report.results.get("occurrence")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            drawn = result and plot_occurrence(result.figures, folder / "occurrence.png")
+            line = "nothing drawn: no facts by occurrence were measured, or matplotlib is missing"
+        except OSError as error:
+            drawn, line = None, f"{folder}: cannot be made: {error.strerror}"
+        if not drawn:
+            self._errors.append(RecipeError(f"--plots: {line}"))
+
     def _missing(self, name: str, error: LyceumError, required: bool) -> None:
         self.report.missing[name] = str(error)
         if required:
@@ -207,6 +220,8 @@ class _Evaluation:
         if self._model.layout.reports:
             self.report.show()
             write_output(json_file, self.report.as_json())
+            if self._options.plots is not None:
+                self._draw(self._options.plots)
         if self._errors:
             raise self._errors[0]
         if failed := [verdict.line for verdict in verdicts if not verdict.passed]:

@@ -14,7 +14,7 @@ class EvaluationOptions:
     number); `chat`, `system`: whether its prompts pass through the chat template, and the system
     prompt before them; `limit`: items a suite at most; `gates`: as the recipe's `evaluate.gates`;
     `base`: the JSON of an evaluation of the model that gates compare with (None: the run's own
-    base).
+    base); `plots`: a folder for pictures.
     """
 
     overrides: tuple[str, ...] = ()
@@ -29,6 +29,7 @@ class EvaluationOptions:
     seed: int = 0
     gates: tuple[str, ...] = ()
     base: Path | None = None
+    plots: Path | None = None
 
 
 NO_OPTIONS = EvaluationOptions()
