@@ -26,12 +26,17 @@ ANSWERS: dict[str, Answers] = {
             "He likes e.g. figs and pears. They are sweet",
             "1. It is red. It is round.",
             "Really?! Yes...",
+            '"Is it far?" she asked. It was.',
+            "Hale Inc. sells figs, pears, etc. It opened at 5 p.m. on a Monday.",
+            "It is in the U.S. The U.S. Navy is there.",
+            "Cats are soft.They purr.",
+            "It rains.\r\nIt pours.",
         ],
         ["It rains.", "It rains. It pours. It stops.", "It rains, it pours", "St. Paul sat there."],
     ),
     "paragraphs": (
         {"number": 2},
-        ["One.\n\nTwo.", "\nOne,\nstill one.\n \n\nTwo.\n"],
+        ["One.\n\nTwo.", "One.\r\n\r\nTwo.\r\n", "\nOne,\nstill one.\n \n\nTwo.\n"],
         ["One.\nTwo.", "One.\n\nTwo.\n\nThree.", "One."],
     ),
     "lines": ({"number": 2}, ["a\nb", "\na\n\nb\n"], ["a", "a\nb\nc"]),
@@ -47,7 +52,7 @@ ANSWERS: dict[str, Answers] = {
     ),
     "word n times": (
         {"word": "warm", "number": 2},
-        ["Warm, warm and soft.", "warm WARM warm"],
+        ["Warm, warm and soft.", "warm WARM warm", "**warm** and _warm_"],
         ["warm warmth warmer", "warm", "lukewarm warm"],
     ),
     "letter n times": ({"letter": "z", "number": 2}, ["Zoo and jazz", "zigzag"], ["zoo", "ssss"]),
@@ -63,7 +68,7 @@ ANSWERS: dict[str, Answers] = {
     ),
     "bold parts": (
         {"number": 2},
-        ["**One** and **two words**.", "**a** **b** **c**"],
+        ["**One** and **two words**.", "**a** **b** **c**", "**a *b* c** and **d**"],
         ["**One** and *two*", "** one ** and **two**", "**one", "**a\nb** **c**"],
     ),
     "placeholders": (
@@ -89,11 +94,15 @@ ANSWERS: dict[str, Answers] = {
     "omits words": (
         {"words": ["sun", "hot"]},
         ["A sunny photo.", "It is warm."],
-        ["The Sun is up.", "hot", "..."],
+        ["The Sun is up.", "hot", "...", "It is _hot_ there."],
     ),
     "omits a letter": ({"letter": "e"}, ["a cat, a dog", "Ox"], ["a hen", "Emu", "123"]),
     "no commas": ({}, ["Red and blue; green."], ["red, blue", "\u8d64\u3001\u9752", "..."]),
-    "no digits": ({}, ["Eighteen seventy-six."], ["1876", "In \u0661 way", "..."]),
+    "no digits": (
+        {},
+        ["Eighteen seventy-six."],
+        ["1876", "In \u0661 way", "...", "three\u00bc", "a\u00b2"],
+    ),
     "repeats the request": (
         {"request": "Why is grass green?"},
         ["Why is grass green? It takes in light.", "Why is  grass green?\n\nBecause."],
@@ -107,7 +116,7 @@ ANSWERS: dict[str, Answers] = {
     "one word": ({}, ["Blue", "blue.", "well-known"], ["It is blue", "...", "blue sky", "- blue"]),
     "yes or no": (
         {"options": ["yes", "no"]},
-        ["Yes", "no.", " YES\n"],
+        ["Yes", "no.", " YES\n", "Yes!"],
         ["Yes, it is.", "yes or no", "y", "Yes!?"],
     ),
     "one of several": (
@@ -122,8 +131,14 @@ ANSWERS: dict[str, Answers] = {
     ),
     "sorted list": (
         {"least": 3},
-        ["apple\nfig\npear", "Apple\n\nbanana\nCherry\ndate"],
-        ["apple\npear\nfig", "apple\nfig", "apple\nfig\nfig", "Here:\napple\nfig"],
+        ["apple\nfig\npear", "Apple\n\nbanana\nCherry\ndate", "Berlin\n\u00c9vry\nParis"],
+        [
+            "apple\npear\nfig",
+            "apple\nfig",
+            "apple\nfig\nfig",
+            "Here:\napple\nfig",
+            "1. a\n2. b\n3. c",
+        ],
     ),
     "reversed order": (
         {"words": ["day", "follows", "night"]},
@@ -149,6 +164,7 @@ ANSWERS: dict[str, Answers] = {
             "I like a\nI like b\nI like c",
             "I like tea.\nAnd rain.",
             "i like tea\ni like rain",
+            "I like tea.\nI likened it.",
         ],
     ),
     "postscript": (
@@ -186,13 +202,15 @@ ANSWERS: dict[str, Answers] = {
             "{'name': 'Al', 'age': 3}",
             '```json\n{"name": "Al", "age": 3}\n```',
             '["name", "age"]',
+            '{"name": "Al", "name": "Bo", "age": 3}',
+            '{"name": "Al", "age": NaN}',
             "[" * 100_000,
         ],
     ),
     "JSON list": (
         {"number": 2},
         ['["a", "b"]', ' [\n"a",\n"b"]'],
-        ['["a"]', "[1, 2]", '["a", ""]', '{"a": "b"}', "a, b", '["a", "b",]'],
+        ['["a"]', "[1, 2]", '["a", ""]', '{"a": "b"}', "a, b", '["a", "b",]', '["a", "A"]'],
     ),
     "CSV": (
         {"columns": 2, "rows": 2},
@@ -201,25 +219,45 @@ ANSWERS: dict[str, Answers] = {
     ),
     "heading": (
         {"level": 2},
-        ["## Maps\nThey show land.", "##  A map\n\n### More"],
-        ["# Maps\nText", "### Maps\nText", "## Maps", "##Maps\nText", "Maps\n## Maps"],
+        ["## Maps\nThey show land.", "## **Maps**\nText", "##  A map\n\n### More"],
+        [
+            *("# Maps\nText", "### Maps\nText", "## Maps", "##Maps\nText", "Maps\n## Maps"),
+            "## ##\nText",
+        ],
     ),
     "code block": (
         {"language": "python"},
-        ["```python\nprint('hello')\n```", "Here:\n``` Python\nx = 1\n\ny = 2\n```\nDone."],
-        ["```\nprint('hello')\n```", "```python\nprint('hello')", "```python\n\n```", "print('x')"],
+        [
+            "```python\nprint('hello')\n```",
+            "Here:\n``` Python\nx = 1\n\ny = 2\n```\nDone.",
+            "```python\r\nx = 1\r\n```\r\n",
+            "1. So:\n   ~~~python\n   x = 1\n   ~~~",
+            "````python title=a\n```\n````",
+        ],
+        [
+            *(
+                "```\nprint('hello')\n```",
+                "```python\nprint('hello')",
+                "```python\n\n```",
+                "print('x')",
+            ),
+            "```pythonic\nx\n```",
+            "````python\nx\n```",
+        ],
     ),
     "table": (
         {"columns": 2, "rows": 2},
         [
             "| a | b |\n|---|---|\n| 1 | 2 |\n| 3 | 4 |",
             "See:\n\na | b\n:-- | :-:\n1 | 2\n3 | 4\n5 | 6",
+            "| | b |\n|---|---|\n| 1 \\| 2 | 2 |\n|| 4 |",
         ],
         [
             "| a | b |\n|---|---|\n| 1 | 2 |",
             "| a | b |\n| 1 | 2 |\n| 3 | 4 |\n| 5 | 6 |",
             "| a | b | c |\n|---|---|---|\n| 1 | 2 | 3 |\n| 4 | 5 | 6 |",
             "| a | b |\n|---|---|\n| 1 | 2 |\n| 3 | 4 | 5 |",
+            "| a | b |\n|---|---|\n| | |\n| | |",
             "a, b",
         ],
     ),
@@ -231,6 +269,7 @@ ANSWERS: dict[str, Answers] = {
             "Well: <note>Hi</note>",
             "<note></note>",
             "<Note>Hi</Note>",
+            "<note>Hi</note> and <note>hello</note>",
             "note Hi note",
         ],
     ),

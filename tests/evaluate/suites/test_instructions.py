@@ -64,12 +64,13 @@ FULFILLED: dict[str, Any] = {
     "in quotation marks": lambda: '"It is so."',
     "two answers": lambda separator, number: f"One way.\n{separator}\nAnother way.",
     "JSON object": lambda keys: json.dumps(dict.fromkeys(keys, 1)),
-    "JSON list": lambda number: json.dumps(["so"] * number),
+    "JSON list": lambda number: json.dumps(["so" * (n + 1) for n in range(number)]),
     "CSV": lambda columns, rows: "\n".join([",".join("abcd"[:columns])] * rows),
     "heading": lambda level: f"{'#' * level} A title\nIt is so.",
     "code block": lambda language: f"```{language}\nx = 1\n```",
-    "table": lambda columns, rows: "\n".join(
-        ["|" + "|".join(["a"] * columns) + "|", "|" + "---|" * columns] + ["| b " * columns] * rows
+    "table": lambda columns, rows, heads=None: "\n".join(
+        [f"|{'|'.join(heads or 'abcd'[:columns])}|", f"|{'---|' * columns}"]
+        + ["| b " * columns] * rows
     ),
     "XML element": lambda tag: f"<{tag}>It is so.</{tag}>",
 }
@@ -97,6 +98,10 @@ def test_a_check_takes_what_follows_and_nothing_that_all_but_does(kind: str) -> 
         ("bullets", {"number": 1, "mark": "*"}, "* one", "- one"),
         ("sorted list", {"least": 2, "words": ["fig", "pear"]}, "fig\nPear", "ash\noak"),
         ("begins with", {"start": "Once"}, "Once, long ago", "Onceover"),
+        (
+            *("table", {"columns": 2, "rows": 1, "heads": ["fruit", "colour"]}),
+            *("|Fruit|**Colour**|\n|-|-|\n|fig|red|", "|day|colour|\n|-|-|\n|fig|red|"),
+        ),
         ("in quotation marks", {}, "\u201eSo ist es.\u201c", "\u201eSo ist es.\u201d"),
     ],
 )

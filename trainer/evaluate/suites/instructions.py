@@ -35,8 +35,9 @@ ITEMS = 88
 
 
 def follows(text: str, kind: str, arguments: dict[str, Any]) -> bool:
-    """Whether a text follows an instruction; a blank one follows none."""
-    return bool(text.strip()) and CHECKS[kind](text, **arguments)
+    """Whether a text follows an instruction, however its lines end; a blank one follows none."""
+    lined = text.replace("\r\n", "\n").replace("\r", "\n")
+    return bool(lined.strip()) and CHECKS[kind](lined, **arguments)
 
 
 def loosened(text: str) -> list[str]:
@@ -45,7 +46,7 @@ def loosened(text: str) -> list[str]:
     Without its first line, its last line, and both; and each of these without asterisks. The first
     is the text itself; none is blank.
     """
-    lines = text.strip().split("\n")
+    lines = text.strip().splitlines()
     cuts = [lines, lines[1:], lines[:-1], lines[1:-1]]
     ways = [text, *("\n".join(cut).strip() for cut in cuts)]
     ways += [way.replace("*", "") for way in ways]
@@ -118,7 +119,7 @@ SUITE = Suite(
     measures="the share of exactly checkable instructions on an answer's form that are followed",
     leaves_out="whether the answer is right or about what was asked; several instructions at once",
     source="own prompts and checks; the idea of Zhou and others, 2023 (arXiv 2311.07911)",
-    rules=2,
+    rules=3,
     items=_items,
     judge=_judge,
     figures=_figures,

@@ -4,12 +4,20 @@ import re
 from collections.abc import Callable, Mapping
 
 _WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
-_SENTENCE_END = re.compile(r"[.!?\u2026]+[\"'\u201d\u2019)\]*_]*(?=\s|$)")
+_SENTENCE_END = re.compile(
+    r"[.!?\u2026]+(?P<closing>[\"'\u201d\u2019)\]*_]*)(?=\s|$|(?<=[a-z][.!?])[A-Z][a-z])"
+)
 _NO_SENTENCE_END = re.compile(
-    r"(?:\b(?:[MmDd]rs?|[Mm]s|[Pp]rof|St|vs|etc|approx|e\.g|i\.e|[A-HJ-Z])|(?:^|\n)\s*\d+)$"
+    r"(?:\b(?:[MmDd]rs?|[Mm]s|[Pp]rof|St|vs|approx|e\.g|i\.e)|(?:^|\n)\s*\d+)$"
+)
+_INITIAL = re.compile(r"\b[A-HJ-Z]$")
+_ABBREVIATION = re.compile(r"\b(?:etc|Inc|Ltd|Co|Corp|Jr|Sr|[Nn]os?|Fig|[ap]\.m|Ph\.D)$")
+_BEGINS_A_SENTENCE = re.compile(
+    r"\s+[\"'\u201c\u2018(*_]*(?:The|This|That|These|Those|It|He|She|They|We|You|I|In|On|At|If|When"
+    r"|There|Then|But|And|So|A|An|His|Her|Its|Their|My|Our|Your)\b"
 )
 _BULLET = re.compile(r"^\s*([-*\u2022+])\s+\S")
-_NUMBERED = re.compile(r"^\s*(\d+)[.)]\s+\S")
+NUMBERED = re.compile(r"^\s*(\d+)[.)]\s+\S")
 
 
 def words_of(text: str) -> list[str]:
@@ -26,20 +34,34 @@ def count_sentences(text: str) -> int:
     """The number of sentences: what ends in . ! or ?, and a rest that does not.
 
     The point of an abbreviation (Dr., e.g.), of an initial, of a decimal or of a list's number ends
-    none.
+    none, nor does what ends a quotation that the sentence goes on behind.
     """
     first = number = 0
     for end in _SENTENCE_END.finditer(text):
-        if end.group().startswith(".") and _NO_SENTENCE_END.search(text[first : end.start()]):
+        if _goes_on(text[first : end.start()], end.group(), text[end.end() :]):
             continue
         number += bool(words_of(text[first : end.start()]))
         first = end.end()
     return number + bool(words_of(text[first:]))
 
 
+def _goes_on(before: str, marks: str, after: str) -> bool:
+    """Whether a sentence goes on behind these marks."""
+    follows = after.lstrip()[:1]
+    if marks[-1:] in "\"'\u201d\u2019)]" and follows.islower():
+        return True
+    if marks != ".":
+        return False
+    if _ABBREVIATION.search(before):
+        return follows.islower() or follows.isdigit()
+    if _INITIAL.search(before):
+        return not _BEGINS_A_SENTENCE.match(after)
+    return bool(_NO_SENTENCE_END.search(before))
+
+
 def count_words(text: str, word: str) -> int:
     """How often a word or phrase stands in the text as whole words, in any case."""
-    return len(re.findall(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.IGNORECASE))
+    return len(re.findall(rf"(?<![^\W_]){re.escape(word)}(?![^\W_])", text, re.IGNORECASE))
 
 
 def word_count_between(text: str, least: int = 1, most: int | None = None) -> bool:
@@ -74,7 +96,7 @@ def bullets(text: str, number: int, mark: str | None = None) -> bool:
 
 def numbered_list(text: str, number: int) -> bool:
     """Lines numbered 1 to `number`, in order; other lines may stand between."""
-    found = [int(line[1]) for line in map(_NUMBERED.match, text.splitlines()) if line]
+    found = [int(line[1]) for line in map(NUMBERED.match, text.splitlines()) if line]
     return found == list(range(1, number + 1))
 
 
@@ -102,7 +124,7 @@ def no_word_twice(text: str, least: int) -> bool:
 
 def bold_parts(text: str, number: int) -> bool:
     """At least so many parts in bold, as Markdown has it: **so**."""
-    return len(re.findall(r"\*\*(?=\S)[^*\n]+(?<=\S)\*\*", text)) >= number
+    return len(re.findall(r"\*\*(?=[^\s*])(?:[^*\n]|\*(?!\*))+?(?<=\S)\*\*", text)) >= number
 
 
 def placeholders(text: str, number: int) -> bool:

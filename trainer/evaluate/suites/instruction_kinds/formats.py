@@ -4,6 +4,7 @@ import csv
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from trainer.evaluate.suites.instruction_kinds.amounts import lines_of, words_of
 
@@ -44,24 +45,34 @@ def parted(text: str, separator: str, number: int) -> bool:
 
 def json_object(text: str, keys: Sequence[str]) -> bool:
     """A JSON object of exactly these keys, and nothing else."""
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        return False
+    found = _read_json(text)
     return isinstance(found, dict) and set(found) == set(keys)
 
 
 def json_list(text: str, number: int) -> bool:
-    """A JSON list of so many texts, and nothing else."""
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
+    """A JSON list of so many different texts, and nothing else."""
+    found = _read_json(text)
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
         return False
-    return (
-        isinstance(found, list)
-        and len(found) == number
-        and all(isinstance(one, str) and one.strip() for one in found)
-    )
+    return len(found) == number == len({one.strip().casefold() for one in found} - {""})
+
+
+def _read_json(text: str) -> Any:
+    """What a JSON text (RFC 8259) says; None where it is none, or has a key twice."""
+    try:
+        return json.loads(text, object_pairs_hook=_different_keys, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _different_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a key stands there twice")
+    return dict(pairs)
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
 
 
 def comma_separated(text: str, columns: int, rows: int) -> bool:
@@ -78,31 +89,46 @@ def comma_separated(text: str, columns: int, rows: int) -> bool:
 def heading(text: str, level: int) -> bool:
     """The first line is a Markdown heading of this level, and something follows."""
     found = lines_of(text)
-    return bool(re.match(rf"#{{{level}}}\s+\w", found[0])) and len(found) > 1
+    return bool(re.match(rf"#{{{level}}}\s+[^\s#].*$", found[0])) and len(found) > 1
 
 
 def code_block(text: str, language: str) -> bool:
-    """A fenced code block that is marked with this language, opened and closed, not empty."""
-    fence = rf"^```[ \t]*{re.escape(language)}[ \t]*\n(.*?)\n```[ \t]*$"
+    """A fenced code block that is marked with this language, opened and closed, not empty.
+
+    Source of what a fence is: CommonMark 0.31, section 4.5.
+    """
+    fence = (
+        rf"^[ \t]*(?P<fence>`{{3,}}|~{{3,}})[ \t]*{re.escape(language)}(?:[ \t][^`\n]*)?\n"
+        r"(?P<code>.*?)\n[ \t]*(?P=fence)[`~]*[ \t]*$"
+    )
     found = re.search(fence, text, re.DOTALL | re.MULTILINE | re.IGNORECASE)
-    return found is not None and bool(found[1].strip())
+    return found is not None and bool(found["code"].strip())
 
 
-def table(text: str, columns: int, rows: int) -> bool:
-    """A Markdown table: a head, a rule, and at least so many rows, of so many columns each."""
-    found = [
-        [cell.strip() for cell in line.strip("|").split("|")]
-        for line in lines_of(text)
-        if line.count("|") >= columns - 1 and "|" in line
-    ]
+def table(text: str, columns: int, rows: int, heads: Sequence[str] | None = None) -> bool:
+    """A Markdown table: a head, a rule, and at least so many rows, of so many columns each.
+
+    Each row says something. `heads`: what the head says, in any case, where that is given.
+    """
+    found = [_cells(line) for line in lines_of(text) if "|" in line]
     if len(found) < 2 + rows or any(len(cells) != columns for cells in found):
         return False
-    return all(_TABLE_RULE.fullmatch(cell) for cell in found[1]) and all(found[0])
+    head, rule, *body = found
+    if heads is not None and [" ".join(words_of(cell)).casefold() for cell in head] != list(heads):
+        return False
+    return all(map(_TABLE_RULE.fullmatch, rule)) and all(map(any, [head, *body]))
+
+
+def _cells(line: str) -> list[str]:
+    """The cells of a table's line, between bars that no backslash stands before."""
+    inside = re.sub(r"^\||(?<!\\)\|$", "", line)
+    return [cell.strip() for cell in re.split(r"(?<!\\)\|", inside)]
 
 
 def tagged(text: str, tag: str) -> bool:
     """The whole answer stands in an XML element of this name, and says something."""
-    found = re.fullmatch(rf"<{tag}>(.*)</{tag}>", text.strip(), re.DOTALL)
+    inside = rf"((?:(?!</?{tag}>).)*)"
+    found = re.fullmatch(rf"<{tag}>{inside}</{tag}>", text.strip(), re.DOTALL)
     return found is not None and bool(words_of(found[1]))
 
 

@@ -1,10 +1,16 @@
 """Instructions on which words, letters and language an answer is made of."""
 
 import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 
 from trainer.corpus.rules.language import find_language
-from trainer.evaluate.suites.instruction_kinds.amounts import count_words, lines_of, words_of
+from trainer.evaluate.suites.instruction_kinds.amounts import (
+    NUMBERED,
+    count_words,
+    lines_of,
+    words_of,
+)
 
 
 def begins_with(text: str, start: str) -> bool:
@@ -39,8 +45,9 @@ def no_commas(text: str) -> bool:
 
 
 def no_digits(text: str) -> bool:
-    """No digit; but words."""
-    return not any(map(str.isdigit, text)) and bool(words_of(text))
+    """No digit and no sign that is a number, as a half's; but words."""
+    numbers = any(unicodedata.category(sign) in ("Nd", "No") for sign in text)
+    return not numbers and bool(words_of(text))
 
 
 def repeats(text: str, request: str) -> bool:
@@ -60,8 +67,8 @@ def one_word(text: str) -> bool:
 
 
 def one_of(text: str, options: Sequence[str]) -> bool:
-    """One of these and nothing else, in any case, with a point behind it or none."""
-    said = text.strip().removesuffix(".").casefold()
+    """One of these and nothing else, in any case, with one . or ! behind it or none."""
+    said = re.sub(r"[.!]$", "", text.strip()).casefold()
     return said in {option.casefold() for option in options}
 
 
@@ -71,14 +78,26 @@ def number_only(text: str) -> bool:
 
 
 def sorted_lines(text: str, least: int, words: Sequence[str] | None = None) -> bool:
-    """At least so many lines, all different, in alphabetical order (case aside).
+    """At least so many lines without numbers, all different, in alphabetical order.
 
-    `words`: what the lines are, where they are given.
+    Case is put aside, and accents, spaces and marks may be. `words`: what the lines are, where they
+    are given.
     """
     found = [line.casefold() for line in lines_of(text)]
     if words is not None and set(found) != {word.casefold() for word in words}:
         return False
-    return len(found) >= least and len(set(found)) == len(found) and found == sorted(found)
+    if any(map(NUMBERED.match, found)) or len(set(found)) != len(found) or len(found) < least:
+        return False
+    plain = [
+        "".join(sign for sign in unicodedata.normalize("NFKD", line) if not _is_accent(sign))
+        for line in found
+    ]
+    letters = ["".join(filter(str.isalnum, line)) for line in plain]
+    return any(way == sorted(way) for way in (found, plain, letters))
+
+
+def _is_accent(sign: str) -> bool:
+    return bool(unicodedata.combining(sign))
 
 
 def words_in_order(text: str, words: Sequence[str]) -> bool:
@@ -92,9 +111,9 @@ def in_language(text: str, code: str) -> bool:
 
 
 def same_start(text: str, start: str, number: int) -> bool:
-    """Exactly so many lines, each of which begins with exactly this."""
+    """Exactly so many lines, each of which begins with exactly this, a last word of it whole."""
     found = lines_of(text)
-    return len(found) == number and all(line.startswith(start) for line in found)
+    return len(found) == number and all(begins_with(line, start) for line in found)
 
 
 def postscript(text: str) -> bool:
