@@ -363,7 +363,7 @@ def test_bad_arguments_are_named(mode: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_what_needs_no_gradient_is_turned_alike() -> None:
-    """Catches a half that the shorter way overwrites before it is read."""
+    """Catches a half that is overwritten before it is read, and sums that are rounded otherwise."""
     query, key = torch.randn(7, 2, 3, 2, 16), torch.randn(7, 2, 3, 16)
     cos, sin = torch.randn(2, 7, 8), torch.randn(2, 7, 8)
     expected = rope(query, key, cos, sin)
@@ -372,5 +372,6 @@ def test_what_needs_no_gradient_is_turned_alike() -> None:
         written = rope(query.clone(), key.clone(), cos, sin, inplace=True)
     for one, other, third in zip(found, expected, written, strict=True):
         assert one.is_contiguous()
-        torch.testing.assert_close(one, other)
+        # What is recomputed with gradients was computed without.
+        assert torch.equal(one, other)
         torch.testing.assert_close(third.reshape(one.shape), other)

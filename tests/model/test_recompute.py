@@ -13,6 +13,8 @@ from trainer.recipe import learning_changes
 
 PARTS: list[tuple[int, dict[str, Any], list[Any]]] = [
     (1, {}, [["norms"], ["swiglu"], ["norms", "swiglu", "attention"], ["norms", "mlp"], "full"]),
+    # So few tokens that without gradients a product would be made in another way.
+    (1, {"batch__micro": 1}, [["attention"], "full"]),
     (2, {"parallel__tensor": 2, "parallel__sequence": True}, [["norms", "swiglu"], "full"]),
     (2, {"parallel__pipeline": 2}, [["norms", "mlp"]]),
     (2, {"zero__stage": 3}, [["norms", "swiglu"]]),

@@ -1,7 +1,8 @@
 """megatron-core's linears, which compute without its autograd functions where nothing learns.
 
 A token at a time, the work around a product costs as much as the product. On one tensor rank and
-without gradients there is nothing to exchange and nothing to save.
+without gradients there is nothing to exchange and nothing to save. A model that trains is left to
+megatron-core: what it computes once without gradients is recomputed with them, to the same bit.
 """
 
 from typing import Any
@@ -40,7 +41,8 @@ class RowLinear(RowParallelLinear):
 
 
 def _plain(module: Any) -> bool:
-    return not (torch.is_grad_enabled() or module.tp_group.size() > 1 or module.skip_bias_add)
+    learns = module.training or torch.is_grad_enabled()
+    return not (learns or module.tp_group.size() > 1 or module.skip_bias_add)
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
