@@ -24,10 +24,11 @@ from tests.evaluate.harness_cases import (
 )
 from tests.parity.ranks import on_ranks
 from trainer.data.tokenizer import Tokenizer, load_tokenizer
-from trainer.errors import DataError, RecipeError, SuiteUnavailable
+from trainer.errors import DataError, RecipeError
 from trainer.evaluate.examination import SuiteResult
-from trainer.evaluate.harness import check_tasks, names
+from trainer.evaluate.harness import check_tasks, names, network
 from trainer.evaluate.harness.asking import WritingOptions, seed_of
+from trainer.evaluate.harness.loading import load_tasks
 from trainer.hugging_face.config import read_config
 from trainer.hugging_face.importing import import_command
 from trainer.recipe.model import ModelSection
@@ -305,11 +306,109 @@ def test_data_that_cannot_be_had_is_named(
     assert it.value.exit_code == 3
     gone = _task(tmp_path / "gone", "gone", CHOICES, [])
     (gone / "gone.jsonl").unlink()
-    with pytest.raises(DataError, match=r"data set gone\.jsonl cannot be had"):
+    with pytest.raises(DataError, match=r"data set gone\.jsonl cannot be read: Unable to find"):
         measured("gone", model, respondent, tasks=gone)
+
+
+def test_what_is_wrong_in_a_data_file_is_told(
+    model: tuple[Tokenizer, ModelSection], respondent: ByTransformers, tmp_path: Path
+) -> None:
+    """Catches what `datasets` raises in place of the reason: "StopIteration"."""
     empty = _task(tmp_path / "empty", "empty", CHOICES, [])
-    with pytest.raises((DataError, SuiteUnavailable), match="empty"):
+    with pytest.raises(DataError, match=r"empty\.jsonl cannot be read: it holds no row; mend"):
         measured("empty", model, respondent, tasks=empty)
+    torn = _task(tmp_path / "torn", "torn", CHOICES, [{"q": "a", "c": ["a", "b"], "a": 0}])
+    (torn / "torn.jsonl").write_text('{"q": "a", "c"\n')
+    with pytest.raises(DataError, match=r"torn\.jsonl cannot be read: JSON parse error"):
+        measured("torn", model, respondent, tasks=torn)
+
+
+ROWS = [{"q": text, "c": ["mat", "dog"], "a": n % 2} for n, text in enumerate(["sat", "ran", "on"])]
+
+
+def test_examples_that_are_too_few_or_show_the_answer_are_told(
+    model: tuple[Tokenizer, ModelSection],
+    respondent: ByTransformers,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Catches every item lost for one reason, and answers shown in silence: lm-eval only warns."""
+    apart = _task(tmp_path / "apart", "apart", CHOICES + "fewshot_split: train\n", ROWS)
+    with caplog.at_level(logging.WARNING):
+        assert measured("apart", model, respondent, tasks=apart, shots=2).items == 3
+    assert not caplog.messages
+    with pytest.raises(DataError, match="apart: 3 examples before each question, and it has 2"):
+        measured("apart", model, respondent, tasks=apart, shots=3)
+    shown = _task(tmp_path / "shown", "shown", CHOICES, ROWS)
+    with caplog.at_level(logging.WARNING):
+        assert measured("shown", model, respondent, tasks=shown, shots=2).items == 3
+    assert [one for one in caplog.messages if "names no fewshot_split" in one]
+
+
+def test_a_figure_without_a_value_says_why(
+    model: tuple[Tokenizer, ModelSection],
+    respondent: ByTransformers,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Catches a dash in the table that nobody explains; lm-eval's own run ends there."""
+    rows = [{"q": "sat", "c": ["a", "b", "c"], "a": n} for n in range(3)]
+    keys = CHOICES + "metric_list:\n  - metric: f1\n  - metric: acc\n"
+    tasks = _task(tmp_path / "tasks", "three", keys, rows)
+    with caplog.at_level(logging.WARNING):
+        found = measured("three", model, respondent, tasks=tasks)
+    assert found.figures["acc"].items == 3
+    (line,) = caplog.messages
+    assert line.startswith("three: f1 is not defined over its 3 items: ValueError: Target is multi")
+
+
+def test_a_function_that_is_not_there_costs_its_own_task_alone(
+    model: tuple[Tokenizer, ModelSection], respondent: ByTransformers, tmp_path: Path
+) -> None:
+    """Catches an ImportError's trace, and a folder that is lost to one of its files."""
+    tasks = _task(tmp_path / "tasks", "whole", CHOICES, ROWS)
+    _task(tasks, "lame", CHOICES + "process_docs: !function nowhere.docs\n", ROWS)
+    assert measured("whole", model, respondent, tasks=tasks).items == 3
+    with pytest.raises(DataError, match=r"lame: the task cannot be loaded: .*nowhere"):
+        measured("lame", model, respondent, tasks=tasks)
+
+
+def test_a_task_by_the_name_of_a_built_in_suite_is_refused(tmp_path: Path) -> None:
+    """Catches the built-in suite's figures taken for the task's."""
+    tasks = _task(tmp_path / "tasks", "bias", CHOICES, ROWS)
+    with pytest.raises(RecipeError, match=r"bias: a built-in suite .* of a task in --tasks-path"):
+        check_tasks(["bias"], tasks, ("bias", "calibration"))
+    check_tasks(["calibration"], tasks, ("bias", "calibration"))
+
+
+def test_a_hub_without_an_address_is_not_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches half a minute of retries without a network; a proxy may know what we do not."""
+    import datasets
+    from huggingface_hub import constants
+
+    looked: list[str] = []
+
+    def unknown(host: str, port: None) -> None:
+        looked.append(host)
+        raise OSError("no such name")
+
+    monkeypatch.setattr(network.socket, "getaddrinfo", unknown)
+    monkeypatch.setattr(network.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(network, "getproxies", dict)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    assert network.hub_out_of_reach() == looked[0] and len(looked) == 2
+    (tmp_path / "far.yaml").write_text(
+        f"task: far\ndataset_path: someone/questions\ntest_split: test\n{CHOICES}"
+    )
+    monkeypatch.setattr(names.TaskShelf, "is_own", lambda shelf, name: False)
+    with pytest.raises(DataError, match=r"far: its data set someone/questions .* \(no network\)"):
+        load_tasks("far", names.TaskShelf(tmp_path, every=False), None, 0)
+    assert not constants.HF_HUB_OFFLINE and not datasets.config.HF_HUB_OFFLINE
+    monkeypatch.setattr(network, "getproxies", lambda: {"https": "http://proxy"})
+    assert network.hub_out_of_reach() is None
 
 
 def test_the_tasks_of_the_tests_cover_every_output_type() -> None:

@@ -55,9 +55,7 @@ def evaluate_command(
         raise RecipeError(f"--json {json_file}: there is no folder {json_file.parent}; make it")
     gates = [parse_gate(text, "--gate") for text in options.gates]
     named = list(dict.fromkeys(suites))
-    tasks = [name for name in named if name not in MODULES]
-    if tasks:
-        check_tasks(tasks, options.tasks_path, tuple(MODULES))
+    check_tasks(named, options.tasks_path, tuple(MODULES))
     world = int(os.environ.get("WORLD_SIZE", "1"))
     with open_model(checkpoint, world, options.overrides) as model:
         evaluation = _Evaluation(model, options, gates, json_file)

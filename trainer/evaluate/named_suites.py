@@ -17,11 +17,8 @@ def require_suites(recipe: Recipe) -> None:
 
     Call it on the first rank.
     """
-    tasks = [name for name in recipe.evaluate.suites if name not in MODULES]
-    if not tasks:
-        return
     try:
-        check_tasks(tasks, _folder(recipe), MODULES)
+        check_tasks(recipe.evaluate.suites, _folder(recipe), MODULES)
     except RecipeError as error:
         line = str(error).replace("--tasks-path", "evaluate.tasks_path")
         raise RecipeError(f"evaluate.suites: {line}") from None

@@ -70,6 +70,7 @@ def _task_kind(name: str, task: "Task", metric: str, values: Mapping[str, Any]) 
             return None if value is None else _numbers(value)
 
         return FigureKind(means, row, numeric, better)
+    _say_where_undefined(name, metric, aggregation, list(values.values()))
     ids = list(values)
     positions = {item: number for number, item in enumerate(ids)}
 
@@ -164,6 +165,19 @@ def _aggregation(task: "Task", metric: str) -> tuple[Aggregation, str]:
 def _better(task: "Task", metric: str) -> Literal["higher", "lower"] | None:
     higher = task.higher_is_better().get(metric.partition(",")[0])
     return None if higher is None else "higher" if higher else "lower"
+
+
+def _say_where_undefined(
+    name: str, metric: str, aggregation: Aggregation, values: list[Any]
+) -> None:
+    """A figure without a value says why; of a resample that is no loss."""
+    try:
+        aggregation(values)
+    except Exception as error:  # a task's own code
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        _log.warning(
+            "%s: %s is not defined over its %d items: %s", name, _short(metric), len(values), reason
+        )
 
 
 def _reduced(aggregation: Aggregation, values: list[Any]) -> float:

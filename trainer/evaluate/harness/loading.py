@@ -4,7 +4,7 @@ import logging
 import os
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from trainer.errors import DataError, LyceumError, SuiteUnavailable
 from trainer.evaluate.harness.names import TaskShelf
+from trainer.evaluate.harness.network import hub_out_of_reach, only_from_cache
 
 if TYPE_CHECKING:
     from lm_eval.api.group import Group
@@ -36,17 +37,19 @@ def load_tasks(name: str, shelf: TaskShelf, shots: int | None, seed: int) -> Loa
     """Load a task, or those of a group or tag, as lm-eval's `simple_evaluate` does.
 
     `shots`: examples before each question (None: the task's own number). Raises DataError where
-    the data cannot be had, or a task cannot be built.
+    the data cannot be had, a task cannot be built, or has fewer examples than are shown.
     """
-    with _quiet():
+    away = None if shelf.is_own(name) else hub_out_of_reach()
+    with _quiet(), nullcontext() if away is None else only_from_cache():
         try:
             loaded = shelf.manager_of(name).load([name])
         except LyceumError:
             raise
         except Exception as error:  # any task's own code, and what its data comes from
-            raise DataError(_reason(name, error)) from error
+            raise DataError(_reason(name, error, away)) from error
     for task in loaded["tasks"].values():
         _set_shots(task, shots)
+        _require_examples(task)
         task.set_fewshot_seed(seed=FEWSHOT_SEED + seed)
     return LoadedTasks(loaded["tasks"], loaded.get("groups", {}))
 
@@ -75,16 +78,46 @@ def _set_shots(task: "Task", shots: int | None) -> None:
     task.set_config(key="num_fewshot", value=shots)
 
 
+def _require_examples(task: "Task") -> None:
+    """Raise DataError where examples are too few, which lm-eval finds at each question anew."""
+    from lm_eval.api.task import ConfigurableTask
+
+    shots, sampler = task.get_config("num_fewshot"), getattr(task, "sampler", None)
+    if not shots or sampler is None or not isinstance(task, ConfigurableTask):
+        return
+    examples, name = task.fewshot_cfg, task.task_name
+    # A question of the same split is none of its own examples.
+    same = examples.split is not None and examples.split == task.config.test_split
+    most = len(sampler.df or ()) - same
+    if shots > most:
+        raise DataError(
+            f"{name}: {shots} examples before each question, and it has {most} to show: ask for"
+            " fewer (--shots)"
+        )
+    if examples.split is None and not examples.samples and not task.has_training_docs():
+        if task.has_validation_docs() and task.has_test_docs():
+            return
+        _log.warning(
+            "%s: names no fewshot_split: examples are drawn from its questions, and may show the"
+            " answer of the one that is asked",
+            name,
+        )
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without bars and retries of those who fetch data, and lm-eval's advice to tasks' authors."""
+    """Without bars and retries of those who fetch data, and lm-eval's advice to tasks' authors.
+
+    Errors that are logged are told by what is raised; of lm-eval's some are told by the log alone.
+    """
     import datasets
 
     bars = datasets.is_progress_bar_enabled()
     levels = {name: logging.getLogger(name).level for name in _CHATTY}
     datasets.disable_progress_bars()
     for name in levels:
-        logging.getLogger(name).setLevel(logging.ERROR)
+        silent = logging.ERROR if name == "lm_eval" else logging.CRITICAL
+        logging.getLogger(name).setLevel(silent)
     try:
         yield
     finally:
@@ -94,39 +127,50 @@ def _quiet() -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
-def _reason(name: str, error: Exception) -> str:
-    """One line: what cannot be loaded, and the mend."""
-    data, told = _data_set_in(error), " ".join(str(error).split()) or type(error).__name__
-    if data is None:
-        return f"{name}: the task cannot be loaded: {type(error).__name__}: {told}"
+def _reason(name: str, error: Exception, away: str | None) -> str:
+    """One line: what cannot be loaded, and the mend; `away`: the hub that cannot be asked."""
+    task, cause = _being_fetched(error), _first_cause(error)
+    reason = " ".join(str(cause).split()) or type(cause).__name__
+    if task is None:
+        return f"{name}: the task cannot be loaded: {type(error).__name__}: {reason}"
+    files = _files_of(task)
+    if files and not any("://" in one for one in files):
+        if isinstance(cause, StopIteration):
+            reason = "it holds no row"
+        return f"{name}: its data set {', '.join(files)} cannot be read: {reason}; mend that file"
+    if away is not None:
+        reason = f"no copy is in the cache, and {away} has no address here (no network)"
     return (
-        f"{name}: its data set {data} cannot be had: {told}; fetch it where there is a network, or"
-        " name a task whose data is here (--tasks-path)"
+        f"{name}: its data set {task.DATASET_PATH} cannot be had: {reason}; fetch it where there is"
+        " a network, or name a task whose data is here (--tasks-path)"
     )
 
 
-def _data_set_in(error: BaseException) -> str | None:
-    """The data set that was being loaded when the error came."""
-    trace = error.__traceback__
-    found = None
+def _first_cause(error: BaseException) -> BaseException:
+    """What an error was raised from, which `datasets` wraps in one that says nothing."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _being_fetched(error: BaseException) -> Any:
+    """The task whose data set was being loaded when the error came; None where none was."""
+    trace, found = error.__traceback__, None
     while trace is not None:
         frame = trace.tb_frame
-        if frame.f_code.co_name == "download":
-            task: Any = frame.f_locals.get("self")
-            found = getattr(task, "DATASET_PATH", None) or found
-            found = _files_of(task) or found
+        task: Any = frame.f_locals.get("self")
+        if frame.f_code.co_name == "download" and getattr(task, "DATASET_PATH", None):
+            found = task
         trace = trace.tb_next
     return found
 
 
-def _files_of(task: Any) -> str | None:
-    """The files of a data set that is only a format, as `json` is."""
+def _files_of(task: Any) -> list[str]:
+    """The files of a data set that is only a format, as `json` is; else none."""
     options = getattr(getattr(task, "config", None), "dataset_kwargs", None) or {}
-    files = options.get("data_files")
-    if files is None:
-        return None
-    named = list(files.values()) if isinstance(files, dict) else [files]
-    return ", ".join(str(one) for one in named)
+    named = options.get("data_files") or []
+    named = list(named.values()) if isinstance(named, dict) else [named]
+    return [str(one) for part in named for one in (part if isinstance(part, list) else [part])]
 
 
 def refuse_senses(name: str, task: "Task") -> None:

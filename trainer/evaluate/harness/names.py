@@ -2,7 +2,8 @@
 
 import difflib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from importlib.metadata import version
@@ -19,18 +20,24 @@ _FILES = "**/*.yaml"
 
 
 def check_tasks(
-    names: Sequence[str], tasks_path: Path | None, built_in: Iterable[str] = ()
+    names: Sequence[str], tasks_path: Path | None, built_in: Collection[str] = ()
 ) -> None:
     """Raise RecipeError for a name that no task, group or tag has, with the nearest one.
 
     `built_in`: the suites that are no tasks, which may have been meant. Also where lm-eval is not
-    installed, or the folder has no task. Of several ranks the first checks.
+    installed, where the folder has no task, or one by the name of a built-in suite that is asked.
+    Of several ranks the first checks.
     """
-    if os.environ.get("RANK", "0") != "0":
+    tasks = [name for name in names if name not in built_in]
+    if os.environ.get("RANK", "0") != "0" or (not tasks and tasks_path is None):
         return
-    _require_harness(names, built_in)
+    if tasks:
+        _require_harness(tasks, built_in)
+    elif find_spec("lm_eval") is None:
+        return  # built-in suites alone, which need none of it
     shelf = shelf_of(tasks_path)
-    for name in names:
+    shelf.refuse_twins(name for name in names if name in built_in)
+    for name in tasks:
         shelf.require(name, built_in)
 
 
@@ -86,14 +93,24 @@ class TaskShelf:
         more = f" ({len(unread)} files of --tasks-path are no tasks: {unread[0]})" if unread else ""
         raise RecipeError(f"no suite {name!r}, nor a task of lm-eval; {mend}{more}")
 
+    def refuse_twins(self, built_in: Iterable[str]) -> None:
+        """Raise RecipeError where the folder has a task by the name of a suite that is asked."""
+        for name in built_in:
+            if self._folder is not None and name in self._own.task_index:
+                raise RecipeError(
+                    f"{name}: a built-in suite has the name of a task in --tasks-path"
+                    f" ({self._folder}): give the task another"
+                )
+
     def manager_of(self, name: str) -> "TaskManager":
         """What loads the task: where all that it names stands in the folder, that alone."""
-        if self._folder is not None and self._is_own(name):
+        if self.is_own(name):
             return self._own
         return self._every
 
-    def _is_own(self, name: str) -> bool:
-        entry = self._own.task_index.get(name)
+    def is_own(self, name: str) -> bool:
+        """Whether the name, and all that it names, stands in the folder."""
+        entry = None if self._folder is None else self._own.task_index.get(name)
         if entry is None:
             return False
         members = entry.tags if entry.kind.name == "TAG" else (entry.cfg or {}).get("task")
@@ -102,7 +119,7 @@ class TaskShelf:
         names = [
             one if isinstance(one, str) else one.get("task", one.get("group")) for one in members
         ]
-        return all(isinstance(one, str) and self._is_own(one) for one in names)
+        return all(isinstance(one, str) and self.is_own(one) for one in names)
 
     @cached_property
     def _own(self) -> "TaskManager":
@@ -151,7 +168,10 @@ def _find_data_beside(manager: "TaskManager", folder: Path | None) -> None:
             continue
         cfg: dict[str, Any] = entry.cfg or {}
         changed = _with_files_beside(cfg, path.parent)
-        if changed:
+        if not changed:
+            continue
+        # A function that cannot be imported is told of when the task itself is loaded.
+        with suppress(Exception):
             resolved = load_yaml(path, resolve_func=True)
             index[name] = replace(entry, yaml_path=None, cfg={**resolved, **changed})
 
