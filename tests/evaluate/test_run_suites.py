@@ -1,6 +1,7 @@
 """A run's suites before its first step: what a gate may name, also where tasks declare nothing."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,3 +61,18 @@ def test_a_figure_that_a_task_does_not_give_is_named_with_the_nearest(tmp_path: 
     """Catches a misspelt gate that is noticed when the run has ended."""
     with pytest.raises(RecipeError, match="gives no figure numbers/ac; did you mean numbers/acc"):
         opened(tmp_path, Planted(), evaluate__gates=["group/numbers/ac > 0"])
+
+
+def test_figures_over_other_questions_are_not_taken_for_these(tmp_path: Path) -> None:
+    """Catches a base measured over fewer validation sequences, or a task's data before an edit."""
+
+    def suites_of(text: str) -> RunSuites:
+        question = Item("0", (LikelihoodQuery(Prompt("a"), text),), {"task": "letters"})
+        suite = replace(GROUP, items=lambda context: [question])
+        recipe = recipe_of(tmp_path, tmp_path, evaluate__suites=["group"])
+        return RunSuites(recipe, [suite], SuiteContext(Planted()), Ranks())
+
+    measured, folder = suites_of("b"), tmp_path / "base"
+    measured.measure(folder, ["group"], {}, lambda: False, lambda suite, done, items: None)
+    assert suites_of("b").known(folder, ["group"], {}) is not None
+    assert suites_of("c").known(folder, ["group"], {}) is None

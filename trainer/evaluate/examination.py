@@ -1,5 +1,6 @@
 """Running a suite: its items through the model, records as they come, figures in the end."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -36,13 +37,15 @@ ItemsDone = Callable[[str, int, int], None]
 class PreparedSuite:
     """A suite's items, made once for as many models as are examined.
 
-    `items`: on the first rank; the others have their ids and queries alone. `in_corpus`: documents
-    of the run's own training text that hold an item, by its id; None where none was searched.
+    `items`: on the first rank; the others have their ids and queries alone. `asked`: 24 hex digits
+    that follow from all that is asked. `in_corpus`: documents of the run's own training text that
+    hold an item, by its id; None where none was searched.
     """
 
     suite: Suite
     context: SuiteContext
     items: Sequence[Item]
+    asked: str
     in_corpus: Mapping[str, Sequence[str]] | None = None
 
 
@@ -74,22 +77,26 @@ def prepare(suite: Suite, context: SuiteContext, ranks: Ranks) -> PreparedSuite:
     """Make a suite's items, on the first rank; collective. Raises SuiteUnavailable on all ranks."""
     made: list[PreparedSuite] = []
 
-    def make() -> list[Any]:
+    def make() -> tuple[str, list[Any]]:
         items = suite.items(context)
         names = Counter(item.id for item in items)
         assert names and max(names.values()) == 1, f"{suite.name}: no items, or two of one id"
         text = context.trained_on
         found = None if text is None else overlapping(items, text)
-        made.append(PreparedSuite(suite, context, items, found))
+        digest = hashlib.sha256()
+        for item in items:
+            digest.update(repr((item.id, item.queries)).encode())
+        asked = digest.hexdigest()[:24]
+        made.append(PreparedSuite(suite, context, items, asked, found))
         if ranks.world == 1:
-            return []
-        return [[item.id, [_encoded(query) for query in item.queries]] for item in items]
+            return asked, []
+        return asked, [[item.id, [_encoded(query) for query in item.queries]] for item in items]
 
-    shared = on_first_rank(ranks, make)
+    asked, shared = on_first_rank(ranks, make)
     if made:
         return made[0]
     items = [Item(name, tuple(map(_decoded, queries)), {}) for name, queries in shared]
-    return PreparedSuite(suite, context, items)
+    return PreparedSuite(suite, context, items, asked)
 
 
 def examine(

@@ -216,8 +216,11 @@ class RunSuites:
         on_first_rank(self._ranks, write)
 
     def _settings(self, names: Sequence[str]) -> dict[str, Any]:
-        """What decides each suite's items and judgements, as JSON gives it back."""
-        chosen = {name: settings_of(self._prepared[name]) for name in names}
+        """What each suite asks, and what decides its judgements, as JSON gives it back."""
+        chosen = {
+            name: {**settings_of(self._prepared[name]), "asked": self._prepared[name].asked}
+            for name in names
+        }
         settings: dict[str, Any] = json.loads(json.dumps(chosen))
         return settings
 
