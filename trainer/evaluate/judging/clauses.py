@@ -36,8 +36,9 @@ _SENTENCE_END = re.compile(r"(?<=[^\W\d])[.](?=\s|$)|(?<=[\d)\"'])[.](?=\s|$)|[.
 _TURN = re.compile(
     r",?\s*\b(?:but|however|though|although|nevertheless|nonetheless|still|yet|whereas)\b,?\s*"
     r"|,\s*(?=(?:maybe|perhaps|probably|possibly|presumably|it (?:is|was|might|could|may|would)"
-    r"|my (?:\w+ )?guess|i (?:think|would|believe|guess|suspect|assume)|if i had"
+    r"|my (?:\w+ )?guess|i (?:think|would|believe|guess|suspect|assume)|if i had|unless (?:i|my)"
     r"|the \w+ (?:is|was))\b)"
+    r"|,\s*(?=(?:whose|(?:about|of|to|for) whom)\b)"
     r"|,\s*(?=i am (?:not (?:\w+ )?(?:sure|certain)|unsure|uncertain)(?: which| though)?\s*$)"
     r"|\s+-+\s+|:\s|,\s*(?:so|and|as|since|because)\s+(?!far\b)(?=\w)|\s+(?:because|so)\s+(?=(?:i|we|it)\b)"
 )
@@ -45,7 +46,7 @@ _ASIDE = re.compile(
     r", (?:in fact|indeed|unfortunately|sadly|honestly|frankly|actually|to be (?:honest|frank)"
     r"|regrettably|alas|i am afraid|i fear|of course|in truth|truthfully),"
 )
-_ABBREVIATIONS = re.compile(r"\b(?:st|mt|dr|mr|mrs|ms|no|vs|ca|[a-z])\.(?=\s+\w)")
+_ABBREVIATIONS = re.compile(r"\b(?:st|mt|dr|mr|mrs|ms|vs|ca|[a-z])\.(?=\s+\w)|\bno\.(?=\s*\d)")
 
 
 @dataclass(frozen=True)

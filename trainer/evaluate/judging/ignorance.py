@@ -8,7 +8,7 @@ def knows_nothing(clause: Clause) -> bool:
     """Whether a clause says that its speaker does not know or will not say, or that nobody can."""
     if phrase("ignorance", "no_refusal").search(clause.text):
         return False
-    ways = ("speaker", "dropped", "thing_is_unknown")
+    ways = ("speaker", "dropped", "apology", "thing_is_unknown")
     return any(phrase("ignorance", way).search(clause.text) for way in ways)
 
 
