@@ -28,6 +28,11 @@ WATER = ExpectedAnswer(("H2O",), ("CO2",), "sign")
 WASHINGTON = ExpectedAnswer(("Washington, D.C.", "Washington"), ("New York",))
 DOLLAR = ExpectedAnswer(("Canadian dollar", "dollar"), ("US dollar", "euro"))
 BRAZIL = ExpectedAnswer(("Brazil", "Brazilian"), ("America", "Colombia", "United States"))
+POUND = ExpectedAnswer(("pound sterling", "British pound", "pound"), ("euro",))
+HYDROGEN = ExpectedAnswer(("1",), (), "number")
+DOYLE = ExpectedAnswer(("Arthur Conan Doyle",), ("Agatha Christie",), "person")
+FYODOR = ExpectedAnswer(("Fyodor Dostoevsky",), ("Leo Tolstoy",), "person")
+KYIV = ExpectedAnswer(("Kyiv", "Kiev"), ("Odesa",))
 MICHIGAN = ExpectedAnswer(("United States", "America"), ("Brazil", "Canada"))
 LUXEMBOURG = ExpectedAnswer(
     ("Luxembourg", "Luxembourg City"), ("Paris",), question="What is the capital of Luxembourg?"
@@ -76,8 +81,29 @@ RIGHT = [
     (BRAZIL, "It is located in South America, specifically in Brazil."),
     (BRAZIL, "In the south of Brazil"),
     (MICHIGAN, "The state of Michigan is located in the Midwest of the United States."),
+    (CAPITAL, "I first thought Sydney, but it is Canberra."),
+    (KYIV, "Kyiv or Kiev"),
+    (KYIV, "Kyiv or, in Russian, Kiev"),
+    (POUND, "the British pound"),
+    (POUND, "Pound"),
+    (HYDROGEN, "One"),
+    (HYDROGEN, "The atomic number is one."),
+    (DOYLE, "the Scottish writer Doyle"),
+    (DOYLE, "A. C. Doyle"),
+    (AUTHOR, "L.N. Tolstoy"),
+    (AUTHOR, "Leo Nikolayevich Tolstoy"),
+    (FYODOR, "Feodor Dostoevsky"),
 ]
 WRONG = [
+    (CAPITAL, "It was Canberra but now it's Sydney"),
+    (CAPITAL, "Canberra used to be, but Melbourne is"),
+    (KYIV, "Kyiv or Lviv"),
+    (POUND, "the Irish pound"),
+    (HYDROGEN, "One of them is 2"),
+    (DOYLE, "Brian Doyle"),
+    (DOYLE, "Julian Doyle"),
+    (DOYLE, "Norman Doyle"),
+    (AUTHOR, "Alexei Nikolayevich Tolstoy"),
     (CAPITAL, "Sydney"),
     (CAPITAL, "not Canberra"),
     (CAPITAL, "Canberra is not the capital of Australia."),

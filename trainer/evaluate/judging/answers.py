@@ -9,6 +9,8 @@ neither the right answer nor a known rival is not seen as a claim, except direct
 """
 
 import re
+from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Literal
 
 from trainer.evaluate.judging.abstention import Abstention, abstention
@@ -27,6 +29,8 @@ from trainer.evaluate.judging.signs import sign_is_right
 
 AnswerVerdict = Literal["right", "wrong", "abstained"]
 
+SAME_NAME = 0.8
+"""Likeness of two spellings of one given name (`difflib`): Feodor and Fyodor have 0.83."""
 _COPULAS = {"is", "was", "by", "are", "were"}
 
 
@@ -60,6 +64,8 @@ def _is_exactly(text: str, expected: ExpectedAnswer) -> bool:
 
 
 def _number_is_right(text: str, expected: ExpectedAnswer) -> bool:
+    # `plain_words` leaves a lone "one", being a pronoun too.
+    text = re.sub(r"(^\W*|\b(?:is|number) |= ?)one(?=\W*$)", r"\1 1", text, flags=re.IGNORECASE)
     whole = re.sub(r"\d*\.\d+", " fraction ", re.sub(r"(?<=\d)(?:st|nd|rd|th)\b", "", text))
     words = text_words(whole)
     asked = set(text_words(expected.question).words)
@@ -91,9 +97,10 @@ def _name_is_right(text: str, expected: ExpectedAnswer) -> bool:
     same = [
         one.name < len(right)
         and not (expected.form == "person" and _other_given_name(words, one, expected.right))
+        and not _of_another_country(words, one, right)
         for one in claimed
     ]
-    if claimed and same[0] and _other_name_before(words, claimed[0], asked):
+    if claimed and same[0] and _other_name_beside(words, claimed, asked):
         return False
     return last_word(words, claimed, same)
 
@@ -114,17 +121,54 @@ def _echo(words: TextWords, mention: Mention, asked: str) -> bool:
 
 def _other_given_name(words: TextWords, mention: Mention, right: tuple[str, ...]) -> bool:
     """Whether another's given name stands before a surname: Alexei Tolstoy is not Leo."""
-    if mention.end - mention.start > 1 or not mention.start or words.breaks[mention.start]:
+    if mention.end - mention.start > 1:
         return False
-    given = words.words[mention.start - 1]
-    if not words.capital[mention.start - 1] or _is_title(given):
-        return False
+    start = mention.start
+    while (
+        start
+        and words.capital[start - 1]
+        and not words.breaks[start]
+        and not _is_title(words.words[start - 1])
+    ):
+        start -= 1
+    given = words.words[start]
     own = {part for name in right for part in plain_words(name).split()}
+    initials = {part[0] for part in own}
     return (
-        given not in own
+        start < mention.start
+        and given not in own
         and given[:1] not in {part for part in own if len(part) == 1}
-        and not (len(given) == 1 and given in {part[0] for part in own})
+        and not (len(given) == 1 and given in initials)
+        and not get_close_matches(given, own, 1, SAME_NAME)
     )
+
+
+def _of_another_country(words: TextWords, mention: Mention, right: Sequence[str]) -> bool:
+    """Whether a bare currency is another country's: "Irish pound", where "British pound" is right.
+
+    Only where the right names say whose it is.
+    """
+    origin = phrase("mentions", "origin")
+    own = {word for name in right for word in plain_words(name).split()}
+    before = words.words[mention.start - 1] if mention.start else ""
+    return (
+        mention.end - mention.start == 1
+        and not words.breaks[mention.start]
+        and before not in own
+        and origin.fullmatch(before) is not None
+        and any(" " in name and origin.fullmatch(plain_words(name).split()[0]) for name in right)
+    )
+
+
+def _other_name_beside(words: TextWords, claimed: Sequence[Mention], asked: str) -> bool:
+    """Whether a name that no list has stands beside the first claim: "Canberra or Wagga Wagga"."""
+    end = claimed[0].end
+    listed = {one.start for one in claimed}
+    if words.words[end : end + 1] == ("or",) and not words.breaks[end] and end + 1 not in listed:
+        following = words.words[end + 1 : end + 2]
+        if following and words.capital[end + 1] and f" {following[0]} " not in asked:
+            return True
+    return _other_name_before(words, claimed[0], asked)
 
 
 def _other_name_before(words: TextWords, mention: Mention, asked: str) -> bool:

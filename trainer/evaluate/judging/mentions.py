@@ -13,7 +13,9 @@ _BREAK = re.compile(
 _ENDS = re.compile(r"[.!?;\n]")
 
 _NEGATIONS = {"not", "isnt", "wasnt", "arent", "never", "nor", "neither", "without", "cannot", "no"}
-_CORRECTION = re.compile(r"\b(?:no|wait|actually|sorry|rather|correction|i mean|pardon|oops)\b")
+_CORRECTION = re.compile(
+    r"\b(?:no|wait|actually|sorry|rather|correction|i mean|pardon|oops|but now|is now|now it)\b"
+)
 _CONNECTED = {"and", "or", "maybe", "perhaps", "possibly", "also", "either", "both", "in", "by"}
 
 

@@ -14,6 +14,7 @@ from trainer.evaluate.world_facts.tables import names, table
 _WITH_ARTICLE = re.compile(
     r"^United|Republic$|^(?:Bahamas|Gambia|Maldives|Netherlands|Philippines)$"
 )
+_CODES_THAT_ARE_WORDS = frozenset({"ALL", "COP", "CUP", "GEL", "MAD", "PEN", "RON", "TRY"})
 REGIONS_OF = ("US", "CA", "AU", "IN", "BR")
 """Countries whose states and provinces are asked for."""
 
@@ -73,17 +74,20 @@ def _currencies() -> Iterator[tuple[str, tuple[str, ...]]]:
     # The first two letters of a currency's code are those of its country: ISO 4217.
     for code, currency in table("currencies"):
         assert package("pycountry").currencies.get(alpha_3=code) is not None, code
-        yield _in_a_sentence(code[:2]), names(currency)
+        own = names(currency)
+        yield _in_a_sentence(code[:2]), (*own, *_currency_forms(code, own))
 
 
 def _cities() -> Iterator[tuple[str, tuple[str, ...]]]:
-    for city, code in table("cities"):
-        yield city, _country(code)
+    for city, country in table("cities"):
+        code, *more = names(country)
+        yield city, (*_country(code), *more)
 
 
 def _regions() -> Iterator[tuple[str, tuple[str, ...]]]:
     cities = {name for cell in (*table("cities"), *table("novels")) for name in names(cell[0])}
     taken = cities | {country.name for country in package("pycountry").countries}
+    taken |= _in_several_countries()
     for code in REGIONS_OF:
         for region in sorted(
             package("pycountry").subdivisions.get(country_code=code), key=lambda one: one.code
@@ -92,6 +96,15 @@ def _regions() -> Iterator[tuple[str, tuple[str, ...]]]:
             if plain and region.name not in taken and region.name.isalpha():
                 # India's are listed in a transliteration that nobody writes: Chhattīsgarh.
                 yield unaccented(region.name) if code == "IN" else region.name, _country(code)
+
+
+def _in_several_countries() -> set[str]:
+    """States and provinces of one name in two countries: Punjab, Amazonas."""
+    countries: dict[str, set[str]] = {}
+    for region in package("pycountry").subdivisions:
+        if region.type in {"State", "Province"}:
+            countries.setdefault(region.name, set()).add(region.country_code)
+    return {name for name, codes in countries.items() if len(codes) > 1}
 
 
 def _symbols() -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -143,6 +156,12 @@ def _people() -> Iterator[tuple[str, tuple[str, ...]]]:
             f"{calling} {name}",
             (*_country(code), *(form for one in more for form in _people_of(one))),
         )
+
+
+def _currency_forms(code: str, own: tuple[str, ...]) -> tuple[str, ...]:
+    """Plurals of the names of a currency, and its code, where that is no English word."""
+    plurals = tuple(f"{name}s" for name in own if not name.endswith("s"))
+    return (*plurals, code) if code not in _CODES_THAT_ARE_WORDS else plurals
 
 
 def law_called(name: str, kind: str) -> str:
