@@ -101,6 +101,13 @@ STRANGE: dict[str, tuple[dict[str, Any], str]] = {
     "no tokenizer": ({"tokenizer__ggml__model": "none"}, "holds no tokenizer"),
     "token types": ({"tokenizer__ggml__token_type": [1, 1]}, "has 2 tokenizer.ggml.token_type"),
     "an id": ({"tokenizer__ggml__eos_token_id": 999}, "eos_token_id is 999, and there are "),
+    "an end's id": ({"tokenizer__ggml__eot_token_id": 999}, "eot_token_id is 999, and there are "),
+    "sampling": ({"general__sampling__temp": "hot"}, "sampling.temp is 'hot', and a number is"),
+    "no base": ({"arch__rope__freq_base": 0.0}, "rope_theta is 0.0, and frequencies follow"),
+    "no epsilon": (
+        {"arch__attention__layer_norm_rms_epsilon": 0.0},
+        "rms_norm_eps is 0.0, and norms add a number above 0",
+    ),
     "merges": ({"tokenizer__ggml__merges": ["a"]}, "merges, number 0: 'a' is no pair of tokens"),
 }
 

@@ -153,6 +153,20 @@ def test_a_sentencepiece_vocabulary_comes_back_as_it_was_written(
     )
 
 
+def test_what_a_file_proposes_for_sampling_is_a_generation_config(tmp_path: Path) -> None:
+    """Catches 0.6 that becomes 0.6000000238418579, and a -1 that transformers refuses."""
+    add = add_sentencepiece()
+
+    def proposing(writer: gguf.GGUFWriter) -> None:
+        add(writer)
+        writer.add_float32("general.sampling.temp", 0.6)
+        writer.add_int32("general.sampling.top_k", -1)
+
+    generation = json.loads(read(written(tmp_path, proposing, add.size)).files[GENERATION_FILE])
+    assert (generation["temperature"], generation["top_k"]) == (0.6, 0)
+    assert isinstance(generation["top_k"], int) and "top_p" not in generation
+
+
 def changed(**keys: Any) -> Tokenizer:
     """Our own tokenizer with another tokenizer.json."""
     content = json.loads(TOKENIZER.files[MAIN_FILE]) | keys

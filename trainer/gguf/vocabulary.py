@@ -72,7 +72,7 @@ def read_tokenizer(metadata: Metadata) -> Tokenizer:
     ]
     backend.add_tokens(added)
     _frame(metadata, backend, special, starts)
-    files = _files(metadata, backend, special)
+    files = _files(metadata, backend, special, tokens)
     return Tokenizer(files, where)
 
 
@@ -222,7 +222,10 @@ def _frame(
 
 
 def _files(
-    metadata: Metadata, backend: tokenizers.Tokenizer, special: dict[str, str | None]
+    metadata: Metadata,
+    backend: tokenizers.Tokenizer,
+    special: dict[str, str | None],
+    tokens: Sequence[str],
 ) -> dict[str, bytes]:
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -233,7 +236,7 @@ def _files(
     files = {
         MAIN_FILE: (backend.to_str(pretty=True) + "\n").encode(),
         CONFIG_FILE: _as_json(config),
-        GENERATION_FILE: _as_json(_generation(metadata)),
+        GENERATION_FILE: _as_json(_generation(metadata, tokens)),
     }
     if (template := metadata.text("tokenizer.chat_template")) is not None:
         files[TEMPLATE_FILE] = template.encode()
@@ -244,12 +247,15 @@ def _files(
     return files
 
 
-def _generation(metadata: Metadata) -> dict[str, Any]:
+def _generation(metadata: Metadata, tokens: Sequence[str]) -> dict[str, Any]:
     """generation_config.json: ids, and what the file proposes for sampling."""
-    ends = [metadata.whole(f"{_KEY}{name}_token_id") for name in ("eos", "eot", "eom")]
-    sampling = {
-        ours: metadata.value(f"general.sampling.{theirs}") for theirs, ours in SAMPLING.items()
+    keys = [f"{name}_token_id" for name in ("eos", "eot", "eom")]
+    ends = [metadata.whole(_KEY + key) for key in keys if _named(metadata, key, tokens) is not None]
+    sampling: dict[str, float | None] = {
+        ours: metadata.number(f"general.sampling.{theirs}") for theirs, ours in SAMPLING.items()
     }
+    if (most := sampling["top_k"]) is not None:
+        sampling["top_k"] = max(0, int(most))  # below 1 is off there, and 0 in transformers
     return {
         "bos_token_id": metadata.whole(_KEY + "bos_token_id"),
         "eos_token_id": list(dict.fromkeys(end for end in ends if end is not None)) or None,
