@@ -1,5 +1,6 @@
 """A model of another program is read as it is: converted once, and found again."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import torch
 from tests.gguf.models import TOKENIZER, network, our_logits, their_logits, write_gguf
 from tests.hugging_face.models import make_model
 from trainer.errors import CheckpointError, RecipeError
+from trainer.evaluate.command import evaluate_command
 from trainer.evaluate.converted import readable_checkpoint
+from trainer.evaluate.options import EvaluationOptions
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +58,17 @@ def test_a_folder_is_read_in_any_rank_of_a_job(
     template = folder / "chat_template.jinja"
     template.write_text(template.read_text() + " ")
     assert readable_checkpoint(folder) != first
+
+
+def test_a_report_names_what_its_user_named(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Would catch a table over a folder of the cache, of which nobody knows what it was."""
+    text, written = tmp_path / "text.txt", tmp_path / "figures.json"
+    text.write_text("a cat and a dog")
+    evaluate_command(file, ["perplexity"], written, EvaluationOptions(texts=(str(text),)))
+    assert json.loads(written.read_text())["checkpoint"] == str(file)
+    assert f"{file}, step 0" in capsys.readouterr().out
 
 
 def test_checkpoints_and_absent_files_are_left_to_their_own_reader(

@@ -152,5 +152,7 @@ def test_mistakes_come_before_the_model_is_read(tmp_path: Path) -> None:
     absent = tmp_path / "absent"
     with pytest.raises(RecipeError, match="there is no folder"):
         evaluate_command(absent, [], absent / "figures.json")
+    with pytest.raises(RecipeError, match="is a folder; name a file in it"):
+        evaluate_command(absent, [], tmp_path)
     with pytest.raises(RecipeError, match="is not a gate"):
         evaluate_command(absent, [], None, EvaluationOptions(gates=("x",)))

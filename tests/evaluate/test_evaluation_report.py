@@ -24,7 +24,7 @@ def test_every_figure_has_its_interval_and_counts_have_none(
     lines = {" ".join(line.split()) for line in capsys.readouterr().out.splitlines()}
     assert {
         "bias gap 0.2500 0.1250 to 0.3750 720",
-        "share likelihood 0.5625 0.5000 to 0.6250 720",
-        "position bias 1.0000 0.7500 to 1.0000 720",
+        "share_likelihood 0.5625 0.5000 to 0.6250 720",
+        "position_bias 1.0000 0.7500 to 1.0000 720",
         "tokens 4,096 12",
     } <= lines

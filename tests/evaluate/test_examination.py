@@ -110,12 +110,16 @@ def test_a_stopped_examination_goes_on_by_item(tmp_path: Path) -> None:
     assert examined(SUMS, third, records=tmp_path).before == 20 and third.asked == []
 
 
-def test_records_of_other_settings_are_set_aside(tmp_path: Path) -> None:
-    """Would catch another seed's records that are taken for this one's."""
+def test_records_of_other_settings_are_set_aside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Would catch another seed's records that are taken for this one's, or moved in silence."""
     examined(SUMS, Planted(knows), records=tmp_path, limit=5)
     result = examined(SUMS, Planted(knows), records=tmp_path, limit=6)
     assert (result.before, result.items) == (0, 6)
     assert len(lines(tmp_path / "sums.jsonl.replaced")) == 5
+    (line,) = caplog.messages
+    assert "sums.jsonl: its records are of another limit, and" in line and ".replaced" in line
 
 
 def test_a_failing_item_is_reported_and_loses_no_other(tmp_path: Path) -> None:

@@ -51,8 +51,8 @@ def evaluate_command(
     has nothing to ask here, or a bad gate; CheckpointError or DataError for a checkpoint or corpus
     that is missing or damaged; GateError where a gate is not passed.
     """
-    if json_file is not None and not json_file.parent.is_dir():
-        raise RecipeError(f"--json {json_file}: there is no folder {json_file.parent}; make it")
+    if json_file is not None:
+        _check_json(json_file)
     gates = [parse_gate(text, "--gate") for text in options.gates]
     named = list(dict.fromkeys(suites))
     check_tasks(named, options.tasks_path, tuple(MODULES))
@@ -102,8 +102,10 @@ class _Evaluation:
             "ranks": model.layout.world_size,
             "parallel": parallel,
         }
+        # What the cache made of another program's model says nothing to who named it.
+        shown = model.source or str(model.folder)
         self.report = EvaluationReport(
-            str(model.folder), model.step, settings, layout, records, self._respondent.chats
+            shown, model.step, settings, layout, records, self._respondent.chats
         )
         self._base = self._figures_of_base(settings)
         self._prepared: dict[str, PreparedSuite] = {}
@@ -224,6 +226,16 @@ class _Evaluation:
             raise self._errors[0]
         if failed := [verdict.line for verdict in verdicts if not verdict.passed]:
             raise GateError(f"{len(failed)} of {len(verdicts)} gates failed: {'; '.join(failed)}")
+
+
+def _check_json(file: Path) -> None:
+    """Raise RecipeError, before minutes of measuring, where the figures cannot be written."""
+    if not file.parent.is_dir():
+        raise RecipeError(f"--json {file}: there is no folder {file.parent}; make it")
+    if file.is_dir():
+        raise RecipeError(f"--json {file}: is a folder; name a file in it")
+    if not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise RecipeError(f"--json {file}: cannot be written; name another file")
 
 
 def _nothing_answered(name: str, result: SuiteResult) -> LyceumError:

@@ -77,7 +77,8 @@ class EvaluationReport:
         console = Console(soft_wrap=True, highlight=False, markup=False)
         if not console.is_terminal:
             console.width = max(console.width, _WIDTH)
-        console.print(self._table())
+        if self.results:
+            console.print(self._table())
         for suite, result in self.results.items():
             if result.failed:
                 reasons = ", ".join(f"{why} ({n:,})" for why, n in result.failed.items())

@@ -20,6 +20,7 @@ from trainer.checkpoint.state import load_weights
 from trainer.data.tokenizer import Tokenizer
 from trainer.errors import RecipeError
 from trainer.evaluate.converted import readable_checkpoint
+from trainer.hub.names import as_written
 from trainer.model.transformer import LanguageModel, build_model
 from trainer.parallel.join import create_layout, leave
 from trainer.parallel.layout import Layout
@@ -33,7 +34,8 @@ class OpenedModel:
     """A trained model: its checkpoint's folder and step, recipe, layout, chunks and tokenizer.
 
     `longest`: tokens of the longest text that it is meant to read, whatever its last stage's
-    sequence length.
+    sequence length; `source`: another program's model that `folder` was converted from, as it was
+    named, None for a checkpoint.
     """
 
     folder: Path
@@ -43,6 +45,7 @@ class OpenedModel:
     chunks: list[LanguageModel]
     tokenizer: Tokenizer
     longest: int
+    source: str | None = None
 
 
 @contextmanager
@@ -56,7 +59,9 @@ def open_model(
     missing or damaged, RecipeError where its model does not fit the layout that is asked for.
     """
     layout_keys = parallel_keys(overrides)
-    folder = resolve_checkpoint(readable_checkpoint(checkpoint))
+    readable = readable_checkpoint(checkpoint)
+    source = None if readable == checkpoint else as_written(checkpoint)
+    folder = resolve_checkpoint(readable)
     saved = saved_recipe(CheckpointReader(folder))
     reader = open_trained(folder)
     if reader.step == 0 and _holds_fp16(reader):
@@ -72,7 +77,7 @@ def open_model(
             chunk.eval()
         tokenizer = saved_tokenizer(reader)
         longest = readable_length(recipe.model.rope_scaling, trained_length(reader))
-        yield OpenedModel(folder, reader.step, recipe, layout, chunks, tokenizer, longest)
+        yield OpenedModel(folder, reader.step, recipe, layout, chunks, tokenizer, longest, source)
     finally:
         leave()
 

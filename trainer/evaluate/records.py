@@ -1,6 +1,7 @@
 """The records of a suite's items: a line of JSON each, added as they come, gone on with later."""
 
 import json
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,11 @@ from trainer.errors import RecipeError
 from trainer.evaluate.suites.suite import ItemRecord
 from trainer.files import write_whole
 
+_log = logging.getLogger(__name__)
+
+_KEYS = {"own": "corpus", "rules": "version of the suite"}
+"""What a user calls settings of which a record file says what it is of."""
+
 FAILED = "failed"
 """The key of a record that says why the item has no answer."""
 
@@ -19,14 +25,13 @@ class RecordFile:
     """SUITE.jsonl in `folder`, and SUITE.settings.json, which says what its records are of.
 
     A context manager. `done`: the records that were there, by the item's id; those of another
-    model, or of other settings, are renamed (`.replaced`) and not gone on with. Raises RecipeError
-    where the folder cannot be written.
+    model, or of other settings, are renamed (`.replaced`), which is said, and not gone on with.
+    Raises RecipeError where the folder cannot be written.
     """
 
     def __init__(self, folder: Path, suite: str, settings: Mapping[str, Any]) -> None:
         self.path = folder / f"{suite}.jsonl"
         self.done: dict[str, ItemRecord] = {}
-        self.replaced = False
         described = folder / f"{suite}.settings.json"
         wanted = json.loads(json.dumps(dict(settings)))
         try:
@@ -59,8 +64,12 @@ class RecordFile:
     def _read(self, described: Path, wanted: dict[str, Any]) -> None:
         known = _json(described.read_text(encoding="utf-8")) if described.exists() else None
         if known != wanted:
-            os.replace(self.path, self.path.with_name(f"{self.path.name}.replaced"))
-            self.replaced = True
+            aside = self.path.with_name(f"{self.path.name}.replaced")
+            os.replace(self.path, aside)
+            _log.warning(
+                "%s: its records are of %s, and not gone on with; they are now %s",
+                *(self.path, _difference(known, wanted), aside),
+            )
             return
         # Texts may hold other letters at which splitlines would cut.
         text = self.path.read_text(encoding="utf-8", errors="replace")
@@ -72,6 +81,13 @@ class RecordFile:
             text = "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in whole)
             write_whole(self.path, text, durable=False)
         self.done = {record["id"]: record for record in whole}
+
+
+def _difference(known: Any, wanted: Mapping[str, Any]) -> str:
+    if not isinstance(known, dict):
+        return "nobody knows what"
+    differing = [key for key in wanted if known.get(key) != wanted[key]]
+    return f"another {', '.join(_KEYS.get(key, key) for key in differing) or 'set of settings'}"
 
 
 def _json(text: str) -> Any:

@@ -47,6 +47,11 @@ def is_address(text: str) -> bool:
     return _ADDRESS.match(text) is not None
 
 
+def as_written(path: Path) -> str:
+    """A path as text, an address of the hub with both its slashes."""
+    return _ADDRESS.sub("hf://", str(path))
+
+
 def page_of(text: str | Path) -> str | None:
     """The name by which a repository is read whose page on the hub a text is; None for others."""
     found = _PAGE.fullmatch(str(text))
