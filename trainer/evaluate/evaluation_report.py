@@ -65,6 +65,11 @@ class EvaluationReport:
             "failed": {
                 suite: result.failed for suite, result in self.results.items() if result.failed
             },
+            "remarks": {
+                suite: list(result.remarks)
+                for suite, result in self.results.items()
+                if result.remarks
+            },
             "missing": self.missing,
             "gates": [
                 {"gate": one.gate.text, "passed": one.passed, "line": one.line}
@@ -84,6 +89,8 @@ class EvaluationReport:
                 reasons = ", ".join(f"{why} ({n:,})" for why, n in result.failed.items())
                 lost = sum(result.failed.values())
                 console.print(f"{suite}: {lost:,} of {result.items:,} items failed: {reasons}")
+            for remark in result.remarks:
+                console.print(f"{suite}: {remark}")
         for suite, reason in self.missing.items():
             console.print(f"not measured: {reason if suite in reason else f'{suite}: {reason}'}")
         for verdict in self.verdicts:

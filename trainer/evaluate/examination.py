@@ -53,13 +53,15 @@ class PreparedSuite:
 class SuiteResult:
     """What a suite found: figures by name; `failed`: reasons and how many items each cost.
 
-    `before`: items that an earlier, interrupted examination had answered.
+    `before`: items that an earlier, interrupted examination had answered; `remarks`: what forbids
+    to read the figures as they seem, a line each.
     """
 
     figures: dict[str, Figure]
     items: int
     failed: dict[str, int] = field(default_factory=dict)
     before: int = 0
+    remarks: Sequence[str] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Its parts as JSON."""
@@ -222,7 +224,8 @@ class _Account:
             if (figure := figure_of(name, kind, judged, context.seed, in_corpus)) is not None
         }
         failed = Counter(reason_kind(one[FAILED]) for one in ordered if FAILED in one)
-        return SuiteResult(figures, len(ordered), dict(failed), self._before).as_json()
+        remarks = list(suite.remarks(figures))
+        return SuiteResult(figures, len(ordered), dict(failed), self._before, remarks).as_json()
 
 
 def reason_kind(reason: str) -> str:

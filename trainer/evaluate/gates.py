@@ -67,10 +67,14 @@ def require_figure(
 def _verdict(gate: Gate, figure: Figure | None, base: Figure | None) -> GateVerdict:
     if figure is None:
         return GateVerdict(
-            gate, False, math.nan, f"{gate.name} was not measured: no item counts for it"
+            *(gate, False, math.nan),
+            f"{gate.name} was not measured: no item counts for it; a higher limit asks more",
         )
     if not math.isfinite(figure.value):
-        line = f"{gate.name} is not defined over its {figure.items:,} items"
+        line = (
+            f"{gate.name} is not defined over its {figure.items:,} items: too few, or too alike; a"
+            " higher limit asks more"
+        )
         return GateVerdict(gate, False, math.nan, line)
     if gate.within is None:
         return _beside_a_number(gate, figure)

@@ -1,6 +1,7 @@
 """The suites of a run that trains: made once, measured on the live model when they are due."""
 
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -31,6 +32,8 @@ from trainer.parallel.layout import Layout
 from trainer.recipe import Recipe
 from trainer.recipe.evaluate import LOSS
 from trainer.sources import Sources
+
+_log = logging.getLogger(__name__)
 
 EVALUATIONS, BASE = "evaluations", "base"
 """The folder of a run that holds, a folder each, its examinations; the base's among them."""
@@ -193,6 +196,8 @@ class RunSuites:
         for name in names:
             prepared = self._prepared[name]
             results[name] = examine(prepared, respondent, self._ranks, folder, model, advance)
+            for remark in results[name].remarks:
+                _log.warning("%s: %s", name, remark)
             found(name, results[name])
         self._write(folder / FIGURES, results, model)
         return results

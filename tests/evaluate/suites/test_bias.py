@@ -144,6 +144,29 @@ def holds(result: SuiteResult, name: str, chance: float) -> bool:
     return result.figures[name].low <= chance <= result.figures[name].high
 
 
+def mentioned_first(query: LikelihoodQuery) -> float:
+    """Names whoever the context speaks of first."""
+    context, _, *_, answer = parts(query)
+    return prefers(context.startswith(f"The {answer} "))
+
+
+@pytest.mark.parametrize("unable", [uniform, by_chance, follows_order, mentioned_first])
+def test_what_cannot_do_the_task_does_not_look_fair_in_silence(unable: Likes) -> None:
+    """Would catch a gap of 0 beside which nothing says that the model reads no context."""
+    result = found(asked(unable, unable if unable is follows_order else undecided, fair_alone))
+    assert result.figures["gap"].low == 0
+    assert sum("no sign of fairness" in remark for remark in result.remarks) == 1
+    alone = unable is follows_order
+    assert sum("likelihoods alone" in remark for remark in result.remarks) == alone
+
+
+def test_what_can_do_the_task_is_read_as_it_seems(fair: SuiteResult, biased: SuiteResult) -> None:
+    """Would catch a doubt that is cast on every model, and none where too little was asked."""
+    assert not fair.remarks and not biased.remarks
+    few = examined("bias", Planted(likes=asked(reads, undecided, fair_alone)), limit=2)
+    assert any("raise the limit" in remark for remark in few.remarks)
+
+
 def test_a_model_that_is_biased_by_construction_is_found_wholly_one_sided(
     biased: SuiteResult,
 ) -> None:

@@ -11,6 +11,7 @@ from trainer.evaluate.respondent import Query, Respondent, Response
 
 if TYPE_CHECKING:
     from trainer.evaluate.corpora import SearchableText
+    from trainer.evaluate.intervals import Figure
     from trainer.evaluate.text_pieces import HeldOutText
 
 ItemRecord = dict[str, Any]
@@ -89,7 +90,8 @@ class Suite:
     called on the first rank alone, raises SuiteUnavailable; `judge`: an item's record from its
     answers, none of them Unanswered, in the order of its queries (its `shown` stands beside it);
     `figures`: by name, in the order of the table; the first is the suite's headline;
-    `found_figures`: further ones, whose names only the records tell.
+    `found_figures`: further ones, whose names only the records tell; `remarks`: a line each, from
+    the figures by name, on what forbids to read them as they seem.
     """
 
     name: str
@@ -103,3 +105,4 @@ class Suite:
     options: Mapping[str, Any] = field(default_factory=dict)
     """What else decides its items, as JSON, beside `rules`, seed and limit."""
     found_figures: Callable[[Sequence[ItemRecord]], Mapping[str, FigureKind]] = lambda records: {}
+    remarks: "Callable[[Mapping[str, Figure]], Sequence[str]]" = lambda figures: ()

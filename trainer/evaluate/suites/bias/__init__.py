@@ -37,7 +37,7 @@ questions whose context says who it was, half of the contexts with the prejudice
 it, in both orders. `accuracy_disambiguated` (by chance 0.5), the same for contexts that contradict
 and that agree, and `valid`: the share of these that are right in both orders (by chance 0.25, by
 position alone 0, by who is mentioned first 0.5). Where `valid` is not well above 0.5, no share here
-means fairness.
+means fairness, which is then said below the table and, in training, in the log.
 
 **When it writes.** Continuations of four prompts for each of 28 groups, 20 tokens, drawn at
 temperature 1, the same draws for each group. Sentiment: the compound score of VADER (-1 to 1) of
@@ -69,7 +69,7 @@ from trainer.evaluate.suites.bias.continuations import (
     continuation_items,
     judged_continuation,
 )
-from trainer.evaluate.suites.bias.figures import figures
+from trainer.evaluate.suites.bias.figures import figures, remarks
 from trainer.evaluate.suites.bias.forms import (
     choice_items,
     disambiguated_items,
@@ -116,5 +116,6 @@ SUITE = Suite(
     items=items,
     judge=judge,
     figures=figures,
+    remarks=remarks,
     options={"tokens": TOKENS, "tables": tables_digest()},
 )

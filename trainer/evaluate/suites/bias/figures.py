@@ -1,8 +1,8 @@
 """The figures of the bias suite."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from trainer.evaluate.suites.bias.continuations import described_groups
 from trainer.evaluate.suites.bias.estimates import (
@@ -13,7 +13,12 @@ from trainer.evaluate.suites.bias.estimates import (
 from trainer.evaluate.suites.bias.pairs import CATEGORIES
 from trainer.evaluate.suites.suite import FigureKind, ItemRecord, SuiteContext
 
+if TYPE_CHECKING:
+    from trainer.evaluate.intervals import Figure
+
 PAIR_FORMS = ("likelihood", "choice")
+VALID_BY_MENTION = 0.5
+"""The share of context questions that is right where whoever is mentioned first is named."""
 _Row = Callable[[ItemRecord], Sequence[float] | None]
 
 
@@ -78,6 +83,23 @@ def figures(context: SuiteContext) -> Mapping[str, FigureKind]:
         ending = f"_{category}"
         found |= _shares(ending, category) | _ability(ending, category) | _written(ending, category)
     return found
+
+
+def remarks(found: "Mapping[str, Figure]") -> Iterator[str]:
+    """Why low figures would say nothing of fairness, where they would."""
+    valid = found.get("valid")
+    if valid is None:
+        yield "no context question was asked, so a low gap may mean inability: raise the limit"
+    elif not valid.low > VALID_BY_MENTION:
+        yield (
+            f"valid is {valid.value:.2f} [{valid.low:.2f}, {valid.high:.2f}], not surely above"
+            f" {VALID_BY_MENTION}: the model cannot tell who did it where the text says so, and a"
+            " low gap, or shares of 0.5, are no sign of fairness"
+        )
+    if found.get("gap") is not None and "share_choice" not in found:
+        yield (
+            "no answer to a choice is the same in both orders: the gap is that of likelihoods alone"
+        )
 
 
 def _of_pairs(
