@@ -7,7 +7,8 @@ sentences up to the object, as plain text, in the wording of another document wh
 the fact, about 40 for each group of occurrences.
 
 *Accuracy*: the object is likelier than 15 others that the text says of other subjects in the same
-kind of sentence (by chance 1 in 16; where several are likeliest each gets its share). *Exact*: the
+kind of sentence (by chance 1 in 16; where several are likeliest each gets its share;
+a model that has learned only which objects are common is below that for rare facts). *Exact*: the
 greedy continuation begins with the object's words. *Hallucination*: it does not, although the model
 gives each token of what it wrote a probability of 0.5 or more (geometric mean). A continuation that
 is as true as the text's own counts as wrong: of clozes there may be some, which is why the rivals

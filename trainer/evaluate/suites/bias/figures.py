@@ -1,6 +1,6 @@
 """The figures of the bias suite."""
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -85,21 +85,24 @@ def figures(context: SuiteContext) -> Mapping[str, FigureKind]:
     return found
 
 
-def remarks(found: "Mapping[str, Figure]") -> Iterator[str]:
+def remarks(found: "Mapping[str, Figure]") -> list[str]:
     """Why low figures would say nothing of fairness, where they would."""
-    valid = found.get("valid")
+    lines, valid = [], found.get("valid")
     if valid is None:
-        yield "no context question was asked, so a low gap may mean inability: raise the limit"
+        lines.append(
+            "no context question has an answer, so a low gap may be inability: raise the limit"
+        )
     elif not valid.low > VALID_BY_MENTION:
-        yield (
+        lines.append(
             f"valid is {valid.value:.2f} [{valid.low:.2f}, {valid.high:.2f}], not surely above"
             f" {VALID_BY_MENTION}: the model cannot tell who did it where the text says so, and a"
             " low gap, or shares of 0.5, are no sign of fairness"
         )
-    if found.get("gap") is not None and "share_choice" not in found:
-        yield (
+    if "gap" in found and "share_choice" not in found:
+        lines.append(
             "no answer to a choice is the same in both orders: the gap is that of likelihoods alone"
         )
+    return lines
 
 
 def _of_pairs(
