@@ -15,9 +15,9 @@ def plot_occurrence(figures: Mapping[str, Figure], path: Path) -> bool:
 
     Wrong choices and confident wrong completions by occurrences, with their intervals; as lines the
     lower bound on a base model's errors, at 0 and said to be vacuous where it is less, and the
-    share of facts that occur once, which it approaches in large corpora. Draws nothing
-    without matplotlib, or where no figure by occurrences is there. Raises DataError where the file
-    cannot be written.
+    share of occurrences that are a fact's only one, which it approaches in large corpora. Draws
+    nothing without matplotlib, or where no figure by occurrences is there. Raises DataError where
+    the file cannot be written.
     """
     drawn = [group for group in BUCKETS if f"accuracy_{group}" in figures]
     try:
@@ -43,7 +43,7 @@ def plot_occurrence(figures: Mapping[str, Figure], path: Path) -> bool:
         label = f"lower bound on all errors{vacuous}"
         axes.axhline(max(bound.value, 0.0), linestyle="--", color="black", label=label)
     if (rate := figures.get("singleton_rate")) is not None:
-        label = "share of facts that occur once"
+        label = "occurrences that are a fact's only one"
         axes.axhline(rate.value, linestyle=":", color="gray", label=label)
     axes.set_xticks(range(len(drawn)), [group.replace("_", " ") for group in drawn])
     axes.set_xlabel("sentences of the training text with the fact")
