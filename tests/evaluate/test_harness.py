@@ -28,6 +28,7 @@ from trainer.errors import DataError, RecipeError
 from trainer.evaluate.examination import SuiteResult
 from trainer.evaluate.harness import check_tasks, names, network
 from trainer.evaluate.harness.asking import WritingOptions, seed_of
+from trainer.evaluate.harness.documents import as_json
 from trainer.evaluate.harness.loading import load_tasks
 from trainer.hugging_face.config import read_config
 from trainer.hugging_face.importing import import_command
@@ -417,3 +418,8 @@ def test_the_tasks_of_the_tests_cover_every_output_type() -> None:
     from lm_eval.api.task import ALL_OUTPUT_TYPES
 
     assert all(f"output_type: {kind}\n" in text for kind in ALL_OUTPUT_TYPES)
+
+
+def test_a_set_is_recorded_in_one_order() -> None:
+    """Catches records that differ with the hashes of each process."""
+    assert as_json(frozenset("hgfedcba")) == list("abcdefgh")

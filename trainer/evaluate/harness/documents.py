@@ -123,7 +123,7 @@ def digest(content: Any) -> str:
 
 
 def as_json(value: Any, strict: bool = True) -> Any:
-    """A value as JSON: numpy's numbers and arrays as Python's, tuples as lists.
+    """A value as JSON: numpy's numbers and arrays as Python's, tuples and sets as lists.
 
     What has no such form raises TypeError, or, where not `strict`, becomes its text.
     """
@@ -131,8 +131,10 @@ def as_json(value: Any, strict: bool = True) -> Any:
         return value
     if isinstance(value, dict):
         return {str(key): as_json(one, strict) for key, one in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
+    if isinstance(value, list | tuple):
         return [as_json(one, strict) for one in value]
+    if isinstance(value, set | frozenset):  # in an order that is the same in every process
+        return [as_json(one, strict) for one in sorted(value, key=repr)]
     if hasattr(value, "tolist"):  # numpy's
         return as_json(value.tolist(), strict)
     if strict:
