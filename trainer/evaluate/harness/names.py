@@ -1,6 +1,5 @@
 """Names of lm-eval's tasks, groups and tags: its own, and those of a folder."""
 
-import difflib
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.errors import RecipeError
+from trainer.recipe.reading import close_name
 
 if TYPE_CHECKING:
     from lm_eval.tasks import TaskManager
@@ -49,8 +49,8 @@ def shelf_of(tasks_path: Path | None) -> "TaskShelf":
 
 def _require_harness(names: Sequence[str], built_in: Iterable[str]) -> None:
     if find_spec("lm_eval") is None:
-        near = difflib.get_close_matches(names[0], list(built_in), n=1)
-        mend = f"did you mean {near[0]}? " if near else ""
+        near = close_name(names[0], built_in)
+        mend = f"did you mean {near}? " if near else ""
         raise RecipeError(
             f"no suite {names[0]!r}: {mend}tasks of lm-eval need it installed:"
             " pip install 'lyceum[evaluate]'"
@@ -87,8 +87,8 @@ class TaskShelf:
             return
         if name in self._every.task_index:
             return
-        close = difflib.get_close_matches(name, [*built_in, *self._every.all_tasks], n=1)
-        mend = f"did you mean {close[0]}?" if close else "`lyceum evaluate --list` shows all"
+        near = close_name(name, [*built_in, *self._every.all_tasks])
+        mend = f"did you mean {near}?" if near else "`lyceum evaluate --list` shows all"
         unread = self._problems()
         more = f" ({len(unread)} files of --tasks-path are no tasks: {unread[0]})" if unread else ""
         raise RecipeError(f"no suite {name!r}, nor a task of lm-eval; {mend}{more}")
