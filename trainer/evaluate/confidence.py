@@ -1,14 +1,21 @@
-"""How far a confidence can be trusted: figures over pairs of it and of what came true.
+"""A model's confidence, and how far it can be trusted: figures over pairs of it and of the truth.
 
-Each is a pure function of the rows in any order: equal confidences are taken together.
+Each figure is a pure function of the rows in any order: equal confidences are taken together.
 """
 
 import math
 
 import numpy as np
 
+from trainer.evaluate.respondent import WrittenAnswer
+
 ITEMS_A_BIN, MOST_BINS = 20, 10
 """Adaptive bins are of equal numbers of items, so many at least."""
+
+
+def token_confidence(answer: WrittenAnswer) -> float:
+    """The geometric mean of the probabilities of an answer's tokens; 0 without any."""
+    return math.exp(sum(answer.nats) / len(answer.nats)) if answer.nats else 0.0
 
 
 def auroc(rows: np.ndarray) -> float:

@@ -25,7 +25,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from trainer.evaluate.confidence import brier, calibration_error, calibration_excess, overconfidence
+from trainer.evaluate.confidence import (
+    brier,
+    calibration_error,
+    calibration_excess,
+    overconfidence,
+    token_confidence,
+)
 from trainer.evaluate.judging.answers import outcome
 from trainer.evaluate.judging.plain_words import plain_words
 from trainer.evaluate.respondent import (
@@ -36,7 +42,7 @@ from trainer.evaluate.respondent import (
     TextQuery,
     WrittenAnswer,
 )
-from trainer.evaluate.suites.known_unknown import SHOTS, TOKENS, token_confidence
+from trainer.evaluate.suites.known_unknown import SHOTS, TOKENS
 from trainer.evaluate.suites.suite import FigureKind, Item, ItemRecord, Suite, SuiteContext
 from trainer.evaluate.world_facts.questions import FactQuestion, expected_of, known
 from trainer.evaluate.world_facts.world import KINDS, facts_of

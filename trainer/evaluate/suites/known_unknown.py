@@ -25,7 +25,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from trainer.evaluate.confidence import area_under_risk, auroc, risk_at
+from trainer.evaluate.confidence import area_under_risk, auroc, risk_at, token_confidence
 from trainer.evaluate.judging.answers import outcome
 from trainer.evaluate.respondent import Prompt, Response, TextQuery, WrittenAnswer
 from trainer.evaluate.suites.suite import (
@@ -125,11 +125,6 @@ def _judge(item: Item, answers: Sequence[Response]) -> ItemRecord:
             for target, answer in zip(TARGETS, with_rule, strict=bool(with_rule))
         },
     }
-
-
-def token_confidence(answer: WrittenAnswer) -> float:
-    """The geometric mean of the probabilities of an answer's tokens; 0 without any."""
-    return math.exp(sum(answer.nats) / len(answer.nats)) if answer.nats else 0.0
 
 
 def points(target: int, verdict: str) -> float:

@@ -23,13 +23,13 @@ It does not measure what is true in the world, nor facts that no sentence states
 """
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from trainer.corpus.rules.word_runs import words_of
+from trainer.evaluate.confidence import token_confidence
 from trainer.evaluate.facts.bound import above, error_bound, miscalibration, samples_term
 from trainer.evaluate.facts.mining import CountedFact, mined_facts, rivals_of
 from trainer.evaluate.facts.statements import CLOZE
@@ -137,7 +137,7 @@ def _judge(item: Item, answers: Sequence[Response]) -> ItemRecord:
     best = int((totals == totals.max()).sum())
     right, said = words_of(item.shown["answer"]), words_of(written.text)
     exact = said[: len(right)] == right
-    confidence = math.exp(sum(written.nats) / len(written.nats)) if written.nats else 0.0
+    confidence = token_confidence(written)
     likely, known = above(probabilities, len(item.shown["rivals"]))
     return {
         "written": written.text,
