@@ -346,6 +346,21 @@ def test_examples_that_are_too_few_or_show_the_answer_are_told(
     assert [one for one in caplog.messages if "names no fewshot_split" in one]
 
 
+def test_a_task_with_functions_is_gone_on_with(
+    model: tuple[Tokenizer, ModelSection], respondent: ByTransformers, tmp_path: Path
+) -> None:
+    """Catches items named by where in memory a function lies: each start would ask them all."""
+    code = "def asks(row):\n    return row['q'] + ' the'\n"
+    for name, text in (("once", code), ("later", code), ("changed", code.replace("the", "a"))):
+        keys = CHOICES.replace("doc_to_text: q", "doc_to_text: !function own.asks")
+        (_task(tmp_path / name, "coded", keys, ROWS) / "own.py").write_text(text)
+    place = tmp_path / "records"
+    before = respondent.asked
+    for folder, asked in (("once", 6), ("later", 6), ("changed", 12)):
+        measured("coded", model, respondent, place, tasks=tmp_path / folder)
+        assert respondent.asked == before + asked, folder
+
+
 def test_a_figure_without_a_value_says_why(
     model: tuple[Tokenizer, ModelSection],
     respondent: ByTransformers,

@@ -1,6 +1,8 @@
 """What is told of a task's document: question, right answer, what would stand in a corpus."""
 
+import functools
 import hashlib
+import inspect
 import json
 import math
 from collections.abc import Sequence
@@ -113,7 +115,27 @@ def settled(task: "Task") -> dict[str, Any]:
     config.pop("metadata", None)  # where its file is
     config.pop("dataset_kwargs", None)  # and its data
     config.pop("dataset_path", None)
-    return config
+    read: dict[str, Any] = _by_source(config)
+    return read
+
+
+def _by_source(value: Any) -> Any:
+    """A task's settings with its functions as their text, the same whenever they are read.
+
+    lm-eval leaves those that it copies for the examples as they are: their text is an address.
+    """
+    if isinstance(value, dict):
+        return {key: _by_source(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_by_source(one) for one in value]
+    if isinstance(value, functools.partial):
+        return _by_source([value.func, value.args, value.keywords])
+    if not callable(value):
+        return value
+    try:
+        return inspect.getsource(value)
+    except (TypeError, OSError):  # an instance, or of no file
+        return getattr(value, "__qualname__", type(value).__qualname__)
 
 
 def digest(content: Any) -> str:
