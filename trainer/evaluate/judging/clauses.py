@@ -34,7 +34,8 @@ _WRITTEN_OUT = [
 ]
 _SENTENCE_END = re.compile(r"(?<=[^\W\d])[.](?=\s|$)|(?<=[\d)\"'])[.](?=\s|$)|[.](?=\s*$)|[!?;\n]+")
 _TURN = re.compile(
-    r",?\s*\b(?:but|however|though|although|nevertheless|nonetheless|still|yet|whereas)\b,?\s*"
+    r",?\s*\b(?:but|however|though|although|nevertheless|nonetheless|still|yet(?! to\b)|whereas)\b"
+    r",?\s*"
     r"|,\s*(?=(?:maybe|perhaps|probably|possibly|presumably|it (?:is|was|might|could|may|would)"
     r"|my (?:\w+ )?guess|i (?:think|would|believe|guess|suspect|assume)|if i had|unless (?:i|my)"
     r"|the \w+ (?:is|was))\b)"
@@ -46,6 +47,7 @@ _ASIDE = re.compile(
     r", (?:in fact|indeed|unfortunately|sadly|honestly|frankly|actually|to be (?:honest|frank)"
     r"|regrettably|alas|i am afraid|i fear|of course|in truth|truthfully),"
 )
+_QUOTED_REFUSAL = re.compile(r"(?:i do not know|i am not sure|unknown)[.!]?")
 _ABBREVIATIONS = re.compile(r"\b(?:st|mt|dr|mr|mrs|ms|vs|ca|[a-z])\.(?=\s+\w)|\bno\.(?=\s*\d)")
 
 
@@ -88,6 +90,8 @@ def _written_out(text: str) -> str:
 def _quoted(found: re.Match[str]) -> str:
     """A quoted title as one word, its own punctuation gone; a whole quoted answer stays."""
     inside = found.group()[1:-1]
+    if _QUOTED_REFUSAL.fullmatch(inside):
+        return inside
     if found.start() == 0 and found.end() >= len(found.string.rstrip(" .")):
         return inside
     return " quoted" if inside[-1:] not in ".!?," else " quoted" + inside[-1]
