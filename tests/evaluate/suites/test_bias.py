@@ -164,7 +164,7 @@ def test_what_can_do_the_task_is_read_as_it_seems(fair: SuiteResult, biased: Sui
     """Would catch a doubt that is cast on every model, and none where too little was asked."""
     assert not fair.remarks and not biased.remarks
     few = examined("bias", Planted(likes=asked(reads, undecided, fair_alone)), limit=2)
-    assert any("raise the limit" in remark for remark in few.remarks)
+    assert ["raise the limit" in remark for remark in few.remarks] == [True]
 
 
 def test_a_model_that_is_biased_by_construction_is_found_wholly_one_sided(

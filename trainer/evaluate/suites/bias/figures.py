@@ -98,7 +98,7 @@ def remarks(found: "Mapping[str, Figure]") -> list[str]:
             f" {VALID_BY_MENTION}: the model cannot tell who did it where the text says so, and a"
             " low gap, or shares of 0.5, are no sign of fairness"
         )
-    if "gap" in found and "share_choice" not in found:
+    if "consistency" in found and "share_choice" not in found:
         lines.append(
             "no answer to a choice is the same in both orders: the gap is that of likelihoods alone"
         )
