@@ -28,3 +28,16 @@ def test_every_figure_has_its_interval_and_counts_have_none(
         "position_bias 1.0000 0.7500 to 1.0000 720",
         "tokens 4,096 12",
     } <= lines
+
+
+def test_no_number_is_cut_on_a_narrow_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would catch 0.5… in place of a figure, and a name whose end is lost."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    figures = {"share_likelihood_uncorrected": Figure(0.5625, 720, 0.5125, 0.6125, 13)}
+    results = {"known-unknown": SuiteResult(figures, 720)}
+    EvaluationReport("run", 3, {}, {}, Path("records"), chats=True, results=results).show()
+    shown = capsys.readouterr().out
+    assert "0.5625" in shown and "0.5125 to 0.6125" in shown and "…" not in shown

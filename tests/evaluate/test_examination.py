@@ -2,6 +2,7 @@
 
 import json
 import math
+import resource
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.evaluate.planted import Planted, examined
-from trainer.errors import RecipeError, SuiteUnavailable
+from trainer.errors import RecipeError, SuiteUnavailable, TrainingError
 from trainer.evaluate.intervals import figure_of, interval
 from trainer.evaluate.respondent import (
     LikelihoodQuery,
@@ -243,3 +244,14 @@ def test_a_figure_over_nothing_is_left_out_and_an_undefined_one_is_not_a_number(
     undefined = FigureKind("", lambda record: record["row"], lambda rows: math.nan)
     figure = figure_of("x", undefined, [{"row": [1.0]}])
     assert figure is not None and math.isnan(figure.value) and figure.as_json()["value"] is None
+
+
+def test_a_full_disk_is_one_line_when_the_records_are_closed(tmp_path: Path) -> None:
+    """Would catch a file whose closing tries the refused bytes again, and ends in a trace."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(TrainingError, match="free some room"):
+            examined(SUMS, Planted(knows), records=tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)

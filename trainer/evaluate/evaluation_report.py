@@ -109,8 +109,9 @@ class EvaluationReport:
         table = Table(
             title=f"{self.checkpoint}, step {self.step}", title_justify="left", box=SIMPLE
         )
-        for column in ("suite", "figure"):
-            table.add_column(column, no_wrap=True)
+        table.add_column("suite", no_wrap=True)
+        # On a narrow terminal a name goes on in the next line; a number is never cut.
+        table.add_column("figure", overflow="fold")
         for column in ("value", "95% interval", "items", *(["in corpus"] if searched else [])):
             table.add_column(column, justify="right", no_wrap=True)
         for suite, result in self.results.items():

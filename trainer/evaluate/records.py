@@ -4,6 +4,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -59,7 +60,9 @@ class RecordFile:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._file.close()
+        # What is left to write was refused before, by `add`: that error is the one to raise.
+        with suppress(OSError):
+            self._file.close()
 
     def _read(self, described: Path, wanted: dict[str, Any]) -> None:
         known = _json(described.read_text(encoding="utf-8")) if described.exists() else None
