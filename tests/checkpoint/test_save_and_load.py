@@ -196,3 +196,19 @@ def test_the_manifest_is_plain_json(tmp_path: Path) -> None:
         "shape": [4, 6],
         "pieces": [piece | {"shape": [4, 6]}],
     }
+
+
+def test_pages_that_were_read_do_not_stay_mapped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would catch a checkpoint that stands in memory twice while a model is read from it."""
+    reader = CheckpointReader(save(tmp_path, 1, cut(WEIGHT, [2], [])))
+
+    def mapped() -> int:
+        return Path("/proc/self/maps").read_text().count(str(tmp_path))
+
+    assert torch.equal(reader.read("w"), WEIGHT)
+    assert mapped() > 0  # negative control: what is open is mapped
+    monkeypatch.setattr("trainer.checkpoint.read._MAPPED_BYTES", 0)
+    assert torch.equal(reader.read("w"), WEIGHT)
+    assert mapped() == 0

@@ -1,7 +1,8 @@
 """Loading a checkpoint at any layout: each rank reads the boxes it needs, from any rank's files."""
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from trainer.errors import CheckpointError
 from trainer.parallel.agreement import Ranks
 
 _OPEN_FILES = 64
+_MAPPED_BYTES = 64 << 20
+"""Bytes of a file that are read before it is closed and opened anew."""
 _DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in DTYPES}
 
 
@@ -32,6 +35,7 @@ class CheckpointReader:
         self._manifest = complete_manifest(self.folder)
         self._verified: set[str] = set()
         self._open: OrderedDict[str, Any] = OrderedDict()
+        self._mapped: Counter[str] = Counter()
 
     @property
     def step(self) -> int:
@@ -131,6 +135,7 @@ class CheckpointReader:
             part = intersect((start, size), (piece.offset, piece.shape))
             if part:
                 wanted[slices(part, start)].copy_(self._read_part(piece, part, stored.dtype))
+                self._count(piece.file, prod(part[1]) * _DTYPES[stored.dtype].itemsize)
         return wanted
 
     def close(self) -> None:
@@ -173,6 +178,13 @@ class CheckpointReader:
         if len(self._open) > _OPEN_FILES:
             self._open.popitem(last=False)
         return self._open[name]
+
+    def _count(self, name: str, read_bytes: int) -> None:
+        """Close a file of which much was read: its pages stay resident while it is mapped."""
+        self._mapped[name] += read_bytes
+        if self._mapped[name] > _MAPPED_BYTES:
+            del self._mapped[name]
+            self._open.pop(name, None)
 
     def _verify_file(self, name: str) -> None:
         if name not in self._verified:
