@@ -135,16 +135,33 @@ class Watch:
     def evaluated(self, values: dict[str, float]) -> None:
         """Record an evaluation after this step: values by name, without the `eval/` prefix.
 
-        Where the step's record has been written, as before a resume, it is amended.
+        Where the step's record has been written, as before a resume, it is amended by what it
+        does not have.
         """
         named = {f"eval/{name}": value for name, value in values.items()}
         newest = self._readback.newest
         if newest is not None:
             newest.record |= named
+        late = self._unrecorded(named) if newest is None else {}
         for callback in self._callbacks:
-            if newest is None:
-                callback.on_amend(self._run.step, named)
+            if late:
+                callback.on_amend(self._run.step, late)
             callback.on_evaluate(self._run.step, named)
+
+    def _unrecorded(self, named: dict[str, float]) -> dict[str, float]:
+        """Those values that the record of the step before does not have."""
+        known = self._last_record()
+        written = {name: value if isfinite(value) else None for name, value in named.items()}
+        return {
+            name: named[name]
+            for name, value in written.items()
+            if name not in known or known[name] != value
+        }
+
+    def _last_record(self) -> dict[str, Any]:
+        """The record of the step before, where it was written; on the rank that reports."""
+        records = read_metrics(self._run.folder)[-1:] if self._run.layout.reports else []
+        return records[0] if records and records[0]["step"] == self._run.step else {}
 
     def measuring(self, suite: str, done: int, items: int) -> None:
         """Report that so many items of a suite are done."""
@@ -163,9 +180,8 @@ class Watch:
             applied = isfinite(numbers["grad_norm"])
             loss, norm = (numbers[key] if applied else None for key in ("loss", "grad_norm"))
             return {"loss": loss, "grad_norm": norm, "lr": newest.record["lr"]}
-        records = read_metrics(self._run.folder)[-1:] if self._run.layout.reports else []
-        known = [record for record in records if record["step"] == self._run.step]
-        return {key: known[0].get(key) for key in ("loss", "grad_norm", "lr")} if known else {}
+        known = self._last_record()
+        return {key: known.get(key) for key in ("loss", "grad_norm", "lr")} if known else {}
 
     def read(self, everything: bool) -> Iterator[tuple[int, bool]]:
         """Pass the steps that are due to the callbacks; yields (step, whether it was applied).

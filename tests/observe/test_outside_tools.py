@@ -53,10 +53,15 @@ def test_what_is_asked_for_and_not_installed_is_one_line(
 def test_wandb_gets_the_numbers_under_the_runs_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Would catch a resumed run that begins a second curve."""
+    """Would catch a resumed run that begins a second curve, or loses a figure it measures late.
+
+    A resumed session drops what is logged for a step before its next one.
+    """
     calls: list[tuple[str, Any]] = []
+    axes: dict[str, str] = {}
     session = SimpleNamespace(
-        log=lambda values, step: calls.append(("log", (values, step))),
+        define_metric=lambda name, step_metric: axes.update({name: step_metric}),
+        log=lambda values, step=None, commit=None: calls.append(("log", (values, step))),
         finish=lambda exit_code: calls.append(("finish", exit_code)),
     )
 
@@ -68,8 +73,13 @@ def test_wandb_gets_the_numbers_under_the_runs_name(
     sent = WeightsAndBiases("project")
     sent.on_start(start(tmp_path / "first run"))
     sent.on_step(RECORD)
+    sent.on_amend(3, {"eval/bias/gap": 0.5, "eval/bias/undefined": float("nan")})
+    sent.on_step({"step": 4, "eval/loss": 2.0})
     sent.on_stop("stopped", "SIGTERM", 75)
-    (_, arguments), logged, finished = calls
+    (_, arguments), logged, late, evaluated, finished = calls
+    assert axes == {"eval/*": "evaluated_step"}
+    assert late == ("log", ({"eval/bias/gap": 0.5, "evaluated_step": 3}, None))
+    assert evaluated == ("log", ({"eval/loss": 2.0, "evaluated_step": 4}, 4))
     assert (arguments["project"], arguments["name"]) == ("project", "first run")
     assert arguments["resume"] == "allow" and json.dumps(arguments["config"])
     assert logged == ("log", ({"loss": 2.5, "skipped": 0.0}, 3))

@@ -7,6 +7,9 @@ from typing import Any
 from trainer.errors import RecipeError, TrainingError
 from trainer.observe.callback import Callback, RunStart
 
+EVALUATED_STEP = "evaluated_step"
+"""The axis of `eval/` figures in Weights & Biases: they may be sent after the steps that follow."""
+
 
 class TensorBoard(Callback):
     """Writes TensorBoard events; on resume, events after the checkpoint are hidden from the curves.
@@ -33,6 +36,8 @@ class TensorBoard(Callback):
             for name, value in numbers(record).items():
                 named = name if "/" in name else f"train/{name}"
                 self._writer.add_scalar(named, value, record["step"])
+            if _evaluated(record):  # rare and dear: not left to the two minutes of the writer
+                self._writer.flush()
         except OSError as error:  # raised here by the writer's thread
             raise TrainingError(f"tensorboard/ cannot be written: {error.strerror}") from None
 
@@ -50,6 +55,10 @@ class TensorBoard(Callback):
         if self._writer is not None:
             with suppress(OSError):  # a full disk has been reported already
                 self._writer.close()
+
+
+def _evaluated(record: dict[str, Any]) -> bool:
+    return any(name.startswith("eval/") for name in record)
 
 
 def numbers(record: dict[str, Any]) -> dict[str, float]:
@@ -90,14 +99,17 @@ class WeightsAndBiases(Callback):
             dir=str(run.folder),
             config=run.recipe.model_dump(mode="json"),
         )
+        self._session.define_metric("eval/*", step_metric=EVALUATED_STEP)
 
     def on_step(self, record: dict[str, Any]) -> None:
         """Send the numbers of the record."""
-        self._session.log(numbers(record), step=record["step"])
+        axis = {EVALUATED_STEP: record["step"]} if _evaluated(record) else {}
+        self._session.log(numbers(record) | axis, step=record["step"])
 
     def on_amend(self, step: int, values: dict[str, float]) -> None:
-        """Send the values."""
-        self._session.log(numbers(values), step=step)
+        """Send the values, whose axis says the step."""
+        # A resumed session drops, with a warning, what is sent for a step that it has passed.
+        self._session.log(numbers(values) | {EVALUATED_STEP: step}, commit=False)
 
     def on_stop(self, state: str, reason: str, exit_code: int | None = None) -> None:
         """Finish the session, with an exit code other than 0 unless the run is done."""
