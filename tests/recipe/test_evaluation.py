@@ -89,6 +89,11 @@ def test_what_is_no_gate_is_refused_with_its_text(text: str) -> None:
             [SUITES, "evaluate.gates=['bias/gap within 1%']"],
             ["'bias/gap within 1%'", "init_from"],
         ),
+        (
+            ["evaluate.suites=[bais]", "checkpoint.best=eval/bias/gap"],
+            ["bias is not in evaluate.suites; add bias to it, or did you mean bais?"],
+        ),
+        ([SUITES, "evaluate.gates=['eval/loss < 2']"], ["eval/loss is of no suite; give"]),
         ([SUITES, "checkpoint.best=loss"], ["checkpoint.best", "'loss'", "eval/SUITE/FIGURE"]),
         ([SUITES, "checkpoint.best=eval/bias"], ["checkpoint.best", "eval/SUITE/FIGURE"]),
         (

@@ -4,6 +4,7 @@ import json
 import shutil
 import signal
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from trainer.checkpoint import latest_checkpoint, list_checkpoints, resolve_chec
 from trainer.checkpoint.best import read_best
 from trainer.observe import read_metrics, read_status
 
+EVENTS = "tensorboard.backend.event_processing.event_accumulator"
 NOT_LEARNED = ("eval/", "step_seconds", "tokens_per_second", "tflops", "memory_gib")
 
 
@@ -141,10 +143,14 @@ def test_a_failed_gate_ends_the_run_with_its_code(whole: Path) -> None:
 def test_a_finished_run_has_its_verdict_again_without_measuring(
     whole: Path, corpus: Path, tmp_path: Path
 ) -> None:
-    """Catches a second start that says "done" of a failed run; other gates may then pass."""
+    """Catches a second start that says "done" of a failed run; other gates may then pass.
+
+    Catches, too, a figure that is sent to the trackers once more with every start.
+    """
     shutil.copytree(whole / "likely", tmp_path / "run", symlinks=True)
     keys = {"steps": 8, "evaluate__suites_every": 3, "evaluate__every": 1}
     failing = measured_recipe(tmp_path / "run", corpus, **keys, evaluate__gates=["tiny/nats > 6"])
+    failing = failing.replaced({"observe.tensorboard": True})
     passing = failing.replaced({"evaluate.gates": ["tiny/nats < 6", "tiny/seen > 0"]})
     missing = failing.replaced({"evaluate.gates": ["tiny/nobody < 6", "tiny/undefined < 6"]})
     before = read_metrics(tmp_path / "run")
@@ -158,6 +164,8 @@ def test_a_finished_run_has_its_verdict_again_without_measuring(
     assert "tiny/nobody was not measured" in third[1]
     assert "tiny/undefined is not defined over its 5 items" in third[1]
     assert read_metrics(tmp_path / "run") == before
+    events = import_module(EVENTS).EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    assert events.Reload().Tags()["scalars"] == []
 
 
 def test_a_stop_while_suites_are_measured_is_resumed(
@@ -253,8 +261,14 @@ def test_what_cannot_be_measured_ends_a_run_before_it_begins(corpus: Path, tmp_p
     }
     base = recipe_of(tmp_path / "base", corpus, steps=1)
     recipes = [measured_recipe(tmp_path / "run", corpus, **keys) for keys in refused.values()]
-    (first, *ended) = on_ranks(1, train_measured, base, *recipes)[0]
+    blocked = measured_recipe(tmp_path / "blocked", corpus)
+    (tmp_path / "blocked").mkdir()
+    (tmp_path / "blocked" / "evaluations").touch()
+    (first, *ended, unwritten) = on_ranks(1, train_measured, base, *recipes, blocked)[0]
     assert first is None
+    assert unwritten is not None
+    assert unwritten[0] == "TrainingError"
+    assert unwritten[1].endswith("Not a directory; mend that, and the same command goes on")
     for found, line in zip(ended, refused, strict=True):
         assert found is not None
         assert found[0] in ("RecipeError", "SuiteUnavailable")

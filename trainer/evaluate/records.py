@@ -20,6 +20,8 @@ _KEYS = {"own": "corpus", "rules": "version of the suite"}
 
 FAILED = "failed"
 """The key of a record that says why the item has no answer."""
+NAME_ANOTHER = "name another folder (--records)"
+"""The mend that the command offers where records cannot be written."""
 
 
 class RecordFile:
@@ -43,7 +45,7 @@ class RecordFile:
             self._file: TextIO = self.path.open("a", encoding="utf-8")
         except OSError as error:
             raise RecipeError(
-                f"{self.path}: cannot be written: {error.strerror}; name another folder (--records)"
+                f"{self.path}: cannot be written: {error.strerror}; {NAME_ANOTHER}"
             ) from None
 
     def add(self, record: ItemRecord) -> None:

@@ -23,6 +23,7 @@ from trainer.evaluate.gates import require_figure
 from trainer.evaluate.intervals import Figure
 from trainer.evaluate.named_suites import suites_named
 from trainer.evaluate.own_text import text_of_run
+from trainer.evaluate.records import NAME_ANOTHER
 from trainer.evaluate.respondent import Query, Respondent, Response
 from trainer.evaluate.suites.suite import Item, Suite, SuiteContext
 from trainer.files import write_whole
@@ -195,7 +196,12 @@ class RunSuites:
         results = {}
         for name in names:
             prepared = self._prepared[name]
-            results[name] = examine(prepared, respondent, self._ranks, folder, model, advance)
+            try:
+                results[name] = examine(prepared, respondent, self._ranks, folder, model, advance)
+            except RecipeError as error:  # the records' folder: nobody named this one
+                raise TrainingError(
+                    str(error).replace(NAME_ANOTHER, "mend that, and the same command goes on")
+                ) from None
             for remark in results[name].remarks:
                 _log.warning("%s: %s", name, remark)
             found(name, results[name])

@@ -74,6 +74,11 @@ def check_evaluation(recipe: "Recipe") -> None:
             "some, or leave it out"
         )
     for gate in section.parsed_gates():
+        if f"eval/{gate.figure}" == LOSS and gate.suite == "eval":
+            raise RecipeError(
+                f"evaluate.gates: {gate.text!r}: {LOSS} is of no suite; give perplexity/nats, the "
+                "loss over the suite perplexity"
+            )
         _require_suite(recipe, gate.suite, f"evaluate.gates: {gate.text!r}")
         if gate.within is not None and recipe.init_from is None:
             raise RecipeError(
@@ -108,5 +113,5 @@ def _require_suite(recipe: "Recipe", suite: str, of: str) -> None:
     if suite in measured:
         return
     near = close_name(suite, measured)
-    mend = f"did you mean {near}?" if near else f"add {suite} to it"
+    mend = f"add {suite} to it" + (f", or did you mean {near}?" if near else "")
     raise RecipeError(f"{of}: the suite {suite} is not in evaluate.suites; {mend}")
