@@ -35,7 +35,7 @@ def reference(
 def _turned(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool) -> Tensor:
     wide = x if x.dtype == torch.float64 else x.float()
     cos, sin = (table.to(wide.dtype).transpose(0, 1).unsqueeze(2) for table in (cos, sin))
-    if not (interleaved or torch.is_grad_enabled()):
+    if not (interleaved or torch.is_grad_enabled() or torch.compiler.is_compiling()):
         # Each half is written where it stands: fewer passes over memory. Rounded as below (addcmul_
         # would not): a recomputation goes there after a forward pass that went here.
         first, second = wide.chunk(2, dim=-1)

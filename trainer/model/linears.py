@@ -41,7 +41,7 @@ class RowLinear(RowParallelLinear):
 
 
 def _plain(module: Any) -> bool:
-    learns = module.training or torch.is_grad_enabled()
+    learns = module.training or torch.is_grad_enabled() or torch.compiler.is_compiling()
     return not (learns or module.tp_group.size() > 1 or module.skip_bias_add)
 
 
