@@ -14,7 +14,8 @@ set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/environment"
-"$folder/environment/bin/pip" install --quiet "torch==2.13.0" "transformers==5.23.0" "gguf==0.19.0"
+"$folder/environment/bin/pip" install --quiet "torch==2.13.0" "transformers==5.23.0" \
+    "gguf==0.19.0" "accelerate==1.15.0"
 cd "$folder"
 "$folder/environment/bin/python" -W ignore - <<'PYTHON'
 import gguf
