@@ -322,6 +322,12 @@ def test_what_is_wrong_in_a_data_file_is_told(
     (torn / "torn.jsonl").write_text('{"q": "a", "c"\n')
     with pytest.raises(DataError, match=r"torn\.jsonl cannot be read: JSON parse error"):
         measured("torn", model, respondent, tasks=torn)
+    other = _task(tmp_path / "other", "other", CHOICES, ROWS)
+    (other / "other.yaml").write_text(
+        (other / "other.yaml").read_text().replace(": train", ": dev")
+    )
+    with pytest.raises(DataError, match="other: the task cannot be loaded: there is no 'dev', whi"):
+        measured("other", model, respondent, tasks=other)
 
 
 ROWS = [{"q": text, "c": ["mat", "dog"], "a": n % 2} for n, text in enumerate(["sat", "ran", "on"])]

@@ -132,6 +132,8 @@ def _reason(name: str, error: Exception, away: str | None) -> str:
     task, cause = _being_fetched(error), _first_cause(error)
     reason = " ".join(str(cause).split()) or type(cause).__name__
     if task is None:
+        if isinstance(cause, KeyError) and cause.args != (None,):
+            return f"{name}: the task cannot be loaded: there is no {cause}, which its file names"
         return f"{name}: the task cannot be loaded: {type(error).__name__}: {reason}"
     files = _files_of(task)
     if files and not any("://" in one for one in files):
