@@ -151,9 +151,11 @@ def test_what_went_out_comes_in_again(plain: Path, tmp_path: Path) -> None:
 def test_a_model_of_another_program_is_a_base_too(plain: Path, tmp_path: Path, base: str) -> None:
     """Catches a base that only our own checkpoints can be, and one that a move loses."""
     theirs = published_adapter(plain / "published", tmp_path / "peft", **CASES["some"])
+    folder = plain
     if base == "base.gguf":
-        export_gguf_command(plain / "run", plain / base, "fp32")
-    import_adapter_command(tmp_path / "peft", tmp_path / "run", plain / base)
+        folder = tmp_path
+        export_gguf_command(plain / "run", folder / base, "fp32")
+    import_adapter_command(tmp_path / "peft", tmp_path / "run", folder / base)
     (tmp_path / "run").rename(tmp_path / "moved")
     ours = on_ranks(1, our_logits, tmp_path / "moved")[0]
     torch.testing.assert_close(ours, theirs, atol=TOLERANCE, rtol=0)

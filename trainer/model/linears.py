@@ -42,7 +42,8 @@ class RowLinear(RowParallelLinear):
 
 def _plain(module: Any) -> bool:
     learns = module.training or torch.is_grad_enabled() or torch.compiler.is_compiling()
-    return not (learns or module.tp_group.size() > 1 or module.skip_bias_add)
+    biased = module.skip_bias_add and module.bias is not None
+    return not (learns or module.tp_group.size() > 1 or biased)
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
