@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -212,4 +213,4 @@ class _Lines:
         now = time.monotonic()
         if now - self._printed >= _SECONDS_BETWEEN_LINES:
             self._printed = now
-            print(f"{suite}: {done:,} of {items:,} items", flush=True)
+            print(f"{suite}: {done:,} of {items:,} items", file=sys.stderr, flush=True)
