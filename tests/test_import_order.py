@@ -23,6 +23,7 @@ FLOORS = [
         "trainer.start",
         "trainer.resolve",
         "trainer.resume",
+        "trainer.restore",
     },
     {"trainer.plan", "trainer.plan.show"},
     {"trainer.stages", "trainer.trace"},

@@ -16,7 +16,8 @@ from trainer.parallel.zero import create_optimizer
 from trainer.recipe import Recipe
 from trainer.recovery import RunLock
 from trainer.resolve import resolve
-from trainer.resume import base_weights, find_resume_point, restore
+from trainer.restore import base_weights, restore
+from trainer.resume import find_resume_point
 from trainer.run import Run
 
 

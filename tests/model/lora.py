@@ -20,7 +20,7 @@ from trainer.parallel.layout import Layout
 from trainer.parallel.schedule import finalize_gradients
 from trainer.parallel.zero import Optimizer, create_optimizer
 from trainer.recipe import Recipe
-from trainer.resume import open_resumed, start_from
+from trainer.restore import open_resumed, start_from
 
 
 def lora_run_recipe(base: Path, **keys: Any) -> Recipe:

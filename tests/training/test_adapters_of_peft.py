@@ -25,7 +25,7 @@ from trainer.model.transformer import build_model
 from trainer.parallel.join import create_layout, leave
 from trainer.parallel.zero import create_optimizer
 from trainer.recipe import Recipe
-from trainer.resume import start_from
+from trainer.restore import start_from
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
 

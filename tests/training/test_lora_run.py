@@ -27,7 +27,7 @@ from trainer.parallel.join import create_layout, leave
 from trainer.parallel.sharding import sharded_parameters
 from trainer.parallel.zero import create_optimizer
 from trainer.recipe import Recipe
-from trainer.resume import start_from
+from trainer.restore import start_from
 
 LAYOUTS: list[tuple[int, dict[str, Any]]] = [
     (1, {}),

@@ -134,3 +134,9 @@ def used_rows(model: ModelSection) -> int:
 def _is_table(key: str) -> bool:
     """Whether a key is of the embedding or the output head: a weight, master or moment."""
     return key.rpartition("/")[2] in (EMBEDDING, HEAD)
+
+
+def padded_otherwise(old: ModelSection, new: ModelSection) -> bool:
+    """Whether two embeddings differ in padding rows at most, which other tensor ranks ask for."""
+    padded = old.padding_rows or new.padding_rows
+    return bool(padded) and used_rows(old) == used_rows(new)
