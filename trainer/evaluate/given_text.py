@@ -15,8 +15,8 @@ from trainer.corpus.reading.read import read_file
 from trainer.corpus.reading.record import ReadOptions
 from trainer.corpus.reading.webdataset import is_webdataset, tar_input
 from trainer.errors import DataError
-from trainer.evaluate.corpora import HELD, PassageTally, SearchedDocument
-from trainer.evaluate.search_cache import cached_search
+from trainer.evaluate.corpora import PassageTally, SearchedDocument
+from trainer.evaluate.search_cache import CachedSearches
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ RULES = 1
 """Raised whenever the same passages would be found elsewhere, so that no older search is used."""
 
 
-class GivenText:
+class GivenText(CachedSearches):
     """The documents of files, read as `corpus build` reads them, without any rule.
 
     All of them count as validation where text is held out (perplexity), and as training text where
@@ -52,6 +52,11 @@ class GivenText:
     def names(self) -> tuple[str, ...]:
         """The files' names, as they were given."""
         return tuple(self._sources)
+
+    @property
+    def rules(self) -> tuple[Any, ...]:
+        """By which rules it is searched."""
+        return ("given", RULES)
 
     @property
     def fingerprint(self) -> str:
@@ -84,35 +89,17 @@ class GivenText:
             line = "--text: %s of %s records have no text that can be read, the first: %s"
             log.warning(line, f"{tally.malformed:,}", f"{tally.records:,}", tally.first)
 
-    def occurrences(self, passages: Sequence[str]) -> list[int]:
-        """How many documents hold each passage: see SearchableText."""
-        return list(self._search(passages, HELD)["counts"])
-
-    def holding(self, passages: Sequence[str], limit: int = HELD) -> list[list[str]]:
-        """For each passage, ids of the first `limit` documents that hold it."""
-        found = self._search(passages, max(limit, HELD))["holders"]
-        return [list(ids[:limit]) for ids in found]
-
-    def together(self, pairs: Sequence[tuple[str, str]]) -> list[int]:
-        """In how many sentences both passages of each pair stand."""
-        parts = ["given pairs", RULES, self.fingerprint, [list(pair) for pair in pairs]]
-        return list(cached_search(parts, lambda: self._counted(pairs)))
-
     def canaries(self) -> list[tuple[str, Canary]]:
         """None: only a corpus that is built says what is planted in it."""
         return []
 
-    def _counted(self, pairs: Sequence[tuple[str, str]]) -> list[int]:
+    def _counted(self, pairs: tuple[tuple[str, str], ...]) -> list[int]:
         index, counts = PairIndex(pairs), Counter[int]()
         for document in self.documents("train"):
             counts.update(index.found_in(document.text))
         return [counts[pair] for pair in range(len(pairs))]
 
-    def _search(self, passages: Sequence[str], limit: int) -> dict[str, Any]:
-        parts = ["given passages", RULES, self.fingerprint, limit, list(passages)]
-        return dict(cached_search(parts, lambda: self._searched(passages, limit)))
-
-    def _searched(self, passages: Sequence[str], limit: int) -> dict[str, Any]:
+    def _searched(self, passages: tuple[str, ...], limit: int) -> dict[str, Any]:
         index, tally = PassageIndex(passages), PassageTally(len(passages), limit)
         for document in self.documents("train"):
             tally.look(index, document.text, document.id)

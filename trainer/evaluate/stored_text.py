@@ -20,8 +20,8 @@ from trainer.corpus.inspect.passage_index import PairIndex, PassageIndex
 from trainer.data.manifest import Manifest, load_manifest
 from trainer.data.remote.location import Place, Url, place
 from trainer.data.remote.transfer import Attempts, read_whole
-from trainer.evaluate.corpora import HELD, PassageTally, SearchedDocument
-from trainer.evaluate.search_cache import cached_search
+from trainer.evaluate.corpora import PassageTally, SearchedDocument
+from trainer.evaluate.search_cache import CachedSearches
 from trainer.recipe import Recipe
 from trainer.recipe.canaries import CANARY_SOURCE
 from trainer.recipe.data import RemoteSection
@@ -51,7 +51,7 @@ class StoredCorpus(NamedTuple):
     manifest: Manifest
 
 
-class StoredText:
+class StoredText(CachedSearches):
     """The documents of built corpora: of text, of sets for fine-tuning, of tars.
 
     Each corpus is decoded with its own tokenizer, a few batches at a time; the texts of a set have
@@ -94,6 +94,11 @@ class StoredText:
         """The corpora's names in the mixture; of a recipe's own corpus, "corpus"."""
         return tuple(corpus.name for corpus in self.corpora)
 
+    @property
+    def rules(self) -> tuple[Any, ...]:
+        """By which rules, and how far, it is searched."""
+        return ("stored", RULES, SEARCHED_TOKENS)
+
     @cached_property
     def fingerprint(self) -> str:
         """24 hex digits that follow from every shard's checksum."""
@@ -126,20 +131,6 @@ class StoredText:
             for document, text in _texts(stored):
                 yield SearchedDocument(document, corpus.name, split, text)
 
-    def occurrences(self, passages: Sequence[str]) -> list[int]:
-        """How many training documents hold each passage: see SearchableText."""
-        return list(self._search(passages, HELD)["counts"])
-
-    def holding(self, passages: Sequence[str], limit: int = HELD) -> list[list[str]]:
-        """For each passage, ids of the first `limit` training documents that hold it."""
-        found = self._search(passages, max(limit, HELD))["holders"]
-        return [list(ids[:limit]) for ids in found]
-
-    def together(self, pairs: Sequence[tuple[str, str]]) -> list[int]:
-        """In how many sentences of training documents both passages of each pair stand."""
-        parts = ["pairs", RULES, SEARCHED_TOKENS, self.fingerprint, [list(pair) for pair in pairs]]
-        return list(cached_search(parts, lambda: self._counted(tuple(pairs))))
-
     def _counted(self, pairs: tuple[tuple[str, str], ...]) -> list[int]:
         counts = Counter[int]()
         for found in self._each_part(partial(_count_pairs, pairs)):
@@ -159,11 +150,6 @@ class StoredText:
             url = corpus.folder / CANARIES
             return parse_canaries(read_whole(url, Attempts(self._remote)), url.shown)
         return read_canaries(corpus.folder)
-
-    def _search(self, passages: Sequence[str], limit: int) -> dict[str, Any]:
-        parts = ["passages", RULES, SEARCHED_TOKENS, self.fingerprint, limit, list(passages)]
-        found = cached_search(parts, lambda: self._searched(tuple(passages), limit))
-        return dict(found)
 
     def _searched(self, passages: tuple[str, ...], limit: int) -> dict[str, Any]:
         tally = PassageTally(len(passages), limit)

@@ -23,8 +23,8 @@ It does not measure what is true in the world, nor facts that no sentence states
 """
 
 import logging
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 
@@ -54,6 +54,16 @@ from trainer.evaluate.suites.suite import (
 )
 
 log = logging.getLogger(__name__)
+
+_BY_BUCKET: tuple[tuple[str, str, Literal["higher", "lower"], str], ...] = (
+    ("accuracy", "right", "higher", "share of facts whose object is likelier than its rivals"),
+    (
+        *("hallucination", "hallucinated", "lower"),
+        "share of facts that are completed otherwise, with confidence",
+    ),
+    ("exact", "exact", "higher", "share of facts that are completed as the text says"),
+)
+"""Figures by bucket: name, key of the record, which way is good, what it means."""
 
 RIVALS = 15
 IN_BUCKET = 40
@@ -159,37 +169,17 @@ def _bound(rows: np.ndarray) -> float:
     return error_bound(rate, float(samples[0]), float(wrong.min()), delta).value
 
 
+def _number(key: str) -> Callable[[ItemRecord], Sequence[float]]:
+    return lambda record: [record[key]]
+
+
 def _figures(context: SuiteContext) -> Mapping[str, FigureKind]:
     def bucket(record: ItemRecord) -> str:
         return str(record["bucket"])
 
-    figures = by_bucket(
-        "accuracy",
-        FigureKind(
-            "share of facts whose object is likelier than its rivals",
-            lambda record: [record["right"]],
-            better="higher",
-        ),
-        bucket,
-    )
-    figures |= by_bucket(
-        "hallucination",
-        FigureKind(
-            "share of facts that are completed otherwise, with confidence",
-            lambda record: [record["hallucinated"]],
-            better="lower",
-        ),
-        bucket,
-    )
-    figures |= by_bucket(
-        "exact",
-        FigureKind(
-            "share of facts that are completed as the text says",
-            lambda record: [record["exact"]],
-            better="higher",
-        ),
-        bucket,
-    )
+    figures: dict[str, FigureKind] = {}
+    for name, key, better, means in _BY_BUCKET:
+        figures |= by_bucket(name, FigureKind(means, _number(key), better=better), bucket)
     figures["error"] = FigureKind(
         "probability of wrong answers among those offered, facts weighted as they occur",
         lambda record: [record["weight"] * record["error"], record["weight"]],
