@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from tests.parity.ranks import on_ranks
 from tests.training.runs import recipe_of
-from trainer.bench.step.attribute import REST, UNKNOWN, Shapes, attribute
+from trainer.bench.step.attribute import REST, UNKNOWN, Shapes, _Namer, attribute
 from trainer.bench.step.command import step_command
 from trainer.bench.step.trace import Span, read_trace
 from trainer.plan.floors import step_parts
@@ -95,6 +96,15 @@ def test_products_of_compiled_layers_go_by_their_shapes() -> None:
     assert shapes.row(inner[:1], backward=False) is None
 
 
+COUNTING = {
+    *("c10d::allreduce_", "aten::item", "aten::_local_scalar_dense", "aten::stack", "aten::cat"),
+    *("aten::copy_", "aten::_to_copy", "aten::to", "aten::empty", "aten::empty_strided"),
+    *("aten::as_strided", "aten::unsqueeze", "aten::lift_fresh", "aten::resolve_conj"),
+    *("aten::resolve_neg", "aten::detach", "aten::detach_", "detach", "detach_"),
+}
+"""Operators of what the host counts between the parts of a step, and exchanges with other ranks."""
+
+
 def bench(run: Path, file: Path, trace: Path, keys: dict[str, Any]) -> dict[str, Any]:
     for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
         del os.environ[name]  # alone, it needs no port, which another process could take meanwhile
@@ -131,7 +141,11 @@ def test_a_measured_step_is_wholly_accounted_for(tmp_path: Path) -> None:
         union += max(0.0, end - max(start, until))
         until = max(until, end)
     assert spent["busy_seconds"] == pytest.approx(union * 1e-6, rel=0.01)
-    assert rows[UNKNOWN] < 0.05 * spent["busy_seconds"]
+    operators = [span for span in read_trace(events).host if span.kind == "cpu_op"]
+    namer = _Namer(operators, Shapes(()))
+    unknown = Counter(span.name for span in operators if namer.row(span) == UNKNOWN)
+    # By their number: how long an exchange over gloo waits depends on what else the machine does.
+    assert unknown.keys() <= COUNTING and unknown.total() < 0.01 * len(operators)
     found = {row["name"] for row in figures["rows"] if row["predicted"] is not None}
     # The batch is on the CPU already.
     assert [name for name in found if not rows[name]] == ["batch to the device"]
