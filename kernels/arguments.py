@@ -4,6 +4,7 @@ Every public function checks before it launches or computes anything, whatever i
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,10 +13,15 @@ FLOATS = (torch.float32, torch.bfloat16)
 """The dtypes that every family takes."""
 
 
-def check(condition: bool, message: str) -> None:
-    """Raise ValueError(message) unless the condition holds."""
+def check(condition: bool, message: str, *values: Any) -> None:
+    """Raise ValueError(message) unless the condition holds.
+
+    `values` go where the message has {}, a shape as a list: where a check is made for every token
+    that is written, a message costs more than what it is about.
+    """
     if not condition:
-        raise ValueError(message)
+        shown = [list(value) if isinstance(value, tuple) else value for value in values]
+        raise ValueError(message.format(*shown) if shown else message)
 
 
 def check_dtype(name: str, tensor: Tensor, allowed: Sequence[torch.dtype] = FLOATS) -> None:
@@ -35,7 +41,7 @@ def check_device(name: str, tensor: Tensor, like_name: str, like: Tensor) -> Non
 
 def check_shape(name: str, tensor: Tensor, shape: Sequence[int], words: str) -> None:
     """Raise ValueError unless the tensor has the shape, which `words` describe: "[hidden]"."""
-    if tuple(tensor.shape) != tuple(shape):
+    if tensor.shape != tuple(shape):
         raise ValueError(f"{name}: shape {list(tensor.shape)} should be {words} = {list(shape)}")
 
 

@@ -29,7 +29,11 @@ def reference(gate_up: Tensor, activation: Activation = "silu") -> Tensor:
     else:
         approximate = "tanh" if activation == "gelu_tanh" else "none"
         active = torch.nn.functional.gelu(gate, approximate=approximate)
-    return (active * up).to(gate_up.dtype)
+    if not (torch.is_grad_enabled() or torch.compiler.is_compiling()):
+        product = active.mul_(up)  # the same numbers, without another tensor
+    else:
+        product = active * up
+    return product if product.dtype == gate_up.dtype else product.to(gate_up.dtype)
 
 
 @triton.jit
@@ -200,7 +204,8 @@ def _gated(gate_up: Tensor, activation: Activation) -> Tensor:
     check_dtype("gate_up", gate_up)
     check(
         gate_up.dim() > 0 and gate_up.shape[-1] > 0 and gate_up.shape[-1] % 2 == 0,
-        f"gate_up: shape {list(gate_up.shape)} should end in 2 * ffn, a gate for every up",
+        "gate_up: shape {} should end in 2 * ffn, a gate for every up",
+        gate_up.shape,
     )
     if not use_triton(gate_up):
         return reference(gate_up, activation)

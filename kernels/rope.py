@@ -27,14 +27,41 @@ def reference(
 
     Returns [sequence, batch, heads, head_size] each; arguments as in `rope`.
     """
-    if query.dim() == 5:
-        query = query.flatten(2, 3)
-    return _turned(query, cos, sin, interleaved), _turned(key, cos, sin, interleaved)
+    if query.dtype == torch.float64:
+        cos, sin = cos.double(), sin.double()
+    cos, sin = cos.transpose(0, 1).unsqueeze(2), sin.transpose(0, 1).unsqueeze(2)
+    if query.dim() == 4:
+        return _turned(query, cos, sin, interleaved), _turned(key, cos, sin, interleaved)
+    tables = cos.unsqueeze(2), sin.unsqueeze(2)
+    both = _together(query, key) if len(query) == 1 else None
+    if both is not None:
+        turned = _turned(both, *tables, interleaved)
+        return turned[..., :-1, :].flatten(2, 3), turned[..., -1, :].contiguous()
+    turned_query = _turned(query, *tables, interleaved).flatten(2, 3)
+    return turned_query, _turned(key, cos, sin, interleaved)
+
+
+def _together(query: Tensor, key: Tensor) -> Tensor | None:
+    """[sequence, batch, kv_heads, heads / kv_heads + 1, head_size], where each key stands in memory
+    behind its queries, as in a projection: half the operators for a token alone. Else None.
+    """
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return None
+    *rows, repeat, head_size = query.shape
+    behind = query.data_ptr() + repeat * query.stride(3) * query.element_size()
+    strides = query.stride()
+    if key.data_ptr() != behind or key.stride() != (*strides[:3], strides[4]):
+        return None
+    if key.untyped_storage().data_ptr() != query.untyped_storage().data_ptr():
+        return None
+    return query.as_strided((*rows, repeat + 1, head_size), strides)
 
 
 def _turned(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool) -> Tensor:
-    wide = x if x.dtype == torch.float64 else x.float()
-    cos, sin = (table.to(wide.dtype).transpose(0, 1).unsqueeze(2) for table in (cos, sin))
+    """x, contiguous; `cos`, `sin`: as x, with one head and half a head's size, in a dtype to
+    compute in.
+    """
+    wide = x if x.dtype == cos.dtype else x.to(cos.dtype)
     if not (interleaved or torch.is_grad_enabled() or torch.compiler.is_compiling()):
         # Each half is written where it stands: fewer passes over memory. Rounded as below (addcmul_
         # would not): a recomputation goes there after a forward pass that went here.
@@ -43,7 +70,7 @@ def _turned(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool) -> Tensor:
         upper, lower = result.chunk(2, dim=-1)
         torch.mul(first, cos, out=upper).sub_(second * sin)
         torch.mul(second, cos, out=lower).add_(first * sin)
-        return result.to(x.dtype)
+        return result if result.dtype == x.dtype else result.to(x.dtype)
     pairs = wide.unflatten(-1, (-1, 2) if interleaved else (2, -1))
     first, second = pairs.unbind(-1 if interleaved else -2)
     turned = (first * cos - second * sin, second * cos + first * sin)
@@ -402,13 +429,15 @@ def _check(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor) -> None:
     check_dtype("key", key, (query.dtype,))
     check(
         query.dim() in (4, 5),
-        f"query: shape {list(query.shape)}, not [sequence, batch, (groups,) heads, head_size]",
+        "query: shape {}, not [sequence, batch, (groups,) heads, head_size]",
+        query.shape,
     )
     sequence, batch, head_size = *query.shape[:2], query.shape[-1]
-    check(head_size > 0 and head_size % 2 == 0, f"query: head_size {head_size} is not even")
+    check(head_size > 0 and head_size % 2 == 0, "query: head_size {} is not even", head_size)
     check(
         key.dim() == 4 and (*key.shape[:2], key.shape[-1]) == (sequence, batch, head_size),
-        f"key: shape {list(key.shape)}, not [{sequence}, {batch}, kv_heads, {head_size}]",
+        "key: shape {}, not [{}, {}, kv_heads, {}]",
+        *(key.shape, sequence, batch, head_size),
     )
     for name, table in (("cos", cos), ("sin", sin)):
         check_dtype(name, table, (torch.float32,))

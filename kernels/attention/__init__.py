@@ -104,10 +104,12 @@ def _check(
     backend: str,
     backends: tuple[str, ...],
 ) -> None:
-    check(backend in backends, f"backend: {backend!r} is unknown; use {', '.join(backends)}")
+    if backend not in backends:
+        raise ValueError(f"backend: {backend!r} is unknown; use {', '.join(backends)}")
     check(
         scale is None or (math.isfinite(scale) and scale > 0.0),
-        f"scale: {scale} should be a positive number",
+        "scale: {} should be a positive number",
+        scale,
     )
     check_dtype("query", query)
     for name, tensor in (("query", query), ("key", key), ("value", value)):
@@ -115,7 +117,8 @@ def _check(
         check_device(name, tensor, "query", query)
         check(
             tensor.dim() == 4 and tensor.shape[3] > 0,
-            f"{name}: shape {list(tensor.shape)} should be [sequence, batch, heads, head_size]",
+            "{}: shape {} should be [sequence, batch, heads, head_size]",
+            *(name, tensor.shape),
         )
         check_last_stride(name, tensor)
     queries, batch, heads, head_size = query.shape
@@ -125,12 +128,13 @@ def _check(
     check_shape("value", value, key.shape, "key's shape")
     check(
         kv_heads > 0 and heads % kv_heads == 0,
-        f"key: {kv_heads} heads should divide the query's {heads}",
+        "key: {} heads should divide the query's {}",
+        *(kv_heads, heads),
     )
     sizes = (visible.batch, visible.queries, visible.keys)
     check(
         sizes == (batch, queries, keys),
-        f"visible: is for [batch, queries, keys] = {list(sizes)}, but the tensors have "
-        f"{[batch, queries, keys]}",
+        "visible: is for [batch, queries, keys] = {}, but the tensors have {}",
+        *(sizes, (batch, queries, keys)),
     )
     check_device("visible", visible.low, "query", query)

@@ -90,7 +90,7 @@ def add_layer_norm(
 
 def _check(x: Tensor, residual: Tensor | None, weight: Tensor | None, bias: Tensor | None) -> None:
     check_dtype("x", x)
-    check(x.dim() > 0 and x.shape[-1] > 0, f"x: shape {list(x.shape)} has no channels to normalise")
+    check(x.dim() > 0 and x.shape[-1] > 0, "x: shape {} has no channels to normalise", x.shape)
     if residual is not None:
         check_shape("residual", residual, x.shape, "x's shape")
         check_dtype("residual", residual, (x.dtype,))

@@ -10,7 +10,7 @@ def rms_norm_reference(
     """`rms_norm`, [..., hidden] -> the same; torch's own operator, one pass on the CPU too."""
     wide = _wide(x)
     factor = _factor(weight, wide, zero_centered)
-    return torch.nn.functional.rms_norm(wide, x.shape[-1:], factor, eps).to(x.dtype)
+    return _as(torch.rms_norm(wide, x.shape[-1:], factor, eps), x.dtype)
 
 
 def layer_norm_reference(
@@ -23,15 +23,21 @@ def layer_norm_reference(
     """`layer_norm`, [..., hidden] -> the same; torch's own operator."""
     wide = _wide(x)
     factor = _factor(weight, wide, zero_centered)
-    shift = bias.to(wide.dtype) if bias is not None else None
-    return torch.nn.functional.layer_norm(wide, x.shape[-1:], factor, shift, eps).to(x.dtype)
+    shift = None if bias is None else _as(bias, wide.dtype)
+    return _as(torch.nn.functional.layer_norm(wide, x.shape[-1:], factor, shift, eps), x.dtype)
 
 
 def _wide(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()
+    return x.float() if x.dtype == torch.bfloat16 else x
 
 
 def _factor(weight: Tensor | None, wide: Tensor, zero_centered: bool) -> Tensor | None:
     if weight is None:
         return None
-    return weight.to(wide.dtype) + 1.0 if zero_centered else weight.to(wide.dtype)
+    factor = _as(weight, wide.dtype)
+    return factor + 1.0 if zero_centered else factor
+
+
+def _as(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """`x.to(dtype)`, which costs something where there is nothing to do."""
+    return x if x.dtype == dtype else x.to(dtype)

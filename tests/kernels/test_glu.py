@@ -108,6 +108,17 @@ def test_reference_gradients_are_right(unit: Activation) -> None:
     assert torch.autograd.gradcheck(lambda x: reference(x, unit), (gate_up,))
 
 
+@pytest.mark.parametrize("unit", ACTIVATIONS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_needs_no_gradient_is_the_same(unit: Activation, dtype: torch.dtype) -> None:
+    """Catches a product that overwrites its argument, or that is rounded otherwise."""
+    gate_up = torch.randn(3, 10).to(dtype)
+    before, expected = gate_up.clone(), reference(gate_up, unit)
+    with torch.no_grad():
+        assert torch.equal(reference(gate_up, unit), expected)
+    assert torch.equal(gate_up, before)
+
+
 def test_operators_are_registered_whole(device: torch.device) -> None:
     """Catches a fake that promises another shape, dtype or stride than the kernel gives."""
     gate_up = torch.randn(3, 8, device=device, requires_grad=True)

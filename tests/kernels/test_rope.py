@@ -375,3 +375,20 @@ def test_what_needs_no_gradient_is_turned_alike() -> None:
         # What is recomputed with gradients was computed without.
         assert torch.equal(one, other)
         torch.testing.assert_close(third.reshape(one.shape), other)
+
+
+@pytest.mark.parametrize("padding", [0, 16])
+def test_a_token_alone_is_turned_in_place_of_its_projection(padding: int) -> None:
+    """Catches keys that are taken for queries, and what stands between them turned for a key."""
+    # Per group 3 query heads, padding, a key head and a value head, as a projection has them.
+    projected = torch.randn(1, 2, 2, 5 * 16 + padding)
+    query = projected[..., : 3 * 16].unflatten(-1, (3, 16))
+    key = projected[..., 3 * 16 + padding : 4 * 16 + padding]
+    cos, sin = torch.randn(2, 1, 8), torch.randn(2, 1, 8)
+    expected = rope(query.clone(), key.clone(), cos, sin)
+    before = projected.clone()
+    with torch.no_grad():
+        found = rope(query, key, cos, sin)
+    for one, other in zip(found, expected, strict=True):
+        assert one.is_contiguous() and torch.equal(one, other)
+    assert torch.equal(projected, before)
