@@ -283,7 +283,9 @@ class Generator:
         if last >= 0:
             places = torch.arange(last, last + rows, device=self._layout.device)
         found = self._forward.run([(one, places, read) for one in passes])
-        return torch.cat(found) if found and last >= 0 else None
+        if not found or last < 0:
+            return None
+        return found[0] if len(found) == 1 else torch.cat(found)
 
     def _whole(self, logits: Tensor, first: int) -> Tensor:
         """Logits over the whole vocabulary, fp32 [block, vocabulary], from this rank's."""

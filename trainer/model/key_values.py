@@ -26,29 +26,39 @@ class GrowingKeyValues:
         """Begin as so many rows, all with the columns of `stem`, which has one."""
         self.filled = stem.filled
         for layer, pair in stem._layers.items():
-            _, heads, _, size = pair[0].shape
-            new = [one.new_empty(rows, heads, self._room, size) for one in pair]
+            new = [_taken(one, self._room, rows) for one in pair]
             for room, one in zip(new, pair, strict=True):
-                room[:, :, : self.filled] = one[:, :, : self.filled]
+                room[: self.filled] = one[: self.filled]
             self._layers[layer] = new[0], new[1]
 
     def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """As `VisibleKeys.extend`; of the padding nothing is written or seen."""
         if layer not in self._layers:
-            _, rows, heads, size = key.shape
-            # [rows, kv_heads, room, head_size]: what a head reads of a row lies together.
-            shape = (rows, heads, self._room, size)
-            self._layers[layer] = key.new_empty(shape), value.new_empty(shape)
+            rows = key.shape[1]
+            self._layers[layer] = _taken(key, self._room, rows), _taken(value, self._room, rows)
         written = []
         for room, new in zip(self._layers[layer], (key, value), strict=True):
-            room[:, :, self._first : self.filled] = new[self._padding :].permute(1, 2, 0, 3)
-            written.append(room[:, :, : self.filled].permute(2, 0, 1, 3))
+            room[self._first : self.filled] = new[self._padding :] if self._padding else new
+            written.append(room[: self.filled])
         return written[0], written[1]
 
     def select(self, rows: Tensor) -> None:
         """Go on with these rows alone; int64 [rows]."""
-        for layer, (key, value) in self._layers.items():
-            self._layers[layer] = key.index_select(0, rows), value.index_select(0, rows)
+        for layer, pair in self._layers.items():
+            # By rows first: what is selected lies as what it is selected from.
+            new = [
+                one.permute(1, 2, 0, 3).index_select(0, rows).permute(2, 0, 1, 3) for one in pair
+            ]
+            self._layers[layer] = new[0], new[1]
+
+
+def _taken(like: Tensor, room: int, rows: int) -> Tensor:
+    """Memory for [room, rows, kv_heads, head_size] of what `like` is [.., kv_heads, head_size] of.
+
+    What a head reads of a row lies together.
+    """
+    _, _, heads, size = like.shape
+    return like.new_empty(rows, heads, room, size).permute(2, 0, 1, 3)
 
 
 class StemSegment:

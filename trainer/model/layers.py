@@ -182,10 +182,12 @@ class Attention(SelfAttention):
         grouped = projected.unflatten(-1, (groups, -1, self.hidden_size_per_attention_head))
         # Per group: query heads, one key head, one value head; views, as kernels take any strides.
         query, key, value = grouped.split([heads // groups, 1, 1], dim=-2)
-        query, key = self.q_layernorm(query), self.k_layernorm(key).squeeze(-2)
-        value = value.squeeze(-2)
+        if self.config.qk_layernorm:
+            query, key = self.q_layernorm(query), self.k_layernorm(key)
+        key, value = key.squeeze(-2), value.squeeze(-2)
         recomputed = self.checkpoint_core_attention and self.training
-        if self.values_alone and not recomputed:
+        saved = self.training or torch.is_grad_enabled()
+        if self.values_alone and saved and not recomputed:
             value = value.contiguous()
         arguments = query, key, value
         if recomputed:

@@ -119,7 +119,9 @@ class OutputLayer(ColumnParallelLinear):
                 for adapter in self.adapters.values():
                     logits = logits + adapter(chosen, whole=True)
             found.append(asked.read(self._without_padding(logits), first))
-        return torch.cat(found) if found else hidden.new_zeros(0)
+        if not found:
+            return hidden.new_zeros(0)
+        return found[0] if len(found) == 1 else torch.cat(found)
 
     def _without_padding(self, logits: Tensor) -> Tensor:
         if self.padding_rows:
