@@ -1,6 +1,7 @@
 """`lyceum evaluate` by suites: what it writes, what fails alone, and its gates."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from trainer.errors import DataError, GateError, LyceumError, RecipeError, Train
 from trainer.evaluate.command import evaluate_command
 from trainer.evaluate.options import EvaluationOptions
 from trainer.evaluate.suites import MODULES
+from trainer.recovery import FolderLock
 
 FEW = EvaluationOptions(limit=4)
 
@@ -118,6 +120,20 @@ def test_a_suite_that_fails_loses_no_other(run: Path, tmp_path: Path) -> None:
     assert (kind, code) == (DataError.__name__, 3) and "empty.jsonl: holds no text" in line
     written = json.loads(file.read_text())
     assert list(written["suites"]) == ["bias"] and "perplexity" in written["missing"]
+
+
+def test_a_second_evaluation_into_the_same_records_ends_at_once(run: Path, tmp_path: Path) -> None:
+    """Would catch two processes that tear each other's lines; and a lock left by a killed one."""
+    file, records = tmp_path / "figures.json", tmp_path / "figures.records"
+    with FolderLock(records, "records folder", "wait"):
+        ended = on_ranks(2, evaluated, run, ["perplexity"], file)
+    kind, code, line = ended[0]
+    assert ended[1] == ended[0] and (kind, code) == (RecipeError.__name__, 2)
+    assert f"{records} is being written by process {os.getpid()} on " in line
+    assert line.endswith("stop it, or name another folder (--records)")
+    assert not file.exists() and not list(records.glob("*.jsonl"))
+    (records / ".lock").write_text('{"host": "gone", "pid": 1}')
+    assert report(run, ["perplexity"], file)["suites"]["perplexity"]
 
 
 def test_a_model_that_has_diverged_is_said_to_have(run: Path, tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from trainer.evaluate.intervals import Figure
 from trainer.evaluate.opened import OpenedModel, open_model
 from trainer.evaluate.options import NO_OPTIONS, EvaluationOptions
 from trainer.evaluate.own_text import EvaluationText, text_of
+from trainer.evaluate.records import NAME_ANOTHER
 from trainer.evaluate.run_suites import BASE, EVALUATIONS, figures_of, stored_results
 from trainer.evaluate.scoring import NOT_FINITE
 from trainer.evaluate.suites import MODULES, load_suite
@@ -36,6 +38,7 @@ from trainer.evaluate.suites.suite import Suite, SuiteContext
 from trainer.files import cache_folder, write_output
 from trainer.parallel.agreement import Ranks, on_first_rank
 from trainer.recipe.gates import Gate, parse_gate
+from trainer.recovery import FolderLock
 
 
 def evaluate_command(
@@ -59,10 +62,11 @@ def evaluate_command(
     world = int(os.environ.get("WORLD_SIZE", "1"))
     with open_model(checkpoint, world, options.overrides) as model:
         evaluation = _Evaluation(model, options, gates, json_file)
-        evaluation.prepare(named or list(MODULES), required=bool(named))
-        with shown_progress(model.layout.reports) as advance:
-            evaluation.measure(advance)
-        evaluation.finish(json_file)
+        with evaluation.only_writer():
+            evaluation.prepare(named or list(MODULES), required=bool(named))
+            with shown_progress(model.layout.reports) as advance:
+                evaluation.measure(advance)
+            evaluation.finish(json_file)
 
 
 class _Evaluation:
@@ -126,6 +130,17 @@ class _Evaluation:
                 " that it started from; give the --json of an evaluation of that model as --base"
             )
         return found
+
+    @contextmanager
+    def only_writer(self) -> Iterator[None]:
+        """A block in which nobody else evaluates into the same records; collective.
+
+        Raises RecipeError where another process does.
+        """
+        with ExitStack() as held:
+            lock = FolderLock(self.report.records, "records folder", NAME_ANOTHER)
+            on_first_rank(self._ranks, lambda: held.enter_context(lock) and None)
+            yield
 
     def prepare(self, names: Sequence[str], required: bool) -> None:
         """Make the items of suites; that one has none here is an error only if `required`.

@@ -1,4 +1,4 @@
-"""One run directory, one writer."""
+"""One folder, one writer."""
 
 import errno
 import fcntl
@@ -12,26 +12,27 @@ from trainer.errors import RecipeError
 _NAME = ".lock"
 
 
-class RunLock:
-    """A context that holds RUN/.lock, with the holder's host and process id written in it.
+class FolderLock:
+    """A context that holds FOLDER/.lock, with the holder's host and process id written in it.
 
+    `kind`: what a user calls the folder, `other`: what to do where another process writes there.
     A POSIX record lock: it belongs to the process alone, so that it dies with it even where forked
     data workers live on for a moment (flock would be theirs too), and it works over NFS. Take it
     on one rank. A second process gets a RecipeError that names the holder.
     """
 
-    def __init__(self, run_dir: Path) -> None:
-        self._run_dir = Path(run_dir)
+    def __init__(self, folder: Path, kind: str, other: str) -> None:
+        self._folder, self._named, self._other = Path(folder), f"{kind} {folder}", other
         self._descriptor: int | None = None
 
-    def __enter__(self) -> "RunLock":
-        path = self._run_dir / _NAME
+    def __enter__(self) -> "FolderLock":
+        path = self._folder / _NAME
         try:
-            self._run_dir.mkdir(parents=True, exist_ok=True)
+            self._folder.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise RecipeError(
-                f"run {self._run_dir} cannot be written: {error.strerror}; choose another run"
+                f"{self._named} cannot be written: {error.strerror}; {self._other}"
             ) from None
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -39,9 +40,9 @@ class RunLock:
             holder = _holder(descriptor)
             os.close(descriptor)
             if error.errno in (errno.EACCES, errno.EAGAIN):
-                line = f"run {self._run_dir} is being written by {holder}; stop it or change run"
+                line = f"{self._named} is being written by {holder}; stop it, or {self._other}"
             else:
-                line = f"run {self._run_dir} cannot be locked: {error.strerror}; change run"
+                line = f"{self._named} cannot be locked: {error.strerror}; {self._other}"
             raise RecipeError(line) from None
         os.ftruncate(descriptor, 0)
         os.write(
@@ -55,6 +56,13 @@ class RunLock:
             os.ftruncate(self._descriptor, 0)
             os.close(self._descriptor)
             self._descriptor = None
+
+
+class RunLock(FolderLock):
+    """The lock of a run's directory."""
+
+    def __init__(self, run_dir: Path) -> None:
+        super().__init__(run_dir, "run", "choose another run")
 
 
 def _holder(descriptor: int) -> str:
