@@ -123,6 +123,16 @@ def test_records_of_other_settings_are_set_aside(
     assert "sums.jsonl: its records are of another limit, and" in line and ".replaced" in line
 
 
+def test_records_that_were_set_aside_are_never_written_over(tmp_path: Path) -> None:
+    """Would catch a second change of settings that deletes what the first had set aside."""
+    for limit in (5, 6, 7, 8):
+        examined(SUMS, Planted(knows), records=tmp_path, limit=limit)
+    for ending, limit in (("", 8), (".replaced", 5), (".replaced-2", 6), (".replaced-3", 7)):
+        assert len(lines(tmp_path / f"sums.jsonl{ending}")) == limit
+        settings = json.loads((tmp_path / f"sums.settings.json{ending}").read_text())
+        assert settings["limit"] == limit
+
+
 def test_a_failing_item_is_reported_and_loses_no_other(tmp_path: Path) -> None:
     """Would catch one bad item that ends a suite, or that counts as a wrong answer."""
     result = examined(SUMS, CannotRead(knows), records=tmp_path)

@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -28,7 +29,8 @@ class RecordFile:
     """SUITE.jsonl in `folder`, and SUITE.settings.json, which says what its records are of.
 
     A context manager. `done`: the records that were there, by the item's id; those of another
-    model, or of other settings, are renamed (`.replaced`), which is said, and not gone on with.
+    model, or of other settings, are renamed with their settings (`.replaced`, `.replaced-2`, ...),
+    which is said, and not gone on with.
     Raises RecipeError where the folder cannot be written.
     """
 
@@ -69,8 +71,7 @@ class RecordFile:
     def _read(self, described: Path, wanted: dict[str, Any]) -> None:
         known = _json(described.read_text(encoding="utf-8")) if described.exists() else None
         if known != wanted:
-            aside = self.path.with_name(f"{self.path.name}.replaced")
-            os.replace(self.path, aside)
+            aside = _set_aside(self.path, described)
             _log.warning(
                 "%s: its records are of %s, and not gone on with; they are now %s",
                 *(self.path, _difference(known, wanted), aside),
@@ -86,6 +87,20 @@ class RecordFile:
             text = "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in whole)
             write_whole(self.path, text, durable=False)
         self.done = {record["id"]: record for record in whole}
+
+
+def _set_aside(*files: Path) -> Path:
+    """Rename files alike, over no file that is there; returns the first one's new name."""
+    numbers = (f".replaced-{number}" if number > 1 else ".replaced" for number in count(1))
+    ending = next(one for one in numbers if not any(_with_ending(f, one).exists() for f in files))
+    for file in files:
+        with suppress(FileNotFoundError):
+            os.rename(file, _with_ending(file, ending))
+    return _with_ending(files[0], ending)
+
+
+def _with_ending(file: Path, ending: str) -> Path:
+    return file.with_name(f"{file.name}{ending}")
 
 
 def _difference(known: Any, wanted: Mapping[str, Any]) -> str:
