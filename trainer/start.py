@@ -6,8 +6,8 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
-from trainer.evaluate.named_suites import require_suites
 from trainer.evaluate.run_suites import open_suites
+from trainer.evaluate.suite_names import require_suites
 from trainer.files import write_whole
 from trainer.model.transformer import build_model
 from trainer.parallel.agreement import Ranks, on_first_rank

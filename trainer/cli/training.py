@@ -48,6 +48,10 @@ def train(
 ) -> int:
     """One stage of training. Under torchrun it is a rank; alone it starts them."""
     resolved = recipe_of(recipe, overrides)
+    if resolved.evaluate.suites:
+        from trainer.evaluate.suite_names import require_names
+
+        require_names(resolved, tasks=show)
     if show:
         from trainer.plan.show import show as show_recipe
 

@@ -25,13 +25,13 @@ from trainer.evaluate.named_suites import suites_named
 from trainer.evaluate.own_text import text_of_run
 from trainer.evaluate.records import NAME_ANOTHER
 from trainer.evaluate.respondent import Query, Respondent, Response
+from trainer.evaluate.suite_names import named_figures, require_direction
 from trainer.evaluate.suites.suite import Item, Suite, SuiteContext
 from trainer.files import write_whole
 from trainer.model.transformer import LanguageModel
 from trainer.parallel.agreement import Ranks, on_first_rank
 from trainer.parallel.layout import Layout
 from trainer.recipe import Recipe
-from trainer.recipe.evaluate import LOSS
 from trainer.sources import Sources
 
 _log = logging.getLogger(__name__)
@@ -121,24 +121,16 @@ class RunSuites:
     ) -> None:
         self._context, self._ranks = context, ranks
         self._prepared = {suite.name: prepare(suite, context, ranks) for suite in suites}
-        best, gates = recipe.checkpoint.best, recipe.evaluate.parsed_gates()
-        named = [(gate.suite, gate.figure, f"evaluate.gates: {gate.text!r}") for gate in gates]
-        if best is not None and best != LOSS:
-            _, suite, figure = best.split("/", 2)
-            named.append((suite, figure, f"checkpoint.best: {best!r}"))
+        named = named_figures(recipe)
         asked = dict.fromkeys(suite for suite, _, _ in named)
         known = {suite: self._directions(suite) for suite in asked}
         for suite, figure, source in named:
             require_figure(suite, figure, known, source)
+            require_direction(known[suite][figure], source)
         self.better: dict[str, Direction | None] = {
             f"{suite}/{figure}": known[suite][figure] for suite, figure, _ in named
         }
         """Which way each figure that the recipe names is good, by SUITE/FIGURE."""
-        if best is not None and best != LOSS and self.better[best.removeprefix("eval/")] is None:
-            raise RecipeError(
-                f"checkpoint.best: {best!r}: neither more nor less of it is better; name another "
-                "figure"
-            )
 
     def _directions(self, name: str) -> dict[str, Any]:
         """Which way each figure of a suite is good."""

@@ -62,7 +62,7 @@ class EvaluateSection(Section):
 def check_evaluation(recipe: "Recipe") -> None:
     """Raise RecipeError where suites, gates and the best checkpoint do not agree.
 
-    Which suites there are, and which figures they give, is known when the run starts.
+    Which suites there are, and which figures they give, is checked before the run starts.
     """
     section = recipe.evaluate
     doubled = [name for name in section.suites if section.suites.count(name) > 1]

@@ -203,5 +203,6 @@ SUITE = Suite(
     items=_items,
     judge=_judge,
     figures=_figures,
+    figures_by_text=("exposure_[0-9]*_cop*",),
     options={"codes": RANKED_CODES, "in_bucket": IN_BUCKET},
 )

@@ -181,5 +181,6 @@ SUITE = Suite(
     items=_items,
     judge=_judge,
     figures=_figures,
+    figures_by_text=("bits_per_byte/*",),
     options={"tokens": TOKENS_READ, "window": LONGEST_WINDOW},
 )

@@ -90,8 +90,9 @@ class Suite:
     called on the first rank alone, raises SuiteUnavailable; `judge`: an item's record from its
     answers, none of them Unanswered, in the order of its queries (its `shown` stands beside it);
     `figures`: by name, in the order of the table; the first is the suite's headline;
-    `found_figures`: further ones, whose names only the records tell; `remarks`: a line each, from
-    the figures by name, on what forbids to read them as they seem.
+    `figures_by_text`: patterns of the names of those that come and go with what is read or
+    searched; `found_figures`: further ones, whose names only the records tell; `remarks`: a line
+    each, from the figures by name, on what forbids to read them as they seem.
     """
 
     name: str
@@ -105,4 +106,5 @@ class Suite:
     options: Mapping[str, Any] = field(default_factory=dict)
     """What else decides its items, as JSON, beside `rules`, seed and limit."""
     found_figures: Callable[[Sequence[ItemRecord]], Mapping[str, FigureKind]] = lambda records: {}
+    figures_by_text: Sequence[str] = ()
     remarks: "Callable[[Mapping[str, Figure]], Sequence[str]]" = lambda figures: ()
