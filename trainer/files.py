@@ -75,13 +75,21 @@ def write_whole(path: Path, content: bytes | str, durable: bool = True) -> None:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
+def is_stdout(path: Path | None) -> bool:
+    """Whether a file that a user names means standard output."""
+    return str(path) == "-"
+
+
 def write_output(path: Path | None, content: Any) -> None:
     """Write a file that a user asked for, text as it is and all else as JSON; None: nobody did.
 
-    Raises RecipeError where it cannot be written.
+    "-" is printed. Raises RecipeError where it cannot be written.
     """
     if path is not None:
         text = content if isinstance(content, str) else json.dumps(content, indent=2) + "\n"
+        if is_stdout(path):
+            print(text, end="")
+            return
         try:
             path.write_text(text, encoding="utf-8")
         except OSError as error:

@@ -221,3 +221,20 @@ def test_the_first_documents_are_of_all_corpora(
     corpus(tmp_path / "other" / "one")
     same = StoredText.at(tmp_path / "one", tmp_path / "other" / "one", tmp_path / "one")
     assert same.names == (str(tmp_path / "one"), str(tmp_path / "other" / "one"))
+
+
+@pytest.mark.parametrize("format", ["parquet", "jsonl"])
+def test_text_in_another_column_is_refused_with_a_way_that_there_is(
+    format: str, tmp_path: Path
+) -> None:
+    """Would catch a mend by a recipe's key, which an evaluation does not take."""
+    path = tmp_path / f"other.{format}"
+    if format == "parquet":
+        pq.write_table(pa.table({"body": ["a"]}), path)
+    else:
+        path.write_text('{"body": "a"}\n')
+    with pytest.raises(DataError) as refused:
+        list(GivenText([str(path)]).documents("train"))
+    line = str(refused.value)
+    assert line.startswith("--text: ") and "other." in line and "body" in line
+    assert "corpus.text_key" in line and "`lyceum corpus build`" in line and "as --corpus" in line

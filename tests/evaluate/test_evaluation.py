@@ -1,7 +1,10 @@
 """`lyceum evaluate` by suites: what it writes, what fails alone, and its gates."""
 
+import contextlib
+import io
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +123,23 @@ def test_a_suite_that_fails_loses_no_other(run: Path, tmp_path: Path) -> None:
     assert (kind, code) == (DataError.__name__, 3) and "empty.jsonl: holds no text" in line
     written = json.loads(file.read_text())
     assert list(written["suites"]) == ["bias"] and "perplexity" in written["missing"]
+
+
+def printed(run: Path, suites: list[str], options: EvaluationOptions) -> str:
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        evaluate_command(run, suites, Path("-"), options)
+    return output.getvalue()
+
+
+def test_json_to_standard_output_is_json_alone(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would catch a file called "-", and a table before the JSON that a program reads."""
+    monkeypatch.chdir(tmp_path)
+    options = replace(FEW, records=tmp_path / "records")
+    first, second = on_ranks(2, printed, run, ["bias"], options)
+    assert json.loads(first)["suites"]["bias"].keys() and second == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["records"]
 
 
 def test_a_second_evaluation_into_the_same_records_ends_at_once(run: Path, tmp_path: Path) -> None:

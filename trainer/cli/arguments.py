@@ -105,6 +105,13 @@ def file(word: str | Path) -> Path | None:
     return Path(word) if word else None
 
 
+def figures_file(word: str | Path) -> Path | None:
+    """A path as `file` takes it, of a verb whose table goes to standard output."""
+    if str(word) == "-":
+        raise typer.BadParameter("'-': standard output has the table; name a file")
+    return file(word)
+
+
 def _whole(word: str | int, least: int) -> int:
     text = str(word)
     number = int(text) if text.isdecimal() else -1
@@ -137,7 +144,7 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", parser=path, help="Run
 Corpus = Annotated[Path, typer.Argument(metavar="DIR", parser=path, help="Corpus folder.")]
 JsonFile = Annotated[
     Path | None,
-    typer.Option("--json", metavar="FILE", parser=file, help="Write the figures here."),
+    typer.Option("--json", metavar="FILE", parser=figures_file, help="Write the figures here."),
 ]
 RankCount = Annotated[
     int | None,

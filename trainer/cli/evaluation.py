@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from trainer.cli.arguments import READ_MODEL, JsonFile, RankCount, count, file, positive, seed
+from trainer.cli.arguments import READ_MODEL, RankCount, count, file, positive, seed
 from trainer.cli.grammar import Verb, Verbs
 from trainer.collector import importing
 from trainer.errors import RecipeError
@@ -28,7 +28,15 @@ def evaluate(
             help="Of the built-in ones, or a task of lm-eval; repeatable; none: all built-in.",
         ),
     ] = None,
-    json_file: JsonFile = None,
+    json_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--json",
+            metavar="FILE",
+            parser=file,
+            help="Write the figures here; -: print them, and no table.",
+        ),
+    ] = None,
     records: Annotated[
         Path | None,
         typer.Option(

@@ -35,7 +35,7 @@ from trainer.evaluate.run_suites import BASE, EVALUATIONS, figures_of, stored_re
 from trainer.evaluate.scoring import NOT_FINITE
 from trainer.evaluate.suites import MODULES, load_suite
 from trainer.evaluate.suites.suite import Suite, SuiteContext
-from trainer.files import cache_folder, write_output
+from trainer.files import cache_folder, is_stdout, write_output
 from trainer.parallel.agreement import Ranks, on_first_rank
 from trainer.recipe.gates import Gate, parse_gate
 from trainer.recovery import FolderLock
@@ -49,12 +49,13 @@ def evaluate_command(
 ) -> None:
     """Print the figures of the named suites ([]: all built-in ones), and write them as JSON.
 
+    `json_file`: "-" prints the JSON in place of the table.
     Collective over all started ranks. A suite that fails loses no other: its error is raised once
     all else is measured, shown and written. Raises RecipeError for an unknown suite, a suite that
     has nothing to ask here, or a bad gate; CheckpointError or DataError for a checkpoint or corpus
     that is missing or damaged; GateError where a gate is not passed.
     """
-    if json_file is not None:
+    if json_file is not None and not is_stdout(json_file):
         _check_json(json_file)
     gates = [parse_gate(text, "--gate") for text in options.gates]
     named = list(dict.fromkeys(suites))
@@ -233,7 +234,8 @@ class _Evaluation:
         verdicts = check_gates(self._gates, figures_of(self.report.results), self._base)
         self.report.verdicts = verdicts
         if self._model.layout.reports:
-            self.report.show()
+            if not is_stdout(json_file):
+                self.report.show()
             write_output(json_file, self.report.as_json())
             if self._options.plots is not None:
                 self._draw(self._options.plots)
@@ -263,7 +265,7 @@ def _nothing_answered(name: str, result: SuiteResult) -> LyceumError:
 
 def _records_of(json_file: Path | None, parts: Mapping[str, Any]) -> Path:
     """Where records go that nobody has named a folder for."""
-    if json_file is not None:
+    if json_file is not None and not is_stdout(json_file):
         return json_file.with_name(f"{json_file.stem}.records")
     return cache_folder("evaluations") / _digest(json.dumps(parts).encode())
 

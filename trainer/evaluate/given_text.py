@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,13 +13,15 @@ from trainer.corpus.inspect.passage_index import PairIndex, PassageIndex
 from trainer.corpus.reading.files import InputFile, list_files
 from trainer.corpus.reading.quarantine import Quarantine
 from trainer.corpus.reading.read import read_file
-from trainer.corpus.reading.record import ReadOptions
+from trainer.corpus.reading.record import RawDocument, ReadOptions
 from trainer.corpus.reading.webdataset import is_webdataset, tar_input
 from trainer.errors import DataError
 from trainer.evaluate.corpora import PassageTally, SearchedDocument
 from trainer.evaluate.search_cache import CachedSearches
 
 log = logging.getLogger(__name__)
+
+_KEY = re.compile(r"\bcorpus\.[a-z]")
 
 RULES = 1
 """Raised whenever the same passages would be found elsewhere, so that no older search is used."""
@@ -76,18 +79,19 @@ class GivenText(CachedSearches):
         with Quarantine() as quarantine:
             for name, (files, options) in self._sources.items():
                 for file in files:
-                    for raw in read_file(file, options, quarantine):
+                    for raw in _read(file, options, quarantine):
                         if raw.text.strip():
                             count += 1
                             yield SearchedDocument(raw.id, name, split, raw.text)
         tally = quarantine.tally
         if not count:
-            why = f": {tally.first}" if tally.first else ""
+            why = f": {_with_mend(tally.first)}" if tally.first else ""
             raise DataError(f"--text: {', '.join(self.names)}: holds no text{why}; name another")
         if tally.malformed and not self._said:
             self._said = True
             line = "--text: %s of %s records have no text that can be read, the first: %s"
-            log.warning(line, f"{tally.malformed:,}", f"{tally.records:,}", tally.first)
+            first = _with_mend(str(tally.first))
+            log.warning(line, f"{tally.malformed:,}", f"{tally.records:,}", first)
 
     def canaries(self) -> list[tuple[str, Canary]]:
         """None: only a corpus that is built says what is planted in it."""
@@ -106,6 +110,23 @@ class GivenText(CachedSearches):
         return {"counts": tally.counts, "holders": tally.holders}
 
 
+def _read(file: InputFile, options: ReadOptions, quarantine: Quarantine) -> Iterator[RawDocument]:
+    try:
+        yield from read_file(file, options, quarantine)
+    except DataError as error:
+        raise type(error)(f"--text: {_with_mend(str(error))}") from None
+
+
+def _with_mend(line: str) -> str:
+    """What reading said; where it names keys of a recipe, which no evaluation takes, with a way."""
+    if not _KEY.search(line):
+        return line
+    return (
+        f"{line} (a key of `lyceum corpus build`: set it there, and give the corpus that it makes"
+        " as --corpus)"
+    )
+
+
 def _listed(pattern: str) -> tuple[list[InputFile], ReadOptions]:
     try:
         if is_webdataset(pattern):
@@ -115,4 +136,4 @@ def _listed(pattern: str) -> tuple[list[InputFile], ReadOptions]:
         return list_files([pattern]), ReadOptions()
     except DataError as error:
         said = str(error).removeprefix("--text: ").removeprefix("corpus.files: ")
-        raise type(error)(f"--text: {said}") from None
+        raise type(error)(f"--text: {_with_mend(said)}") from None
