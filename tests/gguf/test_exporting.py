@@ -15,7 +15,7 @@ from trainer.cli import main
 from trainer.errors import CheckpointError
 from trainer.gguf import exporting
 from trainer.gguf.exporting import export_gguf_command
-from trainer.gguf.model import GgufModel
+from trainer.gguf.model import GgufModel, gguf_file, parts_of
 from trainer.hugging_face.importing import import_command
 
 WINDOWS = {"sliding_window": 6, "layer_types": ["full_attention", "sliding_attention"]}
@@ -121,7 +121,7 @@ def test_what_a_file_cannot_hold_is_refused(
 def test_a_file_is_never_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Catches an export over another model, below a file, or of a kind that folders do not have."""
     run = checkpoint_of(tmp_path, "llama", {"num_hidden_layers": 1})
-    file = tmp_path / "model.gguf"
+    file = tmp_path / "model.GGUF"
     file.write_bytes(b"mine")
     assert main(["export", str(run), str(file)]) == 3 and file.read_bytes() == b"mine"
     assert main(["export", str(run), str(file / "b.gguf")]) == 2
@@ -129,3 +129,22 @@ def test_a_file_is_never_written_over(tmp_path: Path, capsys: pytest.CaptureFixt
     errors = capsys.readouterr().err
     for words in ("exists; name a new", "is a file; name another", "belongs to a GGUF file: name"):
         assert words in errors
+
+
+def test_a_name_in_capitals_is_that_of_a_file(tmp_path: Path) -> None:
+    """Catches a folder called X.GGUF, and such a file in a folder that is said to hold no model."""
+    run = checkpoint_of(tmp_path, "llama", {"num_hidden_layers": 1})
+    file = tmp_path / "made" / "X.GGUF"
+    assert main(["export", str(run), str(file)]) == 0
+    assert file.read_bytes()[:4] == b"GGUF"
+    assert gguf_file(file.parent) == gguf_file(file) == file
+    assert gguf_file(tmp_path / "absent.Gguf") is not None
+    assert main(["import", str(file.parent), str(tmp_path / "again")]) == 0
+
+
+def test_parts_in_capitals_are_found(tmp_path: Path) -> None:
+    """Catches the second file of a split model looked for in small letters."""
+    parts = [tmp_path / f"M-0000{number}-OF-00002.GGUF" for number in (1, 2)]
+    for part in parts:
+        part.write_bytes(b"GGUF")
+    assert gguf_file(tmp_path) == parts[0] and parts_of(parts[0]) == parts

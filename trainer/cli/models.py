@@ -168,7 +168,9 @@ def export(
         raise RecipeError("--base: belongs to --adapter; merged weights need no base: leave it out")
     if adapter and dtype != "stored":
         raise RecipeError("--dtype: adapters are written bit for bit; leave it out")
-    if folder.suffix == ".gguf":
+    from trainer.hub.foreign import names_gguf
+
+    if names_gguf(folder):
         if adapter or shard_gb != 5.0:
             named = "--adapter" if adapter else "--shard-gb"
             raise RecipeError(f"{named}: belongs to a folder, and {folder} is to be a file")

@@ -9,7 +9,7 @@ from pathlib import Path
 from trainer.checkpoint import folder_name
 from trainer.errors import CheckpointError, RecipeError
 from trainer.files import build_lock, cache_folder
-from trainer.hub.foreign import is_ours
+from trainer.hub.foreign import is_ours, names_gguf
 from trainer.hub.names import is_address
 from trainer.parallel.join import as_one_process
 
@@ -56,7 +56,7 @@ def _foreign(path: Path) -> Path | None:
         return None
     if (path / "config.json").is_file():
         return path
-    if not path.exists() and path.suffix != ".gguf":
+    if not path.exists() and not names_gguf(path):
         return None
     from trainer.gguf.model import gguf_file
 
@@ -83,7 +83,7 @@ def _content(source: Path) -> str:
                 own = hashlib.file_digest(opened, "sha256").hexdigest()
         except OSError as error:
             raise CheckpointError(f"{file} cannot be read: {error.strerror}") from None
-        name = file.relative_to(source) if source.is_dir() else file.suffix
+        name = file.relative_to(source) if source.is_dir() else file.suffix.lower()
         digest.update(f"\n{name} {own}".encode())
     return digest.hexdigest()
 
@@ -92,7 +92,7 @@ def _files(source: Path) -> Iterator[Path]:
     if source.is_dir():
         inside = (*source.glob("*"), *source.glob("additional_chat_templates/*"))
         yield from sorted(
-            file for file in inside if file.is_file() and file.suffix in _WEIGHTS + _SMALL
+            file for file in inside if file.is_file() and file.suffix.lower() in _WEIGHTS + _SMALL
         )
         return
     from trainer.gguf.model import parts_of

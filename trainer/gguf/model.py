@@ -15,11 +15,13 @@ from trainer.gguf.metadata import Metadata
 from trainer.gguf.names import DERIVED, ROPE_FACTORS, ROPE_FREQUENCIES
 from trainer.gguf.tensors import GgufTensors, stored_values
 from trainer.gguf.vocabulary import read_tokenizer
+from trainer.hub.foreign import names_gguf
 from trainer.hugging_face.config import FILE, ModelDescription, describe
 from trainer.hugging_face.names import tensor_map
 
-SUFFIX = ".gguf"
-_PART = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
+_PART = re.compile(
+    r"(?P<stem>.*)-(?P<number>\d{5})(?P<of>-of-)(?P<count>\d{5})(?P<end>\.gguf)", re.IGNORECASE
+)
 
 
 def gguf_file(path: Path) -> Path | None:
@@ -30,7 +32,7 @@ def gguf_file(path: Path) -> Path | None:
     if path.is_dir():
         if (path / FILE).is_file() or (path / "checkpoints").is_dir():
             return None
-        found = [one for one in sorted(path.glob(f"*{SUFFIX}")) if _is_first(one)]
+        found = [one for one in sorted(path.glob("*")) if names_gguf(one) and _is_first(one)]
         if len(found) > 1:
             more = ", ..." * (len(found) > 8)
             raise CheckpointError(
@@ -38,7 +40,7 @@ def gguf_file(path: Path) -> Path | None:
                 f" {', '.join(one.name for one in found[:8])}{more}"
             )
         return found[0] if found else None
-    return path if path.suffix == SUFFIX or _begins_as_one(path) else None
+    return path if names_gguf(path) or _begins_as_one(path) else None
 
 
 def _is_first(path: Path) -> bool:
@@ -103,7 +105,7 @@ def parts_of(path: Path) -> list[Path]:
         return [path]
     count = int(part["count"])
     parts = [
-        path.with_name(f"{part['stem']}-{number:05d}-of-{count:05d}{SUFFIX}")
+        path.with_name(f"{part['stem']}-{number:05d}{part['of']}{count:05d}{part['end']}")
         for number in range(1, count + 1)
     ]
     for other in parts:
@@ -127,7 +129,7 @@ def _read_parts(path: Path) -> tuple[Header, dict[str, GgufTensor]]:
     if int(part["number"]) != 1:
         raise CheckpointError(
             f"{path}: is number {int(part['number'])} of {count} files; name the first,"
-            f" {part['stem']}-00001-of-{count:05d}{SUFFIX}"
+            f" {part['stem']}-00001{part['of']}{count:05d}{part['end']}"
         )
     tensors = dict(first.tensors)
     for other in parts_of(path)[1:]:

@@ -13,6 +13,11 @@ def is_ours(path: Path) -> bool:
     return (path / _CHECKPOINT).exists() or (path / _RUN).is_dir()
 
 
+def names_gguf(name: str | Path) -> bool:
+    """Whether a file's name ends as those of GGUF files do, in small letters or in capitals."""
+    return str(name).lower().endswith(".gguf")
+
+
 def checkpoint_of(path: Path) -> str | None:
     """How to make a checkpoint of what `path` names instead, as words behind it; None: unknown.
 
@@ -46,7 +51,7 @@ def _of_file(path: Path) -> str:
     parent = path.parent
     if is_ours(parent):
         return f"is a file; name its checkpoint's folder, {parent}"
-    if path.suffix == ".gguf":
+    if names_gguf(path):
         return f"is a GGUF file: run `lyceum import {path} RUN`, and name that RUN"
     inside = checkpoint_of(parent)
     return f"is a file in {parent}, which {inside}" if inside else "is a file; name a run's folder"

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from trainer.errors import DataError
+from trainer.hub.foreign import names_gguf
 from trainer.hub.names import HubName, model_name
 from trainer.hub.snapshots import fetch
 
@@ -54,7 +55,7 @@ def _model_files(name: HubName) -> Callable[[Sequence[str], Callable[[str], byte
             return [*small, *(file for file in names if file in listed)]
         if _ADAPTER[0] in names:
             return [*small, *(file for file in names if file in _ADAPTER)]
-        packed = [file for file in names if file.endswith(".gguf")]
+        packed = [file for file in names if names_gguf(file)]
         if packed:
             raise DataError(
                 f"{name.text}: holds GGUF files ({packed[0]}) and no {ONE_FILE}; fetch the one that"
