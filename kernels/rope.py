@@ -36,7 +36,7 @@ def reference(
     both = _together(query, key) if len(query) == 1 else None
     if both is not None:
         turned = _turned(both, *tables, interleaved)
-        return turned[..., :-1, :].flatten(2, 3), turned[..., -1, :].contiguous()
+        return turned[..., :-1, :].flatten(2, 3).contiguous(), turned[..., -1, :].contiguous()
     turned_query = _turned(query, *tables, interleaved).flatten(2, 3)
     return turned_query, _turned(key, cos, sin, interleaved)
 

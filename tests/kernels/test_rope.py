@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from kernels import dispatch
 from kernels.rope import (
     _rope,
     _rope_in_place,
+    _together,
     reference,
     rope,
     rope_frequencies,
@@ -362,6 +364,13 @@ def test_bad_arguments_are_named(mode: str, monkeypatch: pytest.MonkeyPatch) -> 
         rope_table(torch.zeros(1, dtype=torch.int64), torch.ones(2))
 
 
+@pytest.fixture
+def by_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`rope` in PyTorch, as on a CPU, where the kernels' own tests run Triton."""
+    monkeypatch.setattr(dispatch, "MODE", "reference")
+
+
+@pytest.mark.usefixtures("by_reference")
 def test_what_needs_no_gradient_is_turned_alike() -> None:
     """Catches a half that is overwritten before it is read, and sums that are rounded otherwise."""
     query, key = torch.randn(7, 2, 3, 2, 16), torch.randn(7, 2, 3, 16)
@@ -374,21 +383,28 @@ def test_what_needs_no_gradient_is_turned_alike() -> None:
         assert one.is_contiguous()
         # What is recomputed with gradients was computed without.
         assert torch.equal(one, other)
-        torch.testing.assert_close(third.reshape(one.shape), other)
+        assert torch.equal(third.reshape(one.shape), other)
 
 
-@pytest.mark.parametrize("padding", [0, 16])
-def test_a_token_alone_is_turned_in_place_of_its_projection(padding: int) -> None:
-    """Catches keys that are taken for queries, and what stands between them turned for a key."""
-    # Per group 3 query heads, padding, a key head and a value head, as a projection has them.
-    projected = torch.randn(1, 2, 2, 5 * 16 + padding)
-    query = projected[..., : 3 * 16].unflatten(-1, (3, 16))
-    key = projected[..., 3 * 16 + padding : 4 * 16 + padding]
-    cos, sin = torch.randn(2, 1, 8), torch.randn(2, 1, 8)
-    expected = rope(query.clone(), key.clone(), cos, sin)
+# One query head or one group: what is sliced of it could pass for flat without a copy.
+@pytest.mark.parametrize(("groups", "repeat"), [(2, 3), (2, 1), (1, 3), (1, 1)])
+@pytest.mark.parametrize("between", [0, 1])
+@pytest.mark.usefixtures("by_reference")
+def test_a_token_alone_is_turned_in_place_of_its_projection(
+    groups: int, repeat: int, between: int
+) -> None:
+    """Catches keys that are taken for queries, what stands between them turned for a key, and
+    queries that are left between the keys they were turned with.
+    """
+    # Per group query heads, heads of something else, a key head and a value head.
+    projected = torch.randn(1, 2, groups, repeat + between + 2, 16)
+    query, key = projected[..., :repeat, :], projected[..., repeat + between, :]
+    cos, sin = torch.randn(2, 2, 1, 8)
     before = projected.clone()
     with torch.no_grad():
+        assert (_together(query, key) is None) == bool(between)
         found = rope(query, key, cos, sin)
+    expected = rope(query, key, cos, sin)
     for one, other in zip(found, expected, strict=True):
         assert one.is_contiguous() and torch.equal(one, other)
     assert torch.equal(projected, before)
