@@ -259,6 +259,20 @@ def test_reference_gradients_are_right(layer: bool) -> None:
     )
 
 
+@pytest.mark.parametrize("zero_centered", [False, True])
+@pytest.mark.parametrize("layer", LAYER)
+def test_the_reference_rounds_once(layer: bool, zero_centered: bool) -> None:
+    """Catches a CPU that computes in bf16, or that gives fp32 where it was given bf16."""
+    x, *scales = random(64, 96, device="cpu", dtype=torch.bfloat16), *vectors(96, layer, "cpu")
+    # As models hold them: in the dtype of the activations.
+    scales = [one.detach().bfloat16() for one in scales]
+    y = right(x, scales, layer, zero_centered=zero_centered)
+    y64 = right(x.double(), [one.double() for one in scales], layer, zero_centered=zero_centered)
+    assert y.dtype == torch.bfloat16
+    # Half a place in the last, and fp32's sums where a bias cancels them.
+    torch.testing.assert_close(y.double(), y64, rtol=2**-8 * 1.001, atol=1e-5)
+
+
 @pytest.mark.parametrize("layer", LAYER)
 def test_operators_are_registered_whole(layer: bool, device: torch.device) -> None:
     """Catches a fake that promises another shape, dtype or stride than the kernel gives."""

@@ -408,3 +408,21 @@ def test_a_token_alone_is_turned_in_place_of_its_projection(
     for one, other in zip(found, expected, strict=True):
         assert one.is_contiguous() and torch.equal(one, other)
     assert torch.equal(projected, before)
+
+
+@pytest.mark.usefixtures("by_reference")
+def test_a_key_that_only_begins_behind_its_queries_is_turned_apart() -> None:
+    """Catches a key taken to stand behind every query's head, or in another tensor's memory."""
+    projected, cos, sin = torch.randn(1, 4, 2, 4, 16), *torch.randn(2, 2, 1, 8)
+    query, key = projected[:, ::2, :, :3], projected[:, :2, :, 3]
+    memory = bytearray(torch.randn(2 * 4 * 16).numpy().tobytes())
+    one = torch.frombuffer(memory, dtype=torch.float32, count=2 * 3 * 16).view(1, 2, 1, 3, 16)
+    other = torch.frombuffer(memory, dtype=torch.float32, offset=3 * 64)[: 2 * 48]
+    apart = other.as_strided((1, 2, 1, 16), (96, 48, 48, 1))
+    for queries, keys in ((query, key), (one, apart)):
+        with torch.no_grad():
+            assert keys.data_ptr() == queries[..., -1, :].data_ptr() + 64
+            found = rope(queries, keys, cos, sin)
+        expected = rope(queries.clone(), keys.clone(), cos, sin)
+        for mine, theirs in zip(found, expected, strict=True):
+            assert torch.equal(mine, theirs)
