@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from trainer.evaluate.judging.abstention import abstention
+from trainer.evaluate.judging.spelling import respelled
 
 HERE = Path(__file__).parent
 
@@ -70,3 +71,18 @@ def test_denial_is_told_from_ignorance(text: str, kind: str) -> None:
 def test_a_refusal_with_an_answer_is_an_answer(text: str) -> None:
     """Would catch a made-up answer that a hedge before it hides."""
     assert abstention(text) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["I dont konw", "im not suer", "Im not shure", "i cant remeber", "do'nt know", "no infomation"],
+)
+def test_mistyped_refusals_are_recognised(text: str) -> None:
+    """Would catch a letter exchanged or left out that turns "I don't know" into an answer."""
+    assert abstention(text) == "ignorance"
+
+
+def test_names_are_no_typing_errors() -> None:
+    """Negative control: would catch a spelling that rewrites words which are right."""
+    for right in ("state", "exits", "odes", "kenya", "lima", "knox", "surf", "idaho"):
+        assert respelled(right) == right

@@ -30,12 +30,14 @@ def abstention(text: str) -> Abstention | None:
     ignorant = [knows_nothing(clause) for clause in read]
     denying = [denies(clause) for clause in read]
     abstaining = [one or other for one, other in zip(ignorant, denying, strict=True)]
-    if not any(abstaining) and not any(asks_back(clause) for clause in read):
+    asking_back = [asks_back(clause) for clause in read]
+    if not any(abstaining) and not any(asking_back):
         return None
     for index, clause in enumerate(read):
         # "Zambodia? Never heard of it": what is asked before an abstention is its echo.
         behind = [one for one, no in zip(read[index:], abstaining[index:], strict=True) if no]
         echo = clause.asks and not all(hedges(one) for one in behind)
-        if not abstaining[index] and not echo and answers_after_all(clause):
+        silent = abstaining[index] or asking_back[index] or echo
+        if not silent and answers_after_all(clause):
             return None
     return "denial" if any(denying) else "ignorance"

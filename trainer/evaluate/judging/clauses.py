@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 
 from trainer.evaluate.judging.plain_words import unaccented
+from trainer.evaluate.judging.spelling import respelled
 
 _WRITTEN_OUT = [
     (re.compile(rf"\b{short}\b"), full)
@@ -11,27 +12,43 @@ _WRITTEN_OUT = [
         (r"ca(?:n't|nt)|cannot|can't", "can not"),
         (r"wo(?:n't|nt)", "will not"),
         (r"shan't", "shall not"),
-        (r"(?:ai|i)n't (?=got|seen|heard|ever)", "have not "),
+        (r"(?:ai|i)n't (?=(?:got|seen|heard|ever|no (?:idea|clue))\b)", "have not "),
         (r"i ai?n'?t", "i am not"),
         (r"ain'?t", "is not"),
         (r"(is|are|was|were|do|does|did|have|has|had|could|would|should|need|must)n'?t", r"\1 not"),
-        (r"dunno", "do not know"),
+        (r"(do|does|did|is|was|have|has|could|would)(?:n[;` ]|'n)t", r"\1 not"),
+        (r"i?d[uo]+n+ow?", "do not know"),
         (r"idk|i\.d\.k", "i do not know"),
         (r"i'?m", "i am"),
         (r"(i|we|you|they)'?ve", r"\1 have"),
         (r"(you|they|we)'re", r"\1 are"),
         (r"(i|we|you|they|he|she|it|that|there|this)'d", r"\1 would"),
         (r"(i|we|you|they|he|she|it|that|there|this)'ll", r"\1 will"),
-        (r"(it|that|there|here|what|who|he|she|this|name|answer|one)'s", r"\1 is"),
+        (r"(it|that|there|here|what|who|he|she|this|name|answer|one|mind|memory)'s", r"\1 is"),
         (r"thats", "that is"),
         (r"theres", "there is"),
         (r"anybody|any one", "anyone"),
+        (
+            r",? (?:man|mate|m8|bro|dude|buddy|pal|(?:my )?friend|sir|madam|folks|guys|lol|tbh|imo)"
+            r"(?=\s*(?:[.!?]|$))",
+            "",
+        ),
         (r"gotta", "have to"),
         (r"non-existent|non existent", "nonexistent"),
         (r"made-up", "made up"),
         (r"n/a|n\.a\.?", "not applicable"),
     )
 ]
+_KNOWN_BUT_NOT = re.compile(
+    r"\b(?P<known>(?:i|we) (?:(?!not )\w+ ){0,2}?(?:know|recall|remember|recogni[sz]e|heard of|read"
+    r"|seen|tell you|familiar with|aware of|come across) [^.!?;:\n]*?)"
+    r"(?:(?:,? (?:but|though|although|yet|and)|, (?:just|only|merely|sadly|unfortunately))"
+    r"(?: just| only| sadly| unfortunately|,)* not"
+    r"(?= (?:\w+ )?(?:the|this|that|its|his|her|their|any|much|more|anything|enough)\b"
+    r"| (?:\w+ )?(?:who|whom|whose|what|when|where|which|why|how)\b)"
+    r"|, not(?= (?:\w+ )?(?:who|whom|whose|what|when|where|which|why|how)\b))"
+)
+"""What is known, before what is not, its verb left out: "I know the title but not the author"."""
 _SENTENCE_END = re.compile(r"(?<=[^\W\d])[.](?=\s|$)|(?<=[\d)\"'])[.](?=\s|$)|[.](?=\s*$)|[!?;\n]+")
 _TURN = re.compile(
     r",?\s*\b(?:but|however|though|although|nevertheless|nonetheless|still|yet(?! to\b)|whereas)\b"
@@ -39,7 +56,10 @@ _TURN = re.compile(
     r"|,\s*(?=(?:maybe|perhaps|probably|possibly|presumably|it (?:is|was|might|could|may|would)"
     r"|my (?:\w+ )?guess|i (?:think|would|believe|guess|suspect|assume)|if i had|unless (?:i|my)"
     r"|the \w+ (?:is|was))\b)"
-    r"|,\s*(?=(?:whose|(?:about|of|to|for) whom)\b)"
+    r"|,\s*(?=i (?:(?:do|can|could|am) )?not (?:\w+ )?(?:know|recall|remember|say|sure)"
+    r" (?:of |about )?(?:the|his|her|its|their)"
+    r" (?:first|full|last|exact|given|middle|other|precise)\b)"
+    r"|,\s*(?=(?:whose|(?:about|of|to|for) (?:whom|whose|which))\b)"
     r"|,\s*(?=i am (?:not (?:\w+ )?(?:sure|certain)|unsure|uncertain)(?: which| though)?\s*$)"
     r"|\s+-+\s+|:\s|,\s*(?:so|and|as|since|because)\s+(?!far\b)(?=\w)|\s+(?:because|so)\s+(?=(?:i|we|it)\b)"
 )
@@ -79,8 +99,10 @@ def clauses(text: str) -> list[Clause]:
 
 def _written_out(text: str) -> str:
     lower = re.sub(r"^\W*(?:a|answer|response|assistant)\s*:\s*", "", unaccented(text).casefold())
+    lower = respelled(lower)
     for short, full in _WRITTEN_OUT:
         lower = short.sub(full, lower)
+    lower = _KNOWN_BUT_NOT.sub(r"\g<known>, but i do not know", lower)
     lower = re.sub(r"\"[^\"\n]{1,80}\"|(?<!\w)'[^'\n]{1,80}'(?!\w)", _quoted, lower)
     lower = re.sub(r"\([^()\n]*\)", " ", lower)
     lower = _ASIDE.sub(" ", lower)
