@@ -43,6 +43,53 @@ Insufficient information.
 The passage does not mention the price of salt, but it does mention that salt dissolves in water.
 The given passage lacks any mention of his father.
 The weight is never stated.
+The passage only talks about the harbour, not the mayor.
+The passage only talks about the founding of the town, not its population.
+That detail is omitted.
+The passage leaves that out.
+You can't tell from this text.
+One cannot infer this from the paragraph.
+The passage describes the harbour but does not name the mayor.
+The passage tells us when it was built, but not by whom.
+Although the passage describes the town, it gives no figure for its population.
+The passage is about the harbour and has nothing to say on the mayor.
+The question asks about the mayor, but the passage is about the harbour.
+The passage neglects to say.
+Nowhere does the passage say that.
+Doesn't say.
+The passage only mentions the harbour.
+The passage only describes the harbour and the market.
+That is left unsaid.
+The mayor remains unnamed.
+No name is given.
+No year is given.
+The text stops before it gets to the mayor.
+The passage mentions many people, but the captain isn't one of them.
+Not a single word is said about the price.
+One looks in vain for the year in this passage.
+I've read it twice and found no year.
+The passage keeps that to itself.
+The author keeps us in the dark about his age.
+The passage does not go so far as to name the captain.
+All that the passage says is that it was built of stone.
+The passage merely says that it was built of stone.
+The passage says where it stands, not who designed it.
+We learn where it stands but not who designed it.
+We are told where it stands, but not its height.
+Its height isn't among the facts given.
+Nobody could work that out from this passage.
+A reader cannot know this from the passage alone.
+the pasage doesnt mention that
+It's left open.
+That is left to the reader's imagination.
+No price is mentioned.
+None is mentioned in the passage.
+The passage mentions no price.
+The text names no author.
+The passage would need to say more.
+You would have to look beyond the passage for that.
+The passage doesn't concern itself with prices.
+The only thing said about the tower is that it is made of iron.
 """.strip().splitlines()
 
 ANSWERS = """
@@ -63,6 +110,24 @@ It is said to be 300 years old.
 There is nothing wrong with it.
 It is the author of the book.
 The tower has no steps.
+1820, although the passage does not say who built it.
+The passage does not say 1830 but 1820.
+The mayor, who is not named until the end, is Anna Holm.
+It was not mentioned to the king, but to Anna Holm.
+The letter was never found.
+The passage doesn't mention anyone except Anna Holm.
+Tom Reed, though his age is not given.
+Tom Reed. His age is not mentioned.
+They do not say hello, they bow.
+It is not known for its wine but for its cheese.
+The king was not told.
+She was not named after her mother.
+It was not found in Egypt.
+The silent film was lost.
+The author never left his town.
+It gives no light.
+Only the queen was told.
+The text was written by Newton.
 """.strip().splitlines()
 
 

@@ -1,46 +1,17 @@
 """How it is recognised that an answer says: the passage does not tell.
 
 As `abstention`, for answers about a text that was given: "The passage does not say", "That isn't
-mentioned", "There is no information about it". A text that says so and then answers from elsewhere
-("..., but it is probably 1912") has answered.
+mentioned", "It tells when it was built, but not by whom" (`phrases/silence.txt`). A text that says
+so and then answers from elsewhere ("..., but it is probably 1912"), or that answers and says so of
+something else ("1820, though it does not say who built it"), has answered.
 """
 
 import re
 
-from trainer.evaluate.judging.plain_words import plain_words
+from trainer.evaluate.judging.clauses import Clause, clauses
+from trainer.evaluate.judging.phrases import phrase
+from trainer.evaluate.judging.statement import LONGEST_NAME, answers_after_all
 
-_TEXT = (
-    r"(?:passage|text|article|paragraph|story|author|writer|context|excerpt|document|description"
-    r"|information|question)"
-)
-_TELLS = (
-    r"(?:say|tell|state|mention|specify|give|provide|contain|include|indicate|reveal|explain|answer"
-    r"|describe|discuss|disclose|address|name|list|note|offer|cover|identify|clarify|inform|hold"
-    r"|have|show|report|make|go into|touch on|refer)"
-)
-_TOLD = (
-    r"(?:said|told|stated|mentioned|specified|given|provided|contained|included|indicated|revealed"
-    r"|explained|answered|described|discussed|disclosed|addressed|named|listed|noted|covered|found"
-    r"|identified|clear|available|known|present|there|part of"
-    r"|in (?:this |given |above )?(?:passage|text))"
-)
-_NOT = r"(?:does not|doesnt|did not|didnt|do not|dont|never|cannot|can not|cant|fails to|failed to)"
-_MANNER = r"(?:\w+ly |actually |even |clearly |really |ever |directly |quite )?"
-_SILENT = re.compile(
-    rf"\b{_TEXT} (?:\w+ ){{0,2}}{_NOT} {_MANNER}{_TELLS}s?\b"
-    rf"|\b(?:it|this|that|they) {_NOT} {_MANNER}(?:say|tell|state|mention|specify|indicate)s?\b"
-    rf"|\b(?:not|isnt|wasnt|arent|werent|never|nowhere|hasnt been) (?:been )?{_MANNER}{_TOLD}\b"
-    rf"|\b(?:no|without|lacks|lack of) (?:\w+ ){{0,2}}(?:mention|information|info|indication"
-    r"|answer|details?|statement|reference|evidence|data)\b(?! wrong)"
-    r"|\b(?:not enough|isnt enough|insufficient|too little) (?:information|detail|context|data)\b"
-    rf"|\b{_TEXT} (?:\w+ )?(?:says|tells|states|mentions|reveals) nothing\b"
-    r"|\bnothing (?:is |was )?(?:said|about|in (?:this |given )?(?:passage|text))\b"
-    r"|\b(?:passage|text|author) (?:is|was|remains|stays) silent\b"
-    r"|\b(?:unspecified|unstated|unmentioned|undisclosed|unanswerable|unclear)\b"
-    r"|\b(?:cannot|can not|cant|could not|couldnt) be (?:determined|answered|inferred|found|known"
-    r"|told|derived|concluded)\b"
-    r"|^(?:it is |this is |answer (?:is )?)?(?:unknown|not known|not sure|no answer|na|n a|none)$"
-)
 _YET = re.compile(
     r"\b(?:but|however|though|although|still|yet)\b(?:(?!\bnot\b|n't)[^.;\n]){0,60}?"
     r"\b(?:probably|likely|perhaps|approximately|about \d|around \d|i think|i believe|i know"
@@ -51,5 +22,14 @@ _YET = re.compile(
 
 def says_nothing_of_it(text: str) -> bool:
     """Whether an answer says that the passage does not tell, and does not answer all the same."""
-    said = _SILENT.search(plain_words(text))
-    return said is not None and not _YET.search(text.casefold())
+    read = [one for one in clauses(text) if not phrase("silence", "no_silence").search(one.text)]
+    if not phrase("silence", "silence").search(" / ".join(one.text for one in read)):
+        return False
+    return not _YET.search(text.casefold()) and not any(_is_a_name(one) for one in read)
+
+
+def _is_a_name(clause: Clause) -> bool:
+    """Whether a clause is a bare answer: "1820, although the passage does not say who built it"."""
+    if len(clause.text.split()) > LONGEST_NAME or phrase("silence", "silence").search(clause.text):
+        return False
+    return not phrase("silence", "of_the_text").search(clause.text) and answers_after_all(clause)
