@@ -141,9 +141,16 @@ class Examiner:
             return
         names = list(dict.fromkeys(gate.suite for gate in compared))
         folder, model = self._folder(BASE), {"base": on_first_rank(self._ranks, self._base_seal)}
-        # A run's base stays what it is, whether it can still be found or not.
+        # After its first step a run's base stays what it was, though init_from may be another
+        # model by now, or gone; before it the base is what init_from holds.
         results = suites.known(folder, names, model if run.step == 0 else None)
         if results is None:
+            if not model["base"]:
+                raise RecipeError(
+                    f"evaluate.gates: {compared[0].text!r} compares with {run.recipe.init_from}, "
+                    f"which is gone, and {folder} holds no figures of it under this section's "
+                    "suites, seed and limit; undo what changed there, or give a number"
+                )
             _log.info("measuring the base, %s: %s", run.recipe.init_from, ", ".join(names))
             try:
                 with run.base_weights():

@@ -107,8 +107,8 @@ def _earlier_base(start: Path, named: Path) -> Path | None:
         return None
     old = Recipe.from_yaml(saved.read_text(encoding="utf-8"), str(saved)).init_from
     base = Path(old) if old is not None else None
-    if named.name == BEST and named.is_symlink():
-        named = named.parent  # the base's run may have a better checkpoint now
+    if named.name == BEST and (named.is_symlink() or not named.exists()):
+        named = named.parent  # the base's run may have a better checkpoint now, or be gone
     return base if base is not None and named in (base, *base.parents) else None
 
 

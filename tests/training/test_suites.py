@@ -240,6 +240,32 @@ def test_a_base_is_measured_once_and_what_is_worse_fails(
     assert losses(longer[0]) == losses(longer[1])
 
 
+@pytest.mark.parametrize("named", ["run", "best"])
+def test_a_base_that_is_gone_is_compared_with_as_it_was_measured(
+    named: str, whole: Path, corpus: Path, tmp_path: Path
+) -> None:
+    """Catches a resume that is refused for a base whose figures the run has stored."""
+    base = tmp_path / "base"
+    shutil.copytree(whole / "with", base, symlinks=True)
+    best = base / "checkpoints" / "best"
+    init_from = {"run": base, "best": best}[named]
+    keys = {"init_from": str(init_from), "steps": 2, "evaluate__gates": ["tiny/nats within 1%"]}
+    first = measured_recipe(tmp_path / "run", corpus, **keys)
+    assert on_ranks(1, train_measured, first)[0] == [None]
+    stored = (tmp_path / "run/evaluations/base/figures.json").read_text()
+    shutil.rmtree(base)
+    shutil.rmtree(tmp_path / "run/evaluations/step-00000002")
+    longer = first.replaced({"steps": 4, "schedule.length": 2})
+    assert on_ranks(1, train_measured, longer, longer)[0] == [None, None]
+    assert (tmp_path / "run/evaluations/base/figures.json").read_text() == stored
+    # Of other items the base has no figures: a gate on them would compare unlike with like.
+    kind, line = (
+        on_ranks(1, train_measured, longer.replaced({"evaluate.limit": 2}))[0][0] or ("",) * 2
+    )
+    assert kind == "RecipeError" and "'tiny/nats within 1%' compares with" in line
+    assert "which is gone, and " in line and "evaluations/base holds no figures" in line
+
+
 def test_what_cannot_be_measured_ends_a_run_before_it_begins(corpus: Path, tmp_path: Path) -> None:
     """Catches a gate on nothing that is found after hours of training."""
     refused = {
