@@ -23,6 +23,9 @@ from trainer.errors import ClusterError, LyceumError, StopRequested, TrainingErr
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """The signals that ask a run to stop."""
 _PR_SET_PDEATHSIG = 1
+INTERRUPTED = 130
+"""The exit code of a rank that SIGINT ended at once."""
+_TOO_EARLY = "came before there was anything to save; the same command starts again"
 
 
 class Rank(Protocol):
@@ -94,7 +97,7 @@ def _become_rank(
         if not leave_failure(error):
             print(f"lyceum: error: {shown(error)}", file=sys.stderr)
     except KeyboardInterrupt:
-        code = 130
+        code = INTERRUPTED
     except SystemExit as request:
         code = request.code if isinstance(request.code, int) else 1
     except BaseException as error:
@@ -254,11 +257,13 @@ def _outcome(ended: list[tuple[int, int]], notes: list[Path], signals: list[int]
     if cause.exit_code < 0:
         name = signal.Signals(-cause.exit_code).name
         if -cause.exit_code in signals:
-            raise StopRequested(f"{name} came before the first step; the same command starts again")
+            raise StopRequested(f"{name} {_TOO_EARLY}")
         raise TrainingError(
             f"rank {cause.rank} was ended by {name} (out of memory, or killed by someone); the "
             "same command goes on from the last checkpoint"
         )
+    if cause.exit_code == INTERRUPTED and signals.count(signal.SIGINT) == 1:
+        raise StopRequested(f"SIGINT {_TOO_EARLY}")  # a second one was to end it at once
     if cause.trace:
         print(f"rank {cause.rank}:\n{cause.trace}", file=sys.stderr)
     return cause.exit_code

@@ -5,11 +5,9 @@ import logging
 import math
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-import torch
-import torch.distributed as dist
 
 from trainer.checkpoint import folder_name, rotate
 from trainer.checkpoint.best import BestCheckpoint, Direction, promote, resumed_best
@@ -21,11 +19,11 @@ from trainer.evaluate.intervals import Figure
 from trainer.evaluate.run_suites import (
     BASE,
     EVALUATIONS,
-    ExaminationStopped,
     figures_of,
     stored_results,
     values_of,
 )
+from trainer.evaluate.stopping import ExaminationStopped, asked_to_stop
 from trainer.parallel.agreement import Ranks, on_first_rank
 from trainer.recipe import learning_digest
 from trainer.recipe.evaluate import LOSS
@@ -44,7 +42,7 @@ class Examiner:
     """
 
     def __init__(self, run: Run, watch: Watch, signals: StopSignals) -> None:
-        self._run, self._watch, self._signals = run, watch, signals
+        self._run, self._watch = run, watch
         self._ranks = Ranks(run.layout.hosts)
         self._first = self._ranks.rank == 0
         self._section = run.recipe.evaluate
@@ -54,7 +52,7 @@ class Examiner:
         self._base: dict[str, Figure] = {}
         self._measured: dict[str, float] = {}
         self._judged: tuple[int, list[GateVerdict]] = (0, [])
-        self._told = (self._asked_to_stop, watch.measuring)
+        self._told = (partial(asked_to_stop, signals, run.layout.hosts), watch.measuring)
         self.stopped = False
 
     def begin(self) -> None:
@@ -243,9 +241,3 @@ class Examiner:
 
     def _folder(self, name: str) -> Path:
         return self._run.folder / EVALUATIONS / name
-
-    def _asked_to_stop(self) -> bool:
-        """Whether a rank is asked to stop; collective."""
-        asked = torch.tensor(float(self._signals.requested is not None))
-        dist.all_reduce(asked, op=dist.ReduceOp.MAX, group=self._run.layout.hosts)
-        return bool(asked.item())

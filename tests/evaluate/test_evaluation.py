@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,20 @@ import torch
 
 from tests.parity.ranks import on_ranks
 from tests.training.runs import recipe_of, train_here, write_text
-from trainer.errors import DataError, GateError, LyceumError, RecipeError, TrainingError
+from trainer.errors import (
+    DataError,
+    GateError,
+    LyceumError,
+    RecipeError,
+    StopRequested,
+    TrainingError,
+)
+from trainer.evaluate import command, stopping
 from trainer.evaluate.command import evaluate_command
 from trainer.evaluate.options import EvaluationOptions
+from trainer.evaluate.records import RecordFile
 from trainer.evaluate.suites import MODULES
+from trainer.evaluate.suites.suite import ItemRecord
 from trainer.recovery import FolderLock
 
 FEW = EvaluationOptions(limit=4)
@@ -154,6 +165,54 @@ def test_a_second_evaluation_into_the_same_records_ends_at_once(run: Path, tmp_p
     assert not file.exists() and not list(records.glob("*.jsonl"))
     (records / ".lock").write_text('{"host": "gone", "pid": 1}')
     assert report(run, ["perplexity"], file)["suites"]["perplexity"]
+
+
+def signalled(run: Path, number: int, records: Path) -> tuple[str, int, str]:
+    """An evaluation whose first rank gets a signal when it has recorded three items."""
+    add, seen = RecordFile.add, []
+
+    def counted(self: RecordFile, record: ItemRecord) -> None:
+        add(self, record)
+        seen.append(record)
+        if len(seen) == 3:
+            os.kill(os.getpid(), number)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stopping, "ANSWERS_BETWEEN", 1)
+        patch.setattr(RecordFile, "add", counted)
+        return evaluated(run, ["bias"], None, EvaluationOptions(limit=12, records=records))
+
+
+@pytest.mark.parametrize(("ranks", "number"), [(1, signal.SIGINT), (2, signal.SIGTERM)])
+def test_a_stopped_evaluation_says_what_is_kept_and_goes_on(
+    ranks: int, number: signal.Signals, run: Path, tmp_path: Path
+) -> None:
+    """Would catch Ctrl-C without a word, ranks that end apart, and items that are asked twice."""
+    records = tmp_path / "records"
+    for kind, code, line in on_ranks(ranks, signalled, run, number, records):
+        assert (kind, code) == (StopRequested.__name__, 75)
+        assert line.startswith(str(run)) and f": {number.name} while bias was measured; " in line
+        assert line.endswith(
+            f"items that are answered are kept, and the same command goes on from them: {records}"
+        )
+    file = records / "bias.jsonl"
+    kept = file.read_text()
+    options = EvaluationOptions(limit=12, records=records)
+    found = report(run, ["bias"], tmp_path / "figures.json", options, ranks)
+    assert 3 <= kept.count("\n") < found["items"]["bias"] == file.read_text().count("\n")
+    assert file.read_text().startswith(kept)
+
+
+def interrupted(run: Path) -> tuple[str, int, str]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command, "text_of", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+        return evaluated(run, ["bias"], None)
+
+
+def test_an_interrupt_before_the_first_item_is_one_line(run: Path) -> None:
+    """Would catch Ctrl-C while a corpus is searched that ends without a word."""
+    kind, code, line = on_ranks(1, interrupted, run)[0]
+    assert (kind, code) == (StopRequested.__name__, 75) and "the same command goes on" in line
 
 
 def test_a_model_that_has_diverged_is_said_to_have(run: Path, tmp_path: Path) -> None:

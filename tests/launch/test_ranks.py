@@ -181,6 +181,23 @@ def test_stop_of_all_ranks_is_a_stop_and_a_failure_beside_it_a_failure() -> None
     assert run_ranks(lambda: 1 if os.environ["RANK"] == "1" else stopping(), 2, "cpu") == 1
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_there_is_anything_to_save_is_one_line(number: signal.Signals) -> None:
+    """Catches a Ctrl-C without a word, and words about training where nothing was trained."""
+
+    def worker() -> int:
+        if os.environ["RANK"] == "0":
+            os.kill(os.getppid(), number)
+        while True:
+            signal.pause()
+
+    with pytest.raises(StopRequested) as stopped:
+        run_ranks(worker, 2, "cpu")
+    assert str(stopped.value) == (
+        f"{number.name} came before there was anything to save; the same command starts again"
+    )
+
+
 def test_alone_or_as_a_rank_the_worker_runs_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches ranks that start ranks under torchrun, and a fork where none is needed."""
     here = os.getpid()

@@ -9,7 +9,7 @@ import pytest
 
 from tests.training import tiny_suite
 from tests.training.runs import recipe_of, train_here
-from trainer.evaluate import run_suites
+from trainer.evaluate import stopping
 from trainer.evaluate.respondent import Response
 from trainer.evaluate.run_suites import RunSuites
 from trainer.evaluate.suites import MODULES
@@ -65,7 +65,7 @@ def train_signalled(recipe: Recipe, number: int, items: int) -> list[Ended]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tiny_suite, "_judge", counted)
-        patch.setattr(run_suites, "ANSWERS_BETWEEN", 1)
+        patch.setattr(stopping, "ANSWERS_BETWEEN", 1)
         return train_measured(recipe)
 
 

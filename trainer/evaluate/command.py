@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from trainer.errors import (
     GateError,
     LyceumError,
     RecipeError,
+    StopRequested,
     SuiteUnavailable,
     TrainingError,
     error_of,
@@ -33,12 +35,15 @@ from trainer.evaluate.own_text import EvaluationText, text_of
 from trainer.evaluate.records import NAME_ANOTHER
 from trainer.evaluate.run_suites import BASE, EVALUATIONS, figures_of, stored_results
 from trainer.evaluate.scoring import NOT_FINITE
+from trainer.evaluate.stopping import ExaminationStopped, StoppableRespondent, asked_to_stop
 from trainer.evaluate.suites import MODULES, load_suite
 from trainer.evaluate.suites.suite import Suite, SuiteContext
 from trainer.files import cache_folder, is_stdout, write_output
 from trainer.parallel.agreement import Ranks, on_first_rank
 from trainer.recipe.gates import Gate, parse_gate
-from trainer.recovery import FolderLock
+from trainer.recovery import FolderLock, StopSignals
+
+_KEPT = "items that are answered are kept, and the same command goes on from them"
 
 
 def evaluate_command(
@@ -53,7 +58,8 @@ def evaluate_command(
     Collective over all started ranks. A suite that fails loses no other: its error is raised once
     all else is measured, shown and written. Raises RecipeError for an unknown suite, a suite that
     has nothing to ask here, or a bad gate; CheckpointError or DataError for a checkpoint or corpus
-    that is missing or damaged; GateError where a gate is not passed.
+    that is missing or damaged; GateError where a gate is not passed; StopRequested where a signal
+    asked for it.
     """
     if json_file is not None and not is_stdout(json_file):
         _check_json(json_file)
@@ -61,13 +67,18 @@ def evaluate_command(
     named = list(dict.fromkeys(suites))
     check_tasks(named, options.tasks_path, tuple(MODULES))
     world = int(os.environ.get("WORLD_SIZE", "1"))
-    with open_model(checkpoint, world, options.overrides) as model:
-        evaluation = _Evaluation(model, options, gates, json_file)
-        with evaluation.only_writer():
-            evaluation.prepare(named or list(MODULES), required=bool(named))
-            with shown_progress(model.layout.reports) as advance:
-                evaluation.measure(advance)
-            evaluation.finish(json_file)
+    try:
+        with open_model(checkpoint, world, options.overrides) as model:
+            evaluation = _Evaluation(model, options, gates, json_file)
+            with evaluation.only_writer():
+                evaluation.prepare(named or list(MODULES), required=bool(named))
+                with shown_progress(model.layout.reports) as advance, StopSignals() as signals:
+                    evaluation.measure(advance, signals)
+                evaluation.finish(json_file)
+    except KeyboardInterrupt:
+        if world > 1:
+            raise  # the other ranks cannot be asked; whoever started them says so
+        raise StopRequested(f"{checkpoint}: SIGINT; {_KEPT}") from None
 
 
 class _Evaluation:
@@ -185,15 +196,23 @@ class _Evaluation:
         gates = [gate for gate in self._gates if gate.suite not in of_tasks]
         require_figures(gates, known, "--gate")
 
-    def measure(self, advance: ItemsDone) -> None:
-        """Ask the model what was prepared, suite by suite."""
+    def measure(self, advance: ItemsDone, signals: StopSignals) -> None:
+        """Ask the model what was prepared, suite by suite; raises StopRequested."""
+        stop = partial(asked_to_stop, signals, self._model.layout.hosts)
+        respondent = StoppableRespondent(self._respondent, stop)
         for name, prepared in self._prepared.items():
             try:
                 result = examine(
-                    *(prepared, self._respondent, self._ranks, self.report.records),
+                    *(prepared, respondent, self._ranks, self.report.records),
                     model=self._identity,
                     advance=advance,
                 )
+            except ExaminationStopped:
+                asked = next(filter(None, self._ranks.all_gather(signals.requested)))
+                raise StopRequested(
+                    f"{self.report.checkpoint}: {asked} while {name} was measured; {_KEPT}:"
+                    f" {self.report.records}"
+                ) from None
             except LyceumError as error:
                 self._missing(name, error, required=True)
                 continue

@@ -2,11 +2,10 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from trainer.checkpoint.best import Direction
 from trainer.errors import RecipeError, TrainingError
@@ -24,7 +23,7 @@ from trainer.evaluate.intervals import Figure
 from trainer.evaluate.named_suites import suites_named
 from trainer.evaluate.own_text import text_of_run
 from trainer.evaluate.records import NAME_ANOTHER
-from trainer.evaluate.respondent import Query, Respondent, Response
+from trainer.evaluate.stopping import Stop, StoppableRespondent
 from trainer.evaluate.suite_names import named_figures, require_direction
 from trainer.evaluate.suites.suite import Item, Suite, SuiteContext
 from trainer.files import write_whole
@@ -40,43 +39,6 @@ EVALUATIONS, BASE = "evaluations", "base"
 """The folder of a run that holds, a folder each, its examinations; the base's among them."""
 FIGURES = "figures.json"
 """In the folder of an examination: what it found, written when it is whole."""
-ANSWERS_BETWEEN = 8
-"""Answers between two looks at whether the run is asked to stop."""
-
-Stop = Callable[[], bool]
-"""Whether any rank is asked to stop; collective."""
-
-
-class ExaminationStopped(Exception):
-    """The run was asked to stop while a suite was measured: raised on every rank alike."""
-
-
-@dataclass(frozen=True)
-class _StoppableRespondent:
-    """A respondent that is asked, every few answers, whether to go on."""
-
-    inner: Respondent
-    stop: Stop
-
-    @property
-    def chats(self) -> bool:
-        return self.inner.chats
-
-    @property
-    def longest(self) -> int:
-        return self.inner.longest
-
-    def encode(self, text: str) -> list[int]:
-        return self.inner.encode(text)
-
-    def responses(self, queries: Sequence[Query]) -> Iterator[tuple[int, Response]]:
-        """As the inner one's; raises ExaminationStopped."""
-        # Closed here: the model goes back to training before anything else happens.
-        with closing(cast(Any, self.inner.responses(queries))) as answers:
-            for number, answer in enumerate(answers):
-                if number % ANSWERS_BETWEEN == 0 and self.stop():
-                    raise ExaminationStopped
-                yield answer
 
 
 def open_suites(
@@ -184,7 +146,7 @@ class RunSuites:
         on with; `found`: called with each suite's result as soon as it is there. Raises
         ExaminationStopped, and TrainingError where something cannot be written.
         """
-        respondent = _StoppableRespondent(self._context.respondent, stop)
+        respondent = StoppableRespondent(self._context.respondent, stop)
         results = {}
         for name in names:
             prepared = self._prepared[name]
