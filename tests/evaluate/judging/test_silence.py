@@ -43,6 +43,30 @@ Insufficient information.
 The passage does not mention the price of salt, but it does mention that salt dissolves in water.
 The given passage lacks any mention of his father.
 The weight is never stated.
+The passage refrains from giving his age.
+The passage avoids the question.
+The passage deals with other things.
+The passage focuses on the harbour rather than the mayor.
+The passage focuses solely on the harbour.
+The passage concerns the harbour, not its builders.
+The text discusses the harbour without naming its builder.
+The text gives the year but no name.
+It mentions the year but no names.
+It tells us the year and nothing else.
+We only know the year.
+We only learn the year it was built.
+The reader is left in the dark.
+The reader has to guess.
+One can only guess.
+You'd have to guess.
+The information in the passage is insufficient.
+The information given does not suffice.
+The passage does not suffice to answer that.
+The passage is too short to say.
+Passage silent.
+The passage, which is about the tower, does not mention steps.
+It's not for the passage to say.
+It would be speculation to answer from the passage.
 The passage only talks about the harbour, not the mayor.
 The passage only talks about the founding of the town, not its population.
 That detail is omitted.
@@ -110,6 +134,18 @@ It is said to be 300 years old.
 There is nothing wrong with it.
 It is the author of the book.
 The tower has no steps.
+It does not provide shade.
+He did not mention it to his wife.
+They never said goodbye.
+It has no name.
+It has no age limit.
+No cars are included.
+No dogs are given food.
+It is not possible to swim there.
+It's impossible to see the stars.
+You can't see it by day.
+We cannot see it with the naked eye.
+One can't read it without a glass.
 1820, although the passage does not say who built it.
 The passage does not say 1830 but 1820.
 The mayor, who is not named until the end, is Anna Holm.

@@ -2,7 +2,8 @@
 
 A text is read clause by clause (`clauses.py`). It abstains where a clause says that the speaker
 does not know, can not or will not say (`phrases/ignorance.txt`), or that the thing asked about does
-not exist (`phrases/denial.txt`), and no other clause answers after all: "I'm not sure, but I think
+not exist (`phrases/denial.txt`), or where it speaks of the speaker alone ("they never taught us
+that"), and no other clause answers after all: "I'm not sure, but I think
 it is Paris" is an answer, "I'm sorry, but I have no idea. Could you tell me more?" is none. Nothing
 at all ("", "...", "N/A") is no answer either. The phrases are composed from what such sentences are
 made of (who speaks, what is denied, of what), so that no list of wordings has to be complete.
@@ -12,7 +13,11 @@ from typing import Literal
 
 from trainer.evaluate.judging.clauses import clauses
 from trainer.evaluate.judging.denial import denies
-from trainer.evaluate.judging.ignorance import asks_back, knows_nothing
+from trainer.evaluate.judging.ignorance import (
+    asks_back,
+    knows_nothing,
+    only_of_the_speaker,
+)
 from trainer.evaluate.judging.statement import answers_after_all, hedges
 
 Abstention = Literal["ignorance", "denial"]
@@ -31,7 +36,7 @@ def abstention(text: str) -> Abstention | None:
     denying = [denies(clause) for clause in read]
     abstaining = [one or other for one, other in zip(ignorant, denying, strict=True)]
     asking_back = [asks_back(clause) for clause in read]
-    if not any(abstaining) and not any(asking_back):
+    if not any(abstaining) and not any(asking_back) and not only_of_the_speaker(text, read):
         return None
     for index, clause in enumerate(read):
         # "Zambodia? Never heard of it": what is asked before an abstention is its echo.

@@ -33,6 +33,7 @@ _WRITTEN_OUT = [
             r"(?=\s*(?:[.!?]|$))",
             "",
         ),
+        (r"idon'?t ?know", "i do not know"),
         (r"gotta", "have to"),
         (r"non-existent|non existent", "nonexistent"),
         (r"made-up", "made up"),

@@ -25,10 +25,10 @@ def says_nothing_of_it(text: str) -> bool:
     read = [one for one in clauses(text) if not phrase("silence", "no_silence").search(one.text)]
     if not phrase("silence", "silence").search(" / ".join(one.text for one in read)):
         return False
-    return not _YET.search(text.casefold()) and not any(_is_a_name(one) for one in read)
+    return not _YET.search(text.casefold()) and not any(_is_a_bare_answer(one) for one in read)
 
 
-def _is_a_name(clause: Clause) -> bool:
+def _is_a_bare_answer(clause: Clause) -> bool:
     """Whether a clause is a bare answer: "1820, although the passage does not say who built it"."""
     if len(clause.text.split()) > LONGEST_NAME or phrase("silence", "silence").search(clause.text):
         return False

@@ -24,4 +24,11 @@ def answers_after_all(clause: Clause) -> bool:
     if about_the_answer.search(text) or phrase("statement", "not_about_the_thing").search(text):
         return False
     asserts = phrase("statement", "asserts").search(text) and not clause.asks
-    return bool(asserts) or len(text.split()) <= LONGEST_NAME
+    return bool(asserts) or _is_a_bare_answer(text)
+
+
+def _is_a_bare_answer(text: str) -> bool:
+    """Whether a clause is short enough for an answer, and is none of the speaker ("no one told me")."""
+    words = text.split()
+    of_the_speaker = phrase("ignorance", "first_person").search(text.partition(",")[0])
+    return len(words) == 1 or (len(words) <= LONGEST_NAME and not of_the_speaker)
