@@ -43,6 +43,40 @@ Insufficient information.
 The passage does not mention the price of salt, but it does mention that salt dissolves in water.
 The given passage lacks any mention of his father.
 The weight is never stated.
+There's nothing to indicate that in the passage.
+The passage doesn't talk about this.
+The passage hasn't told us.
+That fact is absent from the passage.
+It does not come up in the text.
+This never comes up.
+The passage never brings that up.
+The passage has little to say about that.
+The passage makes no claim about that.
+The passage offers nothing on this.
+The text is not informative on that point.
+The text only goes as far as naming the town.
+The text covers only the town's harbour.
+The text mentions the town only in passing.
+The passage talks of the tower but its steps are not counted.
+The passage describes the tower, yet gives no count of its steps.
+While the passage names the town, it does not name its mayor.
+Except for the year, nothing is mentioned.
+Besides the year nothing is given.
+Who designed it is left open.
+Who designed it cannot be gleaned from the text.
+It can't be gathered from the passage.
+You can't get that from the passage.
+The passage alone doesn't let us answer.
+The passage does not allow one to answer that.
+The passage doesn't help here.
+The passage doesn't help me answer that.
+The passage leaves the question open.
+Based on the passage, it is unknown.
+Not according to the passage.
+The passage would have to mention it.
+The passage should have mentioned it, but it does not.
+If it was mentioned, I missed it.
+The passage is of no help with that.
 The passage refrains from giving his age.
 The passage avoids the question.
 The passage deals with other things.
@@ -134,6 +168,7 @@ It is said to be 300 years old.
 There is nothing wrong with it.
 It is the author of the book.
 The tower has no steps.
+They were not told.
 It does not provide shade.
 He did not mention it to his wife.
 They never said goodbye.

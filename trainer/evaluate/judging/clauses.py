@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 
+from trainer.evaluate.judging.phrases import phrase
 from trainer.evaluate.judging.plain_words import unaccented
 from trainer.evaluate.judging.spelling import respelled
 
@@ -12,12 +13,14 @@ _WRITTEN_OUT = [
         (r"ca(?:n't|nt)|cannot|can't", "can not"),
         (r"wo(?:n't|nt)", "will not"),
         (r"shan't", "shall not"),
-        (r"(?:ai|i)n't (?=(?:got|seen|heard|ever|no (?:idea|clue))\b)", "have not "),
+        (r"(?:ain'?t|in't) (?=(?:got|seen|heard|ever|no (?:idea|clue))\b)", "have not "),
         (r"i ai?n'?t", "i am not"),
         (r"ain'?t", "is not"),
         (r"(is|are|was|were|do|does|did|have|has|had|could|would|should|need|must)n'?t", r"\1 not"),
         (r"(do|does|did|is|was|have|has|could|would)(?:n[;` ]|'n)t", r"\1 not"),
-        (r"i?d[uo]+n+ow?", "do not know"),
+        (r"i?d[uo]*n+ow?", "do not know"),
+        (r"nto", "not"),
+        (r"(?<=never )herd", "heard"),
         (r"idk|i\.d\.k", "i do not know"),
         (r"i'?m", "i am"),
         (r"(i|we|you|they)'?ve", r"\1 have"),
@@ -64,6 +67,11 @@ _TURN = re.compile(
     r"|,\s*(?=i am (?:not (?:\w+ )?(?:sure|certain)|unsure|uncertain)(?: which| though)?\s*$)"
     r"|\s+-+\s+|:\s|,\s*(?:so|and|as|since|because)\s+(?!far\b)(?=\w)|\s+(?:because|so)\s+(?=(?:i|we|it)\b)"
 )
+_LABEL = re.compile(
+    r"^\W*(?:\d{1,2}[.)]|[a-d]\))\s+(?=[^\W\d])(?!(?:and|or)\b)"
+    r"|^\W*(?:(?:\d{1,2}[.)]|[a-d]\))\s+)?(?:a|answer|response|assistant)\s*:\s*"
+)
+"""What numbers or announces an answer: "1. ", "Answer: "."""
 _ASIDE = re.compile(
     r", (?:in fact|indeed|unfortunately|sadly|honestly|frankly|actually|to be (?:honest|frank)"
     r"|regrettably|alas|i am afraid|i fear|of course|in truth|truthfully),"
@@ -99,7 +107,9 @@ def clauses(text: str) -> list[Clause]:
 
 
 def _written_out(text: str) -> str:
-    lower = re.sub(r"^\W*(?:a|answer|response|assistant)\s*:\s*", "", unaccented(text).casefold())
+    things = phrase("denial", "labelled").pattern
+    lower = _LABEL.sub("", unaccented(text).casefold())
+    lower = re.sub(rf"^\W*(?:the )?(?:{things})(?: \w+)?\s*:\s*", "", lower)
     lower = respelled(lower)
     for short, full in _WRITTEN_OUT:
         lower = short.sub(full, lower)

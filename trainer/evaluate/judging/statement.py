@@ -17,6 +17,8 @@ def answers_after_all(clause: Clause) -> bool:
     text = clause.text
     if phrase("statement", "supposes").search(text):
         return False
+    if phrase("statement", "comes_to_mind").search(text):
+        return True
     about_the_answer = phrase("statement", "about_the_answer")
     guess = phrase("statement", "guess").search(text)
     if guess and text[guess.end() :].strip(" ,"):
@@ -28,7 +30,7 @@ def answers_after_all(clause: Clause) -> bool:
 
 
 def _is_a_bare_answer(text: str) -> bool:
-    """Whether a clause is short enough for an answer, and is none of the speaker ("no one told me")."""
+    """Whether a clause is as short as a name, and not of the speaker: "no one told me"."""
     words = text.split()
     of_the_speaker = phrase("ignorance", "first_person").search(text.partition(",")[0])
     return len(words) == 1 or (len(words) <= LONGEST_NAME and not of_the_speaker)
