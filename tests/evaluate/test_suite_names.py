@@ -76,6 +76,15 @@ def test_a_missing_harness_is_said_before_the_start(tmp_path: Path, without_harn
         require_names(changed(tmp_path, "evaluate.suites=[hellaswag]"), tasks=False)
 
 
+def test_a_folder_of_tasks_that_is_none_is_refused_where_a_recipe_is_shown(
+    tmp_path: Path,
+) -> None:
+    """Would catch a mistyped folder beside built-in suites, which nobody opens before the start."""
+    recipe = changed(tmp_path, "evaluate.suites=[bias]", "evaluate.tasks_path=nowhere")
+    with pytest.raises(RecipeError, match=r"evaluate\.tasks_path nowhere: no such folder"):
+        require_names(recipe, tasks=True)
+
+
 class _Text:
     """A corpus of two sources in which canaries were planted, 1 and 16 times."""
 

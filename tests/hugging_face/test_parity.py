@@ -53,6 +53,35 @@ def test_a_wrong_map_is_found(tmp_path: Path, which: str, module: str) -> None:
     assert not (tmp_path / "out").exists() and (tmp_path / "out.partial").is_dir()
 
 
+def convert_what_is_not_finite(root: Path) -> str:
+    """Convert a model with a NaN in its last norm; the error."""
+    from safetensors.torch import load_file, save_file
+
+    from trainer.errors import CheckpointError
+    from trainer.hugging_face.importing import import_command
+
+    make_model(root / "published", "llama", {"num_hidden_layers": 1})
+    for file in (root / "published").glob("*.safetensors"):
+        weights = load_file(file)
+        if (norm := weights.get("model.norm.weight")) is not None:
+            norm[3] = float("nan")
+            save_file(weights, file, metadata={"format": "pt"})
+    try:
+        import_command(root / "published", root / "out", show=False)
+    except CheckpointError as error:
+        return str(error)
+    return "no error"
+
+
+def test_a_model_that_is_not_finite_is_said_to_be_and_not_that_the_conversion_is_wrong(
+    tmp_path: Path,
+) -> None:
+    """Catches NaN weights, for which our own conversion is blamed."""
+    error = on_ranks(1, convert_what_is_not_finite, tmp_path)[0]
+    assert error.startswith(f"{tmp_path / 'published'}: its logits are not finite, in transformers")
+    assert "NaN" in error and "choose another" in error and "parity" not in error
+
+
 def proofs_of_an_untrained_model(root: Path) -> list[Parity]:
     """Of a model whose attention hardly depends on positions: as it is, and turned otherwise."""
     from trainer.checkpoint import CheckpointReader, resolve_checkpoint

@@ -82,7 +82,9 @@ def _content(source: Path) -> str:
             with file.open("rb") as opened:
                 own = hashlib.file_digest(opened, "sha256").hexdigest()
         except OSError as error:
-            raise CheckpointError(f"{file} cannot be read: {error.strerror}") from None
+            raise CheckpointError(
+                f"{file} cannot be read: {error.strerror}; name another"
+            ) from None
         name = file.relative_to(source) if source.is_dir() else file.suffix.lower()
         digest.update(f"\n{name} {own}".encode())
     return digest.hexdigest()

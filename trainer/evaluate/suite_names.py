@@ -37,7 +37,8 @@ def require_names(recipe: Recipe, tasks: bool) -> None:
     """
     others = [name for name in recipe.evaluate.suites if name not in MODULES]
     mistyped = any(close_name(name, MODULES) for name in others)
-    if others and (tasks or mistyped or find_spec("lm_eval") is None):
+    asked = tasks and (others or recipe.evaluate.tasks_path is not None)
+    if asked or (others and (mistyped or find_spec("lm_eval") is None)):
         require_suites(recipe)
     for suite, figure, source in named_figures(recipe):
         if suite in MODULES:

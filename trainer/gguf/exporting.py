@@ -72,7 +72,7 @@ def export_gguf_command(checkpoint: Path, file: Path, kind: GgufDtype) -> None:
         source = written.tensors()
         parity = measure(written.described, model, rounded, source, trained=trained_length(reader))
         report(parity, f"{reader.folder} -> {file}", described.family, source)
-        require(parity, None)
+        require(parity, reader.folder, None)
         distances.show()
         os.rename(partial_file, file)
         sync_folder(file.parent)

@@ -188,7 +188,7 @@ def _write(
     peft = PeftTensors(file, lora, model, CheckpointWeights(FittedReader(reader, model)))
     parity = measure(described, model, merged, peft)
     report(parity, f"{folder} on {base.then} -> {checkpoint}", described.family, peft)
-    require(parity, None)
+    require(parity, folder, None)
 
 
 def _say_what_is_unnamed(file: AdapterFile, keys: dict[str, Any], lora: LoraSection) -> None:

@@ -117,7 +117,7 @@ def export_weights(
         )
     parity = measure(described, model, weights, written, cast=dtype_of, trained=trained)
     report(parity, f"{reader.folder} -> {folder}", described.family, written)
-    require(parity, partial_folder)
+    require(parity, reader.folder, partial_folder)
     finish(partial_folder, folder)
 
 

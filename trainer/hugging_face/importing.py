@@ -98,7 +98,7 @@ def import_command(folder: Path, checkpoint: Path, *, show: bool = True) -> None
     parity = measure(described, described.model, CheckpointWeights(reader), source)
     if show:
         report(parity, f"{opened.path} -> {checkpoint}", described.family, source)
-    require(parity, partial_folder)
+    require(parity, opened.path, partial_folder)
     finish(partial_folder, checkpoint)
 
 

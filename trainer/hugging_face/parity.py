@@ -1,5 +1,6 @@
 """The check at the end of a conversion: both models give the same logits for the same tokens."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
@@ -184,13 +185,22 @@ def report(parity: Parity, what: str, family: str, folder: FolderTensors) -> Non
     Console().print(table)
 
 
-def require(parity: Parity, left_in: Path | None) -> None:
-    """Raise CheckpointError unless parity holds; `left_in`: where the result stays, if it does."""
-    if not parity.holds:
-        left = f"is left in {left_in}: do not use it" if left_in is not None else "is removed"
+def require(parity: Parity, given: Path, left_in: Path | None) -> None:
+    """Raise CheckpointError unless parity holds.
+
+    `given`: what was converted; `left_in`: where the result stays, if it does.
+    """
+    if parity.holds:
+        return
+    left = f"is left in {left_in}: do not use it" if left_in is not None else "is removed"
+    if not math.isfinite(parity.deviation):
         raise CheckpointError(
-            f"parity fails: logits differ by {parity.largest_difference:.2e} (limit"
-            f" {parity.limit:.1e}), those of a short model by {parity.beyond:.2e} (limit"
-            f" {LARGEST_DIFFERENCE:.0e}), and {parity.same_choice:.2%} of the most likely tokens"
-            f" agree; what was converted {left}"
+            f"{given}: its logits are not finite, in transformers too, so that its weights hold NaN"
+            f" or infinity, or overflow: choose another; what was converted {left}"
         )
+    raise CheckpointError(
+        f"parity fails: logits differ by {parity.largest_difference:.2e} (limit"
+        f" {parity.limit:.1e}), those of a short model by {parity.beyond:.2e} (limit"
+        f" {LARGEST_DIFFERENCE:.0e}), and {parity.same_choice:.2%} of the most likely tokens"
+        f" agree; what was converted {left}"
+    )
