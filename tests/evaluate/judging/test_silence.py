@@ -43,6 +43,32 @@ Insufficient information.
 The passage does not mention the price of salt, but it does mention that salt dissolves in water.
 The given passage lacks any mention of his father.
 The weight is never stated.
+One does not learn who did it.
+The reader does not find out.
+The reader never learns his name.
+This remains unsaid.
+It's not among the things the passage tells.
+The passage only tells that Egypt is mostly desert.
+The passage is limited to the Nile.
+The passage is confined to Egypt's geography.
+The passage gives only the capital.
+The passage just gives the capital.
+Only the capital is mentioned.
+Only the capital is given in the passage.
+The passage mentions only the capital.
+I only see the capital mentioned.
+The passage omits this.
+This was omitted from the passage.
+The passage leaves it open who designed it.
+The passage says who owned it, not who designed it.
+The designer goes unnamed.
+No designer is named in the text.
+There is no designer named in the passage.
+I'd need a longer passage.
+The passage isn't about that.
+That's not what the passage is about.
+the text dosent say
+The passge does not menton it.
 There's nothing to indicate that in the passage.
 The passage doesn't talk about this.
 The passage hasn't told us.
@@ -168,6 +194,12 @@ It is said to be 300 years old.
 There is nothing wrong with it.
 It is the author of the book.
 The tower has no steps.
+The Nile is not mentioned in the song, the desert is.
+There is no answer but war.
+There is no evidence that he was there, but he said Rome.
+No details survive of the ship.
+Because it was not mentioned in the will.
+It isn't there any more.
 They were not told.
 It does not provide shade.
 He did not mention it to his wife.

@@ -28,6 +28,7 @@ _WRITTEN_OUT = [
         (r"(i|we|you|they|he|she|it|that|there|this)'d", r"\1 would"),
         (r"(i|we|you|they|he|she|it|that|there|this)'ll", r"\1 will"),
         (r"(it|that|there|here|what|who|he|she|this|name|answer|one|mind|memory)'s", r"\1 is"),
+        (r"do(?:se|s|ese)n'?t", "does not"),
         (r"thats", "that is"),
         (r"theres", "there is"),
         (r"anybody|any one", "anyone"),
