@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.evaluate.harness_cases import TASKS
 from tests.parity.ranks import on_ranks
 from tests.training.runs import recipe_of, train_here, write_text
 from trainer.errors import (
@@ -25,6 +26,7 @@ from trainer.errors import (
 from trainer.evaluate import command, stopping
 from trainer.evaluate.command import evaluate_command
 from trainer.evaluate.options import EvaluationOptions
+from trainer.evaluate.own_text import EvaluationText
 from trainer.evaluate.records import RecordFile
 from trainer.evaluate.suites import MODULES
 from trainer.evaluate.suites.suite import ItemRecord
@@ -123,6 +125,32 @@ def test_a_gate_that_cannot_be_judged_is_one_line(
         1, evaluated, run, ["perplexity"], None, EvaluationOptions(**options)
     )[0]
     assert (kind, code) == (RecipeError.__name__, 2) and line in said
+
+
+def test_a_gate_on_what_a_task_does_not_give_is_no_failed_gate(run: Path, tmp_path: Path) -> None:
+    """Would catch a mistyped figure that reads as a model's failure, or that costs the others."""
+    file = tmp_path / "task.json"
+    options = EvaluationOptions(limit=2, tasks_path=TASKS, gates=("ours_letters/leters > 0",))
+    kind, code, line = on_ranks(2, evaluated, run, ["ours_letters"], file, options)[0]
+    assert (kind, code) == (RecipeError.__name__, 2)
+    assert line.startswith("--gate: 'ours_letters/leters > 0': the suite ours_letters gives no ")
+    written = json.loads(file.read_text())
+    assert written["suites"]["ours_letters"] and written["gates"] == []
+
+
+def without_text(run: Path, options: EvaluationOptions) -> tuple[str, int, str]:
+    """An evaluation of a model behind which no corpus is found."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command, "text_of", lambda *_: EvaluationText())
+        return evaluated(run, ["memorisation", "bias"], None, options)
+
+
+def test_a_gate_on_a_suite_that_cannot_ask_says_what_it_needs(run: Path) -> None:
+    """Would catch "not measured" without the reason, which nobody can mend."""
+    options = EvaluationOptions(limit=2, gates=("memorisation/extraction < 1",))
+    kind, code, line = on_ranks(1, without_text, run, options)[0]
+    assert (kind, code) == (RecipeError.__name__, 2)
+    assert line.startswith("--gate: 'memorisation/extraction < 1': memorisation: asks for")
 
 
 def test_a_suite_that_fails_loses_no_other(run: Path, tmp_path: Path) -> None:

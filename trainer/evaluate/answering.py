@@ -8,7 +8,7 @@ from trainer.data.tokenizer import Tokenizer
 from trainer.errors import LyceumError
 from trainer.evaluate.generate import Draft, Generator, Vocabulary
 from trainer.evaluate.opened import OpenedModel
-from trainer.evaluate.prompts import PromptEncoder
+from trainer.evaluate.prompts import PROMPT, PromptEncoder
 from trainer.evaluate.respondent import (
     ContinuationQuery,
     Query,
@@ -115,7 +115,8 @@ class ModelRespondent:
                 else:
                     requests[number] = self._encoder.pair(query.prompt, query.text)
             except LyceumError as error:
-                yield number, Unanswered(str(error))
+                # What stands before the first colon is what items are counted by.
+                yield number, Unanswered(str(error).removeprefix(f"{PROMPT}: "))
         numbers = list(requests)
         for index, likelihood in self.score.scored(list(requests.values())):
             yield numbers[index], likelihood

@@ -25,7 +25,7 @@ from trainer.evaluate.answering import ModelRespondent
 from trainer.evaluate.evaluation_report import EvaluationReport, figures_in, shown_progress
 from trainer.evaluate.examination import ItemsDone, PreparedSuite, SuiteResult, examine, prepare
 from trainer.evaluate.facts.plot import plot_occurrence
-from trainer.evaluate.gates import check_gates, require_figures
+from trainer.evaluate.gates import check_gates, require_figure, require_figures
 from trainer.evaluate.harness.names import check_tasks
 from trainer.evaluate.harness.task_suite import TaskSettings, task_suite
 from trainer.evaluate.intervals import Figure
@@ -186,6 +186,9 @@ class _Evaluation:
         return task_suite(name, self._model.tokenizer, self._model.recipe.model, settings)
 
     def _check_gates(self) -> None:
+        for gate in self._gates:
+            if reason := self.report.missing.get(gate.suite):
+                raise RecipeError(f"--gate: {gate.text!r}: {reason}")
         known = {
             name: list(one.suite.figures(self._context))
             for name, one in self._prepared.items()
@@ -250,7 +253,8 @@ class _Evaluation:
 
         Raises GateError where all was measured, and a gate is not passed.
         """
-        verdicts = check_gates(self._gates, figures_of(self.report.results), self._base)
+        gates = [gate for gate in self._gates if self._gives(gate)]
+        verdicts = check_gates(gates, figures_of(self.report.results), self._base)
         self.report.verdicts = verdicts
         if self._model.layout.reports:
             if not is_stdout(json_file):
@@ -262,6 +266,22 @@ class _Evaluation:
             raise self._errors[0]
         if failed := [verdict.line for verdict in verdicts if not verdict.passed]:
             raise GateError(f"{len(failed)} of {len(verdicts)} gates failed: {'; '.join(failed)}")
+
+    def _gives(self, gate: Gate) -> bool:
+        """Whether what was measured has the gate's figure, which a task tells last; else an error.
+
+        Of a suite without any figure the gate itself fails.
+        """
+        result = self.report.results.get(gate.suite)
+        if gate.suite in MODULES or result is None or not result.figures:
+            return True
+        try:
+            known = {gate.suite: list(result.figures)}
+            require_figure(gate.suite, gate.figure, known, f"--gate: {gate.text!r}")
+        except RecipeError as error:
+            self._errors.append(error)
+            return False
+        return True
 
 
 def _check_json(file: Path) -> None:

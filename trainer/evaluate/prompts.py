@@ -12,7 +12,9 @@ from trainer.evaluate.respondent import Prompt
 from trainer.recipe import Recipe
 
 QUESTION, ANSWER = "Question:", "Answer:"
-_PLACE = RecordLocation("the prompt", "file", 1)
+PROMPT = "the prompt"
+"""Where errors about a prompt begin by saying that they are."""
+_PLACE = RecordLocation(PROMPT, "file", 1)
 
 
 class PromptEncoder:
