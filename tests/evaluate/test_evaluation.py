@@ -23,7 +23,7 @@ from trainer.errors import (
     StopRequested,
     TrainingError,
 )
-from trainer.evaluate import command, stopping
+from trainer.evaluate import evaluation, stopping
 from trainer.evaluate.command import evaluate_command
 from trainer.evaluate.options import EvaluationOptions
 from trainer.evaluate.own_text import EvaluationText
@@ -141,7 +141,7 @@ def test_a_gate_on_what_a_task_does_not_give_is_no_failed_gate(run: Path, tmp_pa
 def without_text(run: Path, options: EvaluationOptions) -> tuple[str, int, str]:
     """An evaluation of a model behind which no corpus is found."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(command, "text_of", lambda *_: EvaluationText())
+        patch.setattr(evaluation, "text_of", lambda *_: EvaluationText())
         return evaluated(run, ["memorisation", "bias"], None, options)
 
 
@@ -233,7 +233,7 @@ def test_a_stopped_evaluation_says_what_is_kept_and_goes_on(
 
 def interrupted(run: Path) -> tuple[str, int, str]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(command, "text_of", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+        patch.setattr(evaluation, "text_of", lambda *_: os.kill(os.getpid(), signal.SIGINT))
         return evaluated(run, ["bias"], None)
 
 
