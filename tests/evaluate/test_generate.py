@@ -4,8 +4,18 @@ from typing import Any
 
 import pytest
 
-from tests.evaluate.writing import END, PROMPTS, ROWS, SIZE, explore, write
+from tests.evaluate.writing import (
+    BRANCHES,
+    END,
+    PROMPTS,
+    ROWS,
+    SIZE,
+    STEM,
+    explore,
+    write,
+)
 from tests.parity.ranks import on_ranks
+from trainer.evaluate.prefixes import worth_a_stem
 
 LAYOUTS: list[dict[str, Any]] = [
     {"tensor": 4},
@@ -68,6 +78,16 @@ def test_a_prompt_does_not_depend_on_its_neighbours(texts: dict[str, Any]) -> No
     """Catches attention to the padding that brings prompts to one length."""
     assert texts["alone"] == texts["together"]
     assert texts["sampled alone"] == texts["sampled"]
+
+
+def test_texts_behind_one_beginning_are_those_of_each_alone(texts: dict[str, Any]) -> None:
+    """Catches keys of the shared beginning that some rows do not see, or lose with their
+    neighbours that have ended.
+    """
+    shared = len(STEM) + 1  # behind the token that starts a text
+    assert worth_a_stem(shared, len(BRANCHES))
+    assert texts["branches"] == texts["branches, alone"]
+    assert len({len(row) for row in texts["branches"]}) > 3
 
 
 def test_the_same_prompt_twice_gives_two_texts(texts: dict[str, Any]) -> None:

@@ -11,6 +11,9 @@ from trainer.recipe import Recipe
 
 ROWS, SIZE, END = 128, 120, 0
 PROMPTS = [[5, 6, 7], [], [9, 8, 7, 6, 5, 4, 3]]
+# A beginning worth a pass of its own, and texts of which most reach the longest length early.
+STEM = [1 + 7 * number % 100 for number in range(40)]
+BRANCHES = [[*STEM, *range(5, 5 + tail)] for tail in (21, 20, 18, 3, 16, 14, 12, 2, 1)]
 GREEDY = Sampling(tokens=12, temperature=0.0)
 NEARLY_UNIFORM = Sampling(tokens=20, temperature=5.0)
 UNENDING = Sampling(tokens=100, temperature=0.0)
@@ -72,6 +75,8 @@ def explore() -> dict[str, Any]:
     texts["sampled alone"] = [generator([prompt], SAMPLED)[0] for prompt in PROMPTS]
     texts["twice"] = generator([PROMPTS[0], PROMPTS[2], PROMPTS[0]], SAMPLED)
     texts["many"] = generator([[token] for token in range(1, 41)], NEARLY_UNIFORM)
+    texts["branches"] = generator(BRANCHES, GREEDY)
+    texts["branches, alone"] = [generator([prompt], GREEDY)[0] for prompt in BRANCHES]
     texts["no cache"] = [_token_by_token(generator, prompt) for prompt in PROMPTS]
     budget, generator._budget = generator._budget, 6
     texts["in pieces"] = generator(PROMPTS, GREEDY)
