@@ -182,16 +182,20 @@ def test_json_to_standard_output_is_json_alone(
 
 
 def test_a_second_evaluation_into_the_same_records_ends_at_once(run: Path, tmp_path: Path) -> None:
-    """Would catch two processes that tear each other's lines; and a lock left by a killed one."""
+    """Would catch two processes that tear each other's lines; a lock left by a killed one; and one
+    that keeps another suite out.
+    """
     file, records = tmp_path / "figures.json", tmp_path / "figures.records"
-    with FolderLock(records, "records folder", "wait"):
+    with FolderLock(records, "records of", "wait", name=".perplexity.lock"):
         ended = on_ranks(2, evaluated, run, ["perplexity"], file)
+        other = report(run, ["bias"], tmp_path / "bias.json", replace(FEW, records=records))
+        assert list(other["suites"]) == ["bias"]
     kind, code, line = ended[0]
     assert ended[1] == ended[0] and (kind, code) == (RecipeError.__name__, 2)
-    assert f"{records} is being written by process {os.getpid()} on " in line
+    assert f"perplexity in {records} is being written by process {os.getpid()} on " in line
     assert line.endswith("stop it, or name another folder (--records)")
-    assert not file.exists() and not list(records.glob("*.jsonl"))
-    (records / ".lock").write_text('{"host": "gone", "pid": 1}')
+    assert not file.exists() and not (records / "perplexity.jsonl").exists()
+    (records / ".perplexity.lock").write_text('{"host": "gone", "pid": 1}')
     assert report(run, ["perplexity"], file)["suites"]["perplexity"]
 
 

@@ -40,8 +40,9 @@ def evaluate_command(
     try:
         with open_model(checkpoint, world, options.overrides) as model:
             evaluation = Evaluation(model, options, gates, json_file)
-            with evaluation.only_writer():
-                evaluation.prepare(named or list(MODULES), required=bool(named))
+            wanted = named or list(MODULES)
+            with evaluation.only_writer(wanted):
+                evaluation.prepare(wanted, required=bool(named))
                 with shown_progress(model.layout.reports) as advance, StopSignals() as signals:
                     evaluation.measure(advance, signals)
                 evaluation.finish(json_file)

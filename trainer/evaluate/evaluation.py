@@ -112,14 +112,20 @@ class Evaluation:
         return found
 
     @contextmanager
-    def only_writer(self) -> Iterator[None]:
-        """A block in which nobody else evaluates into the same records; collective.
+    def only_writer(self, names: Sequence[str]) -> Iterator[None]:
+        """A block in which nobody else evaluates these suites into the same records; collective.
 
         Raises RecipeError where another process does.
         """
+        folder = self.report.records
+
+        def hold() -> None:
+            for name in names:
+                lock = f".{name.replace('/', '-')}.lock"
+                held.enter_context(FolderLock(folder, f"{name} in", NAME_ANOTHER, lock))
+
         with ExitStack() as held:
-            lock = FolderLock(self.report.records, "records folder", NAME_ANOTHER)
-            on_first_rank(self._ranks, lambda: held.enter_context(lock) and None)
+            on_first_rank(self._ranks, hold)
             yield
 
     def prepare(self, names: Sequence[str], required: bool) -> None:

@@ -9,27 +9,26 @@ from pathlib import Path
 
 from trainer.errors import RecipeError
 
-_NAME = ".lock"
-
 
 class FolderLock:
-    """A context that holds FOLDER/.lock, with the holder's host and process id written in it.
+    """A context that holds a file in a folder, with the holder's host and process id written in it.
 
-    `kind`: what a user calls the folder, `other`: what to do where another process writes there.
+    `kind`: what a user calls the folder, `other`: what to do where another process writes there;
+    `name`: the file's, another one for each part of the folder that has a writer of its own.
     A POSIX record lock: it belongs to the process alone, so that it dies with it even where forked
     data workers live on for a moment (flock would be theirs too), and it works over NFS. Take it
     on one rank. A second process gets a RecipeError that names the holder.
     """
 
-    def __init__(self, folder: Path, kind: str, other: str) -> None:
+    def __init__(self, folder: Path, kind: str, other: str, name: str = ".lock") -> None:
+        self._path = Path(folder) / name
         self._folder, self._named, self._other = Path(folder), f"{kind} {folder}", other
         self._descriptor: int | None = None
 
     def __enter__(self) -> "FolderLock":
-        path = self._folder / _NAME
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise RecipeError(
                 f"{self._named} cannot be written: {error.strerror}; {self._other}"
