@@ -10,7 +10,8 @@ from kernels.glu import geglu, swiglu
 from kernels.grad_norm import clip_coefficient, grad_norm, grad_square_sum
 from kernels.linear_cross_entropy import linear_cross_entropy, linear_cross_entropy_with_nats
 from kernels.norm import add_layer_norm, add_rms_norm, layer_norm, rms_norm
-from kernels.rope import rope, rope_frequencies, rope_table
+from kernels.rope import rope
+from kernels.rope_angles import rope_frequencies, rope_table
 
 __all__ = [
     "Visible",

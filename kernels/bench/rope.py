@@ -9,7 +9,8 @@ from torch import Tensor
 from kernels.bench.case import BenchCase, CompileCase, Implementations, Sizes, TuneCase, on_meta
 from kernels.bench.checks.rope import check_cases as check_cases
 from kernels.bench.peers import backward_of, compiled, liger
-from kernels.rope import _launch_out_of_place, reference, rope, rope_frequencies, rope_table
+from kernels.rope import _launch_out_of_place, reference, rope
+from kernels.rope_angles import rope_frequencies, rope_table
 
 TOKENS = 8192
 GROUPS, REPEAT = 8, 4

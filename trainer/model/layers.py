@@ -186,6 +186,7 @@ class Attention(SelfAttention):
             query, key = self.q_layernorm(query), self.k_layernorm(key)
         key, value = key.squeeze(-2), value.squeeze(-2)
         recomputed = self.checkpoint_core_attention and self.training
+        # A model that trains computes without gradients what it recomputes with them, bitwise.
         saved = self.training or torch.is_grad_enabled()
         if self.values_alone and saved and not recomputed:
             value = value.contiguous()

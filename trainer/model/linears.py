@@ -71,7 +71,7 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 @cache
 def _block(outputs: int, inputs: int) -> int | None:
-    """Outputs of a block: the first of these numbers that divides all; None: no blocks."""
+    """Outputs of a block: the largest multiple of 16, to 128, that divides all; None: no blocks."""
     if outputs * inputs < SMALL:
         return None
     return next((size for size in range(128, 15, -16) if outputs % size == 0), None)

@@ -7,7 +7,8 @@ import torch
 
 from kernels.bench.checks.case import DTYPES, CheckCase, Held, drawn, wide
 from kernels.bench.tolerance import tolerance
-from kernels.rope import reference, rope, rope_frequencies, rope_table
+from kernels.rope import reference, rope
+from kernels.rope_angles import rope_frequencies, rope_table
 
 SHAPES = ((1, 1, 1, 1, 2), (3, 2, 6, 2, 6), (17, 3, 4, 1, 10))
 PRODUCTION = ((1024, 1, 32, 8, 128), (513, 2, 16, 16, 64))
