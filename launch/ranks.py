@@ -5,7 +5,6 @@ import ctypes
 import gc
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,8 @@ from types import FrameType
 from typing import Any, NoReturn, Protocol
 
 from launch.failure import FAILURE_FILE, leave_failure, read_failure
-from trainer.errors import ClusterError, LyceumError, StopRequested, TrainingError, shown
+from launch.ports import master_port
+from trainer.errors import LyceumError, StopRequested, TrainingError, shown
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """The signals that ask a run to stop."""
@@ -137,9 +137,8 @@ def run_ranks(
     SIGINT, SIGTERM and SIGUSR1 are passed on to every rank. Raises the LyceumError that a rank
     raised, TrainingError where a signal ended one, ClusterError where the port is taken.
     """
-    port = _port()
     again = command or [sys.executable, "-m", "trainer", *sys.argv[1:]]
-    with tempfile.TemporaryDirectory(prefix="lyceum-") as folder:
+    with master_port() as port, tempfile.TemporaryDirectory(prefix="lyceum-") as folder:
         notes = [Path(folder) / f"rank-{rank}.json" for rank in range(count)]
         ranks: list[Rank] = []
         with _collecting_signals() as signals:
@@ -168,23 +167,6 @@ def _environment(rank: int, count: int, port: int, note: Path) -> dict[str, str]
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),
         FAILURE_FILE: str(note),
     }
-
-
-def _port() -> int:
-    """MASTER_PORT where it is given and free, else any free port."""
-    given = os.environ.get("MASTER_PORT", "0")
-    if not given.isdecimal() or int(given) > 65535:
-        raise ClusterError(f"MASTER_PORT: {given!r} is not a port; unset it, or give 1 to 65535")
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", int(given)))
-        except OSError as error:
-            raise ClusterError(
-                f"MASTER_PORT: port {given} cannot be used ({error.strerror}); unset it to take "
-                "any free one, or choose another"
-            ) from error
-        port: int = probe.getsockname()[1]
-    return port
 
 
 @contextmanager

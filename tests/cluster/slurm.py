@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from launch.ports import own_port
+
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel")
 START_SECONDS = 30.0
 """A controller on a busy machine has its nodes after a second or two."""
@@ -59,6 +61,13 @@ def slurm_cluster(folder: Path) -> Iterator[Path]:
 
     Only processes that were started here are ended.
     """
+    with own_port() as controller, own_port() as node1, own_port() as node2:
+        configuration = _configure(folder, [controller, node1, node2])
+        with _daemons(configuration):
+            yield configuration
+
+
+def _configure(folder: Path, ports: list[int]) -> Path:
     folder.mkdir(parents=True)
     folder.chmod(0o755)
     (folder / "state").mkdir()
@@ -73,9 +82,16 @@ def slurm_cluster(folder: Path) -> Iterator[Path]:
             host=socket.gethostname().partition(".")[0],
             user=os.environ.get("USER") or _user(),
             folder=folder,
-            ports=_free_ports(3),
+            ports=ports,
         )
     )
+    return configuration
+
+
+@contextmanager
+def _daemons(configuration: Path) -> Iterator[None]:
+    folder = configuration.parent
+    key = folder / "munge.key"
     environment = {**os.environ, "SLURM_CONF": str(configuration), "PATH": _path()}
     commands = [
         ["munged", "--foreground", "--force", f"--key-file={key}"]
@@ -95,7 +111,7 @@ def slurm_cluster(folder: Path) -> Iterator[Path]:
                 if command[0] == "munged":
                     _wait(lambda: (folder / "munge.socket").exists(), folder)
             _wait(lambda: _idle(environment) == 2, folder)
-            yield configuration
+            yield
         finally:
             for process in reversed(started):
                 process.send_signal(signal.SIGTERM)
@@ -123,17 +139,6 @@ def _wait(ready, folder: Path) -> None:
             raise AssertionError(f"the cluster did not start:\n{logs}")
         # Three daemons that say only by answering that they are up.
         time.sleep(0.05)
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
 
 
 def _path() -> str:

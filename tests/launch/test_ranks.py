@@ -1,5 +1,6 @@
 """Local ranks start, end and fail together; no model needed."""
 
+import errno
 import json
 import os
 import signal
@@ -100,6 +101,47 @@ def test_port_in_use_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert recorded(tmp_path) == []
     assert run_ranks(recorder(tmp_path), 2, "cpu") == 0
     assert {f["MASTER_PORT"] for f in recorded(tmp_path)} == {port}
+
+
+def test_nobody_else_gets_the_port_while_the_ranks_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a port that another process took between the choice and the ranks' meeting."""
+    monkeypatch.delenv("MASTER_PORT", raising=False)
+
+    def worker() -> int:
+        port = int(os.environ["MASTER_PORT"])
+        with socket.socket() as other:
+            try:
+                other.bind(("127.0.0.1", port))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+            else:
+                raise DataError("somebody else could have had the port")
+        with socket.socket() as store:  # as the first rank's
+            store.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            store.bind(("", port))
+            store.listen()
+        return 0
+
+    assert run_ranks(worker, 1, "cpu") == 0
+
+
+def test_a_given_port_serves_the_next_run_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a run refused for a minute because the one before it met at the same port."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        client = socket.create_connection(("127.0.0.1", port))
+        served, _ = server.accept()
+        served.close()  # the side that closes first keeps the port in TIME_WAIT
+        assert client.recv(1) == b""
+        client.close()
+    with socket.socket() as strict, pytest.raises(OSError, match="in use"):
+        strict.bind(("127.0.0.1", port))
+    monkeypatch.setenv("MASTER_PORT", str(port))
+    assert run_ranks(recorder(tmp_path), 2, "cpu") == 0
+    assert {f["MASTER_PORT"] for f in recorded(tmp_path)} == {str(port)}
 
 
 @pytest.mark.parametrize("port", ["many", "-1", "70000"])

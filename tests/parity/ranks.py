@@ -7,13 +7,13 @@ import gc
 import multiprocessing
 import os
 import pickle
-import socket
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from typing import Any
+
+from launch.ports import own_port
 
 
 class Died(Exception):
@@ -30,7 +30,7 @@ def on_ranks(count: int, function: Callable[..., Any], *arguments: Any) -> list[
     """`function(*arguments)` on `count` ranks over gloo; what each returned, by rank."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOAD)
-    with _own_port() as port:
+    with own_port() as port:
         return _run(context, port, count, function, arguments)
 
 
@@ -92,16 +92,3 @@ def _rank(
         sender.send_bytes(pickle.dumps((function(*arguments), None)))
     except BaseException:
         sender.send_bytes(pickle.dumps((None, f"rank {rank}:\n{traceback.format_exc()}")))
-
-
-@contextmanager
-def _own_port() -> Iterator[int]:
-    """A port that nobody else is given while the ranks use it.
-
-    The system hands out no port that a socket is bound to; where both allow reuse, the first
-    rank's store may still listen on this one, as the socket here does not.
-    """
-    with socket.socket() as reservation:
-        reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        reservation.bind(("127.0.0.1", 0))
-        yield reservation.getsockname()[1]
