@@ -13,7 +13,7 @@ from pathlib import Path
 from launch.ports import own_port
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel")
-START_SECONDS = 30.0
+START_SECONDS = 600.0
 """A controller on a busy machine has its nodes after a second or two."""
 
 CONFIGURATION = """

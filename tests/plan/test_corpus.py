@@ -1,14 +1,15 @@
 """Every term of the scale table is held against what a small corpus really takes."""
 
 import json
-import tracemalloc
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import webdataset
 
+from tests.traced import traced
 from trainer.cli import main
 from trainer.corpus.build import plan
 from trainer.corpus.build.duplicates import MATCHES, PAIR, decide, match_range
@@ -158,39 +159,35 @@ def test_the_manifest_takes_what_is_computed(large: Path) -> None:
     """Would catch a hash counted in bytes instead of hex, or Python's own cost forgotten."""
     real = (large / "manifest.json").stat().st_size
     assert manifest_bytes(2000) == pytest.approx(real, rel=0.05)
-    tracemalloc.start()
-    manifest = load_manifest(large)
-    order = shard_order(len(manifest.splits["train"].shards), 0, 0, 0)
-    held = tracemalloc.get_traced_memory()[0]
-    tracemalloc.stop()
-    assert len(order) == 2000
-    assert order_memory(2000) == pytest.approx(held, rel=0.05)
+
+    def load() -> tuple[Manifest, list[int]]:
+        manifest = load_manifest(large)
+        return manifest, shard_order(len(manifest.splits["train"].shards), 0, 0, 0)
+
+    took = traced(load, lambda loaded: len(loaded[1]))
+    assert took.result == 2000
+    assert order_memory(2000) == pytest.approx(took.held, rel=0.05)
 
 
 def test_a_block_takes_what_is_computed() -> None:
     """Would catch a plan that has come to hold more a document than the table says."""
     dice = np.random.default_rng(0)
     lengths = [dice.integers(2, 600, 40_000) for _ in range(2)]
-    tracemalloc.start()
-    plan = plan_block(lengths, 4096, "best_fit", 0, (0, 0, 0))
-    held, most = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
+    took = traced(
+        lambda: plan_block(lengths, 4096, "best_fit", 0, (0, 0, 0)), lambda plan: plan.rows
+    )
     # The lengths were made before, as columns of the index.
     index = 32 * 80_000
-    assert plan_memory(80_000, rows=plan.rows) == pytest.approx(held + index, rel=0.05)
+    assert plan_memory(80_000, rows=took.result) == pytest.approx(took.held + index, rel=0.05)
     # numpy's version decides how many temporary arrays there are.
-    assert planning_memory(80_000) == pytest.approx(most + index, rel=0.25)
+    assert planning_memory(80_000) == pytest.approx(took.most + index, rel=0.25)
 
 
 def test_the_index_of_an_open_shard_is_in_memory(built: Built) -> None:
     """Would catch the index left out of a block's memory."""
     shard = built.shards[0]
-    tracemalloc.start()
-    reader = ShardReader(built.folder, shard, "uint16", verify="size")
-    held = tracemalloc.get_traced_memory()[0]
-    tracemalloc.stop()
-    reader.close()
-    assert held > 32 * shard.documents
+    took = traced(lambda: ShardReader(built.folder, shard, "uint16", verify="size"))
+    assert took.held > 32 * shard.documents
 
 
 def test_blocks_and_caches_are_bounded_by_what_there_is() -> None:
@@ -232,12 +229,9 @@ def test_a_matching_task_takes_what_is_computed(tmp_path: Path) -> None:
     """Would catch all bands, or all ranges, in memory at one time."""
     write_hashes(tmp_path, tasks=2, documents=40_000)
     for ranges in (1, 4):
-        tracemalloc.start()
-        match_range(tmp_path, 2, 0, ranges, True, 0.8)
-        most = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
+        took = traced(partial(match_range, tmp_path, 2, 0, ranges, True, 0.8))
         # A range has its share of the hashes give or take their chance, and a fixed rest.
-        assert matching_memory(80_000, ranges) == pytest.approx(most, rel=0.2)
+        assert matching_memory(80_000, ranges) == pytest.approx(took.most, rel=0.2)
 
 
 def test_the_deciding_task_takes_what_is_computed(tmp_path: Path) -> None:
@@ -247,13 +241,10 @@ def test_the_deciding_task_takes_what_is_computed(tmp_path: Path) -> None:
     pairs["later"] = np.arange(50_000) * 2 + 1
     pairs["similarity"], pairs["exact"] = 0.9, False
     save_array(tmp_path / MATCHES / "00000.npy", pairs)
-    tracemalloc.start()
-    decide(tmp_path, 1, 1)
-    most = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
+    took = traced(lambda: decide(tmp_path, 1, 1))
     kind = replace(TextKind(), duplicate_pairs=0.5)
     # Every pair removes a document here; where documents are in several pairs, fewer go.
-    assert deciding_memory(100_000, kind) == pytest.approx(most, rel=0.25)
+    assert deciding_memory(100_000, kind) == pytest.approx(took.most, rel=0.25)
 
 
 def test_the_audit_takes_what_is_computed(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """A passage leads back to exactly the documents that hold it, whatever its spacing and case."""
 
 import json
-import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.data.corpora import write_corpus
+from tests.traced import traced
 from trainer.cli import main
 from trainer.corpus.inspect import decoded_shards, search
 from trainer.corpus.inspect.find import find_command
@@ -267,11 +267,7 @@ def test_memory_does_not_grow_with_the_shard(tmp_path: Path, monkeypatch) -> Non
 
     def peak_mib(batch_tokens: int) -> float:
         monkeypatch.setattr(decoded_shards, "BATCH_TOKENS", batch_tokens)
-        tracemalloc.start()
-        find_passage(folder, "nowhere", workers=1)
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        return peak / 2**20
+        return traced(lambda: find_passage(folder, "nowhere", workers=1)).most / 2**20
 
     whole_shard = 100 * len(document)
     batched, at_once = peak_mib(whole_shard // 10), peak_mib(whole_shard)
