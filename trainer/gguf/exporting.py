@@ -18,6 +18,7 @@ from trainer.checkpoint.adapted import saved_recipe, saved_tokenizer, trained_le
 from trainer.data.tokenizer import Tokenizer
 from trainer.errors import CheckpointError, RecipeError, TrainingError
 from trainer.files import sync_folder
+from trainer.gguf.card import CARD, card_keys
 from trainer.gguf.distance import Distances
 from trainer.gguf.model import GgufModel
 from trainer.gguf.names import gguf_name, halved_rows, heads_interleaved
@@ -60,13 +61,14 @@ def export_gguf_command(checkpoint: Path, file: Path, kind: GgufDtype) -> None:
     model = recipe.model.model_copy(update=own)
     check_weights(weights, tensor_map(model), str(reader.folder))
     resolved = recipe.model_copy(update={"model": model})
-    config = small_files(reader, resolved, torch.float32, tokenizer)[FILE]
-    described = describe(config, str(reader.folder / FILE))
+    small = small_files(reader, resolved, torch.float32, tokenizer)
+    described = describe(small[FILE], str(reader.folder / FILE))
     _refuse(model, kind)
+    said = card_keys(small[CARD], trained=reader.step > 0) if CARD in small else {}
     rounded = RoundedWeights(weights, KINDS[kind][0])
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        distances = _write(partial_file, described, model, tokenizer, rounded, kind)
+        distances = _write(partial_file, described, model, tokenizer, rounded, kind, said)
         written = GgufModel(partial_file)
         _require_same_tokens(written.tokenizer, tokenizer)
         source = written.tensors()
@@ -147,12 +149,18 @@ def _write(
     tokenizer: Tokenizer,
     weights: RoundedWeights,
     kind: GgufDtype,
+    said: dict[str, str],
 ) -> Distances:
-    """Write the file, a tensor in memory at a time; returns how far its numbers are from ours."""
+    """Write the file, a tensor in memory at a time; returns how far its numbers are from ours.
+
+    `said`: metadata of whose model it is.
+    """
     family = described.family
     architecture = family if family.startswith("qwen") else "llama"
     writer = gguf.GGUFWriter(path, architecture)
     try:
+        for key, text in said.items():
+            writer.add_string(key, text)
         factors = _add_metadata(writer, described, model, tokenizer, kind)
         parts = list(_parts(model))
         for name, values in factors.items():

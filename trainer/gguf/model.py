@@ -9,6 +9,7 @@ from torch import Tensor
 
 from trainer.data.tokenizer import Tokenizer
 from trainer.errors import CheckpointError
+from trainer.gguf.card import card_of
 from trainer.gguf.config import config_keys, say_what_is_unread
 from trainer.gguf.header import MAGIC, GgufTensor, Header, read_header
 from trainer.gguf.metadata import Metadata
@@ -82,6 +83,11 @@ class GgufModel:
         model = self.described.model
         expected = {part.name: part.shape for one in tensor_map(model) for part in one.parts}
         return GgufTensors(self.path, held, self._metadata.architecture, model, expected)
+
+    @property
+    def notices(self) -> dict[str, bytes]:
+        """The small files that say whose model it is, by name."""
+        return card_of(self._metadata)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:

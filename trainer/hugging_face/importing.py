@@ -56,6 +56,12 @@ class FolderModel:
         """Its weights."""
         return ModelFolder(self.path)
 
+    @property
+    def notices(self) -> dict[str, bytes]:
+        """The small files that say whose model it is, by name."""
+        files = (self.path / name for name in _NOTICES)
+        return {file.name: file.read_bytes() for file in files if file.is_file()}
+
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """Its tokenizer."""
@@ -82,9 +88,8 @@ def import_command(folder: Path, checkpoint: Path, *, show: bool = True) -> None
     pieces = list(_pieces(tensors, source))
     tokenizer = _tokenizer(opened.tokenizer, opened.path, described)
     attachments = {f"{FROM_IMPORT}{FILE}": opened.config}
-    for name in _NOTICES:
-        if (opened.path / name).is_file():
-            attachments[f"{FROM_IMPORT}{name}"] = (opened.path / name).read_bytes()
+    for name, content in opened.notices.items():
+        attachments[f"{FROM_IMPORT}{name}"] = content
     for name, content in tokenizer.files.items():
         attachments[f"tokenizer/{name}"] = content
     _say_what_differs(opened.path, described, tokenizer, {source.dtype(name) for name in expected})
