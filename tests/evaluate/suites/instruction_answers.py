@@ -9,11 +9,11 @@ ANSWERS: dict[str, Answers] = {
     "words at least": (
         {"least": 5},
         ["one two three four five", "It's a well-known fact, isn't it?", "日 本 語 の 文"],
-        ["one two three four", "well-known facts aren't many", "- - - - -"],
+        ["one two three four", "well-known facts aren't many", "- - - - -", "1,000 cats at 10:30"],
     ),
     "words at most": (
         {"most": 3},
-        ["one two three", "Well-known facts, aren't", "a - b - c"],
+        ["one two three", "Well-known facts, aren't", "a - b - c", "3.5 kg re\u0301al"],
         ["one two three four", "...", "!!! ???"],
     ),
     "words between": ({"least": 2, "most": 3}, ["one two", "one, two; three."], ["one", "a b c d"]),
@@ -30,6 +30,9 @@ ANSWERS: dict[str, Answers] = {
             "Hale Inc. sells figs, pears, etc. It opened at 5 p.m. on a Monday.",
             "It is in the U.S. The U.S. Navy is there.",
             "Cats are soft.They purr.",
+            "Cats sleep... a lot. They play\u2026 now and then",
+            "He came on Dec. 3 with Vol. 2. It snowed on Mt. Olm.",
+            "Wait... It rains.",
             "It rains.\r\nIt pours.",
         ],
         ["It rains.", "It rains. It pours. It stops.", "It rains, it pours", "St. Paul sat there."],
@@ -58,8 +61,8 @@ ANSWERS: dict[str, Answers] = {
     "letter n times": ({"letter": "z", "number": 2}, ["Zoo and jazz", "zigzag"], ["zoo", "ssss"]),
     "short words": (
         {"letters": 4},
-        ["It is a dog.", "Don't go far", "a two-year plan"],
-        ["It was a horse", "up-to-dates", "..."],
+        ["It is a dog.", "Don't go far", "a two-year plan", "in 100000 days"],
+        ["It was a horse", "up-to-dates", "...", "cre\u0301me"],
     ),
     "no word twice": (
         {"least": 3},
@@ -84,7 +87,7 @@ ANSWERS: dict[str, Answers] = {
     "ends with": (
         {"end": "Have a nice day!"},
         ["Walk. Have a nice day!", "Have a nice day!\n"],
-        ["Have a nice day! Bye.", "have a nice day!", '"Have a nice day!"'],
+        ["Have a nice day! Bye.", "have a nice day!", '"Have a nice day!"', "ShHave a nice day!"],
     ),
     "contains words": (
         {"words": ["fox", "snow"]},
@@ -113,7 +116,11 @@ ANSWERS: dict[str, Answers] = {
         ["A - b - C", " A - b - C\n"],
         ["A - b - C.", "a - b - c", '"A - b - C"', "Sure: A - b - C"],
     ),
-    "one word": ({}, ["Blue", "blue.", "well-known"], ["It is blue", "...", "blue sky", "- blue"]),
+    "one word": (
+        {},
+        ["Blue", "blue.", "well-known", "Re\u0301al"],
+        ["It is blue", "...", "blue sky", "- blue"],
+    ),
     "yes or no": (
         {"options": ["yes", "no"]},
         ["Yes", "no.", " YES\n", "Yes!"],

@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 from trainer.evaluate.respondent import Prompt, Response, TextQuery, WrittenAnswer
 from trainer.evaluate.suites.instruction_kinds import CHECKS
@@ -35,8 +36,11 @@ ITEMS = 88
 
 
 def follows(text: str, kind: str, arguments: dict[str, Any]) -> bool:
-    """Whether a text follows an instruction, however its lines end; a blank one follows none."""
-    lined = text.replace("\r\n", "\n").replace("\r", "\n")
+    """Whether a text follows an instruction; a blank one follows none.
+
+    However its lines end, and however its letters with accents are encoded (Unicode's NFC).
+    """
+    lined = normalize("NFC", text).replace("\r\n", "\n").replace("\r", "\n")
     return bool(lined.strip()) and CHECKS[kind](lined, **arguments)
 
 
@@ -119,7 +123,7 @@ SUITE = Suite(
     measures="the share of exactly checkable instructions on an answer's form that are followed",
     leaves_out="whether the answer is right or about what was asked; several instructions at once",
     source="own prompts and checks; the idea of Zhou and others, 2023 (arXiv 2311.07911)",
-    rules=3,
+    rules=4,
     items=_items,
     judge=_judge,
     figures=_figures,

@@ -3,15 +3,18 @@
 import re
 from collections.abc import Callable, Mapping
 
-_WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
+_WORD = re.compile(r"[^\W_]+(?:(?:['\u2019-]|(?<=\d)[.,:](?=\d))[^\W_]+)*")
 _SENTENCE_END = re.compile(
     r"[.!?\u2026]+(?P<closing>[\"'\u201d\u2019)\]*_]*)(?=\s|$|(?<=[a-z][.!?])[A-Z][a-z])"
 )
 _NO_SENTENCE_END = re.compile(
-    r"(?:\b(?:[MmDd]rs?|[Mm]s|[Pp]rof|St|vs|approx|e\.g|i\.e)|(?:^|\n)\s*\d+)$"
+    r"(?:\b(?:[MmDd]rs?|[Mm]s|[Pp]rof|St|Mt|Capt|Gen|Rev|vs|approx|e\.g|i\.e)|(?:^|\n)\s*\d+)$"
 )
 _INITIAL = re.compile(r"\b[A-HJ-Z]$")
-_ABBREVIATION = re.compile(r"\b(?:etc|Inc|Ltd|Co|Corp|Jr|Sr|[Nn]os?|Fig|[ap]\.m|Ph\.D)$")
+_ABBREVIATION = re.compile(
+    r"\b(?:etc|Inc|Ltd|Co|Corp|Jr|Sr|[Nn]os?|Fig|[Vv]ol|[ap]\.m|Ph\.D|hrs?|mins?|Jan|Feb|Aug|Sept?"
+    r"|Oct|Nov|Dec)$"
+)
 _BEGINS_A_SENTENCE = re.compile(
     r"\s+[\"'\u201c\u2018(*_]*(?:The|This|That|These|Those|It|He|She|They|We|You|I|In|On|At|If|When"
     r"|There|Then|But|And|So|A|An|His|Her|Its|Their|My|Our|Your)\b"
@@ -21,7 +24,10 @@ NUMBERED = re.compile(r"^\s*(\d+)[.)]\s+\S")
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a text: letters and digits; hyphens and apostrophes inside a word are of it."""
+    """The words of a text: letters and digits.
+
+    Hyphens and apostrophes inside a word are of it, and what stands inside a number: 3.5, 1,000.
+    """
     return _WORD.findall(text)
 
 
@@ -34,7 +40,8 @@ def count_sentences(text: str) -> int:
     """The number of sentences: what ends in . ! or ?, and a rest that does not.
 
     The point of an abbreviation (Dr., e.g.), of an initial, of a decimal or of a list's number ends
-    none, nor does what ends a quotation that the sentence goes on behind.
+    none, nor do points that stand for a pause, or what ends a quotation, where the sentence goes on
+    behind them.
     """
     first = number = 0
     for end in _SENTENCE_END.finditer(text):
@@ -50,6 +57,8 @@ def _goes_on(before: str, marks: str, after: str) -> bool:
     follows = after.lstrip()[:1]
     if marks[-1:] in "\"'\u201d\u2019)]" and follows.islower():
         return True
+    if marks in ("\u2026", "..", "..."):
+        return follows.islower()
     if marks != ".":
         return False
     if _ABBREVIATION.search(before):
@@ -113,7 +122,7 @@ def letter_times(text: str, letter: str, number: int) -> bool:
 def short_words(text: str, letters: int) -> bool:
     """No word of more than so many letters; the parts of a hyphenated word are words."""
     parts = [part for word in words_of(text) for part in word.split("-")]
-    return bool(parts) and all(sum(map(str.isalnum, part)) <= letters for part in parts)
+    return bool(parts) and all(sum(map(str.isalpha, part)) <= letters for part in parts)
 
 
 def no_word_twice(text: str, least: int) -> bool:

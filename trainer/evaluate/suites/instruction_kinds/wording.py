@@ -20,8 +20,10 @@ def begins_with(text: str, start: str) -> bool:
 
 
 def ends_with(text: str, end: str) -> bool:
-    """The answer ends with exactly this."""
-    return text.rstrip().endswith(end)
+    """The answer ends with exactly this, a first word of it whole."""
+    said = text.rstrip()
+    before = said.removesuffix(end)
+    return said.endswith(end) and not (end[0].isalnum() and before[-1:].isalnum())
 
 
 def contains(text: str, words: Sequence[str]) -> bool:
