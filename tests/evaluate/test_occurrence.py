@@ -2,6 +2,7 @@
 
 import math
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from trainer.evaluate.facts.statements import cloze_statement, pattern_statement
 from trainer.evaluate.given_text import GivenText
 from trainer.evaluate.occurrence_buckets import BUCKETS, shared_out
 from trainer.evaluate.respondent import LikelihoodQuery, TextQuery
-from trainer.evaluate.suites.occurrence import RIVALS
+from trainer.evaluate.suites.occurrence import RIVALS, SUITE
 
 TIMES = (1, 2, 4, 9, 25)
 PLACES = [f"{a}{b}{c}" for a in ("Bor", "Kel", "Tam") for b in ("an", "ol", "ir") for c in "etu"]
@@ -126,10 +127,11 @@ def test_a_limit_is_shared_out_among_the_groups(own: GivenText) -> None:
 
 
 def test_the_bound_is_said_with_its_terms(
-    truth: dict[str, tuple[str, int]], own: GivenText, caplog: pytest.LogCaptureFixture
+    truth: dict[str, tuple[str, int]], own: GivenText
 ) -> None:
     """Would catch a vacuous bound that passes for a finding, and other terms than the theorem's."""
-    figures = examined("occurrence", knowing(truth), own=own).figures
+    result = examined("occurrence", knowing(truth), own=own)
+    figures = result.figures
     samples = sum(times for _, times in truth.values())
     assert figures["fact_occurrences"].value == samples
     assert figures["singleton_rate"].value == 12 / samples
@@ -139,7 +141,11 @@ def test_the_bound_is_said_with_its_terms(
     assert delta == pytest.approx(1 - certain)
     bound = 12 / samples - 2 / RIVALS - (35 + 6 * math.log(samples)) / math.sqrt(samples) - delta
     assert figures["lower_bound"].value == pytest.approx(bound)
-    assert caplog.text.count("the lower bound on errors is vacuous: of N = 492") == 1
+    (remark,) = result.remarks
+    assert remark.startswith("lower_bound is vacuous, at 0 or less: of N = 492 occurrences")
+    assert f"{samples_term(samples):.2f}" in remark
+    telling = figures | {"lower_bound": replace(figures["lower_bound"], value=0.01)}
+    assert not SUITE.remarks(telling) and not SUITE.remarks({})  # negative control
 
 
 def test_the_theorem_holds_of_arbitrary_facts() -> None:

@@ -82,6 +82,7 @@ class RunSuites:
         self, recipe: Recipe, suites: Sequence[Suite], context: SuiteContext, ranks: Ranks
     ) -> None:
         self._context, self._ranks = context, ranks
+        self._remarked: set[tuple[str, str]] = set()
         self._prepared = {suite.name: prepare(suite, context, ranks) for suite in suites}
         named = named_figures(recipe)
         asked = dict.fromkeys(suite for suite, _, _ in named)
@@ -157,7 +158,9 @@ class RunSuites:
                     str(error).replace(NAME_ANOTHER, "mend that, and the same command goes on")
                 ) from None
             for remark in results[name].remarks:
-                _log.warning("%s: %s", name, remark)
+                if (name, remark) not in self._remarked:  # said once, however often it is measured
+                    self._remarked.add((name, remark))
+                    _log.warning("%s: %s", name, remark)
             found(name, results[name])
         self._write(folder / FIGURES, results, model)
         return results

@@ -17,14 +17,14 @@ decide first, and why figures of two models on the same text are to be compared.
 *Error* is the probability of the wrong answers among the 16, facts weighted as they occur, and
 *lower_bound* what it cannot be below for a model that knows its facts from this text alone:
 `trainer.evaluate.facts.bound`, with the singleton rate and the calibration term beside it. The
-bound is for base models; it is vacuous at 0 and below, as in every small corpus, which is said.
+bound is for base models; it is vacuous at 0 and below, as in every small corpus, which is then said
+below the table and, in training, in the log.
 
 It does not measure what is true in the world, nor facts that no sentence states whole.
 """
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -53,7 +53,8 @@ from trainer.evaluate.suites.suite import (
     ratio,
 )
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from trainer.evaluate.intervals import Figure
 
 _BY_BUCKET: tuple[tuple[str, str, Literal["higher", "lower"], str], ...] = (
     ("accuracy", "right", "higher", "share of facts whose object is likelier than its rivals"),
@@ -87,12 +88,6 @@ def _items(context: SuiteContext) -> list[Item]:
         )
     samples = sum(fact.occurrences for fact, _ in asked)
     singletons = sum(fact.occurrences == 1 for fact, _ in asked)
-    if samples_term(samples) >= singletons / samples:
-        log.warning(
-            "occurrence: the lower bound on errors is vacuous: of N = %s occurrences of facts %s"
-            " stand once (%.2f), and (35 + 6 ln N) / sqrt(N) alone is %.2f",
-            *(f"{samples:,}", f"{singletons:,}", singletons / samples, samples_term(samples)),
-        )
     corpus = {"samples": samples, "singletons": singletons}
     chosen: list[Item] = []
     groups = [[one for one in asked if one[0].bucket == group] for group in BUCKETS]
@@ -212,6 +207,19 @@ def _figures(context: SuiteContext) -> Mapping[str, FigureKind]:
     return figures
 
 
+def _remarks(found: "Mapping[str, Figure]") -> list[str]:
+    """That the bound says nothing, where it says nothing."""
+    bound = found.get("lower_bound")
+    if bound is None or bound.value > 0:
+        return []
+    samples, rate = found["fact_occurrences"].value, found["singleton_rate"].value
+    return [
+        f"lower_bound is vacuous, at 0 or less: of N = {samples:,.0f} occurrences of facts"
+        f" {rate:.2f} are a fact's only one, and the theorem takes 2 / {RIVALS}, (35 + 6 ln N) /"
+        f" sqrt(N) = {samples_term(samples):.2f} and miscalibration from that"
+    ]
+
+
 SUITE = Suite(
     "occurrence",
     measures="How well a model knows the facts of its training text, and how often it is wrong with"
@@ -222,5 +230,6 @@ SUITE = Suite(
     items=_items,
     judge=_judge,
     figures=_figures,
+    remarks=_remarks,
     options={"rivals": RIVALS, "in_bucket": IN_BUCKET},
 )
