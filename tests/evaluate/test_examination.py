@@ -235,6 +235,17 @@ def test_items_of_a_cluster_are_no_draws_of_their_own() -> None:
     assert figure is not None and (figure.low, figure.high) == (0.5, 0.5) and figure.items == 20
 
 
+@pytest.mark.parametrize("clusters", [None, [index // 2 for index in range(100)]])
+def test_every_resample_has_as_many_of_each_stratum(clusters: list[int] | None) -> None:
+    """Would catch the difference between tasks counted as chance, by both ways to resample."""
+    strata = [index < 60 for index in range(100)]
+    rows = np.array([[float(one)] for one in strata])
+    for reduce in (mean, lambda chosen: mean(chosen)):
+        assert interval(rows, reduce, [0], clusters, strata) == (0.6, 0.6)
+        low, high = interval(rows, reduce, [0], clusters)
+        assert high - low > 0.1  # negative control
+
+
 @pytest.mark.parametrize("clusters", [None, [n * n // 120 for n in range(60)]])
 def test_sums_by_counts_are_the_resamples_that_indices_give(clusters: list[int] | None) -> None:
     """Would catch the short cut for means and ratios leaving the bootstrap's distribution."""

@@ -29,7 +29,9 @@ from trainer.evaluate.examination import SuiteResult
 from trainer.evaluate.harness import check_tasks, names, network
 from trainer.evaluate.harness.asking import WritingOptions, seed_of
 from trainer.evaluate.harness.documents import as_json
+from trainer.evaluate.harness.figures import kinds_of
 from trainer.evaluate.harness.loading import load_tasks
+from trainer.evaluate.intervals import figure_of
 from trainer.hugging_face.config import read_config
 from trainer.hugging_face.importing import import_command
 from trainer.recipe.model import ModelSection
@@ -382,6 +384,38 @@ def test_a_figure_without_a_value_says_why(
     assert found.figures["acc"].items == 3
     (line,) = caplog.messages
     assert line.startswith("three: f1 is not defined over its 3 items: ValueError: Target is multi")
+
+
+def test_a_groups_interval_is_of_its_own_mean_of_tasks(tmp_path: Path) -> None:
+    """Catches items drawn from all tasks alike, whose shares of a resample then differ from the
+    weights: twice as wide here. Held against lm-eval's own standard errors.
+    """
+    from lm_eval.api.metrics import mean_stderr
+
+    tasks = tmp_path / "tasks"
+    sizes = {"few": 40, "many": 160, "sure": 30}
+    for name in sizes:
+        _task(tasks, name, CHOICES, ROWS)
+    lists = "aggregate_metric_list:\n  - {metric: acc, weight_by_size: %s}\n"
+    (tasks / "in.yaml").write_text("group: inner\ntask: [few, many]\n" + lists % "true")
+    (tasks / "out.yaml").write_text("group: outer\ntask: [inner, sure]\n" + lists % "false")
+    (tasks / "twice.yaml").write_text("group: twice\ntask: [outer, few]\n" + lists % "true")
+    loaded = load_tasks("twice", names.TaskShelf(tasks, every=False), None, 0)
+    records, theirs = [], {}
+    for name, size in sizes.items():
+        scores = [float(n % 20 < {"few": 1, "many": 19, "sure": 20}[name]) for n in range(size)]
+        theirs[name] = {"acc,none": sum(scores) / size, "acc_stderr,none": mean_stderr(scores)}
+        theirs[name]["sample_len"] = size
+        for number, score in enumerate(scores):
+            records.append({"task": name, "id": f"{name}/{number}", "scores": {"acc,none": score}})
+    kinds = kinds_of("twice", loaded, records)
+    for name, shown in (("inner", "inner/acc"), ("outer", "outer/acc"), ("twice", "acc")):
+        expected = loaded.groups[name].aggregate(theirs)
+        figure = figure_of(shown, kinds[shown], records)
+        assert figure is not None and figure.value == pytest.approx(expected["acc,none"]), name
+        width = (figure.high - figure.low) / 2 / 1.96  # of 1,000 resamples
+        if name != "twice":  # lm-eval takes a task that stands there twice for two tasks
+            assert width == pytest.approx(expected["acc_stderr,none"], rel=0.15), name
 
 
 def test_a_function_that_is_not_there_costs_its_own_task_alone(

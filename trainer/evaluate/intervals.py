@@ -72,8 +72,9 @@ def figure_of(
         return None
     rows = np.array([row for _, row in counted], dtype=np.float64)
     clusters = None if kind.cluster is None else [kind.cluster(record) for record, _ in counted]
-    draws = [seed, zlib.crc32(name.encode())]
-    low, high = interval(rows, kind.reduce, draws, clusters, kind.resamples or RESAMPLES)
+    strata = None if kind.stratum is None else [kind.stratum(record) for record, _ in counted]
+    draws, resamples = [seed, zlib.crc32(name.encode())], kind.resamples or RESAMPLES
+    low, high = interval(rows, kind.reduce, draws, clusters, strata, resamples)
     found = None if in_corpus is None else sum(in_corpus(record) for record, _ in counted)
     return Figure(kind.reduce(rows), len(rows), low, high, found, kind.better)
 
@@ -83,18 +84,25 @@ def interval(
     reduce: Callable[[np.ndarray], float],
     seed: Sequence[int],
     clusters: Sequence[Hashable] | None = None,
+    strata: Sequence[Hashable] | None = None,
     resamples: int = RESAMPLES,
 ) -> tuple[float, float]:
     """The 2.5th and 97.5th percentiles of a figure over so many resamples of its items.
 
     `rows`: fp64 [items, numbers]; `clusters`: of each item, what it has in common with those that
-    are drawn with it (None: each is drawn for itself); as many clusters are drawn as there are.
+    are drawn with it (None: each is drawn for itself); as many clusters are drawn as there are;
+    `strata`: of each item, among which it is drawn (None: among all), the same within a cluster.
     Resamples in which the figure is not defined are left out; NaN where it is defined in none. The
     percentile method: a share of 0 or 1 gets an interval of no width, however few its items are.
-    Source of the clusters: Davison and Hinkley, "Bootstrap Methods and their Application", 3.8.
+    Source of clusters and strata: Davison and Hinkley, "Bootstrap Methods and their Application",
+    1997, 3.8 and 3.2.
     """
     members = _members(clusters)
     draws, units = np.random.default_rng(list(seed)), len(rows if members is None else members)
+    parts = [np.arange(units)]
+    if strata is not None:
+        firsts = range(units) if members is None else [one[0] for one in members]
+        parts = _members([strata[first] for first in firsts]) or []
     totals = rows if members is None else np.array([rows[one].sum(axis=0) for one in members])
     sizes = np.array([len(one) for one in members] if members else np.ones(units))
     values: list[np.ndarray] = []
@@ -103,15 +111,19 @@ def interval(
         count = min(step, resamples - first)
         if reduce in (mean, ratio):
             # Sums over a resample follow from how often it holds each item.
-            times = draws.multinomial(units, np.full(units, 1 / units), size=count)
+            times = np.empty((count, units), dtype=np.int64)
+            for part in parts:
+                even = np.full(len(part), 1 / len(part))
+                times[:, part] = draws.multinomial(len(part), even, size=count)
             sums = times @ totals
             below = times @ sizes if reduce is mean else sums[:, 1]
             with np.errstate(invalid="ignore", divide="ignore"):
                 values.append(sums[:, 0] / below)
         else:
-            chosen: Iterable[np.ndarray] = draws.integers(units, size=(count, units))
+            drawn = [part[draws.integers(len(part), size=(count, len(part)))] for part in parts]
+            chosen: Iterable[np.ndarray] = np.concatenate(drawn, axis=1)
             if members is not None:
-                chosen = (np.concatenate([members[one] for one in drawn]) for drawn in chosen)
+                chosen = (np.concatenate([members[unit] for unit in one]) for one in chosen)
             values.append(np.array([reduce(rows[indices]) for indices in chosen]))
     whole = np.concatenate(values)
     whole = whole[np.isfinite(whole)]

@@ -2,11 +2,13 @@
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from trainer.evaluate.intervals import RESAMPLES
 from trainer.evaluate.suites.suite import FigureKind, ItemRecord, mean
 
 if TYPE_CHECKING:
@@ -30,17 +32,20 @@ def kinds_of(
 
     A figure of the task or group that the suite is named after has no prefix.
     """
-    kinds: dict[str, FigureKind] = {}
     scored = {name: _scores_of(name, records) for name in loaded.tasks}
-    for name, group in loaded.groups.items():
-        prefix = "" if name == suite else f"{name}/"
-        for metric, kind in _group_kinds(group, loaded.tasks, scored).items():
-            kinds[prefix + _short(metric)] = kind
-    for name, task in loaded.tasks.items():
-        prefix = "" if name == suite else f"{name}/"
-        for metric, values in scored[name].items():
-            kinds[prefix + _short(metric)] = _task_kind(name, task, metric, values)
-    return kinds
+    sizes = {name: max(map(len, found.values()), default=0) for name, found in scored.items()}
+    of_tasks = {
+        name: {key: _task_kind(name, task, key, values) for key, values in scored[name].items()}
+        for name, task in loaded.tasks.items()
+    }
+    of_groups = {
+        name: _group_kinds(group, of_tasks, sizes) for name, group in loaded.groups.items()
+    }
+    return {
+        ("" if name == suite else f"{name}/") + _short(metric): kind
+        for name, kinds in [*of_groups.items(), *of_tasks.items()]
+        for metric, kind in kinds.items()
+    }
 
 
 def _scores_of(task: str, records: Sequence[ItemRecord]) -> dict[str, dict[str, Any]]:
@@ -86,64 +91,61 @@ def _task_kind(name: str, task: "Task", metric: str, values: Mapping[str, Any]) 
 
 
 def _group_kinds(
-    group: "Group",
-    tasks: "Mapping[str, Task]",
-    scored: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    group: "Group", of_tasks: Mapping[str, Mapping[str, FigureKind]], sizes: Mapping[str, int]
 ) -> dict[str, FigureKind]:
-    """The metrics that a group says it has over its tasks, by METRIC,FILTER."""
+    """The metrics that a group says it has over its tasks, by METRIC,FILTER.
+
+    `of_tasks`: each task's own; `sizes`: how many items each task counts for where tasks weigh by
+    their size, whatever the metric.
+    """
     kinds: dict[str, FigureKind] = {}
     members = [task.task_name for task in group.get_all_tasks()]
     for wanted in group.aggregate_metric_list or ():
-        found = [key for name in members for key in scored.get(name, ())]
+        found = [key for name in members for key in of_tasks.get(name, ())]
         filters = wanted.filter_list
         if filters is None:
             own = (key for key in found if key.partition(",")[0] == wanted.metric)
             filters = sorted({key.partition(",")[2] for key in own})
         for one in [filters] if isinstance(filters, str) else filters:
             metric = f"{wanted.metric},{one}"
-            having = [name for name in members if metric in scored.get(name, {})]
+            # A task that stands in several subgroups counts as often.
+            having = Counter(name for name in members if metric in of_tasks.get(name, {}))
             if having:
+                by_size = bool(wanted.weight_by_size)
+                weighed = "by their items" if by_size else "each alike"
                 kinds[metric] = _group_kind(
-                    group,
-                    metric,
-                    {name: (tasks[name], scored[name][metric]) for name in having},
-                    by_size=bool(wanted.weight_by_size),
+                    f"the mean of {metric} over {having.total()} tasks of {group.name}, {weighed}",
+                    {name: of_tasks[name][metric] for name in having},
+                    [times * (sizes[name] if by_size else 1) for name, times in having.items()],
                 )
     return kinds
 
 
 def _group_kind(
-    group: "Group",
-    metric: str,
-    members: "Mapping[str, tuple[Task, Mapping[str, Any]]]",
-    by_size: bool,
+    means: str, members: Mapping[str, FigureKind], weights: Sequence[int]
 ) -> FigureKind:
-    """A mean over tasks: each weighs as much as its items (`by_size`), or as any other."""
-    names = list(members)
-    ids = {name: list(members[name][1]) for name in names}
-    positions = {
-        item: (float(task), float(number))
-        for task, name in enumerate(names)
-        for number, item in enumerate(ids[name])
-    }
+    """The weighted mean of its tasks' figures, each resampled over its own items."""
+    number_of = {name: number for number, name in enumerate(members)}
+
+    def row(record: ItemRecord) -> Sequence[float] | None:
+        kind = members.get(record["task"])
+        own = None if kind is None else kind.row(record)
+        # No task's figure reads more than two numbers of an item.
+        return None if own is None else [number_of[record["task"]], *own, 0.0][:3]
 
     def reduce(rows: np.ndarray) -> float:
-        values, sizes = [], []
-        for number, name in enumerate(names):
-            task, scores = members[name]
-            own = [scores[ids[name][int(place)]] for place in rows[rows[:, 0] == number, 1]]
-            if own:
-                values.append(_reduced(_aggregation(task, metric)[0], own))
-                sizes.append(len(own) if by_size else 1)
-        return float(np.average(values, weights=sizes))
+        parts = (rows[rows[:, 0] == number, 1:] for number in range(len(members)))
+        values = [kind.reduce(part) for kind, part in zip(members.values(), parts, strict=True)]
+        return float(np.average(values, weights=weights))
 
-    better = {_better(task, metric) for task, _ in members.values()}
-    weighed = "by their items" if by_size else "each alike"
+    better = {kind.better for kind in members.values()}
     return FigureKind(
-        f"the mean of {metric} over {len(names)} tasks of {group.name}, {weighed}",
-        lambda record: positions.get(record["id"]),
+        means,
+        row,
         reduce,
         better.pop() if len(better) == 1 else None,
+        stratum=lambda record: record["task"],
+        resamples=min(kind.resamples or RESAMPLES for kind in members.values()),
     )
 
 

@@ -50,7 +50,8 @@ class FigureKind:
     the figure, NaN where it is not defined (resampled for the interval, so a pure function of the
     rows in any order); `better`: which way is good, None where neither is; `means`: one line;
     `cluster`: what an item has in common with others, as a template, so that they are no draws of
-    their own: they are resampled together (None: each for itself);
+    their own: they are resampled together (None: each for itself); `stratum`: what parts the items
+    into several draws, so that every resample has as many of each as there are (None: one draw);
     `resamples`: how many the interval takes, where `reduce` is too slow for the usual number.
     """
 
@@ -59,6 +60,7 @@ class FigureKind:
     reduce: Callable[[np.ndarray], float] = mean
     better: Literal["higher", "lower"] | None = None
     cluster: Callable[[ItemRecord], Hashable] | None = None
+    stratum: Callable[[ItemRecord], Hashable] | None = None
     resamples: int | None = None
 
 
