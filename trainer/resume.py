@@ -101,15 +101,20 @@ def _checkpoint(recipe: Recipe) -> Path | None:
 
 
 def _earlier_base(start: Path, named: Path) -> Path | None:
-    """The base that a resumed run started from: the base's run may have newer checkpoints now."""
+    """The base that a resumed run started from: the base's run may have newer checkpoints now.
+
+    However its path is spelled, and though it is gone.
+    """
     saved = start / "recipe.yaml"
     if not saved.exists():
         return None
     old = Recipe.from_yaml(saved.read_text(encoding="utf-8"), str(saved)).init_from
-    base = Path(old) if old is not None else None
+    if old is None:
+        return None
     if named.name == BEST and (named.is_symlink() or not named.exists()):
         named = named.parent  # the base's run may have a better checkpoint now, or be gone
-    return base if base is not None and named in (base, *base.parents) else None
+    base, within = Path(old), named.resolve()
+    return base if within in (base.resolve(), *base.resolve().parents) else None
 
 
 def find_resume_point(

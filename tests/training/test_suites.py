@@ -1,6 +1,7 @@
 """Suites while a run trains: they change nothing, are resumed, choose the best, and are gates."""
 
 import json
+import os
 import shutil
 import signal
 from functools import partial
@@ -240,15 +241,18 @@ def test_a_base_is_measured_once_and_what_is_worse_fails(
     assert losses(longer[0]) == losses(longer[1])
 
 
-@pytest.mark.parametrize("named", ["run", "best"])
+@pytest.mark.parametrize("named", ["run", "best", "relative"])
 def test_a_base_that_is_gone_is_compared_with_as_it_was_measured(
     named: str, whole: Path, corpus: Path, tmp_path: Path
 ) -> None:
-    """Catches a resume that is refused for a base whose figures the run has stored."""
+    """Catches a resume that is refused for a base whose figures the run has stored.
+
+    Also where the recipe spells the base's path otherwise than at the start.
+    """
     base = tmp_path / "base"
     shutil.copytree(whole / "with", base, symlinks=True)
     best = base / "checkpoints" / "best"
-    init_from = {"run": base, "best": best}[named]
+    init_from = {"best": best}.get(named, base)
     keys = {"init_from": str(init_from), "steps": 2, "evaluate__gates": ["tiny/nats within 1%"]}
     first = measured_recipe(tmp_path / "run", corpus, **keys)
     assert on_ranks(1, train_measured, first)[0] == [None]
@@ -256,6 +260,8 @@ def test_a_base_that_is_gone_is_compared_with_as_it_was_measured(
     shutil.rmtree(base)
     shutil.rmtree(tmp_path / "run/evaluations/step-00000002")
     longer = first.replaced({"steps": 4, "schedule.length": 2})
+    if named == "relative":
+        longer = longer.replaced({"init_from": os.path.relpath(base)})
     assert on_ranks(1, train_measured, longer, longer)[0] == [None, None]
     assert (tmp_path / "run/evaluations/base/figures.json").read_text() == stored
     # Of other items the base has no figures: a gate on them would compare unlike with like.
