@@ -27,6 +27,7 @@ def events_of(run: Run, watch: Watch, examiner: Examiner) -> list[Event]:
     recipe = run.recipe
 
     def evaluate() -> None:
+        watch.validating()
         values = run.validate()
         watch.evaluated(values)
         examiner.validated(values)

@@ -163,10 +163,15 @@ class Watch:
         records = read_metrics(self._run.folder)[-1:] if self._run.layout.reports else []
         return records[0] if records and records[0]["step"] == self._run.step else {}
 
-    def measuring(self, suite: str, done: int, items: int) -> None:
-        """Report that so many items of a suite are done."""
+    def validating(self) -> None:
+        """Report that the validation loss after this step is taken now."""
         for callback in self._callbacks:
-            callback.on_advance(suite, done, items)
+            callback.on_validate(self._run.step)
+
+    def measuring(self, suite: str, done: int, items: int) -> None:
+        """Report that so many items of a suite are done after this step."""
+        for callback in self._callbacks:
+            callback.on_advance(self._run.step, suite, done, items)
 
     def outcome(self) -> dict[str, float | None]:
         """`loss`, `grad_norm` and `lr` of the step before, as its record has them.

@@ -79,11 +79,11 @@ def test_a_suite_is_announced_once(tmp_path: Path) -> None:
     bar.on_start(start(tmp_path))
     for _ in range(2):
         for done in range(1001):
-            bar.on_advance("bias", done, 1000)
+            bar.on_advance(5, "bias", done, 1000)
     assert shown(console).splitlines() == ["measuring bias: 1,000 items"] * 2
     terminal = Console(file=io.StringIO(), width=120, force_terminal=True)
     bar = ProgressBar(terminal)
     bar.on_start(start(tmp_path))
-    bar.on_advance("bias", 1000, 1000)
+    bar.on_advance(5, "bias", 1000, 1000)
     bar.on_stop("done", "")
     assert "measuring bias 1,000/1,000" in shown(terminal)

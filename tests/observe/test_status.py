@@ -66,16 +66,35 @@ def test_a_run_that_never_started_has_no_status(tmp_path: Path) -> None:
     assert read_status(tmp_path) is None
 
 
-def test_a_status_says_what_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Would catch a long examination that looks like a run that hangs, or one that never ends."""
-    clock = [100.0]
-    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+def test_a_status_says_what_is_measured_and_after_which_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would catch a long examination that looks like a run that hangs, or one that never ends.
+
+    Steps are recorded when what is measured after them has been; the clock stands still.
+    """
+    monkeypatch.setattr("time.monotonic", lambda: 100.0)
     status = StatusWriter()
     status.on_start(start(tmp_path))
-    clock[0] += 2
-    status.on_advance("bias", 3, 9)
-    status.on_advance("bias", 4, 9)
-    assert (read_status(tmp_path) or {})["measuring"] == "bias 3/9"
-    clock[0] += 2
-    status.on_step({"step": 1})
-    assert (read_status(tmp_path) or {})["measuring"] is None
+
+    def seen() -> tuple[int, str | None]:
+        now = read_status(tmp_path)
+        assert now is not None
+        return now["step"], now["measuring"]
+
+    status.on_validate(3)
+    assert seen() == (3, "validation loss")
+    status.on_evaluate(3, {"eval/loss": 1.0})
+    assert seen() == (3, None)
+    status.on_advance(3, "bias", 0, 9)
+    status.on_advance(3, "bias", 4, 9)
+    assert seen() == (3, "bias 0/9")
+    monkeypatch.setattr("time.monotonic", lambda: 102.0)
+    status.on_advance(3, "bias", 5, 9)
+    assert seen() == (3, "bias 5/9")
+    status.on_advance(3, "tasks", 0, 2)
+    assert seen() == (3, "tasks 0/2")
+    status.on_advance(3, "tasks", 2, 2)
+    monkeypatch.setattr("time.monotonic", lambda: 104.0)
+    status.on_step({"step": 2})
+    assert seen() == (3, None)

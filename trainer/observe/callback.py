@@ -41,8 +41,11 @@ class Callback:
     def on_amend(self, step: int, values: dict[str, float]) -> None:
         """Called with values of an evaluation that belong to the record of an earlier `on_step`."""
 
-    def on_advance(self, suite: str, done: int, items: int) -> None:
-        """Called while a suite is measured: so many of its items are done."""
+    def on_validate(self, step: int) -> None:
+        """Called before the validation loss after this step is taken."""
+
+    def on_advance(self, step: int, suite: str, done: int, items: int) -> None:
+        """Called while a suite is measured after this step: so many of its items are done."""
 
     def on_sample(self, step: int, prompt: str, text: str) -> None:
         """Called after sampling, with a prompt and the model's continuation."""

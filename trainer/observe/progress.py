@@ -65,10 +65,16 @@ class ProgressBar(Callback):
         more = [f"{len(named) - _SHOWN_VALUES} more"] if len(named) > _SHOWN_VALUES else []
         self._say(f"step {step}: {', '.join([*named[:_SHOWN_VALUES], *more])}")
 
-    def on_advance(self, suite: str, done: int, items: int) -> None:
+    def on_validate(self, step: int) -> None:
+        """Show it, on a terminal."""
+        if self._console.is_terminal:
+            self._bar.update(self._task, completed=step, figures="measuring the validation loss")
+
+    def on_advance(self, step: int, suite: str, done: int, items: int) -> None:
         """Show how far a suite is, on a terminal; elsewhere print a line when it begins."""
         if self._console.is_terminal:
-            self._bar.update(self._task, figures=f"measuring {suite} {done:,}/{items:,}")
+            figures = f"measuring {suite} {done:,}/{items:,}"
+            self._bar.update(self._task, completed=step, figures=figures)
         elif suite != self._measured:
             self._say(f"measuring {suite}: {items:,} items")
         self._measured = suite if done < items else ""

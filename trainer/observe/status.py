@@ -24,8 +24,9 @@ _SECONDS_BETWEEN = 1.0
 class StatusWriter(Callback):
     """Writes RUN/status.json: always a whole file, updated at most once a second while running.
 
-    Keys: state (running, done, stopped, failed), step, measuring (a suite and how far it is, null
-    while none is measured), exit_code and reason (null while running), pid, host, updated (UTC). A
+    Keys: state (running, done, stopped, failed), step, measuring (what is measured after that step,
+    "validation loss" or a suite and how far it is, null while nothing is; written as soon as it
+    begins or ends), exit_code and reason (null while running), pid, host, updated (UTC). A
     killed run stays "running", with a pid that no longer exists. A status that cannot be written
     (disk full) is only logged, so that it hides no other failure.
     """
@@ -43,14 +44,26 @@ class StatusWriter(Callback):
 
     def on_step(self, record: dict[str, Any]) -> None:
         """Write the step reached, at most once a second."""
-        self._step, self._measuring = record["step"], None
-        if time.monotonic() - self._written >= _SECONDS_BETWEEN:
-            self._write("running", None, None)
+        self._reach(record["step"], None, at_once=False)
 
-    def on_advance(self, suite: str, done: int, items: int) -> None:
-        """Write how far a suite is, at most once a second."""
-        self._measuring = f"{suite} {done}/{items}"
-        if time.monotonic() - self._written >= _SECONDS_BETWEEN:
+    def on_validate(self, step: int) -> None:
+        """Write that the validation loss is taken."""
+        self._reach(step, "validation loss", at_once=True)
+
+    def on_evaluate(self, step: int, values: dict[str, float]) -> None:
+        """Write that it is there."""
+        self._reach(step, None, at_once=self._measuring is not None)
+
+    def on_advance(self, step: int, suite: str, done: int, items: int) -> None:
+        """Write how far a suite is: when it begins and ends, else at most once a second."""
+        begins = self._measuring is None or not self._measuring.startswith(f"{suite} ")
+        measuring = f"{suite} {done}/{items}" if done < items else None
+        self._reach(step, measuring, at_once=begins or measuring is None)
+
+    def _reach(self, step: int, measuring: str | None, at_once: bool) -> None:
+        # A step's record comes when what is measured after it has been.
+        self._step, self._measuring = max(self._step, step), measuring
+        if at_once or time.monotonic() - self._written >= _SECONDS_BETWEEN:
             self._write("running", None, None)
 
     def on_stop(self, state: str, reason: str, exit_code: int | None = None) -> None:
