@@ -20,6 +20,7 @@ from trainer.evaluate.examination import ItemsDone, SuiteResult
 from trainer.evaluate.gates import GateVerdict
 from trainer.evaluate.intervals import Figure
 from trainer.evaluate.suites import MODULES, load_suite
+from trainer.evaluate.suites.other_script import ENGLISH_ALONE, OTHER_SCRIPT
 
 _SECONDS_BETWEEN_LINES = 10.0
 _WIDTH = 120
@@ -92,6 +93,8 @@ class EvaluationReport:
                 console.print(f"{suite}: {lost:,} of {result.items:,} items failed: {reasons}")
             for remark in result.remarks:
                 console.print(f"{suite}: {remark}")
+        if judged := [one for one in self.results if OTHER_SCRIPT in self.results[one].figures]:
+            console.print(f"{', '.join(judged)}: {ENGLISH_ALONE}")
         for suite, reason in self.missing.items():
             console.print(f"not measured: {reason if suite in reason else f'{suite}: {reason}'}")
         for verdict in self.verdicts:

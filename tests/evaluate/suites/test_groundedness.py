@@ -48,7 +48,8 @@ def figures(writes: object) -> dict[str, float]:
 
 def expected(*values: float) -> dict[str, float]:
     names = ("follows_passage", "follows_memory", "accuracy_unaltered", "refuses_unsaid")
-    return dict(zip((*names, "answers_unsaid", "refuses_said"), values, strict=True))
+    found = dict(zip((*names, "answers_unsaid", "refuses_said"), values, strict=True))
+    return {**found, "other_script": 0}
 
 
 def test_a_model_that_reads_and_refuses_gets_all() -> None:

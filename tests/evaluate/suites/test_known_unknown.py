@@ -110,6 +110,16 @@ def test_the_rule_of_a_target_is_told_and_heeded() -> None:
     assert [points(target, "wrong") for target in TARGETS] == [-1, -3, -9]
 
 
+def test_answers_in_another_script_are_counted() -> None:
+    """Would catch refusals in Chinese that pass in silence for hallucinations."""
+    chinese = "\u6211\u4e0d\u77e5\u9053\u3002"
+    other = Planted(writes=lambda query: chinese if exists(query) else "\u00c9mile")
+    result = examined(SUITE, other, limit=52)
+    assert result.figures["other_script"].value == 0.5
+    assert ["26 of 52 answers" in remark for remark in result.remarks] == [True]
+    assert not examined(SUITE, Planted(writes=truth), limit=52).remarks
+
+
 def test_a_limit_leaves_kinds_and_halves_even() -> None:
     """Would catch a limit that asks of capitals alone, or of what exists alone."""
     items = SUITE.items(SuiteContext(Planted(), limit=52))

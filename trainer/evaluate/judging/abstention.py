@@ -13,23 +13,31 @@ from typing import Literal
 
 from trainer.evaluate.judging.clauses import clauses
 from trainer.evaluate.judging.denial import denies
+from trainer.evaluate.judging.expected import AskedAbout
 from trainer.evaluate.judging.ignorance import (
     asks_back,
     knows_nothing,
     only_of_the_speaker,
 )
-from trainer.evaluate.judging.statement import answers_after_all, hedges
+from trainer.evaluate.judging.statement import (
+    answers_after_all,
+    hedges,
+    is_background,
+    names_what_was_asked,
+    speaks_of_another,
+)
 
 Abstention = Literal["ignorance", "denial"]
 
 
-def abstention(text: str) -> Abstention | None:
+def abstention(text: str, about: AskedAbout | None = None) -> Abstention | None:
     """Why a text is no answer: "ignorance", "denial" (no such thing exists), or None: it answers.
 
     English, in any case, with curly apostrophes or none. A text that first abstains and then
-    answers anyway has answered.
+    answers anyway has answered; not so one that goes on to speak of another thing than the question
+    is `about`.
     """
-    read = clauses(text)
+    read = clauses(text if about is None else about.marked(text))
     if not read:
         return "ignorance"
     ignorant = [knows_nothing(clause) for clause in read]
@@ -38,11 +46,17 @@ def abstention(text: str) -> Abstention | None:
     asking_back = [asks_back(clause) for clause in read]
     if not any(abstaining) and not any(asking_back) and not only_of_the_speaker(text, read):
         return None
+    named = [no and names_what_was_asked(one) for one, no in zip(read, abstaining, strict=True)]
+    another = False
     for index, clause in enumerate(read):
+        another = about is not None and (
+            speaks_of_another(clause, about, another) or about.is_all_of(clause.text)
+        )
         # "Zambodia? Never heard of it": what is asked before an abstention is its echo.
         behind = [one for one, no in zip(read[index:], abstaining[index:], strict=True) if no]
         echo = clause.asks and not all(hedges(one) for one in behind)
         silent = abstaining[index] or asking_back[index] or echo
-        if not silent and answers_after_all(clause):
+        background = any(named[index:]) and is_background(clause)
+        if not (silent or another or background) and answers_after_all(clause):
             return None
     return "denial" if any(denying) else "ignorance"

@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from typing import Literal
 
 from trainer.evaluate.judging.abstention import Abstention, abstention
-from trainer.evaluate.judging.expected import ExpectedAnswer
+from trainer.evaluate.judging.expected import AskedAbout, ExpectedAnswer
 from trainer.evaluate.judging.mentions import (
     Mention,
     TextWords,
@@ -31,18 +31,33 @@ AnswerVerdict = Literal["right", "wrong", "abstained"]
 
 SAME_NAME = 0.8
 """Likeness of two spellings of one given name (`difflib`): Feodor and Fyodor have 0.83."""
+_ONE = re.compile(
+    r"(?P<before>^\W*|\b(?:is|number|just|only) |= ?)one(?=\W*$)|\bone(?= (?:single )?proton\b)",
+    re.IGNORECASE,
+)
+"""The number one in words, where it is no pronoun."""
+_ISOTOPE = re.compile(r"(?<=[a-z]{3})-\d+\b", re.IGNORECASE)
+"""The mass in "carbon-12", which is no atomic number."""
+_SIGNED = re.compile(
+    r"\b(?:signed|concluded)"
+    r"(?! (?:.* )?(?:and|but|which|took|came|entered|until|before|after|since)\b)(?: \w+){0,6}$"
+)
+"""What tells the year of a treaty from others: "the war ended in 1918, it was SIGNED in 1919"."""
 _COPULAS = {"is", "was", "by", "are", "were"}
 
 
-def outcome(text: str, expected: ExpectedAnswer | None) -> tuple[AnswerVerdict, Abstention | None]:
+def outcome(
+    text: str, expected: ExpectedAnswer | None, about: AskedAbout | None = None
+) -> tuple[AnswerVerdict, Abstention | None]:
     """What an answer comes to, and how it abstains.
 
     `expected` None: the question is about what does not exist, so that any answer is wrong. The
     very answer is right before it is looked at as a refusal ("No" is the symbol of nobelium).
+    `about`: as for `abstention`.
     """
     if expected is not None and _is_exactly(text, expected):
         return "right", None
-    if (why := abstention(text)) is not None:
+    if (why := abstention(text, about)) is not None:
         return "abstained", why
     return ("right" if expected is not None and is_right(text, expected) else "wrong"), None
 
@@ -65,7 +80,9 @@ def _is_exactly(text: str, expected: ExpectedAnswer) -> bool:
 
 def _number_is_right(text: str, expected: ExpectedAnswer) -> bool:
     # `plain_words` leaves a lone "one", being a pronoun too.
-    text = re.sub(r"(^\W*|\b(?:is|number) |= ?)one(?=\W*$)", r"\1 1", text, flags=re.IGNORECASE)
+    text = _ONE.sub(lambda found: f"{found['before'] or ''} 1", text)
+    if expected.form == "number":
+        text = _ISOTOPE.sub("", text)
     whole = re.sub(r"\d*\.\d+", " fraction ", re.sub(r"(?<=\d)(?:st|nd|rd|th)\b", "", text))
     words = text_words(whole)
     asked = set(text_words(expected.question).words)
@@ -75,8 +92,20 @@ def _number_is_right(text: str, expected: ExpectedAnswer) -> bool:
         if word.isdecimal() and word not in asked and _in_range(word, expected.form)
     ]
     claimed = claims(words, found)
+    if expected.form == "year":
+        claimed = _from_the_signed(words, claimed)
     right = {plain_words(name) for name in expected.right}
     return last_word(words, claimed, [words.words[one.start] in right for one in claimed])
+
+
+def _from_the_signed(words: TextWords, years: list[Mention]) -> list[Mention]:
+    """The years from the first that is said to be that of signing; all where none is."""
+    start = 0
+    for index, year in enumerate(years):
+        if _SIGNED.search(" ".join(words.words[start : year.start])):
+            return years[index:]
+        start = year.end
+    return years
 
 
 def _in_range(word: str, form: str) -> bool:
@@ -115,6 +144,8 @@ def _with_surnames(expected: ExpectedAnswer) -> list[str]:
 
 def _echo(words: TextWords, mention: Mention, asked: str) -> bool:
     """Whether a mention repeats the question: "the capital OF LUXEMBOURG is Luxembourg"."""
+    if words.breaks[mention.start]:  # a list: "mammal, bird, reptile"
+        return False
     before = words.words[max(0, mention.start - 1) : mention.end]
     return len(before) > mention.end - mention.start and f" {' '.join(before)} " in asked
 

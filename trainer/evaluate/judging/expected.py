@@ -1,7 +1,11 @@
 """What a right answer is: its names, what it must not be taken for, and how it is written."""
 
+import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
+
+from trainer.evaluate.judging.plain_words import unaccented
 
 AnswerForm = Literal["name", "person", "year", "number", "sign"]
 """How an answer is found in a text.
@@ -25,3 +29,42 @@ class ExpectedAnswer:
     rivals: tuple[str, ...] = ()
     form: AnswerForm = "name"
     question: str = ""
+
+
+ANOTHER = "anotherthing"
+"""What stands for another thing's name in the text that `AskedAbout.marked` gives."""
+
+
+@dataclass(frozen=True)
+class AskedAbout:
+    """What a question asks about, and the things of its kind that it does not.
+
+    `subject`: the name in the question; `others`: names of real things of the same kind, which an
+    answer may speak of in its place ("I know no Nicarador. The capital of Nicaragua is Managua").
+    """
+
+    subject: str
+    others: tuple[str, ...] = ()
+
+    def marked(self, text: str) -> str:
+        """The text with `ANOTHER` for every name of another thing, in quotation marks or not."""
+        return self._names.sub(ANOTHER, unaccented(text))
+
+    def named_in(self, words: str) -> bool:
+        """Whether lower-case text without accents names the subject."""
+        return self._own in words
+
+    def is_all_of(self, words: str) -> bool:
+        """Whether lower-case text without accents repeats the subject and says nothing of it."""
+        return words.removeprefix("the ") == self._own
+
+    @cached_property
+    def _own(self) -> str:
+        return unaccented(self.subject).casefold().removeprefix("the ")
+
+    @cached_property
+    def _names(self) -> re.Pattern[str]:
+        plain = {unaccented(name) for name in self.others}
+        names = sorted((name for name in plain if name.casefold() not in self._own), key=len)[::-1]
+        either = "|".join(map(re.escape, names)) or "(?!)"
+        return re.compile(rf"(?<![\w-])[\"'*]*(?:{either})[\"'*]*(?![\w-])", re.IGNORECASE)

@@ -13,12 +13,13 @@ from trainer.evaluate.judging.plain_words import unaccented
 _MARKUP = re.compile(r"\\(?:text|mathrm|ce)\b|[_${}\\^*]")
 _SIGN = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:\([A-Za-z0-9]+\)\d*[A-Za-z0-9]*)*")
 _ANNOUNCED = re.compile(
-    r"(?:\b(?:is|are|was|symbol|code|formula|as|by|namely|called|uses?|write|written|answer|either|just"
+    r"(?:\b(?:it's|that's|is|are|was|symbol|code|formula|as|by|namely|called|uses?|write|written|answer|either|just"
     r"|simply|not)|[:=\"'`(\[])\s*$"
 )
 _JOINED = re.compile(r"^[\s,\"'`)\]]*(?:or|and|/)?[\s,\"'`(\[]*$")
 _CLOSED = re.compile(
-    r"^\s*(?:[.,;:!?\"'`)\](-]|$|for\b|and\b|or\b|because\b|which\b|from\b|in\b|\n)"
+    # A quotation mark behind a space opens: in 'the code is "de"', "is" is no code.
+    r"^(?:[\"'`)\]]|\s*(?:[.,;:!?)\](-]|$|for\b|and\b|or\b|because\b|which\b|from\b|in\b|\n))"
 )
 _DENIED = re.compile(r"\b(?:not|isn't|isnt|never|rather than|instead of|unlike)\s+[\"'`(]?$")
 

@@ -10,7 +10,7 @@ import re
 
 from trainer.evaluate.judging.clauses import Clause, clauses
 from trainer.evaluate.judging.phrases import phrase
-from trainer.evaluate.judging.statement import LONGEST_NAME, answers_after_all
+from trainer.evaluate.judging.statement import answers_after_all, is_as_short_as_a_name
 
 _YET = re.compile(
     r"\b(?:but|however|though|although|still|yet)\b(?:(?!\bnot\b|n't)[^.;\n]){0,60}?"
@@ -25,11 +25,12 @@ def says_nothing_of_it(text: str) -> bool:
     read = [one for one in clauses(text) if not phrase("silence", "no_silence").search(one.text)]
     if not phrase("silence", "silence").search(" / ".join(one.text for one in read)):
         return False
-    return not _YET.search(text.casefold()) and not any(_is_a_bare_answer(one) for one in read)
+    return not _YET.search(text.casefold()) and not any(_answers_briefly(one) for one in read)
 
 
-def _is_a_bare_answer(clause: Clause) -> bool:
+def _answers_briefly(clause: Clause) -> bool:
     """Whether a clause is a bare answer: "1820, although the passage does not say who built it"."""
-    if len(clause.text.split()) > LONGEST_NAME or phrase("silence", "silence").search(clause.text):
-        return False
-    return not phrase("silence", "of_the_text").search(clause.text) and answers_after_all(clause)
+    of_the_text = any(
+        phrase("silence", section).search(clause.text) for section in ("silence", "of_the_text")
+    )
+    return not of_the_text and is_as_short_as_a_name(clause.text) and answers_after_all(clause)

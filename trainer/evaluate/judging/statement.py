@@ -1,10 +1,16 @@
 """Clauses that answer, in a text that abstains elsewhere: "..., but it is probably Paris"."""
 
 from trainer.evaluate.judging.clauses import Clause
+from trainer.evaluate.judging.expected import AskedAbout
 from trainer.evaluate.judging.phrases import phrase
 
 LONGEST_NAME = 4
 """Words of a bare name or number, as in "I don't know. Rio de Janeiro?"."""
+
+
+def is_as_short_as_a_name(text: str) -> bool:
+    """Whether text has no more words than a bare name or number may have."""
+    return len(text.split()) <= LONGEST_NAME
 
 
 def hedges(clause: Clause) -> bool:
@@ -12,10 +18,47 @@ def hedges(clause: Clause) -> bool:
     return bool(phrase("statement", "hedge").search(clause.text))
 
 
+def speaks_of_another(clause: Clause, about: AskedAbout, before: bool) -> bool:
+    """Whether a clause speaks of another thing than the one asked about.
+
+    "The capital of Nicaragua is Managua", "Did you mean Slovenia?"; where the clause before it did,
+    so does "Its capital is Ljubljana" (`before`). `clause`: of the text that `about` marked.
+    """
+    if about.named_in(clause.text):
+        return False
+    if phrase("statement", "means_another").search(clause.text):
+        return True
+    if before and phrase("statement", "of_the_same").search(clause.text):
+        return True
+    if phrase("statement", "pronoun").search(clause.text):
+        return False
+    return bool(phrase("statement", "of_another").search(clause.text))
+
+
+def names_what_was_asked(clause: Clause) -> bool:
+    """Whether an abstaining clause says of what: "I do not know its capital", not "I am unsure"."""
+    return bool(phrase("statement", "of_what_was_asked").search(clause.text))
+
+
+def is_background(clause: Clause) -> bool:
+    """Whether a clause tells of a thing but not what was asked: "Estovenia is a small country".
+
+    Only before an abstention that names what was asked.
+    """
+    text = phrase("statement", "sort").sub("of a sort", clause.text)
+    return not (
+        is_as_short_as_a_name(text)
+        or phrase("statement", "guess").search(text)
+        or phrase("statement", "gives_it").search(text)
+    )
+
+
 def answers_after_all(clause: Clause) -> bool:
     """Whether a clause gives an answer: a guess, a statement about the thing, or a bare name."""
     text = clause.text
     if phrase("statement", "supposes").search(text):
+        return False
+    if phrase("statement", "broken_off").search(text):
         return False
     if phrase("statement", "comes_to_mind").search(text):
         return True
@@ -31,6 +74,5 @@ def answers_after_all(clause: Clause) -> bool:
 
 def _is_a_bare_answer(text: str) -> bool:
     """Whether a clause is as short as a name, and not of the speaker: "no one told me"."""
-    words = text.split()
     of_the_speaker = phrase("ignorance", "first_person").search(text.partition(",")[0])
-    return len(words) == 1 or (len(words) <= LONGEST_NAME and not of_the_speaker)
+    return " " not in text or (is_as_short_as_a_name(text) and not of_the_speaker)

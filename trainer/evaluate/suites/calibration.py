@@ -42,9 +42,10 @@ from trainer.evaluate.respondent import (
     TextQuery,
     WrittenAnswer,
 )
+from trainer.evaluate.suites import other_script
 from trainer.evaluate.suites.known_unknown import SHOTS, TOKENS
 from trainer.evaluate.suites.suite import FigureKind, Item, ItemRecord, Suite, SuiteContext
-from trainer.evaluate.world_facts.questions import FactQuestion, expected_of, known
+from trainer.evaluate.world_facts.questions import FactQuestion, about_of, expected_of, known
 from trainer.evaluate.world_facts.world import KINDS, facts_of
 
 CHOICES_A_KIND, FREE_A_KIND = 20, 8
@@ -123,7 +124,7 @@ def _judge(item: Item, answers: Sequence[Response]) -> ItemRecord:
         }
     (answer,) = answers
     assert isinstance(answer, WrittenAnswer)
-    verdict, _ = outcome(answer.text, expected_of(item.shown))
+    verdict, _ = outcome(answer.text, expected_of(item.shown), about_of(item.shown))
     return {
         "answer": answer.text.strip(),
         "confidence": token_confidence(answer),
@@ -176,6 +177,7 @@ def _figures(context: SuiteContext) -> Mapping[str, FigureKind]:
         **_of_part("choice", "", "of four choices"),
         **_of_part("free", "free_", "of free answers"),
         "free_answered": FigureKind("free questions that are answered", _free_answered),
+        **other_script.FIGURES,
     }
 
 
@@ -184,8 +186,9 @@ SUITE = Suite(
     measures="whether confidence agrees with how often the model is right",
     leaves_out="confidence in words, long answers, other wordings of the same answer",
     source="Nguyen and O'Connor 2015 (adaptive bins); Brier 1950; items written here",
-    rules=7,
+    rules=8,
     items=_items,
     judge=_judge,
     figures=_figures,
+    remarks=other_script.remarks,
 )

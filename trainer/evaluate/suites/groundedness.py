@@ -34,6 +34,7 @@ from trainer.evaluate.judging.phrases import phrase
 from trainer.evaluate.judging.plain_words import plain_words
 from trainer.evaluate.judging.silence import says_nothing_of_it
 from trainer.evaluate.respondent import Prompt, Response, TextQuery, WrittenAnswer
+from trainer.evaluate.suites import other_script
 from trainer.evaluate.suites.suite import FigureKind, Item, ItemRecord, Suite, SuiteContext
 
 PASSAGES_FILE = Path(__file__).with_suffix(".jsonl")
@@ -290,6 +291,7 @@ FIGURES = {
         ["refused"],
         "lower",
     ),
+    **other_script.FIGURES,
 }
 
 
@@ -298,9 +300,10 @@ SUITE = Suite(
     measures="whether answers follow a passage with altered facts, and refuse what it does not say",
     leaves_out="long passages, several of them, and conclusions from what they say",
     source="own passages; Longpre and others, 2021 (arXiv 2109.05052), for conflicts of knowledge",
-    rules=7,
+    rules=8,
     items=_items,
     judge=_judge,
     figures=lambda context: FIGURES,
     options={"tokens": ANSWER_TOKENS, "items": ITEMS},
+    remarks=other_script.remarks,
 )

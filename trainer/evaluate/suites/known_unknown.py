@@ -28,6 +28,7 @@ from functools import partial
 from trainer.evaluate.confidence import area_under_risk, auroc, risk_at, token_confidence
 from trainer.evaluate.judging.answers import outcome
 from trainer.evaluate.respondent import Prompt, Response, TextQuery, WrittenAnswer
+from trainer.evaluate.suites import other_script
 from trainer.evaluate.suites.suite import (
     FigureKind,
     Item,
@@ -35,7 +36,13 @@ from trainer.evaluate.suites.suite import (
     Suite,
     SuiteContext,
 )
-from trainer.evaluate.world_facts.questions import FactQuestion, expected_of, known, unknown
+from trainer.evaluate.world_facts.questions import (
+    FactQuestion,
+    about_of,
+    expected_of,
+    known,
+    unknown,
+)
 from trainer.evaluate.world_facts.world import KINDS
 
 A_KIND = 12
@@ -108,9 +115,10 @@ def _item(question: FactQuestion, targets: bool, chats: bool) -> Item:
 
 def _judge(item: Item, answers: Sequence[Response]) -> ItemRecord:
     expected = expected_of(item.shown) if item.shown["exists"] else None
+    about = about_of(item.shown)
     written = [answer for answer in answers if isinstance(answer, WrittenAnswer)]
     plain, *with_rule = written
-    verdict, why = outcome(plain.text, expected)
+    verdict, why = outcome(plain.text, expected, about)
     return {
         "answer": plain.text.strip(),
         "verdict": verdict,
@@ -120,7 +128,7 @@ def _judge(item: Item, answers: Sequence[Response]) -> ItemRecord:
         "stated": {
             str(target): {
                 "answer": answer.text.strip(),
-                "verdict": outcome(answer.text, expected)[0],
+                "verdict": outcome(answer.text, expected, about)[0],
             }
             for target, answer in zip(TARGETS, with_rule, strict=bool(with_rule))
         },
@@ -237,7 +245,7 @@ def _figures(context: SuiteContext) -> Mapping[str, FigureKind]:
             partial(risk_at, coverage / 100),
             "lower",
         )
-    return found
+    return {**found, **other_script.FIGURES}
 
 
 SUITE = Suite(
@@ -245,8 +253,9 @@ SUITE = Suite(
     measures="whether what is known is answered, and what does not exist is not",
     leaves_out="disputed or changing facts, other languages, long answers",
     source="Kalai and others 2025, arXiv 2509.04664 (confidence targets); names recombined here",
-    rules=7,
+    rules=8,
     items=_items,
     judge=_judge,
     figures=_figures,
+    remarks=other_script.remarks,
 )

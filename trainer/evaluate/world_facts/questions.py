@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trainer.evaluate.judging.expected import ExpectedAnswer
+from trainer.evaluate.judging.expected import AskedAbout, ExpectedAnswer
 from trainer.evaluate.world_facts.invented import subjects
 from trainer.evaluate.world_facts.tables import table
-from trainer.evaluate.world_facts.world import WorldFact, expected, facts_of
+from trainer.evaluate.world_facts.world import WorldFact, expected, facts_of, subjects_of
 
 _AT_ONCE = 64
 """Names that are looked up in a corpus together."""
@@ -41,6 +41,11 @@ def expected_of(shown: Mapping[str, Any]) -> ExpectedAnswer:
     """What is right in answer to a question that an item shows by kind, subject and question."""
     (fact,) = [one for one in facts_of(shown["kind"]) if one.subject == shown["subject"]]
     return expected(fact, shown["question"])
+
+
+def about_of(shown: Mapping[str, Any]) -> AskedAbout:
+    """What an item asks about, which it shows by kind and subject, among the things of its kind."""
+    return AskedAbout(shown["subject"], subjects_of(shown["kind"]))
 
 
 def wordings(kind: str, form: str) -> list[str]:

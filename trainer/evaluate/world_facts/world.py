@@ -50,6 +50,19 @@ def expected(fact: WorldFact, question: str) -> ExpectedAnswer:
     return ExpectedAnswer(fact.right, tuple(rivals), KINDS[fact.kind].form, question)
 
 
+@cache
+def subjects_of(kind: str) -> tuple[str, ...]:
+    """The names of the things of a kind by themselves: "Niels Bohr", not "scientist Niels Bohr"."""
+    found = [fact.subject for fact in facts_of(kind)]
+    if kind == "city":
+        found += [fact.right[0] for fact in facts_of("capital")]
+    if kind == "person":
+        return tuple(one.partition(" ")[2] for one in found)
+    if kind == "novel":  # titles of one word are given names, too: Emma, Kim
+        return tuple(one for one in found if " " in one)
+    return tuple(one.removeprefix("the ") for one in found)
+
+
 def country_name(code: str) -> str:
     """The usual English name of a country by its ISO 3166 code."""
     for known, cell in table("countries"):

@@ -1,0 +1,81 @@
+"""Answers of the kinds that instruction models write, labelled by hand before they were judged."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from trainer.evaluate.judging.abstention import abstention
+from trainer.evaluate.judging.answers import outcome
+from trainer.evaluate.judging.expected import AskedAbout
+from trainer.evaluate.world_facts.questions import about_of, wordings
+from trainer.evaluate.world_facts.world import expected, facts_of
+
+HERE = Path(__file__).parent
+NICARADOR = AskedAbout("Nicarador", ("Nicaragua", "Ecuador", "El Salvador"))
+
+
+def labelled(name: str) -> Iterator[tuple[str, str, str, str]]:
+    """Kind, subject, label and text of each answer in a file."""
+    for line in HERE.joinpath(name).read_text(encoding="utf-8").splitlines():
+        if line.startswith("["):
+            kind, _, subject = line[1:-1].partition("|")
+        elif not line.startswith("#"):
+            label, _, text = line.partition("\t")
+            yield kind, subject, label, text
+
+
+def judged(kind: str, subject: str, text: str) -> str:
+    """The verdict of the suites on an answer; a subject that no table has does not exist."""
+    facts = [fact for fact in facts_of(kind) if fact.subject == subject]
+    question = wordings(kind, "?")[0].replace("{}", subject)
+    wanted = expected(facts[0], question) if facts else None
+    return outcome(text, wanted, about_of({"kind": kind, "subject": subject}))[0]
+
+
+def test_answers_are_judged_as_their_labels_say() -> None:
+    """Would catch a mend for one wording that breaks others, on either side."""
+    answers = list(labelled("judged_answers.txt"))
+    counts = Counter(label for _, _, label, _ in answers)
+    assert min(counts[label] for label in ("right", "wrong", "abstained")) > 380
+    assert [one for one in answers if judged(*one[:2], one[3]) != one[2]] == []
+
+
+def test_what_is_known_to_be_misjudged_is() -> None:
+    """Would catch a list of limits that no longer are: an answer that is read goes to the others.
+
+    Refusals in other languages are the largest part.
+    """
+    answers = list(labelled("misjudged_answers.txt"))
+    assert 0 < len(answers) < 30
+    assert [one for one in answers if judged(*one[:2], one[3]) == one[2]] == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I don't know Nicarador. The capital of Nicaragua is Managua.",
+        "Did you mean Nicaragua? Its capital is Managua.",
+        'There is no country called Nicarador. "Ecuador" has the capital Quito.',
+        "The capital of Ecuador is Quito. Nicarador does not exist.",
+        "Nicarador: no such country.",
+    ],
+)
+def test_what_is_said_of_another_thing_is_no_answer(text: str) -> None:
+    """Would catch a helpful refusal that counts as a hallucination."""
+    assert abstention(text, NICARADOR) is not None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I don't know much of Nicarador. Its capital is Managua.",
+        "I'm not sure. Nicarador, like Nicaragua, has the capital Managua.",
+        "There is no doubt: as in Ecuador, it is Quito.",
+        "I am not familiar with Nicarador. The capital is San Marco.",
+    ],
+)
+def test_what_is_said_of_the_thing_itself_is_an_answer(text: str) -> None:
+    """Negative control: would catch any second name that excuses an invention."""
+    assert abstention(text, NICARADOR) is None
