@@ -146,6 +146,7 @@ class _PieceMaker:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer, self._sizes = tokenizer, TokenSizes(tokenizer)
+        self._special = set(tokenizer.special_tokens.values())
 
     def of_origin(self, source: str, origin: Origin, stored: np.ndarray, marked: bool) -> TextPiece:
         """The piece that a corpus stores so: [n + 1], with its flags where `marked`."""
@@ -167,7 +168,9 @@ class _PieceMaker:
             if counts and number != end
         ]
         sizes = [0] * len(counted)
-        found = self._sizes.of([ids[index + 1] for index in sized])
+        # What begins a text is not of it: a piece from the middle goes on behind a word instead.
+        left = [ids[index] for index in sized[:1] if ids[index] not in self._special]
+        found = self._sizes.of([ids[index + 1] for index in sized], left)
         for index, size in zip(sized, found, strict=True):
             sizes[index] = size
         text = self._tokenizer.decode([number for number in ids if number != end])

@@ -217,20 +217,20 @@ def test_bits_are_attributed_to_their_sources_and_positions(tokenizer: Tokenizer
 
 @pytest.mark.parametrize("text", [MIXED * 3, "plain words only", "�� 東� kept", "", " a  b\n\n"])
 def test_the_bytes_of_tokens_are_those_of_the_text(tokenizer: Tokenizer, text: str) -> None:
-    """Catches characters of several tokens that count for none, or for each of them."""
+    """Catches characters of several tokens that count for none, for each of them, or for more where
+    a border of two windows cuts them.
+    """
     ids = tokenizer.encode(text)
     sizes = TokenSizes(tokenizer).of(ids)
     assert sizes == [len(tokenizer.name_of(number) or "") for number in ids]
     assert sum(sizes) == len(text.encode())
     for first in range(len(ids)):
         for last in range(first, min(first + 6, len(ids))):
-            part = ids[first:last]
-            whole = len(tokenizer.decode(part).encode())
-            assert sum(TokenSizes(tokenizer).of(part)) == whole
+            assert TokenSizes(tokenizer).of(ids[first:last]) == sizes[first:last]
 
 
-def test_the_bytes_of_a_vocabulary_with_a_fallback_are_those_of_the_text() -> None:
-    """Catches names such as <0xE6> that count for six bytes, and a first word's space."""
+def fallback() -> Tokenizer:
+    """Of SentencePiece's kind: a space before a text, and bytes for letters that it lacks."""
     names = ["<unk>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *"\u2581thec."]
     vocabulary = {name: number for number, name in enumerate(names)}
     backend = tokenizers.Tokenizer(
@@ -252,11 +252,19 @@ def test_the_bytes_of_a_vocabulary_with_a_fallback_are_those_of_the_text() -> No
     )
     backend.add_special_tokens(["</s>"])
     files = {"tokenizer.json": backend.to_str().encode()}
-    found = Tokenizer(files | {"tokenizer_config.json": b'{"eos_token": "</s>"}'}, "here")
-    text = "the \u6771\u4eac th\u00e9"
+    return Tokenizer(files | {"tokenizer_config.json": b'{"eos_token": "</s>"}'}, "here")
+
+
+def test_the_bytes_of_a_vocabulary_with_a_fallback_are_those_of_the_text() -> None:
+    """Catches names such as <0xE6> that count for six bytes, and a first word's space."""
+    found = fallback()
+    text = "the \u6771\u4eac, th\u00e9!"
     ids = found.encode(text)
     # Each token is one byte, but for the space before the text, which is none.
     assert TokenSizes(found).of(ids) == [0] + [1] * len(text.encode())
+    for first in range(5, len(ids)):
+        part = ids[first : first + 3]
+        assert TokenSizes(found).of(part)[1:] == [1] * (len(part) - 1)
     assert len(ids) == 1 + len(text.encode())
 
 
@@ -278,6 +286,16 @@ def test_long_documents_are_cut_and_every_token_counts_once(
     assert sum(map(len, (p.counted for p in pieces))) == len(tokenizer.encode(text)) + len(
         tokenizer.encode("short")
     )
+
+
+@pytest.mark.parametrize("longest", [5, 16])
+def test_windows_have_the_bytes_of_the_text(tokenizer: Tokenizer, longest: int) -> None:
+    """Catches characters that the border of two windows cuts counted as U+FFFD, twice, and the
+    space before a word that begins a window taken for that before a text.
+    """
+    for one in (tokenizer, fallback()):
+        pieces = list(WindowsOfText(Named(("a", MIXED * 5), ("a", "the the")), one, longest))
+        assert sum(sum(piece.sizes) for piece in pieces) == len((MIXED * 5 + "the the").encode())
 
 
 def test_each_source_gives_as_many_tokens(tokenizer: Tokenizer) -> None:
