@@ -106,8 +106,14 @@ STRANGE: dict[str, tuple[dict[str, Any], str]] = {
     "no base": ({"arch__rope__freq_base": 0.0}, "rope_theta is 0.0, and frequencies follow"),
     "no epsilon": (
         {"arch__attention__layer_norm_rms_epsilon": 0.0},
-        "rms_norm_eps is 0.0, and norms add a number above 0",
+        "rms_norm_eps is 0.0, and norms add a finite number",
     ),
+    "no finite epsilon": (
+        {"arch__attention__layer_norm_rms_epsilon": float("inf")},
+        "rms_epsilon is inf, and a finite number in fp32 is read",
+    ),
+    "no finite choice": ({"general__sampling__top_k": float("nan")}, "top_k is nan, and a finite"),
+    "no count of files": ({"split__count": "two"}, "split.count is 'two', and one whole number"),
     "merges": ({"tokenizer__ggml__merges": ["a"]}, "merges, number 0: 'a' is no pair of tokens"),
 }
 

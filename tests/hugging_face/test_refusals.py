@@ -77,6 +77,7 @@ def edit(path: Path, change: dict[str, Any]) -> None:
         ({"num_hidden_layers": 0}, "num_hidden_layers is 0, and a model has at least 1"),
         ({"num_key_value_heads": 3}, "num_attention_heads is 4, not a multiple of num_key_value"),
         ({"rms_norm_eps": 0.0}, "rms_norm_eps is 0.0"),
+        ({"rms_norm_eps": float("inf")}, "rms_norm_eps is inf"),
         ({"head_dim": -4}, "head_dim is -4"),
         ({"rope_parameters": None, "rope_theta": None}, "rope_theta is None"),
         ({"rope_parameters": {"rope_type": "default", "rope_theta": "10000"}}, "is '10000'"),

@@ -64,12 +64,14 @@ class Metadata:
         return found
 
     def number(self, key: str) -> float | None:
-        """A number; of fp32, the one with the fewest digits that rounds to it."""
+        """A finite number; of fp32, the one with the fewest digits that rounds to it."""
         found = self.value(key)
         if found is None:
             return None
         if isinstance(found, bool) or not isinstance(found, int | float):
             raise self._wrong(key, repr(found), "a number")
+        if not abs(found) <= np.finfo(np.float32).max:
+            raise self._wrong(key, repr(found), "a finite number in fp32")
         return float(str(np.float32(found)))
 
     def texts(self, key: str) -> list[str] | None:

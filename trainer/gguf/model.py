@@ -124,6 +124,10 @@ def _read_parts(path: Path) -> tuple[Header, dict[str, GgufTensor]]:
     """The first file's header, and the tensors of all of them."""
     first = read_header(path)
     count = first.metadata.get("split.count") or 1
+    if type(count) is not int:
+        raise CheckpointError(
+            f"{path}: split.count is {count!r}, and one whole number is read; fetch the file again"
+        )
     part = _PART.fullmatch(path.name)
     if count == 1:
         return first, first.tensors

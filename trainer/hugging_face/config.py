@@ -1,6 +1,7 @@
 """A Hugging Face config.json as the recipe's model section."""
 
 import json
+import math
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -191,10 +192,10 @@ def _refuse_strange(config: Any, where: str) -> None:
             f"{where}: num_attention_heads is {heads}, not a multiple of num_key_value_heads,"
             f" {groups}; fetch the file again"
         )
-    if not config.rms_norm_eps > 0:
+    if not 0 < config.rms_norm_eps < math.inf:
         raise CheckpointError(
-            f"{where}: rms_norm_eps is {config.rms_norm_eps}, and norms add a number above 0; fetch"
-            " the file again"
+            f"{where}: rms_norm_eps is {config.rms_norm_eps}, and norms add a finite number above"
+            " 0; fetch the file again"
         )
     for key in ("attention_bias", "mlp_bias"):
         if getattr(config, key, False):
