@@ -22,6 +22,7 @@ from trainer.evaluate.respondent import (
     Unanswered,
     WrittenAnswer,
 )
+from trainer.evaluate.stopping import ExaminationStopped, StoppableRespondent
 from trainer.model.transformer import build_model
 from trainer.parallel.join import create_layout
 from trainer.parallel.megatron import dissolve_groups
@@ -73,6 +74,47 @@ def respond(queries: list[Query], layouts: list[dict[str, Any]], broken: bool = 
         found.append(dict(respondent.responses(queries)))
         dissolve_groups()
     return found
+
+
+class Looks:
+    """Counts the looks at whether to stop, and asks for it at the one whose number is `last`."""
+
+    def __init__(self, last: int = 0) -> None:
+        self.count, self._last = 0, last
+
+    def __call__(self) -> bool:
+        self.count += 1
+        return self.count == self._last
+
+
+def interrupted(layouts: list[dict[str, Any]]) -> list[tuple[str, bool]]:
+    """How often each layout looks over a text, and whether, where a stop before its last token
+    ended it, the next answer is what it would have been.
+    """
+    found = []
+    for parallel in layouts:
+        recipe = recipe_at(**parallel)
+        layout = create_layout(recipe)
+        chunks = build_model(recipe, VOCAB, layout)
+        respondent, looks = ModelRespondent(chunks, recipe, layout, SPEAKING), Looks()
+        text, read = QUERIES[5:6], QUERIES[3:4]
+        ((_, expected),) = StoppableRespondent(respondent, looks).responses(text)
+        assert isinstance(expected, WrittenAnswer) and len(expected.tokens) > 2
+        each = "a token" if looks.count > len(expected.tokens) else "a text"
+        for queries, last in ((text, looks.count - 1), (read, 1)):
+            with pytest.raises(ExaminationStopped):
+                next(StoppableRespondent(respondent, Looks(last)).responses(queries))
+        found.append((each, dict(respondent.responses(text)) == {0: expected}))
+        dissolve_groups()
+    return found
+
+
+def test_an_answer_can_be_interrupted_before_it_is_there() -> None:
+    """Catches Ctrl-C that waits for a batch of long texts, and ranks that end apart."""
+    assert on_ranks(1, interrupted, [{}]) == [[("a token", True)]]
+    # Replicas write at a speed of their own.
+    both = [("a token", True), ("a token", True), ("a text", True)]
+    assert on_ranks(2, interrupted, [{"tensor": 2}, {"pipeline": 2}, {}]) == [both, both]
 
 
 def test_every_layout_answers_alike() -> None:

@@ -11,12 +11,14 @@ from trainer.evaluate.opened import OpenedModel
 from trainer.evaluate.prompts import PROMPT, PromptEncoder
 from trainer.evaluate.respondent import (
     ContinuationQuery,
+    Pause,
     Query,
     Response,
     TextQuery,
     TokensQuery,
     Unanswered,
     WrittenAnswer,
+    no_pause,
 )
 from trainer.evaluate.sampling import Sampling, draws_of
 from trainer.evaluate.scoring import NOT_FINITE, TokenRequest, TokenScorer
@@ -102,6 +104,15 @@ class ModelRespondent:
 
     def responses(self, queries: Sequence[Query]) -> Iterator[tuple[int, Response]]:
         """Yield (index of the query, its answer) as they are ready, the same on all ranks."""
+        return self.paused_responses(queries, no_pause)
+
+    def paused_responses(
+        self, queries: Sequence[Query], pause: Pause
+    ) -> Iterator[tuple[int, Response]]:
+        """As `responses`; `pause` is called between two passes through the model.
+
+        Where replicas write texts, each its own, it is only called between two batches of them.
+        """
         requests: dict[int, TokenRequest] = {}
         asked: list[_Asked] = []
         for number, query in enumerate(queries):
@@ -118,11 +129,11 @@ class ModelRespondent:
                 # What stands before the first colon is what items are counted by.
                 yield number, Unanswered(str(error).removeprefix(f"{PROMPT}: "))
         numbers = list(requests)
-        for index, likelihood in self.score.scored(list(requests.values())):
+        for index, likelihood in self.score.scored(list(requests.values()), pause):
             yield numbers[index], likelihood
-        yield from self._written(asked)
+        yield from self._written(asked, pause)
 
-    def _written(self, asked: list[_Asked]) -> Iterator[tuple[int, Response]]:
+    def _written(self, asked: list[_Asked], pause: Pause) -> Iterator[tuple[int, Response]]:
         """The texts: batches of like length, of which each replica takes its own."""
         able = []
         for one in asked:
@@ -136,11 +147,13 @@ class ModelRespondent:
         own, ranks = self._layout.data.rank % self._replicas, Ranks(self._layout.hosts)
         reports = self._layout.model.rank == self._layout.context.rank == 0
         reports = reports and self._layout.data.rank < self._replicas
+        within = pause if self._replicas == 1 else no_pause
         for first in range(0, len(batches), self._replicas):
+            pause()
             found = [
                 [one.number, *self._answer(one, draft)]
                 for batch in batches[first + own : first + own + 1]
-                for one, draft in self._drafted(batch)
+                for one, draft in self._drafted(batch, within)
             ]
             for part in ranks.all_gather(found if reports else []):
                 for number, *answer in part:
@@ -165,7 +178,7 @@ class ModelRespondent:
             batches[-1].append(one)
         return batches
 
-    def _drafted(self, batch: list[_Asked]) -> Iterator[tuple[_Asked, Draft]]:
+    def _drafted(self, batch: list[_Asked], pause: Pause) -> Iterator[tuple[_Asked, Draft]]:
         drafts = [
             Draft(
                 one.ids,
@@ -175,7 +188,7 @@ class ModelRespondent:
             )
             for one in batch
         ]
-        self.write.finish(drafts, batch[0].sampling, nats=True)
+        self.write.finish(drafts, batch[0].sampling, nats=True, pause=pause)
         yield from zip(batch, drafts, strict=True)
 
     def _stops(self, query: TextQuery | ContinuationQuery) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from trainer.errors import RecipeError
 from trainer.evaluate.forward import ForwardPasses, PassRows, ReadLogits
 from trainer.evaluate.growing_rows import GrowingRows
 from trainer.evaluate.prefixes import shared_length, worth_a_stem
+from trainer.evaluate.respondent import Pause, no_pause
 from trainer.evaluate.sampling import Sampling, check_sampling, draws_of, sample
 from trainer.model.transformer import LanguageModel
 from trainer.parallel.layout import Layout
@@ -177,9 +178,18 @@ class Generator:
             if not draft.ended:
                 yield draft.tokens[-1]
 
-    def finish(self, drafts: Sequence[Draft], sampling: Sampling, nats: bool = False) -> None:
-        """Write all drafts to their end, together; `nats`: with their log-probabilities."""
-        for _ in self._steps(drafts, sampling, nats):
+    def finish(
+        self,
+        drafts: Sequence[Draft],
+        sampling: Sampling,
+        nats: bool = False,
+        pause: Pause = no_pause,
+    ) -> None:
+        """Write all drafts to their end, together; `nats`: with their log-probabilities.
+
+        `pause` is called before every pass through the model.
+        """
+        for _ in self._steps(drafts, sampling, nats, pause):
             pass
 
     def fault(self, prompt: Sequence[int]) -> str:
@@ -208,7 +218,11 @@ class Generator:
 
     @torch.no_grad()
     def _steps(
-        self, drafts: Sequence[Draft], sampling: Sampling, nats: bool = False
+        self,
+        drafts: Sequence[Draft],
+        sampling: Sampling,
+        nats: bool = False,
+        pause: Pause = no_pause,
     ) -> Iterator[None]:
         """Write the next token of every draft that is not over, until all are: a step each."""
         check_sampling(sampling.temperature, sampling.top_k, sampling.top_p)
@@ -216,7 +230,7 @@ class Generator:
         if not live:
             return
         batches = self._batches(live)
-        logits = self._read_prompts(batches)
+        logits = self._read_prompts(batches, pause)
         while True:
             chosen, known = self._choose(logits, live, sampling, nats)
             for draft, token, likelihood in zip(live, chosen.tolist(), known, strict=True):
@@ -230,6 +244,7 @@ class Generator:
                 batches[0].select(writing)
                 live, chosen = [live[row] for row in writing], chosen[writing]
             rows = sum(map(len, batches))
+            pause()
             padded = torch.nn.functional.pad(chosen, (0, rows - len(chosen)))
             parts = zip(batches, padded.chunk(len(batches)), strict=True)
             logits = self._last_logits([batch.next_pass(tokens) for batch, tokens in parts])
@@ -260,10 +275,11 @@ class Generator:
             for first in range(0, len(prompts), rows)
         ]
 
-    def _read_prompts(self, batches: list[GrowingRows]) -> Tensor | None:
+    def _read_prompts(self, batches: list[GrowingRows], pause: Pause) -> Tensor | None:
         """Run the prompts; returns the logits behind them, as `_last_logits`."""
         # One by one: making a pass says where its columns go, and the one before must have run.
         for part in zip(*(batch.prompt_passes(self._budget) for batch in batches), strict=True):
+            pause()
             if all(batch.read for batch in batches):
                 return self._last_logits(part)
             self._forward.run([(rows, *self._nothing()) for rows in part])

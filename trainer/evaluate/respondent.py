@@ -1,8 +1,8 @@
 """What suites ask of a model, and what they get: text in, likelihoods and text out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,14 @@ class Unanswered:
 Response = Likelihood | WrittenAnswer | Unanswered
 
 
+Pause = Callable[[], None]
+"""Called between two parts of a long work, on all ranks at the same point."""
+
+
+def no_pause() -> None:
+    """A pause that goes on at once."""
+
+
 class Respondent(Protocol):
     """A model that answers; collective over its layout's ranks, which all ask the same."""
 
@@ -138,4 +146,17 @@ class Respondent(Protocol):
         """Yield (index of the query, its answer) as they are ready, the same on all ranks.
 
         A query that the model cannot answer becomes Unanswered and loses no other.
+        """
+
+
+@runtime_checkable
+class PausingRespondent(Respondent, Protocol):
+    """A respondent that can be interrupted before its answers are there."""
+
+    def paused_responses(
+        self, queries: Sequence[Query], pause: Pause
+    ) -> Iterator[tuple[int, Response]]:
+        """As `responses`; calls `pause` every few seconds, all ranks at the same point.
+
+        What `pause` raises ends it.
         """

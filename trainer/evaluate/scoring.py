@@ -12,7 +12,7 @@ from torch import Tensor
 
 from trainer.evaluate.forward import ForwardPasses, PassRows
 from trainer.evaluate.prefixes import PlannedPass, PrefixPlan
-from trainer.evaluate.respondent import Likelihood, Unanswered
+from trainer.evaluate.respondent import Likelihood, Pause, Unanswered, no_pause
 from trainer.model.key_values import BranchKeyValues, StemSegment
 from trainer.model.transformer import LanguageModel
 from trainer.parallel.layout import Layout
@@ -74,13 +74,13 @@ class TokenScorer:
         self._replicas = 1 if recipe.zero.stage == 3 else layout.data.size
 
     def scored(
-        self, requests: Sequence[TokenRequest]
+        self, requests: Sequence[TokenRequest], pause: Pause = no_pause
     ) -> Iterator[tuple[int, Likelihood | Unanswered]]:
         """Yield (index of a request, its answer) as they are ready, the same on all ranks.
 
         Unanswered: a request longer than the model reads, without a token before or in it, with an
         id that the embedding has no row for, or whose log-probabilities are not finite. Every rank
-        must consume all.
+        must consume all. `pause` is called before the passes between two exchanges.
         """
         texts = []
         for number, (context, continuation) in enumerate(requests):
@@ -95,7 +95,8 @@ class TokenScorer:
         apart = {text.number for text in alone}
         together = [text for text in texts if text.number not in apart]
         for part in ([together] if together else []) + [[text] for text in alone]:
-            yield from self._scored(part, len(part[0].read) if part[0].number in apart else None)
+            length = len(part[0].read) if part[0].number in apart else None
+            yield from self._scored(part, length, pause)
 
     def fault(self, context: Sequence[int], continuation: Sequence[int]) -> str:
         """Why a request cannot be answered, in words; empty where it can."""
@@ -110,7 +111,7 @@ class TokenScorer:
         return ""
 
     def _scored(
-        self, texts: list[_Text], length: int | None
+        self, texts: list[_Text], length: int | None, pause: Pause
     ) -> Iterator[tuple[int, Likelihood | Unanswered]]:
         """As `scored`; `length`: of these texts, where the rotation follows from it."""
         texts = sorted(texts, key=lambda text: text.read)
@@ -125,6 +126,7 @@ class TokenScorer:
         runs = [_Run(part, self._forward, self._layout, length) for part in parts]
         own = 0 if self._replicas == 1 else self._layout.data.rank
         for first in range(0, max(len(part.planned) for part in parts), every):
+            pause()
             answered = [part.slots_of(first, first + every) for part in parts]
             values = torch.zeros(sum(map(len, answered)), 2, dtype=torch.float64)
             before = sum(map(len, answered[:own]))
