@@ -74,6 +74,25 @@ def test_a_file_says_all_that_the_checkpoint_does(case: str, tmp_path: Path) -> 
         assert (our_logits(tmp_path / "again", tokens) - theirs).abs().max() < limit * theirs.std()
 
 
+UNREAD: dict[str, tuple[str, dict[str, Any], list[str]]] = {
+    "nothing": ("qwen3", QWEN3, []),
+    "a rotation": ("llama", {"rope_parameters": LLAMA3_ROPE}, ["model.rope_scaling (llama3) is"]),
+    "a window": ("mistral", {"sliding_window": 7}, ["the window of 7 tokens is written"]),
+    "a width": ("qwen3", {"head_dim": 16}, ["are 16 wide, which the file says; transformers"]),
+}
+
+
+@pytest.mark.parametrize("case", UNREAD)
+def test_what_other_programs_leave_unread_is_said(
+    case: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Catches a model that is another one in transformers, where nothing tells it."""
+    family, options, words = UNREAD[case]
+    export_gguf_command(checkpoint_of(tmp_path, family, options), tmp_path / "a.gguf", "bf16")
+    said = [one.getMessage() for one in caplog.records if "other_readers" in one.name]
+    assert len(said) == len(words) and all(map(str.__contains__, said, words)), said
+
+
 def test_a_rotation_that_is_not_written_fails_the_parity(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,13 +3,16 @@
 from pathlib import Path
 from typing import Any
 
+import gguf
 import pytest
 import torch
 from gguf import GGMLQuantizationType as Kind
+from transformers import LlamaConfig
 
 from tests.gguf.models import (
     QWEN3,
     TOKENIZER,
+    add_byte_level,
     network,
     our_logits,
     their_logits,
@@ -47,6 +50,21 @@ def test_logits_are_those_that_transformers_reads_from_the_file(case: str, tmp_p
     theirs = their_logits(path, tokens)
     # The limit of the parity of imports: fp32 rounds in proportion to the logits.
     assert (our_logits(tmp_path / "run", tokens) - theirs).abs().max() < 1e-4 * theirs.std()
+
+
+def test_an_epsilon_that_is_not_said_is_that_of_transformers(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Catches another number than transformers takes, in silence."""
+
+    def add(writer: gguf.GGUFWriter) -> None:
+        add_byte_level(writer)
+        del writer.kv_data[0]["llama.attention.layer_norm_rms_epsilon"]
+
+    path = tmp_path / "model.gguf"
+    write_gguf(path, network("llama", num_hidden_layers=1), "llama", add=add)
+    found = GgufModel(path).described.model.norm_eps
+    assert found == LlamaConfig().rms_norm_eps and "1e-06 is taken" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,9 @@ _USUAL: dict[str, tuple[Any, ...]] = {
 }
 """Keys of an architecture that change what is computed, and the values at which they do not."""
 
+_EPSILON = 1e-6
+"""What transformers adds under the root of a norm where a configuration does not say it."""
+
 
 def config_keys(
     metadata: Metadata, shapes: dict[str, tuple[int, ...]], factors: FactorTensors
@@ -47,6 +50,11 @@ def config_keys(
     width = _head_width(metadata, shapes, heads)
     positions = metadata.needed("{arch}.context_length")
     epsilon = metadata.number("{arch}.attention.layer_norm_rms_epsilon")
+    if epsilon is None:
+        _log.warning(
+            "%s: says no attention.layer_norm_rms_epsilon; %g is taken, as transformers takes it",
+            *(metadata.path, _EPSILON),
+        )
     window = _windows(metadata, layers)
     family = metadata.architecture
     if family == "llama" and window["sliding_window"] is not None:
@@ -65,7 +73,7 @@ def config_keys(
         "head_dim": width,
         "hidden_act": "silu",
         "max_position_embeddings": positions,
-        "rms_norm_eps": 1e-5 if epsilon is None else epsilon,
+        "rms_norm_eps": _EPSILON if epsilon is None else epsilon,
         "tie_word_embeddings": "output.weight" not in shapes,
         "rope_parameters": read_rope(metadata, width, positions, factors),
         **window,

@@ -1,6 +1,5 @@
 """`lyceum export CHECKPOINT FILE.gguf`: a checkpoint, saved at any layout, as one GGUF file."""
 
-import logging
 import os
 from collections.abc import Iterator
 from functools import partial
@@ -22,6 +21,7 @@ from trainer.gguf.card import CARD, card_keys
 from trainer.gguf.distance import Distances
 from trainer.gguf.model import GgufModel
 from trainer.gguf.names import gguf_name, halved_rows, heads_interleaved
+from trainer.gguf.other_readers import say_what_others_leave_unread
 from trainer.gguf.rope_writing import add_rope
 from trainer.gguf.vocabulary_writing import add_tokenizer
 from trainer.hugging_face.config import FILE, ModelDescription, describe
@@ -31,8 +31,6 @@ from trainer.hugging_face.parity import CheckpointTensors, measure, report, requ
 from trainer.hugging_face.small_files import small_files
 from trainer.hugging_face.weights import check_weights
 from trainer.recipe.model import ModelSection
-
-_log = logging.getLogger(__name__)
 
 GgufDtype = Literal["fp32", "bf16", "q8_0"]
 KINDS: dict[str, tuple[GGMLQuantizationType, LlamaFileType]] = {
@@ -64,6 +62,7 @@ def export_gguf_command(checkpoint: Path, file: Path, kind: GgufDtype) -> None:
     small = small_files(reader, resolved, torch.float32, tokenizer)
     described = describe(small[FILE], str(reader.folder / FILE))
     _refuse(model, kind)
+    say_what_others_leave_unread(described.family, model)
     said = card_keys(small[CARD], trained=reader.step > 0) if CARD in small else {}
     rounded = RoundedWeights(weights, KINDS[kind][0])
     try:
@@ -208,11 +207,6 @@ def _add_metadata(
         local = [window is not None for window in model.windows]
         if writer.arch != "llama" or not all(local):
             writer.add_sliding_window_pattern(local)
-        _log.warning(
-            "the window of %d tokens is written, and read here; of this architecture llama.cpp and"
-            " transformers read none: there, longer texts are seen whole",
-            model.window,
-        )
     add_tokenizer(writer, tokenizer, model.vocab)
     return add_rope(writer, model)
 
