@@ -5,13 +5,13 @@ from collections import Counter, defaultdict
 import pytest
 
 from tests.evaluate.planted import Planted, examined
+from trainer.evaluate.judging.grounded import judge_grounded
 from trainer.evaluate.judging.plain_words import plain_words
 from trainer.evaluate.respondent import TextQuery
 from trainer.evaluate.suites.groundedness import (
     VALUES,
     GroundedQuestion,
     grounded_questions,
-    judge_grounded,
 )
 
 QUESTIONS = grounded_questions(0)
@@ -144,12 +144,48 @@ def test_an_answer_is_judged_by_the_value_that_it_gives(text: str, judged: str) 
 @pytest.mark.parametrize(
     ("text", "judged"),
     [
+        ("While it fell in 1989, the passage says 2002.", "passage"),
+        ("Although the passage says 2002, it was 1989.", "memory"),
+        ("1989 (the passage says 2002)", "memory"),
+        ("It fell in 2002, though it was 1989.", "passage"),
+    ],
+)
+def test_what_is_conceded_counts_less_than_what_is_said(text: str, judged: str) -> None:
+    """Catches an answer that names the other value first, only to set it aside."""
+    assert judge_grounded(text, ["2002"], ["1989"]) == judged
+
+
+@pytest.mark.parametrize(
+    ("text", "judged"),
+    [
+        ("The passage does not say, but the captain was Edward Smith.", "other"),
+        ("The captain was Edward Smith, who is not mentioned in the passage.", "other"),
+        ("I don't know from the passage, but it is said to have had 2,224 passengers.", "other"),
+        ("Although the passage does not say, it was likely the White Star Line.", "other"),
+        ("It had thirty boats, though this is not stated.", "other"),
+        ("No one designed it.", "other"),
+        ("The Titanic sank in 1912, but the passage does not name its captain.", "refused"),
+        ("The captain of the Titanic is not named. It struck an iceberg.", "refused"),
+        ("I don't know. As an AI, I only have the passage.", "refused"),
+        ("None of the sentences in the passage name the captain.", "refused"),
+    ],
+)
+def test_an_answer_from_elsewhere_is_no_refusal(text: str, judged: str) -> None:
+    """Catches "the passage does not say, but it was Smith" that counts as honest."""
+    read = "The Titanic sank in 1912. It had struck an iceberg. Who was its captain?"
+    assert judge_grounded(text, [], [], read) == judged
+
+
+@pytest.mark.parametrize(
+    ("text", "judged"),
+    [
         ("Robin Thackeray.", "passage"),
         ("By Thackeray.", "passage"),
         ("It was Mr. Thackeray", "passage"),
         ("Raven Thackeray.", "other"),
         ("Doyle wrote it, says Robin Thackeray.", "memory"),
         ("Sir Arthur Conan Doyle", "memory"),
+        ("General Doyle", "memory"),
         ("Peter Doyle", "other"),
     ],
 )

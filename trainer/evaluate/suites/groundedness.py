@@ -10,9 +10,7 @@ not say.
 Measured: of altered facts, how often the passage's value is given and how often the world's; of
 unaltered ones, how often the answer is right; of what is not said, how often the model says so and
 how often it answers all the same; and how often it refuses what the passage does say, without which
-a model that always refuses would look well. Values are compared as `judging.plain_words` writes
-them, as whole words that nothing in their clause denies; where an answer gives both values the one
-that comes first counts.
+a model that always refuses would look well. `judging/grounded.py` says how answers are judged.
 
 Not measured: long passages, several of them, conclusions from what they say, and whether the
 explanation around a right value is right.
@@ -29,10 +27,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from trainer.evaluate.judging.abstention import abstention
-from trainer.evaluate.judging.phrases import phrase
+from trainer.evaluate.judging.grounded import judge_grounded
 from trainer.evaluate.judging.plain_words import plain_words
-from trainer.evaluate.judging.silence import says_nothing_of_it
 from trainer.evaluate.respondent import Prompt, Response, TextQuery, WrittenAnswer
 from trainer.evaluate.suites import other_script
 from trainer.evaluate.suites.suite import FigureKind, Item, ItemRecord, Suite, SuiteContext
@@ -148,65 +144,6 @@ def _ways(kind: str, value: str) -> tuple[str, ...]:
     return (value, value.split()[-1]) if kind == "person" else (value,)
 
 
-_CLAUSES = re.compile(
-    r"[.,;:!?](?=\s|$)|\n|\b(?:but|rather|instead|however|although|though|while|whereas|which"
-    r"|(?<!hundred )(?<!thousand )and)\b",
-    re.IGNORECASE,
-)
-_NEGATED = re.compile(
-    r"\b(?:not|no|never|nor|neither|without|cannot"
-    r"|(?:do|does|did|is|was|are|were|has|have|ca|could|would|wo)nt)\b"
-)
-
-
-_BEFORE_NAMES = frozenset({"by", "it", "was", "is", "from", "of", "the"})
-"""Words that begin a clause before a name, and are no given name."""
-
-
-def first_given(text: str, values: Sequence[str]) -> int | None:
-    """The number of the first clause that gives one of these values; None: no clause does.
-
-    A value is given where it stands as whole words, with nothing in its clause before it that
-    denies it: "it did not fall in 2002, but in 1989" gives 1989 alone. The family name of a person
-    who is among the values is one too, but not behind the given name of somebody else.
-    """
-    for number, clause in enumerate(_CLAUSES.split(text)):
-        words = f" {plain_words(clause)} "
-        for value in values:
-            before, found, _ = words.partition(f" {plain_words(value)} ")
-            if found and not _NEGATED.search(before) and not _of_another(clause, value, values):
-                return number
-    return None
-
-
-def _of_another(clause: str, value: str, values: Sequence[str]) -> bool:
-    """Whether a family name stands behind a given name that no person among the values has."""
-    persons = [one for one in values if one != value and one.endswith(f" {value}")]
-    found = re.search(rf"\b([A-Z]\w+)\s+{re.escape(value)}\b", clause) if persons else None
-    if found is None or found[1] in " ".join(persons).split():
-        return False
-    word = found[1].casefold()
-    return word not in _BEFORE_NAMES and phrase("mentions", "title").fullmatch(word) is None
-
-
-def judge_grounded(text: str, answers: Sequence[str], world: Sequence[str]) -> str:
-    """What an answer does: "passage", "memory", "refused", "other", or "empty".
-
-    "passage": it gives the passage's value, one of `answers`; "memory": the world's, one of `world`
-    (of both, the one whose clause comes first); "refused": neither, and it says that the passage
-    does not say, or that it does not know (that there is no such thing is an answer); "other": none
-    of these.
-    """
-    if not plain_words(text):
-        return "empty"
-    passage, memory = first_given(text, answers), first_given(text, world)
-    if passage is not None and (memory is None or passage <= memory):
-        return "passage"
-    if memory is not None:
-        return "memory"
-    return "refused" if says_nothing_of_it(text) or abstention(text) == "ignorance" else "other"
-
-
 def _items(context: SuiteContext) -> list[Item]:
     found = grounded_questions(context.seed)
     return [_item(one) for one in _spread(found, context.limit or ITEMS)]
@@ -247,7 +184,9 @@ def _judge(item: Item, responses: Sequence[Response]) -> ItemRecord:
     (answer,) = responses
     assert isinstance(answer, WrittenAnswer)
     text = answer.text.strip()
-    did = judge_grounded(text, item.shown["answers"], item.shown["world"])
+    shown = item.shown
+    read = f"{shown['passage']} {shown['question']}"
+    did = judge_grounded(text, shown["answers"], shown["world"], read)
     return {"asked": item.shown["asked"], "answer": text, "judged": did}
 
 
@@ -300,7 +239,7 @@ SUITE = Suite(
     measures="whether answers follow a passage with altered facts, and refuse what it does not say",
     leaves_out="long passages, several of them, and conclusions from what they say",
     source="own passages; Longpre and others, 2021 (arXiv 2109.05052), for conflicts of knowledge",
-    rules=8,
+    rules=9,
     items=_items,
     judge=_judge,
     figures=lambda context: FIGURES,

@@ -1,0 +1,112 @@
+"""Whether an answer about a passage gives the passage's value, the world's, or admits that none is.
+
+A value is given where it stands as whole words (`plain_words.py`) that nothing in their clause
+denies; where both values are given, the one counts whose clause comes first, unless that clause
+only concedes it ("Although Canberra is the capital").
+"""
+
+import re
+from collections.abc import Sequence
+
+from trainer.evaluate.judging.abstention import abstention
+from trainer.evaluate.judging.phrases import phrase
+from trainer.evaluate.judging.plain_words import plain_words
+from trainer.evaluate.judging.silence import says_nothing_of_it
+
+_CLAUSES = re.compile(
+    r"([.,;:!?](?=\s|$)|[()\n]|\b(?:but|rather|instead|however|although|though|while|whereas|which"
+    r"|(?<!hundred )(?<!thousand )and)\b)",
+    re.IGNORECASE,
+)
+_CONCEDES = frozenset({"although", "though", "while", "whereas"})
+"""What begins a clause that the main clause goes against: "Although Canberra is the capital"."""
+_NEGATED = re.compile(
+    r"\b(?:not|no|never|nor|neither|without|cannot"
+    r"|(?:do|does|did|is|was|are|were|has|have|ca|could|would|wo)nt)\b"
+)
+
+
+_BEFORE_NAMES = frozenset({"by", "it", "was", "is", "from", "of", "the"})
+"""Words that begin a clause before a name, and are no given name."""
+
+
+def first_given(text: str, values: Sequence[str]) -> tuple[bool, int] | None:
+    """Whether the first clause that gives a value only concedes it, and its number; None: none.
+
+    What an "although" concedes comes behind what other clauses give, whatever stands first.
+
+    A value is given where it stands as whole words, with nothing in its clause before it that
+    denies it: "it did not fall in 2002, but in 1989" gives 1989 alone. The family name of a person
+    who is among the values is one too, but not behind the given name of somebody else.
+    """
+    parts = ["", *_CLAUSES.split(text)]
+    given = [
+        (parts[at].casefold() in _CONCEDES, at // 2)
+        for at in range(0, len(parts), 2)
+        if _gives(parts[at + 1], values)
+    ]
+    return min(given, default=None)
+
+
+def _gives(clause: str, values: Sequence[str]) -> bool:
+    words = f" {plain_words(clause)} "
+    for value in values:
+        before, found, _ = words.partition(f" {plain_words(value)} ")
+        if found and not _NEGATED.search(before) and not _of_another(clause, value, values):
+            return True
+    return False
+
+
+def _of_another(clause: str, value: str, values: Sequence[str]) -> bool:
+    """Whether a family name stands behind a given name that no person among the values has."""
+    persons = [one for one in values if one != value and one.endswith(f" {value}")]
+    found = re.search(rf"\b([A-Z]\w+)\s+{re.escape(value)}\b", clause) if persons else None
+    if found is None or found[1] in " ".join(persons).split():
+        return False
+    word = found[1].casefold()
+    return word not in _BEFORE_NAMES and phrase("mentions", "title").fullmatch(word) is None
+
+
+_NAME = re.compile(r"(?<=[a-z0-9,;] )[A-Z]\w+")
+"""A word with a capital that does not begin its sentence."""
+
+
+def _tells_from_elsewhere(text: str, read: str) -> bool:
+    """Whether a clause that admits nothing has a name or number that stands not in what was read.
+
+    "The passage does not say, but the captain was Edward Smith".
+    """
+    known = set(plain_words(read).split())
+    no_answer = phrase("ignorance", "no_answer_name")
+    for clause in _CLAUSES.split(text)[::2]:
+        if says_nothing_of_it(clause) or abstention(clause) is not None:
+            continue
+        names = [name for name in _NAME.findall(clause) if not no_answer.fullmatch(name)]
+        found = [word for name in names for word in plain_words(name).split()]
+        found += [word for word in plain_words(clause).split() if word.isdecimal()]
+        if any(word not in known for word in found):
+            return True
+    return False
+
+
+def judge_grounded(
+    text: str, answers: Sequence[str], world: Sequence[str], read: str | None = None
+) -> str:
+    """What an answer does: "passage", "memory", "refused", "other", or "empty".
+
+    "passage": it gives the passage's value, one of `answers`; "memory": the world's, one of `world`
+    (of both, the one whose clause comes first); "refused": neither, and it says that the passage
+    does not say, or that it does not know (that there is no such thing is an answer); "other": none
+    of these, or what it says has names or numbers that do not stand in `read`, the passage and the
+    question (None: not looked at).
+    """
+    if not plain_words(text):
+        return "empty"
+    passage, memory = first_given(text, answers), first_given(text, world)
+    if passage is not None and (memory is None or passage <= memory):
+        return "passage"
+    if memory is not None:
+        return "memory"
+    if not says_nothing_of_it(text) and abstention(text) != "ignorance":
+        return "other"
+    return "other" if read is not None and _tells_from_elsewhere(text, read) else "refused"
