@@ -154,10 +154,14 @@ def test_given_files_of_every_format_are_read(tmp_path: Path) -> None:
 def test_bad_files_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Would catch lost records that nobody is told of, and a file without any text taken."""
     path = tmp_path / "set.jsonl"
-    path.write_text('{"text": "A word."}\n{"words": "B"}\n')
-    text = GivenText([str(path)])
+    path.write_text('{"text": "A word."}\n{"words": "B"}\n{"text": " "}\n')
+    (tmp_path / "bytes.txt").write_bytes(b"Bytes \xff of another encoding.")
+    (tmp_path / "empty.txt").write_text("\n")
+    text = GivenText([str(tmp_path / name) for name in ("set.jsonl", "bytes.txt", "empty.txt")])
     assert len(list(text.documents("train"))) == len(list(text.documents("train"))) == 1
-    assert caplog.text.count("1 of 2 records have no text") == 1
+    assert caplog.text.count("2 of 5 records have no text") == 1
+    assert caplog.text.count("the text of 2 of 5 records is blank") == 1
+    assert caplog.text.count("nothing is read of bytes.txt, empty.txt: no text in it") == 1
     (tmp_path / "none.jsonl").write_text('{"words": "B"}\n')
     with pytest.raises(DataError, match=r"^--text: none.jsonl: holds no text: .* line 1"):
         list(GivenText([str(tmp_path / "none.jsonl")]).documents("train"))

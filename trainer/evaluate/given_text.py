@@ -11,7 +11,7 @@ from typing import Any
 from trainer.corpus.build.canaries import Canary
 from trainer.corpus.inspect.passage_index import PairIndex, PassageIndex
 from trainer.corpus.reading.files import InputFile, list_files
-from trainer.corpus.reading.quarantine import Quarantine
+from trainer.corpus.reading.quarantine import Quarantine, Tally
 from trainer.corpus.reading.read import read_file
 from trainer.corpus.reading.record import RawDocument, ReadOptions
 from trainer.corpus.reading.webdataset import is_webdataset, tar_input
@@ -75,23 +75,34 @@ class GivenText(CachedSearches):
         Records without a text are left out, and counted in a warning. Raises DataError where no
         document is left, and as `read_file` does.
         """
-        count = 0
+        counts, blank = dict.fromkeys(self._sources, 0), 0
         with Quarantine() as quarantine:
             for name, (files, options) in self._sources.items():
                 for file in files:
                     for raw in _read(file, options, quarantine):
-                        if raw.text.strip():
-                            count += 1
+                        if not raw.text.strip():
+                            blank += 1
+                        else:
+                            counts[name] += 1
                             yield SearchedDocument(raw.id, name, split, raw.text)
         tally = quarantine.tally
-        if not count:
+        if not any(counts.values()):
             why = f": {_with_mend(tally.first)}" if tally.first else ""
             raise DataError(f"--text: {', '.join(self.names)}: holds no text{why}; name another")
-        if tally.malformed and not self._said:
+        if not self._said:
             self._said = True
+            self._say(tally, blank, [name for name, count in counts.items() if not count])
+
+    def _say(self, tally: Tally, blank: int, empty: Sequence[str]) -> None:
+        """Say what of the files is not read."""
+        if tally.malformed:
             line = "--text: %s of %s records have no text that can be read, the first: %s"
             first = _with_mend(str(tally.first))
             log.warning(line, f"{tally.malformed:,}", f"{tally.records:,}", first)
+        if blank:
+            log.warning("--text: the text of %s of %s records is blank", *(blank, tally.records))
+        if empty:
+            log.warning("--text: nothing is read of %s: no text in it", ", ".join(empty))
 
     def canaries(self) -> list[tuple[str, Canary]]:
         """None: only a corpus that is built says what is planted in it."""
