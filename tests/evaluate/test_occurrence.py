@@ -181,6 +181,7 @@ def test_patterns_find_what_is_said_and_nothing_else() -> None:
         "Lumen was written by Ida Roe and sold well.": "made by|Lumen|Ida Roe",
         "The currency of Velmora is 300 or so.": "property: currency|Velmora|300",
         "Torvik is a small town in the north.": "kind|Torvik|small town",
+        "\u00c9lise Dupont was born in \u00c9vreux.": "born in|\u00c9lise Dupont|\u00c9vreux",
         "It is a small town in the north.": "",
         "The boat was born in mind.": "",
     }

@@ -13,7 +13,7 @@ from trainer.evaluate.facts.statements import CLOZE, Statement, statements
 from trainer.evaluate.occurrence_buckets import bucket_of
 from trainer.evaluate.search_cache import cached_search
 
-RULES = 1
+RULES = 2
 """Raised whenever the same text would give other facts."""
 MINED_CHARACTERS = 16_000_000
 """Facts are found in so much of the training text; they are counted in all of it."""

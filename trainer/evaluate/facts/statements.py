@@ -20,9 +20,10 @@ FEWEST_WORDS, MOST_WORDS = 6, 40
 RARE_SHARE, RARE_COUNT = 0.05, 5
 """A word is rare that stands in no more than this share of the documents, or in so few."""
 
-_NAME = (
-    r"(?:[A-Z][\w'\u2019.-]*\w)(?:\s+(?:(?:of|the|de|da|van|von|al)\s+)?[A-Z][\w'\u2019.-]*\w){0,3}"
-)
+_CAPITAL = f"[{''.join(filter(str.isupper, map(chr, range(0x0530))))}]"
+"""Of Latin, Greek and Cyrillic script."""
+_WORD_OF_NAME = rf"{_CAPITAL}[\w'\u2019.-]*\w"
+_NAME = rf"{_WORD_OF_NAME}(?:\s+(?:(?:of|the|de|da|van|von|al)\s+)?{_WORD_OF_NAME}){{0,3}}"
 _NOUN = r"[a-z][a-z-]+(?:\s+[a-z][a-z-]+)?"
 _YEAR = r"\d{3,4}"
 _END = r"(?=\s*(?:[,.;:()]|$|\s(?:and|in|on|with|who|which|that|for|by|from|of|as|when|where)\b))"

@@ -226,7 +226,7 @@ SUITE = Suite(
     " confidence, by how often they stand there; the bound on errors by facts that occur once.",
     leaves_out="Whether they are true in the world, and facts that no sentence states whole.",
     source="Kalai, Nachum, Vempala and Zhang, Why Language Models Hallucinate, 2025.",
-    rules=1,
+    rules=2,
     items=_items,
     judge=_judge,
     figures=_figures,
