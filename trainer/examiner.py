@@ -19,8 +19,8 @@ from trainer.evaluate.intervals import Figure
 from trainer.evaluate.run_suites import (
     BASE,
     EVALUATIONS,
+    failures_of,
     figures_of,
-    stored_results,
     values_of,
 )
 from trainer.evaluate.stopping import ExaminationStopped, asked_to_stop
@@ -184,15 +184,11 @@ class Examiner:
         if result.figures:
             self._watch.evaluated(values_of({suite: result}))
         if result.failed:
-            reasons = ", ".join(f"{why} ({count:,})" for why, count in result.failed.items())
-            _log.warning(
-                "step %d: %s: %d of %d items failed: %s",
-                *(self._run.step, suite, sum(result.failed.values()), result.items, reasons),
-            )
+            _log.warning("step %d: %s: %s", self._run.step, suite, result.failures)
 
     def _judge(self, results: Mapping[str, SuiteResult]) -> None:
         step = self._run.step
-        verdicts = check_gates(self._gates, figures_of(results), self._base)
+        verdicts = self._verdicts(results)
         self._judged = (step, verdicts)
         for verdict in verdicts:
             say, word = (_log.info, "passed") if verdict.passed else (_log.warning, "failed")
@@ -211,12 +207,23 @@ class Examiner:
             assert suites is not None, "the recipe was checked"
             better = suites.better[figure.removeprefix("eval/")] or "lower"
 
+        names = dict.fromkeys(gate.suite for gate in self._gates)
+        if figure != LOSS:
+            names[figure.split("/", 2)[1]] = None
+
         def passes(step: int) -> bool:
-            found = stored_results(self._folder(folder_name(step)))
-            verdicts = check_gates(self._gates, figures_of(found), self._base)
-            return all(verdict.passed for verdict in verdicts)
+            if suites is None or not names:
+                return True
+            # A figure over other items is not compared with those to come.
+            found = suites.stored(self._folder(folder_name(step)), list(names))
+            if found is None:
+                return False
+            return all(one.passed for one in self._verdicts(found))
 
         return resumed_best(run.folder, figure, better, run.step, passes)
+
+    def _verdicts(self, results: Mapping[str, SuiteResult]) -> list[GateVerdict]:
+        return check_gates(self._gates, figures_of(results), self._base, failures_of(results))
 
     def _beaten_by(self, value: float) -> bool:
         assert self._best is not None, "on the first rank, and by a figure"

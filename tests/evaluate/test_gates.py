@@ -17,9 +17,11 @@ def figure(
     return Figure(value, 100, value - half, value + half, better=better)
 
 
-def verdict_on(gate: str, value: Figure | None, base: Figure | None = None) -> tuple[bool, str]:
+def verdict_on(
+    gate: str, value: Figure | None, base: Figure | None = None, failures: str = ""
+) -> tuple[bool, str]:
     figures, of_base = ({} if one is None else {"a/b": one} for one in (value, base))
-    (verdict,) = check_gates([parse_gate(gate, "test")], figures, of_base)
+    (verdict,) = check_gates([parse_gate(gate, "test")], figures, of_base, {"a": failures})
     assert (verdict.beyond > 0) <= (not verdict.passed)
     return verdict.passed, verdict.line
 
@@ -104,6 +106,13 @@ def test_what_is_not_defined_passes_nothing(gate: str) -> None:
     assert line.startswith("a/b is not defined over its 100 items: too few, or too alike; a higher")
     passed, line = verdict_on(gate, None)
     assert not passed and line.startswith("a/b was not measured: no item counts for it; a higher")
+
+
+def test_a_figure_whose_items_failed_says_why() -> None:
+    """Catches a mend that mends nothing: more items, where every one is too long."""
+    passed, line = verdict_on("a/b < 1", None, failures="5 of 5 items failed: too long (5)")
+    assert not passed
+    assert line == "a/b was not measured: 5 of 5 items failed: too long (5)"
 
 
 def test_without_a_base_nothing_is_within_it() -> None:

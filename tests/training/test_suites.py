@@ -272,6 +272,27 @@ def test_a_base_that_is_gone_is_compared_with_as_it_was_measured(
     assert "which is gone, and " in line and "evaluations/base holds no figures" in line
 
 
+def test_a_best_over_other_items_does_not_count(whole: Path, corpus: Path, tmp_path: Path) -> None:
+    """Catches a figure over five questions that one over two of them never beats, or always.
+
+    Negative control: over the same items a finished run keeps its best.
+    """
+    shutil.copytree(whole / "with", tmp_path / "run", symlinks=True)
+    keys = {"steps": 8, "checkpoint__keep": 1, "evaluate__suites_every": 3}
+    same = measured_recipe(tmp_path / "run", corpus, **keys, checkpoint__best="eval/tiny/nats")
+    fewer = same.replaced({"evaluate.limit": 2})
+    assert on_ranks(1, train_measured, same)[0] == [None]
+    best = read_best(tmp_path / "run")
+    assert best is not None and best.best is not None
+    assert (best.best.step, best.best.value) == (8, figures(whole / "with")[8])
+    assert on_ranks(1, train_measured, fewer)[0] == [None]
+    best = read_best(tmp_path / "run")
+    assert best is not None and best.best is not None
+    assert best.promotions == (best.best,)
+    assert (best.best.step, best.best.value) == (8, figures(tmp_path / "run")[8])
+    assert best.best.value > figures(whole / "with")[8]
+
+
 def test_what_cannot_be_measured_ends_a_run_before_it_begins(corpus: Path, tmp_path: Path) -> None:
     """Catches a gate on nothing that is found after hours of training."""
     refused = {

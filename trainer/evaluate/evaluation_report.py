@@ -88,9 +88,7 @@ class EvaluationReport:
             console.print(self._table())
         for suite, result in self.results.items():
             if result.failed:
-                reasons = ", ".join(f"{why} ({n:,})" for why, n in result.failed.items())
-                lost = sum(result.failed.values())
-                console.print(f"{suite}: {lost:,} of {result.items:,} items failed: {reasons}")
+                console.print(f"{suite}: {result.failures}")
             for remark in result.remarks:
                 console.print(f"{suite}: {remark}")
         if judged := [one for one in self.results if OTHER_SCRIPT in self.results[one].figures]:

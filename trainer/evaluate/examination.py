@@ -63,6 +63,13 @@ class SuiteResult:
     before: int = 0
     remarks: Sequence[str] = ()
 
+    @property
+    def failures(self) -> str:
+        """How many items failed, and why, in words; empty where none did."""
+        reasons = ", ".join(f"{why} ({count:,})" for why, count in self.failed.items())
+        lost = sum(self.failed.values())
+        return f"{lost:,} of {self.items:,} items failed: {reasons}" if lost else ""
+
     def as_json(self) -> dict[str, Any]:
         """Its parts as JSON."""
         figures = {name: figure.as_json() for name, figure in self.figures.items()}

@@ -30,13 +30,20 @@ class GateVerdict:
 
 
 def check_gates(
-    gates: Sequence[Gate], figures: Mapping[str, Figure], base: Mapping[str, Figure]
+    gates: Sequence[Gate],
+    figures: Mapping[str, Figure],
+    base: Mapping[str, Figure],
+    failures: Mapping[str, str],
 ) -> list[GateVerdict]:
     """The verdict on each gate; `figures` and the `base`'s by SUITE/FIGURE.
 
-    A figure that no item counted for, or that is not defined, passes no gate.
+    `failures`: of a suite, how many of its items failed and why, in words. A figure that no item
+    counted for, or that is not defined, passes no gate.
     """
-    return [_verdict(gate, figures.get(gate.name), base.get(gate.name)) for gate in gates]
+    return [
+        _verdict(gate, figures.get(gate.name), base.get(gate.name), failures.get(gate.suite, ""))
+        for gate in gates
+    ]
 
 
 def require_figures(
@@ -64,12 +71,11 @@ def require_figure(
         raise RecipeError(f"{source}: the suite {suite} gives no figure {figure}; {mend}")
 
 
-def _verdict(gate: Gate, figure: Figure | None, base: Figure | None) -> GateVerdict:
+def _verdict(gate: Gate, figure: Figure | None, base: Figure | None, failures: str) -> GateVerdict:
     if figure is None:
-        return GateVerdict(
-            *(gate, False, math.nan),
-            f"{gate.name} was not measured: no item counts for it; a higher limit asks more",
-        )
+        # More items would fail as those did.
+        why = failures or "no item counts for it; a higher limit asks more"
+        return GateVerdict(gate, False, math.nan, f"{gate.name} was not measured: {why}")
     if not math.isfinite(figure.value):
         line = (
             f"{gate.name} is not defined over its {figure.items:,} items: too few, or too alike; a"

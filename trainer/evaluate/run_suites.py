@@ -126,7 +126,17 @@ class RunSuites:
         content = on_first_rank(self._ranks, lambda: _content(folder / FIGURES))
         if not isinstance(content, dict) or (model is not None and content["model"] != model):
             return None
-        suites = content["suites"]
+        return self._alike(content["suites"], names)
+
+    def stored(self, folder: Path, names: Sequence[str]) -> dict[str, SuiteResult] | None:
+        """As `known`, whatever model it was of; to be called on the first rank alone."""
+        content = _content(folder / FIGURES)
+        return self._alike(content["suites"], names) if isinstance(content, dict) else None
+
+    def _alike(
+        self, suites: Mapping[str, Any], names: Sequence[str]
+    ) -> dict[str, SuiteResult] | None:
+        """The results among `suites`, as stored, where all were over the same items as here."""
         wanted = self._settings(names)
         if any(suites.get(name, {}).get("settings") != wanted[name] for name in names):
             return None
@@ -205,6 +215,11 @@ def figures_of(results: Mapping[str, SuiteResult]) -> dict[str, Figure]:
 def values_of(results: Mapping[str, SuiteResult]) -> dict[str, float]:
     """The values of all figures, by SUITE/FIGURE."""
     return {name: figure.value for name, figure in figures_of(results).items()}
+
+
+def failures_of(results: Mapping[str, SuiteResult]) -> dict[str, str]:
+    """Of each suite, how many of its items failed and why, in words."""
+    return {suite: result.failures for suite, result in results.items()}
 
 
 def stored_results(folder: Path) -> dict[str, SuiteResult]:
