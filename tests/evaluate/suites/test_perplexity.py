@@ -342,3 +342,21 @@ def test_without_text_it_says_what_it_needs(tokenizer: Tokenizer) -> None:
     with pytest.raises(SuiteUnavailable, match="holds no token"):
         text = WindowsOfText(Named(("a", "")), tokenizer, 100)
         SUITE.items(SuiteContext(Uniform(), held_out=text))
+
+
+@pytest.mark.parametrize(
+    ("text", "passage"),
+    [
+        ("It rains on the old roof.", "It rains on the old roof"),
+        ("東京の天気は晴れ。明日は雨が降る。", "京の天気は晴れ。明日は雨が降"),
+        (" ".join(f"w{n}" for n in range(15)), " ".join(f"w{n}" for n in range(1, 14))),
+        ("Too few words.", ""),
+    ],
+)
+def test_a_piece_is_looked_for_by_words_of_any_script(
+    tokenizer: Tokenizer, text: str, passage: str
+) -> None:
+    """Catches short texts, and those without spaces, that no other text could ever hold."""
+    windows = WindowsOfText(Named(("a", text)), tokenizer, 1000)
+    (item,) = SUITE.items(SuiteContext(Uniform(), held_out=windows))
+    assert item.passages == ((passage,) if passage else ())

@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from trainer.corpus.rules.word_runs import word_spans
 from trainer.evaluate.respondent import Likelihood, Response, TokensQuery
 from trainer.evaluate.suites.suite import (
     FigureKind,
@@ -36,9 +37,9 @@ POSITIONS = (("1-32", 32), ("33-128", 128), ("129-512", 512), ("513-2048", 2048)
 """Names of ranges of positions, and their last; a token that has n before it is at position n."""
 BEYOND = "2049-"
 SHOWN_CHARACTERS = 200
-PASSAGE_WORDS = 13
+PASSAGE_WORDS, FEWEST_WORDS = 13, 5
 """Words of a piece, from its middle, by which another text would hold it (GPT-3's choice: Brown and
-others, 2020, arXiv 2005.14165, appendix C)."""
+others, 2020, arXiv 2005.14165, appendix C); of a shorter piece all, if it has so many."""
 
 
 _Row = Callable[[ItemRecord], Sequence[float] | None]
@@ -68,9 +69,10 @@ def _spread(pieces: Sequence[TextPiece], limit: int) -> list[TextPiece]:
 
 
 def _item(piece: TextPiece) -> Item:
-    words = piece.text.split()
-    first = (len(words) - PASSAGE_WORDS) // 2
-    passages = (" ".join(words[first : first + PASSAGE_WORDS]),) if first >= 0 else ()
+    words = word_spans(piece.text)
+    first = max(len(words) - PASSAGE_WORDS, 0) // 2
+    held = words[first : first + PASSAGE_WORDS]
+    passages = (piece.text[held[0][0] : held[-1][1]],) if len(held) >= FEWEST_WORDS else ()
     sizes: dict[str, int] = {}
     for index, size in enumerate(piece.sizes):
         if piece.counted[index]:
