@@ -4,6 +4,7 @@ import json
 import math
 import resource
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from trainer.evaluate.respondent import (
     Unanswered,
     WrittenAnswer,
 )
+from trainer.evaluate.scoring import NOT_FINITE
 from trainer.evaluate.suites.suite import (
     FigureKind,
     Item,
@@ -87,6 +89,24 @@ class CannotRead(Planted):
         if isinstance(query, TextQuery) and "3" in query.prompt.text:
             return Unanswered("too long: 9 tokens of 8")
         return super().answer(query)
+
+
+class IsUnsound(Planted):
+    """Gives some answers, those with a 3 in the question, without a number for how likely."""
+
+    def answer(self, query: Query) -> Response:
+        found = super().answer(query)
+        if isinstance(query, TextQuery) and "3" in query.prompt.text:
+            assert isinstance(found, WrittenAnswer)
+            return replace(found, nats=(math.nan,))
+        return found
+
+
+def test_an_answer_without_a_finite_confidence_fails_its_item() -> None:
+    """Would catch NaN among confidences, of which areas and ranks are numbers all the same."""
+    result = examined(SUMS, IsUnsound(knows))
+    assert result.failed == {NOT_FINITE: 2}
+    assert result.figures["accuracy"].items == 18
 
 
 def lines(file: Path) -> list[ItemRecord]:

@@ -1,6 +1,7 @@
 """Running a suite: its items through the model, records as they come, figures in the end."""
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -23,6 +24,7 @@ from trainer.evaluate.respondent import (
     TokensQuery,
     Unanswered,
 )
+from trainer.evaluate.scoring import NOT_FINITE
 from trainer.evaluate.suites.suite import Item, ItemRecord, Suite, SuiteContext
 from trainer.parallel.agreement import Ranks, on_first_rank
 
@@ -205,6 +207,12 @@ class _Account:
 
     def _judged(self, item: Item, answers: list[Response]) -> ItemRecord:
         reasons = [answer.reason for answer in answers if isinstance(answer, Unanswered)]
+        # Whoever answers: comparisons with NaN are false, and an AUROC would be of nothing.
+        reasons += [
+            NOT_FINITE
+            for answer in answers
+            if not isinstance(answer, Unanswered) and not math.isfinite(sum(answer.nats))
+        ]
         if reasons:
             return {FAILED: reasons[0]}
         try:
