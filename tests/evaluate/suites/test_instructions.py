@@ -128,7 +128,7 @@ def test_a_model_that_follows_everything_gets_all() -> None:
     assert len(found) == 2 + len(CHECKS)
 
 
-@pytest.mark.parametrize("text", ["", " \n", "\u2026"])
+@pytest.mark.parametrize("text", ["", " \n", "\u2026", ".\n.\n.", "- .\n- !", "\U0001f642\n"])
 def test_a_model_that_says_nothing_gets_nothing(text: str) -> None:
     """Catches instructions on what to leave out that an empty answer follows."""
     found = examined("instructions", Planted(lambda query: text)).figures

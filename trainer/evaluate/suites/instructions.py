@@ -7,8 +7,8 @@ pure function of the text, so that no model judges.
 Measured: the share of instructions that the answer follows as it stands (`followed`), and as it
 stands or without what chat models put around answers (`followed_loose`): without its first line,
 its last, or both, and each of these also without asterisks, as where the text is asked for that is
-in bold. A blank answer follows none. What a model has not ended within the tokens that it may write
-is judged as far as it goes.
+in bold. An answer without a word follows none. What a model has not ended within the tokens that it
+may write is judged as far as it goes.
 
 Not measured: whether the answer is right, or about what was asked; several instructions at once. So
 a model that gives up its manners to become truthful is seen here, one that becomes dull is not.
@@ -27,6 +27,7 @@ from unicodedata import normalize
 
 from trainer.evaluate.respondent import Prompt, Response, TextQuery, WrittenAnswer
 from trainer.evaluate.suites.instruction_kinds import CHECKS
+from trainer.evaluate.suites.instruction_kinds.amounts import words_of
 from trainer.evaluate.suites.suite import FigureKind, Item, ItemRecord, Suite, SuiteContext
 
 PROMPTS_FILE = Path(__file__).with_suffix(".jsonl")
@@ -36,12 +37,12 @@ ITEMS = 88
 
 
 def follows(text: str, kind: str, arguments: dict[str, Any]) -> bool:
-    """Whether a text follows an instruction; a blank one follows none.
+    """Whether a text follows an instruction; one without a word or a number follows none.
 
     However its lines end, and however its letters with accents are encoded (Unicode's NFC).
     """
     lined = normalize("NFC", text).replace("\r\n", "\n").replace("\r", "\n")
-    return bool(lined.strip()) and CHECKS[kind](lined, **arguments)
+    return bool(words_of(lined)) and CHECKS[kind](lined, **arguments)
 
 
 def loosened(text: str) -> list[str]:
@@ -123,7 +124,7 @@ SUITE = Suite(
     measures="the share of exactly checkable instructions on an answer's form that are followed",
     leaves_out="whether the answer is right or about what was asked; several instructions at once",
     source="own prompts and checks; the idea of Zhou and others, 2023 (arXiv 2311.07911)",
-    rules=4,
+    rules=5,
     items=_items,
     judge=_judge,
     figures=_figures,
