@@ -192,6 +192,19 @@ def test_a_model_without_a_template_gets_questions_as_lines() -> None:
     assert encoder.stops(prompt) == ("\nQuestion:",)
 
 
+def test_a_model_that_can_think_is_asked_to_answer_at_once() -> None:
+    """Catches answers of few tokens that hold the beginning of a thought, and are all wrong."""
+    thinks = "{% if add_generation_prompt and enable_thinking is defined and not enable_thinking %}"
+    thinker = BASE.speaking(CHATML + thinks + "<think>\n\n</think>\n\n{% endif %}")
+    recipe = recipe_at()
+    prompt = Prompt("What is red?")
+    assert BASE.decode(PromptEncoder(thinker, recipe).ids(prompt)).endswith("</think>\n\n")
+    keys = recipe.model_dump(mode="json")
+    keys["conversations"]["template_variables"] = {"enable_thinking": True}
+    told = PromptEncoder(thinker, Recipe.from_keys(keys)).ids(prompt)
+    assert told == PromptEncoder(SPEAKING, recipe).ids(prompt)
+
+
 def test_plain_text_is_parted_where_the_prompt_ends() -> None:
     """Catches a space that both sides have, and a border inside a token that is moved."""
     encoder = PromptEncoder(SPEAKING, recipe_at())

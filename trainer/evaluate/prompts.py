@@ -12,6 +12,8 @@ from trainer.evaluate.respondent import Prompt
 from trainer.recipe import Recipe
 
 QUESTION, ANSWER = "Question:", "Answer:"
+THINKS = "enable_thinking"
+"""The template variable by which a model thinks before it answers."""
 PROMPT = "the prompt"
 """Where errors about a prompt begin by saying that they are."""
 _PLACE = RecordLocation(PROMPT, "file", 1)
@@ -21,7 +23,9 @@ class PromptEncoder:
     """Writes prompts for one model.
 
     A model with a chat template, or fine-tuned by the default one, is asked through it, with the
-    recipe's template variables. The system prompt is the Prompt's alone: the recipe's own
+    recipe's template variables; where its template can ask for an answer without thoughts before
+    it (Qwen3's), it does, unless the recipe says otherwise: an answer of few tokens would hold
+    nothing else. The system prompt is the Prompt's alone: the recipe's own
     `conversations.system` is not added, so that two models are asked the same. Other models get a
     question as "Question: ..." and "Answer:" on lines of their own, behind the system prompt and
     the shots in that form, a blank line between two. Raises RecipeError for a template that cannot
@@ -33,7 +37,10 @@ class PromptEncoder:
         self._template: ChatTemplate | None = None
         if tokenizer.chat_template is not None or recipe.stage_traits.reads_sets:
             variables = recipe.conversations.template_variables
-            self._template = ChatTemplate(tokenizer, variables=variables)
+            template = ChatTemplate(tokenizer, variables=variables)
+            if THINKS not in variables and not template.unread_variables([THINKS]):
+                template = ChatTemplate(tokenizer, variables={**variables, THINKS: False})
+            self._template = template
             self._spans = SpanEncoder(tokenizer)
 
     @property
