@@ -153,6 +153,24 @@ def test_a_gate_on_a_suite_that_cannot_ask_says_what_it_needs(run: Path) -> None
     assert line.startswith("--gate: 'memorisation/extraction < 1': memorisation: asks for")
 
 
+def task_without_text(run: Path, tasks: Path) -> tuple[str, int, str]:
+    """An evaluation of a task behind which the run's corpora cannot be opened."""
+    with pytest.MonkeyPatch.context() as patch:
+        gone = EvaluationText(error=RecipeError("the corpora are gone"))
+        patch.setattr(evaluation, "text_of", lambda *_: gone)
+        return evaluated(run, ["program"], None, EvaluationOptions(tasks_path=tasks))
+
+
+def test_why_a_task_cannot_ask_has_nothing_to_do_with_corpora(run: Path, tmp_path: Path) -> None:
+    """Would catch the corpora's error in place of the task's own reason, and mend."""
+    keys = "test_split: train\noutput_type: generate_until\ndoc_to_text: q\ndoc_to_target: q\n"
+    data = "dataset_path: json\ndataset_kwargs:\n  data_files: rows.jsonl\nunsafe_code: true\n"
+    (tmp_path / "program.yaml").write_text(f"task: program\n{data}{keys}")
+    (tmp_path / "rows.jsonl").write_text('{"q": "print(1)"}\n')
+    kind, code, line = on_ranks(1, task_without_text, run, tmp_path)[0]
+    assert code == 2 and line.startswith("program: runs what the model writes as a program"), kind
+
+
 def test_a_suite_that_fails_loses_no_other(run: Path, tmp_path: Path) -> None:
     """Would catch the figures of an hour that go with the last suite's error."""
     file = tmp_path / "some.json"

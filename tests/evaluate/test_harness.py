@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,12 @@ from trainer.data.tokenizer import Tokenizer, load_tokenizer
 from trainer.errors import DataError, RecipeError
 from trainer.evaluate.examination import SuiteResult
 from trainer.evaluate.harness import check_tasks, names, network
-from trainer.evaluate.harness.asking import WritingOptions, seed_of
+from trainer.evaluate.harness.asking import Unaskable, WritingOptions, seed_of, text_request
 from trainer.evaluate.harness.documents import as_json
 from trainer.evaluate.harness.figures import kinds_of
-from trainer.evaluate.harness.loading import load_tasks
+from trainer.evaluate.harness.loading import LoadedTasks, load_tasks
 from trainer.evaluate.intervals import figure_of
+from trainer.evaluate.respondent import ContinuationQuery
 from trainer.hugging_face.config import read_config
 from trainer.hugging_face.importing import import_command
 from trainer.recipe.model import ModelSection
@@ -254,14 +256,24 @@ def test_an_item_without_an_answer_fails_alone(
 
 def test_options_that_would_change_a_text_are_not_ignored() -> None:
     """Catches beams asked for and not used: the score would be another method's."""
-    from trainer.evaluate.harness.asking import Unaskable
-
     greedy = WritingOptions.of({"until": ["."], "num_beams": 1, "max_tokens": 5}, "<end>")
     assert (greedy.until, greedy.most, greedy.temperature) == ((".", "<end>"), 5, 0.0)
     drawn = WritingOptions.of({"do_sample": True, "temperature": 0.7, "top_p": 0.9}, "<end>")
     assert (drawn.temperature, drawn.top_k, drawn.top_p, drawn.most) == (0.7, 50, 0.9, 256)
     with pytest.raises(Unaskable, match="num_beams=4"):
         WritingOptions.of({"until": ["."], "num_beams": 4}, "<end>")
+    for options in ({"temperature": -1.0}, {"top_p": 0.0}, {"top_k": -1}):
+        with pytest.raises(Unaskable, match=f"bad generation option: {next(iter(options))} is"):
+            WritingOptions.of({"until": ["."], "do_sample": True, **options}, "<end>")
+    with pytest.raises(Unaskable, match="bad generation option: until has 3, which is no text"):
+        WritingOptions.of({"until": [3]}, "<end>")
+    none = WritingOptions.of({"until": ["."], "max_gen_toks": 0}, "<end>")
+    with pytest.raises(Unaskable, match="no text is asked for: of 0 new tokens"):
+        text_request([1], none, 9, 0)
+    # "" stands in every text: as HFLM's, it ends with its first token.
+    (query,) = text_request([1], WritingOptions.of({"until": [""]}, "<end>"), 300, 0).queries
+    assert isinstance(query, ContinuationQuery)
+    assert (query.tokens, query.stop) == (1, ("<end>",))
     assert len({seed_of(3, copy) for copy in range(4)}) == 4, "repetitions draw for themselves"
 
 
@@ -330,6 +342,65 @@ def test_what_is_wrong_in_a_data_file_is_told(
     )
     with pytest.raises(DataError, match="other: the task cannot be loaded: there is no 'dev', whi"):
         measured("other", model, respondent, tasks=other)
+
+
+def test_what_lm_eval_does_not_say_of_a_task_is_told(
+    model: tuple[Tokenizer, ModelSection], respondent: ByTransformers, tmp_path: Path
+) -> None:
+    """Catches "KeyError: None", "IndexError" and "expected str, not NoneType" for a reason."""
+    tasks = tmp_path / "tasks"
+    _task(tasks, "named", CHOICES + "metric_list:\n  - metric: acuracy\n", ROWS)
+    _task(tasks, "blank", CHOICES, [{"q": "sat", "c": ["", "dog"], "a": 1}])
+    _task(tasks, "bare", CHOICES, ROWS)
+    (tasks / "bare.yaml").write_text(f"task: bare\ntest_split: test\n{CHOICES}")
+    _task(tasks, "left", CHOICES + "process_docs: !function own.none\n", ROWS)
+    (tasks / "own.py").write_text("def none(rows):\n    return rows.filter(lambda row: False)\n")
+    (tasks / "set.yaml").write_text("group: set\ntask: [lefft]\n")
+    for name, line in {
+        "named": "named: the task cannot be loaded: lm-eval knows no metric 'acuracy'",
+        "blank": "blank: the task cannot be loaded: a choice of its first document is empty",
+        "bare": "bare: the task cannot be loaded: it names no data: give dataset_path",
+        "left": "left: the task cannot be loaded: none of its documents is left to ask",
+        "set": "set: names the task 'lefft', which there is not; did you mean left?",
+    }.items():
+        with pytest.raises(DataError) as it:
+            load_tasks(name, names.TaskShelf(tasks, every=False), None, 0)
+        assert str(it.value) == line
+
+
+def test_tasks_within_a_groups_file_find_their_data_beside_it(
+    model: tuple[Tokenizer, ModelSection], respondent: ByTransformers, tmp_path: Path
+) -> None:
+    """Catches data files that are found where a task has a file of its own, and else not."""
+    tasks = _task(tmp_path / "tasks", "apart", CHOICES, ROWS)
+    (tasks / "more.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS * 2))
+    keys = (tasks / "apart.yaml").read_text().replace("apart.jsonl", "more.jsonl")
+    within = keys.replace("task: apart", "- task: within").replace("\n", "\n    ")
+    (tasks / "own.py").write_text("def asks(row):\n    return row['q'] + '?'\n")
+    within = within.replace("doc_to_text: q", "doc_to_text: !function own.asks")
+    other = "- {task: apart, dataset_kwargs: {data_files: more.jsonl}}"
+    (tasks / "set.yaml").write_text(f"group: set\ntask:\n  {within.strip()}\n  {other}\n")
+    loaded = load_tasks("set", names.TaskShelf(tasks, every=False), None, 0)
+    assert [len(task.eval_docs) for task in loaded.tasks.values()] == [6, 6]
+    assert loaded.tasks["set::within"].doc_to_text(ROWS[0]) == "sat?"
+
+
+def test_a_mean_of_lists_is_no_mean_of_their_first_numbers() -> None:
+    """Catches a figure where lm-eval's own aggregation raises an error."""
+
+    class Listed:
+        def aggregation(self) -> dict[str, Any]:
+            from lm_eval.api.registry import get_aggregation
+
+            return {"pairs": get_aggregation("mean")}
+
+        def higher_is_better(self) -> dict[str, bool]:
+            return {}
+
+    record = {"task": "lists", "id": "0", "scores": {"pairs,none": [1.0, 2.0]}}
+    kinds = kinds_of("lists", LoadedTasks({"lists": Listed()}, {}), [record])
+    figure = figure_of("pairs", kinds["pairs"], [record])
+    assert figure is not None and math.isnan(figure.value)
 
 
 ROWS = [{"q": text, "c": ["mat", "dog"], "a": n % 2} for n, text in enumerate(["sat", "ran", "on"])]

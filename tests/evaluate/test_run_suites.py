@@ -11,28 +11,32 @@ from tests.evaluate.planted import Planted
 from tests.training.runs import recipe_of
 from trainer.errors import RecipeError
 from trainer.evaluate.respondent import LikelihoodQuery, Prompt
-from trainer.evaluate.run_suites import RunSuites
+from trainer.evaluate.run_suites import TRIAL_ITEMS, RunSuites
 from trainer.evaluate.suites.suite import FigureKind, Item, ItemRecord, Suite, SuiteContext
 from trainer.parallel.agreement import Ranks
 
-TASKS = ("letters", "letters", "numbers", "numbers")
+TASKS = ("letters",) * 6 + ("numbers",) * 6
+RARE = 8
+"""An item that has a score which others of its task have not."""
 
 
 def of_tasks(records: Sequence[ItemRecord]) -> dict[str, FigureKind]:
-    """A figure for each task that has a record."""
+    """A figure for each task that has a record, and for each score in one."""
     return {
-        f"{task}/acc": FigureKind("right", lambda one: (one["acc"],), better="higher")
-        for task in dict.fromkeys(record["task"] for record in records)
+        f"{record['task']}/{score}": FigureKind("right", lambda one: (1.0,), better="higher")
+        for record in records
+        for score in record["scores"]
     }
 
 
 GROUP = Suite(
     *("group", "", "", "", 1),
     items=lambda context: [
-        Item(f"{number}", (LikelihoodQuery(Prompt("a"), "b"),), {"task": task})
+        # The first of all could not be made into a question.
+        Item(f"{number}", (LikelihoodQuery(Prompt("a"), "b"),) * bool(number), {"task": task})
         for number, task in enumerate(TASKS)
     ],
-    judge=lambda item, answers: {"acc": 1.0},
+    judge=lambda item, answers: {"scores": ["acc"] + ["rare"] * (item.id == str(RARE))},
     figures=lambda context: {},
     found_figures=of_tasks,
 )
@@ -43,18 +47,20 @@ def opened(folder: Path, planted: Planted, **keys: Any) -> RunSuites:
     return RunSuites(recipe, [GROUP], SuiteContext(planted), Ranks())
 
 
-def test_a_task_is_asked_one_item_where_a_gate_needs_its_figures(tmp_path: Path) -> None:
-    """Catches a task that is asked as a whole before the run begins, or for nothing."""
+def test_a_task_is_asked_few_items_where_a_gate_needs_its_figures(tmp_path: Path) -> None:
+    """Catches a task that is asked as a whole before the run begins, or for nothing, and a figure
+    that is taken for none since the first item does not bring it, or cannot be asked.
+    """
     planted = Planted()
     opened(tmp_path, planted)
     assert planted.asked == []
     keys = {
-        "evaluate__gates": ["group/numbers/acc > 0"],
+        "evaluate__gates": ["group/numbers/rare > 0"],
         "checkpoint__best": "eval/group/letters/acc",
     }
     suites = opened(tmp_path, planted, **keys)
-    assert len(planted.asked) == 2
-    assert suites.better == {"group/numbers/acc": "higher", "group/letters/acc": "higher"}
+    assert len(planted.asked) == 2 * TRIAL_ITEMS
+    assert suites.better == {"group/numbers/rare": "higher", "group/letters/acc": "higher"}
 
 
 def test_a_figure_that_a_task_does_not_give_is_named_with_the_nearest(tmp_path: Path) -> None:

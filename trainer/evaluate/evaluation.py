@@ -147,7 +147,8 @@ class Evaluation:
             try:
                 self._prepared[name] = prepare(self._suite(name), self._context, self._ranks)
             except SuiteUnavailable as error:
-                self._missing(name, self._because(error), required)
+                because = self._because(error) if name in MODULES else error
+                self._missing(name, because, required)
             except LyceumError as error:
                 self._missing(name, error, required=True)
         on_first_rank(self._ranks, self._check_gates)

@@ -35,9 +35,10 @@ class RecordFile:
     """
 
     def __init__(self, folder: Path, suite: str, settings: Mapping[str, Any]) -> None:
-        self.path = folder / f"{suite}.jsonl"
+        name = suite.replace("/", "-")  # a task of one's own may be called as one likes
+        self.path = folder / f"{name}.jsonl"
         self.done: dict[str, ItemRecord] = {}
-        described = folder / f"{suite}.settings.json"
+        described = folder / f"{name}.settings.json"
         wanted = json.loads(json.dumps(dict(settings)))
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -39,6 +39,8 @@ EVALUATIONS, BASE = "evaluations", "base"
 """The folder of a run that holds, a folder each, its examinations; the base's among them."""
 FIGURES = "figures.json"
 """In the folder of an examination: what it found, written when it is whole."""
+TRIAL_ITEMS = 4
+"""Items of a task of which the first look is at: not every one brings every figure."""
 
 
 def open_suites(
@@ -101,7 +103,7 @@ class RunSuites:
         known: dict[str, Any] = on_first_rank(self._ranks, lambda: self._declared(prepared.suite))
         if known:
             return known
-        # Of a task of lm-eval the answers tell what it gives: those to the first item of each.
+        # Of a task of lm-eval the answers tell what it gives: those to the first items of each.
         trial = replace(prepared, in_corpus=None, items=self._first_items(prepared))
         figures = examine(trial, self._context.respondent, self._ranks).figures
         return {name: figure.better for name, figure in figures.items()}
@@ -111,8 +113,11 @@ class RunSuites:
 
     def _first_items(self, prepared: PreparedSuite) -> list[Item]:
         def first() -> list[int]:
-            tasks = [item.shown.get("task") for item in prepared.items]
-            return [tasks.index(task) for task in dict.fromkeys(tasks)]
+            found: dict[Any, list[int]] = {}
+            for number, item in enumerate(prepared.items):
+                if item.queries:  # others could not be asked
+                    found.setdefault(item.shown.get("task"), []).append(number)
+            return [number for own in found.values() for number in own[:TRIAL_ITEMS]]
 
         return [prepared.items[index] for index in on_first_rank(self._ranks, first)]
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from trainer.errors import RecipeError
 from trainer.evaluate.respondent import (
     ContinuationQuery,
     Likelihood,
@@ -14,6 +15,7 @@ from trainer.evaluate.respondent import (
     Unanswered,
     WrittenAnswer,
 )
+from trainer.evaluate.sampling import check_sampling
 
 _Answer = TypeVar("_Answer", Likelihood, WrittenAnswer)
 
@@ -93,7 +95,8 @@ class WritingOptions:
     def of(cls, options: Mapping[str, Any], end: str) -> "WritingOptions":
         """The options of a request; `end`: the text of the token that ends a text.
 
-        Raises Unaskable for one that is not supported, and that would change the text.
+        Raises Unaskable for one that is not supported, and that would change the text, and for one
+        that is impossible.
         """
         from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs
 
@@ -106,7 +109,7 @@ class WritingOptions:
         for name, value in read.items():
             if value not in _NEUTRAL.get(name, (None,)):
                 raise Unaskable(f"unsupported generation option: {name}={value!r}")
-        return cls(
+        found = cls(
             until,
             most,
             None if whole is None else int(whole),
@@ -114,6 +117,14 @@ class WritingOptions:
             SAMPLED_TOP_K if top_k is None else int(top_k),
             1.0 if top_p is None else float(top_p),
         )
+        if unread := [text for text in until if not isinstance(text, str)]:
+            raise Unaskable(f"bad generation option: until has {unread[0]!r}, which is no text")
+        if sampled:
+            try:
+                check_sampling(temperature, found.top_k, found.top_p)
+            except RecipeError as error:
+                raise Unaskable(f"bad generation option: {error}") from None
+        return found
 
 
 def text_request(
@@ -124,6 +135,8 @@ def text_request(
     Raises Unaskable where the text leaves no room for a context, and where that is empty.
     """
     room = longest - options.most
+    if options.most <= 0:
+        raise Unaskable(f"no text is asked for: of {options.most} new tokens")
     if room <= 0:
         raise Unaskable(f"too long: a text of {options.most:,} new tokens of {longest:,}")
     if not context:
@@ -132,6 +145,8 @@ def text_request(
     most = options.most if options.whole is None else options.whole - len(prompt)
     if most <= 0:
         raise Unaskable(f"too long: max_length is {options.whole}, of which the context takes all")
+    if "" in options.until:  # which stands in every text: HFLM's ends with its first token
+        most = 1
     stop = tuple(text for text in options.until if text)
     drawn = (options.top_k, options.top_p) if options.temperature else (0, 1.0)
     query = ContinuationQuery(prompt, most, stop, options.temperature, seed, *drawn)

@@ -67,8 +67,8 @@ def _task_kind(name: str, task: "Task", metric: str, values: Mapping[str, Any]) 
     aggregation, label = _aggregation(task, metric)
     means = f"lm-eval's {label} of {metric} over the items of {name}"
     better = _better(task, metric)
-    numeric = _over_numbers(label)
-    if numeric is not None and all(_is_numbers(value) for value in values.values()):
+    numeric, width = _over_numbers(label)
+    if numeric is not None and all(_is_numbers(value, width) for value in values.values()):
 
         def row(record: ItemRecord) -> Sequence[float] | None:
             value = values.get(record["id"]) if record["task"] == name else None
@@ -191,18 +191,26 @@ def _reduced(aggregation: Aggregation, values: list[Any]) -> float:
         return math.nan
 
 
-def _over_numbers(label: str) -> Callable[[np.ndarray], float] | None:
-    """The aggregations that numpy computes, over rows of numbers."""
-    return {
-        "mean": mean,
-        "perplexity": lambda rows: float(np.exp(-rows[:, 0].mean())),
-        "weighted_perplexity": lambda rows: float(np.exp(-rows[:, 0].sum() / rows[:, 1].sum())),
-        "bits_per_byte": lambda rows: float(-rows[:, 0].sum() / rows[:, 1].sum() / math.log(2)),
-    }.get(label)
+def _over_numbers(label: str) -> tuple[Callable[[np.ndarray], float] | None, int]:
+    """The aggregation as numpy computes it, None where it does not; and how many numbers a row."""
+    known: dict[str, tuple[Callable[[np.ndarray], float], int]] = {
+        "mean": (mean, 1),
+        "perplexity": (lambda rows: float(np.exp(-rows[:, 0].mean())), 1),
+        "weighted_perplexity": (lambda rows: float(np.exp(-_quotient(rows))), 2),
+        "bits_per_byte": (lambda rows: float(-_quotient(rows) / math.log(2)), 2),
+    }
+    return known.get(label, (None, 0))
 
 
-def _is_numbers(value: Any) -> bool:
-    return all(isinstance(one, bool | int | float) for one in _numbers(value))
+def _quotient(rows: np.ndarray) -> float:
+    return float(rows[:, 0].sum() / rows[:, 1].sum())
+
+
+def _is_numbers(value: Any, width: int) -> bool:
+    if isinstance(value, list) != (width > 1):
+        return False
+    numbers = _numbers(value)
+    return len(numbers) == width and all(isinstance(one, bool | int | float) for one in numbers)
 
 
 def _numbers(value: Any) -> list[Any]:

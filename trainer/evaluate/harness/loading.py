@@ -6,11 +6,12 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from trainer.errors import DataError, LyceumError, SuiteUnavailable
+from trainer.evaluate.harness.load_errors import reason_of
 from trainer.evaluate.harness.names import TaskShelf
 from trainer.evaluate.harness.network import hub_out_of_reach, only_from_cache
 
@@ -46,7 +47,8 @@ def load_tasks(name: str, shelf: TaskShelf, shots: int | None, seed: int) -> Loa
         except LyceumError:
             raise
         except Exception as error:  # any task's own code, and what its data comes from
-            raise DataError(_reason(name, error, away)) from error
+            known = shelf.manager_of(name).all_tasks
+            raise DataError(reason_of(name, error, away, known)) from error
     for task in loaded["tasks"].values():
         _set_shots(task, shots)
         _require_examples(task)
@@ -125,54 +127,6 @@ def _quiet() -> Iterator[None]:
             logging.getLogger(name).setLevel(level)
         if bars:
             datasets.enable_progress_bars()
-
-
-def _reason(name: str, error: Exception, away: str | None) -> str:
-    """One line: what cannot be loaded, and the mend; `away`: the hub that cannot be asked."""
-    task, cause = _being_fetched(error), _first_cause(error)
-    reason = " ".join(str(cause).split()) or type(cause).__name__
-    if task is None:
-        if isinstance(cause, KeyError) and cause.args != (None,):
-            return f"{name}: the task cannot be loaded: there is no {cause}, which its file names"
-        return f"{name}: the task cannot be loaded: {type(error).__name__}: {reason}"
-    files = _files_of(task)
-    if files and not any("://" in one for one in files):
-        if isinstance(cause, StopIteration):
-            reason = "it holds no row"
-        return f"{name}: its data set {', '.join(files)} cannot be read: {reason}; mend that file"
-    if away is not None:
-        reason = f"no copy is in the cache, and {away} has no address here (no network)"
-    return (
-        f"{name}: its data set {task.DATASET_PATH} cannot be had: {reason}; fetch it where there is"
-        " a network, or name a task whose data is here (--tasks-path)"
-    )
-
-
-def _first_cause(error: BaseException) -> BaseException:
-    """What an error was raised from, which `datasets` wraps in one that says nothing."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
-
-
-def _being_fetched(error: BaseException) -> Any:
-    """The task whose data set was being loaded when the error came; None where none was."""
-    trace, found = error.__traceback__, None
-    while trace is not None:
-        frame = trace.tb_frame
-        task: Any = frame.f_locals.get("self")
-        if frame.f_code.co_name == "download" and getattr(task, "DATASET_PATH", None):
-            found = task
-        trace = trace.tb_next
-    return found
-
-
-def _files_of(task: Any) -> list[str]:
-    """The files of a data set that is only a format, as `json` is; else none."""
-    options = getattr(getattr(task, "config", None), "dataset_kwargs", None) or {}
-    named = options.get("data_files") or []
-    named = list(named.values()) if isinstance(named, dict) else [named]
-    return [str(one) for part in named for one in (part if isinstance(part, list) else [part])]
 
 
 def refuse_senses(name: str, task: "Task") -> None:

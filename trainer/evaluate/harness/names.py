@@ -158,7 +158,10 @@ class TaskShelf:
 
 
 def _find_data_beside(manager: "TaskManager", folder: Path | None) -> None:
-    """Let a task's data files be named relative to its own file, where no such file is here."""
+    """Let a task's data files be named relative to its own file, where no such file is here.
+
+    So too those of tasks that stand within a group's file.
+    """
     from lm_eval.tasks._yaml_loader import load_yaml
 
     index = manager.task_index
@@ -166,18 +169,17 @@ def _find_data_beside(manager: "TaskManager", folder: Path | None) -> None:
         path = entry.yaml_path
         if path is None or folder is None or folder.absolute() not in path.absolute().parents:
             continue
-        cfg: dict[str, Any] = entry.cfg or {}
-        changed = _with_files_beside(cfg, path.parent)
-        if not changed:
+        if not _with_files_beside(entry.cfg or {}, path.parent):
             continue
         # A function that cannot be imported is told of when the task itself is loaded.
         with suppress(Exception):
             resolved = load_yaml(path, resolve_func=True)
-            index[name] = replace(entry, yaml_path=None, cfg={**resolved, **changed})
+            found = {**resolved, **_with_files_beside(resolved, path.parent)}
+            index[name] = replace(entry, yaml_path=None, cfg=found)
 
 
 def _with_files_beside(cfg: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The keys of a task that name files found beside it, with their whole paths."""
+    """The keys of a task or group that name files found beside it, with their whole paths."""
     changed: dict[str, Any] = {}
     path = cfg.get("dataset_path")
     if isinstance(path, str) and not Path(path).exists() and (folder / path).is_dir():
@@ -191,6 +193,14 @@ def _with_files_beside(cfg: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         }
         if any(files[key] != options[key] for key in files):
             changed["dataset_kwargs"] = {**options, **files}
+    members = cfg.get("task")
+    if isinstance(members, list):  # a group may hold whole tasks, and other data for those it names
+        found = [
+            _with_files_beside(one, folder) if isinstance(one, dict) else {} for one in members
+        ]
+        if any(found):
+            both = zip(members, found, strict=True)
+            changed["task"] = [{**one, **files} if files else one for one, files in both]
     return changed
 
 
