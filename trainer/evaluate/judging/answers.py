@@ -36,8 +36,10 @@ _ONE = re.compile(
     re.IGNORECASE,
 )
 """The number one in words, where it is no pronoun."""
-_ISOTOPE = re.compile(r"(?<=[a-z]{3})-\d+\b", re.IGNORECASE)
-"""The mass in "carbon-12", which is no atomic number."""
+_NO_ATOMIC_NUMBER = re.compile(
+    r"(?<=[a-z])-\d+\b|\d+(?= (?:\w+ )?(?:isotope|neutron|nucleon|electron)s?\b)", re.IGNORECASE
+)
+"""Other numbers of an element: the mass in "carbon-12", "10 isotopes"."""
 _SIGNED = re.compile(
     r"\b(?:signed|concluded)"
     r"(?! (?:.* )?(?:and|but|which|took|came|entered|until|before|after|since)\b)(?: \w+){0,6}$"
@@ -82,7 +84,7 @@ def _number_is_right(text: str, expected: ExpectedAnswer) -> bool:
     # `plain_words` leaves a lone "one", being a pronoun too.
     text = _ONE.sub(lambda found: f"{found['before'] or ''} 1", text)
     if expected.form == "number":
-        text = _ISOTOPE.sub("", text)
+        text = _NO_ATOMIC_NUMBER.sub("", text)
     whole = re.sub(r"\d*\.\d+", " fraction ", re.sub(r"(?<=\d)(?:st|nd|rd|th)\b", "", text))
     words = text_words(whole)
     asked = set(text_words(expected.question).words)

@@ -13,6 +13,8 @@ _BREAK = re.compile(
 _ENDS = re.compile(r"[.!?;\n]")
 
 _NEGATIONS = {"not", "isnt", "wasnt", "arent", "never", "nor", "neither", "without", "cannot", "no"}
+_DENIES_NOTHING = frozenset({"only", "just", "merely", "doubt", "question", "hesitation", "secret"})
+"""Behind a negation: "not only Paris", "no doubt Paris"."""
 _CORRECTION = re.compile(
     r"\b(?:no|wait|actually|sorry|rather|correction|i mean|pardon|oops|but now|is now|now it)\b"
 )
@@ -136,12 +138,8 @@ def last_word(text: TextWords, claimed: Sequence[Mention], same: Sequence[bool])
 
 def _denied(text: TextWords, mention: Mention) -> bool:
     near = text.before(mention.start).split()[-4:]
-    for index, word in enumerate(near):
-        if word in _NEGATIONS and near[index + 1 : index + 2] not in (
-            ["only"],
-            ["just"],
-            ["merely"],
-        ):
+    for word, following in zip(near, [*near[1:], ""], strict=False):
+        if word in _NEGATIONS and following not in _DENIES_NOTHING:
             return True
     return bool(phrase("mentions", "denied_after").match(text.after(mention.end)))
 

@@ -1,7 +1,8 @@
 """Whether a text gives the right symbol, formula or code, among words that look like one.
 
 "In", "He", "No", "I" are symbols of elements and "it", "is", "no" codes of languages: such a word
-is a sign only where one is said to follow, in quotes or brackets, or alone.
+is a sign only where one is said to follow, in quotes or brackets, or alone; and only in quotes or
+behind "is" and a colon where the text has a sign that is no word.
 """
 
 import re
@@ -20,6 +21,11 @@ _JOINED = re.compile(r"^[\s,\"'`)\]]*(?:or|and|/)?[\s,\"'`(\[]*$")
 _CLOSED = re.compile(
     # A quotation mark behind a space opens: in 'the code is "de"', "is" is no code.
     r"^(?:[\"'`)\]]|\s*(?:[.,;:!?)\](-]|$|for\b|and\b|or\b|because\b|which\b|from\b|in\b|\n))"
+)
+_SURELY = re.compile(r"(?:\b(?:is|it's|that's|was)|[:=])\s*$|[\"'`(\[]$")
+"""What stands before a word that is a sign beyond doubt: "the symbol is He"."""
+_IS_THE_SIGN = re.compile(
+    r"\s+(?:is|as|stands for|was)\s+(?:the|its|a)?\s*(?:\w+\s+){0,2}?(?:symbol|code|formula|abbrev)"
 )
 _DENIED = re.compile(r"\b(?:not|isn't|isnt|never|rather than|instead of|unlike)\s+[\"'`(]?$")
 
@@ -43,15 +49,8 @@ def sign_is_right(text: str, expected: ExpectedAnswer) -> bool:
         return True
     verdict: bool | None = None
     end = 0
-    for found in _SIGN.finditer(plain):
+    for found in _signs(plain, right | rivals, lower):
         sign = found.group().lower() if lower else found.group()
-        before, after = plain[: found.start()], plain[found.end() :]
-        if sign not in right | rivals or _DENIED.search(before.lower()):
-            continue
-        if phrase("mentions", "sign_or_word").fullmatch(sign.lower()) and not _is_sign(
-            before, after
-        ):
-            continue
         if verdict is not None and not _JOINED.match(plain[end : found.start()]):
             break
         verdict = sign in right and verdict is not False
@@ -59,8 +58,26 @@ def sign_is_right(text: str, expected: ExpectedAnswer) -> bool:
     return bool(verdict)
 
 
+def _signs(plain: str, known: set[str], lower: bool) -> list[re.Match[str]]:
+    """Where a text has one of the signs, those that it denies and words of its own left out."""
+    sure, words = [], []
+    for found in _SIGN.finditer(plain):
+        sign = found.group().lower() if lower else found.group()
+        before, after = plain[: found.start()], plain[found.end() :]
+        if sign not in known or _DENIED.search(before.lower()):
+            continue
+        if not phrase("mentions", "sign_or_word").fullmatch(sign.lower()):
+            sure.append(found)
+        elif _is_sign(before, after):
+            words.append(found)
+            if _SURELY.search(before.lower()):
+                sure.append(found)
+    return sure or words
+
+
 def _is_sign(before: str, after: str) -> bool:
     """Whether a word that may be a sign stands where a sign does."""
     if not before.strip():
-        return bool(re.match(r"^\s*(?:[.,;:!?\"'`)\](-]|$)", after))
+        closed = re.match(r"^\s*(?:[.,;:!?\"'`)\](-](?!\w)|\(|$)", after)
+        return bool(closed or _IS_THE_SIGN.match(after))
     return bool(_ANNOUNCED.search(before.lower()) and _CLOSED.match(after.lower()))

@@ -1,7 +1,9 @@
 """Clauses that answer, in a text that abstains elsewhere: "..., but it is probably Paris"."""
 
+from collections.abc import Sequence
+
 from trainer.evaluate.judging.clauses import Clause
-from trainer.evaluate.judging.expected import AskedAbout
+from trainer.evaluate.judging.expected import ANOTHER, AskedAbout
 from trainer.evaluate.judging.phrases import phrase
 
 LONGEST_NAME = 4
@@ -18,12 +20,21 @@ def hedges(clause: Clause) -> bool:
     return bool(phrase("statement", "hedge").search(clause.text))
 
 
-def speaks_of_another(clause: Clause, about: AskedAbout, before: bool) -> bool:
+def speaks_of_another(
+    clause: Clause, earlier: Sequence[Clause], about: AskedAbout, before: bool
+) -> bool:
     """Whether a clause speaks of another thing than the one asked about.
 
-    "The capital of Nicaragua is Managua", "Did you mean Slovenia?"; where the clause before it did,
-    so does "Its capital is Ljubljana" (`before`). `clause`: of the text that `about` marked.
+    "The capital of Nicaragua is Managua", "Did you mean Slovenia?"; where the last of the clauses
+    `earlier` did (`before`), so does "Its capital is Ljubljana", and where it ended in the other's
+    name, so does "whose capital is Ljubljana". The clauses are of the text that `about` marked.
     """
+    if (
+        earlier
+        and earlier[-1].text.endswith(ANOTHER)
+        and phrase("statement", "relative").search(clause.text)
+    ):
+        return True
     if about.named_in(clause.text):
         return False
     if phrase("statement", "means_another").search(clause.text):
@@ -69,10 +80,10 @@ def answers_after_all(clause: Clause) -> bool:
     if about_the_answer.search(text) or phrase("statement", "not_about_the_thing").search(text):
         return False
     asserts = phrase("statement", "asserts").search(text) and not clause.asks
-    return bool(asserts) or _is_a_bare_answer(text)
+    return bool(asserts) or is_a_bare_answer(text)
 
 
-def _is_a_bare_answer(text: str) -> bool:
+def is_a_bare_answer(text: str) -> bool:
     """Whether a clause is as short as a name, and not of the speaker: "no one told me"."""
     of_the_speaker = phrase("ignorance", "first_person").search(text.partition(",")[0])
     return " " not in text or (is_as_short_as_a_name(text) and not of_the_speaker)
