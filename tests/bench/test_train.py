@@ -15,6 +15,7 @@ from trainer.bench.bare import bare_model, bare_optimizer
 from trainer.bench.clock import Timing
 from trainer.bench.comparison import LoopComparison
 from trainer.bench.peers.process import PeerResult
+from trainer.bench.timing import short_recipe
 from trainer.bench.train import bench_command
 from trainer.errors import DataError, RecipeError
 from trainer.plan.size import flops_per_token, parameter_count
@@ -46,6 +47,21 @@ def test_figures_come_from_alternating_pairs(tmp_path: Path) -> None:
     assert tokens[0] == pytest.approx(tokens[1], rel=0.1)
     assert 0 < figures["matrix_share"] < 1
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("best", ["eval/loss", "eval/bias/gap"])
+def test_a_timed_run_measures_nothing_beside_its_steps(tmp_path: Path, best: str) -> None:
+    """Catches a recipe with gates, or a best, that no benchmark times, or that fails its gates."""
+    gates = ["bias/gap within 1%", "bias/gap < 0.1"]
+    recipe = recipe_of(
+        *(tmp_path / "run", tmp_path),
+        init_from=str(tmp_path / "base"),
+        evaluate={"every": 2, "suites": ["bias"], "suites_every": 1, "gates": gates},
+        checkpoint={"best": best},
+    )
+    short = short_recipe(recipe, tmp_path / "short", 3).replaced({"init_from": None})
+    measured = short.evaluate.suites, short.evaluate.gates, short.evaluate.every
+    assert (*measured, short.checkpoint.best) == ((), (), 0, None)
 
 
 @pytest.mark.parametrize(

@@ -155,6 +155,17 @@ def test_every_number_of_ranks_finds_a_layout(run: Path) -> None:
     }
 
 
+def test_a_model_is_read_without_the_gates_of_its_run(run: Path) -> None:
+    """Catches a checkpoint that no command opens, since its gates compare with a base."""
+    gates = ["bias/gap within 1%", "bias/gap < 0.1"]
+    recipe = load_recipe(run / "recipe.yaml").replaced(
+        {"init_from": str(run), "evaluate.suites": ["bias"], "evaluate.gates": gates}
+        | {"checkpoint.best": "eval/bias/gap"}
+    )
+    found = reading_recipe(recipe, 2)
+    assert (found.evaluate.gates, found.init_from) == ((), None)
+
+
 def test_a_layout_that_is_named_is_read_at(run: Path) -> None:
     """Catches a named layout that is passed over, and keys that reading would not read."""
     recipe = load_recipe(run / "recipe.yaml")

@@ -99,6 +99,7 @@ def short_recipe(recipe: Recipe, run: Path, steps: int) -> Recipe:
             **{"run": str(run), "steps": steps, "resume": "never", "profile": {}},
             "schedule.length": recipe.schedule.length or recipe.steps,
             **{"checkpoint.every": 0, "checkpoint.save_final": False},
-            **{"evaluate.every": 0, "evaluate.sample_every": 0},
+            **{"evaluate.every": 0, "evaluate.sample_every": 0, "checkpoint.best": None},
+            **{"evaluate.suites": [], "evaluate.suites_every": 0, "evaluate.gates": []},
         }
     )

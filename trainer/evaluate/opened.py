@@ -117,6 +117,7 @@ def reading_recipe(
     keys = recipe.model_dump(mode="json")
     keys |= {"zero": {"stage": 0}, "recompute": "none", "device": "auto"}
     keys["init_from"] = recipe.init_from if recipe.lora is not None else None
+    keys["evaluate"]["gates"] = []  # those beside the base are not without it
     keys["kernels"] = {}
     keys |= {"added_tokens": [], "added_special_tokens": []}  # the checkpoint has them
     if parallel:

@@ -61,7 +61,7 @@ def measure_step(
     with tempfile.TemporaryDirectory(prefix="lyceum-bench-") as folder:
         # One more, at whose beginning the last profiled step is over.
         made = made_recipe(recipe, Path(folder) / "tokens", steps + 1)
-        short = short_recipe(made.replaced({"init_from": None}), Path(folder) / "run", steps + 1)
+        short = short_recipe(made, Path(folder) / "run", steps + 1).replaced({"init_from": None})
         kept = Path(folder) / "trace.json"
         window = _Window(device, kept, compiled=recipe.kernels.compile != "none")
         with contextlib.redirect_stdout(io.StringIO()), _told_of_steps(window):
