@@ -177,6 +177,21 @@ def test_a_stop_text_ends_an_answer() -> None:
     assert len(found[0].nats) < 9
 
 
+def test_a_continuation_goes_on_where_a_template_would_end_a_turn() -> None:
+    """Would catch texts of lm-eval's tasks that end where its own model goes on: at a token that
+    ends a turn, and that the model's files do not name as an end.
+    """
+    turn_end = SPEAKING.encode_rendered("<|im_end|>")[0]
+    assert turn_end not in SPEAKING.ends
+    prompt, even = SPEAKING.encode("The red"), {"tokens": 100, "temperature": 1e4}
+    for kind, begins in ((ContinuationQuery, tuple(prompt)), (TextQuery, Prompt("The red", True))):
+        asked = [kind(begins, seed=seed, **even) for seed in range(12)]
+        (answers,) = on_ranks(1, respond, asked, [{}])[0]
+        written = [token for answer in answers.values() for token in answer.tokens]
+        assert (turn_end in written) == (kind is ContinuationQuery)
+        assert not SPEAKING.ends & set(written)
+
+
 def test_a_model_without_a_template_gets_questions_as_lines() -> None:
     """Catches a base model asked through a template that it never saw."""
     encoder = PromptEncoder(BASE, recipe_at())

@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -345,9 +346,10 @@ def test_what_is_wrong_in_a_data_file_is_told(
 
 
 def test_what_lm_eval_does_not_say_of_a_task_is_told(
-    model: tuple[Tokenizer, ModelSection], respondent: ByTransformers, tmp_path: Path
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Catches "KeyError: None", "IndexError" and "expected str, not NoneType" for a reason."""
+    monkeypatch.setitem(sys.modules, "evaluate", None)  # it would ask the hub for the metric
     tasks = tmp_path / "tasks"
     _task(tasks, "named", CHOICES + "metric_list:\n  - metric: acuracy\n", ROWS)
     _task(tasks, "blank", CHOICES, [{"q": "sat", "c": ["", "dog"], "a": 1}])
@@ -368,9 +370,7 @@ def test_what_lm_eval_does_not_say_of_a_task_is_told(
         assert str(it.value) == line
 
 
-def test_tasks_within_a_groups_file_find_their_data_beside_it(
-    model: tuple[Tokenizer, ModelSection], respondent: ByTransformers, tmp_path: Path
-) -> None:
+def test_tasks_within_a_groups_file_find_their_data_beside_it(tmp_path: Path) -> None:
     """Catches data files that are found where a task has a file of its own, and else not."""
     tasks = _task(tmp_path / "tasks", "apart", CHOICES, ROWS)
     (tasks / "more.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS * 2))

@@ -185,6 +185,7 @@ class ModelRespondent:
                 self.write.room(one.ids, one.query.tokens),
                 draws_of(one.query.seed, 0),
                 _Stops(self._stops(one.query), self._text_of(one)),
+                ends=self._tokenizer.ends if isinstance(one.query, ContinuationQuery) else None,
             )
             for one in batch
         ]

@@ -63,7 +63,8 @@ class TextQuery:
 class ContinuationQuery:
     """Asks for at most `tokens` new tokens behind ids, to which nothing is added.
 
-    As a TextQuery otherwise; `top_k`, `top_p`: as in `sampling.Sampling`.
+    It ends where the model's own files say that a text does, not where a chat template ends a turn
+    by another token. As a TextQuery otherwise; `top_k`, `top_p`: as in `sampling.Sampling`.
     """
 
     prompt: tuple[int, ...]
