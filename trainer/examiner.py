@@ -126,9 +126,10 @@ class Examiner:
             count = len(verdicts)
             _log.info("%d of %d gates passed after step %d: %s", count, count, step, lines)
             return
+        saved = "saved" if self._run.saved else "not saved (checkpoint.save_final)"
         raise GateError(
             f"run {self._run.folder}: {len(failed)} of {len(verdicts)} gates failed after step "
-            f"{step}, which is saved: {'; '.join(failed)}"
+            f"{step}, which is {saved}: {'; '.join(failed)}"
         )
 
     def _measure_base(self) -> None:

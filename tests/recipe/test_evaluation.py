@@ -105,6 +105,13 @@ def test_what_is_no_gate_is_refused_with_its_text(text: str) -> None:
             ["checkpoint.best=eval/loss", "evaluate.every=21"],
             ["checkpoint.best", "evaluate.every=21", "20 steps"],
         ),
+        (
+            [
+                *(SUITES, "evaluate.gates=['bias/gap < 0.1']", "checkpoint.best=eval/loss"),
+                *("evaluate.every=7", "evaluate.suites_every=3"),
+            ],
+            ["checkpoint.best", "none has both", "evaluate.every=7", "suites_every=3", "20 steps"],
+        ),
     ],
 )
 def test_what_cannot_be_measured_is_refused(
@@ -133,4 +140,9 @@ def test_what_agrees_is_accepted(tmp_path: Path) -> None:
         Gate("bias/gap within 2%", "bias", "gap", within=0.02),
         Gate("known-unknown/hallucination < 0.2", "known-unknown", "hallucination", "<", 0.2),
     )
-    assert changed(tmp_path, "checkpoint.best=eval/loss", "evaluate.every=20").checkpoint.best
+    by_loss = changed(tmp_path, "checkpoint.best=eval/loss", "evaluate.every=20")
+    assert by_loss.checkpoint.best
+    gated = [SUITES, "evaluate.gates=['bias/gap < 0.1']", "checkpoint.best=eval/loss"]
+    for every, suites_every in ((3, 6), (7, 2), (5, 3), (10, 0), (6, 9)):
+        keys = [f"evaluate.every={every}", f"evaluate.suites_every={suites_every}"]
+        assert changed(tmp_path, *gated, *keys).checkpoint.best

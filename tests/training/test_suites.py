@@ -46,7 +46,7 @@ def steps_of_best(run: Path) -> list[int]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> Path:
-    """A folder of three runs, of eight steps each: with suites, without, and with another best."""
+    """A folder of runs of eight steps: with suites, without, and with another best; and of one."""
     folder = tmp_path_factory.mktemp("whole")
     keys = {"steps": 8, "checkpoint__keep": 1}
     with_suites = measured_recipe(
@@ -63,7 +63,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> Path:
     )
     likely = worst.replaced({"checkpoint.best": "eval/loss", "evaluate.gates": ["tiny/nats > 6"]})
     likely = likely.replaced({"run": str(folder / "likely")})
-    ended = on_ranks(1, train_measured, with_suites, without, worst, likely)[0]
+    unsaved = measured_recipe(
+        *(folder / "unsaved", corpus),
+        **{"steps": 1, "checkpoint__save_final": False, "evaluate__gates": ["tiny/nats < 0"]},
+    )
+    ended = on_ranks(1, train_measured, with_suites, without, worst, likely, unsaved)[0]
     assert ended[:2] == [None, None]
     (folder / "ended.json").write_text(json.dumps(ended[2:]))
     return folder
@@ -107,7 +111,7 @@ def test_the_best_is_the_one_with_the_best_figure(whole: Path) -> None:
 
 def test_a_figure_that_is_good_neither_way_chooses_nothing(whole: Path) -> None:
     """Catches a direction that is guessed; nothing is trained before the line."""
-    (kind, line), _ = json.loads((whole / "ended.json").read_text())
+    kind, line = json.loads((whole / "ended.json").read_text())[0]
     assert kind == "RecipeError"
     assert "'eval/tiny/letters': neither more nor less of it is better" in line
     assert read_metrics(whole / "worst") == []
@@ -118,7 +122,7 @@ def test_by_the_loss_only_a_step_that_passed_its_gates_is_the_best(whole: Path) 
 
     The loss falls with every step; tiny/nats > 6 holds while the model knows nothing yet.
     """
-    _, (kind, line) = json.loads((whole / "ended.json").read_text())
+    kind, line = json.loads((whole / "ended.json").read_text())[1]
     run = whole / "likely"
     passing = [step for step, nats in figures(run).items() if nats > 6]
     assert passing
@@ -139,6 +143,10 @@ def test_a_failed_gate_ends_the_run_with_its_code(whole: Path) -> None:
     newest = latest_checkpoint(whole / "likely")
     assert newest is not None
     assert newest.name == "step-00000008"
+    _, likely, unsaved = json.loads((whole / "ended.json").read_text())
+    assert "after step 8, which is saved: " in likely[1]
+    assert "after step 1, which is not saved (checkpoint.save_final): " in unsaved[1]
+    assert latest_checkpoint(whole / "unsaved") is None
 
 
 def test_a_finished_run_has_its_verdict_again_without_measuring(
