@@ -9,6 +9,7 @@ import pytest
 from trainer.evaluate.judging.abstention import abstention
 from trainer.evaluate.judging.answers import outcome
 from trainer.evaluate.judging.expected import AskedAbout
+from trainer.evaluate.judging.grounded import judge_grounded
 from trainer.evaluate.world_facts.questions import about_of, wordings
 from trainer.evaluate.world_facts.world import expected, facts_of
 
@@ -50,6 +51,24 @@ def test_what_is_known_to_be_misjudged_is() -> None:
     answers = list(labelled("misjudged_answers.txt"))
     assert 0 < len(answers) < 40
     assert [one for one in answers if judged(*one[:2], one[3]) == one[2]] == []
+
+
+def test_answers_about_passages_are_judged_as_their_labels_say() -> None:
+    """Would catch an answer from elsewhere that is a refusal, or a refusal that is an answer."""
+    lines = HERE.joinpath("judged_passages.txt").read_text(encoding="utf-8").splitlines()
+    (read,) = [line.removeprefix("# Read: ") for line in lines if line.startswith("# Read: ")]
+    answers, world, judged = list[str](), list[str](), Counter[str]()
+    wrong = []
+    for line in lines:
+        if line.startswith("["):
+            answers, world = ([*filter(None, side.split("; "))] for side in line[1:-1].split("|"))
+        elif not line.startswith("#"):
+            label, _, text = line.partition("\t")
+            judged[label] += 1
+            if judge_grounded(text, answers, world, read) != label:
+                wrong.append((label, text))
+    assert wrong == []
+    assert min(judged[one] for one in ("passage", "memory", "refused", "other")) > 30
 
 
 @pytest.mark.parametrize(

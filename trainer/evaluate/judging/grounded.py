@@ -9,9 +9,12 @@ import re
 from collections.abc import Sequence
 
 from trainer.evaluate.judging.abstention import abstention
+from trainer.evaluate.judging.clauses import Clause, clauses
+from trainer.evaluate.judging.ignorance import knows_nothing
 from trainer.evaluate.judging.phrases import phrase
 from trainer.evaluate.judging.plain_words import plain_words
 from trainer.evaluate.judging.silence import says_nothing_of_it
+from trainer.evaluate.judging.statement import answers_after_all
 
 _CLAUSES = re.compile(
     r"([.,;:!?](?=\s|$)|[()\n]|\b(?:but|rather|instead|however|although|though|while|whereas|which"
@@ -78,6 +81,16 @@ def _tells_from_elsewhere(text: str, read: str) -> bool:
     """
     known = set(plain_words(read).split())
     no_answer = phrase("ignorance", "no_answer_name")
+    admits = False
+    for part in clauses(text):
+        # What stands before may be the passage in other words.
+        if admits and _is_news(part, known):
+            return True
+        admits = (
+            admits
+            or knows_nothing(part)
+            or phrase("silence", "silence").search(part.text) is not None
+        )
     for clause in _CLAUSES.split(text)[::2]:
         if says_nothing_of_it(clause) or abstention(clause) is not None:
             continue
@@ -87,6 +100,23 @@ def _tells_from_elsewhere(text: str, read: str) -> bool:
         if any(word not in known for word in found):
             return True
     return False
+
+
+def _admits(clause: Clause) -> bool:
+    """Whether a clause says that the passage does not tell, or that its speaker does not know."""
+    return bool(phrase("silence", "silence").search(clause.text)) or knows_nothing(clause)
+
+
+def _is_news(clause: Clause, known: set[str]) -> bool:
+    """Whether a clause states something in a word that was not read: "its currency is the real"."""
+    if _admits(clause) or not answers_after_all(clause):
+        return False
+    of_the_text = phrase("silence", "of_the_text").search(clause.text)
+    if of_the_text and of_the_text.group() not in {"it", "that", "they"}:
+        return False
+    idle = (phrase("ignorance", "no_answer_word"), phrase("statement", "about_word"))
+    words = set(plain_words(clause.text).split()) - known
+    return any(not any(one.fullmatch(word) for one in idle) for word in words)
 
 
 def judge_grounded(
