@@ -208,6 +208,21 @@ def test_a_second_start_answers_only_what_is_left(
     assert respondent.asked == before + 2 + len(lines)
 
 
+def test_settings_of_a_model_that_are_not_applied_are_said(
+    model: tuple[Tokenizer, ModelSection],
+    respondent: ByTransformers,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Catches texts that differ from those of lm-eval's model without a word."""
+    own = {"eos_token_id": 0, "repetition_penalty": 1.3, "no_repeat_ngram_size": 0}
+    files = {**model[0].files, "generation_config.json": json.dumps(own).encode()}
+    with caplog.at_level(logging.WARNING):
+        for name in ("ours_short", "ours_delimited"):  # of which the second writes nothing
+            measured(name, (Tokenizer(files, "here"), model[1]), respondent)
+    (line,) = [one for one in caplog.messages if "not applied" in one]
+    assert line.startswith("ours_short: repetition_penalty 1.3 of the model's generation_config")
+
+
 def test_what_is_cut_is_said_once_with_its_count(
     model: tuple[Tokenizer, ModelSection],
     respondent: ByTransformers,

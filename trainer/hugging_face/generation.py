@@ -20,22 +20,31 @@ def unapplied(content: bytes) -> str | None:
     """A sentence on the settings of a generation_config.json that `lyceum generate` and `chat` do
     not take over, with the options that mean what its sampling does; None where there is none.
     """
-    try:
-        config = json.loads(content)
-    except ValueError:
+    listed, config = unread_settings(content), _config(content)
+    if not listed:
         return None
-    if not isinstance(config, dict):
-        return None
-    asked = {
-        name: held
-        for name, held in config.items()
-        if name in _OFF and held is not None and held not in (_OFF[name], [], {})
-    }
-    if not asked:
-        return None
-    listed = ", ".join(f"{name} {json.dumps(held)}" for name, held in asked.items())
     options = " ".join(
         f"{option} {config[name]}" for name, option in _OPTIONS.items() if config.get(name)
     )
     more = f"; of its sampling they take {options}" if options else ""
     return f"{listed} of its generation_config.json is not applied by generate and chat{more}"
+
+
+def unread_settings(content: bytes) -> str:
+    """The settings of a generation_config.json that change what transformers writes, and that no
+    text of ours follows: "repetition_penalty 1.1, ..."; empty where there is none.
+    """
+    asked = {
+        name: held
+        for name, held in _config(content).items()
+        if name in _OFF and held is not None and held not in (_OFF[name], [], {})
+    }
+    return ", ".join(f"{name} {json.dumps(held)}" for name, held in asked.items())
+
+
+def _config(content: bytes) -> dict[str, Any]:
+    try:
+        config = json.loads(content)
+    except ValueError:
+        return {}
+    return config if isinstance(config, dict) else {}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer.data.tokenizer import Tokenizer
+from trainer.data.tokenizer import GENERATION_FILE, Tokenizer
 from trainer.errors import LyceumError, SuiteUnavailable
 from trainer.evaluate.harness.asking import AskedRequest, Unaskable
 from trainer.evaluate.harness.documents import (
@@ -23,8 +23,9 @@ from trainer.evaluate.harness.figures import kinds_of
 from trainer.evaluate.harness.loading import LoadedTasks, load_tasks, refuse_senses, seeded
 from trainer.evaluate.harness.names import shelf_of
 from trainer.evaluate.records import FAILED
-from trainer.evaluate.respondent import Response
+from trainer.evaluate.respondent import ContinuationQuery, Response
 from trainer.evaluate.suites.suite import FigureKind, Item, ItemRecord, SuiteContext
+from trainer.hugging_face.generation import unread_settings
 from trainer.recipe.model import ModelSection
 
 if TYPE_CHECKING:
@@ -97,10 +98,18 @@ class TaskQuestions:
                 items += self._of(name, task, model, context)
         if not items:
             raise SuiteUnavailable(f"{self._name}: none of its tasks has an item")
-        self._say_what_is_cut(items, model)
+        self._say_what_differs(items, model)
         return items
 
-    def _say_what_is_cut(self, items: Sequence[Item], model: "HarnessModel") -> None:
+    def _say_what_differs(self, items: Sequence[Item], model: "HarnessModel") -> None:
+        """What is cut or left out of prompts, and of how lm-eval's own model would write."""
+        writes = any(isinstance(query, ContinuationQuery) for one in items for query in one.queries)
+        if writes and (unread := unread_settings(self._tokenizer.files.get(GENERATION_FILE, b""))):
+            _log.warning(
+                "%s: %s of the model's generation_config.json is not applied, as lm-eval's own"
+                " model would: its scores may differ",
+                *(self._name, unread),
+            )
         cut = [item.shown["cut"] for item in items if item.shown["cut"]]
         if cut:
             _log.warning(
