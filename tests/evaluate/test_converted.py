@@ -71,6 +71,12 @@ def test_a_report_names_what_its_user_named(
     assert f"{file}, step 0" in capsys.readouterr().out
 
 
+def test_a_model_without_text_is_told_how_to_name_some(file: Path) -> None:
+    """Would catch an import that is told to mend a recipe which it never had."""
+    with pytest.raises(RecipeError, match="no text to measure; name some with --corpus DIR or"):
+        evaluate_command(file, ["perplexity"], None)
+
+
 def test_checkpoints_and_absent_files_are_left_to_their_own_reader(
     tmp_path: Path, file: Path, cache: Path
 ) -> None:

@@ -171,6 +171,20 @@ def test_why_a_task_cannot_ask_has_nothing_to_do_with_corpora(run: Path, tmp_pat
     assert code == 2 and line.startswith("program: runs what the model writes as a program"), kind
 
 
+def test_a_corpus_that_is_gone_can_be_replaced_by_another(run: Path) -> None:
+    """Would catch a mend that only a recipe has, where a text can be named."""
+    held = [run.parent / name for name in ("text.jsonl", "shards")]
+    for path in held:
+        path.rename(path.with_suffix(".gone"))
+    try:
+        kind, code, line = on_ranks(1, evaluated, run, ["perplexity"], None)[0]
+    finally:
+        for path in held:
+            path.with_suffix(".gone").rename(path)
+    assert (kind, code) == (DataError.__name__, 3) and "text.jsonl names no file" in line
+    assert line.endswith("; or name text by --corpus or --text")
+
+
 def test_a_suite_that_fails_loses_no_other(run: Path, tmp_path: Path) -> None:
     """Would catch the figures of an hour that go with the last suite's error."""
     file = tmp_path / "some.json"

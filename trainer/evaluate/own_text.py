@@ -82,10 +82,12 @@ def text_of(model: OpenedModel, corpora: Sequence[str], texts: Sequence[str]) ->
         # Nobody knows whether a model has seen a file: that it holds itself says nothing.
         return EvaluationText(named, held_out, built[0] if built else None)
     recipe = _reopened(model.recipe, model.folder)
+    if recipe.corpus is None and not recipe.data.mixture:
+        return EvaluationText()  # an import: each suite says what it needs
     try:
         sources = open_sources(recipe, tokenizer=model.tokenizer)
     except LyceumError as error:
-        return EvaluationText(error=error)
+        return EvaluationText(error=type(error)(f"{error}; or name text by --corpus or --text"))
     return text_of_run(recipe, sources)
 
 
