@@ -41,3 +41,13 @@ def test_no_number_is_cut_on_a_narrow_terminal(
     EvaluationReport("run", 3, {}, {}, Path("records"), chats=True, results=results).show()
     shown = capsys.readouterr().out
     assert "0.5625" in shown and "0.5125 to 0.6125" in shown and "…" not in shown
+
+
+@pytest.mark.parametrize(("suite", "said"), [("bias", 1), ("perplexity", 0), ("hellaswag", 0)])
+def test_how_questions_are_asked_is_said_of_suites_that_ask_so(
+    suite: str, said: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Would catch a form of questions that is told of lm-eval's tasks, which have their own."""
+    results = {suite: SuiteResult({"share": Figure(0.5, 2, 0.0, 1.0)}, 2)}
+    EvaluationReport("run", 3, {}, {}, Path("records"), chats=False, results=results).show()
+    assert capsys.readouterr().out.count("no chat template: questions are asked as") == said

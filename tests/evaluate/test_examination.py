@@ -131,6 +131,37 @@ def test_a_stopped_examination_goes_on_by_item(tmp_path: Path) -> None:
     assert examined(SUMS, third, records=tmp_path).before == 20 and third.asked == []
 
 
+CHANGES: dict[str, ItemRecord | list[str]] = {
+    "a key is gone": {"id": "3 + 3?"},
+    "a question is another": {"question": "3 + 4?"},
+    "a number is a text": {"score": "x"},
+    "a number is gone": {"score": None},
+    "an item is of no suite": {"id": "30 + 30?"},
+    "an id is a list": {"id": ["3 + 3?"]},
+    "a line is no record": ["3 + 3?"],
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_record_that_was_changed_is_asked_anew(
+    change: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Would catch a stack trace, or a figure over what somebody wrote into the file."""
+    examined(SUMS, Planted(knows), records=tmp_path)
+    file, changed = tmp_path / "sums.jsonl", CHANGES[change]
+    kept: list[ItemRecord | list[str]] = [*lines(file)]
+    alone = change == "a key is gone" or isinstance(changed, list)
+    kept[3] = changed if alone else {**lines(file)[3], **dict(changed)}
+    file.write_text("".join(json.dumps(one) + "\n" for one in kept))
+    again = Planted(knows)
+    result = examined(SUMS, again, records=tmp_path)
+    assert result.before == 19 and len(again.asked) == 1
+    assert result.figures["accuracy"].value == 1.0
+    assert sorted(line["id"] for line in lines(file)) == sorted(ANSWERS)
+    (line,) = caplog.messages
+    assert "1 of its 20 lines are not what was written there: these items" in line
+
+
 def test_records_of_other_settings_are_set_aside(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -141,6 +172,9 @@ def test_records_of_other_settings_are_set_aside(
     assert len(lines(tmp_path / "sums.jsonl.replaced")) == 5
     (line,) = caplog.messages
     assert "sums.jsonl: its records are of another limit, and" in line and ".replaced" in line
+    (tmp_path / "sums.settings.json").write_bytes(b"\xff{")
+    assert examined(SUMS, Planted(knows), records=tmp_path, limit=6).before == 0
+    assert "its records are of nobody knows what" in caplog.messages[1]
 
 
 def test_records_that_were_set_aside_are_never_written_over(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ class EvaluationReport:
             console.print(f"not measured: {reason if suite in reason else f'{suite}: {reason}'}")
         for verdict in self.verdicts:
             console.print(f"gate {'passed' if verdict.passed else 'failed'}: {verdict.line}")
-        if not self.chats and self.results.keys() - {"perplexity"}:
+        if not self.chats and self.results.keys() & MODULES.keys() - {"perplexity"}:
             console.print('no chat template: questions are asked as "Question: ...", "Answer:"')
         if self.results:
             console.print(f"each item: {self.records}")

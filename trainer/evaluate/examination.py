@@ -1,6 +1,7 @@
 """Running a suite: its items through the model, records as they come, figures in the end."""
 
 import hashlib
+import json
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -133,7 +134,8 @@ def examine(
         def begin() -> list[str]:
             if records is None:
                 return []
-            file.append(held.enter_context(RecordFile(records, suite.name, settings)))
+            opened = RecordFile(records, suite.name, settings, _soundness(prepared))
+            file.append(held.enter_context(opened))
             return list(file[0].done)
 
         known = set(on_first_rank(ranks, begin))
@@ -157,6 +159,27 @@ def settings_of(prepared: PreparedSuite) -> dict[str, Any]:
         "own": None if context.own is None else context.own.fingerprint,
         "options": dict(suite.options),
     }
+
+
+def _soundness(prepared: PreparedSuite) -> Callable[[ItemRecord], bool]:
+    """Whether a record is of one of the items, as it is asked now, and its figures can read it."""
+    kinds = prepared.suite.figures(prepared.context).values()
+    shown = {item.id: item.shown for item in prepared.items}
+
+    def sound(record: ItemRecord) -> bool:
+        asked = shown.get(record["id"])
+        if asked is None or any(
+            json.dumps(record.get(key)) != json.dumps(value) for key, value in asked.items()
+        ):
+            return False
+        try:
+            for kind in kinds:
+                list(map(float, kind.row(record) or ()))
+        except Exception:  # whatever a suite's own code makes of what somebody wrote
+            return False
+        return True
+
+    return sound
 
 
 class _Account:

@@ -3,7 +3,7 @@
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -30,11 +30,17 @@ class RecordFile:
 
     A context manager. `done`: the records that were there, by the item's id; those of another
     model, or of other settings, are renamed with their settings (`.replaced`, `.replaced-2`, ...),
-    which is said, and not gone on with.
+    which is said, and not gone on with. So is how many are dropped that are not `sound`.
     Raises RecipeError where the folder cannot be written.
     """
 
-    def __init__(self, folder: Path, suite: str, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        suite: str,
+        settings: Mapping[str, Any],
+        sound: Callable[[ItemRecord], bool] = lambda record: True,
+    ) -> None:
         name = suite.replace("/", "-")  # a task of one's own may be called as one likes
         self.path = folder / f"{name}.jsonl"
         self.done: dict[str, ItemRecord] = {}
@@ -43,7 +49,7 @@ class RecordFile:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if self.path.exists():
-                self._read(described, wanted)
+                self._read(described, wanted, sound)
             write_whole(described, json.dumps(wanted, indent=2) + "\n", durable=False)
             self._file: TextIO = self.path.open("a", encoding="utf-8")
         except OSError as error:
@@ -69,8 +75,12 @@ class RecordFile:
         with suppress(OSError):
             self._file.close()
 
-    def _read(self, described: Path, wanted: dict[str, Any]) -> None:
-        known = _json(described.read_text(encoding="utf-8")) if described.exists() else None
+    def _read(
+        self, described: Path, wanted: dict[str, Any], sound: Callable[[ItemRecord], bool]
+    ) -> None:
+        known = None
+        if described.exists():
+            known = _json(described.read_text(encoding="utf-8", errors="replace"))
         if known != wanted:
             aside = _set_aside(self.path, described)
             _log.warning(
@@ -81,13 +91,24 @@ class RecordFile:
         # Texts may hold other letters at which splitlines would cut.
         text = self.path.read_text(encoding="utf-8", errors="replace")
         *lines, torn = text.split("\n")
-        records = [record for line in lines if isinstance(record := _json(line), dict)]
+        records = [_json(line) for line in lines]
         # A failed item is tried once more; a killed process may have left half a line.
-        whole = [record for record in records if "id" in record and FAILED not in record]
-        if torn or len(whole) < len(lines):
-            text = "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in whole)
-            write_whole(self.path, text, durable=False)
+        answers = [one for one in records if not (isinstance(one, dict) and FAILED in one)]
+        whole = [one for one in answers if _is_record(one) and sound(one)]
+        if changed := len(answers) - len(whole):
+            _log.warning(
+                "%s: %d of its %d lines are not what was written there: these items are asked anew",
+                *(self.path, changed, len(lines)),
+            )
         self.done = {record["id"]: record for record in whole}
+        if torn or len(self.done) < len(lines):
+            found = self.done.values()
+            text = "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in found)
+            write_whole(self.path, text, durable=False)
+
+
+def _is_record(line: Any) -> bool:
+    return isinstance(line, dict) and isinstance(line.get("id"), str)
 
 
 def _set_aside(*files: Path) -> Path:
