@@ -36,6 +36,7 @@ def evaluate_command(
     gates = [parse_gate(text, "--gate") for text in options.gates]
     named = list(dict.fromkeys(suites))
     check_tasks(named, options.tasks_path, tuple(MODULES))
+    _refuse_unread(named, options)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     try:
         with open_model(checkpoint, world, options.overrides) as model:
@@ -50,6 +51,22 @@ def evaluate_command(
         if world > 1:
             raise  # the other ranks cannot be asked; whoever started them says so
         raise StopRequested(f"{checkpoint}: SIGINT; {KEPT}") from None
+
+
+def _refuse_unread(names: Sequence[str], options: EvaluationOptions) -> None:
+    """Raise RecipeError for options of lm-eval's tasks where only built-in suites are asked."""
+    if any(name not in MODULES for name in names):
+        return
+    given = {
+        "--shots": options.shots is not None,
+        "--chat": options.chat,
+        "--system": options.system is not None,
+    }
+    if unread := [option for option, there in given.items() if there]:
+        raise RecipeError(
+            f"{unread[0]}: is for tasks of lm-eval, and only built-in suites are asked, which have"
+            " prompts of their own; leave it out, or name a task (--suite)"
+        )
 
 
 def _check_json(file: Path) -> None:
