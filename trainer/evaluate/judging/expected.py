@@ -67,4 +67,6 @@ class AskedAbout:
         plain = {unaccented(name) for name in self.others}
         names = sorted((name for name in plain if name.casefold() not in self._own), key=len)[::-1]
         either = "|".join(map(re.escape, names)) or "(?!)"
-        return re.compile(rf"(?<![\w-])[\"'*]*(?:{either})[\"'*]*(?![\w-])", re.IGNORECASE)
+        return re.compile(
+            rf"(?<![\w-])[\"'*]{{0,3}}(?:{either})[\"'*]{{0,3}}(?![\w-])", re.IGNORECASE
+        )

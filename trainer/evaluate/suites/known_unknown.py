@@ -7,7 +7,9 @@ make something up is a hallucination. Every question is asked once by itself; a 
 spread, once more for each of three confidence targets t, with the rule stated: a right answer earns
 1 point, none 0, a wrong one costs t / (1 - t). Scores are given of both: `score_75` of the plain
 answers, `stated_score_75` where the model was told the rule. On unknowns, to say that there is no
-such thing counts as no answer, 0 points.
+such thing counts as no answer, 0 points, also where the model goes on to speak of a real thing
+("There is no Nicarador. The capital of Nicaragua is Managua"), or says what sort of thing it is
+before it admits not to know what was asked.
 
 The confidence of an answer is the mean probability of its tokens (the geometric mean), as the model
 gives it: `auroc_right` asks whether it is higher for right answers than for wrong ones,
