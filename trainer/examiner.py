@@ -12,7 +12,7 @@ from typing import Any
 from trainer.checkpoint import folder_name, rotate
 from trainer.checkpoint.best import BestCheckpoint, Direction, promote, resumed_best
 from trainer.checkpoint.format import MANIFEST
-from trainer.errors import GateError, RecipeError, StopRequested, TrainingError
+from trainer.errors import GateError, RecipeError, StopRequested
 from trainer.evaluate.examination import SuiteResult
 from trainer.evaluate.gates import GateVerdict, check_gates
 from trainer.evaluate.intervals import Figure
@@ -44,7 +44,6 @@ class Examiner:
     def __init__(self, run: Run, watch: Watch, signals: StopSignals) -> None:
         self._run, self._watch = run, watch
         self._ranks = Ranks(run.layout.hosts)
-        self._first = self._ranks.rank == 0
         self._section = run.recipe.evaluate
         self._gates = self._section.parsed_gates()
         self._best_by = run.recipe.checkpoint.best
@@ -58,8 +57,8 @@ class Examiner:
     def begin(self) -> None:
         """Measure what is needed before the next step; raises StopRequested."""
         self._measure_base()
-        if self._first and self._best_by is not None:
-            self._best = self._best_so_far(self._best_by)
+        if self._best_by is not None:
+            on_first_rank(self._ranks, self._find_best)
         if self.due(self._run.step):
             self.examine()
             self.promote()
@@ -200,6 +199,10 @@ class Examiner:
         step, verdicts = self._judged
         return step == self._run.step and all(verdict.passed for verdict in verdicts)
 
+    def _find_best(self) -> None:
+        assert self._best_by is not None, "the caller has looked"
+        self._best = self._best_so_far(self._best_by)
+
     def _best_so_far(self, figure: str) -> BestCheckpoint:
         """The best that a resumed run has, under its gates as they are now; on the first rank."""
         suites, run = self._run.suites, self._run
@@ -234,12 +237,7 @@ class Examiner:
         run, before = self._run, self._best
         assert before is not None, "on the first rank, and by a figure"
         self._best = before.promoted(run.step, value)
-        try:
-            promote(run.folder, self._best)
-        except OSError as error:
-            raise TrainingError(
-                f"{run.folder}/checkpoints/best cannot be written: {error.strerror}"
-            ) from None
+        promote(run.folder, self._best)
         rotate(run.folder, run.recipe.checkpoint.keep)
         than = f", {before.best.value:.6g} after step {before.best.step}" if before.best else ""
         _log.info("step %d is the best: %s is %.6g%s", run.step, before.figure, value, than)

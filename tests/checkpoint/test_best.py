@@ -18,7 +18,7 @@ from trainer.checkpoint.best import (
     resumed_best,
 )
 from trainer.checkpoint.report import diff_command, list_command, prune_command, verify_command
-from trainer.errors import CheckpointError
+from trainer.errors import CheckpointError, TrainingError
 
 LOWEST = BestCheckpoint("eval/loss", "lower")
 
@@ -55,6 +55,19 @@ def test_the_link_is_a_checkpoint_wherever_the_run_lies(tmp_path: Path) -> None:
     assert resolve_checkpoint(moved) == moved / "checkpoints" / "step-00000002"
     assert latest_checkpoint(moved) == moved / "checkpoints" / "step-00000002"
     assert read_best(moved) == LOWEST.promoted(1, 2.0)
+
+
+def test_a_folder_in_the_place_of_the_link_is_one_line(tmp_path: Path) -> None:
+    """Catches a trace of calls where a run was copied with its links followed."""
+    run = saved_run(tmp_path / "run", 1)
+    promote(run, LOWEST.promoted(1, 2.0))
+    copied = tmp_path / "copied"
+    shutil.copytree(run, copied)
+    with pytest.raises(TrainingError, match=r"checkpoints/best is a folder, .* move it away"):
+        resumed_best(copied, "eval/loss", "lower", 1)
+    shutil.rmtree(best_of(copied))
+    assert resumed_best(copied, "eval/loss", "lower", 1) == LOWEST.promoted(1, 2.0)
+    assert resolve_checkpoint(best_of(copied)).name == "step-00000001"
 
 
 def test_a_better_one_replaces_it(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from trainer.checkpoint.files import complete_manifest
 from trainer.checkpoint.folders import best_checkpoint
 from trainer.checkpoint.format import BEST, folder_name
-from trainer.errors import CheckpointError
+from trainer.errors import CheckpointError, TrainingError
 from trainer.files import TEMPORARY_SUFFIX, sync_folder, write_whole
 
 _log = logging.getLogger(__name__)
@@ -64,10 +64,25 @@ class BestCheckpoint:
 def promote(run_dir: Path, best: BestCheckpoint) -> None:
     """Point checkpoints/best at the last promotion's checkpoint, and record why.
 
-    Without a promotion the link goes. Raises OSError (disk full). Call it on one rank.
+    Without a promotion the link goes. Raises TrainingError where it cannot be written (disk full).
+    Call it on one rank.
     """
-    folder = Path(run_dir) / "checkpoints"
-    link = folder / BEST
+    link = Path(run_dir) / "checkpoints" / BEST
+    try:
+        _link(link, best)
+        content = asdict(best) | {"checkpoint": best.best and folder_name(best.best.step)}
+        write_whole(Path(run_dir) / f"{BEST}.json", json.dumps(content, indent=2) + "\n")
+    except IsADirectoryError:
+        raise TrainingError(
+            f"{link} is a folder, where a link belongs (as in a copy that followed links); remove "
+            "it, or move it away, and the same command goes on"
+        ) from None
+    except OSError as error:
+        raise TrainingError(f"{link} cannot be written: {error.strerror}") from None
+
+
+def _link(link: Path, best: BestCheckpoint) -> None:
+    folder = link.parent
     if best.best is None:
         link.unlink(missing_ok=True)
     else:
@@ -77,8 +92,6 @@ def promote(run_dir: Path, best: BestCheckpoint) -> None:
         temporary.symlink_to(folder_name(best.best.step), target_is_directory=True)
         os.replace(temporary, link)
         sync_folder(folder)
-    content = asdict(best) | {"checkpoint": best.best and folder_name(best.best.step)}
-    write_whole(Path(run_dir) / f"{BEST}.json", json.dumps(content, indent=2) + "\n")
 
 
 def read_best(run_dir: Path) -> BestCheckpoint | None:
@@ -102,7 +115,7 @@ def resumed_best(
 
     Promotions after `step` belong to a future that is given up; those whose checkpoint is gone,
     that no longer pass (`passes`), or that were chosen by another figure, do not count either.
-    Raises OSError. Call it on one rank.
+    Raises as `promote` does. Call it on one rank.
     """
     known = read_best(run_dir)
     fresh = BestCheckpoint(figure, better)
