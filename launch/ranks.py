@@ -242,7 +242,7 @@ def _outcome(ended: list[tuple[int, int]], notes: list[Path], signals: list[int]
             raise StopRequested(f"{name} {_TOO_EARLY}")
         raise TrainingError(
             f"rank {cause.rank} was ended by {name} (out of memory, or killed by someone); the "
-            "same command goes on from the last checkpoint"
+            "same command goes on from what was saved"
         )
     if cause.exit_code == INTERRUPTED and signals.count(signal.SIGINT) == 1:
         raise StopRequested(f"SIGINT {_TOO_EARLY}")  # a second one was to end it at once

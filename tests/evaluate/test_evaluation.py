@@ -315,6 +315,9 @@ def test_mistakes_come_before_the_model_is_read(tmp_path: Path) -> None:
         evaluate_command(absent, [], tmp_path)
     with pytest.raises(RecipeError, match="is not a gate"):
         evaluate_command(absent, [], None, EvaluationOptions(gates=("x",)))
-    for unread, option in (({"chat": True}, "--chat"), ({"shots": 0}, "--shots")):
+    unread = EvaluationOptions(gates=("bias/gap < 1",), base=absent)
+    with pytest.raises(RecipeError, match="compare with, and no --gate has it; leave it out"):
+        evaluate_command(absent, [], None, unread)
+    for given, option in (({"chat": True}, "--chat"), ({"shots": 0}, "--shots")):
         with pytest.raises(RecipeError, match=f"{option}: is for tasks of lm-eval"):
-            evaluate_command(absent, ["bias"], None, EvaluationOptions(**unread))
+            evaluate_command(absent, ["bias"], None, EvaluationOptions(**given))

@@ -34,6 +34,11 @@ def evaluate_command(
     if json_file is not None and not is_stdout(json_file):
         _check_json(json_file)
     gates = [parse_gate(text, "--gate") for text in options.gates]
+    if options.base is not None and all(gate.within is None for gate in gates):
+        raise RecipeError(
+            f"--base {options.base}: is what gates with `within` compare with, and no --gate has"
+            " it; leave it out"
+        )
     named = list(dict.fromkeys(suites))
     check_tasks(named, options.tasks_path, tuple(MODULES))
     _refuse_unread(named, options)
