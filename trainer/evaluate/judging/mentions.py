@@ -13,7 +13,9 @@ _BREAK = re.compile(
 _ENDS = re.compile(r"[.!?;\n]")
 
 _NEGATIONS = {"not", "isnt", "wasnt", "arent", "never", "nor", "neither", "without", "cannot", "no"}
-_DENIES_NOTHING = frozenset({"only", "just", "merely", "doubt", "question", "hesitation", "secret"})
+_DENIES_NOTHING = frozenset(
+    {"only", "just", "merely", "doubt", "question", "hesitation", "secret", "other"}
+)
 """Behind a negation: "not only Paris", "no doubt Paris"."""
 _CORRECTION = re.compile(
     r"\b(?:no|wait|actually|sorry|rather|correction|i mean|pardon|oops|but now|is now|now it)\b"
@@ -139,7 +141,8 @@ def last_word(text: TextWords, claimed: Sequence[Mention], same: Sequence[bool])
 def _denied(text: TextWords, mention: Mention) -> bool:
     near = text.before(mention.start).split()[-4:]
     for word, following in zip(near, [*near[1:], ""], strict=False):
-        if word in _NEGATIONS and following not in _DENIES_NOTHING:
+        asks = word in {"isnt", "wasnt"} and following == "it"  # "Isn't it Paris?"
+        if word in _NEGATIONS and following not in _DENIES_NOTHING and not asks:
             return True
     return bool(phrase("mentions", "denied_after").match(text.after(mention.end)))
 
