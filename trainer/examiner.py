@@ -162,9 +162,11 @@ class Examiner:
         for gate in compared:
             figure = self._base.get(gate.name)
             if figure is None or not math.isfinite(figure.value):
+                failures = results[gate.suite].failures
+                why = f" ({failures})" if failures and figure is None else ""
                 raise RecipeError(
                     f"evaluate.gates: {gate.text!r}: {gate.name} is not defined for "
-                    f"{run.recipe.init_from}, which the run starts from; give a number"
+                    f"{run.recipe.init_from}, which the run starts from{why}; give a number"
                 )
 
     def _base_seal(self) -> str:

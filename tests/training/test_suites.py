@@ -319,14 +319,23 @@ def test_what_cannot_be_measured_ends_a_run_before_it_begins(corpus: Path, tmp_p
             "evaluate__gates": ["tiny/undefined within 1%"],
             "init_from": str(tmp_path / "base"),
         },
+        "evaluate.gates: 'tiny/nats within 1%': tiny/nats is not defined for "
+        f"{tmp_path}/short/checkpoints/step-00000001, which the run starts from (5 of 5 items "
+        "failed: too long (5)); give a number": {
+            "evaluate__gates": ["tiny/nats within 1%"],
+            "init_from": str(tmp_path / "short"),
+            "sequence_length": 4,
+        },
     }
     base = recipe_of(tmp_path / "base", corpus, steps=1)
+    short = recipe_of(tmp_path / "short", corpus, steps=1, sequence_length=4)
     recipes = [measured_recipe(tmp_path / "run", corpus, **keys) for keys in refused.values()]
     blocked = measured_recipe(tmp_path / "blocked", corpus)
     (tmp_path / "blocked").mkdir()
     (tmp_path / "blocked" / "evaluations").touch()
-    (first, *ended, unwritten) = on_ranks(1, train_measured, base, *recipes, blocked)[0]
-    assert first is None
+    starts = (base, short)
+    (first, second, *ended, unwritten) = on_ranks(1, train_measured, *starts, *recipes, blocked)[0]
+    assert first is second is None
     assert unwritten is not None
     assert unwritten[0] == "TrainingError"
     assert unwritten[1].endswith("Not a directory; mend that, and the same command goes on")
