@@ -10,6 +10,7 @@ from trainer.checkpoint import (
     resolve_checkpoint,
     rotate,
 )
+from trainer.checkpoint.folders import say_what_is_passed_over
 from trainer.errors import CheckpointError
 
 
@@ -113,8 +114,10 @@ def test_names_that_are_no_checkpoints_are_left_alone(tmp_path: Path) -> None:
     assert names == ["best", "step-00000001-copy", "step-00000002", "step-1"]
 
 
-def test_what_a_user_names_is_resolved(tmp_path: Path) -> None:
-    """Would catch commands that take only one of a run and a checkpoint."""
+def test_what_a_user_names_is_resolved(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Would catch commands that take only one of a run and a checkpoint, an older one in silence,
+    and a run that is to be trained first though one of its files is gone.
+    """
     with pytest.raises(CheckpointError, match="is not complete"):
         resolve_checkpoint(tmp_path)
     with pytest.raises(CheckpointError, match="does not exist"):
@@ -123,7 +126,14 @@ def test_what_a_user_names_is_resolved(tmp_path: Path) -> None:
     assert resolve_checkpoint(tmp_path) == second
     assert resolve_checkpoint(first) == first
     assert list_checkpoints(tmp_path / "nowhere") == []
-    damage(first)
+    say_what_is_passed_over(tmp_path, second)
+    assert caplog.messages == []
     damage(second)
-    with pytest.raises(CheckpointError, match="has no complete checkpoint"):
+    say_what_is_passed_over(tmp_path, resolve_checkpoint(tmp_path))
+    (line,) = caplog.messages
+    assert ": step-00000001 is read, as " in line and "step-00000002" in line.partition(" as ")[2]
+    damage(first)
+    with pytest.raises(
+        CheckpointError, match=r"no complete checkpoint: .*step-00000002 .*; put it"
+    ):
         resolve_checkpoint(tmp_path)

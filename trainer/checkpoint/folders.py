@@ -166,9 +166,24 @@ def resolve_checkpoint(path: Path) -> Path:
         complete_manifest(path)
         return path
     latest = latest_checkpoint(path)
-    if latest is None:
-        raise CheckpointError(f"run {path} has no complete checkpoint; train it first")
-    return latest
+    if latest is not None:
+        return latest
+    if listed := list_checkpoints(path):
+        fault = str(listed[-1].problem).partition(";")[0]
+        raise CheckpointError(
+            f"run {path} has no complete checkpoint: {fault}; put it back, or train it anew"
+        )
+    raise CheckpointError(f"run {path} has no complete checkpoint; train it first")
+
+
+def say_what_is_passed_over(run: Path, chosen: Path) -> None:
+    """Warn where newer checkpoints of a run than the chosen one are damaged."""
+    listed = list_checkpoints(run) if (run / "checkpoints").is_dir() else []
+    step = max((one.step for one in listed if one.path == chosen), default=0)
+    newer = [one for one in listed if one.step > step and one.problem is not None]
+    if newer:
+        fault = str(newer[-1].problem).partition(";")[0]
+        _log.warning("%s: %s is read, as %s", run, chosen.name, fault)
 
 
 def rotate(run_dir: Path, keep: int, protect: Collection[Path] = ()) -> list[Path]:

@@ -1,5 +1,6 @@
 """Opening a checkpoint for inference, at any layout that the started ranks can form."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from trainer.checkpoint.adapted import (
     saved_tokenizer,
     trained_length,
 )
+from trainer.checkpoint.folders import say_what_is_passed_over
 from trainer.checkpoint.state import load_weights
 from trainer.data.tokenizer import Tokenizer
 from trainer.errors import RecipeError
@@ -62,6 +64,8 @@ def open_model(
     readable = readable_checkpoint(checkpoint)
     source = None if readable == checkpoint else as_written(checkpoint)
     folder = resolve_checkpoint(readable)
+    if os.environ.get("RANK", "0") == "0":
+        say_what_is_passed_over(readable, folder)
     saved = saved_recipe(CheckpointReader(folder))
     reader = open_trained(folder)
     if reader.step == 0 and _holds_fp16(reader):
