@@ -438,6 +438,16 @@ def test_examples_that_are_too_few_or_show_the_answer_are_told(
     with caplog.at_level(logging.WARNING):
         assert measured("shown", model, respondent, tasks=shown, shots=2).items == 3
     assert [one for one in caplog.messages if "names no fewshot_split" in one]
+    caplog.clear()
+    # Of a validation split lm-eval does not leave the question out.
+    own = _task(tmp_path / "own", "own", CHOICES + "fewshot_split: train\n", ROWS)
+    (own / "own.yaml").write_text((own / "own.yaml").read_text().replace("test_s", "validation_s"))
+    with caplog.at_level(logging.WARNING):
+        measured("own", model, respondent, tasks=own, shots=2)
+    assert [one for one in caplog.messages if "own: its fewshot_split is that of its" in one]
+    loaded = load_tasks("own", names.TaskShelf(own, every=False), 2, 0).tasks["own"]
+    contexts = [loaded.fewshot_context(row, 2) for row in loaded.eval_docs for _ in range(3)]
+    assert any(text.count(text.split()[-1]) > 1 for text in contexts)
 
 
 def test_a_task_with_functions_is_gone_on_with(

@@ -96,13 +96,18 @@ def _require_examples(task: "Task") -> None:
             f"{name}: {shots} examples before each question, and it has {most} to show: ask for"
             " fewer (--shots)"
         )
-    if examples.split is None and not examples.samples and not task.has_training_docs():
-        if task.has_validation_docs() and task.has_test_docs():
-            return
+    if examples.split is not None:
+        shown = not task.has_test_docs() and examples.split == task.config.validation_split
+        why = "its fewshot_split is that of its questions, and no test_split"
+    else:
+        apart = task.has_validation_docs() and task.has_test_docs()
+        shown = not (examples.samples or task.has_training_docs() or apart)
+        why = "names no fewshot_split"
+    if shown:
         _log.warning(
-            "%s: names no fewshot_split: examples are drawn from its questions, and may show the"
-            " answer of the one that is asked",
-            name,
+            "%s: %s: examples are drawn from its questions, and may show the answer of the one that"
+            " is asked",
+            *(name, why),
         )
 
 
