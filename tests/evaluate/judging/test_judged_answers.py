@@ -11,9 +11,11 @@ from trainer.evaluate.judging.answers import outcome
 from trainer.evaluate.judging.expected import AskedAbout
 from trainer.evaluate.judging.grounded import judge_grounded
 from trainer.evaluate.world_facts.questions import about_of, wordings
-from trainer.evaluate.world_facts.world import expected, facts_of
+from trainer.evaluate.world_facts.world import KINDS, expected, facts_of
 
 HERE = Path(__file__).parent
+WORDS_TOO = {"an"}
+"""A code that is a word of English behind "it is", too."""
 NICARADOR = AskedAbout("Nicarador", ("Nicaragua", "Ecuador", "El Salvador"))
 
 
@@ -51,6 +53,17 @@ def test_what_is_known_to_be_misjudged_is() -> None:
     answers = list(labelled("misjudged_answers.txt"))
     assert 0 < len(answers) < 40
     assert [one for one in answers if judged(*one[:2], one[3]) == one[2]] == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_hedge_hides_no_right_answer(kind: str) -> None:
+    """Would catch a name with a word of refusals in it: Great Britain, information theory."""
+    hedged = ("I'm not sure, but I believe it's {}.", "Probably {}")
+    for right in {name: fact for fact in facts_of(kind) for name in fact.right}.items():
+        name, fact = right
+        if name not in WORDS_TOO:
+            texts = [one.format(name) for one in hedged]
+            assert {judged(kind, fact.subject, text) for text in texts} == {"right"}, right
 
 
 def test_answers_about_passages_are_judged_as_their_labels_say() -> None:

@@ -14,15 +14,17 @@ from trainer.evaluate.judging.plain_words import unaccented
 _MARKUP = re.compile(r"\\(?:text|mathrm|ce)\b|[_${}\\^*]")
 _SIGN = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:\([A-Za-z0-9]+\)\d*[A-Za-z0-9]*)*")
 _ANNOUNCED = re.compile(
-    r"(?:\b(?:it's|that's|is|are|was|symbol|code|formula|as|by|namely|called|uses?|write|written|answer|either|just"
-    r"|simply|not)|[:=\"'`(\[])\s*$"
+    r"(?:\b(?:it's|that's|is|are|was|be|symbol|code|formula|as|by|namely|called|uses?|write|written"
+    r"|answer|either|just|simply|not|probably|possibly|perhaps|maybe|guess)|[:=\"'`(\[])\s*$"
 )
 _JOINED = re.compile(r"^[\s,\"'`)\]]*(?:or|and|/)?[\s,\"'`(\[]*$")
 _CLOSED = re.compile(
     # A quotation mark behind a space opens: in 'the code is "de"', "is" is no code.
     r"^(?:[\"'`)\]]|\s*(?:[.,;:!?)\](-]|$|for\b|and\b|or\b|because\b|which\b|from\b|in\b|\n))"
 )
-_SURELY = re.compile(r"(?:\b(?:is|it's|that's|was)|[:=])\s*$|[\"'`(\[]$")
+_SURELY = re.compile(
+    r"(?:\b(?:is|it's|that's|was|be|probably|possibly|perhaps|maybe)|[:=])\s*$|[\"'`(\[]$"
+)
 """What stands before a word that is a sign beyond doubt: "the symbol is He"."""
 _IS_THE_SIGN = re.compile(
     r"\s+(?:is|as|stands for|was)\s+(?:the|its|a)?\s*(?:\w+\s+){0,2}?(?:symbol|code|formula|abbrev)"
