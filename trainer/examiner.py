@@ -19,7 +19,6 @@ from trainer.evaluate.intervals import Figure
 from trainer.evaluate.run_suites import (
     BASE,
     EVALUATIONS,
-    failures_of,
     figures_of,
     values_of,
 )
@@ -94,7 +93,9 @@ class Examiner:
                 self.stopped = True
                 return
             _log.info("suites measured in %.1f s", time.perf_counter() - started)
-        self._measured |= values_of(results)
+        # What is left of a suite where the model has diverged does not choose the best.
+        sound = {name: result for name, result in results.items() if not result.diverged}
+        self._measured |= values_of(sound)
         self._judge(results)
 
     def promote(self) -> None:
@@ -229,7 +230,7 @@ class Examiner:
         return resumed_best(run.folder, figure, better, run.step, passes)
 
     def _verdicts(self, results: Mapping[str, SuiteResult]) -> list[GateVerdict]:
-        return check_gates(self._gates, figures_of(results), self._base, failures_of(results))
+        return check_gates(self._gates, results, self._base)
 
     def _beaten_by(self, value: float) -> bool:
         assert self._best is not None, "on the first rank, and by a figure"

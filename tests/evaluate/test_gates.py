@@ -6,8 +6,10 @@ from typing import Literal
 import pytest
 
 from trainer.errors import RecipeError
+from trainer.evaluate.examination import SuiteResult
 from trainer.evaluate.gates import check_gates, require_figures
 from trainer.evaluate.intervals import Figure
+from trainer.evaluate.scoring import NOT_FINITE
 from trainer.recipe.gates import parse_gate
 
 
@@ -18,10 +20,14 @@ def figure(
 
 
 def verdict_on(
-    gate: str, value: Figure | None, base: Figure | None = None, failures: str = ""
+    gate: str,
+    value: Figure | None,
+    base: Figure | None = None,
+    failed: dict[str, int] | None = None,
 ) -> tuple[bool, str]:
-    figures, of_base = ({} if one is None else {"a/b": one} for one in (value, base))
-    (verdict,) = check_gates([parse_gate(gate, "test")], figures, of_base, {"a": failures})
+    result = SuiteResult({} if value is None else {"b": value}, 5, failed or {})
+    of_base = {} if base is None else {"a/b": base}
+    (verdict,) = check_gates([parse_gate(gate, "test")], {"a": result}, of_base)
     assert (verdict.beyond > 0) <= (not verdict.passed)
     return verdict.passed, verdict.line
 
@@ -110,9 +116,20 @@ def test_what_is_not_defined_passes_nothing(gate: str) -> None:
 
 def test_a_figure_whose_items_failed_says_why() -> None:
     """Catches a mend that mends nothing: more items, where every one is too long."""
-    passed, line = verdict_on("a/b < 1", None, failures="5 of 5 items failed: too long (5)")
+    passed, line = verdict_on("a/b < 1", None, failed={"too long": 5})
     assert not passed
     assert line == "a/b was not measured: 5 of 5 items failed: too long (5)"
+
+
+def test_a_model_that_has_diverged_passes_no_gate() -> None:
+    """Catches a figure over the one item that a broken model was spared, which looks good.
+
+    Negative control: items that are too long are so for every model.
+    """
+    passed, line = verdict_on("a/b < 9", figure(6.0), failed={NOT_FINITE: 4})
+    assert not passed
+    assert line == f"a/b is 6 [5.95, 6.05] over what is left: 4 of 5 items failed: {NOT_FINITE} (4)"
+    assert verdict_on("a/b < 9", figure(6.0), failed={"too long": 4})[0]
 
 
 def test_without_a_base_nothing_is_within_it() -> None:

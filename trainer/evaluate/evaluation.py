@@ -31,7 +31,7 @@ from trainer.evaluate.opened import OpenedModel
 from trainer.evaluate.options import EvaluationOptions
 from trainer.evaluate.own_text import EvaluationText, text_of
 from trainer.evaluate.records import NAME_ANOTHER
-from trainer.evaluate.run_suites import BASE, EVALUATIONS, failures_of, figures_of, stored_results
+from trainer.evaluate.run_suites import BASE, EVALUATIONS, figures_of, stored_results
 from trainer.evaluate.scoring import NOT_FINITE
 from trainer.evaluate.stopping import ExaminationStopped, StoppableRespondent, asked_to_stop
 from trainer.evaluate.suites import MODULES, load_suite
@@ -229,8 +229,7 @@ class Evaluation:
         Raises GateError where all was measured, and a gate is not passed.
         """
         gates = [gate for gate in self._gates if self._gives(gate)]
-        results = self.report.results
-        verdicts = check_gates(gates, figures_of(results), self._base, failures_of(results))
+        verdicts = check_gates(gates, self.report.results, self._base)
         self.report.verdicts = verdicts
         if self._model.layout.reports:
             if not is_stdout(json_file):

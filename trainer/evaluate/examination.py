@@ -73,6 +73,11 @@ class SuiteResult:
         lost = sum(self.failed.values())
         return f"{lost:,} of {self.items:,} items failed: {reasons}" if lost else ""
 
+    @property
+    def diverged(self) -> bool:
+        """Whether an item failed as the model's log-probabilities were not finite."""
+        return NOT_FINITE in self.failed
+
     def as_json(self) -> dict[str, Any]:
         """Its parts as JSON."""
         figures = {name: figure.as_json() for name, figure in self.figures.items()}

@@ -8,11 +8,15 @@ the verdict is said beside it.
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from trainer.errors import RecipeError
 from trainer.evaluate.intervals import Figure
 from trainer.recipe.gates import OPERATORS, Gate
 from trainer.recipe.reading import close_name
+
+if TYPE_CHECKING:
+    from trainer.evaluate.examination import SuiteResult
 
 
 @dataclass(frozen=True)
@@ -30,20 +34,14 @@ class GateVerdict:
 
 
 def check_gates(
-    gates: Sequence[Gate],
-    figures: Mapping[str, Figure],
-    base: Mapping[str, Figure],
-    failures: Mapping[str, str],
+    gates: Sequence[Gate], results: Mapping[str, "SuiteResult"], base: Mapping[str, Figure]
 ) -> list[GateVerdict]:
-    """The verdict on each gate; `figures` and the `base`'s by SUITE/FIGURE.
+    """The verdict on each gate; `results` by suite, figures of the `base` by SUITE/FIGURE.
 
-    `failures`: of a suite, how many of its items failed and why, in words. A figure that no item
-    counted for, or that is not defined, passes no gate.
+    A figure that no item counted for, or that is not defined, passes no gate; nor does one of a
+    suite that found the model diverged, since it is over the items that this has spared.
     """
-    return [
-        _verdict(gate, figures.get(gate.name), base.get(gate.name), failures.get(gate.suite, ""))
-        for gate in gates
-    ]
+    return [_verdict(gate, results.get(gate.suite), base.get(gate.name)) for gate in gates]
 
 
 def require_figures(
@@ -71,7 +69,9 @@ def require_figure(
         raise RecipeError(f"{source}: the suite {suite} gives no figure {figure}; {mend}")
 
 
-def _verdict(gate: Gate, figure: Figure | None, base: Figure | None, failures: str) -> GateVerdict:
+def _verdict(gate: Gate, result: "SuiteResult | None", base: Figure | None) -> GateVerdict:
+    figure = None if result is None else result.figures.get(gate.figure)
+    failures = "" if result is None else result.failures
     if figure is None:
         # More items would fail as those did.
         why = failures or "no item counts for it; a higher limit asks more"
@@ -81,6 +81,9 @@ def _verdict(gate: Gate, figure: Figure | None, base: Figure | None, failures: s
             f"{gate.name} is not defined over its {figure.items:,} items: too few, or too alike; a"
             " higher limit asks more"
         )
+        return GateVerdict(gate, False, math.nan, line)
+    if result is not None and result.diverged:
+        line = f"{_shown(gate.name, figure)} over what is left: {failures}"
         return GateVerdict(gate, False, math.nan, line)
     if gate.within is None:
         return _beside_a_number(gate, figure)

@@ -222,11 +222,6 @@ def values_of(results: Mapping[str, SuiteResult]) -> dict[str, float]:
     return {name: figure.value for name, figure in figures_of(results).items()}
 
 
-def failures_of(results: Mapping[str, SuiteResult]) -> dict[str, str]:
-    """Of each suite, how many of its items failed and why, in words."""
-    return {suite: result.failures for suite, result in results.items()}
-
-
 def stored_results(folder: Path) -> dict[str, SuiteResult]:
     """What the examination in `folder` found, whatever its settings; {} where there is none."""
     suites = (_content(folder / FIGURES) or {}).get("suites", {})
