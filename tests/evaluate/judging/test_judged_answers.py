@@ -10,7 +10,7 @@ from trainer.evaluate.judging.abstention import abstention
 from trainer.evaluate.judging.answers import outcome
 from trainer.evaluate.judging.expected import AskedAbout
 from trainer.evaluate.judging.grounded import judge_grounded
-from trainer.evaluate.world_facts.questions import about_of, wordings
+from trainer.evaluate.world_facts.questions import about_of, unknown, wordings
 from trainer.evaluate.world_facts.world import KINDS, expected, facts_of
 
 HERE = Path(__file__).parent
@@ -64,6 +64,16 @@ def test_a_hedge_hides_no_right_answer(kind: str) -> None:
         if name not in WORDS_TOO:
             texts = [one.format(name) for one in hedged]
             assert {judged(kind, fact.subject, text) for text in texts} == {"right"}, right
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_name_makes_an_answer_of_a_refusal(kind: str) -> None:
+    """Would catch a subject that is read as an answer, where it is repeated in a refusal."""
+    known = [fact.subject for fact in facts_of(kind)]
+    for subject in (*known, *(question.subject for question in unknown(kind, 1, 12))):
+        about = about_of({"kind": kind, "subject": subject})
+        for text in ("{}? I don't know.", "I have never heard of {}.", "{} does not exist."):
+            assert abstention(text.format(about.subject), about) is not None, subject
 
 
 def test_answers_about_passages_are_judged_as_their_labels_say() -> None:

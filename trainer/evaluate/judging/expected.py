@@ -60,13 +60,19 @@ class AskedAbout:
 
     @cached_property
     def _own(self) -> str:
-        return unaccented(self.subject).casefold().removeprefix("the ")
+        return _bare_name(self.subject)
 
     @cached_property
     def _names(self) -> re.Pattern[str]:
-        plain = {unaccented(name) for name in self.others}
-        names = sorted((name for name in plain if name.casefold() not in self._own), key=len)[::-1]
+        plain = {unaccented(name) for name in self.others if _bare_name(name) not in self._own}
+        names = sorted(plain, key=len)[::-1]
         either = "|".join(map(re.escape, names)) or "(?!)"
         return re.compile(
             rf"(?<![\w-])[\"'*]{{0,3}}(?:{either})[\"'*]{{0,3}}(?![\w-])", re.IGNORECASE
         )
+
+
+def _bare_name(name: str) -> str:
+    """A name as `clauses.py` writes it, without its article."""
+    lower = unaccented(name).casefold().removeprefix("the ")
+    return re.sub(r"'(?!\w)", "", lower)

@@ -45,7 +45,9 @@ def expected_of(shown: Mapping[str, Any]) -> ExpectedAnswer:
 
 def about_of(shown: Mapping[str, Any]) -> AskedAbout:
     """What an item asks about, which it shows by kind and subject, among the things of its kind."""
-    return AskedAbout(shown["subject"], subjects_of(shown["kind"]))
+    kind, subject = shown["kind"], shown["subject"]
+    name = subject.partition(" ")[2] if kind == "person" else subject
+    return AskedAbout(name, subjects_of(kind))
 
 
 def wordings(kind: str, form: str) -> list[str]:
