@@ -28,6 +28,7 @@ from trainer.evaluate.harness.asking import (
 )
 from trainer.evaluate.harness.tokenizer import transformers_tokenizer
 from trainer.evaluate.respondent import Query, Respondent, Response
+from trainer.hugging_face.rope import written_positions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -42,16 +43,22 @@ class HarnessModel(TemplateLM):
     """An lm-eval `LM` over a Respondent; collective, so that every rank runs lm-eval alike.
 
     `tokenizer`: transformers' one, by `tokenizer.transformers_tokenizer`; `seed`: of texts that are
-    drawn. Its answers are HFLM's: the same ids, contexts cut from the left, windows over long
-    texts, texts up to the first of `until`.
+    drawn; `positions`: max_position_embeddings of its exported folder, by which HFLM cuts (None:
+    not known), though a rotation that grows with the text may reach further. Its answers are
+    HFLM's: the same ids, contexts cut from the left, windows over long texts, texts up to the first
+    of `until`.
     """
 
     def __init__(
-        self, respondent: Respondent, tokenizer: "PreTrainedTokenizerBase", seed: int = 0
+        self,
+        respondent: Respondent,
+        tokenizer: "PreTrainedTokenizerBase",
+        seed: int = 0,
+        positions: int | None = None,
     ) -> None:
         super().__init__()
         self.tokenizer: Any = tokenizer
-        self.max_length = respondent.longest
+        self.max_length = min(respondent.longest, positions or respondent.longest)
         self._respondent = respondent
         self._seed = seed
         # Answers of one question follow each other: its context is read once.
@@ -66,7 +73,8 @@ class HarnessModel(TemplateLM):
         Raises RecipeError for a chat template that cannot be used.
         """
         tokenizer = transformers_tokenizer(model.tokenizer, model.recipe.model, model.longest)
-        return cls(ModelRespondent.of(model), tokenizer, seed)
+        positions = written_positions(model.recipe.model.rope_scaling, model.longest)
+        return cls(ModelRespondent.of(model), tokenizer, seed, positions)
 
     @property
     def eot_token_id(self) -> int:

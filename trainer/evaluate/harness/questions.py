@@ -26,6 +26,7 @@ from trainer.evaluate.records import FAILED
 from trainer.evaluate.respondent import ContinuationQuery, Response
 from trainer.evaluate.suites.suite import FigureKind, Item, ItemRecord, SuiteContext
 from trainer.hugging_face.generation import unread_settings
+from trainer.hugging_face.rope import written_positions
 from trainer.recipe.model import ModelSection
 
 if TYPE_CHECKING:
@@ -87,7 +88,8 @@ class TaskQuestions:
 
         longest = context.respondent.longest
         tokenizer = transformers_tokenizer(self._tokenizer, self._model_section, longest)
-        self._model = model = HarnessModel(context.respondent, tokenizer, context.seed)
+        positions = written_positions(self._model_section.rope_scaling, longest)
+        self._model = model = HarnessModel(context.respondent, tokenizer, context.seed, positions)
         with seeded(context.seed):
             shelf = shelf_of(self._settings.tasks_path)
             shelf.require(self._name)
