@@ -170,6 +170,7 @@ def test_what_is_conceded_counts_less_than_what_is_said(text: str, judged: str) 
         ("The Titanic sank in 1912, but the passage does not name its captain.", "refused"),
         ("The captain of the Titanic is not named. It struck an iceberg.", "refused"),
         ("I don't know. As an AI, I only have the passage.", "refused"),
+        ("I don't know. The passage only says that it still lies there.", "refused"),
         ("None of the sentences in the passage name the captain.", "refused"),
     ],
 )
@@ -189,6 +190,7 @@ def test_an_answer_from_elsewhere_is_no_refusal(text: str, judged: str) -> None:
         ("Doyle wrote it, says Robin Thackeray.", "memory"),
         ("Sir Arthur Conan Doyle", "memory"),
         ("General Doyle", "memory"),
+        ("Although it is A. C. Doyle, the passage says Thackeray.", "passage"),
         ("Peter Doyle", "other"),
     ],
 )

@@ -56,8 +56,8 @@ _KNOWN_BUT_NOT = re.compile(
 """What is known, before what is not, its verb left out: "I know the title but not the author"."""
 _SENTENCE_END = re.compile(r"(?<=[^\W\d])[.](?=\s|$)|(?<=[\d)\"'])[.](?=\s|$)|[.](?=\s*$)|[!?;\n]+")
 _TURN = re.compile(
-    r",?\s*\b(?:but|however|though|although|nevertheless|nonetheless|still|yet(?! to\b)|whereas)\b"
-    r",?\s*"
+    r",?\s*\b(?:but|however|though|although|nevertheless|nonetheless|yet(?! to\b)|whereas)\b"
+    r",?\s*|(?:,\s*|^)still\b,?\s*"
     r"|,\s*(?=(?:maybe|perhaps|probably|possibly|presumably|it (?:is|was|might|could|may|would)"
     r"|my (?:\w+ )?guess|i (?:think|would|believe|guess|suspect|assume)|if i had|unless (?:i|my)"
     r"|the \w+ (?:is|was))\b)"

@@ -17,7 +17,7 @@ from trainer.evaluate.judging.silence import says_nothing_of_it
 from trainer.evaluate.judging.statement import answers_after_all
 
 _CLAUSES = re.compile(
-    r"([.,;:!?](?=\s|$)|[()\n]|\b(?:but|rather|instead|however|although|though|while|whereas|which"
+    r"((?<!\b\w)[.](?=\s|$)|[,;:!?](?=\s|$)|[()\n]|\b(?:but|rather|instead|however|although|though|while|whereas|which"
     r"|(?<!hundred )(?<!thousand )and)\b)",
     re.IGNORECASE,
 )
