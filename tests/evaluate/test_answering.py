@@ -152,6 +152,28 @@ def test_what_is_refused_has_a_reason_and_loses_no_other() -> None:
     assert isinstance(found[5], Likelihood)
 
 
+def reasons_under(templates: list[str]) -> list[str]:
+    """Why the model cannot be asked under each of these chat templates."""
+    recipe = recipe_at()
+    layout = create_layout(recipe)
+    chunks = build_model(recipe, VOCAB, layout)
+    found = []
+    for template in templates:
+        respondent = ModelRespondent(chunks, recipe, layout, BASE.speaking(template))
+        ((_, answer),) = respondent.responses([TextQuery(Prompt("What is red?"))])
+        assert isinstance(answer, Unanswered)
+        found.append(answer.reason)
+    return found
+
+
+def test_a_template_that_cannot_ask_is_a_reason() -> None:
+    """Catches a stack trace for a file's own template, and reasons that say nothing."""
+    torn, deaf = on_ranks(1, reasons_under, ["{{ torn", "fixed"])[0]
+    assert torn.startswith("the chat template (the tokenizer's template) fails on it, line 1: un")
+    kind, _, rest = deaf.partition(": ")
+    assert kind == "message 1 (user) cannot be put to the model" and "leaves out" in rest
+
+
 def test_a_broken_model_answers_nothing() -> None:
     """Catches NaN that becomes a figure, or a drawn token; what does not meet it is answered."""
     queries: list[Query] = [

@@ -310,9 +310,12 @@ class ChatTemplate:
 
     @cached_property
     def _read_names(self) -> set[str]:
-        from jinja2 import meta
+        from jinja2 import TemplateError, meta
 
-        return set(meta.find_undeclared_variables(self.environment.parse(self.text)))
+        try:
+            return set(meta.find_undeclared_variables(self.environment.parse(self.text)))
+        except TemplateError:  # that it cannot be compiled is said of what it has to write
+            return set()
 
     def check(self) -> None:
         """Raise RecipeError for a template that cannot write a question and its answer."""

@@ -1,5 +1,6 @@
 """A model as a Respondent: what suites ask is encoded, batched, and put to it at any layout."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +33,8 @@ TEXTS_TOGETHER, CACHED_TOKENS = 32, 8192
 
 LEFT = 16
 """Tokens of a prompt that what follows it is decoded behind."""
+
+_MESSAGE = re.compile(r"(message \d+ \(\w+\)): ")
 
 
 @dataclass(frozen=True)
@@ -126,8 +129,7 @@ class ModelRespondent:
                 else:
                     requests[number] = self._encoder.pair(query.prompt, query.text)
             except LyceumError as error:
-                # What stands before the first colon is what items are counted by.
-                yield number, Unanswered(str(error).removeprefix(f"{PROMPT}: "))
+                yield number, Unanswered(_reason(str(error).removeprefix(f"{PROMPT}: ")))
         numbers = list(requests)
         for index, likelihood in self.score.scored(list(requests.values()), pause):
             yield numbers[index], likelihood
@@ -219,6 +221,14 @@ class ModelRespondent:
             while count and len(text_of(draft.tokens[: count - 1])) >= len(text):
                 count -= 1
         return [text, draft.ended, draft.nats[:count], draft.tokens]
+
+
+def _reason(line: str) -> str:
+    """Why a prompt cannot be asked; items are counted by what stands before the first colon."""
+    message = _MESSAGE.match(line)
+    if message is None:
+        return line
+    return f"{message[1]} cannot be put to the model: {line[message.end() :]}"
 
 
 def _response(answer: list[Any]) -> Response:
