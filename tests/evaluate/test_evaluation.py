@@ -30,6 +30,7 @@ from trainer.evaluate.own_text import EvaluationText
 from trainer.evaluate.records import RecordFile
 from trainer.evaluate.suites import MODULES
 from trainer.evaluate.suites.suite import ItemRecord
+from trainer.recipe import Recipe
 from trainer.recovery import FolderLock
 
 FEW = EvaluationOptions(limit=4)
@@ -125,6 +126,27 @@ def test_a_gate_that_cannot_be_judged_is_one_line(
         1, evaluated, run, ["perplexity"], None, EvaluationOptions(**options)
     )[0]
     assert (kind, code) == (RecipeError.__name__, 2) and line in said
+
+
+def trained_and_evaluated(recipe: Recipe, *options: EvaluationOptions) -> list[Any]:
+    """How each evaluation of a run's perplexity ends, once it is trained."""
+    assert train_here(recipe) is None
+    return [evaluated(Path(recipe.run), ["perplexity"], None, one) for one in options]
+
+
+def test_a_runs_base_is_compared_with_over_the_same_items(run: Path, tmp_path: Path) -> None:
+    """Would catch a figure over all items that is held to the base's over a few of them."""
+    gate = "perplexity/nats within 50%"
+    recipe = recipe_of(
+        *(tmp_path / "run", run.parent),
+        **{"steps": 1, "sequence_length": 64, "init_from": str(run)},
+        evaluate={"suites": ["perplexity"], "limit": 3, "gates": [gate]},
+    )
+    options = [EvaluationOptions(limit=limit, gates=(gate,)) for limit in (3, 4)]
+    same, other = on_ranks(1, trained_and_evaluated, recipe, *options)[0]
+    assert same == ("", 0, "")
+    assert other[:2] == (RecipeError.__name__, 2)
+    assert "evaluations/base is of another limit" in other[2]
 
 
 def test_a_gate_on_what_a_task_does_not_give_is_no_failed_gate(run: Path, tmp_path: Path) -> None:

@@ -21,17 +21,16 @@ from trainer.errors import (
     note_of,
 )
 from trainer.evaluate.answering import ModelRespondent
-from trainer.evaluate.evaluation_report import EvaluationReport, figures_in
+from trainer.evaluate.evaluation_report import EvaluationReport
 from trainer.evaluate.examination import ItemsDone, PreparedSuite, SuiteResult, examine, prepare
 from trainer.evaluate.facts.plot import plot_occurrence
+from trainer.evaluate.gate_bases import base_of_report, base_of_run, require_same_items
 from trainer.evaluate.gates import check_gates, require_figure, require_figures
 from trainer.evaluate.harness.task_suite import TaskSettings, task_suite
-from trainer.evaluate.intervals import Figure
 from trainer.evaluate.opened import OpenedModel
 from trainer.evaluate.options import EvaluationOptions
 from trainer.evaluate.own_text import EvaluationText, text_of
 from trainer.evaluate.records import NAME_ANOTHER
-from trainer.evaluate.run_suites import BASE, EVALUATIONS, figures_of, stored_results
 from trainer.evaluate.scoring import NOT_FINITE
 from trainer.evaluate.stopping import ExaminationStopped, StoppableRespondent, asked_to_stop
 from trainer.evaluate.suites import MODULES, load_suite
@@ -91,25 +90,14 @@ class Evaluation:
         self.report = EvaluationReport(
             shown, model.step, settings, layout, records, self._respondent.chats
         )
-        self._base = self._figures_of_base(settings)
+        self._run = model.folder.parent.parent
+        self._base = (
+            base_of_run(gates, self._run)
+            if options.base is None
+            else base_of_report(gates, options.base, settings)
+        )
         self._prepared: dict[str, PreparedSuite] = {}
         self._errors: list[LyceumError] = []
-
-    def _figures_of_base(self, settings: Mapping[str, Any]) -> dict[str, Figure]:
-        """What the gates that compare are beside; raises RecipeError where there is nothing."""
-        compared = [gate for gate in self._gates if gate.within is not None]
-        if not compared:
-            return {}
-        if self._options.base is not None:
-            return figures_in(self._options.base, settings)
-        run = self._model.folder.parent.parent
-        found = figures_of(stored_results(run / EVALUATIONS / BASE))
-        if missing := [gate for gate in compared if gate.name not in found]:
-            raise RecipeError(
-                f"--gate {missing[0].text!r}: {run} has stored no {missing[0].name} of the model"
-                " that it started from; give the --json of an evaluation of that model as --base"
-            )
-        return found
 
     @contextmanager
     def only_writer(self, names: Sequence[str]) -> Iterator[None]:
@@ -169,6 +157,8 @@ class Evaluation:
             for name, one in self._prepared.items()
             if name in MODULES
         }
+        if self._options.base is None:
+            require_same_items(self._gates, self._run, self._prepared)
         # What a task of lm-eval gives shows when it has run.
         of_tasks = [*self._prepared.keys() - known.keys()]
         gates = [gate for gate in self._gates if gate.suite not in of_tasks]

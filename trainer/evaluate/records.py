@@ -16,7 +16,7 @@ from trainer.files import write_whole
 
 _log = logging.getLogger(__name__)
 
-_KEYS = {"own": "corpus", "rules": "version of the suite"}
+_KEYS = {"own": "corpus", "rules": "version of the suite", "asked": "set of questions"}
 """What a user calls settings of which a record file says what it is of."""
 
 FAILED = "failed"
@@ -85,7 +85,7 @@ class RecordFile:
             aside = _set_aside(self.path, described)
             _log.warning(
                 "%s: its records are of %s, and not gone on with; they are now %s",
-                *(self.path, _difference(known, wanted), aside),
+                *(self.path, difference(known, wanted), aside),
             )
             return
         # Texts may hold other letters at which splitlines would cut.
@@ -125,7 +125,8 @@ def _with_ending(file: Path, ending: str) -> Path:
     return file.with_name(f"{file.name}{ending}")
 
 
-def _difference(known: Any, wanted: Mapping[str, Any]) -> str:
+def difference(known: Any, wanted: Mapping[str, Any]) -> str:
+    """In which settings a stored examination differs from a wanted one, as a user calls them."""
     if not isinstance(known, dict):
         return "nobody knows what"
     differing = [key for key in wanted if known.get(key) != wanted[key]]

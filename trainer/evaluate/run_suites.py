@@ -199,13 +199,14 @@ class RunSuites:
         on_first_rank(self._ranks, write)
 
     def _settings(self, names: Sequence[str]) -> dict[str, Any]:
-        """What each suite asks, and what decides its judgements, as JSON gives it back."""
-        chosen = {
-            name: {**settings_of(self._prepared[name]), "asked": self._prepared[name].asked}
-            for name in names
-        }
-        settings: dict[str, Any] = json.loads(json.dumps(chosen))
-        return settings
+        return {name: examined_settings(self._prepared[name]) for name in names}
+
+
+def examined_settings(prepared: PreparedSuite) -> dict[str, Any]:
+    """What a suite asks, and what decides its judgements, as JSON gives it back."""
+    settings = {**settings_of(prepared), "asked": prepared.asked}
+    given_back: dict[str, Any] = json.loads(json.dumps(settings))
+    return given_back
 
 
 def figures_of(results: Mapping[str, SuiteResult]) -> dict[str, Figure]:
@@ -220,6 +221,12 @@ def figures_of(results: Mapping[str, SuiteResult]) -> dict[str, Figure]:
 def values_of(results: Mapping[str, SuiteResult]) -> dict[str, float]:
     """The values of all figures, by SUITE/FIGURE."""
     return {name: figure.value for name, figure in figures_of(results).items()}
+
+
+def stored_settings(folder: Path) -> dict[str, dict[str, Any]]:
+    """The settings of the examination in `folder`, by suite, as `examined_settings`."""
+    suites = (_content(folder / FIGURES) or {}).get("suites", {})
+    return {name: one["settings"] for name, one in suites.items()}
 
 
 def stored_results(folder: Path) -> dict[str, SuiteResult]:
