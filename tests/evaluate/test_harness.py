@@ -211,7 +211,7 @@ def test_a_second_start_answers_only_what_is_left(
 def test_a_context_is_cut_where_the_hugging_face_model_cuts_it(
     model: tuple[Tokenizer, ModelSection], respondent: ByTransformers, tmp_path: Path
 ) -> None:
-    """Catches contexts of a model with dynamic rope that are longer here than in lm-eval's own,
+    """Catches contexts of a model with stretched rope that are longer here than in lm-eval's own,
     which reads max_position_embeddings and no more.
     """
     rope = {"type": "dynamic", "factor": 4.0, "original_context": 24}
@@ -219,6 +219,9 @@ def test_a_context_is_cut_where_the_hugging_face_model_cuts_it(
     measured("ours_last_word", (model[0], ModelSection.model_validate(keys)), respondent, tmp_path)
     lines = (tmp_path / "ours_last_word.jsonl").read_text(encoding="utf-8").splitlines()
     cuts = [json.loads(line)["cut"] for line in lines]
+    measured("ours_last_word", model, respondent, tmp_path / "trained", trained=24)
+    lines = (tmp_path / "trained" / "ours_last_word.jsonl").read_text("utf-8").splitlines()
+    assert [json.loads(line)["cut"] for line in lines] == cuts
     measured("ours_last_word", model, respondent, tmp_path / "whole")
     whole = (tmp_path / "whole" / "ours_last_word.jsonl").read_text(encoding="utf-8").splitlines()
     less = [json.loads(line)["cut"] + POSITIONS - 24 for line in whole]

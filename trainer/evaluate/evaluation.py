@@ -145,7 +145,10 @@ class Evaluation:
         if name in MODULES:
             return load_suite(name)
         options = self._options
-        settings = TaskSettings(options.tasks_path, options.shots, options.chat, options.system)
+        trained = self._model.trained
+        settings = TaskSettings(
+            options.tasks_path, options.shots, options.chat, options.system, trained
+        )
         return task_suite(name, self._model.tokenizer, self._model.recipe.model, settings)
 
     def _check_gates(self) -> None:

@@ -37,7 +37,8 @@ class OpenedModel:
 
     `longest`: tokens of the longest text that it is meant to read, whatever its last stage's
     sequence length; `source`: another program's model that `folder` was converted from, as it was
-    named, None for a checkpoint.
+    named, None for a checkpoint; `trained`: tokens of the longest text that it was trained on, of
+    which a stretched rotation may reach further (None: as `longest`).
     """
 
     folder: Path
@@ -48,6 +49,7 @@ class OpenedModel:
     tokenizer: Tokenizer
     longest: int
     source: str | None = None
+    trained: int | None = None
 
 
 @contextmanager
@@ -80,8 +82,10 @@ def open_model(
         for chunk in chunks:
             chunk.eval()
         tokenizer = saved_tokenizer(reader)
-        longest = readable_length(recipe.model.rope_scaling, trained_length(reader))
-        yield OpenedModel(folder, reader.step, recipe, layout, chunks, tokenizer, longest, source)
+        trained = trained_length(reader)
+        longest = readable_length(recipe.model.rope_scaling, trained)
+        model = folder, reader.step, recipe, layout, chunks, tokenizer, longest
+        yield OpenedModel(*model, source, trained)
     finally:
         leave()
 

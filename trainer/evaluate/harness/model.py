@@ -73,7 +73,9 @@ class HarnessModel(TemplateLM):
         Raises RecipeError for a chat template that cannot be used.
         """
         tokenizer = transformers_tokenizer(model.tokenizer, model.recipe.model, model.longest)
-        positions = written_positions(model.recipe.model.rope_scaling, model.longest)
+        positions = written_positions(
+            model.recipe.model.rope_scaling, model.trained or model.longest
+        )
         return cls(ModelRespondent.of(model), tokenizer, seed, positions)
 
     @property

@@ -45,13 +45,15 @@ class TaskSettings:
 
     `tasks_path`: a folder of task files of one's own; `shots`: examples before each question (None:
     the task's own number); `chat`: whether prompts pass through the model's chat template;
-    `system`: the system prompt before them.
+    `system`: the system prompt before them; `trained`: tokens of the longest text that the model
+    was trained on, by which lm-eval's own model cuts (None: those of the longest that it reads).
     """
 
     tasks_path: Path | None = None
     shots: int | None = None
     chat: bool = False
     system: str | None = None
+    trained: int | None = None
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,9 @@ class TaskQuestions:
 
         longest = context.respondent.longest
         tokenizer = transformers_tokenizer(self._tokenizer, self._model_section, longest)
-        positions = written_positions(self._model_section.rope_scaling, longest)
+        positions = written_positions(
+            self._model_section.rope_scaling, self._settings.trained or longest
+        )
         self._model = model = HarnessModel(context.respondent, tokenizer, context.seed, positions)
         with seeded(context.seed):
             shelf = shelf_of(self._settings.tasks_path)
