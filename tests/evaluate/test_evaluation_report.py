@@ -43,7 +43,9 @@ def test_no_number_is_cut_on_a_narrow_terminal(
     assert "0.5625" in shown and "0.5125 to 0.6125" in shown and "…" not in shown
 
 
-@pytest.mark.parametrize(("suite", "said"), [("bias", 1), ("perplexity", 0), ("hellaswag", 0)])
+@pytest.mark.parametrize(
+    ("suite", "said"), [("bias", 1), ("perplexity", 0), ("memorisation", 0), ("hellaswag", 0)]
+)
 def test_how_questions_are_asked_is_said_of_suites_that_ask_so(
     suite: str, said: int, capsys: pytest.CaptureFixture[str]
 ) -> None:

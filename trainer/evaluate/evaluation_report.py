@@ -23,6 +23,8 @@ from trainer.evaluate.suites import MODULES, load_suite
 from trainer.evaluate.suites.other_script import ENGLISH_ALONE, OTHER_SCRIPT
 
 _SECONDS_BETWEEN_LINES = 10.0
+_PLAIN = {"perplexity", "occurrence", "memorisation"}
+"""Built-in suites that ask no questions: text is gone on with as it is."""
 _WIDTH = 120
 """Columns of a table that goes into a file."""
 
@@ -97,7 +99,7 @@ class EvaluationReport:
             console.print(f"not measured: {reason if suite in reason else f'{suite}: {reason}'}")
         for verdict in self.verdicts:
             console.print(f"gate {'passed' if verdict.passed else 'failed'}: {verdict.line}")
-        if not self.chats and self.results.keys() & MODULES.keys() - {"perplexity"}:
+        if not self.chats and self.results.keys() & MODULES.keys() - _PLAIN:
             console.print('no chat template: questions are asked as "Question: ...", "Answer:"')
         if self.results:
             console.print(f"each item: {self.records}")
