@@ -314,7 +314,9 @@ def test_what_cannot_be_measured_ends_a_run_before_it_begins(corpus: Path, tmp_p
         "checkpoint.best: 'eval/tiny/sen': the suite tiny gives no figure sen; did you mean": {
             "checkpoint__best": "eval/tiny/sen"
         },
-        "tiny: has no questions for seed 99; name another": {"evaluate__seed": 99},
+        "evaluate.suites: tiny: has no questions for seed 99; name another; or leave tiny out": {
+            "evaluate__seed": 99
+        },
         "evaluate.gates: 'tiny/undefined within 1%': tiny/undefined is not defined for": {
             "evaluate__gates": ["tiny/undefined within 1%"],
             "init_from": str(tmp_path / "base"),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.checkpoint.best import Direction
-from trainer.errors import RecipeError, TrainingError
+from trainer.errors import DataError, RecipeError, SuiteUnavailable, TrainingError
 from trainer.evaluate.answering import ModelRespondent
 from trainer.evaluate.examination import (
     ItemsDone,
@@ -85,7 +85,7 @@ class RunSuites:
     ) -> None:
         self._context, self._ranks = context, ranks
         self._remarked: set[tuple[str, str]] = set()
-        self._prepared = {suite.name: prepare(suite, context, ranks) for suite in suites}
+        self._prepared = {suite.name: self._prepare(suite) for suite in suites}
         named = named_figures(recipe)
         asked = dict.fromkeys(suite for suite, _, _ in named)
         known = {suite: self._directions(suite) for suite in asked}
@@ -96,6 +96,16 @@ class RunSuites:
             f"{suite}/{figure}": known[suite][figure] for suite, figure, _ in named
         }
         """Which way each figure that the recipe names is good, by SUITE/FIGURE."""
+
+    def _prepare(self, suite: Suite) -> PreparedSuite:
+        try:
+            return prepare(suite, self._context, self._ranks)
+        except SuiteUnavailable as error:
+            line = f"evaluate.suites: {error}; or leave {suite.name} out"
+            raise SuiteUnavailable(line) from None
+        except DataError as error:
+            line = str(error).replace("--tasks-path", "evaluate.tasks_path")
+            raise DataError(f"evaluate.suites: {line}") from None
 
     def _directions(self, name: str) -> dict[str, Any]:
         """Which way each figure of a suite is good."""
