@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.evaluate.harness_cases import TASKS
+from tests.evaluate.harness.cases import TASKS
 from tests.parity.ranks import on_ranks
 from tests.training.runs import recipe_of, train_here, write_text
 from trainer.errors import (
