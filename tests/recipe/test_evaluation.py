@@ -76,6 +76,7 @@ def test_what_is_no_gate_is_refused_with_its_text(text: str) -> None:
             [SUITES, "evaluate.gates=['bais/gap < 0.1']"],
             ["evaluate.gates", "bais/gap < 0.1", "did you mean bias?"],
         ),
+        ([SUITES, "evaluate.gates=['BIAS/gap < 0.1']"], ["did you mean bias?"]),
         (
             [SUITES, "evaluate.gates=['perplexity/nats < 3']"],
             ["evaluate.gates", "add perplexity"],

@@ -75,6 +75,7 @@ def test_null_and_booleans_are_what_yaml_says(tmp_path: Path) -> None:
         ("lr", "optimizer.lr"),
         ("batch.sequence", "batch.sequences"),
         ("model.rope_scaling.factr", "model.rope_scaling.factor"),
+        ("OPTIMIZER.LR", "optimizer"),
     ],
 )
 def test_unknown_key_names_the_nearest(tmp_path: Path, wrong: str, meant: str) -> None:

@@ -206,18 +206,23 @@ def nearest(kind: type[BaseModel], place: tuple[str, ...]) -> str:
     names = list(_dotted(kind))
     prefix = "".join(f"{part}." for part in section)
     siblings = [n for n in names if n.startswith(prefix) and "." not in n[len(prefix) :]]
-    near = difflib.get_close_matches(prefix + wrong, siblings, n=1, cutoff=0.6)
-    same = [n for n in names if n.rpartition(".")[2] == wrong][:1]
+    near = close_name(prefix + wrong, siblings)
+    same = next((n for n in names if n.rpartition(".")[2] == wrong), None)
     close = near or same if section else same or near
-    close = close or difflib.get_close_matches(".".join(place), names, n=1, cutoff=0.6)
+    close = close or close_name(".".join(place), names)
     if close:
-        return f"did you mean {close[0]}?"
+        return f"did you mean {close}?"
     return f"allowed are {', '.join(n[len(prefix) :] for n in siblings) or ', '.join(names)}"
 
 
 def close_name(wrong: str, names: Iterable[str]) -> str | None:
-    """The one of `names` that was probably meant by `wrong`; None where none is like it."""
-    return next(iter(difflib.get_close_matches(wrong, list(names), n=1, cutoff=0.6)), None)
+    """The one of `names` that was probably meant by `wrong`; None where none is like it.
+
+    Capitals do not matter, as for whoever writes `PERPLEXITY`.
+    """
+    spelled = {name.casefold(): name for name in names}
+    near = difflib.get_close_matches(wrong.casefold(), list(spelled), n=1, cutoff=0.6)
+    return spelled[near[0]] if near else None
 
 
 def _dotted(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:
