@@ -11,6 +11,7 @@ from tests.recipe.recipes import changed
 from trainer.cli import main
 from trainer.corpus.build.canaries import Canary
 from trainer.errors import RecipeError
+from trainer.evaluate import suite_names
 from trainer.evaluate.suite_names import require_names
 from trainer.evaluate.suites import MODULES, load_suite
 from trainer.evaluate.suites.suite import SuiteContext
@@ -83,6 +84,28 @@ def test_a_folder_of_tasks_that_is_none_is_refused_where_a_recipe_is_shown(
     recipe = changed(tmp_path, "evaluate.suites=[bias]", "evaluate.tasks_path=nowhere")
     with pytest.raises(RecipeError, match=r"evaluate\.tasks_path nowhere: no such folder"):
         require_names(recipe, tasks=True)
+
+
+def test_a_best_that_no_step_could_be_is_refused_for_a_new_run_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Would catch a run without a best in silence, and checkpoints of such a run not read."""
+    overrides = [
+        *("evaluate.suites=[bias]", "evaluate.gates=['bias/gap < 0.1']"),
+        *("checkpoint.best=eval/loss", "evaluate.every=7", "evaluate.suites_every=3"),
+    ]
+    recipe = changed(tmp_path, *overrides)  # as it is read from a checkpoint
+    told = "of 20 steps none has both eval/loss (evaluate.every=7) and the gates' figures"
+    with pytest.raises(RecipeError) as refused:
+        require_names(recipe, tasks=False)
+    assert told in str(refused.value) and "suites_every=3" in str(refused.value)
+    monkeypatch.setattr(suite_names, "latest_checkpoint", lambda run: run)
+    require_names(recipe, tasks=False)
+    assert told in caplog.text
+    monkeypatch.undo()
+    # Every 7 steps and every 3 meet at the 21st; after every 2 the last step has both.
+    for other in ("steps=21", "evaluate.every=2"):
+        require_names(changed(tmp_path, *overrides, other), tasks=False)
 
 
 class _Text:

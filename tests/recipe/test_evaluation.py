@@ -106,13 +106,6 @@ def test_what_is_no_gate_is_refused_with_its_text(text: str) -> None:
             ["checkpoint.best=eval/loss", "evaluate.every=21"],
             ["checkpoint.best", "evaluate.every=21", "20 steps"],
         ),
-        (
-            [
-                *(SUITES, "evaluate.gates=['bias/gap < 0.1']", "checkpoint.best=eval/loss"),
-                *("evaluate.every=7", "evaluate.suites_every=3"),
-            ],
-            ["checkpoint.best", "none has both", "evaluate.every=7", "suites_every=3", "20 steps"],
-        ),
     ],
 )
 def test_what_cannot_be_measured_is_refused(

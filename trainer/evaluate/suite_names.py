@@ -1,10 +1,13 @@
 """Whether there are the suites and figures that a recipe names: asked before any model is built."""
 
+import logging
+import math
 from fnmatch import fnmatchcase
 from importlib.util import find_spec
 from pathlib import Path
 from typing import cast
 
+from trainer.checkpoint import latest_checkpoint
 from trainer.errors import RecipeError
 from trainer.evaluate.gates import require_figure
 from trainer.evaluate.harness.names import check_tasks
@@ -14,6 +17,8 @@ from trainer.evaluate.suites.suite import SuiteContext
 from trainer.recipe import Recipe
 from trainer.recipe.evaluate import LOSS
 from trainer.recipe.reading import close_name
+
+_log = logging.getLogger(__name__)
 
 
 def require_suites(recipe: Recipe) -> None:
@@ -43,6 +48,28 @@ def require_names(recipe: Recipe, tasks: bool) -> None:
     for suite, figure, source in named_figures(recipe):
         if suite in MODULES:
             _require_declared(suite, figure, source)
+    _require_judged_step(recipe)
+
+
+def _require_judged_step(recipe: Recipe) -> None:
+    """Raise RecipeError where no step has both the loss that chooses the best and gates' figures.
+
+    A run that has begun with such a recipe goes on, and says so.
+    """
+    every, section = recipe.evaluate.every, recipe.evaluate
+    if recipe.checkpoint.best != LOSS or not section.gates:
+        return
+    together = math.lcm(every, section.suites_every)
+    if recipe.steps % every == 0 or 0 < together <= recipe.steps:
+        return
+    line = (
+        f"checkpoint.best: of {recipe.steps} steps none has both {LOSS} (evaluate.every={every})"
+        f" and the gates' figures (evaluate.suites_every={section.suites_every}, and the last"
+        " step); let one be a multiple of the other"
+    )
+    if latest_checkpoint(Path(recipe.run)) is None:
+        raise RecipeError(line)
+    _log.warning("%s", line)
 
 
 def named_figures(recipe: Recipe) -> list[tuple[str, str, str]]:

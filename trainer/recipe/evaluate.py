@@ -1,6 +1,5 @@
 """`evaluate`: what is measured while training, and what must hold of it."""
 
-import math
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
@@ -91,18 +90,12 @@ def check_evaluation(recipe: "Recipe") -> None:
 
 
 def _check_best(recipe: "Recipe", best: str) -> None:
-    section, every = recipe.evaluate, recipe.evaluate.every
+    every = recipe.evaluate.every
     if best == LOSS:
         if every == 0:
             mend = "set evaluate.every"
         elif every > recipe.steps:
             mend = f"evaluate.every={every} comes after the last of {recipe.steps} steps; lower it"
-        elif section.gates and not _coincide(every, section.suites_every, recipe.steps):
-            raise RecipeError(
-                f"checkpoint.best: of {recipe.steps} steps none has both {LOSS} "
-                f"(evaluate.every={every}) and the gates' figures (evaluate.suites_every="
-                f"{section.suites_every}, and the last step); let one be a multiple of the other"
-            )
         else:
             return
         raise RecipeError(f"checkpoint.best: {LOSS} is never measured; {mend}")
@@ -113,12 +106,6 @@ def _check_best(recipe: "Recipe", best: str) -> None:
             "example eval/known-unknown/hallucination"
         )
     _require_suite(recipe, parts[1], f"checkpoint.best: {best!r}")
-
-
-def _coincide(every: int, suites_every: int, steps: int) -> bool:
-    """Whether a validation loss is taken after a step whose suites are measured."""
-    together = math.lcm(every, suites_every)
-    return steps % every == 0 or 0 < together <= steps
 
 
 def _require_suite(recipe: "Recipe", suite: str, of: str) -> None:
