@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -19,10 +20,15 @@ def own_port(wanted: int = 0) -> Iterator[int]:
 
     Raises OSError where the port cannot be had.
     """
-    with socket.socket() as reservation:
+    with socket.socket() as reservation, socket.socket(socket.AF_UNIX) as claim:
         reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         reservation.bind(("127.0.0.1", wanted))
-        yield reservation.getsockname()[1]
+        port = reservation.getsockname()[1]
+        if sys.platform == "linux":
+            # A second launch could share the reservation until the store listens. A name of the
+            # abstract namespace has one owner on a machine, and goes with its process.
+            claim.bind(f"\0lyceum-port-{port}")
+        yield port
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from launch.local import run_local
+from launch.ports import own_port
 from launch.ranks import run_ranks
 from trainer.errors import ClusterError, DataError, StopRequested, TrainingError
 
@@ -124,6 +125,18 @@ def test_nobody_else_gets_the_port_while_the_ranks_run(monkeypatch: pytest.Monke
         return 0
 
     assert run_ranks(worker, 1, "cpu") == 0
+
+
+def test_two_launches_at_one_port_do_not_mix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches ranks of two runs that meet each other, before either's store listens."""
+    with own_port() as port:
+        monkeypatch.setenv("MASTER_PORT", str(port))
+        with pytest.raises(ClusterError, match=f"port {port} cannot be used"):
+            run_ranks(recorder(tmp_path), 2, "cpu")
+    assert recorded(tmp_path) == []
+    assert run_ranks(recorder(tmp_path), 2, "cpu") == 0
 
 
 def test_a_given_port_serves_the_next_run_at_once(

@@ -231,7 +231,7 @@ class Generator:
         live = [draft for draft in drafts if not draft.over]
         if not live:
             return
-        batches = self._batches(live)
+        batches = self._batches(live, pause)
         logits = self._read_prompts(batches, pause)
         while True:
             chosen, known = self._choose(logits, live, sampling, nats)
@@ -251,7 +251,7 @@ class Generator:
             parts = zip(batches, padded.chunk(len(batches)), strict=True)
             logits = self._last_logits([batch.next_pass(tokens) for batch, tokens in parts])
 
-    def _batches(self, drafts: Sequence[Draft]) -> list[GrowingRows]:
+    def _batches(self, drafts: Sequence[Draft], pause: Pause) -> list[GrowingRows]:
         """The prompts' rows: one batch, or as many micro-batches as the schedule takes at a time;
         behind a stem that is read here, where all begin alike.
         """
@@ -266,6 +266,7 @@ class Generator:
         if worth_a_stem(stem, len(prompts)):
             one = GrowingRows([prompts[0][:stem]], stem, 0, device, multiple)
             for part in one.prompt_passes(self._budget):
+                pause()
                 self._forward.run([(part, *self._nothing())])
             longest = max(map(len, prompts))
             return [GrowingRows(prompts, longest, room, device, multiple, one.key_values)]

@@ -157,7 +157,8 @@ class PausingRespondent(Respondent, Protocol):
     def paused_responses(
         self, queries: Sequence[Query], pause: Pause
     ) -> Iterator[tuple[int, Response]]:
-        """As `responses`; calls `pause` every few seconds, all ranks at the same point.
+        """As `responses`; calls `pause` between passes through the model, on all ranks alike.
 
-        What `pause` raises ends it.
+        Replicas that write texts, each its own, call it between two batches of them. What `pause`
+        raises ends it.
         """
