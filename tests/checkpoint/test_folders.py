@@ -1,3 +1,4 @@
+import os
 import shutil
 from pathlib import Path
 
@@ -137,3 +138,48 @@ def test_what_a_user_names_is_resolved(tmp_path: Path, caplog: pytest.LogCapture
         CheckpointError, match=r"no complete checkpoint: .*step-00000002 .*; put it"
     ):
         resolve_checkpoint(tmp_path)
+
+
+def test_training_beside_a_reader_takes_no_checkpoint_for_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Would catch a stack trace, or a checkpoint told as damaged, when training rotates it away."""
+    for step in (1, 2, 3):
+        save(tmp_path, step)
+    first, second, third = (one.path for one in list_checkpoints(tmp_path))
+    damage(first)
+    stat = Path.stat
+
+    def rotating(path: Path, **options: bool) -> os.stat_result:
+        if path.parent == third and path.name != "checkpoint.json":
+            shutil.rmtree(third, ignore_errors=True)
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", rotating)
+    say_what_is_passed_over(tmp_path, second)
+    assert steps(tmp_path) == [1, 2]
+    shutil.rmtree(second)  # the one that is read may itself be rotated away
+    say_what_is_passed_over(tmp_path, second)
+    assert caplog.messages == []
+    monkeypatch.undo()
+    damage(save(tmp_path, 3))  # negative control
+    say_what_is_passed_over(tmp_path, second)
+    (line,) = caplog.messages
+    assert ": step-00000002 is read, as " in line and "step-00000003" in line
+
+
+def test_a_listing_goes_on_when_a_checkpoint_is_rotated_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would catch `lyceum checkpoints` ending in a stack trace beside a training run."""
+    first, second = save(tmp_path, 1), save(tmp_path, 2)
+    stat = Path.stat
+
+    def rotating(path: Path, **options: bool) -> os.stat_result:
+        if path.parent == first:
+            shutil.rmtree(first, ignore_errors=True)
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", rotating)
+    assert [one.path for one in list_checkpoints(tmp_path)] == [second]
+    assert not first.exists()  # negative control: it went away while it was listed

@@ -6,8 +6,8 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,9 +121,13 @@ class ListedCheckpoint:
 
 
 def list_checkpoints(run_dir: Path) -> list[ListedCheckpoint]:
-    """The checkpoints of a run in order of step, damaged ones included; no temporary folders."""
+    """The checkpoints of a run in order of step, damaged ones included; no temporary folders.
+
+    One that another process removes meanwhile is left out.
+    """
     best = best_checkpoint(run_dir)
-    return [_listed(path, step, path == best) for step, path in _by_step(run_dir)]
+    listed = [_listed(path, step, path == best) for step, path in _by_step(run_dir)]
+    return [one for one in listed if one.path.exists()]
 
 
 def latest_checkpoint(run_dir: Path) -> Path | None:
@@ -177,13 +181,15 @@ def resolve_checkpoint(path: Path) -> Path:
 
 
 def say_what_is_passed_over(run: Path, chosen: Path) -> None:
-    """Warn where newer checkpoints of a run than the chosen one are damaged."""
-    listed = list_checkpoints(run) if (run / "checkpoints").is_dir() else []
-    step = max((one.step for one in listed if one.path == chosen), default=0)
-    newer = [one for one in listed if one.step > step and one.problem is not None]
-    if newer:
-        fault = str(newer[-1].problem).partition(";")[0]
-        _log.warning("%s: %s is read, as %s", run, chosen.name, fault)
+    """Warn where newer checkpoints of a run than the chosen one are damaged.
+
+    Training beside it may add and remove checkpoints meanwhile: one that is gone is not damaged.
+    """
+    named = FOLDER_NAME.fullmatch(chosen.name)
+    newer = [path for step, path in _by_step(run) if named and step > int(named[1])]
+    faults = [fault for path in newer if (fault := _problem(path)) and path.exists()]
+    if faults:
+        _log.warning("%s: %s is read, as %s", run, chosen.name, faults[-1].partition(";")[0])
 
 
 def rotate(run_dir: Path, keep: int, protect: Collection[Path] = ()) -> list[Path]:
@@ -220,9 +226,11 @@ def _remove(path: Path) -> bool:
 
 def _by_step(run_dir: Path) -> list[tuple[int, Path]]:
     folder = Path(run_dir) / "checkpoints"
-    if not folder.is_dir():
+    try:
+        names = os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    named = ((FOLDER_NAME.fullmatch(path.name), path) for path in folder.iterdir())
+    named = ((FOLDER_NAME.fullmatch(name), folder / name) for name in names)
     return sorted((int(match[1]), path) for match, path in named if match)
 
 
@@ -235,7 +243,16 @@ def _problem(path: Path) -> str | None:
 
 
 def _listed(path: Path, step: int, best: bool) -> ListedCheckpoint:
-    files = [file.stat() for file in path.rglob("*") if file.is_file()]
-    saved = max((file.st_mtime for file in files), default=path.stat().st_mtime)
+    files = _stats(Path(parent, name) for parent, _, names in os.walk(path) for name in names)
+    saved = max((file.st_mtime for file in files or _stats([path])), default=0.0)
     size = sum(file.st_size for file in files)
     return ListedCheckpoint(path, step, size, saved, _problem(path), best)
+
+
+def _stats(paths: Iterable[Path]) -> list[os.stat_result]:
+    """Of those that are still there: another process may rotate checkpoints away."""
+    found = []
+    for path in paths:
+        with suppress(FileNotFoundError):
+            found.append(path.stat())
+    return found
