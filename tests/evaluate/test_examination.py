@@ -136,7 +136,6 @@ CHANGES: dict[str, ItemRecord | list[str]] = {
     "a question is another": {"question": "3 + 4?"},
     "a number is a text": {"score": "x"},
     "a number is gone": {"score": None},
-    "an item is of no suite": {"id": "30 + 30?"},
     "an id is a list": {"id": ["3 + 3?"]},
     "a line is no record": ["3 + 3?"],
 }
@@ -152,7 +151,8 @@ def test_a_record_that_was_changed_is_asked_anew(
     kept: list[ItemRecord | list[str]] = [*lines(file)]
     alone = change == "a key is gone" or isinstance(changed, list)
     kept[3] = changed if alone else {**lines(file)[3], **dict(changed)}
-    file.write_text("".join(json.dumps(one) + "\n" for one in kept))
+    text = "".join(json.dumps(one) + "\n" for one in kept)
+    file.write_text(text)
     again = Planted(knows)
     result = examined(SUMS, again, records=tmp_path)
     assert result.before == 19 and len(again.asked) == 1
@@ -160,6 +160,34 @@ def test_a_record_that_was_changed_is_asked_anew(
     assert sorted(line["id"] for line in lines(file)) == sorted(ANSWERS)
     (line,) = caplog.messages
     assert "1 of its 20 lines are not what was written there: these items" in line
+    assert line.endswith("sums.jsonl.replaced")
+    assert (tmp_path / "sums.jsonl.replaced").read_text() == text
+
+
+def test_answers_to_what_is_not_asked_now_are_set_aside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Would catch a task whose data changed under the same settings, at which all is deleted."""
+
+    def grown(context: SuiteContext) -> list[Item]:
+        return [replace(item, id=f"{item.id} once more") for item in sums(context)]
+
+    def some(context: SuiteContext) -> list[Item]:
+        return [*grown(context)[:5], *sums(context)[5:]]
+
+    examined(SUMS, Planted(knows), records=tmp_path)
+    written = (tmp_path / "sums.jsonl").read_bytes()
+    settings = (tmp_path / "sums.settings.json").read_bytes()
+    result = examined(replace(SUMS, items=some), Planted(knows), records=tmp_path)
+    assert (result.before, result.items) == (15, 20)
+    (line,) = caplog.messages
+    assert "5 of its 20 lines answer what is not asked now" in line and "written there" not in line
+    assert line.endswith("sums.jsonl.replaced")
+    assert (tmp_path / "sums.jsonl.replaced").read_bytes() == written
+    assert (tmp_path / "sums.settings.json.replaced").read_bytes() == settings
+    assert examined(replace(SUMS, items=grown), Planted(knows), records=tmp_path).before == 5
+    assert len(lines(tmp_path / "sums.jsonl.replaced-2")) == 20
+    assert "15 of its 20 lines answer what is not asked now" in caplog.messages[1]
 
 
 def test_records_of_other_settings_are_set_aside(

@@ -139,7 +139,8 @@ def examine(
         def begin() -> list[str]:
             if records is None:
                 return []
-            opened = RecordFile(records, suite.name, settings, _soundness(prepared))
+            asked = {item.id for item in prepared.items}
+            opened = RecordFile(records, suite.name, settings, asked, _soundness(prepared))
             file.append(held.enter_context(opened))
             return list(file[0].done)
 
@@ -167,15 +168,13 @@ def settings_of(prepared: PreparedSuite) -> dict[str, Any]:
 
 
 def _soundness(prepared: PreparedSuite) -> Callable[[ItemRecord], bool]:
-    """Whether a record is of one of the items, as it is asked now, and its figures can read it."""
+    """Whether a record of one of the items is of it as it is asked now, and figures can read it."""
     kinds = prepared.suite.figures(prepared.context).values()
     shown = {item.id: item.shown for item in prepared.items}
 
     def sound(record: ItemRecord) -> bool:
-        asked = shown.get(record["id"])
-        if asked is None or any(
-            json.dumps(record.get(key)) != json.dumps(value) for key, value in asked.items()
-        ):
+        asked = shown[record["id"]]
+        if any(json.dumps(record.get(key)) != json.dumps(value) for key, value in asked.items()):
             return False
         try:
             for kind in kinds:

@@ -3,7 +3,7 @@
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -19,6 +19,9 @@ _log = logging.getLogger(__name__)
 _KEYS = {"own": "corpus", "rules": "version of the suite", "asked": "set of questions"}
 """What a user calls settings of which a record file says what it is of."""
 
+_STRANGE = "answer what is not asked now, and are not gone on with"
+_CHANGED = "are not what was written there: these items are asked anew"
+
 FAILED = "failed"
 """The key of a record that says why the item has no answer."""
 NAME_ANOTHER = "name another folder (--records)"
@@ -30,7 +33,8 @@ class RecordFile:
 
     A context manager. `done`: the records that were there, by the item's id; those of another
     model, or of other settings, are renamed with their settings (`.replaced`, `.replaced-2`, ...),
-    which is said, and not gone on with. So is how many are dropped that are not `sound`.
+    which is said, and not gone on with. Nor are those whose ids are not `asked`, or that are not
+    `sound`: they are counted, and the file as it was is set aside likewise.
     Raises RecipeError where the folder cannot be written.
     """
 
@@ -39,7 +43,8 @@ class RecordFile:
         folder: Path,
         suite: str,
         settings: Mapping[str, Any],
-        sound: Callable[[ItemRecord], bool] = lambda record: True,
+        asked: Container[str],
+        sound: Callable[[ItemRecord], bool],
     ) -> None:
         name = suite.replace("/", "-")  # a task of one's own may be called as one likes
         self.path = folder / f"{name}.jsonl"
@@ -49,7 +54,7 @@ class RecordFile:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if self.path.exists():
-                self._read(described, wanted, sound)
+                self._read(described, wanted, asked, sound)
             write_whole(described, json.dumps(wanted, indent=2) + "\n", durable=False)
             self._file: TextIO = self.path.open("a", encoding="utf-8")
         except OSError as error:
@@ -76,7 +81,11 @@ class RecordFile:
             self._file.close()
 
     def _read(
-        self, described: Path, wanted: dict[str, Any], sound: Callable[[ItemRecord], bool]
+        self,
+        described: Path,
+        wanted: dict[str, Any],
+        asked: Container[str],
+        sound: Callable[[ItemRecord], bool],
     ) -> None:
         known = None
         if described.exists():
@@ -94,13 +103,22 @@ class RecordFile:
         records = [_json(line) for line in lines]
         # A failed item is tried once more; a killed process may have left half a line.
         answers = [one for one in records if not (isinstance(one, dict) and FAILED in one)]
-        whole = [one for one in answers if _is_record(one) and sound(one)]
-        if changed := len(answers) - len(whole):
+        whole = [one for one in answers if _is_record(one)]
+        current = [one for one in whole if one["id"] in asked]
+        sound_ones = [one for one in current if sound(one)]
+        strange = len(whole) - len(current)
+        changed = len(answers) - strange - len(sound_ones)
+        faults = [
+            f"{number} of its {len(lines)} lines {fault}"
+            for number, fault in ((strange, _STRANGE), (changed, _CHANGED))
+            if number
+        ]
+        if faults:
+            aside = _set_aside(self.path, described)
             _log.warning(
-                "%s: %d of its %d lines are not what was written there: these items are asked anew",
-                *(self.path, changed, len(lines)),
+                "%s: %s; the file as it was is now %s", self.path, " and ".join(faults), aside
             )
-        self.done = {record["id"]: record for record in whole}
+        self.done = {record["id"]: record for record in sound_ones}
         if torn or len(self.done) < len(lines):
             found = self.done.values()
             text = "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in found)
