@@ -190,6 +190,18 @@ def test_answers_to_what_is_not_asked_now_are_set_aside(
     assert "15 of its 20 lines answer what is not asked now" in caplog.messages[1]
 
 
+def test_every_suite_has_records_of_its_own(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Would catch two tasks in one folder, of which each sets the other's records aside."""
+    names = ("a/b", "a-b", "a%2Fb", "sums")
+    for before in (0, 20):
+        for name in names:
+            found = examined(replace(SUMS, name=name), Planted(knows), records=tmp_path)
+            assert found.before == before
+    assert len(list(tmp_path.iterdir())) == 2 * len(names) and caplog.messages == []
+
+
 def test_records_of_other_settings_are_set_aside(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

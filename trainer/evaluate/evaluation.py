@@ -30,7 +30,7 @@ from trainer.evaluate.harness.task_suite import TaskSettings, task_suite
 from trainer.evaluate.opened import OpenedModel
 from trainer.evaluate.options import EvaluationOptions
 from trainer.evaluate.own_text import EvaluationText, text_of
-from trainer.evaluate.records import NAME_ANOTHER
+from trainer.evaluate.records import NAME_ANOTHER, file_name
 from trainer.evaluate.scoring import NOT_FINITE
 from trainer.evaluate.stopping import ExaminationStopped, StoppableRespondent, asked_to_stop
 from trainer.evaluate.suites import MODULES, load_suite
@@ -109,7 +109,7 @@ class Evaluation:
 
         def hold() -> None:
             for name in names:
-                lock = f".{name.replace('/', '-')}.lock"
+                lock = f".{file_name(name)}.lock"
                 held.enter_context(FolderLock(folder, f"{name} in", NAME_ANOTHER, lock))
 
         with ExitStack() as held:

@@ -46,7 +46,7 @@ class RecordFile:
         asked: Container[str],
         sound: Callable[[ItemRecord], bool],
     ) -> None:
-        name = suite.replace("/", "-")  # a task of one's own may be called as one likes
+        name = file_name(suite)
         self.path = folder / f"{name}.jsonl"
         self.done: dict[str, ItemRecord] = {}
         described = folder / f"{name}.settings.json"
@@ -123,6 +123,11 @@ class RecordFile:
             found = self.done.values()
             text = "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in found)
             write_whole(self.path, text, durable=False)
+
+
+def file_name(suite: str) -> str:
+    """A suite's name as that of a file, another one for each: a task may be called as one likes."""
+    return suite.replace("%", "%25").replace("/", "%2F")
 
 
 def _is_record(line: Any) -> bool:
