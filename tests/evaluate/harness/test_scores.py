@@ -171,6 +171,23 @@ def test_a_second_start_answers_only_what_is_left(
     assert respondent.asked == before + 2 + len(lines)
 
 
+def test_texts_that_ended_otherwise_are_not_gone_on_with(
+    model: tuple[Tokenizer, ModelSection],
+    respondent: ByTransformers,
+    found: dict[str, SuiteResult],
+    records: Path,
+    tmp_path: Path,
+) -> None:
+    """Catches texts that a template's end of a turn had cut among those that go on behind it."""
+    for file in records.glob("ours_short.*"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    described = tmp_path / "ours_short.settings.json"
+    settings = json.loads(described.read_text())
+    described.write_text(json.dumps({**settings, "rules": 1}))
+    assert found["ours_short"].items > 0
+    assert measured("ours_short", model, respondent, tmp_path).before == 0
+
+
 def test_a_context_is_cut_where_the_hugging_face_model_cuts_it(
     model: tuple[Tokenizer, ModelSection], respondent: ByTransformers, tmp_path: Path
 ) -> None:

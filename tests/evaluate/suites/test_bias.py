@@ -4,6 +4,7 @@ import json
 import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -388,3 +389,12 @@ def test_prompts_are_as_their_forms_want_them() -> None:
         for query in item.queries:
             assert isinstance(query, LikelihoodQuery | TextQuery)
             assert query.prompt == Prompt(query.prompt.text, plain=plain)
+
+
+def test_answers_that_were_asked_for_otherwise_are_not_gone_on_with(tmp_path: Path) -> None:
+    """Would catch a model's answers with thoughts before them among those without."""
+    older = replace(SUITE, rules=1)
+    assert examined(older, Planted(), limit=4, records=tmp_path).before == 0
+    assert examined(SUITE, Planted(), limit=4, records=tmp_path).before == 0
+    again = examined(SUITE, Planted(), limit=4, records=tmp_path)
+    assert again.before == again.items  # negative control

@@ -2,6 +2,8 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -173,3 +175,12 @@ def test_a_limit_is_spread_over_the_kinds() -> None:
     whole = examined("instructions", Planted(obeys)).figures
     assert whole["followed"].items == ITEMS == 2 * len(CHECKS)
     assert SUITE.options["items"] == ITEMS
+
+
+def test_answers_that_were_asked_for_otherwise_are_not_gone_on_with(tmp_path: Path) -> None:
+    """Would catch a model's answers with thoughts before them among those without."""
+    older = replace(SUITE, rules=5)
+    assert examined(older, Planted(), limit=4, records=tmp_path).before == 0
+    assert examined(SUITE, Planted(), limit=4, records=tmp_path).before == 0
+    again = examined(SUITE, Planted(), limit=4, records=tmp_path)
+    assert again.before == again.items  # negative control

@@ -88,13 +88,14 @@ class Suite:
     """A suite: see the docstring of its module for what it measures, and its source.
 
     `measures`, `leaves_out`, `source`: a sentence each, shown by `lyceum evaluate --list`; `rules`:
-    raised whenever items or judgements change, so that older records are not gone on with; `items`,
-    called on the first rank alone, raises SuiteUnavailable; `judge`: an item's record from its
-    answers, none of them Unanswered, in the order of its queries (its `shown` stands beside it);
-    `figures`: by name, in the order of the table; the first is the suite's headline;
-    `figures_by_text`: patterns of the names of those that come and go with what is read or
-    searched; `found_figures`: further ones, whose names only the records tell; `remarks`: a line
-    each, from the figures by name, on what forbids to read them as they seem.
+    raised whenever items or judgements change, or how a model is asked or writes its answers, so
+    that older records are not gone on with; `items`, called on the first rank alone, raises
+    SuiteUnavailable; `judge`: an item's record from its answers, none of them Unanswered, in the
+    order of its queries (its `shown` stands beside it); `figures`: by name, in the order of the
+    table; the first is the suite's headline; `figures_by_text`: patterns of the names of those that
+    come and go with what is read or searched; `found_figures`: further ones, whose names only the
+    records tell; `remarks`: a line each, from the figures by name, on what forbids to read them as
+    they seem.
     """
 
     name: str
