@@ -50,17 +50,16 @@ def abstention(text: str, about: AskedAbout | None = None) -> Abstention | None:
     named = [no and names_what_was_asked(one) for one, no in zip(read, abstaining, strict=True)]
     another = False
     for index, clause in enumerate(read):
-        another = about is not None and (
-            speaks_of_another(clause, read[:index], about, another) or about.is_all_of(clause.text)
-        )
+        another = about is not None and speaks_of_another(clause, read[:index], about, another)
+        repeats = about is not None and about.is_all_of(clause.text)
         # "Zambodia? Never heard of it": what is asked before an abstention is its echo; not so,
         # where the question is known and was of something else: "Paris? I do not know".
         behind = [one for one, no in zip(read[index:], abstaining[index:], strict=True) if no]
         echo = clause.asks and not all(hedges(one) for one in behind)
         if about is not None and is_a_bare_answer(clause.text):
             echo = echo and about.named_in(clause.text)
-        silent = abstaining[index] or asking_back[index] or echo
-        background = any(named[index:]) and is_background(clause)
+        silent = abstaining[index] or asking_back[index] or echo or repeats
+        background = any(named[index:]) and is_background(clause, about)
         if not (silent or another or background) and answers_after_all(clause):
             return None
     return "denial" if any(denying) else "ignorance"

@@ -40,11 +40,13 @@ class AskedAbout:
     """What a question asks about, and the things of its kind that it does not.
 
     `subject`: the name in the question; `others`: names of real things of the same kind, which an
-    answer may speak of in its place ("I know no Nicarador. The capital of Nicaragua is Managua").
+    answer may speak of in its place ("I know no Nicarador. The capital of Nicaragua is Managua");
+    `answers`: names that answer such a question, right or wrong, wherever a text has them.
     """
 
     subject: str
     others: tuple[str, ...] = ()
+    answers: tuple[str, ...] = ()
 
     def marked(self, text: str) -> str:
         """The text with `ANOTHER` for every name of another thing, in quotation marks or not."""
@@ -58,13 +60,23 @@ class AskedAbout:
         """Whether lower-case text without accents repeats the subject and says nothing of it."""
         return words.removeprefix("the ") == self._own
 
+    def answered_in(self, words: str) -> bool:
+        """Whether lower-case text without accents names an answer, the subject's name aside."""
+        return self._answers.search(words.replace(self._own, " ")) is not None
+
     @cached_property
     def _own(self) -> str:
         return _bare_name(self.subject)
 
     @cached_property
+    def _answers(self) -> re.Pattern[str]:
+        either = "|".join(re.escape(_bare_name(name)) for name in self.answers) or "(?!)"
+        return re.compile(rf"(?<![\w-])(?:{either})(?![\w-])")
+
+    @cached_property
     def _names(self) -> re.Pattern[str]:
-        plain = {unaccented(name) for name in self.others if _bare_name(name) not in self._own}
+        own = f" {self._own} "
+        plain = {unaccented(name) for name in self.others if f" {_bare_name(name)} " not in own}
         names = sorted(plain, key=len)[::-1]
         either = "|".join(map(re.escape, names)) or "(?!)"
         return re.compile(

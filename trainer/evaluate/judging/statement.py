@@ -51,17 +51,25 @@ def names_what_was_asked(clause: Clause) -> bool:
     return bool(phrase("statement", "of_what_was_asked").search(clause.text))
 
 
-def is_background(clause: Clause) -> bool:
+def is_background(clause: Clause, about: AskedAbout | None) -> bool:
     """Whether a clause tells of a thing but not what was asked: "Estovenia is a small country".
 
-    Only before an abstention that names what was asked.
+    Only before an abstention that names what was asked. What names an answer of the kind that was
+    asked for is none: "Lyonne is a city in France. I do not know who founded it."
     """
     text = phrase("statement", "sort").sub("of a sort", clause.text)
     return not (
         is_as_short_as_a_name(text)
         or phrase("statement", "guess").search(text)
         or phrase("statement", "gives_it").search(text)
+        or (about is not None and _answers_of(clause, about))
     )
+
+
+def _answers_of(clause: Clause, about: AskedAbout) -> bool:
+    """Whether a clause names an answer, and not of another thing than the one asked about."""
+    of_another = ANOTHER in clause.text and not about.named_in(clause.text)
+    return about.answered_in(clause.text) and not of_another
 
 
 def answers_after_all(clause: Clause) -> bool:

@@ -8,7 +8,13 @@ from typing import Any
 from trainer.evaluate.judging.expected import AskedAbout, ExpectedAnswer
 from trainer.evaluate.world_facts.invented import subjects
 from trainer.evaluate.world_facts.tables import table
-from trainer.evaluate.world_facts.world import WorldFact, expected, facts_of, subjects_of
+from trainer.evaluate.world_facts.world import (
+    WorldFact,
+    expected,
+    facts_of,
+    named_answers,
+    subjects_of,
+)
 
 _AT_ONCE = 64
 """Names that are looked up in a corpus together."""
@@ -47,7 +53,7 @@ def about_of(shown: Mapping[str, Any]) -> AskedAbout:
     """What an item asks about, which it shows by kind and subject, among the things of its kind."""
     kind, subject = shown["kind"], shown["subject"]
     name = subject.partition(" ")[2] if kind == "person" else subject
-    return AskedAbout(name, subjects_of(kind))
+    return AskedAbout(name, subjects_of(kind), named_answers(kind))
 
 
 def wordings(kind: str, form: str) -> list[str]:

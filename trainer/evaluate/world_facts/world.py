@@ -63,6 +63,22 @@ def subjects_of(kind: str) -> tuple[str, ...]:
     return tuple(one.removeprefix("the ") for one in found)
 
 
+@cache
+def named_answers(kind: str) -> tuple[str, ...]:
+    """The answers of a kind that are names and nothing else; none of numbers, signs, currencies.
+
+    "As", "real" and "us" are words of any sentence, "Dublin" and "physics" are not. A family name
+    alone is one of an author behind "by".
+    """
+    form = KINDS[kind].form
+    if form not in ("name", "person") or kind == "currency":
+        return ()
+    found = tuple(name for name in _answers(kind) if name != "US")
+    if form == "person":
+        found += tuple(f"by {name.split()[-1]}" for name in found)
+    return tuple(dict.fromkeys(found))
+
+
 def country_name(code: str) -> str:
     """The usual English name of a country by its ISO 3166 code."""
     for known, cell in table("countries"):
