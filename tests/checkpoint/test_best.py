@@ -65,9 +65,23 @@ def test_a_folder_in_the_place_of_the_link_is_one_line(tmp_path: Path) -> None:
     shutil.copytree(run, copied)
     with pytest.raises(TrainingError, match=r"checkpoints/best is a folder, .* move it away"):
         resumed_best(copied, "eval/loss", "lower", 1)
+    names = sorted(path.name for path in (copied / "checkpoints").iterdir())
+    assert names == ["best", "step-00000001"], "no temporary link is left"
     shutil.rmtree(best_of(copied))
     assert resumed_best(copied, "eval/loss", "lower", 1) == LOWEST.promoted(1, 2.0)
     assert resolve_checkpoint(best_of(copied)).name == "step-00000001"
+
+
+def test_a_record_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    """Catches advice to remove the link, which is good, as its record cannot be written."""
+    run = saved_run(tmp_path / "run", 1)
+    (run / "best.json").mkdir()
+    with pytest.raises(TrainingError, match=r"run/best\.json is a folder, where a file belongs; "):
+        promote(run, LOWEST.promoted(1, 2.0))
+    assert best_of(run).readlink() == Path("step-00000001")
+    (run / "best.json").rmdir()
+    promote(run, LOWEST.promoted(1, 2.0))
+    assert read_best(run) == LOWEST.promoted(1, 2.0)
 
 
 def test_a_better_one_replaces_it(tmp_path: Path) -> None:

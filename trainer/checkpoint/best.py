@@ -8,7 +8,8 @@ import json
 import logging
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -67,18 +68,26 @@ def promote(run_dir: Path, best: BestCheckpoint) -> None:
     Without a promotion the link goes. Raises TrainingError where it cannot be written (disk full).
     Call it on one rank.
     """
-    link = Path(run_dir) / "checkpoints" / BEST
-    try:
+    link, record = Path(run_dir) / "checkpoints" / BEST, Path(run_dir) / f"{BEST}.json"
+    with _written(link, "link belongs (as in a copy that followed links)"):
         _link(link, best)
-        content = asdict(best) | {"checkpoint": best.best and folder_name(best.best.step)}
-        write_whole(Path(run_dir) / f"{BEST}.json", json.dumps(content, indent=2) + "\n")
+    content = asdict(best) | {"checkpoint": best.best and folder_name(best.best.step)}
+    with _written(record, "file belongs"):
+        write_whole(record, json.dumps(content, indent=2) + "\n")
+
+
+@contextmanager
+def _written(path: Path, belongs: str) -> Iterator[None]:
+    """Raise TrainingError, which names `path`, where this block cannot write it."""
+    try:
+        yield
     except IsADirectoryError:
         raise TrainingError(
-            f"{link} is a folder, where a link belongs (as in a copy that followed links); remove "
-            "it, or move it away, and the same command goes on"
+            f"{path} is a folder, where a {belongs}; remove it, or move it away, and the same "
+            "command goes on"
         ) from None
     except OSError as error:
-        raise TrainingError(f"{link} cannot be written: {error.strerror}") from None
+        raise TrainingError(f"{path} cannot be written: {error.strerror}") from None
 
 
 def _link(link: Path, best: BestCheckpoint) -> None:
@@ -90,7 +99,11 @@ def _link(link: Path, best: BestCheckpoint) -> None:
             stale.unlink(missing_ok=True)
         temporary = folder / f"{BEST}.{os.getpid()}{TEMPORARY_SUFFIX}"
         temporary.symlink_to(folder_name(best.best.step), target_is_directory=True)
-        os.replace(temporary, link)
+        try:
+            os.replace(temporary, link)
+        except OSError:
+            temporary.unlink()
+            raise
         sync_folder(folder)
 
 
