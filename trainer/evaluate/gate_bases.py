@@ -8,14 +8,13 @@ from trainer.errors import RecipeError
 from trainer.evaluate.evaluation_report import figures_in
 from trainer.evaluate.examination import PreparedSuite
 from trainer.evaluate.intervals import Figure
-from trainer.evaluate.records import difference
 from trainer.evaluate.run_suites import (
     BASE,
     EVALUATIONS,
-    examined_settings,
+    difference_from,
     figures_of,
     stored_results,
-    stored_settings,
+    stored_suites,
 )
 from trainer.recipe.gates import Gate
 
@@ -50,17 +49,15 @@ def require_same_items(
 ) -> None:
     """Raise RecipeError where a run's base was measured over other items than are `prepared`."""
     folder = run / EVALUATIONS / BASE
-    stored = stored_settings(folder)
+    stored = stored_suites(folder)
     for gate in _compared(gates):
         suite = prepared.get(gate.suite)
         if suite is None or gate.suite not in stored:
             continue
-        here, there = examined_settings(suite), stored[gate.suite]
-        if here != there:
-            raise RecipeError(
-                f"--gate {gate.text!r}: {folder} is of {difference(there, here)};"
-                f" measure this model as the run's evaluate section says, or {_MEND}"
-            )
+        if differing := difference_from(stored[gate.suite], suite):
+            older = stored[gate.suite]["settings"].get("rules") != suite.suite.rules
+            mend = "" if older else "measure this model as the run's evaluate section says, or "
+            raise RecipeError(f"--gate {gate.text!r}: {folder} is of {differing}; {mend}{_MEND}")
 
 
 def _compared(gates: Sequence[Gate]) -> list[Gate]:

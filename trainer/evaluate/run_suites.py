@@ -22,7 +22,7 @@ from trainer.evaluate.gates import require_figure
 from trainer.evaluate.intervals import Figure
 from trainer.evaluate.named_suites import suites_named
 from trainer.evaluate.own_text import text_of_run
-from trainer.evaluate.records import NAME_ANOTHER
+from trainer.evaluate.records import NAME_ANOTHER, difference
 from trainer.evaluate.stopping import Stop, StoppableRespondent
 from trainer.evaluate.suite_names import named_figures, require_direction
 from trainer.evaluate.suites.suite import Item, Suite, SuiteContext
@@ -152,8 +152,7 @@ class RunSuites:
         self, suites: Mapping[str, Any], names: Sequence[str]
     ) -> dict[str, SuiteResult] | None:
         """The results among `suites`, as stored, where all were over the same items as here."""
-        wanted = self._settings(names)
-        if any(suites.get(name, {}).get("settings") != wanted[name] for name in names):
+        if any(difference_from(suites.get(name), self._prepared[name]) for name in names):
             return None
         return {name: SuiteResult.of_json(suites[name]["result"]) for name in names}
 
@@ -219,6 +218,19 @@ def examined_settings(prepared: PreparedSuite) -> dict[str, Any]:
     return given_back
 
 
+def difference_from(stored: Any, prepared: PreparedSuite) -> str:
+    """In what a stored examination of a suite is not of the items that are prepared.
+
+    In words; empty where it is of them. The corpora differ only where more than the questions is
+    taken from them: a suite is not another one where the same is asked beside another text.
+    """
+    there = stored.get("settings") if isinstance(stored, dict) else None
+    here = examined_settings(prepared)
+    if isinstance(there, dict) and not prepared.suite.counts_in_corpora:
+        there, here = ({k: v for k, v in one.items() if k != "own"} for one in (there, here))
+    return "" if here == there else difference(there, here)
+
+
 def figures_of(results: Mapping[str, SuiteResult]) -> dict[str, Figure]:
     """All figures, by SUITE/FIGURE."""
     return {
@@ -233,15 +245,15 @@ def values_of(results: Mapping[str, SuiteResult]) -> dict[str, float]:
     return {name: figure.value for name, figure in figures_of(results).items()}
 
 
-def stored_settings(folder: Path) -> dict[str, dict[str, Any]]:
-    """The settings of the examination in `folder`, by suite, as `examined_settings`."""
-    suites = (_content(folder / FIGURES) or {}).get("suites", {})
-    return {name: one["settings"] for name, one in suites.items()}
+def stored_suites(folder: Path) -> dict[str, Any]:
+    """The settings (`examined_settings`) and the result of each suite, as stored in `folder`."""
+    suites: dict[str, Any] = (_content(folder / FIGURES) or {}).get("suites", {})
+    return suites
 
 
 def stored_results(folder: Path) -> dict[str, SuiteResult]:
     """What the examination in `folder` found, whatever its settings; {} where there is none."""
-    suites = (_content(folder / FIGURES) or {}).get("suites", {})
+    suites = stored_suites(folder)
     return {name: SuiteResult.of_json(one["result"]) for name, one in suites.items()}
 
 

@@ -203,6 +203,7 @@ SUITE = Suite(
     items=_items,
     judge=_judge,
     figures=_figures,
+    counts_in_corpora=True,
     figures_by_text=("exposure_[0-9]*_cop*",),
     options={"codes": RANKED_CODES, "in_bucket": IN_BUCKET},
 )

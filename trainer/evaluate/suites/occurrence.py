@@ -230,6 +230,7 @@ SUITE = Suite(
     items=_items,
     judge=_judge,
     figures=_figures,
+    counts_in_corpora=True,
     remarks=_remarks,
     options={"rivals": RIVALS, "in_bucket": IN_BUCKET},
 )

@@ -109,5 +109,7 @@ class Suite:
     options: Mapping[str, Any] = field(default_factory=dict)
     """What else decides its items, as JSON, beside `rules`, seed and limit."""
     found_figures: Callable[[Sequence[ItemRecord]], Mapping[str, FigureKind]] = lambda records: {}
+    counts_in_corpora: bool = False
+    """Whether records say of the run's own corpora what `items` does not ask, as occurrences."""
     figures_by_text: Sequence[str] = ()
     remarks: "Callable[[Mapping[str, Figure]], Sequence[str]]" = lambda figures: ()
