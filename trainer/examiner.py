@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.checkpoint import folder_name, rotate
-from trainer.checkpoint.best import BestCheckpoint, Direction, promote, resumed_best
+from trainer.checkpoint.best import BestCheckpoint, Direction, promote, read_best, resumed_best
 from trainer.checkpoint.format import MANIFEST
 from trainer.errors import GateError, RecipeError, StopRequested
 from trainer.evaluate.examination import SuiteResult
@@ -20,6 +20,7 @@ from trainer.evaluate.run_suites import (
     BASE,
     EVALUATIONS,
     figures_of,
+    stored_results,
     values_of,
 )
 from trainer.evaluate.stopping import ExaminationStopped, asked_to_stop
@@ -49,12 +50,14 @@ class Examiner:
         self._best: BestCheckpoint | None = None
         self._base: dict[str, Figure] = {}
         self._measured: dict[str, float] = {}
+        self._ended = False
         self._judged: tuple[int, list[GateVerdict]] = (0, [])
         self._told = (partial(asked_to_stop, signals, run.layout.hosts), watch.measuring)
         self.stopped = False
 
     def begin(self) -> None:
         """Measure what is needed before the next step; raises StopRequested."""
+        self._ended = self._run.step >= self._run.recipe.steps
         self._measure_base()
         if self._best_by is not None:
             on_first_rank(self._ranks, self._find_best)
@@ -191,7 +194,7 @@ class Examiner:
 
     def _judge(self, results: Mapping[str, SuiteResult]) -> None:
         step = self._run.step
-        verdicts = self._verdicts(results)
+        verdicts = check_gates(self._gates, results, self._base)
         self._judged = (step, verdicts)
         for verdict in verdicts:
             say, word = (_log.info, "passed") if verdict.passed else (_log.warning, "failed")
@@ -210,31 +213,42 @@ class Examiner:
         """The best that a resumed run has, under its gates as they are now; on the first rank."""
         suites, run = self._run.suites, self._run
         better: Direction = "lower"
-        if figure != LOSS:
-            assert suites is not None, "the recipe was checked"
-            better = suites.better[figure.removeprefix("eval/")] or "lower"
+        if figure == LOSS:
+            return resumed_best(run.folder, figure, better, run.step, self._stands)
+        assert suites is not None, "the recipe was checked"
+        better, suite = suites.better[figure.removeprefix("eval/")] or "lower", _suite_of(figure)
 
-        names = dict.fromkeys(gate.suite for gate in self._gates)
-        if figure != LOSS:
-            names[figure.split("/", 2)[1]] = None
+        def unlike(step: int) -> str:
+            return suites.unlike(self._folder(folder_name(step)), suite)
 
-        def passes(step: int) -> bool:
-            if suites is None or not names:
-                return True
-            # A figure over other items is not compared with those to come.
-            found = suites.stored(self._folder(folder_name(step)), list(names))
-            if found is None:
-                return False
-            return all(one.passed for one in self._verdicts(found))
+        return resumed_best(run.folder, figure, better, run.step, self._stands, unlike)
 
-        return resumed_best(run.folder, figure, better, run.step, passes)
-
-    def _verdicts(self, results: Mapping[str, SuiteResult]) -> list[GateVerdict]:
-        return check_gates(self._gates, results, self._base)
+    def _stands(self, step: int) -> bool:
+        """Whether what was measured after a step still lets it be the best; on the first rank."""
+        suites, by = self._run.suites, self._best_by
+        names = {gate.suite for gate in self._gates}
+        if by is not None and by != LOSS:
+            names.add(_suite_of(by))
+        if suites is None or not names:
+            return True
+        folder = self._folder(folder_name(step))
+        found = stored_results(folder)
+        if not found and by != LOSS:
+            return True  # it was measured, or it had not been promoted: only its records are gone
+        if any(name not in found or found[name].diverged for name in names):
+            return False
+        # The base's figure is over the items of now: those over others are not held to it.
+        judged = [g for g in self._gates if g.within is None or not suites.unlike(folder, g.suite)]
+        return all(one.passed for one in check_gates(judged, found, self._base))
 
     def _beaten_by(self, value: float) -> bool:
         assert self._best is not None, "on the first rank, and by a figure"
-        return self._best.beaten_by(value)
+        recorded = read_best(self._run.folder)
+        stays = None if recorded is None else recorded.best
+        # A run that had ended measures its last step alone: where that cannot be compared with the
+        # best, it would become it however bad it is.
+        unknown = stays is not None and stays != self._best.best and stays.step != self._run.step
+        return not (self._ended and unknown) and self._best.beaten_by(value)
 
     def _promote(self, value: float) -> None:
         run, before = self._run, self._best
@@ -250,3 +264,8 @@ class Examiner:
 
     def _folder(self, name: str) -> Path:
         return self._run.folder / EVALUATIONS / name
+
+
+def _suite_of(figure: str) -> str:
+    """SUITE of eval/SUITE/FIGURE."""
+    return figure.split("/", 2)[1]

@@ -166,6 +166,27 @@ def test_a_best_that_no_longer_counts_makes_room_for_the_one_before(
     assert read_best(run) == found
 
 
+def test_a_best_that_nothing_compares_with_stays_the_best(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Catches a best that a newer version of its suite unlinks, so that the next rotation takes it.
+
+    Negative control: its value is no bar to what is measured now.
+    """
+    run = saved_run(tmp_path, 1, 2, 3, 4)
+    by_older = LOWEST.promoted(1, 4.0).promoted(2, 3.0)
+    promote(run, by_older.promoted(4, 2.0))
+    found = resumed_best(
+        *(run, "eval/loss", "lower", 3),
+        unlike=lambda step: "another version" if step == 2 else "",
+    )
+    assert found == LOWEST.promoted(1, 4.0)
+    assert "step 2, was chosen by eval/loss of another version, which is not" in caplog.text
+    assert (best_of(run).readlink(), read_best(run)) == (Path("step-00000002"), by_older)
+    rotate(run, keep=1)
+    assert [c.step for c in list_checkpoints(run)] == [2, 4]
+
+
 def test_another_figure_begins_anew(tmp_path: Path) -> None:
     """Catches a loss compared with an accuracy; and a run without a best that gets files of one."""
     run = saved_run(tmp_path, 1)

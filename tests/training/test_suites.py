@@ -22,7 +22,8 @@ from tests.training.suites import (
     train_signalled,
 )
 from trainer.checkpoint import latest_checkpoint, list_checkpoints, resolve_checkpoint
-from trainer.checkpoint.best import read_best
+from trainer.checkpoint.best import BestCheckpoint, promote, read_best
+from trainer.evaluate.scoring import NOT_FINITE
 from trainer.observe import read_metrics, read_status
 
 EVENTS = "tensorboard.backend.event_processing.event_accumulator"
@@ -299,6 +300,44 @@ def test_a_best_over_other_items_does_not_count(whole: Path, corpus: Path, tmp_p
     assert best.promotions == (best.best,)
     assert (best.best.step, best.best.value) == (8, figures(tmp_path / "run")[8])
     assert best.best.value > figures(whole / "with")[8]
+
+
+def test_a_best_by_an_older_version_stays_until_another_is_promoted(
+    whole: Path, corpus: Path, tmp_path: Path
+) -> None:
+    """Catches a best that is unlinked, and rotated away, as its suite is of a newer version now.
+
+    So is one whose records are gone; a run that had ended does not make its last step the best
+    instead. Negative controls: one by the same version is compared with, and beaten by step 8; one
+    that the model's divergence chose does not count, whatever the version.
+    """
+    step = steps_of_best(whole / "likely")[-1]
+    older = BestCheckpoint("eval/tiny/nats", "lower")
+    older = older.promoted(step, figures(whole / "likely")[step])
+    keys = {"steps": 8, "checkpoint__keep": 1, "evaluate__suites_every": 3}
+    recipes = {}
+    for name in ("same", "rules", "gone", "diverged"):
+        run = tmp_path / name
+        shutil.copytree(whole / "likely", run, symlinks=True)
+        promote(run, older)
+        file = run / "evaluations" / f"step-{step:08}" / "figures.json"
+        stored = json.loads(file.read_text())
+        if name == "gone":
+            shutil.rmtree(file.parent)
+        else:
+            tiny = stored["suites"]["tiny"]
+            tiny["settings"]["rules"] -= name != "same"
+            tiny["result"]["failed"] = {NOT_FINITE: 1} if name == "diverged" else {}
+            file.write_text(json.dumps(stored))
+        recipes[name] = measured_recipe(run, corpus, **keys, checkpoint__best="eval/tiny/nats")
+    ended = on_ranks(1, train_measured, *recipes.values())[0]
+    assert ended == [None] * 4
+    found = {name: steps_of_best(tmp_path / name) for name in recipes}
+    assert found == {"same": [step, 8], "rules": [step], "gone": [step], "diverged": [8]}
+    assert (tmp_path / "rules/checkpoints/best").readlink().name == f"step-{step:08}"
+    longer = recipes["rules"].replaced({"steps": 9, "schedule.length": 8})
+    assert on_ranks(1, train_measured, longer)[0] == [None]
+    assert steps_of_best(tmp_path / "rules") == [9]
 
 
 def test_what_cannot_be_measured_ends_a_run_before_it_begins(corpus: Path, tmp_path: Path) -> None:

@@ -123,22 +123,25 @@ def resumed_best(
     better: Direction,
     step: int,
     passes: Callable[[int], bool] = lambda step: True,
+    unlike: Callable[[int], str] = lambda step: "",
 ) -> BestCheckpoint:
     """The best so far of a run that goes on after `step`; link and record are made to agree.
 
     Promotions after `step` belong to a future that is given up; those whose checkpoint is gone,
     that no longer pass (`passes`), or that were chosen by another figure, do not count either.
-    Raises as `promote` does. Call it on one rank.
+    `unlike`: in what a step's measurement differs from those to come, in words, so that its value
+    is no bar to them. Such a best is not in what is returned, and yet it stays the best, in link
+    and record, until another is promoted. Raises as `promote` does. Call it on one rank.
     """
     known = read_best(run_dir)
     fresh = BestCheckpoint(figure, better)
     if known is not None and (known.figure, known.better) == (figure, better):
-        counted = tuple(
+        standing = tuple(
             one
             for one in known.promotions
             if one.step <= step and passes(one.step) and _whole(run_dir, one.step)
         )
-        fresh = BestCheckpoint(figure, better, counted)
+        fresh = BestCheckpoint(figure, better, standing)
     if known is not None and known.best not in (None, fresh.best):
         now = "none" if fresh.best is None else f"that of step {fresh.best.step}"
         _log.warning(
@@ -150,7 +153,15 @@ def resumed_best(
     wanted = fresh.best and folder_name(fresh.best.step)
     if (fresh != known and (known or wanted)) or (linked and linked.name) != wanted:
         promote(run_dir, fresh)
-    return fresh
+    differing = {one.step: unlike(one.step) for one in fresh.promotions}
+    if fresh.best is not None and (why := differing[fresh.best.step]):
+        _log.warning(
+            "the best checkpoint, step %d, was chosen by %s of %s, which is not compared with those"
+            " to come: it stays the best until one of them is promoted",
+            *(fresh.best.step, figure, why),
+        )
+    alike = tuple(one for one in fresh.promotions if not differing[one.step])
+    return BestCheckpoint(figure, better, alike)
 
 
 def _whole(run_dir: Path, step: int) -> bool:

@@ -143,10 +143,12 @@ class RunSuites:
             return None
         return self._alike(content["suites"], names)
 
-    def stored(self, folder: Path, names: Sequence[str]) -> dict[str, SuiteResult] | None:
-        """As `known`, whatever model it was of; to be called on the first rank alone."""
-        content = _content(folder / FIGURES)
-        return self._alike(content["suites"], names) if isinstance(content, dict) else None
+    def unlike(self, folder: Path, name: str) -> str:
+        """In what a suite's examination in `folder` is not of what it asks here, in words.
+
+        Empty where it is of that; to be called on the first rank alone.
+        """
+        return difference_from(stored_suites(folder).get(name), self._prepared[name])
 
     def _alike(
         self, suites: Mapping[str, Any], names: Sequence[str]

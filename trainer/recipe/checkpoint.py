@@ -16,7 +16,8 @@ class CheckpointSection(Section):
     """The figure by which RUN/checkpoints/best is chosen: eval/loss (of evaluate.every) or
     eval/SUITE/FIGURE (of evaluate.suites). It is a link to the checkpoint of the best evaluation so
     far that passes every gate of evaluate.gates; that step is saved, and stays whatever `keep`
-    says. None: there is no best."""
+    says. One by other items, or by an older version of its suite, stays the best of a resumed run
+    until another is promoted, which is not compared with it. None: there is no best."""
 
 
 class RecoverySection(Section):
