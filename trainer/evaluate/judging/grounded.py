@@ -12,7 +12,7 @@ from trainer.evaluate.judging.abstention import abstention
 from trainer.evaluate.judging.clauses import Clause, clauses
 from trainer.evaluate.judging.ignorance import knows_nothing
 from trainer.evaluate.judging.phrases import phrase
-from trainer.evaluate.judging.plain_words import plain_words
+from trainer.evaluate.judging.plain_words import plain_words, unaccented
 from trainer.evaluate.judging.silence import says_nothing_of_it
 from trainer.evaluate.judging.statement import answers_after_all
 
@@ -74,12 +74,23 @@ _NAME = re.compile(r"(?<=[a-z0-9,;] )[A-Z]\w+")
 """A word with a capital that does not begin its sentence."""
 
 
+_COUNTS = re.compile(
+    r"\b(?:paragraph|sentence|line|section|page|point|part)s? \d+(?: and \d+)?\b"
+    r"|\b(?:mentions|names|lists|describes|discusses|talks about|speaks of|tells of)"
+    r" (?:only |just )?\d (?:other )?(?:people|persons|names|places|things|facts|dates|details)\b"
+)
+"""Numbers that are of the passage itself: "see paragraph 2", "mentions 3 people"."""
+_QUOTED = re.compile(r"\"([^\"\n]{1,80})\"")
+
+
 def _tells_from_elsewhere(text: str, read: str) -> bool:
     """Whether a clause that admits nothing has a name or number that stands not in what was read.
 
     "The passage does not say, but the captain was Edward Smith".
     """
     known = set(plain_words(read).split())
+    if known.issuperset(plain_words(" ".join(_QUOTED.findall(unaccented(text)))).split()):
+        known.add("quoted")  # as clauses() writes a title
     no_answer = phrase("ignorance", "no_answer_name")
     admits = False
     for part in clauses(text):
@@ -96,7 +107,8 @@ def _tells_from_elsewhere(text: str, read: str) -> bool:
             continue
         names = [name for name in _NAME.findall(clause) if not no_answer.fullmatch(name)]
         found = [word for name in names for word in plain_words(name).split()]
-        found += [word for word in plain_words(clause).split() if word.isdecimal()]
+        numbers = _COUNTS.sub(" ", plain_words(clause))
+        found += [word for word in numbers.split() if word.isdecimal()]
         if any(word not in known for word in found):
             return True
     return False
@@ -113,6 +125,8 @@ def _is_news(clause: Clause, known: set[str]) -> bool:
         return False
     of_the_text = phrase("silence", "of_the_text").search(clause.text)
     if of_the_text and of_the_text.group() not in {"it", "that", "they"}:
+        return False
+    if phrase("silence", "of_its_content").search(clause.text):
         return False
     idle = (phrase("ignorance", "no_answer_word"), phrase("statement", "about_word"))
     words = set(plain_words(clause.text).split()) - known
