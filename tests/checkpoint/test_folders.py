@@ -183,3 +183,25 @@ def test_a_listing_goes_on_when_a_checkpoint_is_rotated_away(
     monkeypatch.setattr(Path, "stat", rotating)
     assert [one.path for one in list_checkpoints(tmp_path)] == [second]
     assert not first.exists()  # negative control: it went away while it was listed
+
+
+def test_the_newest_is_found_while_training_rotates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would catch a run that is told to have no checkpoint as its only one was just replaced."""
+    first = save(tmp_path, 1)
+    stat = Path.stat
+
+    def rotating(path: Path, **options: bool) -> os.stat_result:
+        if path.parent == first:
+            monkeypatch.undo()
+            save(tmp_path, 2)
+            rotate(tmp_path, keep=1)
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", rotating)
+    found = resolve_checkpoint(tmp_path)
+    assert found.name == "step-00000002" and not first.exists()
+    (found.parent / "step-00000003").symlink_to("nowhere")  # gone for ever, and not looked for
+    damage(found)
+    assert latest_checkpoint(tmp_path) is None

@@ -132,10 +132,14 @@ def list_checkpoints(run_dir: Path) -> list[ListedCheckpoint]:
 
 def latest_checkpoint(run_dir: Path) -> Path | None:
     """The newest good checkpoint of a run (complete, all sizes right), None without one."""
-    for _, path in reversed(_by_step(run_dir)):
-        if _problem(path) is None:
-            return path
-    return None
+    while True:
+        listed = [path for _, path in reversed(_by_step(run_dir))]
+        for path in listed:
+            if _problem(path) is None:
+                return path
+        # Training rotates one away when it has saved a newer one: that one is then to be found.
+        if all(os.path.lexists(path) for path in listed):
+            return None
 
 
 def best_checkpoint(run_dir: Path) -> Path | None:
@@ -187,7 +191,7 @@ def say_what_is_passed_over(run: Path, chosen: Path) -> None:
     """
     named = FOLDER_NAME.fullmatch(chosen.name)
     newer = [path for step, path in _by_step(run) if named and step > int(named[1])]
-    faults = [fault for path in newer if (fault := _problem(path)) and path.exists()]
+    faults = [fault for path in newer if (fault := _problem(path)) and os.path.lexists(path)]
     if faults:
         _log.warning("%s: %s is read, as %s", run, chosen.name, faults[-1].partition(";")[0])
 
