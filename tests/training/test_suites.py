@@ -340,6 +340,29 @@ def test_a_best_by_an_older_version_stays_until_another_is_promoted(
     assert steps_of_best(tmp_path / "rules") == [9]
 
 
+def test_a_best_by_the_loss_that_passed_an_older_versions_gate_stays(
+    whole: Path, corpus: Path, tmp_path: Path
+) -> None:
+    """Catches a loss that is no bar any more, since the suite of a gate is of a newer version.
+
+    Negative control: one whose stored figures fail the gates of now does not count.
+    """
+    step = steps_of_best(whole / "likely")[-1]
+    keys = {"steps": 8, "evaluate__suites_every": 3, "evaluate__every": 1}
+    keys["checkpoint__best"] = "eval/loss"
+    recipes = []
+    for name, gate in (("passes", "tiny/nats > 6"), ("fails", "tiny/nats > 99")):
+        shutil.copytree(whole / "likely", tmp_path / name, symlinks=True)
+        file = tmp_path / name / "evaluations" / f"step-{step:08}" / "figures.json"
+        stored = json.loads(file.read_text())
+        stored["suites"]["tiny"]["settings"]["rules"] -= 1
+        file.write_text(json.dumps(stored))
+        recipes.append(measured_recipe(tmp_path / name, corpus, **keys, evaluate__gates=[gate]))
+    assert [one and one[0] for one in on_ranks(1, train_measured, *recipes)[0]] == ["GateError"] * 2
+    assert steps_of_best(tmp_path / "passes")[-1] == step
+    assert steps_of_best(tmp_path / "fails") == []
+
+
 def test_what_cannot_be_measured_ends_a_run_before_it_begins(corpus: Path, tmp_path: Path) -> None:
     """Catches a gate on nothing that is found after hours of training."""
     refused = {
