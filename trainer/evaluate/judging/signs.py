@@ -1,8 +1,9 @@
 """Whether a text gives the right symbol, formula or code, among words that look like one.
 
 "In", "He", "No", "I" are symbols of elements and "it", "is", "no" codes of languages: such a word
-is a sign only where one is said to follow, in quotes or brackets, or alone; and only in quotes or
-behind "is" and a colon where the text has a sign that is no word.
+is a sign only where one is said to follow, in quotes or brackets, or alone. Where the text has a
+sign that is no word, too, a code is one only in quotes or behind "is" and a colon; a symbol or
+formula that begins the text only there or where it is right ("No. It is Au" begins with no symbol).
 """
 
 import re
@@ -23,9 +24,10 @@ _CLOSED = re.compile(
     r"^(?:[\"'`)\]]|\s*(?:[.,;:!?)\](-]|$|for\b|and\b|or\b|because\b|which\b|from\b|in\b|\n))"
 )
 _SURELY = re.compile(
-    r"(?:\b(?:is|it's|that's|was|be|probably|possibly|perhaps|maybe)|[:=])\s*$|[\"'`(\[]$"
+    r"(?:\b(?:is|it's|that's|was|be|probably|possibly|perhaps|maybe"
+    r"|(?:has|have|uses?|with|by|under|gets) the (?:[\w-]+ ){0,3}?code)|[:=])\s*$|[\"'`(\[]$"
 )
-"""What stands before a word that is a sign beyond doubt: "the symbol is He"."""
+"""What stands before a word that is a sign beyond doubt: "it is He", "it has the code it"."""
 _IS_THE_SIGN = re.compile(
     r"\s+(?:is|as|stands for|was)\s+(?:the|its|a)?\s*(?:\w+\s+){0,2}?(?:symbol|code|formula|abbrev)"
 )
@@ -51,7 +53,7 @@ def sign_is_right(text: str, expected: ExpectedAnswer) -> bool:
         return True
     verdict: bool | None = None
     end = 0
-    for found in _signs(plain, right | rivals, lower):
+    for found in _signs(plain, right, rivals, lower):
         sign = found.group().lower() if lower else found.group()
         if verdict is not None and not _JOINED.match(plain[end : found.start()]):
             break
@@ -60,19 +62,21 @@ def sign_is_right(text: str, expected: ExpectedAnswer) -> bool:
     return bool(verdict)
 
 
-def _signs(plain: str, known: set[str], lower: bool) -> list[re.Match[str]]:
+def _signs(plain: str, right: set[str], rivals: set[str], lower: bool) -> list[re.Match[str]]:
     """Where a text has one of the signs, those that it denies and words of its own left out."""
     sure, words = [], []
     for found in _SIGN.finditer(plain):
         sign = found.group().lower() if lower else found.group()
         before, after = plain[: found.start()], plain[found.end() :]
-        if sign not in known or _DENIED.search(before.lower()):
+        if sign not in right | rivals or _DENIED.search(before.lower()):
             continue
         if not phrase("mentions", "sign_or_word").fullmatch(sign.lower()):
             sure.append(found)
         elif _is_sign(before, after):
             words.append(found)
-            if _SURELY.search(before.lower()):
+            # "It", "As" or "So" within a sentence are in lower case: a symbol is seen by its case.
+            of_its_case = not lower and (sign in right or before.strip())
+            if of_its_case or _SURELY.search(before.lower()):
                 sure.append(found)
     return sure or words
 
