@@ -45,6 +45,7 @@ _SIGNED = re.compile(
     r"(?! (?:.* )?(?:and|but|which|took|came|entered|until|before|after|since)\b)(?: \w+){0,6}$"
 )
 """What tells the year of a treaty from others: "the war ended in 1918, it was SIGNED in 1919"."""
+_INTRODUCES_A_YEAR = {"in", "it", "was", "is", "year"}
 _COPULAS = {"is", "was", "by", "are", "were"}
 
 
@@ -101,13 +102,27 @@ def _number_is_right(text: str, expected: ExpectedAnswer) -> bool:
 
 
 def _from_the_signed(words: TextWords, years: list[Mention]) -> list[Mention]:
-    """The years from the first that is said to be that of signing; all where none is."""
+    """The years from the first that is said to be that of signing; all where none is.
+
+    All, too, where the text begins with its answer: "1923. It replaced a treaty signed in 1920."
+    """
+    if years and _is_the_answer(words, years[0]):
+        return years
     start = 0
     for index, year in enumerate(years):
         if _SIGNED.search(" ".join(words.words[start : year.start])):
             return years[index:]
         start = year.end
     return years
+
+
+def _is_the_answer(words: TextWords, year: Mention) -> bool:
+    """Whether a text begins with a year alone: a sentence, or before a bracket on another thing."""
+    if not set(words.words[: year.start]) <= _INTRODUCES_A_YEAR:
+        return False
+    parts, following = words.breaks[year.end : year.end + 1], words.words[year.end : year.end + 1]
+    of_the_same = set(following) & {"signed", "concluded", "it"}
+    return parts == (".",) or (parts == (",",) and not (year.start or of_the_same))
 
 
 def _in_range(word: str, form: str) -> bool:
