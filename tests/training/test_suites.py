@@ -316,7 +316,7 @@ def test_a_best_by_an_older_version_stays_until_another_is_promoted(
     older = older.promoted(step, figures(whole / "likely")[step])
     keys = {"steps": 8, "checkpoint__keep": 1, "evaluate__suites_every": 3}
     recipes = {}
-    for name in ("same", "rules", "gone", "diverged"):
+    for name in ("same", "rules", "gone", "diverged", "rules, diverged"):
         run = tmp_path / name
         shutil.copytree(whole / "likely", run, symlinks=True)
         promote(run, older)
@@ -326,14 +326,17 @@ def test_a_best_by_an_older_version_stays_until_another_is_promoted(
             shutil.rmtree(file.parent)
         else:
             tiny = stored["suites"]["tiny"]
-            tiny["settings"]["rules"] -= name != "same"
-            tiny["result"]["failed"] = {NOT_FINITE: 1} if name == "diverged" else {}
+            tiny["settings"]["rules"] -= "rules" in name
+            tiny["result"]["failed"] = {NOT_FINITE: 1} if "diverged" in name else {}
             file.write_text(json.dumps(stored))
         recipes[name] = measured_recipe(run, corpus, **keys, checkpoint__best="eval/tiny/nats")
     ended = on_ranks(1, train_measured, *recipes.values())[0]
-    assert ended == [None] * 4
+    assert ended == [None] * 5
     found = {name: steps_of_best(tmp_path / name) for name in recipes}
-    assert found == {"same": [step, 8], "rules": [step], "gone": [step], "diverged": [8]}
+    assert found == {
+        **{"same": [step, 8], "rules": [step], "gone": [step]},
+        **{"diverged": [8], "rules, diverged": [8]},
+    }
     assert (tmp_path / "rules/checkpoints/best").readlink().name == f"step-{step:08}"
     longer = recipes["rules"].replaced({"steps": 9, "schedule.length": 8})
     assert on_ranks(1, train_measured, longer)[0] == [None]
