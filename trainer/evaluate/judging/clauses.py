@@ -66,7 +66,9 @@ _TURN = re.compile(
     r" (?:first|full|last|exact|given|middle|other|precise)\b)"
     r"|,\s*(?=(?:whose|(?:about|of|to|for) (?:whom|whose|which))\b)"
     r"|,\s*(?=i am (?:not (?:\w+ )?(?:sure|certain)|unsure|uncertain)(?: which| though)?\s*$)"
-    r"|(?:(?<=^i do not know)|(?<=^not sure)),\s*(?=[\w-]+(?: [\w-]+){0,2}\s*$)"
+    r"|(?:(?<=^i do not know)|(?<=^not sure)),\s*(?!(?:really |quite )?(?:(?!italy|sicily)\w+ly"
+    r"|dear|darling|honey|love|sweetheart|boss|chief|user|kid|either|too|period|full stop|at all"
+    r"|anymore|myself|sorry|thanks|thank you|okay|ok|please)\s*$)(?=[\w-]+(?: [\w-]+){0,2}\s*$)"
     r"|\s+-+\s+|:\s|,\s*(?:so|and|as|since|because)\s+(?!far\b)(?=\w)|\s+(?:because|so)\s+(?=(?:i|we|it)\b)"
 )
 _LABEL = re.compile(
