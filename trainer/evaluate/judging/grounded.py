@@ -23,6 +23,11 @@ _CLAUSES = re.compile(
 )
 _CONCEDES = frozenset({"although", "though", "while", "whereas"})
 """What begins a clause that the main clause goes against: "Although Canberra is the capital"."""
+_ASIDE = re.compile(
+    r"in (?:real(?:ity| world| life)|actual (?:fact|world|life)|fact|truth|actuality)|\w+ly"
+    r"|of course|today|nowadays|as (?:\w+ )*(?:know|knows|known)"
+)
+"""What may stand before a comma in a clause that goes on behind it, in plain words."""
 _NEGATED = re.compile(
     r"\b(?:not|no|never|nor|neither|without|cannot"
     r"|(?:do|does|did|is|was|are|were|has|have|ca|could|would|wo)nt)\b"
@@ -43,12 +48,33 @@ def first_given(text: str, values: Sequence[str]) -> tuple[bool, int] | None:
     who is among the values is one too, but not behind the given name of somebody else.
     """
     parts = ["", *_CLAUSES.split(text)]
+    marks, said = parts[::2], parts[1::2]
     given = [
-        (parts[at].casefold() in _CONCEDES, at // 2)
-        for at in range(0, len(parts), 2)
-        if _gives(parts[at + 1], values)
+        (concedes, at)
+        for at, concedes in enumerate(_conceded(marks, said))
+        if _gives(said[at], values)
     ]
     return min(given, default=None)
+
+
+def _conceded(marks: Sequence[str], said: Sequence[str]) -> list[bool]:
+    """Of each clause, behind its mark, whether an "although" concedes it.
+
+    Until its first comma that closes no aside: "Although, in reality, it is Canberra, ...".
+    """
+    found = []
+    concedes = goes_on = between_commas = False
+    for mark, clause in zip(marks, said, strict=True):
+        if not (goes_on and mark == ","):
+            concedes, between_commas = mark.casefold() in _CONCEDES, False
+        found.append(concedes)
+        words = plain_words(clause)
+        aside = _ASIDE.fullmatch(words) or (
+            between_commas and not phrase("statement", "asserts").search(words)
+        )
+        goes_on = concedes and (not words or bool(aside))
+        between_commas = not words
+    return found
 
 
 def _gives(clause: str, values: Sequence[str]) -> bool:
