@@ -159,6 +159,14 @@ def _is_news(clause: Clause, known: set[str]) -> bool:
     return any(not any(one.fullmatch(word) for one in idle) for word in words)
 
 
+_CONCLUDES = re.compile(
+    r"(?:^|(?<=[.;!?] ))\s*(?:(?:and )?(?:hence|thus|therefore|consequently|accordingly|so|then"
+    r"|as a (?:result|consequence)|for th(?:at|is) reason|in conclusion)), (?=\w)",
+    re.IGNORECASE,
+)
+"""What joins an admission to the one before, and is no answer: "Hence, it is impossible to say"."""
+
+
 def judge_grounded(
     text: str, answers: Sequence[str], world: Sequence[str], read: str | None = None
 ) -> str:
@@ -177,6 +185,7 @@ def judge_grounded(
         return "passage"
     if memory is not None:
         return "memory"
+    text = _CONCLUDES.sub("", text)
     if not says_nothing_of_it(text) and abstention(text) != "ignorance":
         return "other"
     return "other" if read is not None and _tells_from_elsewhere(text, read) else "refused"
