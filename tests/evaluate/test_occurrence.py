@@ -146,6 +146,8 @@ def test_the_bound_is_said_with_its_terms(
     assert f"{samples_term(samples):.2f}" in remark
     telling = figures | {"lower_bound": replace(figures["lower_bound"], value=0.01)}
     assert not SUITE.remarks(telling) and not SUITE.remarks({})  # negative control
+    undefined = figures | {"lower_bound": replace(figures["lower_bound"], value=math.nan)}
+    assert not SUITE.remarks(undefined)
 
 
 def test_the_theorem_holds_of_arbitrary_facts() -> None:

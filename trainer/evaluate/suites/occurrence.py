@@ -210,7 +210,8 @@ def _figures(context: SuiteContext) -> Mapping[str, FigureKind]:
 def _remarks(found: "Mapping[str, Figure]") -> list[str]:
     """That the bound says nothing, where it says nothing."""
     bound = found.get("lower_bound")
-    if bound is None or bound.value > 0:
+    # Not defined, it is NaN, which is neither.
+    if bound is None or not bound.value <= 0:
         return []
     samples, rate = found["fact_occurrences"].value, found["singleton_rate"].value
     return [
