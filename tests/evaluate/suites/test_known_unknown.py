@@ -118,6 +118,11 @@ def test_answers_in_another_script_are_counted() -> None:
     assert result.figures["other_script"].value == 0.5
     assert ["26 of 52 answers" in remark for remark in result.remarks] == [True]
     assert not examined(SUITE, Planted(writes=truth), limit=52).remarks
+    # A right name in Latin letters is right all the same, and the remark does not deny it.
+    mixed = Planted(writes=lambda query: f"{chinese * 4} {truth(query)}")
+    result = examined(SUITE, mixed, limit=52)
+    assert result.figures["other_script"].value > 0 and result.figures["accuracy"].value > 0
+    assert ["may count as wrong" in remark for remark in result.remarks] == [True]
 
 
 def test_a_limit_leaves_kinds_and_halves_even() -> None:

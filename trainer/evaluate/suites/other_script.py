@@ -1,8 +1,8 @@
-"""Answers in another script than Latin: the judge reads English, and can neither know nor refuse.
+"""Answers in another script than Latin, of which the judge, reading English, knows names at most.
 
 A model that declines in Chinese is counted as one that answers wrongly, so suites that judge
-answers count such answers beside their figures. Other languages in Latin letters are not told from
-English.
+answers count such answers beside their figures. A right name in Latin letters among them counts as
+anywhere. Other languages in Latin letters are not told from English.
 """
 
 import unicodedata
@@ -31,7 +31,7 @@ def _row(record: ItemRecord) -> list[float] | None:
 
 
 FIGURES = {
-    OTHER_SCRIPT: FigureKind("answers in another script than Latin, which are not read", _row)
+    OTHER_SCRIPT: FigureKind("answers mostly in another script than Latin, read for names", _row)
 }
 
 
@@ -42,6 +42,6 @@ def remarks(found: "Mapping[str, Figure]") -> list[str]:
         return []
     answers = round(figure.value * figure.items)
     return [
-        f"{answers:,} of {figure.items:,} answers are in another script than Latin and count as"
-        f" wrong, refusals among them: {ENGLISH_ALONE}"
+        f"{answers:,} of {figure.items:,} answers are in another script than Latin and may count"
+        f" as wrong, refusals among them: {ENGLISH_ALONE}"
     ]
