@@ -232,7 +232,7 @@ def test_what_is_cut_is_said_once_with_its_count(
     with caplog.at_level(logging.WARNING):
         measured("ours_last_word", model, respondent)
     (line,) = [one for one in caplog.messages if "longer than" in one]
-    assert line.startswith("ours_last_word: 3 of 3 items are longer than the 96 tokens")
+    assert line.startswith("ours_last_word: 3 of 3 items are longer than the 96 tokens that lm")
 
 
 def test_the_tasks_of_the_tests_cover_every_output_type() -> None:

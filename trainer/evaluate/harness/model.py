@@ -238,8 +238,8 @@ class HarnessModel(TemplateLM):
             copies[key] += 1
         if cut := [one.cut for one in asked if one.cut]:
             _log.warning(
-                "%d of %d requests are longer than the %d tokens that the model reads: up to %d"
-                " tokens are left out at their beginning",
+                "%d of %d requests are longer than the %d tokens that lm-eval's own model would"
+                " read: up to %d tokens are left out at their beginning",
                 *(len(cut), len(asked), self.max_length, max(cut)),
             )
         answers = ask([one.queries for one in asked], self._respondent)

@@ -119,8 +119,8 @@ class TaskQuestions:
         cut = [item.shown["cut"] for item in items if item.shown["cut"]]
         if cut:
             _log.warning(
-                "%s: %d of %d items are longer than the %d tokens that the model reads: of each,"
-                " up to %d tokens are left out at the beginning",
+                "%s: %d of %d items are longer than the %d tokens that lm-eval's own model would"
+                " read: of each, up to %d tokens are left out at the beginning",
                 *(self._name, len(cut), len(items), model.max_length, max(cut)),
             )
         if model.without_system:
