@@ -103,7 +103,19 @@ def mentions(text: TextWords, names: Sequence[str]) -> Iterator[Mention]:
 
 
 def claims(text: TextWords, found: Sequence[Mention]) -> list[Mention]:
-    """The mentions that the text gives as its answer: neither denied nor beside the point."""
+    """The mentions that the text gives as its answer: neither denied nor beside the point.
+
+    A capital of a sort ("the historic capital of Japan") is given where the text has no other.
+    """
+    given = _given(text, found)
+    others = [
+        one for one in given if not phrase("mentions", "of_a_sort").match(text.after(one.end))
+    ]
+    return others or given
+
+
+def _given(text: TextWords, found: Sequence[Mention]) -> list[Mention]:
+    """The mentions that are neither denied nor beside the point."""
     claimed: list[Mention] = []
     left_out: Mention | None = None
     for mention in found:
