@@ -36,10 +36,15 @@ _ONE = re.compile(
     re.IGNORECASE,
 )
 """The number one in words, where it is no pronoun."""
-_NO_ATOMIC_NUMBER = re.compile(
-    r"(?<=[a-z])-\d+\b|\d+(?= (?:\w+ )?(?:isotope|neutron|nucleon|electron)s?\b)", re.IGNORECASE
+_NO_ATOMIC_NUMBERS = (
+    re.compile(r"\d+(?= (?:\w+ )?(?:isotope|neutron|nucleon)s?\b)", re.IGNORECASE),
+    re.compile(r"(?<=[a-z])-\d+\b", re.IGNORECASE),
+    re.compile(r"\d+(?= (?:\w+ )?electrons?\b)", re.IGNORECASE),
 )
-"""Other numbers of an element: the mass in "carbon-12", "10 isotopes"."""
+"""Other numbers of an element: "10 isotopes", the mass in "carbon-12", "4 outer electrons".
+
+All but the first may be the atomic number where a text has no other: "Au-79", "79 electrons".
+"""
 _SIGNED = re.compile(
     r"\b(?:signed|concluded)"
     r"(?! (?:.* )?(?:and|but|which|took|came|entered|until|before|after|since)\b)(?: \w+){0,6}$"
@@ -85,7 +90,7 @@ def _number_is_right(text: str, expected: ExpectedAnswer) -> bool:
     # `plain_words` leaves a lone "one", being a pronoun too.
     text = _ONE.sub(lambda found: f"{found['before'] or ''} 1", text)
     if expected.form == "number":
-        text = _NO_ATOMIC_NUMBER.sub("", text)
+        text = _without_other_numbers(text)
     whole = re.sub(r"\d*\.\d+", " fraction ", re.sub(r"(?<=\d)(?:st|nd|rd|th)\b", "", text))
     words = text_words(whole)
     asked = set(text_words(expected.question).words)
@@ -99,6 +104,21 @@ def _number_is_right(text: str, expected: ExpectedAnswer) -> bool:
         claimed = _from_the_signed(words, claimed)
     right = {plain_words(name) for name in expected.right}
     return last_word(words, claimed, [words.words[one.start] in right for one in claimed])
+
+
+def _without_other_numbers(text: str) -> str:
+    """The text without the numbers of an element that are not its atomic one.
+
+    What may be it stays where the text would have no number without: electrons, then a mass.
+    """
+    text = _NO_ATOMIC_NUMBERS[0].sub("", text)
+    for patterns in (_NO_ATOMIC_NUMBERS[1:], _NO_ATOMIC_NUMBERS[1:2]):
+        rest = text
+        for pattern in patterns:
+            rest = pattern.sub("", rest)
+        if any(word.isdecimal() for word in plain_words(rest).split()):
+            return rest
+    return text
 
 
 def _from_the_signed(words: TextWords, years: list[Mention]) -> list[Mention]:
