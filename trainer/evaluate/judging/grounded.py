@@ -145,6 +145,9 @@ def _admits(clause: Clause) -> bool:
     return bool(phrase("silence", "silence").search(clause.text)) or knows_nothing(clause)
 
 
+_RELATIVE = re.compile(r", (?:which|who|whose)\b(.*)")
+
+
 def _is_news(clause: Clause, known: set[str]) -> bool:
     """Whether a clause states something in a word that was not read: "its currency is the real"."""
     if _admits(clause) or not answers_after_all(clause):
@@ -152,10 +155,12 @@ def _is_news(clause: Clause, known: set[str]) -> bool:
     of_the_text = phrase("silence", "of_the_text").search(clause.text)
     if of_the_text and of_the_text.group() not in {"it", "that", "they"}:
         return False
-    if phrase("silence", "of_its_content").search(clause.text):
-        return False
+    stated = clause.text
+    if phrase("silence", "of_its_content").search(stated):
+        # What is said of it beside that: "It describes the tower, which was built by monks".
+        stated = " ".join(_RELATIVE.findall(stated))
     idle = (phrase("ignorance", "no_answer_word"), phrase("statement", "about_word"))
-    words = set(plain_words(clause.text).split()) - known
+    words = set(plain_words(stated).split()) - known
     return any(not any(one.fullmatch(word) for one in idle) for word in words)
 
 
