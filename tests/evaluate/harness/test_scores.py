@@ -150,24 +150,29 @@ def _harness_model(folder: Path, respondent: ByTransformers) -> Any:
     return HarnessModel(respondent, AutoTokenizer.from_pretrained(folder))
 
 
+@pytest.fixture
+def begun(found: dict[str, SuiteResult], records: Path, tmp_path: Path) -> Path:
+    """A folder of its own with the records of `ours_short`, as a start before left them."""
+    for file in records.glob("ours_short.*"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    return tmp_path
+
+
 def test_a_second_start_answers_only_what_is_left(
     model: tuple[Tokenizer, ModelSection],
     respondent: ByTransformers,
     found: dict[str, SuiteResult],
-    records: Path,
-    tmp_path: Path,
+    begun: Path,
 ) -> None:
     """Catches items whose names change with a start, and figures over what was asked last."""
-    for file in records.glob("ours_short.*"):
-        (tmp_path / file.name).write_bytes(file.read_bytes())
-    lines = (tmp_path / "ours_short.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-    (tmp_path / "ours_short.jsonl").write_text("".join(lines[:-2]), encoding="utf-8")
+    lines = (begun / "ours_short.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (begun / "ours_short.jsonl").write_text("".join(lines[:-2]), encoding="utf-8")
     before = respondent.asked
-    result = measured("ours_short", model, respondent, tmp_path)
+    result = measured("ours_short", model, respondent, begun)
     assert respondent.asked == before + 2 and result.before == len(lines) - 2
     assert result.figures == found["ours_short"].figures
     # Other examples before the question are other items.
-    measured("ours_short", model, respondent, tmp_path, shots=1)
+    measured("ours_short", model, respondent, begun, shots=1)
     assert respondent.asked == before + 2 + len(lines)
 
 
@@ -175,17 +180,14 @@ def test_texts_that_ended_otherwise_are_not_gone_on_with(
     model: tuple[Tokenizer, ModelSection],
     respondent: ByTransformers,
     found: dict[str, SuiteResult],
-    records: Path,
-    tmp_path: Path,
+    begun: Path,
 ) -> None:
     """Catches texts that a template's end of a turn had cut among those that go on behind it."""
-    for file in records.glob("ours_short.*"):
-        (tmp_path / file.name).write_bytes(file.read_bytes())
-    described = tmp_path / "ours_short.settings.json"
+    described = begun / "ours_short.settings.json"
     settings = json.loads(described.read_text())
     described.write_text(json.dumps({**settings, "rules": 1}))
     assert found["ours_short"].items > 0
-    assert measured("ours_short", model, respondent, tmp_path).before == 0
+    assert measured("ours_short", model, respondent, begun).before == 0
 
 
 def test_a_context_is_cut_where_the_hugging_face_model_cuts_it(
