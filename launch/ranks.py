@@ -38,6 +38,9 @@ class Rank(Protocol):
     def poll(self) -> int | None:
         """The exit code, minus the signal's number where one ended it; None while it runs."""
 
+    def wait(self) -> int:
+        """The same, when it has ended."""
+
 
 class ForkedRank:
     """A rank that is a fork of this process: what is imported here need not be imported again."""
@@ -60,6 +63,12 @@ class ForkedRank:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
                 self._code = os.waitstatus_to_exitcode(status)
+        return self._code
+
+    def wait(self) -> int:
+        """The same, when it has ended."""
+        if self._code is None:
+            self._code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         return self._code
 
 
@@ -211,6 +220,7 @@ def _wait(ranks: list[Rank], signals: list[int], grace_seconds: float) -> list[t
             ended.append((number, code))
             if code != 0:
                 deadline = min(deadline, time.monotonic() + grace_seconds)
+        # A wait for any child would miss the signals to pass on, and take others' children.
         time.sleep(_POLL_SECONDS)
     return ended
 
@@ -221,8 +231,7 @@ def _end(ranks: list[Rank]) -> None:
         if rank.poll() is None:
             os.killpg(rank.pid, signal.SIGKILL)
     for rank in ranks:
-        while rank.poll() is None:
-            time.sleep(_POLL_SECONDS)
+        rank.wait()
 
 
 def _outcome(ended: list[tuple[int, int]], notes: list[Path], signals: list[int]) -> int:

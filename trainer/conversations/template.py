@@ -219,7 +219,7 @@ class ChatTemplate:
             return self._rendered(
                 Given([], **{**self._needs, **beside}), turns, add_generation_prompt
             )
-        except Exception:
+        except Exception:  # somebody else's program: that it fails is what was to be found out
             return ""
 
     @cached_property
