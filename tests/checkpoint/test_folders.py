@@ -205,3 +205,20 @@ def test_the_newest_is_found_while_training_rotates(
     (found.parent / "step-00000003").symlink_to("nowhere")  # gone for ever, and not looked for
     damage(found)
     assert latest_checkpoint(tmp_path) is None
+
+
+def test_checkpoints_that_may_not_be_looked_at_end_the_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a search without end where a folder can be listed, and what is in it not be seen."""
+    (tmp_path / "checkpoints" / "step-00000004").mkdir(parents=True)
+    looks: list[object] = []
+
+    def closed(path: object, *args: object, **keys: object) -> None:
+        looks.append(path)
+        assert len(looks) < 50, "it looks without end"
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "lstat", closed)
+    monkeypatch.setattr(Path, "lstat", closed)
+    assert latest_checkpoint(tmp_path) is None

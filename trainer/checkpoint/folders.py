@@ -138,7 +138,7 @@ def latest_checkpoint(run_dir: Path) -> Path | None:
             if _problem(path) is None:
                 return path
         # Training rotates one away when it has saved a newer one: that one is then to be found.
-        if all(os.path.lexists(path) for path in listed):
+        if not any(_is_gone(path) for path in listed):
             return None
 
 
@@ -191,7 +191,7 @@ def say_what_is_passed_over(run: Path, chosen: Path) -> None:
     """
     named = FOLDER_NAME.fullmatch(chosen.name)
     newer = [path for step, path in _by_step(run) if named and step > int(named[1])]
-    faults = [fault for path in newer if (fault := _problem(path)) and os.path.lexists(path)]
+    faults = [fault for path in newer if (fault := _problem(path)) and not _is_gone(path)]
     if faults:
         _log.warning("%s: %s is read, as %s", run, chosen.name, faults[-1].partition(";")[0])
 
@@ -236,6 +236,17 @@ def _by_step(run_dir: Path) -> list[tuple[int, Path]]:
         return []
     named = ((FOLDER_NAME.fullmatch(name), folder / name) for name in names)
     return sorted((int(match[1]), path) for match, path in named if match)
+
+
+def _is_gone(path: Path) -> bool:
+    """Whether a path that was listed is there no more; not where it may not be looked at."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _problem(path: Path) -> str | None:
