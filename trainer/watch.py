@@ -19,6 +19,7 @@ from trainer.observe import (
     ProgressBar,
     RankLog,
     RunStart,
+    SampleWriter,
     StatusWriter,
     TensorBoard,
     Throughput,
@@ -75,7 +76,7 @@ class Watch:
         rate = _common_rate(run)
         if run.layout.reports:
             truncate_metrics(run.folder, run.step)
-            write_environment(run.folder)
+            write_environment(run.folder, run.layout.world_size)
             _print_estimate(run, rate)
         start = RunStart(
             run.folder,
@@ -240,7 +241,7 @@ def _callbacks(run: Run) -> list[Callback]:
     if recipe.profile.waits and run.layout.reports:
         callbacks.append(Waits())
     if run.layout.reports:
-        callbacks += [MetricsWriter(), StatusWriter(), ProgressBar()]
+        callbacks += [MetricsWriter(), SampleWriter(), StatusWriter(), ProgressBar()]
         if recipe.observe.tensorboard:
             callbacks.append(TensorBoard())
         if recipe.observe.wandb is not None:

@@ -17,13 +17,14 @@ def git(folder: Path, *arguments: str) -> None:
 
 def test_the_environment_names_what_a_result_depends_on(tmp_path: Path) -> None:
     """Would catch a result that nobody can place."""
-    write_environment(tmp_path)
+    write_environment(tmp_path, ranks=4)
     written = json.loads((tmp_path / "environment.json").read_text())
     assert written["packages"]["torch"] == torch.__version__
     assert written["python"] == ".".join(map(str, sys.version_info[:3]))
     assert written["command"] == sys.argv
     assert written["cpu"]["cores"] >= 1 and written["cpu"]["name"]
-    assert set(environment()) == set(written)
+    assert set(written) - set(environment()) == {"ranks", "ranks_a_node"}
+    assert (written["ranks"], written["ranks_a_node"]) == (4, 1)
 
 
 def test_the_revision_is_that_of_the_source_and_says_if_it_was_changed(tmp_path: Path) -> None:

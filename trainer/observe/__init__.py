@@ -6,6 +6,7 @@ from trainer.observe.log import RankLog
 from trainer.observe.metrics import MetricsWriter, read_metrics, truncate_metrics
 from trainer.observe.profile import Profiler
 from trainer.observe.progress import ProgressBar
+from trainer.observe.samples import SampleWriter
 from trainer.observe.status import StatusWriter, read_status
 from trainer.observe.throughput import Throughput, matrix_rate, memory_gib
 from trainer.observe.trackers import TensorBoard, WeightsAndBiases
@@ -18,6 +19,7 @@ __all__ = [
     "ProgressBar",
     "RankLog",
     "RunStart",
+    "SampleWriter",
     "StatusWriter",
     "TensorBoard",
     "Throughput",

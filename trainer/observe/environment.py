@@ -50,9 +50,14 @@ def environment() -> dict[str, Any]:
     }
 
 
-def write_environment(run_dir: Path) -> None:
-    """Write RUN/environment.json. Raises TrainingError where it cannot be written."""
-    write_json(Path(run_dir) / ENVIRONMENT, environment())
+def write_environment(run_dir: Path, ranks: int) -> None:
+    """Write RUN/environment.json, with the number of ranks, in all and on this node.
+
+    Raises TrainingError where it cannot be written.
+    """
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    world = {"ranks": ranks, "ranks_a_node": here}
+    write_json(Path(run_dir) / ENVIRONMENT, environment() | world)
 
 
 def git_revision(source: Path) -> dict[str, Any] | None:

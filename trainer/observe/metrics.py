@@ -83,7 +83,11 @@ def truncate_metrics(run_dir: Path, step: int) -> int:
 
     On resume, so that the next record continues the file without gap or repetition.
     """
-    path = Path(run_dir) / METRICS
+    return truncate_records(Path(run_dir) / METRICS, step)
+
+
+def truncate_records(path: Path, step: int) -> int:
+    """The same for any file with a JSON object a line that has its `step`."""
     removed = 0
     try:
         source = path.open("rb")
