@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.corpus.rules.counterfactual import Counterfactual, swap_gender
+from trainer.corpus.rules.counterfactual import Counterfactual
+from trainer.corpus.rules.gender_swap import swap_gender
 from trainer.corpus.rules.vocabulary import listed, pairs
 from trainer.recipe.curation import BalanceRule
 
