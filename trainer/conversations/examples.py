@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import Literal, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import numpy as np
 
 from trainer.conversations.columns import SetNames
+from trainer.conversations.counterfactual import Counterfactuals, Version
 from trainer.conversations.forms import NAMES, conversation_of
 from trainer.conversations.marking import (
     ExampleCounts,
@@ -32,6 +33,7 @@ from trainer.recipe.fine_tuning import ConversationsSection
 
 Arguments = ParamSpec("Arguments")
 _Tokens = TypeVar("_Tokens")
+_Kept = TypeVar("_Kept")
 ENCODED_AT_ONCE = 64
 
 
@@ -53,10 +55,10 @@ def marked_examples(
 
     Of `pairs`, tokens are those of `mark_pair`; of `judged`, those of `mark_judged`, the second
     answer being that of the example before which answers another prompt (the first ones, which have
-    none before them, come last, with the set's last answer). Raises DataError in one line for an
-    example that cannot be used, naming its file and number, unless `section.malformed` drops it;
-    for one too long where `section.too_long` says so; where none is left; and for files that cannot
-    be read.
+    none before them, come last, with the set's last answer). A counterfactual follows its example.
+    Raises DataError in one line for an example that cannot be used, naming its file and number,
+    unless `section.malformed` drops it; for one too long where `section.too_long` says so; where
+    none is left; and for files that cannot be read.
     """
     reading = _Reading(template, section, sequence_length, counts, names, rows)
     examples = reading.examples(patterns, anonymous)
@@ -66,7 +68,7 @@ def marked_examples(
         "judged": reading.judged,
     }
     for marked in readers[kind](examples):
-        counts.sequences += 1
+        counts.sequences += not marked.beside
         counts.tokens += len(marked.tokens)
         counts.targets += marked.targets
         yield marked
@@ -75,23 +77,24 @@ def marked_examples(
 
 
 def with_others(
-    judged: Iterable[tuple[Judged, FlaggedTokens]],
-) -> Iterator[tuple[Judged, FlaggedTokens, tuple[Message, ...]]]:
-    """Each with the last answer before it to another prompt; those that have none come last.
+    judged: Iterable[tuple[Judged, _Kept]],
+) -> Iterator[tuple[_Kept, tuple[Message, ...]]]:
+    """What is kept of each, and the last answer before it to another prompt; those that have none
+    come last.
 
     Raises DataError where all have one prompt.
     """
-    waiting: list[tuple[Judged, FlaggedTokens]] = []
+    waiting: list[tuple[Judged, _Kept]] = []
     last: Judged | None = None
     other: Judged | None = None
-    for one, own in judged:
+    for one, kept in judged:
         if last is not None and one.side.prompt != last.side.prompt:
             other = last
         last = one
         if other is None:
-            waiting.append((one, own))
+            waiting.append((one, kept))
         else:
-            yield one, own, other.side.answer
+            yield kept, other.side.answer
     if last is None:
         return
     if other is None:
@@ -101,8 +104,8 @@ def with_others(
         )
     if last.side.prompt != waiting[0][0].side.prompt:
         other = last
-    for one, own in waiting:
-        yield one, own, other.side.answer
+    for _, kept in waiting:
+        yield kept, other.side.answer
 
 
 @dataclass(frozen=True)
@@ -141,93 +144,123 @@ class _Reading:
                 " its name"
             )
 
+    @cached_property
+    def counterfactuals(self) -> Counterfactuals:
+        """Makes the versions of each example."""
+        return Counterfactuals(self.section.balance, self.counts)
+
     def conversations(self, examples: Iterable[Example]) -> Iterator[Marked]:
         """Those of stage sft, encoded some at once."""
         texts = self._written(examples)
+        left = True
         while some := list(islice(texts, ENCODED_AT_ONCE)):
             encoded = self.marker.tokens([text for _, text in some])
-            for (conversation, _), sequences in zip(some, encoded, strict=True):
-                if all(self._has_rows(tokens, conversation.place) for tokens in sequences):
-                    yield from self._fitting(conversation, sequences)
+            for (version, _), sequences in zip(some, encoded, strict=True):
+                # A counterfactual stands beside what is used.
+                if version.beside and not left:
+                    continue
+                found = self._fitting(version, sequences)
+                left = bool(found)
+                yield from found
 
-    def _written(self, examples: Iterable[Example]) -> Iterator[tuple[Conversation, Written]]:
+    def _written(
+        self, examples: Iterable[Example]
+    ) -> Iterator[tuple[Version[Conversation], Written]]:
         for example in examples:
             conversation = self._attempt(conversation_of, example, self.names)
-            text = None if conversation is None else self._write(conversation)
-            if conversation is not None and text is not None:
-                yield conversation, text
+            if conversation is None:
+                continue
+            for version in self.counterfactuals.of_conversation(conversation):
+                text = self._write(version.held, counted=not version.beside)
+                if text is None:
+                    break
+                yield version, text
 
     def _fitting(
-        self, conversation: Conversation, sequences: Sequence[FlaggedTokens]
-    ) -> Iterator[Marked]:
+        self, version: Version[Conversation], sequences: Sequence[FlaggedTokens]
+    ) -> list[Marked]:
         """Those of a conversation's sequences that are not too long."""
-        place, too_long = conversation.place, self.section.too_long
-        left = lost = 0
+        place, characters = version.held.place, version.held.characters
+        if not all(self._has_rows(tokens, place) for tokens in sequences):
+            return []
+        found, cut = list[Marked](), 0
         for tokens in sequences:
-            fitting = shorten(tokens, self.sequence_length, too_long, place)
-            if fitting is None:
-                lost += 1
-                continue
-            left += 1
-            self.counts.cut += len(fitting) < len(tokens)
-            targets, characters = count_targets(fitting), conversation.characters
-            yield Marked(fitting, place, conversation.identity, targets, characters)
-        self.counts.used += left > 0
-        self.counts.dropped_long += left == 0
-        self.counts.sequences_long += lost if left else 0
+            fitting = shorten(tokens, self.sequence_length, self._too_long(version), place)
+            if fitting is not None:
+                cut += len(fitting) < len(tokens)
+                found.append(_marked(fitting, version, place, characters))
+        self._count_use(version, bool(found))
+        if not version.beside:
+            self.counts.cut += cut
+            self.counts.sequences_long += len(sequences) - len(found) if found else 0
+        return found
 
     def pairs(self, examples: Iterable[Example]) -> Iterator[Marked]:
         """Chosen and rejected answers."""
         for example in examples:
             pair = self._attempt(pair_of, example, self.names)
-            if pair is None:
-                continue
-            texts = self._write_both(pair.chosen.conversation, pair.rejected.conversation)
-            tokens = None if texts is None else self._attempt(mark_pair, pair, self.marker, texts)
-            if tokens is not None and self._fits(tokens, example.place):
-                self.counts.used += 1
-                targets = count_targets(tokens)
-                yield Marked(tokens, example.place, pair.identity, targets, pair.characters)
+            for version in [] if pair is None else self.counterfactuals.of_pair(pair):
+                both, counted = version.held, not version.beside
+                texts = self._write_both(
+                    both.chosen.conversation, both.rejected.conversation, counted
+                )
+                if texts is None:
+                    break
+                tokens = self._attempt(mark_pair, both, self.marker, texts)
+                if tokens is None or not self._fits(tokens, version, example.place):
+                    break
+                yield _marked(tokens, version, example.place, both.characters)
 
     def judged(self, examples: Iterable[Example]) -> Iterator[Marked]:
-        """Answers judged good or bad, each beside one to another prompt."""
-        for one, own, other in with_others(self._judged_alone(examples)):
-            tokens = self._attempt(mark_judged, one, own, other, self.marker)
-            conversation = one.side.conversation
-            if tokens is not None and self._fits(tokens, conversation.place):
-                self.counts.used += 1
-                targets, characters = count_targets(tokens), conversation.characters
-                yield Marked(tokens, conversation.place, one.identity, targets, characters)
+        """Answers judged good or bad, each beside one to another prompt.
 
-    def _judged_alone(self, examples: Iterable[Example]) -> Iterator[tuple[Judged, FlaggedTokens]]:
+        A counterfactual stands beside the same one as its example.
+        """
+        for versions, other in with_others(self._judged_alone(examples)):
+            for version, own in versions:
+                tokens = self._attempt(mark_judged, version.held, own, other, self.marker)
+                conversation = version.held.side.conversation
+                if tokens is None or not self._fits(tokens, version, conversation.place):
+                    break
+                yield _marked(tokens, version, conversation.place, conversation.characters)
+
+    def _judged_alone(
+        self, examples: Iterable[Example]
+    ) -> Iterator[tuple[Judged, list[tuple[Version[Judged], FlaggedTokens]]]]:
         for example in examples:
             found = self._attempt(judged_of, example, self.names) or []
             # A pair is two judged answers.
             self.counts.read += max(len(found) - 1, 0)
-            for judged in found:
-                conversation = judged.side.conversation
-                text = self._write(conversation)
-                if text is None:
-                    continue
-                own = self._attempt(self.marker.mark_answer, conversation, text)
-                if own is not None and self._has_rows(own, conversation.place):
-                    yield judged, own
+            for versions in self.counterfactuals.of_judged(found):
+                marked = []
+                for version in versions:
+                    conversation = version.held.side.conversation
+                    text = self._write(conversation, counted=not version.beside)
+                    if text is None:
+                        break
+                    own = self._attempt(self.marker.mark_answer, conversation, text)
+                    if own is None or not self._has_rows(own, conversation.place):
+                        break
+                    marked.append((version, own))
+                if marked:
+                    yield marked[0][0].held, marked
 
-    def _write(self, conversation: Conversation) -> Written | None:
+    def _write(self, conversation: Conversation, counted: bool = True) -> Written | None:
         """The conversation's text, what was done to it and what nothing reads counted."""
         text = self._attempt(self.marker.write, conversation)
-        if text is not None:
+        if text is not None and counted:
             self._count((conversation, text))
         return text
 
     def _write_both(
-        self, chosen: Conversation, rejected: Conversation
+        self, chosen: Conversation, rejected: Conversation, counted: bool
     ) -> tuple[Written, Written] | None:
         first = self._attempt(self.marker.write, chosen)
         second = None if first is None else self._attempt(self.marker.write, rejected)
         if first is None or second is None:
             return None
-        self._count((chosen, first), (rejected, second))
+        if counted:
+            self._count((chosen, first), (rejected, second))
         return first, second
 
     def _count(self, *written: tuple[Conversation, Written]) -> None:
@@ -273,12 +306,35 @@ class _Reading:
         self._set_aside(DataError(fault))
         return False
 
-    def _fits(self, tokens: FlaggedTokens, place: RecordLocation) -> bool:
+    def _fits(self, tokens: FlaggedTokens, version: Version[Any], place: RecordLocation) -> bool:
         if not self._has_rows(tokens, place):
             return False
-        fit = fits(tokens, self.sequence_length, self.section.too_long, place)
-        self.counts.dropped_long += not fit
+        fit = fits(tokens, self.sequence_length, self._too_long(version), place)
+        self._count_use(version, fit)
         return fit
+
+    def _too_long(self, version: Version[Any]) -> Literal["drop", "cut", "stop"]:
+        """What becomes of it where it is too long; nobody can mend a counterfactual."""
+        stops = self.section.too_long == "stop" and version.beside
+        return "drop" if stops else self.section.too_long
+
+    def _count_use(self, version: Version[Any], used: bool) -> None:
+        """Count an example that is used or too long, or a counterfactual beside one."""
+        if not version.beside:
+            self.counts.used += used
+            self.counts.dropped_long += not used
+        elif used:
+            self.counts.added += 1
+        else:
+            self.counterfactuals.too_long()
+
+
+def _marked(
+    tokens: FlaggedTokens, version: Version[Any], place: RecordLocation, characters: int
+) -> Marked:
+    targets = count_targets(tokens)
+    kind = version.counterfactual, version.beside
+    return Marked(tokens, place, version.identity, targets, characters, *kind)
 
 
 def _nothing_left(patterns: str, counts: ExampleCounts) -> DataError:

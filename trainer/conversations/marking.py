@@ -27,7 +27,8 @@ class Marked:
 
     `tokens` are ids with the bits of trainer.data.token_flags; `identity` is the SHA-256 of the
     example's content in hex; `targets` counts the tokens to predict, `characters` those of its
-    messages.
+    messages. `counterfactual`: its gendered terms are swapped, those of the example with this
+    identity, beside which it may stand (`beside`).
     """
 
     tokens: FlaggedTokens
@@ -35,6 +36,8 @@ class Marked:
     identity: str
     targets: int
     characters: int
+    counterfactual: bool = False
+    beside: bool = False
 
 
 @dataclass
@@ -43,8 +46,9 @@ class ExampleCounts:
 
     `sequences` are what the used ones became; `first_malformed` is the line that the first one
     gives. `dropped_long` examples were too long; `sequences_long` are those of the used ones that
-    were. `flattened`, `changes` and `unread` count examples by what was written as text, by what
-    was done to their turns, and by the keys that nothing read.
+    were. `added` are the counterfactuals beside the used ones. `flattened`, `changes` and `unread`
+    count examples by what was written as text, by what was done to their turns, and by the keys
+    that nothing read.
     """
 
     read: int = 0
@@ -58,6 +62,7 @@ class ExampleCounts:
     sequences: int = 0
     sequences_long: int = 0
     held_out: int = 0
+    added: int = 0
     flattened: dict[str, int] = field(default_factory=Counter)
     changes: dict[str, int] = field(default_factory=Counter)
     unread: dict[str, int] = field(default_factory=Counter)

@@ -84,8 +84,10 @@ def ensure_set(recipe: "Recipe", source: str) -> Path:
         "named_templates": template.raw_tokenizer.named_templates,
         "columns": dict(names.columns),
         "roles": dict(names.roles),
-        **recipe.conversations.model_dump(mode="json", exclude={"neftune_alpha", "template"}),
+        **section.model_dump(mode="json", exclude={"neftune_alpha", "template", "balance"}),
     }
+    if section.balance.counterfactual:
+        settings["balance"] = section.balance.model_dump(mode="json")
     if (rows := _rows(recipe, template)) is not None:
         settings["rows"] = rows
     out = cache_folder("sets") / _key(settings, files)
@@ -175,8 +177,8 @@ def _build(
         held_out = int(example.identity[:16], 16) < section.validation * 2**64
         writers["validation" if held_out else "train"].add(sample, example.identity)
         if held_out:
-            # Sequences of one example stand one behind the other.
-            counts.held_out += sample.about != last
+            # Sequences of one example stand one behind the other, a counterfactual beside it last.
+            counts.held_out += sample.about != last and not example.beside
             last = sample.about
     if section.validation and writers["validation"].empty:
         # A small set holds out one example all the same: there is something to evaluate on.
@@ -218,6 +220,7 @@ def counts_line(source: str, counts: ExampleCounts) -> str:
     parts = [f"{counts.used:,} of {counts.read:,} examples{held}"]
     if counts.sequences not in (0, counts.used):
         parts.append(f"{counts.sequences:,} sequences of {counts.used:,} conversations")
+    parts += [f"{counts.added:,} counterfactual ones added"] if counts.added else []
     parts += [f"{counts.dropped_long:,} too long"] if counts.dropped_long else []
     if counts.sequences_long:
         parts.append(f"{counts.sequences_long:,} sequences of others too long")
@@ -239,7 +242,8 @@ def _samples(examples: Iterator[Marked]) -> Iterator[tuple[Marked, Sample]]:
     """Each example, and as it is stored."""
     for number, example in enumerate(examples):
         about = {
-            "id": f"{example.place}",
+            # As a corpus names a document's copy.
+            "id": f"{example.place}{'#counterfactual' * example.counterfactual}",
             "source": example.place.file,
             "characters": example.characters,
         }

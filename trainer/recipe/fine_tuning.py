@@ -6,10 +6,20 @@ from pydantic import Field
 
 from trainer.errors import RecipeError
 from trainer.recipe.lora import check_lora
-from trainer.recipe.section import Positive, Section
+from trainer.recipe.section import Fraction, Positive, Section
 
 if TYPE_CHECKING:
     from trainer.recipe.recipe import Recipe
+
+
+class BalanceSection(Section):
+    """Demographic balance of a set, as `corpus.rules.balance` mends it in a corpus."""
+
+    counterfactual: Fraction = 0.0
+    """Share of the examples with gendered terms that get a counterfactual: the terms of all turns
+    swapped, of both answers where there are two. It is held out where its example is."""
+    replace: bool = False
+    """The counterfactual takes the place of the example, instead of standing beside it."""
 
 
 class ConversationsSection(Section):
@@ -41,6 +51,8 @@ class ConversationsSection(Section):
     counted."""
     validation: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.02
     """Share of the examples of each set that is held out, chosen by their hash."""
+    balance: BalanceSection = BalanceSection()
+    """Counterfactual examples, their gendered terms swapped; none by default."""
     shard_tokens: Positive = 1_000_000
     """Tokens after which a shard of a set is closed."""
     neftune_alpha: Annotated[float, Field(ge=0.0)] = 0.0
