@@ -105,12 +105,20 @@ def test_a_run_directory_holds_what_is_promised(run: Path) -> None:
     files = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
     checkpoint = "checkpoints/step-00000002"
     assert files >= {
-        *("recipe.yaml", "environment.json", "status.json", "metrics.jsonl"),
+        *("recipe.yaml", "sources.json", "environment.json", "status.json", "metrics.jsonl"),
         *("logs/rank-0.log", "logs/rank-1.log"),
         *(f"{checkpoint}/checkpoint.json", f"{checkpoint}/recipe.yaml"),
         *(f"{checkpoint}/tokenizer/tokenizer.json", f"{checkpoint}/rank-00000.safetensors"),
     }
     assert any(name.startswith("tensorboard/") for name in files)
+
+
+def test_a_run_says_what_it_read_and_on_how_many_ranks(run: Path) -> None:
+    """Catches a run of which nobody can tell the corpus, or the layout, once it has ended."""
+    (source,) = json.loads((run / "sources.json").read_text())["sources"]
+    assert (Path(source["folder"]) / "manifest.json").is_file()
+    assert source["kind"] == "documents" and source["splits"]["train"]["tokens"] > 0
+    assert json.loads((run / "environment.json").read_text())["ranks"] == 2
 
 
 def test_each_step_is_an_object_with_its_figures(run: Path) -> None:

@@ -1,5 +1,6 @@
 """What a run reads, opened once: its corpora, their manifests, and its tokenizer."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from trainer.data.tokenizer import Tokenizer, load_tokenizer
 from trainer.errors import DataError, RecipeError
 from trainer.mixture_folders import check_kind, lists_tars, mixture_folders
 from trainer.recipe import CorpusSection, Recipe
+from trainer.recipe.addresses import without_signature
 
 if TYPE_CHECKING:
     from trainer.corpus.build.provenance import Input
@@ -34,6 +36,27 @@ class Sources:
     def stream_arguments(self, recipe: Recipe) -> dict[str, Any]:
         """The arguments of `Stream` for the training split of a recipe over these corpora."""
         return stream_arguments(recipe, self.folders) | {"manifests": self.manifests}
+
+    def record(self, recipe: Recipe) -> str:
+        """RUN/sources.json: where each corpus lies, how much it holds, what its examples became."""
+        named = recipe.data.mixture or [None] * len(self.folders)
+        described = [
+            {
+                "name": name,
+                "corpus": None if entry is None else without_signature(entry.corpus),
+                "folder": str(folder.resolve()) if isinstance(folder, Path) else folder.shown,
+                "kind": manifest.kind,
+                "splits": {
+                    split: {"documents": part.documents, "tokens": part.tokens}
+                    for split, part in manifest.splits.items()
+                },
+                "examples": manifest.provenance.get("examples"),
+            }
+            for name, entry, folder, manifest in zip(
+                recipe.data.names() or ("corpus",), named, self.folders, self.manifests, strict=True
+            )
+        ]
+        return json.dumps({"sources": described}, indent=1) + "\n"
 
 
 Finder = Callable[[Callable[[], list[str]]], list[str]]

@@ -50,6 +50,7 @@ def open_run(recipe: Recipe, force: bool) -> Iterator[Run]:
             run = Run(recipe, layout, sources, chunks, optimizer, beginning, suites, base)
             if layout.reports:
                 write_whole(run.folder / "recipe.yaml", recipe.to_yaml())
+                write_whole(run.folder / "sources.json", sources.record(recipe))
             held.callback(run.close)
             yield run
     finally:
