@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 # From the top of the house to its ground; a module may import what stands in its own row or below.
 FLOORS = [
     {"trainer.cli", "trainer.__main__"},
-    {"trainer.bench", "trainer.doctor", "trainer.compare"},
+    {"trainer.bench", "trainer.doctor", "trainer.compare", "trainer.report"},
     {"trainer.demo"},
     {"launch"},
     {
@@ -36,6 +36,7 @@ FLOORS = [
     {
         "trainer.recipe",
         "trainer.hub",
+        "trainer.report.plots",
         "trainer.errors",
         "trainer.files",
         "trainer.collector",
