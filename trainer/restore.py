@@ -19,7 +19,7 @@ from trainer.checkpoint.adapted import (
 )
 from trainer.checkpoint.fitted import FittedReader, new_rows, padded_otherwise
 from trainer.checkpoint.lora_base import LoraBase, holds_adapters, recorded_seal
-from trainer.checkpoint.state import restore_training, restore_weights
+from trainer.checkpoint.state import holds_optimizer_state, restore_training, restore_weights
 from trainer.data.tokenizer import load_tokenizer
 from trainer.errors import CheckpointError, RecipeError
 from trainer.hugging_face.importing import FROM_IMPORT
@@ -56,8 +56,12 @@ def restore(
         if not point.keeps_position:
             counters.stream = None  # other data: start at its beginning
         optimizer.updates = counters.updates
-        restore_training(padded, chunks, optimizer)
-        _log.info("resuming from %s", reader.folder)
+        if holds_optimizer_state(reader):
+            restore_training(padded, chunks, optimizer)
+            _log.info("resuming from %s", reader.folder)
+        else:
+            restore_weights(padded, chunks, optimizer)
+            _log.info("resuming from %s, which has no optimizer state: begun anew", reader.folder)
         return Beginning(counters, base, _imported_files(reader))
     if recipe.init_from is None:
         return Beginning()

@@ -64,6 +64,11 @@ def restore_training(
         optimizer.load(parameter, weight, state)
 
 
+def holds_optimizer_state(reader: Reader | FittedReader) -> bool:
+    """Whether a checkpoint has Adam's moments; imported and merged ones have none."""
+    return any(key.startswith("optimizer/exp_avg/") for key in reader.keys())  # noqa: SIM118
+
+
 def restore_weights(
     reader: Reader | FittedReader, chunks: list["LanguageModel"], optimizer: Optimizer
 ) -> None:
