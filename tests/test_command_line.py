@@ -97,7 +97,8 @@ def test_every_verb_is_offered() -> None:
         *("import", "export"),
         *("corpus build", "corpus inspect", "corpus verify", "corpus find", "corpus scale"),
         *("corpus trace", "checkpoint ls", "checkpoint verify", "checkpoint prune"),
-        *("checkpoint diff", "bench train", "bench step", "bench memory", "bench curation"),
+        *("checkpoint diff", "checkpoint merge"),
+        *("bench train", "bench step", "bench memory", "bench curation"),
         *("bench kernels", "bench data", "bench gpu", "bench wheels", "doctor"),
     }
 

@@ -34,6 +34,7 @@ VERBS = {
     "checkpoint verify": [],
     "checkpoint prune": ["--keep"],
     "checkpoint diff": [],
+    "checkpoint merge": ["--weights", "--into"],
     "bench train": ["--peers", "--json"],
     "bench step": ["--predict-only", "--json"],
     "bench memory": ["--memory", "--json"],

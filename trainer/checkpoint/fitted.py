@@ -1,6 +1,7 @@
 """A base read as the model that is trained on it: its embedding grown, its output head untied."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -29,10 +30,14 @@ class FittedReader:
     """
 
     def __init__(
-        self, base: "Reader", model: ModelSection, tokens: int | None = None, new: range = range(0)
+        self,
+        base: "Reader | FittedReader",
+        model: ModelSection,
+        tokens: int | None = None,
+        new: range = range(0),
     ) -> None:
         self.base = base
-        self.folder = base.folder
+        self.folder: Path = base.folder
         self._vocab = model.vocab
         self._untied = not model.tied_embeddings
         self._tokens = tokens

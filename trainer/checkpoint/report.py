@@ -17,6 +17,7 @@ from trainer.checkpoint.folders import (
     resolve_checkpoint,
     rotate,
 )
+from trainer.checkpoint.merge_record import read_merge
 from trainer.errors import CheckpointError, RecipeError
 from trainer.hub.foreign import checkpoint_of
 
@@ -122,7 +123,8 @@ _LARGEST_SHOWN = 20
 
 
 def list_command(run: Path, console: Console | None = None) -> None:
-    """Print a run's checkpoints: step, size, time, state, and what is wrong with a damaged one.
+    """Print a run's checkpoints: step, size, time, state, what a merged one is made of, and what is
+    wrong with a damaged one.
 
     Raises CheckpointError where the run directory does not exist.
     """
@@ -135,6 +137,8 @@ def list_command(run: Path, console: Console | None = None) -> None:
     for c in listed:
         if c.problem:
             _print(console, c.problem)
+        elif record := read_merge(c.path):
+            _print(console, f"{c.path.name} is merged: {record.line}")
 
 
 def _state(listed: ListedCheckpoint) -> str:
@@ -145,13 +149,18 @@ def _state(listed: ListedCheckpoint) -> str:
 def verify_command(path: Path, console: Console | None = None) -> None:
     """Read all of a checkpoint (or of a run's newest good one) and print whether it is intact.
 
-    Raises CheckpointError naming the first fault, after printing all of several.
+    Of a merged one also what it is made of, and whether that is still there. Raises CheckpointError
+    naming the first fault, after printing all of several.
     """
     path = Path(path)
     folder = resolve_checkpoint(path) if (path / "checkpoints").is_dir() else path
     faults = verify_checkpoint(folder)
     if not faults:
         _print(console, f"checkpoint {folder} is complete and unaltered")
+        if record := read_merge(folder):
+            _print(console, f"it is merged: {record.line}")
+            for parent in record.parents:
+                _print(console, f"{parent.checkpoint} is {parent.found()}")
         return
     for fault in faults if len(faults) > 1 else ():
         _print(console, fault)
@@ -177,7 +186,11 @@ def diff_command(a: Path, b: Path, console: Console | None = None) -> None:
 
     Raises CheckpointError where one of them is missing or damaged.
     """
-    difference = diff_checkpoints(resolve_checkpoint(a), resolve_checkpoint(b))
+    folders = resolve_checkpoint(a), resolve_checkpoint(b)
+    for name, folder in zip(("first", "second"), folders, strict=True):
+        if record := read_merge(folder):
+            _print(console, f"the {name} is merged: {record.line}")
+    difference = diff_checkpoints(*folders)
     if difference.same:
         _print(
             console, f"{len(difference.largest)} tensors, counters, model and recipe are the same"

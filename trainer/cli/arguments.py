@@ -140,6 +140,11 @@ READ_MODEL = typer.Argument(
     help="Checkpoint folder, run directory, Hugging Face folder or GGUF file.",
 )
 ReadModel = Annotated[Path, READ_MODEL]
+READ_MODELS = typer.Argument(
+    metavar="CHECKPOINT ...",
+    parser=path,
+    help="Two or more checkpoint folders, run directories, Hugging Face folders or GGUF files.",
+)
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", parser=path, help="Run directory.")]
 Corpus = Annotated[Path, typer.Argument(metavar="DIR", parser=path, help="Corpus folder.")]
 JsonFile = Annotated[

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from trainer.cli.arguments import (
+    READ_MODELS,
     Checkpoint,
     RankCount,
     ReadModel,
@@ -236,3 +237,26 @@ def diff(
         from trainer.checkpoint.report import diff_command
 
     diff_command(first, second)
+
+
+@checkpoint.command(cls=Verb)
+def merge(
+    checkpoints: Annotated[list[Path], READ_MODELS],
+    weights: Annotated[
+        list[float] | None,
+        typer.Option(
+            metavar="W ...",
+            parser=finite,
+            help="One a checkpoint, divided by their sum; below 0: away from it.",
+            show_default="equal ones",
+        ),
+    ] = None,
+    into: Annotated[
+        Path, typer.Option(metavar="DIR", parser=path, help="Run directory to make.")
+    ] = Path("merged"),
+) -> None:
+    """Average or interpolate the weights of two or more checkpoints of one model."""
+    with importing():
+        from trainer.merging.command import merge_command
+
+    merge_command(checkpoints, weights, into)

@@ -1,0 +1,1 @@
+"""Merging: the weights of several checkpoints as one, by their weighted mean."""
