@@ -14,6 +14,7 @@ from trainer.checkpoint.adapted import (
     Reader,
     open_merged,
     open_trained,
+    saved_recipe,
     saved_tokenizer,
     trained_length,
 )
@@ -57,7 +58,9 @@ def restore(
             counters.stream = None  # other data: start at its beginning
         optimizer.updates = counters.updates
         if holds_optimizer_state(reader):
-            restore_training(padded, chunks, optimizer)
+            averaged = _goes_on_averaging(recipe, reader, counters)
+            restore_training(padded, chunks, optimizer, averaged)
+            optimizer.averaged = counters.averaged if averaged else 0
             _log.info("resuming from %s", reader.folder)
         else:
             restore_weights(padded, chunks, optimizer)
@@ -71,6 +74,19 @@ def restore(
     _log.info("starting from the weights of %s%s", recipe.init_from, precision)
     counters = Counters(longest_sequence=trained_length(reader))
     return Beginning(counters, base, _imported_files(reader))
+
+
+def _goes_on_averaging(recipe: Recipe, reader: Reader, counters: Counters) -> bool:
+    """Whether the average in a checkpoint is what the recipe goes on with; says where it is not."""
+    if not counters.averaged:
+        return False
+    theirs, ours = saved_recipe(reader), recipe.checkpoint.average
+    old = theirs.checkpoint.average
+    if old is not None and ours is not None and old.over(theirs.steps) == ours.over(recipe.steps):
+        return True
+    now = "is not kept any more" if ours is None else "begins anew, over other steps"
+    _log.info("checkpoint.average: the weights' average %s", now)
+    return False
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,7 +11,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from trainer.checkpoint import folder_name, rotate, save_checkpoint
+from trainer.checkpoint import Piece, folder_name, rotate, save_checkpoint
+from trainer.checkpoint.average import AVERAGE, average_pieces, remove_others
 from trainer.checkpoint.lora_base import LoraBase
 from trainer.checkpoint.state import training_pieces
 from trainer.data.batch import Batch
@@ -40,7 +41,8 @@ class Counters:
     `step`: attempted optimizer steps; `updates`: applied ones; `tokens` (without padding) and
     `supervised_tokens`: cumulative over all ranks; `guard`: skipped steps; `stream`: the data
     stream's position after the last step (None: at the beginning); `longest_sequence`: the largest
-    sequence length over this stage and those before it.
+    sequence length over this stage and those before it; `averaged`: how many times weights entered
+    their average.
     """
 
     step: int = 0
@@ -50,6 +52,7 @@ class Counters:
     guard: dict[str, int] = field(default_factory=lambda: {"skipped": 0, "in_a_row": 0})
     stream: dict[str, Any] | None = None
     longest_sequence: int = 0
+    averaged: int = 0
 
 
 @dataclass(frozen=True)
@@ -177,7 +180,11 @@ class Run:
     def update(self) -> tuple[StepOutcome, float]:
         """Apply the gradients at this step's learning rate, which is returned too."""
         rate = learning_rate(self.recipe, self.step + 1)
-        return self.optimizer.step(rate), rate
+        outcome = self.optimizer.step(rate)
+        average = self.recipe.checkpoint.average
+        if average is not None and average.enters(self.step + 1, self.recipe.steps):
+            self.optimizer.average(outcome)
+        return outcome, rate
 
     def advance(self, batch: Batch, counts: StepCounts) -> None:
         """Count the step and its batch as done."""
@@ -218,28 +225,39 @@ class Run:
     def save(self) -> tuple[Path, float]:
         """Write a checkpoint and delete old ones; returns its folder and the seconds it took.
 
-        Collective.
+        The average of the weights comes first: a run that is killed between the two does not go on
+        from a checkpoint whose average is missing. Collective.
         """
         started = time.perf_counter()
         self.counters.updates = self.optimizer.updates
-        attachments = {**self._imported_files} | {"recipe.yaml": self.recipe.to_yaml().encode()}
+        self.counters.averaged = self.optimizer.averaged
+        if self.counters.averaged:
+            self._write(self.folder / AVERAGE, average_pieces(self.chunks, self.optimizer))
+        path = self._write(self.folder, training_pieces(self.chunks, self.optimizer))
+        self._saved_step = self.step
+        if self.layout.reports:
+            rotate(self.folder, self.recipe.checkpoint.keep)
+            if self.recipe.checkpoint.average is not None:
+                remove_others(self.folder, self.step)
+        return path, time.perf_counter() - started
+
+    def _write(self, run: Path, pieces: Iterator[Piece]) -> Path:
+        """Write a checkpoint of this step into a run directory."""
+        recipe = self.recipe.model_copy(update={"run": str(run)})
+        attachments = {**self._imported_files} | {"recipe.yaml": recipe.to_yaml().encode()}
         for name, content in self.tokenizer.files.items():
             attachments[f"tokenizer/{name}"] = content
-        folder = self.folder / "checkpoints"
+        folder = run / "checkpoints"
         if self._lora_base is not None:
             attachments |= self._lora_base.attachment(folder / folder_name(self.step))
-        path = save_checkpoint(
+        return save_checkpoint(
             folder,
             self.step,
-            training_pieces(self.chunks, self.optimizer),
+            pieces,
             model=self.recipe.model.model_dump(mode="json"),
             counters=asdict(self.counters),
             attachments=attachments,
         )
-        self._saved_step = self.step
-        if self.layout.reports:
-            rotate(self.folder, self.recipe.checkpoint.keep)
-        return path, time.perf_counter() - started
 
     def close(self) -> None:
         """Stop the data workers."""

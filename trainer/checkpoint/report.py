@@ -134,6 +134,8 @@ def list_command(run: Path, console: Console | None = None) -> None:
         saved = datetime.fromtimestamp(c.saved_seconds).strftime("%Y-%m-%d %H:%M:%S")
         table.add_row(c.path.name, _size(c.bytes), saved, _state(c))
     _print(console, table if listed else f"run {run} has no checkpoints")
+    for average in list_checkpoints(Path(run) / "average"):
+        _print(console, f"the average of its weights, after step {average.step}: {run}/average")
     for c in listed:
         if c.problem:
             _print(console, c.problem)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from trainer.checkpoint.adapted import Reader
+from trainer.checkpoint.average import AVERAGE
 from trainer.checkpoint.fitted import FittedReader
 from trainer.checkpoint.format import Piece
 from trainer.errors import CheckpointError
@@ -21,9 +22,10 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def training_pieces(chunks: list["LanguageModel"], optimizer: Optimizer) -> Iterator[Piece]:
-    """The pieces that this rank writes: weights, fp32 masters (of bf16 weights), Adam's moments.
+    """The pieces that this rank writes: weights, fp32 masters (of bf16 weights), Adam's moments and
+    the weights' average, where the run keeps one.
 
-    The values are contiguous and on the CPU; masters and moments are fp32. Only trained parameters
+    The values are contiguous and on the CPU; all but the weights are fp32. Only trained parameters
     are included: a frozen base has its own checkpoint (trainer.checkpoint.lora_base). Collective
     over replicas: every rank must consume the whole iterator.
     """
@@ -36,7 +38,8 @@ def training_pieces(chunks: list["LanguageModel"], optimizer: Optimizer) -> Iter
         tensors = {f"model/{sharding.name}": weight}
         if weight.dtype != torch.float32:
             tensors[f"optimizer/master/{sharding.name}"] = state["master"]
-        tensors |= {f"optimizer/{key}/{sharding.name}": state[key] for key in MOMENTS}
+        kept = [key for key in (*MOMENTS, AVERAGE) if key in state]
+        tensors |= {f"optimizer/{key}/{sharding.name}": state[key] for key in kept}
         for key, tensor in tensors.items():
             for box in sharding.boxes:
                 data = box.of(tensor).detach().to("cpu").contiguous()
@@ -44,12 +47,15 @@ def training_pieces(chunks: list["LanguageModel"], optimizer: Optimizer) -> Iter
 
 
 def restore_training(
-    reader: Reader | FittedReader, chunks: list["LanguageModel"], optimizer: Optimizer
+    reader: Reader | FittedReader,
+    chunks: list["LanguageModel"],
+    optimizer: Optimizer,
+    averaged: bool = False,
 ) -> None:
     """Load weights, masters and moments from a checkpoint, saved at any layout.
 
-    Of a frozen base only the weights. Raises CheckpointError where a tensor is missing or has
-    another shape.
+    `averaged`: the average too. Of a frozen base only the weights. Raises CheckpointError where a
+    tensor is missing or has another shape.
     """
     for parameter, sharding in sharded_parameters(chunks):
         weight = _read(reader, f"model/{sharding.name}", sharding)
@@ -58,9 +64,8 @@ def restore_training(
             continue
         master = f"optimizer/master/{sharding.name}"
         state = {"master": _read(reader, master, sharding) if master in reader else weight.float()}
-        state |= {
-            key: _read(reader, f"optimizer/{key}/{sharding.name}", sharding) for key in MOMENTS
-        }
+        for key in (*MOMENTS, AVERAGE) if averaged else MOMENTS:
+            state[key] = _read(reader, f"optimizer/{key}/{sharding.name}", sharding)
         optimizer.load(parameter, weight, state)
 
 

@@ -9,7 +9,7 @@ from trainer.plan.memory import memory
 from trainer.plan.size import adapter_count, flops_per_token, parameter_count, trained_count
 from trainer.recipe import Recipe
 
-_MASTER, _MOMENTS = 4, 8  # bytes a parameter in a checkpoint, fp32 whatever the precision
+_MASTER, _MOMENTS, _AVERAGE = 4, 8, 4  # bytes a parameter in a checkpoint, all fp32
 
 
 @dataclass(frozen=True)
@@ -17,8 +17,8 @@ class Estimate:
     """What a run needs. Memory is of the rank that needs most; disk is of all ranks together.
 
     `parameters`: adapters included; `trained`: those that learn, which a checkpoint holds;
-    `checkpoints`: how many the disk holds at once, the one being written included. `flops`: of the
-    whole run, all ranks together.
+    `checkpoints`: how many the disk holds at once, the one being written included; `average_gib`:
+    of RUN/average. `flops`: of the whole run, all ranks together.
     """
 
     parameters: int
@@ -29,6 +29,7 @@ class Estimate:
     activations_gib: float
     checkpoint_gib: float
     checkpoints: int
+    average_gib: float
     tokens: int
     flops: float
 
@@ -40,8 +41,8 @@ class Estimate:
 
     @property
     def disk_gib(self) -> float:
-        """All checkpoints that the disk holds at once."""
-        return self.checkpoint_gib * self.checkpoints
+        """All checkpoints that the disk holds at once, two averages of the weights among them."""
+        return self.checkpoint_gib * self.checkpoints + 2 * self.average_gib
 
     def seconds(self, rate: float, share: float = 1.0) -> float:
         """The least time that `share` of the run takes at `rate` FLOP/s over all ranks."""
@@ -76,10 +77,12 @@ def estimate(recipe: Recipe, world_size: int, vocab: int) -> Estimate:
     needed = memory(recipe, world_size, vocab, "cpu" if recipe.device == "cpu" else "cuda")
     weight = 2 if recipe.precision == "bf16" else 4
     own_masters = recipe.precision == "fp32"  # fp32 weights are not saved twice
-    states = needed.weights + needed.gradients + needed.optimizer
+    held = needed.weights + needed.gradients + needed.optimizer
     saved = recipe.checkpoint.keep
     if saved == 0:
         saved = max(1, recipe.steps // recipe.checkpoint.every) if recipe.checkpoint.every else 1
+    averaged = _AVERAGE if recipe.checkpoint.average is not None else 0
+    states = _MOMENTS + averaged + (0 if own_masters else _MASTER)
     tokens = recipe.steps * recipe.batch.sequences * recipe.sequence_length
     return Estimate(
         parameters=base + adapters,
@@ -87,9 +90,10 @@ def estimate(recipe: Recipe, world_size: int, vocab: int) -> Estimate:
         weights_gib=needed.weights / GIB,
         gradients_gib=needed.gradients / GIB,
         optimizer_gib=needed.optimizer / GIB,
-        activations_gib=(needed.peak - states) / GIB,
-        checkpoint_gib=trained * (weight + (0 if own_masters else _MASTER) + _MOMENTS) / GIB,
+        activations_gib=(needed.peak - held) / GIB,
+        checkpoint_gib=trained * (weight + states) / GIB,
         checkpoints=saved + 1,
+        average_gib=trained * averaged / GIB,
         tokens=tokens,
         flops=tokens * flops_per_token(recipe.model, recipe.sequence_length, vocab, recipe.lora),
     )

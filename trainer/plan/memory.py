@@ -23,7 +23,7 @@ from trainer.recipe.kernels import fused_loss
 from trainer.recipe.recipe import Recipe
 from trainer.recipe.shape import block_linears
 
-_MASTER, _MOMENTS, _GRADIENT = 4, 8, 4  # bytes a parameter: all fp32, whatever the precision
+_MASTER, _MOMENTS, _AVERAGE, _GRADIENT = 4, 8, 4, 4  # bytes a parameter, all fp32
 
 CHUNK_BYTES = 2**29
 """Size of the chunk of logits that the fused loss holds (kernels.linear_cross_entropy)."""
@@ -189,7 +189,8 @@ def _stage(
     zero, width = recipe.zero, 2 if recipe.precision == "bf16" else 4
     shards = recipe.data_parallel(world_size) * recipe.parallel.context if zero.stage else 1
     master = 0 if width == 4 and zero.stage == 0 else _MASTER
-    optimizer = learning.total * (master + _MOMENTS) / shards
+    average = _AVERAGE if recipe.checkpoint.average is not None else 0
+    optimizer = learning.total * (master + _MOMENTS + average) / shards
     exchange = 0.0
     if zero.stage == 3:
         exchange = learning.total * _GRADIENT / shards + (BUCKET_BYTES if width == 4 else 0)

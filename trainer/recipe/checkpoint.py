@@ -1,6 +1,75 @@
 """`checkpoint` and `recovery`: what is kept, and when to give up."""
 
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from trainer.errors import RecipeError
 from trainer.recipe.section import Count, Positive, Section
+
+if TYPE_CHECKING:
+    from trainer.recipe.recipe import Recipe
+
+
+class AverageSection(Section):
+    """The average of the weights over steps, kept in fp32 beside the optimizer's state.
+
+    With each checkpoint it is written to RUN/average, which is read, exported and trained from as
+    any run. It takes four bytes a trained parameter, whatever it is over, shared out over replicas
+    as `zero.stage` shares the optimizer's state.
+    """
+
+    kind: Literal["ema", "mean"] = "ema"
+    """ema: later weights count more (`decay`); mean: those after the run's last steps (`last`)
+    count alike, as of a schedule's decay."""
+    decay: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.999
+    """ema: what stays of the average each time that weights enter it. The first 1 / (1 - decay) of
+    them count alike, so that where the run began does not stay in a short run's average."""
+    last: Positive | None = None
+    """mean: how many steps, up to `steps`, it is over. Before them there is none: a window that
+    moves along would need a copy of the weights for each of its steps."""
+    every: Positive = 1
+    """Steps between weights that enter; a skipped step's do not."""
+
+    def enters(self, step: int, steps: int) -> bool:
+        """Whether the weights after step `step` of `steps` enter the average."""
+        if self.kind == "mean":
+            return step > self._first(steps) and (steps - step) % self.every == 0
+        return step % self.every == 0
+
+    def over(self, steps: int) -> tuple[str, float, int]:
+        """What an average is of: two with other values do not continue each other."""
+        return self.kind, self.decay if self.kind == "ema" else self._first(steps), self.every
+
+    def _first(self, steps: int) -> int:
+        """The step behind which a mean begins."""
+        assert self.last is not None, "the recipe was checked"
+        return steps - self.last
+
+
+def check_average(recipe: "Recipe") -> None:
+    """Raise RecipeError where `checkpoint.average` sets what its kind does not have."""
+    average = recipe.checkpoint.average
+    if average is None:
+        return
+    if average.kind == "mean" and average.last is None:
+        raise RecipeError("checkpoint.average.last: a mean is over so many last steps; set it")
+    if average.kind == "ema" and average.last is not None:
+        raise RecipeError(
+            "checkpoint.average.last: belongs to kind mean, and ema fades by decay; set"
+            " checkpoint.average.kind=mean, or leave it out"
+        )
+    if average.kind == "mean" and average.decay != AverageSection().decay:
+        raise RecipeError(
+            "checkpoint.average.decay: belongs to kind ema, and a mean has none; leave it out"
+        )
+    longest = average.last or average.every
+    if longest > recipe.steps:
+        key = "every" if average.last is None else "last"
+        raise RecipeError(
+            f"checkpoint.average.{key}: {longest} are more than the run's {recipe.steps} steps;"
+            " lower it"
+        )
 
 
 class CheckpointSection(Section):
@@ -18,6 +87,9 @@ class CheckpointSection(Section):
     far that passes every gate of evaluate.gates; that step is saved, and stays whatever `keep`
     says. One by other items, or by an older version of its suite, stays the best of a resumed run
     until another is promoted, which is not compared with it. None: there is no best."""
+    average: AverageSection | None = None
+    """An average of the weights that is kept beside them, as {kind: ema, decay: 0.999}, or
+    {kind: mean, last: 200}; none: none is."""
 
 
 class RecoverySection(Section):

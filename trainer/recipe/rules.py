@@ -4,6 +4,7 @@ import importlib.util
 from typing import TYPE_CHECKING
 
 from trainer.errors import RecipeError
+from trainer.recipe.checkpoint import check_average
 from trainer.recipe.corpus import SOURCE_KEYS
 from trainer.recipe.data import check_mixture
 from trainer.recipe.evaluate import check_evaluation
@@ -44,6 +45,7 @@ def check_recipe(recipe: "Recipe") -> None:
     _check_kernels(recipe)
     check_compile(recipe)
     check_evaluation(recipe)
+    check_average(recipe)
 
 
 def check_world(recipe: "Recipe", world_size: int, device: str) -> None:

@@ -35,14 +35,18 @@ class Optimizer(Protocol):
     def state(self, parameter: Parameter) -> dict[str, Tensor]:
         """fp32 `master`, `exp_avg`, `exp_avg_sq` in the full shape; collective over replicas.
 
-        Of parameters that learn; frozen ones have no state.
+        And `average`, where the recipe keeps one. Of parameters that learn; frozen ones have no
+        state.
         """
 
     def load(self, parameter: Parameter, weight: Tensor, state: dict[str, Tensor] | None) -> None:
         """Put a weight, and unless None its optimizer state, in place; the inverse of the above.
 
-        `state` is None for frozen parameters.
+        `state` is None for frozen parameters; it may lack `average`, which then stays as it is.
         """
+
+    def average(self, outcome: StepOutcome) -> None:
+        """Let the weights after a step enter their average, where the step was applied."""
 
     @property
     def updates(self) -> int:
@@ -50,6 +54,13 @@ class Optimizer(Protocol):
 
     @updates.setter
     def updates(self, count: int) -> None: ...
+
+    @property
+    def averaged(self) -> int:
+        """How many times weights entered their average; may wait for the device."""
+
+    @averaged.setter
+    def averaged(self, count: int) -> None: ...
 
 
 def create_optimizer(

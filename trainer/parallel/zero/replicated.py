@@ -16,6 +16,7 @@ from kernels.tensor_list import TensorPlans
 from trainer.parallel.layout import Layout
 from trainer.parallel.sharding import sharding_of
 from trainer.parallel.zero.adamw import StepOutcome, adamw_options, parameter_groups
+from trainer.parallel.zero.average import WeightAverage
 from trainer.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -53,6 +54,14 @@ class ReplicatedAdamW:
         self._parameters: list[Parameter] = [p for group in self._groups for p in group["params"]]
         self._states = {p: _State.of(p) for p in self._parameters}
         self._plans = TensorPlans()
+        section = recipe.checkpoint.average
+        self._weight_average = None if section is None else WeightAverage(section, layout.device)
+        self._averages: dict[Parameter, Tensor] = {}
+        if section is not None:
+            self._averages = {
+                p: torch.zeros_like(state.master, requires_grad=False)
+                for p, state in self._states.items()
+            }
         # On the device, which alone knows whether a step is skipped.
         self._updates = torch.zeros((), dtype=torch.float64, device=layout.device)
 
@@ -126,13 +135,14 @@ class ReplicatedAdamW:
         return parameter.detach()
 
     def state(self, parameter: Parameter) -> dict[str, Tensor]:
-        """Master and moments; zero moments before the first step."""
+        """Master and moments, and the average if one is kept; zeros before the first step."""
         state = self._states[parameter]
-        return {
+        found = {
             "master": state.master.detach(),
             "exp_avg": state.exp_avg,
             "exp_avg_sq": state.exp_avg_sq,
         }
+        return found | ({"average": self._averages[parameter]} if self._averages else {})
 
     @torch.no_grad()
     def load(self, parameter: Parameter, weight: Tensor, state: dict[str, Tensor] | None) -> None:
@@ -145,6 +155,14 @@ class ReplicatedAdamW:
         if state is not None:
             own.exp_avg.copy_(state["exp_avg"])
             own.exp_avg_sq.copy_(state["exp_avg_sq"])
+            if "average" in state:
+                self._averages[parameter].copy_(state["average"])
+
+    def average(self, outcome: StepOutcome) -> None:
+        """Let the masters enter; a skipped step is known on the device, for which nobody waits."""
+        assert self._weight_average is not None, "the recipe keeps an average"
+        masters = [state.master for state in self._states.values()]
+        self._weight_average.enter(list(self._averages.values()), masters, outcome)
 
     @property
     def updates(self) -> int:
@@ -154,6 +172,16 @@ class ReplicatedAdamW:
     @updates.setter
     def updates(self, count: int) -> None:
         self._updates.fill_(count)
+
+    @property
+    def averaged(self) -> int:
+        """How many times weights entered their average; waits for the device."""
+        return 0 if self._weight_average is None else self._weight_average.entered
+
+    @averaged.setter
+    def averaged(self, count: int) -> None:
+        if self._weight_average is not None:
+            self._weight_average.entered = count
 
 
 def _buckets(gradients: list[Tensor]) -> Iterator[list[Tensor]]:

@@ -13,11 +13,15 @@ from torch.nn import Module, ModuleList, Parameter
 from trainer.errors import RecipeError
 from trainer.parallel.layout import Layout
 from trainer.parallel.zero.adamw import FusedAdamW, StepOutcome, adamw_options, parameter_groups
+from trainer.parallel.zero.average import WeightAverage
 from trainer.parallel.zero.deepspeed import ModelParallelUnit, deepspeed_config, prepare_deepspeed
 from trainer.recipe import Recipe
 
 if TYPE_CHECKING:
     from trainer.parallel.megatron import HiddenStatesModel
+
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class _Chunks(Module):
@@ -55,6 +59,9 @@ class ShardedAdamW:
         self._engine = engine
         self._zero = zero
         self._updates = 0
+        section = recipe.checkpoint.average
+        self._weight_average = None if section is None else WeightAverage(section, "cpu")
+        self._kept = MOMENTS if section is None else (*MOMENTS, "average")
         self._parameters = [p for chunk in chunks for p in chunk.parameters()]
         self._check_precision()
         self._prepare_state()
@@ -79,14 +86,14 @@ class ShardedAdamW:
             )
 
     def _prepare_state(self) -> None:
-        """Make Adam's moments now, as zeros, so that a checkpoint can be saved or loaded."""
+        """Make Adam's moments now, as zeros, so that a checkpoint can be saved or loaded.
+
+        The average is one state more, which DeepSpeed shards and gathers as it does the moments.
+        """
         adamw = self._zero.optimizer
         for partition in self._partitions():
-            adamw.state[partition] = {
-                "step": self._step_tensor(),
-                "exp_avg": torch.zeros_like(partition),
-                "exp_avg_sq": torch.zeros_like(partition),
-            }
+            zeros = {key: torch.zeros_like(partition) for key in self._kept}
+            adamw.state[partition] = {"step": self._step_tensor(), **zeros}
         if self._stage != 3:
             self._zero._lazy_init_hp_params_optimizer_state()
 
@@ -143,14 +150,13 @@ class ShardedAdamW:
         return whole.detach().to(parameter.dtype)
 
     def state(self, parameter: Parameter) -> dict[str, Tensor]:
-        """Master and moments, gathered from the replicas' partitions."""
+        """Master, moments and any average, gathered from the replicas' partitions."""
         from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
 
-        return {
-            "master": safe_get_full_fp32_param(parameter).detach(),
-            "exp_avg": safe_get_full_optimizer_state(parameter, "exp_avg").detach(),
-            "exp_avg_sq": safe_get_full_optimizer_state(parameter, "exp_avg_sq").detach(),
-        }
+        found = {"master": safe_get_full_fp32_param(parameter).detach()}
+        for key in self._kept:
+            found[key] = safe_get_full_optimizer_state(parameter, key).detach()
+        return found
 
     @torch.no_grad()
     def load(self, parameter: Parameter, weight: Tensor, state: dict[str, Tensor] | None) -> None:
@@ -161,14 +167,32 @@ class ShardedAdamW:
         if parameter.requires_grad:
             master = weight.float() if state is None else state["master"]
             safe_set_full_fp32_param(parameter, master.to(self._layout.device))
-        for key in ("exp_avg", "exp_avg_sq") if state is not None else ():
-            moment = state[key].to(self._layout.device)  # type: ignore[index]
-            safe_set_full_optimizer_state(parameter, moment, key)
+        for key in self._kept if state is not None else ():
+            if state is not None and key in state:
+                whole = state[key].to(self._layout.device)
+                safe_set_full_optimizer_state(parameter, whole, key)
         if self._stage != 3:
             parameter.copy_(weight)
             return
         with deepspeed.zero.GatheredParameters([parameter], modifier_rank=0):
             parameter.copy_(weight)
+
+    def average(self, outcome: StepOutcome) -> None:
+        """Let this rank's part of the masters enter its part of the average."""
+        assert self._weight_average is not None, "the recipe keeps an average"
+        masters = self._partitions()
+        averages = [self._zero.optimizer.state[master]["average"] for master in masters]
+        self._weight_average.enter(averages, masters, outcome)
+
+    @property
+    def averaged(self) -> int:
+        """How many times weights entered their average."""
+        return 0 if self._weight_average is None else self._weight_average.entered
+
+    @averaged.setter
+    def averaged(self, count: int) -> None:
+        if self._weight_average is not None:
+            self._weight_average.entered = count
 
     @property
     def updates(self) -> int:
