@@ -27,6 +27,7 @@ FLOORS = [
     },
     {"trainer.plan", "trainer.plan.show"},
     {"trainer.stages", "trainer.trace"},
+    {"trainer.questions"},
     {"trainer.evaluate", "trainer.hugging_face", "trainer.gguf", "trainer.merging"},
     {"trainer.sources", "trainer.mixture_folders"},
     {"trainer.demo.documentation", "trainer.demo.docstrings", "trainer.demo.packages"},

@@ -14,7 +14,7 @@ from kernels.gate.table import read_table, show, table_path, write_table
 
 
 @dataclass(frozen=True)
-class Verdict:
+class GateResult:
     """Everything that keeps the gate shut; empty lists open it."""
 
     failures: list[str]
@@ -59,9 +59,11 @@ def gate_command(families: Sequence[str], *, write: bool) -> None:
         print(f"no table for Triton {triton.__version__} to compare with: only the rules were held")
 
 
-def judge(outcomes: Sequence[Outcome], path: Path, families: Sequence[str]) -> Verdict:
+def judge(outcomes: Sequence[Outcome], path: Path, families: Sequence[str]) -> GateResult:
     """Hold the outcomes against the rules, and against the table where it exists."""
     table = read_table(path, families)
     if table is None:
-        return Verdict(failures(outcomes), [], [])
-    return Verdict(failures(outcomes), regressions(outcomes, table), differences(outcomes, table))
+        return GateResult(failures(outcomes), [], [])
+    return GateResult(
+        failures(outcomes), regressions(outcomes, table), differences(outcomes, table)
+    )

@@ -112,7 +112,7 @@ class Documented:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class NameQuestion:
     """A question about a name, with its right answer; `asked`: what it asks for."""
 
     about: Documented
@@ -211,27 +211,27 @@ def documented_names(files: Iterable[SourceFile]) -> list[Documented]:
     ]
 
 
-def questions_of(one: Documented) -> list[Question]:
+def questions_of(one: Documented) -> list[NameQuestion]:
     """The questions for a name's summary, signature and module, those that it can answer."""
-    questions = [Question(one, "summary", _phrased(one.kind, one.name), one.summary)]
+    questions = [NameQuestion(one, "summary", _phrased(one.kind, one.name), one.summary)]
     signature = f"`{one.name}{one.parameters}`"
     if one.kind == "function" and "..." not in signature and len(signature) <= LONGEST_SIGNATURE:
         asked = _phrased("signature", one.name)
-        questions.append(Question(one, "signature", asked, signature))
+        questions.append(NameQuestion(one, "signature", asked, signature))
     if one.alone:
         answer = f"`{one.word}` is in `{one.module}`."
-        questions.append(Question(one, "place", _phrased("place", one.word), answer))
+        questions.append(NameQuestion(one, "place", _phrased("place", one.word), answer))
     return questions
 
 
-def pairs_of(questions: Sequence[Question]) -> Iterator[tuple[Documented, dict[str, Any]]]:
+def pairs_of(questions: Sequence[NameQuestion]) -> Iterator[tuple[Documented, dict[str, Any]]]:
     """A preference pair for each question for a summary or a signature, with the name asked about.
 
     The rejected answer is that to another name of the same module, also held out if this one is;
     half of the rejected signatures have the right name with the other's parameters. Questions
     without such a name are left out.
     """
-    others: defaultdict[tuple[str, str, bool], list[Question]] = defaultdict(list)
+    others: defaultdict[tuple[str, str, bool], list[NameQuestion]] = defaultdict(list)
     for question in questions:
         others[_neighbourhood(question)].append(question)
     for question in questions:
@@ -265,11 +265,11 @@ def _phrased(kind: str, name: str) -> str:
     return phrasings[_draw(kind, name) % len(phrasings)].format(name)
 
 
-def _neighbourhood(question: Question) -> tuple[str, str, bool]:
+def _neighbourhood(question: NameQuestion) -> tuple[str, str, bool]:
     return question.about.module, question.asked, question.about.held_out
 
 
-def _as_answer_to(question: Question, other: Question) -> str:
+def _as_answer_to(question: NameQuestion, other: NameQuestion) -> str:
     name = question.about.name
     if question.asked == "signature" and _draw("own name", name) % 2:
         return f"`{name}{other.about.parameters}`"

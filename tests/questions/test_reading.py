@@ -1,0 +1,109 @@
+"""Files of questions: what an item may hold, and what is said of one that cannot be used."""
+
+import gzip
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from trainer.errors import DataError
+from trainer.questions.reading import read_questions
+
+ITEMS: list[dict[str, Any]] = [
+    {"id": "fr", "question": "What is the capital of France?", "answer": "Paris", "kind": "city"},
+    {"prompt": "What is 6 times 7?", "answers": [42, "forty-two"], "verifier": "number"},
+    {"question": "Who rules Zambodia?", "answer": None, "reason": "There is no such land."},
+    {"question": "Which?", "answer": "A", "verifier": "choice", "options": {"choices": ["a", "b"]}},
+    {"question": "A date?", "verifier": "regex", "pattern": r"\d+", "system": "Be brief."},
+]
+
+
+def written(path: Path, items: Sequence[dict[str, Any]]) -> str:
+    """The items as a file of the form that its name says."""
+    lines = "".join(json.dumps(item) + "\n" for item in items)
+    if path.suffix == ".parquet":
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(items)), path)
+    elif path.suffix == ".gz":
+        path.write_bytes(gzip.compress(lines.encode()))
+    else:
+        path.write_text(json.dumps(items) if path.suffix == ".json" else lines)
+    return str(path)
+
+
+@pytest.mark.parametrize("name", ["q.jsonl", "q.json", "q.jsonl.gz"])
+def test_every_key_is_read_in_every_form_of_file(tmp_path: Path, name: str) -> None:
+    """Would catch a key that is dropped, or an item that is known by another name elsewhere."""
+    found = read_questions([written(tmp_path / name, ITEMS)])
+    assert [one.id for one in found] == ["fr", *(f"{name}:{number}" for number in (2, 3, 4, 5))]
+    assert [one.answers for one in found] == [("Paris",), ("42", "forty-two"), (), ("A",), ()]
+    assert [one.answerable for one in found] == [True, True, False, True, True]
+    verifiers = ["answer", "number", "answer", "choice", "regex"]
+    assert [one.verifier for one in found] == verifiers
+    assert (found[0].kind, found[2].reason) == ("city", "There is no such land.")
+    assert (found[3].options["choices"], found[4].system) == (["a", "b"], "Be brief.")
+    assert found[4].prompt.system == "Be brief."
+
+
+def test_a_null_of_a_table_means_that_nobody_can_know(tmp_path: Path) -> None:
+    """Would catch Parquet's null, which its reader leaves out, taken for a missing key."""
+    items = [{"question": "A?", "answer": "Rome"}, {"question": "B?", "answer": None}]
+    found = read_questions([written(tmp_path / "q.parquet", items)])
+    assert [one.answerable for one in found] == [True, False]
+
+
+def test_a_verifier_for_all_is_that_of_items_that_name_none(tmp_path: Path) -> None:
+    """Would catch the recipe's verifier that overrides the item's own."""
+    items = [
+        {"question": "A?", "answer": 4},
+        {"question": "B?", "answer": "x", "verifier": "exact"},
+    ]
+    found = read_questions([written(tmp_path / "q.jsonl", items)], "number")
+    assert [one.verifier for one in found] == ["number", "exact"]
+
+
+def test_what_nothing_reads_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Would catch choices without their verifier, or a misspelt key, that pass in silence."""
+    items = [
+        {"question": f"{n}?", "answer": "x", "choices": ["x", "y"], "ide": n} for n in range(3)
+    ]
+    with caplog.at_level(logging.WARNING):
+        read_questions([written(tmp_path / "q.jsonl", items)])
+    (line,) = caplog.messages
+    assert "ide (3)" in line and "choices, which verifier answer does not read (3)" in line
+
+
+@pytest.mark.parametrize(
+    ("items", "fault"),
+    [
+        ([{"question": "A?"}], 'q.jsonl line 1: has no "answer"'),
+        ([{"ask": "A?", "answer": "x"}], 'q.jsonl line 1: has no "question", but ask, answer'),
+        ([{"question": "A?", "answer": {"text": "x"}}], "neither a text nor a number"),
+        ([{"question": "A?", "answer": True}], "holds True"),
+        ([{"question": 3, "answer": "x"}], '"question" is no string'),
+        ([{"question": "A?", "answer": "x", "verifier": "judge"}], "'judge' is none of answer"),
+        (
+            [{"question": "A?", "answer": "x", "verifier": "number"}],
+            "line 1: the answer 'x' has no",
+        ),
+        ([{"id": 1, "question": "A?", "answer": "x"}] * 2, "line 2: its id '1' is that of"),
+        ([], "holds no question"),
+    ],
+)
+def test_an_item_that_cannot_be_used_is_named(
+    tmp_path: Path, items: Sequence[dict[str, Any]], fault: str
+) -> None:
+    """Would catch a fault in a file of ten thousand items that nobody can find."""
+    with pytest.raises(DataError) as raised:
+        read_questions([written(tmp_path / "q.jsonl", items)])
+    assert fault in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_a_file_that_is_not_there_is_named_with_its_key(tmp_path: Path) -> None:
+    """Would catch an error that sends its reader to data.mixture, where nothing is wrong."""
+    with pytest.raises(DataError, match=r"^reinforce\.questions: .*none\.jsonl"):
+        read_questions([str(tmp_path / "none.jsonl")], key="reinforce.questions")

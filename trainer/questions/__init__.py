@@ -1,0 +1,6 @@
+"""Questions with a key, and how a model's texts are verified by it.
+
+`question.py`: a question; `reading.py`: files of them; `verifiers.py`: right, declined or wrong, by
+the verifier that the question names; `judged.py`, `exactly.py`, `numbers.py`, `choices.py`,
+`patterns.py` and `schemas.py`: one verifier each.
+"""

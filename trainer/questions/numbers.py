@@ -1,0 +1,172 @@
+r"""Verifier `number`: the number that a text claims has the key's value.
+
+Claimed is what stands in the last `\boxed{}`, behind the last `####`, or directly behind the first
+"answer is", "answer:" or "is:"; elsewhere the text's last number. Read are signs, thousands (1,234;
+1 234; 1'234), decimals (3.14; 3,14), fractions (3/4, 1 1/2, ½, \frac{3}{4}), powers (1.5e-3,
+6 x 10^23), percent, numbers in words and millions. Values are compared exactly, or within
+`tolerance`: a number, or a share of the key as "1%". Units are not looked at: "50%" is right
+for 50, and 50 for "50%"; so are 0.5 for "50%" and "50%" for 0.5.
+"""
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+from trainer.errors import DataError
+from trainer.evaluate.judging.plain_words import unaccented, with_digits
+from trainer.questions.question import Question
+from trainer.questions.verdict import Verdict
+
+_THIN = re.compile("[\u00a0\u2007\u2009\u202f]")
+_VULGAR = re.compile(r"(?<=\d)\s*(?=[\u00bc-\u00be\u2150-\u215e])")
+_LATEX = re.compile(r"\\[dt]?frac\s*\{\s*(\d+)\s*\}\s*\{\s*(\d+)\s*\}")
+_MARKUP = re.compile(r"(?<=-)\$|\\[,;! ]|[*_`]|\\(?:text|mathrm|left|right)\b|\{,\}")
+_WHOLE = r"\d{1,3}(?:[, '](?=\d{3}(?!\d))\d{3})+|\d+"
+_POWER = (
+    r"(?:\s*(?:x|\u00d7|\\times|\u00b7|\\cdot)\s*10\s*\^?\s*[{(]?\s*(?P<power>[+-]?\d+)\s*[)}]?)"
+)
+_NUMBER = re.compile(
+    rf"""
+    (?P<sign>(?<![\w)\].%])(?:[-+](?=\S)|(?<![\w)\]%]\s)[-+]\s)|\bminus\s|\bnegative\s)?
+    (?P<currency>[\u20ac\u00a3\u00a5]\s?)?
+    (?<![\w.])(?:
+        (?:(?P<mixed>\d+)\s+)?(?P<over>\d+)\s*[/\u2044]\s*(?P<under>\d+)(?![\d/\u2044])
+        |(?P<whole>{_WHOLE})(?P<decimal>\.\d+|,(?!\d{{3}}(?!\d))\d+)?
+        |(?P<bare>\.\d+)
+    )
+    (?:[eE](?P<exponent>[+-]?\d+)|{_POWER})?
+    (?P<percent>\s?%|\s?per\s?cent\b)?
+    (?P<scale>\s(?:hundred|thousand|million|billion|trillion)s?\b)?
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+_SCALES = {
+    "hundred": 10**2,
+    "thousand": 10**3,
+    "million": 10**6,
+    "billion": 10**9,
+    "trillion": 10**12,
+}
+_LONGEST_POWER = 400
+"""Powers of ten beyond which a number is none: nobody asks for it, and it would fill the memory."""
+_BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
+_ANNOUNCED = re.compile(
+    r"\banswer(?:\s+\w+){0,3}?\s*(?:is|=|:)\s*:?|\b(?:is|total|result)\s*:|\bresult\s+is\b",
+    re.IGNORECASE,
+)
+_ONE = re.compile(r"\bone\b")
+_SHARE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
+
+
+@dataclass(frozen=True)
+class ReadNumber:
+    """A number as it stands in a text: its value, and whether it is a percentage (50 of "50%")."""
+
+    value: Fraction
+    percent: bool
+
+    def equals(self, key: "ReadNumber", tolerance: Fraction | str) -> bool:
+        """Whether it has the key's value; `tolerance`: absolute, or a share of the key as "1%"."""
+        values = [self.value] if self.percent == key.percent else [self.value, self.value / 100]
+        wanted = key.value
+        if key.percent and not self.percent:
+            values[1] = self.value * 100
+        return any(abs(value - wanted) <= _within(tolerance, wanted) for value in values)
+
+
+def claimed_number(text: str) -> ReadNumber | None:
+    """The number that a text claims; None where it has none."""
+    plain = _prepared(text)
+    if boxed := _BOXED.findall(plain):
+        return _last(boxed[-1])
+    if "####" in plain:
+        return _last(plain.rpartition("####")[2])
+    for announced in _ANNOUNCED.finditer(plain):
+        behind = re.match(r"[^\w\n.-]*", plain[announced.end() :])
+        start = announced.end() + (behind.end() if behind else 0)
+        if (found := _NUMBER.match(plain, start)) and (number := _read(found)) is not None:
+            return number
+    return _last(plain)
+
+
+def verify_number(question: Question, text: str) -> Verdict:
+    """Whether a text claims the value of one of the answers."""
+    found = claimed_number(text)
+    if found is None:
+        return Verdict("wrong", "has no number")
+    tolerance = _tolerance(question)
+    shown = f"{_shown(found.value)}{'%' * found.percent}"
+    for answer in question.answers:
+        key = claimed_number(answer)
+        if key is not None and found.equals(key, tolerance):
+            return Verdict("right", f"claims {shown}")
+    return Verdict("wrong", f"claims {shown}, not {question.answers[0]}")
+
+
+def check_number(question: Question) -> None:
+    """Raise DataError where an answer has no number, or the tolerance is none."""
+    for answer in question.answers:
+        if claimed_number(answer) is None:
+            raise DataError(
+                f"{question.named}: the answer {answer!r} has no number: give one, or set another"
+                " verifier than number"
+            )
+    given = question.options.get("tolerance", 0)
+    number = isinstance(given, int | float) and not isinstance(given, bool) and 0 <= given < 1e300
+    if not number and not (isinstance(given, str) and _SHARE.fullmatch(given)):
+        raise DataError(
+            f'{question.named}: "tolerance" {given!r} is neither a number nor a share as "1%"'
+        )
+
+
+def _tolerance(question: Question) -> Fraction | str:
+    given = question.options.get("tolerance", 0)
+    return given if isinstance(given, str) else Fraction(str(given))
+
+
+def _within(tolerance: Fraction | str, wanted: Fraction) -> Fraction:
+    if isinstance(tolerance, Fraction):
+        return tolerance
+    share = _SHARE.fullmatch(tolerance)
+    assert share is not None, "the question was checked"
+    return abs(wanted) * Fraction(share[1]) / 100
+
+
+def _prepared(text: str) -> str:
+    """The text with numbers in words as digits, without markup inside of numbers."""
+    plain = _LATEX.sub(r" \1/\2", _THIN.sub(" ", text))
+    # "½" decomposes to 1/2: a digit before it must not run into that.
+    plain = unaccented(_VULGAR.sub(" ", plain)).replace("\u2044", "/")
+    plain = _MARKUP.sub("", plain).replace("$", " ")
+    words = re.sub(r"(?<=[a-z])-(?=[a-z])", " ", plain.lower())
+    plain = with_digits(words) if re.search(r"[a-z]", words) else plain
+    return plain if re.search(r"\d", plain) else _ONE.sub("1", plain)
+
+
+def _last(plain: str) -> ReadNumber | None:
+    numbers = [number for found in _NUMBER.finditer(plain) if (number := _read(found)) is not None]
+    return numbers[-1] if numbers else None
+
+
+def _read(found: re.Match[str]) -> ReadNumber | None:
+    if found["over"] is not None:
+        if int(found["under"]) == 0:
+            return None
+        value = Fraction(int(found["over"]), int(found["under"])) + int(found["mixed"] or 0)
+    else:
+        whole = re.sub(r"\D", "", found["whole"] or "0")
+        decimal = (found["decimal"] or found["bare"] or ".0")[1:]
+        value = Fraction(f"{whole}.{decimal}")
+    power = int(found["exponent"] or found["power"] or 0)
+    if abs(power) > _LONGEST_POWER:
+        return None
+    value *= Fraction(10) ** power
+    if found["scale"]:
+        value *= _SCALES[found["scale"].strip().lower().removesuffix("s")]
+    if found["sign"] and found["sign"].strip() != "+":
+        value = -value
+    return ReadNumber(value, found["percent"] is not None)
+
+
+def _shown(value: Fraction) -> str:
+    return str(value.numerator) if value.denominator == 1 else f"{float(value):.6g}"
