@@ -33,6 +33,7 @@ from trainer.recipe.lora import LoraSection, saved_modules
 from trainer.recipe.model import ModelSection
 from trainer.resume import ResumePoint
 from trainer.run import Beginning, Counters
+from trainer.stages.stage import KEPT_BY_STAGE
 
 _log = logging.getLogger(__name__)
 
@@ -65,7 +66,8 @@ def restore(
         else:
             restore_weights(padded, chunks, optimizer)
             _log.info("resuming from %s, which has no optimizer state: begun anew", reader.folder)
-        return Beginning(counters, base, _imported_files(reader))
+        kept = _attached(reader, KEPT_BY_STAGE)
+        return Beginning(counters, base, _attached(reader, FROM_IMPORT), kept)
     if recipe.init_from is None:
         return Beginning()
     base = start_from(recipe, chunks, optimizer)
@@ -73,7 +75,7 @@ def restore(
     precision = _told_precision(recipe, reader)
     _log.info("starting from the weights of %s%s", recipe.init_from, precision)
     counters = Counters(longest_sequence=trained_length(reader))
-    return Beginning(counters, base, _imported_files(reader))
+    return Beginning(counters, base, _attached(reader, FROM_IMPORT))
 
 
 def _goes_on_averaging(recipe: Recipe, reader: Reader, counters: Counters) -> bool:
@@ -125,9 +127,11 @@ def _told_precision(recipe: Recipe, reader: Reader) -> str:
     return f", stored in {stored}; trained in {recipe.precision} (precision){masters}"
 
 
-def _imported_files(reader: Reader) -> dict[str, bytes]:
-    """The Hugging Face files in a checkpoint that every later one carries on, for its export."""
-    names = [name for name in reader.attachments() if name.startswith(FROM_IMPORT)]
+def _attached(reader: Reader, prefix: str) -> dict[str, bytes]:
+    """The files in a checkpoint whose names begin so: Hugging Face's, which every later one carries
+    on for its export, or what the stage goes on from.
+    """
+    names = [name for name in reader.attachments() if name.startswith(prefix)]
     return {name: reader.attachment(name) for name in names}
 
 

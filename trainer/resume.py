@@ -56,7 +56,8 @@ def starting_keys(recipe: Recipe) -> dict[str, str]:
         found["init_from"] = str(base)
         tokenizer = tokenizer or str(base / "tokenizer")
     adds = recipe.added_tokens or recipe.added_special_tokens
-    makes = recipe.stage_traits.reads_sets or any(map(lists_tars, recipe.data.mixture))
+    traits = recipe.stage_traits
+    makes = traits.reads_sets or traits.asks or any(map(lists_tars, recipe.data.mixture))
     if not (makes or adds) or tokenizer is None:
         return found
     if start is not None and not _stays(tokenizer):

@@ -62,12 +62,13 @@ class Beginning:
     `counters`: of the checkpoint, or zeros; `lora_base`: the frozen checkpoint that the run's
     adapters are for, named in every checkpoint of the run (None where all weights train);
     `imported_files`: Hugging Face files of the imported model, by attachment name, which every
-    checkpoint carries on for an export.
+    checkpoint carries on for an export; `kept`: what the stage gave to the checkpoint, by name.
     """
 
     counters: Counters = field(default_factory=Counters)
     lora_base: LoraBase | None = None
     imported_files: Mapping[str, bytes] = field(default_factory=dict)
+    kept: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,9 @@ class Run:
         self._lora_base = beginning.lora_base
         self._imported_files = beginning.imported_files
         self._saved_step = counters.step
-        self.stage = create_stage(StageParts(recipe, layout, sources, chunks, counters.step))
+        self.stage = create_stage(
+            StageParts(recipe, layout, sources, chunks, counters.step, beginning.kept)
+        )
         self._stream = self.stage.open_stream(counters.stream)
         self._curriculum = phases_of_recipe(recipe)
         self._names = recipe.data.names() or ("corpus",)
@@ -245,6 +248,7 @@ class Run:
         """Write a checkpoint of this step into a run directory."""
         recipe = self.recipe.model_copy(update={"run": str(run)})
         attachments = {**self._imported_files} | {"recipe.yaml": recipe.to_yaml().encode()}
+        attachments |= self.stage.kept(self.counters.stream)
         for name, content in self.tokenizer.files.items():
             attachments[f"tokenizer/{name}"] = content
         folder = run / "checkpoints"

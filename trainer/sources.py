@@ -100,8 +100,10 @@ def corpus_folders(recipe: Recipe, parsed: dict[Place, Manifest] | None = None) 
 
     So is a set of conversations or preferences that the mixture names by its files, and so are
     WebDataset's tars. The manifests that building reads are added to `parsed`. Raises DataError
-    naming the mixture entry whose corpus is missing.
+    naming the mixture entry whose corpus is missing. A stage that asks questions has none.
     """
+    if recipe.stage_traits.asks:
+        return []
     if recipe.data.mixture:
         return mixture_folders(recipe, {} if parsed is None else parsed)
     folder, manifest = ensure_corpus(recipe)

@@ -17,6 +17,7 @@ class Purpose(IntEnum):
     SHARDS = 0
     DOCUMENTS = 1
     ROWS = 2
+    QUESTIONS = 3
 
 
 def permutation(count: int, seed: int, purpose: Purpose, *place: int) -> np.ndarray:

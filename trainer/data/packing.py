@@ -62,7 +62,7 @@ def plan_block(
     table = _split_documents(lengths, sequence_length, segments)
     shuffled = permutation(len(table), seed, Purpose.DOCUMENTS, *place)
     sizes = table[shuffled, 3]
-    rows = np.arange(len(sizes)) if packing == "none" else _pack(sizes, sequence_length)
+    rows = np.arange(len(sizes)) if packing == "none" else pack_rows(sizes, sequence_length)
     count = int(rows.max()) + 1 if len(rows) else 0
     rows = permutation(count, seed, Purpose.ROWS, *place)[rows]
     row_starts = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=count))])
@@ -118,8 +118,8 @@ def _split_documents(
     return table
 
 
-def _pack(sizes: np.ndarray, capacity: int) -> np.ndarray:
-    """The row of each size, int64 [sizes], by best-fit decreasing."""
+def pack_rows(sizes: np.ndarray, capacity: int) -> np.ndarray:
+    """The row of each size, int64 [sizes], by best-fit decreasing; none is above `capacity`."""
     # 16-bit keys are sorted by radix, several times faster than wider ones.
     keys = (capacity - sizes).astype(np.uint16 if capacity < 2**16 else np.uint32)
     order = np.argsort(keys, kind="stable")

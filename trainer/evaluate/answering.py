@@ -48,10 +48,8 @@ class _Asked:
     @property
     def sampling(self) -> Sampling:
         """How its tokens are drawn; how many, and the seed, are each draft's own."""
-        temperature = self.query.temperature
-        if isinstance(self.query, TextQuery):
-            return Sampling(temperature=temperature)
-        return Sampling(temperature=temperature, top_k=self.query.top_k, top_p=self.query.top_p)
+        query = self.query
+        return Sampling(temperature=query.temperature, top_k=query.top_k, top_p=query.top_p)
 
 
 class ModelRespondent:
@@ -208,7 +206,7 @@ class ModelRespondent:
         return lambda tokens: self._encoder.text(query.prompt, ids, tokens)
 
     def _answer(self, one: _Asked, draft: Draft) -> list[Any]:
-        """(text, whether it ended, nats, tokens) as JSON; or (why there is none,)."""
+        """(text, whether it ended, nats, tokens, end token) as JSON; or (why there is none,)."""
         if draft.failed:
             return [NOT_FINITE]
         text_of = self._text_of(one)
@@ -220,7 +218,7 @@ class ModelRespondent:
             # The tokens of the text: those without which it is not whole.
             while count and len(text_of(draft.tokens[: count - 1])) >= len(text):
                 count -= 1
-        return [text, draft.ended, draft.nats[:count], draft.tokens]
+        return [text, draft.ended, draft.nats[:count], draft.tokens, draft.end]
 
 
 def _reason(line: str) -> str:
@@ -234,8 +232,8 @@ def _reason(line: str) -> str:
 def _response(answer: list[Any]) -> Response:
     if len(answer) == 1:
         return Unanswered(answer[0])
-    text, ended, nats, tokens = answer
-    return WrittenAnswer(text, ended, tuple(nats), tuple(tokens))
+    text, ended, nats, tokens, end = answer
+    return WrittenAnswer(text, ended, tuple(nats), tuple(tokens), end)
 
 
 class _Stops:

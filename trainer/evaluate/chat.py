@@ -181,7 +181,8 @@ def _greet(console: Console, model: OpenedModel, chat: Chat) -> None:
     if chat.system:
         console.print(f"system prompt: {chat.system}", style="dim")
     # An imported model may have been taught before, which its template tells.
-    if not model.recipe.stage_traits.reads_sets and model.tokenizer.chat_template is None:
+    traits = model.recipe.stage_traits
+    if not (traits.reads_sets or traits.asks) and model.tokenizer.chat_template is None:
         warning = "its last stage was pre-training: it was never taught to answer"
         console.print(warning, style="yellow")
 

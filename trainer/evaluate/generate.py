@@ -63,8 +63,8 @@ class Draft:
     what they are drawn with; `stops(tokens)`: whether the text is over with its newest token, the
     same on every rank. `tokens`: what is written, without the end token; `nats`: the
     log-probability of each at temperature 1, where it was asked for; `ended`: whether an end token,
-    or `stops`, ended it; `failed`: whether log-probabilities that were asked for are not finite;
-    `ends`: the end tokens, where they are not the vocabulary's.
+    which is `end`, or `stops`, ended it; `failed`: whether log-probabilities that were asked for
+    are not finite; `ends`: the end tokens, where they are not the vocabulary's.
     """
 
     prompt: Sequence[int]
@@ -76,6 +76,7 @@ class Draft:
     ended: bool = False
     failed: bool = False
     ends: frozenset[int] | None = None
+    end: int | None = None
 
     @property
     def over(self) -> bool:
@@ -85,6 +86,7 @@ class Draft:
     def take(self, token: int, nats: float, ends: frozenset[int]) -> None:
         """Add the next token, unless it ends the text."""
         self.ended = token in (ends if self.ends is None else self.ends)
+        self.end = token if self.ended else None
         self.failed = not isfinite(nats)
         if not self.over:
             self.tokens.append(token)

@@ -49,7 +49,8 @@ class TokensQuery:
 class TextQuery:
     """Asks for at most `tokens` new tokens behind the prompt, up to the first of the `stop` texts.
 
-    `temperature` 0 is greedy; the draws follow from `seed` alone, whatever else is asked.
+    `temperature` 0 is greedy; the draws follow from `seed` alone, whatever else is asked. `top_k`,
+    `top_p`: as in `sampling.Sampling`.
     """
 
     prompt: Prompt
@@ -57,6 +58,8 @@ class TextQuery:
     stop: tuple[str, ...] = ()
     temperature: float = 0.0
     seed: int = 0
+    top_k: int = 0
+    top_p: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class ContinuationQuery:
     """Asks for at most `tokens` new tokens behind ids, to which nothing is added.
 
     It ends where the model's own files say that a text does, not where a chat template ends a turn
-    by another token. As a TextQuery otherwise; `top_k`, `top_p`: as in `sampling.Sampling`.
+    by another token. As a TextQuery otherwise.
     """
 
     prompt: tuple[int, ...]
@@ -102,13 +105,15 @@ class WrittenAnswer:
 
     `text`: without what ended it; `ended`: whether the model, or a stop text, ended it; `nats`: the
     log-probability at temperature 1 of each token of the text; `tokens`: the ids that were written,
-    those that spell a stop text included, without the one that ends a text.
+    those that spell a stop text included, without the one that ends a text, which is `end` (None
+    where none came).
     """
 
     text: str
     ended: bool
     nats: tuple[float, ...]
     tokens: tuple[int, ...] = ()
+    end: int | None = None
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import ModuleDict
 
 import kernels
+from trainer.model.entropy import entropies_of_hidden, entropies_of_logits
 from trainer.model.linears import product
 from trainer.model.lora.adapters import ColumnAdapter
 from trainer.model.lora.targets import size_of
@@ -33,13 +34,15 @@ class Targets:
     whose gradient costs less; `expected_gradient`: fp32 [], the upstream gradient that the sum
     will get (a hint: a correct one saves a pass over the gradient). Where `loss` is not plain, the
     result is stacked along a new first dimension of 2: the objective, and the plain cross entropy,
-    which has no gradient.
+    which has no gradient. With `entropy` the second is instead the entropy of each token's
+    distribution, in nats and without a gradient; `reduction` is then "none" and `loss` plain.
     """
 
     labels: Tensor
     reduction: Literal["none", "sum"] = "none"
     expected_gradient: Tensor | None = None
     loss: LossSection = PLAIN
+    entropy: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,18 +92,27 @@ class OutputLayer(ColumnParallelLinear):
         if targets is None:
             return self._logits(input_, weight, runtime_gather_output), None
         labels, options = targets.labels.t(), _options(targets)
+        entropies = None
         if self.fused:
             weight = self.weight if weight is None else weight
             hidden = self._whole(input_)
+            if targets.entropy:
+                entropies = entropies_of_hidden(hidden, weight, self.tp_group)
             both = kernels.linear_cross_entropy_with_nats(
                 *(hidden, weight, labels, self.tp_group), **options
             )
         else:
             produced = self._logits(input_, weight, runtime_gather_output)
+            if targets.entropy:
+                entropies = entropies_of_logits(produced, self.tp_group)
             both = kernels.cross_entropy_with_nats(
                 *(produced, labels, self.tp_group), inplace=True, **options
             )
-        return both[0] if targets.loss.plain else torch.stack(both), None
+        if entropies is not None:
+            both = both[0], entropies
+        elif targets.loss.plain:
+            return both[0], None
+        return torch.stack(both), None
 
     def _logits(self, hidden: Tensor, weight: Tensor | None, gather: bool | None) -> Tensor:
         logits: Tensor = super().forward(hidden, weight, gather)[0]

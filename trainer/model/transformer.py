@@ -42,6 +42,8 @@ class LanguageModel(HiddenStatesModel):
         expected_gradient: Tensor | None = None,
         loss: LossSection = PLAIN,
         asked: AskedLogits | None = None,
+        temperature: float = 1.0,
+        entropy: bool = False,
     ) -> Tensor:
         """Hidden states between pipeline stages; losses or logits on the last.
 
@@ -50,7 +52,8 @@ class LanguageModel(HiddenStatesModel):
         []; without, logits [batch, sequence / context, vocab / tensor]. Other stages return
         [sequence / context, batch, hidden]. `expected_gradient` and `loss` as in `Targets`: a
         `loss` that is not plain returns fp32 [2], and its `reduction` must be "sum". `asked`: the
-        last stage returns what is read of these logits; without labels.
+        last stage returns what is read of these logits; without labels. `temperature` divides the
+        logits; `entropy` as in `Targets`: fp32 [2, batch, sequence / context].
         """
         hidden = self.hidden_states(tokens, layout)
         if not self.post_process:
@@ -58,16 +61,22 @@ class LanguageModel(HiddenStatesModel):
         targets = None
         if labels is not None:
             assert loss.plain or reduction == "sum"
-            targets = Targets(labels, reduction, expected_gradient, loss)
+            assert not entropy or (loss.plain and reduction == "none")
+            targets = Targets(labels, reduction, expected_gradient, loss, entropy)
         weight = None
         if self.share_embeddings_and_output_weights:
             weight = self.shared_embedding_or_output_weight()
+        if temperature != 1.0:
+            # The output layer is linear: a loss that makes no logits has them divided too.
+            hidden = hidden / temperature
         output: Tensor
         if asked is not None:
             output = self.output_layer(hidden, weight=weight, asked=asked)[0]
             return output
         output = self.output_layer(hidden, weight=weight, targets=targets)[0]
-        return output if output.dim() < 2 else output.transpose(0, 1)
+        if output.dim() < 2:
+            return output
+        return output.transpose(1, 2) if entropy else output.transpose(0, 1)
 
 
 def build_model(recipe: Recipe, vocab: int, layout: Layout) -> list[LanguageModel]:

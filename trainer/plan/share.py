@@ -102,7 +102,7 @@ def share_of(recipe: Recipe, world_size: int, stage: int) -> RankShare:
     Raises RecipeError for what is not predicted: another stage, adapters, an unknown vocabulary,
     a recomputation that is not decided.
     """
-    if recipe.stage_traits.reads_sets:
+    if recipe.stage_traits.reads_sets or recipe.stage_traits.asks:
         raise RecipeError(f"stage: {recipe.stage}; bench step predicts and measures pretrain only")
     if recipe.lora is not None:
         raise RecipeError("lora: bench step predicts and measures the training of all weights")

@@ -15,6 +15,7 @@ from trainer.recipe.observe import ObserveSection, ProfileSection
 from trainer.recipe.optimizer import OptimizerSection, ScheduleSection
 from trainer.recipe.parallel import BatchSection, ParallelSection, ZeroSection
 from trainer.recipe.recipe import Recipe
+from trainer.recipe.reinforce import ReinforceSection
 
 __all__ = [
     "BatchSection",
@@ -35,6 +36,7 @@ __all__ = [
     "ProfileSection",
     "Recipe",
     "RecoverySection",
+    "ReinforceSection",
     "RopeScaling",
     "ScheduleSection",
     "ZeroSection",

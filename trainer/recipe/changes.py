@@ -10,7 +10,7 @@ from trainer.recipe.recipe import Recipe
 _LEARNING = (
     *("model", "data", "corpus", "tokenizer", "seed", "batch", "optimizer"),
     *("sequence_length", "precision", "stage", "loss", "conversations", "preference", "lora"),
-    *("added_tokens", "added_special_tokens"),
+    *("added_tokens", "added_special_tokens", "reinforce"),
 )
 _SPEED_ONLY = {
     *("data.workers", "data.prefetch", "batch.micro"),

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from trainer.errors import RecipeError
 from trainer.recipe.lora import check_lora
+from trainer.recipe.reinforce import check_unread
 from trainer.recipe.section import Fraction, Positive, Section
 
 if TYPE_CHECKING:
@@ -106,6 +107,8 @@ def check_fine_tuning(recipe: "Recipe") -> None:
             " data.mixture=[{corpus: questions.jsonl}]"
         )
     recipe.stage_traits.check(recipe)
+    if not recipe.stage_traits.asks:
+        check_unread(recipe)
     if recipe.lora is not None:
         check_lora(recipe)
 

@@ -11,7 +11,7 @@ class BatchSection(Section):
     """The global batch, and the piece of it that passes the model at once."""
 
     sequences: Positive
-    """Packed sequences a step, over all ranks."""
+    """Packed sequences a step, over all ranks; of `stage: reinforce` answers, packed into fewer."""
     micro: Positive = 1
     """Packed sequences a rank takes through the model at once; changes memory, not learning."""
 

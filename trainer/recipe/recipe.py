@@ -18,6 +18,7 @@ from trainer.recipe.observe import ObserveSection, ProfileSection
 from trainer.recipe.optimizer import OptimizerSection, ScheduleSection
 from trainer.recipe.parallel import BatchSection, ParallelSection, ZeroSection
 from trainer.recipe.recompute import Recompute, parts_of
+from trainer.recipe.reinforce import ReinforceSection
 from trainer.recipe.section import Count, Names, Positive, Section
 from trainer.recipe.stages import STAGES, StageName, StageTraits
 
@@ -26,7 +27,8 @@ class Recipe(Section):
     """One training stage, described completely; saved with the run as recipe.yaml."""
 
     stage: StageName = "pretrain"
-    """What is learned: text; the answers in conversations; which of two answers is better."""
+    """What is learned: text; the answers in conversations; which of two answers is better; answers
+    that earn a reward."""
     run: str
     """The run directory, relative to the working directory."""
     seed: Count = 1234
@@ -86,6 +88,8 @@ class Recipe(Section):
     """How the sets of `stage: sft` and `preference` become tokens."""
     preference: PreferenceSection = PreferenceSection()
     """What `stage: preference` minimises."""
+    reinforce: ReinforceSection = ReinforceSection()
+    """What `stage: reinforce` asks, rewards and minimises."""
     lora: LoraSection | None = None
     """Train low-rank adapters on the frozen weights of `init_from`; none: all weights."""
     checkpoint: CheckpointSection = CheckpointSection()

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 from trainer.recipe.fine_tuning import check_preference
+from trainer.recipe.reinforce import check_reinforce
 
 if TYPE_CHECKING:
     from trainer.recipe.recipe import Recipe
 
-StageName = Literal["pretrain", "sft", "preference"]
+StageName = Literal["pretrain", "sft", "preference", "reinforce"]
 CorpusKind = Literal["documents", "conversations", "pairs", "judged"]
 """What the documents of a corpus are; its manifest says it."""
 
@@ -30,13 +31,15 @@ class StageTraits:
     become the first of them. `reads_sets`: whether it learns answers from sets of examples, which
     `data.mixture` may name by their files, rendered with the tokenizer's chat template; also,
     whether it can train adapters. `check`: raises RecipeError where the stage's own section of a
-    recipe contradicts itself or the rest.
+    recipe contradicts itself or the rest. `asks`: whether it asks the questions of `reinforce`, and
+    reads no corpus at all.
     """
 
     implementation: str
     corpora: Callable[["Recipe"], tuple[CorpusKind, ...]]
     reads_sets: bool
     check: Callable[["Recipe"], None] = _nothing
+    asks: bool = False
 
 
 def _answers(recipe: "Recipe") -> tuple[CorpusKind, ...]:
@@ -60,6 +63,13 @@ STAGES: dict[StageName, StageTraits] = {
         corpora=_answers,
         reads_sets=True,
         check=check_preference,
+    ),
+    "reinforce": StageTraits(
+        implementation="trainer.stages.reinforce.Reinforcement",
+        corpora=lambda _: (),
+        reads_sets=False,
+        check=check_reinforce,
+        asks=True,
     ),
 }
 assert tuple(STAGES) == get_args(StageName), "the names that a recipe may give have one entry each"

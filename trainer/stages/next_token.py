@@ -29,6 +29,10 @@ class Pretraining:
         """This rank's rows of the global batches, from the saved `state` on."""
         return open_loader(self.parts, self.stream_arguments(), state)
 
+    def kept(self, state: dict[str, Any] | None) -> dict[str, bytes]:
+        """Nothing: the stream's state says all."""
+        return {}
+
     def weight_of(self, batch: Batch) -> int:
         """Supervised tokens in these rows."""
         return batch.supervised

@@ -66,6 +66,10 @@ class Preference:
         """This rank's rows of the global batches, from the saved `state` on."""
         return open_loader(self.parts, self.stream_arguments(), state)
 
+    def kept(self, state: dict[str, Any] | None) -> dict[str, bytes]:
+        """Nothing: the stream's state says all."""
+        return {}
+
     def weight_of(self, batch: Batch) -> int:
         """Pairs in these rows, or judged answers."""
         assert batch.segments is not None, "a stream of pairs gives segments"

@@ -1,6 +1,7 @@
 """The interface of a stage to the loop, and the objects that a stage is built from."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,13 +16,17 @@ from trainer.parallel.schedule import Losses
 from trainer.recipe import Recipe
 from trainer.sources import Sources
 
+KEPT_BY_STAGE = "stage/"
+"""What the attachments of a checkpoint that a stage goes on from begin with."""
+
 
 @dataclass(frozen=True)
 class StageParts:
     """The parts of a run that a stage works with.
 
     `recipe`: resolved; `layout`: this rank's groups; `sources`: the opened corpora; `chunks`: this
-    rank's model chunks; `step`: optimizer steps done before, 0 for a new run.
+    rank's model chunks; `step`: optimizer steps done before, 0 for a new run; `kept`: what the
+    stage gave to the checkpoint that the run resumes from, by name.
     """
 
     recipe: Recipe
@@ -29,11 +34,22 @@ class StageParts:
     sources: Sources
     chunks: list[LanguageModel]
     step: int
+    kept: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def run(self) -> Path:
         """The run directory."""
         return Path(self.recipe.run)
+
+
+class BatchStream(Protocol):
+    """An endless iterator over this rank's rows of the global batches."""
+
+    def __next__(self) -> Batch:
+        """The next batch, int64 [rows, sequence] on the host; on all ranks at the same point."""
+
+    def close(self) -> None:
+        """Stop whatever works for it."""
 
 
 class Stage(Protocol):
@@ -42,8 +58,13 @@ class Stage(Protocol):
     def stream_arguments(self) -> dict[str, Any]:
         """The arguments of `Stream`."""
 
-    def open_stream(self, state: dict[str, Any] | None) -> Loader:
+    def open_stream(self, state: dict[str, Any] | None) -> BatchStream:
         """This rank's rows of the global batches, from the saved `state` on (None: the first)."""
+
+    def kept(self, state: dict[str, Any] | None) -> dict[str, bytes]:
+        """What a checkpoint must hold, beside the stream's `state`, for the step after it; by name,
+        each of which begins with `KEPT_BY_STAGE`.
+        """
 
     def weight_of(self, batch: Batch) -> int:
         """These rows' part of the loss's denominator: supervised tokens, or pairs."""
