@@ -137,7 +137,7 @@ class AnswerStream:
         self._seconds = time.perf_counter() - started
         if self._parts.layout.reports:
             path = samples_file(self._parts.run, steps + 1)
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(path, lines_of(self.answers))
         self._tell_constant(steps + 1, constant)
 

@@ -156,7 +156,7 @@ class Reinforcement:
             lengths=place(batch.lengths[rows]),
         )
         loss, sums = policy_loss(self.section, terms, layout.context)
-        sums["entropy"] = terms.of_targets(entropies).sum()
+        sums["entropy"] = terms.of_targets(entropies.detach()).sum()
         # Gradients are averaged over replicas afterwards; this undoes that division.
         return loss * layout.replicas.size, torch.ones((), dtype=torch.int), sums
 
