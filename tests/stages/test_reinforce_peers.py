@@ -7,7 +7,7 @@ moved, the loss. Here the same goes through packed rows, micro-batches and the s
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -328,17 +328,12 @@ def test_other_rewards_or_another_loss_differ(folder, alone) -> None:
 
 def test_two_tensor_ranks_find_the_same(folder, alone) -> None:
     """Catches log-probabilities, and a reference's, of which a rank has a part only."""
-    names = ("grpo", "held by answers")
-    cases = []
-    for name in names:
+    for name in ("grpo", "held by answers"):
         case = case_of(folder, COMPARED[name], f"{name} cut")
-        cut = with_parallel(case.recipe, tensor=2)
-        cases.append(Case(cut, case.written, case.start, case.then))
-    ranks = on_ranks(2, learned, cases)
-    for number, name in enumerate(names):
-        found = [rank[number] for rank in ranks]
+        cut = replace(case, recipe=with_parallel(case.recipe, tensor=2))
+        found = [one for (one,) in on_ranks(2, learned, [cut])]
         for one in found:
             assert one.losses == pytest.approx(alone[name].losses, abs=TOLERANCE)
-        both = (own_gradients(some, cases[number].recipe) for some in (found, [alone[name]]))
+        both = (own_gradients(some, cut.recipe) for some in (found, [alone[name]]))
         worst, where = largest_gradient_difference(*both)
         assert worst < TOLERANCE, where
