@@ -21,6 +21,7 @@ from trainer.errors import RecipeError
 from trainer.recipe import Recipe
 from trainer.recipe.addresses import without_signature
 from trainer.sources import Sources, open_sources
+from trainer.stages.traced_answers import trace_answers
 
 FIRST_WORDS_TOKENS = 16
 
@@ -136,7 +137,7 @@ def nearest_state(run_dir: Path, step: int) -> tuple[dict[str, Any] | None, int]
 
 def trace_command(run_dir: Path, step: int, row: int | None = None) -> None:
     """Print which documents made the batch of a step (from 1) of a run, or one row (from 0) of it,
-    and below where each corpus lies.
+    and below where each corpus lies. Of a stage that asks: which answers, to which questions.
 
     Raises RecipeError when the run, step or row does not exist, DataError when its data is gone.
     """
@@ -149,6 +150,9 @@ def trace_command(run_dir: Path, step: int, row: int | None = None) -> None:
     sequences = recipe.batch.sequences
     if not 1 <= step <= recipe.steps:
         raise RecipeError(f"no step {step} in {run_dir}: its steps are 1 .. {recipe.steps}")
+    if recipe.stage_traits.asks:
+        trace_answers(run_dir, recipe, step, row)
+        return
     if row is not None and not 0 <= row < sequences:
         raise RecipeError(f"no row {row} in a batch of {run_dir}: rows are 0 .. {sequences - 1}")
     tokenizers = sorted(run_dir.glob("checkpoints/step-*/tokenizer"))

@@ -125,9 +125,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("reinforced")
     LLAMA.save(folder / "tokenizer")
     asked = ["What is it?", "Is the course of France of a user?", "Who?", "What of the system?"]
-    lines = [
-        {"question": text, "verifier": "regex", "pattern": "yes"} for text in asked
-    ]
+    lines = [{"question": text, "verifier": "regex", "pattern": "yes"} for text in asked]
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (folder / "questions.jsonl").write_text(text, encoding="utf-8")
     network(0).save_pretrained(folder / "base")
@@ -179,7 +177,7 @@ def adapters_of(ours: Learned, moved: bool) -> dict[str, dict[str, Tensor]]:
 
 @dataclass(frozen=True)
 class TrlStep:
-    """What GRPOTrainer finds of the first and of the second step, and its gradients of the second."""
+    """What GRPOTrainer finds of two steps, and its gradients of the second."""
 
     advantages: list[float]
     sampled: list[list[float]]
@@ -191,7 +189,7 @@ class TrlStep:
 def trl_of(
     folder: Path, case: Case, compared: Compared, ours: Learned, rewards: Sequence[float]
 ) -> TrlStep:
-    """GRPOTrainer on the answers of `ours`, whose advantages and log-probabilities it finds anew."""
+    """GRPOTrainer on the answers of `ours`; their advantages and log-probabilities are its own."""
     from datasets import Dataset
     from transformers import AutoTokenizer
     from trl import GRPOConfig, GRPOTrainer
@@ -304,7 +302,8 @@ def test_advantages_losses_and_gradients_equal_trls(folder, alone, name: str) ->
     if compared.lora:
         expected = gradients_of_adapters(ours, expected)
     worst, where = largest_gradient_difference(own_gradients([ours], case.recipe), expected)
-    assert worst < 2 * TOLERANCE, where
+    # An adapter's is a product with the other matrix, whose rounding comes on top.
+    assert worst < (2 if compared.lora else 1) * TOLERANCE, where
 
 
 def test_tokens_are_clipped_in_some_of_the_cases(alone) -> None:

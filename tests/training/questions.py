@@ -1,4 +1,4 @@
-"""Questions of which a tiny model can learn the answers, and recipes that are reinforced on them."""
+"""Questions whose answers a tiny model can learn, and recipes that are reinforced on them."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ LETTERS = "abcdefgh"
 
 
 def write_questions(folder: Path) -> Path:
-    """questions.jsonl: of some the answer has an "e" in it; two have no answer that one can know."""
+    """questions.jsonl: of eight the answer has an "e" in it; of two nobody can know it."""
     lines = [
         {"id": letter, "question": f"What is {letter}?", "verifier": "regex"}
         | {"pattern": "e", "match": "search", "kind": "letter"}
