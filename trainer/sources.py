@@ -40,6 +40,7 @@ class Sources:
     def record(self, recipe: Recipe) -> str:
         """RUN/sources.json: where each corpus lies, how much it holds, what its examples became."""
         named = recipe.data.mixture or [None] * len(self.folders)
+        names = recipe.data.names() or ("corpus",) * len(self.folders)
         described = [
             {
                 "name": name,
@@ -53,7 +54,7 @@ class Sources:
                 "examples": manifest.provenance.get("examples"),
             }
             for name, entry, folder, manifest in zip(
-                recipe.data.names() or ("corpus",), named, self.folders, self.manifests, strict=True
+                names, named, self.folders, self.manifests, strict=True
             )
         ]
         return json.dumps({"sources": described}, indent=1) + "\n"

@@ -12,6 +12,7 @@ from tests.training.questions import reinforcing_recipe, write_questions
 from tests.training.runs import losses, recipe_of, train_here, train_until
 from trainer.observe import read_metrics
 from trainer.recipe import Recipe
+from trainer.trace import trace_command
 
 TOLERANCE = 1e-5
 """Of a loss over 4 steps; rounding alone gives about 1e-6."""
@@ -122,3 +123,94 @@ def test_a_run_killed_between_a_sampling_and_its_last_step_goes_on_bitwise(
     assert samples(Path(recipe.run)) == samples(alone["lagging"])
     ends = {path.parent.parent.name for path in newest.parent.glob("*/stage/samples.jsonl")}
     assert "step-00000004" not in ends, "the next step asks anew"
+
+
+LEARNING: dict[str, Any] = {
+    **{"steps": 15, "batch__sequences": 32, "batch__micro": 4, "optimizer__lr": 5e-3},
+    **{"reinforce__group": 8, "reinforce__tokens": 4},
+}
+
+
+def test_a_reward_is_earned_more_often_and_its_opposite_less(base, tmp_path) -> None:
+    """Catches a loss of the wrong sign, advantages of another answer, and a policy that stays.
+
+    The negative control is the same run with the rewards' signs turned.
+    """
+    turned = {"right": -1.0, "declined": 0.0, "wrong": 1.0, "declined_unknowable": -1.0}
+    recipes = [
+        reinforcing_recipe(tmp_path / name, base, base.parent, **LEARNING, **keys)
+        for name, keys in (("plain", {}), ("turned", {"reinforce__rewards": turned}))
+    ]
+    assert on_ranks(1, train_all, recipes) == [[None] * 2]
+    first, last = [], []
+    for recipe in recipes:
+        shares = [r["reinforce/knowable_right"] for r in read_metrics(Path(recipe.run))]
+        first.append(sum(shares[:3]) / 3)
+        last.append(sum(shares[-3:]) / 3)
+    assert all(0.1 < share < 0.9 for share in first)
+    assert last[0] > first[0] + 0.3
+    assert last[1] < first[1] - 0.15
+
+
+def told(recipe: Recipe) -> tuple[str, str]:
+    """The kind and the line of the error that ends the run."""
+    (failure,) = on_ranks(1, train_here, recipe)
+    assert failure is not None and "\n" not in failure[1]
+    return failure
+
+
+def test_a_reward_that_is_constant_in_every_group_ends_the_run(base, tmp_path) -> None:
+    """Catches a run that trains for days on advantages of 0."""
+    keys = {"reinforce__rewards__right": -1.0, "reinforce__constant_in_a_row": 2}
+    recipe = reinforcing_recipe(tmp_path / "run", base, base.parent, **keys)
+    kind, line = told(recipe)
+    assert kind == "TrainingError" and line.startswith("step 2: in every group")
+    assert "(-1), 2 samplings in a row" in line
+    assert [r["reinforce/constant_groups"] for r in read_metrics(tmp_path / "run")] == [1.0]
+    assert len(list((tmp_path / "run/samples").iterdir())) == 2, "to be looked at"
+
+
+@pytest.mark.parametrize(
+    ("item", "keys", "words"),
+    [
+        (None, {}, ["absent.jsonl"]),
+        ({"question": "How many?", "answer": "many", "verifier": "number"}, {}, ["line 1"]),
+        ({"question": "What? " * 60, "answer": "tea"}, {}, ["line 1", "sequence_length 96"]),
+    ],
+)
+def test_questions_that_cannot_be_asked_are_refused(base, tmp_path, item, keys, words) -> None:
+    """Catches a run that fails at the step in which such a question comes."""
+    path = tmp_path / ("absent.jsonl" if item is None else "questions.jsonl")
+    if item is not None:
+        path.write_text(json.dumps(item) + "\n", encoding="utf-8")
+    recipe = reinforcing_recipe(
+        tmp_path / "run", base, tmp_path, reinforce__questions=[str(path)], **keys
+    )
+    kind, line = told(recipe)
+    assert kind == "DataError"
+    for word in words:
+        assert word in line
+
+
+def test_other_questions_are_refused_on_resume(base, alone, tmp_path) -> None:
+    """Catches answers that are put beside another question's after a file was changed."""
+    folder = tmp_path / "questions"
+    folder.mkdir()
+    path = write_questions(folder)
+    recipe = reinforcing_recipe(tmp_path / "run", base, folder, steps=2)
+    assert on_ranks(1, train_here, recipe) == [None]
+    path.write_text(path.read_text(encoding="utf-8").replace("What is a?", "What is z?"))
+    kind, line = told(recipe.replaced({"steps": 3}))
+    assert kind == "DataError" and "reinforce.questions: are others" in line
+
+
+def test_a_step_is_traced_to_its_questions(base, alone, capsys) -> None:
+    """Catches a trace that names another update of the sampling, or another row."""
+    trace_command(alone["lagging"], 4)  # the second pass over the second update
+    printed = capsys.readouterr().out
+    lines = [line.split("│") for line in printed.splitlines() if line.startswith("│")]
+    shown = [(int(cells[1]), cells[3].strip()) for cells in lines]
+    own = [one for one in samples(alone["lagging"])[:32] if one["update"] == 1]
+    expected = sorted((one["row"], one["start"], one["question"]) for one in own)
+    assert shown == [(row, question) for row, _, question in expected]
+    assert "sampled before step 1" in printed
