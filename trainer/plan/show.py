@@ -94,6 +94,8 @@ def _layout_table(recipe: Recipe, world: int) -> Table:
 
 
 def _batch_line(recipe: Recipe, world: int) -> str:
+    if recipe.stage_traits.asks:
+        return _asking_line(recipe)
     tokens = recipe.batch.sequences * recipe.sequence_length
     replicas, micro_batches = recipe.data_parallel(world), recipe.micro_batches(world)
     return (
@@ -101,6 +103,17 @@ def _batch_line(recipe: Recipe, world: int) -> str:
         f"tokens; each of {replicas} replicas takes {micro_batches} "
         f"micro-batches of {recipe.batch.micro}; {recipe.steps:,} steps = "
         f"{recipe.steps * tokens:,} tokens"
+    )
+
+
+def _asking_line(recipe: Recipe) -> str:
+    section, answers = recipe.reinforce, recipe.batch.sequences
+    steps = section.lag + 1
+    return (
+        f"a step: {section.group} answers to each of {answers // section.group} questions, packed"
+        f" into at most {answers} rows of {recipe.sequence_length}; a sampling of"
+        f" {answers * section.updates} answers serves {steps} step{'s' * (steps > 1)}; the figures"
+        " below are upper bounds of the updates, without the writing of answers"
     )
 
 

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 KEPT = f"{KEPT_BY_STAGE}samples.jsonl"
 """The attachment of a checkpoint that lies between a sampling and the last step it serves."""
 
-Write = Callable[[Sequence[AskedQuestion], int], list[WrittenAnswer]]
+WriteAnswers = Callable[[Sequence[AskedQuestion], int], list[WrittenAnswer]]
 """As `Policy.answers`."""
 
 
@@ -51,7 +51,7 @@ class AnswerStream:
         self,
         parts: StageParts,
         questions: Sequence[AskedQuestion],
-        write: Write,
+        write: WriteAnswers,
         measure: Callable[[Batch], list[Tensor]],
         state: dict[str, Any] | None,
     ) -> None:
