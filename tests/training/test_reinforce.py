@@ -10,6 +10,8 @@ import pytest
 from tests.parity.ranks import Died, on_ranks
 from tests.training.questions import reinforcing_recipe, write_questions
 from tests.training.runs import losses, recipe_of, train_here, train_until
+from trainer.evaluate.opened import open_model
+from trainer.merging.command import merge_checkpoints
 from trainer.observe import read_metrics
 from trainer.recipe import Recipe
 from trainer.trace import trace_command
@@ -94,6 +96,21 @@ def test_every_layout_learns_what_one_process_learns(alone, base, tmp_path, layo
     same = ("question", "tokens", "outcome", "advantage", "update", "row", "start")
     for mine, theirs in zip(samples(Path(recipe.run)), samples(alone[kind]), strict=True):
         assert [mine[name] for name in same] == [theirs[name] for name in same]
+
+
+def read_and_merge(runs: dict[str, Path], into: Path) -> list[str]:
+    """The stage of each run as it is opened, and that of their merger; on one rank."""
+    found = []
+    for run in (*runs.values(), merge_checkpoints(list(runs.values()), None, into)):
+        with open_model(run, 1) as opened:
+            found.append(opened.recipe.stage)
+    return found
+
+
+def test_what_was_reinforced_is_read_and_merged_as_any_other(alone, tmp_path) -> None:
+    """Catches rules of training, as of a base and of groups, that refuse a model its readers."""
+    stages = on_ranks(1, read_and_merge, alone, tmp_path / "merged")
+    assert stages == [["reinforce"] * 3]
 
 
 def test_ratios_are_one_until_the_policy_has_moved(alone) -> None:

@@ -29,6 +29,7 @@ from trainer.parallel.layout import Layout
 from trainer.recipe import Recipe
 from trainer.recipe.reading import override
 from trainer.recipe.rope import readable_length
+from trainer.recipe.stages import STAGES
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,8 @@ def reading_recipe(
     """
     keys = recipe.model_dump(mode="json")
     keys |= {"zero": {"stage": 0}, "recompute": "none", "device": "auto"}
-    keys["init_from"] = recipe.init_from if recipe.lora is not None else None
+    based = recipe.lora is not None or recipe.stage_traits.asks
+    keys["init_from"] = recipe.init_from if based else None
     keys["evaluate"]["gates"] = []  # those beside the base are not without it
     keys["kernels"] = {}
     keys |= {"added_tokens": [], "added_special_tokens": []}  # the checkpoint has them
@@ -145,8 +147,9 @@ def _at_layout(keys: dict[str, Any], parallel: Mapping[str, Any], world_size: in
     """The recipe of `keys` at a layout, with as many sequences a step as its ranks need."""
     micro = keys["batch"]["micro"]
     keys = {**keys, "parallel": dict(parallel)}
-    # No step is made: the number only has to divide.
-    keys["batch"] = {"sequences": micro * world_size, "micro": micro}
+    # No step is made: the number only has to divide, by the answers to a question too.
+    group = keys["reinforce"]["group"] if STAGES[keys["stage"]].asks else 1
+    keys["batch"] = {"sequences": micro * world_size * group, "micro": micro}
     found = Recipe.from_keys(keys, "the layout")
     found.validate_world(world_size, "cuda")
     return found

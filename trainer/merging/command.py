@@ -119,12 +119,15 @@ def _recipe(lead: Parent, parents: Sequence[Parent], model: ModelSection, into: 
     whole: dict[str, Any] = {
         "run": str(into),
         "model": model.model_dump(mode="json"),
-        **dict.fromkeys(("init_from", "lora")),
+        "init_from": lead.recipe.init_from if lead.recipe.stage_traits.asks else None,
+        "lora": None,
         **{"added_tokens": [], "added_special_tokens": [], "resume": "auto"},
         **{"parallel": {}, "zero": {}, "kernels": {}},
     }
     keys["evaluate"]["gates"] = []
-    keys["preference"].pop("reference", None)  # a frozen base is no more
+    # A frozen base is no more.
+    keys["preference"].pop("reference", None)
+    keys["reinforce"].pop("beta", None)
     if any(parent.recipe.precision == "fp32" for parent in parents):
         whole["precision"] = "fp32"
     return Recipe.from_keys(keys | whole, "the merged recipe")
