@@ -26,13 +26,15 @@ def amount(value: float, digits: int = 3) -> str:
 
 
 def count(value: float) -> str:
-    """A whole number with its thousands apart; "none" where it is not finite."""
-    return _signed(f"{value:,.0f}") if math.isfinite(value) else "none"
+    """A whole number with its thousands apart, from 1e15 on as an `amount`."""
+    return _signed(f"{value:,.0f}") if abs(value) < 1e15 else amount(value)
 
 
 def share(value: float) -> str:
-    """A share as percent: 12.3%, <0.1%, 0%."""
+    """A share as percent: 12.3%, <0.1%, 0%, 120k%."""
     percent = 100 * value
+    if abs(percent) >= 9999.5:
+        return amount(percent) + "%"
     if 0 < abs(percent) < 0.05:
         return "<0.1%" if percent > 0 else "\u2212<0.1%"
     return _signed(f"{percent:.1f}".removesuffix(".0") + "%")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trainer.report.plots.canvas import Canvas, hint_of, number, room_for
-from trainer.report.plots.lettering import TEXT, shortened, text_width
+from trainer.report.plots.lettering import TEXT, shortened, text_width, wrapped
 from trainer.report.plots.scale import Scale
 from trainer.report.plots.style import LineStyle, property_of
 
@@ -113,12 +113,12 @@ def axes(
         "path", d=f"M{number(left)},{number(y.start)}H{number(x.end)}{feet}", stroke="currentColor"
     )
     canvas.height = _x_labels(canvas, x, x_ticks, y.start + 5 + TEXT + 2)
-    text = shortened(x_label, canvas.width - 8)
-    canvas.height += TEXT + 5
-    # Under the middle of the data, or as near to it as it fits.
-    half = text_width(text) / 2
-    middle = max(half + 2, min((x.start + x.end) / 2, canvas.width - 4 - half))
-    canvas.text(middle, canvas.height, text, anchor="middle")
+    for text in wrapped(x_label, canvas.width - 8, 2):
+        canvas.height += TEXT + 5
+        # Under the middle of the data, or as near to it as it fits.
+        half = text_width(text) / 2
+        middle = max(half + 2, min((x.start + x.end) / 2, canvas.width - 4 - half))
+        canvas.text(middle, canvas.height, text, anchor="middle")
     canvas.height += 8
     return Frame(x, y)
 

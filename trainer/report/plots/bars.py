@@ -205,4 +205,6 @@ def _change(before: float, after: float) -> str:
     if not (math.isfinite(before) and math.isfinite(after)) or before <= 0:
         return ""
     change = after / before - 1
+    if not math.isfinite(100 * change):
+        return ""
     return f"+{share(change)}" if change > 0 else share(change)

@@ -47,8 +47,12 @@ class Canvas:
         bold: bool = False,
         size: float = TEXT,
         hint: str = "",
+        halo: bool = False,
     ) -> None:
-        """A line of text with its base line at `y`; `hint` is shown where a pointer rests on it."""
+        """A line of text with its base line at `y`; `hint` is shown where a pointer rests on it.
+
+        `halo`: with a rim of the ground's colour, which sets it off from lines below.
+        """
         more: dict[str, str | float] = {}
         if anchor != "start":
             more["text_anchor"] = anchor
@@ -56,6 +60,9 @@ class Canvas:
             more["font_weight"] = "600"
         if size != TEXT:
             more["font_size"] = size
+        if halo:
+            ground = property_of("plot-ground")
+            more |= {"stroke": ground, "stroke_width": 3, "paint_order": "stroke"}
         content = escape(one_line(text), quote=False)
         self.add("text", content + hint_of(hint), x=x, y=y, **more)
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from trainer.report.plots.amounts import amount
 from trainer.report.plots.axes import Frame, axes, legend, stroke_line
 from trainer.report.plots.canvas import Canvas, drawing, number
-from trainer.report.plots.lettering import text_width
+from trainer.report.plots.lettering import TEXT, text_width
 from trainer.report.plots.plotted import Series, paint_line, plotted
 from trainer.report.plots.scale import extent
 from trainer.report.plots.style import LineStyle, line_style, property_of
+from trainer.report.plots.trade_off import TradeOffPoint, trade_off
+from trainer.report.plots.whiskers import Interval, interval_ends, interval_text, whiskers
 
-Interval = tuple[float, float, float]
-"""A figure with its 95% interval: value, low, high; NaN where one is not defined."""
+__all__ = ["BucketSeries", "TradeOffPoint", "occurrence", "risk_coverage", "trade_off"]
 
 _COLUMNS = 160
 
@@ -49,10 +50,10 @@ def risk_coverage(
         if len(lines) > 1:
             legend(canvas, [(line.named, line.style) for line in lines])
         frame = _frame(canvas, (0.0, 1.0), (0.0, high), "coverage: share answered, surest first")
-        for rate, colour in rates:
-            _level(canvas, frame, rate, f"all answered: {amount(rate)}", colour, "start")
         for line in lines:
             paint_line(canvas, frame, line, _COLUMNS, markers=len(lines) > 1)
+        levels = [(rate, f"all answered: {amount(rate)}", colour) for rate, colour in rates]
+        _paint_levels(canvas, frame, levels, "start")
 
     told = [
         f"{line.name or 'The model'}: {amount(float(line.drawn[0]))} at the least coverage, "
@@ -76,7 +77,7 @@ def occurrence(
     """
     if any(len(one.values) != len(buckets) for one in series):
         raise ValueError(f"{title}: a series has not one value a bucket")
-    drawn = [end for one in series for figure in one.values for end in _ends(figure)]
+    drawn = [end for one in series for figure in one.values for end in interval_ends(figure)]
     if not drawn:
         raise ValueError(f"{title}: no figure to draw")
     lines = {name: level for name, level in (levels or {}).items() if math.isfinite(level)}
@@ -89,42 +90,25 @@ def occurrence(
         legend(canvas, [(one.name, line_style(turn)) for turn, one in enumerate(series)])
         label = "sentences of the training text with the fact"
         frame = _frame(canvas, (-0.5, len(buckets) - 0.5), (low, high), label, ticks)
-        for name, level in lines.items():
-            _level(canvas, frame, level, f"{name}: {amount(level)}", property_of("plot-text"))
         for turn, one in enumerate(series):
             # Side by side: intervals on one place would hide each other.
             shift = 0.14 * (turn - (len(series) - 1) / 2)
             _paint_buckets(canvas, frame, one, line_style(turn), shift)
+        colour = property_of("plot-text")
+        levels = [(level, f"{name}: {amount(level)}", colour) for name, level in lines.items()]
+        _paint_levels(canvas, frame, levels, "end")
 
     told = [
         f"{one.name}: "
         + "; ".join(
-            f"{name} {_told(figure)}" for (_, name), figure in zip(ticks, one.values, strict=True)
+            f"{name} {interval_text(figure)}"
+            for (_, name), figure in zip(ticks, one.values, strict=True)
         )
         + "."
         for one in series
     ]
     told += [f"{name}: {amount(level)}." for name, level in lines.items()]
     return drawing(title, ("Shares by the number of occurrences.", *told), paint)
-
-
-def whiskers(
-    canvas: Canvas, frame: Frame, x: Interval, y: Interval, style: LineStyle, hint: str
-) -> None:
-    """A marker at the values of x and y, with the intervals that each has."""
-    (at_x, low_x, high_x), (at_y, low_y, high_y) = x, y
-    mid_x, mid_y, path = frame.x.place(at_x), frame.y.place(at_y), ""
-    if math.isfinite(low_x) and math.isfinite(high_x):
-        ends = [number(frame.x.place(end)) for end in (low_x, high_x)]
-        path += f"M{ends[0]},{number(mid_y)}H{ends[1]}"
-        path += "".join(f"M{end},{number(mid_y - 4)}v8" for end in ends)
-    if math.isfinite(low_y) and math.isfinite(high_y):
-        ends = [number(frame.y.place(end)) for end in (low_y, high_y)]
-        path += f"M{number(mid_x)},{ends[0]}V{ends[1]}"
-        path += "".join(f"M{number(mid_x - 4)},{end}h8" for end in ends)
-    if path:
-        canvas.add("path", d=path, fill="none", stroke=style.colour, stroke_width=1.4)
-    canvas.marker(mid_x, mid_y, style.marker, style.colour, hint)
 
 
 def _paint_buckets(
@@ -142,7 +126,7 @@ def _paint_buckets(
     for place, figure in enumerate(series.values):
         if figure is not None and math.isfinite(figure[0]):
             at = (place + shift, math.nan, math.nan)
-            whiskers(canvas, frame, at, figure, style, f"{series.name}: {_told(figure)}")
+            whiskers(canvas, frame, at, figure, style, f"{series.name}: {interval_text(figure)}")
 
 
 def _frame(
@@ -156,33 +140,32 @@ def _frame(
     return axes(canvas, horizontal, vertical, label, height=height, x_ticks=ticks)
 
 
-def _level(
-    canvas: Canvas, frame: Frame, value: float, text: str, colour: str, anchor: str = "end"
+def _paint_levels(
+    canvas: Canvas, frame: Frame, levels: Sequence[tuple[float, str, str]], anchor: str
 ) -> None:
-    """A line across at a value, said above one of its ends, or below it at the top."""
-    y = frame.y.place(value)
-    canvas.add(
-        "path",
-        d=f"M{number(frame.left)},{number(y)}H{number(frame.right)}",
-        stroke=colour,
-        stroke_dasharray="1 4",
-        stroke_linecap="round",
-        stroke_width=1.6,
-    )
-    above = y - 5 if y - 16 > frame.top else y + 15
-    if text_width(text) < frame.right - frame.left:
-        x = frame.right if anchor == "end" else frame.left + 4
-        canvas.text(x, above, text, anchor=anchor)
+    """Lines across, as (value, text, colour), each said beside one of its ends.
 
-
-def _ends(figure: Interval | None) -> list[float]:
-    if figure is None or not math.isfinite(figure[0]):
-        return []
-    return [end for end in figure if math.isfinite(end)]
-
-
-def _told(figure: Interval | None) -> str:
-    if figure is None or not math.isfinite(figure[0]):
-        return "no figure"
-    value, low, high = (amount(end) for end in figure)
-    return value if "none" in (low, high) else f"{value} [{low}, {high}]"
+    A text that would stand on another's is left to the description.
+    """
+    bases: list[float] = []
+    for value, text, colour in levels:
+        y = frame.y.place(value)
+        canvas.add(
+            "path",
+            d=f"M{number(frame.left)},{number(y)}H{number(frame.right)}",
+            stroke=colour,
+            stroke_dasharray="1 4",
+            stroke_linecap="round",
+            stroke_width=1.6,
+        )
+        free = (
+            base
+            for base in (y - 5, y + 15, y - 21, y + 31)
+            if frame.top + TEXT <= base <= frame.bottom - 3
+            and all(abs(base - other) >= TEXT + 2 for other in bases)
+        )
+        base = next(free, None)
+        if base is not None and text_width(text) < frame.right - frame.left - 4:
+            x = frame.right if anchor == "end" else frame.left + 4
+            canvas.text(x, base, text, anchor=anchor, halo=True)
+            bases.append(base)
