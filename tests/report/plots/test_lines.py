@@ -104,6 +104,12 @@ def test_equal_data_give_equal_text_and_other_data_other_ids() -> None:
 VALUES = st.one_of(st.none(), st.floats(), st.floats(-1e3, 1e3), st.integers(-5, 5).map(float))
 
 
+@pytest.mark.parametrize("values", [(1.0, 6e-305), (5e-324, 1e-300), (1e-3, 1.7e308)])
+def test_a_log_axis_spans_all_that_a_float_can_be(values: tuple[float, float]) -> None:
+    """Would catch powers of ten beyond a float's range among the ticks that are tried."""
+    check(line_plot([Series("loss", [0.0, 1.0], values)], "Loss", "step", "nats", log_y=True))
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     points=st.lists(st.lists(st.tuples(st.floats(), VALUES), max_size=30), min_size=1, max_size=4),

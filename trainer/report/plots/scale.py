@@ -91,7 +91,7 @@ def _log_ticks(low: float, high: float, most: int) -> list[float]:
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     for digits in ((1, 2, 5), (1, 3), (1,)):
         found = [
-            digit * 10.0**exponent if exponent >= 0 else digit / 10.0**-exponent
+            float(f"{digit}e{exponent}")  # nearest, and no error beyond a float's range
             for exponent in range(first, last + 1)
             for digit in digits
         ]
@@ -99,5 +99,5 @@ def _log_ticks(low: float, high: float, most: int) -> list[float]:
         if len(found) <= most:
             return found if len(found) >= 3 or last - first > 2 else []
     stride = math.ceil((last - first + 1) / max(1, most))
-    every = [exponent for exponent in range(first, last + 1) if exponent % stride == 0]
-    return [10.0**exponent for exponent in every if low <= 10.0**exponent <= high]
+    every = [float(f"1e{one}") for one in range(first, last + 1) if one % stride == 0]
+    return [tick for tick in every if low <= tick <= high]
