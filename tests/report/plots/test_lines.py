@@ -104,7 +104,15 @@ def test_equal_data_give_equal_text_and_other_data_other_ids() -> None:
 VALUES = st.one_of(st.none(), st.floats(), st.floats(-1e3, 1e3), st.integers(-5, 5).map(float))
 
 
-@pytest.mark.parametrize("values", [(1.0, 6e-305), (5e-324, 1e-300), (1e-3, 1.7e308)])
+@pytest.mark.parametrize("value", [1.25e300, -1.7e308])
+def test_a_value_beyond_what_is_drawn_stands_at_the_end(value: float) -> None:
+    """Would catch an axis that runs backwards, where all values lie beyond one end."""
+    check(line_plot([Series("loss", [0.0], [value])], "Loss", "step", "nats"))
+
+
+@pytest.mark.parametrize(
+    "values", [(1.0, 6e-305), (5e-324, 1e-300), (1e-3, 1.7e308), (1.0, 2.5e296)]
+)
 def test_a_log_axis_spans_all_that_a_float_can_be(values: tuple[float, float]) -> None:
     """Would catch powers of ten beyond a float's range among the ticks that are tried."""
     check(line_plot([Series("loss", [0.0, 1.0], values)], "Loss", "step", "nats", log_y=True))

@@ -8,6 +8,8 @@ from trainer.report.plots.amounts import log_labels, tick_labels
 
 MOST = 1e300
 """Values beyond are drawn here: the difference of two would not be finite."""
+_END = 1e305
+"""Where a logarithmic scale ends at most, its margin included."""
 _SAME = 1e-9
 """Relative: values that differ by less are one to a reader."""
 
@@ -49,14 +51,13 @@ def extent(
     drawn = [value for value in values if is_drawn(value, log=log)]
     if not drawn:
         raise ValueError("no finite value to draw")
-    low = max(-MOST, min(drawn))
-    high = min(MOST, max(drawn))
+    low, high = (max(-MOST, min(MOST, end)) for end in (min(drawn), max(drawn)))
     if log:
         low, high = max(low, 1e-300), max(high, 1e-300)
         if high <= low * (1 + _SAME):
             return low / 1.5, high * 1.5
         factor = (high / low) ** margin if high / low < MOST else 10.0
-        return low / factor, high * factor
+        return max(low / factor, 1 / _END), min(high * factor, _END)
     if high - low <= _SAME * max(abs(low), abs(high)) or high - low < 1e-290:
         around = 0.1 * max(abs(low), abs(high))
         around = around if around > 1e-290 else 1.0
