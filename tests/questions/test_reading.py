@@ -56,6 +56,16 @@ def test_a_null_of_a_table_means_that_nobody_can_know(tmp_path: Path) -> None:
     assert [one.answerable for one in found] == [True, False]
 
 
+def test_files_of_one_name_in_two_folders_are_read(tmp_path: Path) -> None:
+    """Would catch questions without ids that are taken for one another, and refused."""
+    files = [tmp_path / folder / "q.jsonl" for folder in "ab"]
+    for file in files:
+        file.parent.mkdir()
+        written(file, ITEMS[1:3])
+    found = [one.id for one in read_questions([str(tmp_path / "*" / "q.jsonl")])]
+    assert found == ["q.jsonl:1", "q.jsonl:2", f"{files[1]}:1", f"{files[1]}:2"]
+
+
 def test_a_verifier_for_all_is_that_of_items_that_name_none(tmp_path: Path) -> None:
     """Would catch the recipe's verifier that overrides the item's own."""
     items = [
@@ -74,6 +84,10 @@ def test_what_nothing_reads_is_said_once(tmp_path: Path, caplog: pytest.LogCaptu
     with caplog.at_level(logging.WARNING):
         read_questions([written(tmp_path / "q.jsonl", items)])
     (line,) = caplog.messages
+    caplog.clear()
+    listed = {"question": "Which?", "answer": "x", "options": ["x", "y"]}
+    read_questions([written(tmp_path / "listed.jsonl", [listed])])
+    assert caplog.messages[0].endswith("keys that nothing reads: options (1)")
     assert "ide (3)" in line and "choices, which verifier answer does not read (3)" in line
 
 

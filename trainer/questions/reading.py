@@ -22,6 +22,7 @@ rest may also stand in an object `options`. What nothing reads is counted, and s
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import PurePath
 from typing import Any, cast
 
@@ -35,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 _TEXTS = ("question", "prompt")
 _ANSWERS = ("answer", "answers")
-_OWN = {*_TEXTS, *_ANSWERS, "id", "system", "verifier", "kind", "reason", "options"}
+_OWN = {*_TEXTS, *_ANSWERS, "id", "system", "verifier", "kind", "reason"}
 
 
 def read_questions(
@@ -52,6 +53,9 @@ def read_questions(
     try:
         for example in read_examples(list(files)):
             question = _question(example, verifier or "answer", unread)
+            if question.id in found and "id" not in example.record:  # files of one name
+                whole = f"{example.place.file}:{example.place.number}"
+                question = replace(question, id=whole)
             if question.id in found:
                 raise DataError(
                     f"{example.place}: its id {question.id!r} is that of"
@@ -71,9 +75,8 @@ def read_questions(
 def _question(example: Example, verifier: VerifierName, unread: Counter[str]) -> Question:
     """The question of an object, which fits its verifier; what it has beside is counted."""
     record, place = dict(example.record), example.place
-    nested = record.get("options")
-    if isinstance(nested, Mapping):
-        record = {**nested, **{name: held for name, held in record.items() if name != "options"}}
+    if isinstance(record.get("options") or {}, Mapping):  # a list is not read, which is said
+        record = (record.pop("options", None) or {}) | record
     name = cast(VerifierName, record.get("verifier") or verifier)
     verified = VERIFIERS.get(name) if isinstance(name, str) else None
     reads = frozenset({"subject", "others"}) | (verified.reads if verified else OPTIONS)
