@@ -52,6 +52,9 @@ OPEN = asked("choice", "D", choices=CITIES)
 DATE = asked("regex", pattern=r"\d{4}-\d\d-\d\d")
 NAMED = asked("regex", pattern=r"\bparis\b", match="search", ignore_case=True)
 PERSON = asked("json_schema", schema=OBJECT)
+LINKED = {"properties": {"next": {"$ref": "#"}, "size": {"multipleOf": 0.5}}}
+CHAIN = asked("json_schema", schema=LINKED)
+DEEP = '{"next": ' * 400 + "{}" + "}" * 400
 
 
 @pytest.mark.parametrize(
@@ -127,7 +130,21 @@ PERSON = asked("json_schema", schema=OBJECT)
                     *("40 + 2 = 42", "0.42 x 10^2", "US$42", "+42", "between 41 and 43, so 42"),
                 ],
                 "declined": ["I don't know.", "I am not sure how many there are."],
-                "wrong": ["-42", "420", "4 2", "42 of 43", "A42", "v42.1.0", "many", "42/0", "43%"],
+                "wrong": [
+                    "-42",
+                    "420",
+                    "4 2",
+                    "42 of 43",
+                    "A42",
+                    "v42.1.0",
+                    "many",
+                    "42/0",
+                    "43%",
+                    "4" * 5000,
+                    "4/" + "3" * 5000,
+                    "4e" + "2" * 5000,
+                    "1/3e399",
+                ],
             },
             id="number",
         ),
@@ -231,6 +248,11 @@ PERSON = asked("json_schema", schema=OBJECT)
             },
             id="json_schema",
         ),
+        pytest.param(
+            CHAIN,
+            {"right": ['{"next": {"size": 4}}'], "wrong": ['{"size": 1e999}', DEEP]},
+            id="json_schema, what no float and no stack holds",
+        ),
     ],
 )
 def test_texts_are_judged_by_their_verifier(
@@ -266,6 +288,10 @@ def test_a_pattern_that_runs_too_long_is_wrong(monkeypatch: pytest.MonkeyPatch) 
         (
             Question("q", "?", ("A",), verifier="choice", options={"choices": ["Paris", "paris."]}),
             "two of its choices have one text",
+        ),
+        (
+            Question("q", "?", ("B",), verifier="choice", options={"choices": [" ", "Lyon"]}),
+            "one of its choices is empty",
         ),
         (Question("q", "?", ("many",), verifier="number"), "has no number"),
         (

@@ -57,7 +57,7 @@ def is_a_choice_alone(question: Question, text: str) -> str | None:
     plain = _MARKUP.sub("", text)
     for letter, choice in choices_of(question).items():
         label = rf"[(\[]?{re.escape(letter)}\s*[)\]:.-]*"
-        body = re.fullmatch(rf"\s*(?:{label}\s+)?(.*?)\s*", plain, re.DOTALL | re.IGNORECASE)
+        body = re.fullmatch(rf"\s*(?:{label}\s+)?(.*)", plain, re.DOTALL | re.IGNORECASE)
         whole = re.fullmatch(rf"\s*{label}\s*", plain, re.IGNORECASE)
         if whole or (body and compared(body[1]) == compared(choice)):
             return letter
@@ -95,6 +95,8 @@ def check_choice(question: Question) -> None:
     faulty = [name for name in choices if not re.fullmatch("[A-Z]", name)]
     if faulty:
         raise DataError(f"{question.named}: the choice {faulty[0]!r} has no letter for a name")
+    if not all(text.strip() for text in choices.values()):
+        raise DataError(f"{question.named}: one of its choices is empty: leave it out")
     if len({compared(text) for text in choices.values()}) < len(choices):
         raise DataError(f"{question.named}: two of its choices have one text: leave one out")
     for answer in question.answers:

@@ -10,6 +10,7 @@ for 50, and 50 for "50%"; so are 0.5 for "50%" and "50%" for 0.5.
 
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from fractions import Fraction
 
 from trainer.errors import DataError
@@ -47,8 +48,9 @@ _SCALES = {
     "billion": 10**9,
     "trillion": 10**12,
 }
-_LONGEST_POWER = 400
-"""Powers of ten beyond which a number is none: nobody asks for it, and it would fill the memory."""
+_LONGEST = 400
+"""Digits, and powers of ten, beyond which a number is none: nobody asks for it, Python reads no
+more than some thousand digits, and a power would fill the memory."""
 _BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
 _ANNOUNCED = re.compile(
     r"\banswer(?:\s+\w+){0,3}?\s*(?:is|=|:)\s*:?|\b(?:is|total|result)\s*:|\bresult\s+is\b",
@@ -149,6 +151,8 @@ def _last(plain: str) -> ReadNumber | None:
 
 
 def _read(found: re.Match[str]) -> ReadNumber | None:
+    if sum(map(str.isdecimal, found.group())) > _LONGEST:
+        return None
     if found["over"] is not None:
         if int(found["under"]) == 0:
             return None
@@ -158,7 +162,7 @@ def _read(found: re.Match[str]) -> ReadNumber | None:
         decimal = (found["decimal"] or found["bare"] or ".0")[1:]
         value = Fraction(f"{whole}.{decimal}")
     power = int(found["exponent"] or found["power"] or 0)
-    if abs(power) > _LONGEST_POWER:
+    if abs(power) > _LONGEST:
         return None
     value *= Fraction(10) ** power
     if found["scale"]:
@@ -169,4 +173,6 @@ def _read(found: re.Match[str]) -> ReadNumber | None:
 
 
 def _shown(value: Fraction) -> str:
-    return str(value.numerator) if value.denominator == 1 else f"{float(value):.6g}"
+    if value.denominator == 1:
+        return str(value.numerator)
+    return f"{Decimal(value.numerator) / value.denominator:.6g}"  # a float ends at 1e308

@@ -36,7 +36,10 @@ def verify_json_schema(question: Question, text: str) -> Verdict:
     except (ValueError, RecursionError) as error:
         return Verdict("wrong", f"is no JSON: {error}")
     validator = _validator(json.dumps(question.options["schema"], sort_keys=True))
-    fault = next(iter(validator.iter_errors(held)), None)
+    try:
+        fault = next(iter(validator.iter_errors(held)), None)
+    except (RecursionError, OverflowError) as error:  # nested without end, or 1e999
+        return Verdict("wrong", f"cannot be held against the schema: {error}")
     if fault is None:
         return Verdict("right", "is JSON that the schema allows")
     return Verdict("wrong", f"{fault.json_path}: {fault.message[:200]}")
