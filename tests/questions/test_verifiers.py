@@ -262,6 +262,21 @@ def test_texts_are_judged_by_their_verifier(
     assert wrongly_judged(question, table) == []
 
 
+def test_a_text_is_held_against_its_pattern_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would catch a text that costs its verifier's time twice, which for a pattern is seconds."""
+    asked_of: list[str] = []
+
+    class Counting:
+        def fullmatch(self, text: str, timeout: float) -> None:
+            asked_of.append(text)
+
+    monkeypatch.setattr(patterns, "compiled", lambda pattern, ignore_case=False: Counting())
+    question = asked("regex", pattern="a+")
+    assert verify(question, "bbb").outcome == "wrong"
+    assert verify(question, "I don't know.").outcome == "declined"
+    assert asked_of == ["bbb", "I don't know."]
+
+
 def test_a_pattern_that_runs_too_long_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     """Would catch a training run that stands still on one text, or ends with it."""
 

@@ -32,41 +32,41 @@ class _Verifier:
     check: Callable[[Question], None]
     reads: frozenset[str]
     keyed: bool = True
-    whole: Callable[[Question, str], bool] = lambda question, text: False
+    whole: Callable[[Question, str, Verdict], bool] = lambda question, text, verdict: False
 
 
-def _matches_whole(question: Question, text: str) -> bool:
-    return question.options.get("match") != "search" and _is_right(verify_regex, question, text)
+def _is_right(question: Question, text: str, verdict: Verdict) -> bool:
+    return verdict.outcome == "right"
 
 
-def _is_right(verify: Callable[[Question, str], Verdict], question: Question, text: str) -> bool:
-    return verify(question, text).outcome == "right"
+def _is_right_whole(question: Question, text: str, verdict: Verdict) -> bool:
+    return question.options.get("match") != "search" and verdict.outcome == "right"
 
 
 VERIFIERS: dict[VerifierName, _Verifier] = {
     "answer": _Verifier(
         *(verify_answer, check_answer, frozenset({"rivals", "form", "subject", "others"})),
         # The judge looks for abstention itself, behind the bare answer.
-        whole=lambda question, text: True,
+        whole=lambda question, text, verdict: True,
     ),
     "exact": _Verifier(
         *(verify_exact, check_exact, frozenset({"case_sensitive"})),
-        whole=lambda question, text: _is_right(verify_exact, question, text),
+        whole=_is_right,
     ),
     "number": _Verifier(verify_number, check_number, frozenset({"tolerance"})),
     "choice": _Verifier(
         *(verify_choice, check_choice, frozenset({"choices"})),
-        whole=lambda question, text: is_a_choice_alone(question, text) is not None,
+        whole=lambda question, text, verdict: is_a_choice_alone(question, text) is not None,
     ),
     "regex": _Verifier(
         *(verify_regex, check_regex, frozenset({"pattern", "match", "ignore_case"})),
         keyed=False,
-        whole=_matches_whole,
+        whole=_is_right_whole,
     ),
     "json_schema": _Verifier(
         *(verify_json_schema, check_json_schema, frozenset({"schema"})),
         keyed=False,
-        whole=lambda question, text: _is_right(verify_json_schema, question, text),
+        whole=_is_right,
     ),
 }
 OPTIONS = frozenset().union(*(one.reads for one in VERIFIERS.values()))
@@ -80,9 +80,10 @@ def verify(question: Question, text: str) -> Verdict:
             return Verdict("declined", "abstains, and nobody can know")
         return Verdict("wrong", "answers what nobody can know")
     verifier = VERIFIERS[question.verifier]
-    if not verifier.whole(question, text) and abstains(question, text):
+    verdict = verifier.verify(question, text)
+    if not verifier.whole(question, text, verdict) and abstains(question, text):
         return Verdict("declined", "abstains")
-    return verifier.verify(question, text)
+    return verdict
 
 
 def check_fits(question: Question) -> None:
