@@ -57,13 +57,14 @@ def restore(
         counters = Counters(**reader.counters)
         if not point.keeps_position:
             counters.stream = None  # other data: start at its beginning
-        optimizer.updates = counters.updates
         if holds_optimizer_state(reader):
+            optimizer.updates = counters.updates
             averaged = _goes_on_averaging(recipe, reader, counters)
             restore_training(padded, chunks, optimizer, averaged)
             optimizer.averaged = counters.averaged if averaged else 0
             _log.info("resuming from %s", reader.folder)
         else:
+            # `updates` stays 0: Adam's correction of its bias counts from moments of zero.
             restore_weights(padded, chunks, optimizer)
             _log.info("resuming from %s, which has no optimizer state: begun anew", reader.folder)
         kept = _attached(reader, KEPT_BY_STAGE)

@@ -119,8 +119,10 @@ def test_another_average_begins_anew(tmp_path: Path, corpus: Path) -> None:
     first = recipe_of(tmp_path / "run", corpus, **KEYS | {"steps": 3})
     anew = recipe_of(tmp_path / "run", corpus, **KEYS | {"checkpoint__average": changed})
     off = recipe_of(tmp_path / "run", corpus, **KEYS | {"steps": 7, "checkpoint__average": None})
-    ends, lines = on_ranks(1, in_turn, [first, anew, off])[0]
-    assert ends == [None, None, None]
+    average = tmp_path / "run" / "average" / "checkpoints" / "step-00000006"
+    from_it = recipe_of(tmp_path / "on", corpus, **KEYS | {"steps": 8, "resume": str(average)})
+    ends, lines = on_ranks(1, in_turn, [first, anew, off, from_it])[0]
+    assert ends == [None] * 4
     steps = [listed.path for listed in list_checkpoints(tmp_path / "run")]
     counts = [CheckpointReader(path).counters["averaged"] for path in steps]
     assert counts == [3, 3, 0]
@@ -130,6 +132,9 @@ def test_another_average_begins_anew(tmp_path: Path, corpus: Path) -> None:
         "checkpoint.average: the weights' average is not kept any more",
     ]
     assert [listed.step for listed in list_checkpoints(tmp_path / "run" / "average")] == [6]
+    # Moments that are begun anew are corrected as those of no step.
+    counters = CheckpointReader(resolve_checkpoint(tmp_path / "on")).counters
+    assert (counters["step"], counters["updates"]) == (8, 2)
 
 
 def in_turn(recipes: list[Recipe]) -> tuple[list[tuple[str, str] | None], list[str]]:
