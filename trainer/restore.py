@@ -61,7 +61,7 @@ def restore(
             optimizer.updates = counters.updates
             averaged = _goes_on_averaging(recipe, reader, counters)
             restore_training(padded, chunks, optimizer, averaged)
-            optimizer.averaged = counters.averaged if averaged else 0
+            optimizer.weight_average.entered = counters.averaged if averaged else 0
             _log.info("resuming from %s", reader.folder)
         else:
             # `updates` stays 0: Adam's correction of its bias counts from moments of zero.

@@ -233,7 +233,7 @@ class Run:
         """
         started = time.perf_counter()
         self.counters.updates = self.optimizer.updates
-        self.counters.averaged = self.optimizer.averaged
+        self.counters.averaged = self.optimizer.weight_average.entered
         if self.counters.averaged:
             self._write(self.folder / AVERAGE, average_pieces(self.chunks, self.optimizer))
         path = self._write(self.folder, training_pieces(self.chunks, self.optimizer))

@@ -64,7 +64,7 @@ def averages_of(recipe: Recipe, steps: int) -> tuple[list[AverageBox], bool, int
             for (_, sharding), values in zip(learning, found, strict=True)
             for box in sharding.boxes
         ]
-        return boxes, same, optimizer.averaged, _held(optimizer)
+        return boxes, same, optimizer.weight_average.entered, _held(optimizer)
     finally:
         leave()
 

@@ -13,12 +13,10 @@ from trainer.checkpoint.format import Piece
 from trainer.errors import CheckpointError
 from trainer.model.lora.targets import is_adapter
 from trainer.parallel.sharding import Box, ParameterSharding, sharded_parameters
-from trainer.parallel.zero import Optimizer
+from trainer.parallel.zero import MOMENTS, Optimizer
 
 if TYPE_CHECKING:
     from trainer.model.transformer import LanguageModel
-
-MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def training_pieces(chunks: list["LanguageModel"], optimizer: Optimizer) -> Iterator[Piece]:

@@ -8,17 +8,23 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from trainer.parallel.layout import Layout
-from trainer.parallel.zero.adamw import StepOutcome
+from trainer.parallel.zero.adamw import MOMENTS, StepOutcome
+from trainer.parallel.zero.average import WeightAverage
 from trainer.recipe import Recipe
 
 if TYPE_CHECKING:
     from trainer.parallel.megatron import HiddenStatesModel
 
-__all__ = ["Optimizer", "StepOutcome", "create_optimizer"]
+__all__ = ["MOMENTS", "Optimizer", "StepOutcome", "create_optimizer"]
 
 
 class Optimizer(Protocol):
-    """What the loop needs of an optimizer, whatever its stage."""
+    """What the loop needs of an optimizer, whatever its stage.
+
+    `weight_average`: what `average` lets weights enter; it counts how many times they did.
+    """
+
+    weight_average: WeightAverage
 
     def accumulate(self) -> AbstractContextManager[None]:
         """Inside: run the schedule, finalize gradients; replicas average them on leaving."""
@@ -54,13 +60,6 @@ class Optimizer(Protocol):
 
     @updates.setter
     def updates(self, count: int) -> None: ...
-
-    @property
-    def averaged(self) -> int:
-        """How many times weights entered their average; may wait for the device."""
-
-    @averaged.setter
-    def averaged(self, count: int) -> None: ...
 
 
 def create_optimizer(

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from trainer.parallel.megatron import HiddenStatesModel
 
 
+MOMENTS = ("exp_avg", "exp_avg_sq")
+"""Adam's, by their names in a parameter's state."""
+
+
 class FusedAdamW(torch.optim.Optimizer):
     """torch.optim.AdamW's groups, options and state, with one launch a group.
 

@@ -17,12 +17,13 @@ class WeightAverage:
     of a short run as in torch.optim.swa_utils, which gives them all that the decay leaves. (Polyak
     & Juditsky 1992; arXiv:1803.05407.)
 
-    `section`: how; `device`: where the share is computed, since the device alone may know whether a
-    step is skipped.
+    `section`: how, None: there is none (`kept`); `device`: where the share is computed, since the
+    device alone may know whether a step is skipped.
     """
 
-    def __init__(self, section: AverageSection, device: torch.device | str) -> None:
-        self._least = 1.0 - section.decay if section.kind == "ema" else 0.0
+    def __init__(self, section: AverageSection | None, device: torch.device | str) -> None:
+        self.kept = section is not None
+        self._least = 1.0 - section.decay if section and section.kind == "ema" else 0.0
         self._entered = torch.zeros((), dtype=torch.float64, device=device)
 
     @torch.no_grad()
@@ -33,6 +34,7 @@ class WeightAverage:
 
         Waits for nothing that `outcome` does not wait for.
         """
+        assert self.kept, "the recipe keeps an average"
         applied = outcome.grad_norm.isfinite().double()
         self._entered += applied
         share = (1.0 / self._entered.clamp(min=1.0)).clamp(min=self._least) * applied

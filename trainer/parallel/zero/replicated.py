@@ -54,10 +54,9 @@ class ReplicatedAdamW:
         self._parameters: list[Parameter] = [p for group in self._groups for p in group["params"]]
         self._states = {p: _State.of(p) for p in self._parameters}
         self._plans = TensorPlans()
-        section = recipe.checkpoint.average
-        self._weight_average = None if section is None else WeightAverage(section, layout.device)
+        self.weight_average = WeightAverage(recipe.checkpoint.average, layout.device)
         self._averages: dict[Parameter, Tensor] = {}
-        if section is not None:
+        if self.weight_average.kept:
             self._averages = {
                 p: torch.zeros_like(state.master, requires_grad=False)
                 for p, state in self._states.items()
@@ -160,9 +159,8 @@ class ReplicatedAdamW:
 
     def average(self, outcome: StepOutcome) -> None:
         """Let the masters enter; a skipped step is known on the device, for which nobody waits."""
-        assert self._weight_average is not None, "the recipe keeps an average"
         masters = [state.master for state in self._states.values()]
-        self._weight_average.enter(list(self._averages.values()), masters, outcome)
+        self.weight_average.enter(list(self._averages.values()), masters, outcome)
 
     @property
     def updates(self) -> int:
@@ -172,16 +170,6 @@ class ReplicatedAdamW:
     @updates.setter
     def updates(self, count: int) -> None:
         self._updates.fill_(count)
-
-    @property
-    def averaged(self) -> int:
-        """How many times weights entered their average; waits for the device."""
-        return 0 if self._weight_average is None else self._weight_average.entered
-
-    @averaged.setter
-    def averaged(self, count: int) -> None:
-        if self._weight_average is not None:
-            self._weight_average.entered = count
 
 
 def _buckets(gradients: list[Tensor]) -> Iterator[list[Tensor]]:

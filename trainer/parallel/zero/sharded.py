@@ -12,16 +12,19 @@ from torch.nn import Module, ModuleList, Parameter
 
 from trainer.errors import RecipeError
 from trainer.parallel.layout import Layout
-from trainer.parallel.zero.adamw import FusedAdamW, StepOutcome, adamw_options, parameter_groups
+from trainer.parallel.zero.adamw import (
+    MOMENTS,
+    FusedAdamW,
+    StepOutcome,
+    adamw_options,
+    parameter_groups,
+)
 from trainer.parallel.zero.average import WeightAverage
 from trainer.parallel.zero.deepspeed import ModelParallelUnit, deepspeed_config, prepare_deepspeed
 from trainer.recipe import Recipe
 
 if TYPE_CHECKING:
     from trainer.parallel.megatron import HiddenStatesModel
-
-
-MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class _Chunks(Module):
@@ -59,9 +62,8 @@ class ShardedAdamW:
         self._engine = engine
         self._zero = zero
         self._updates = 0
-        section = recipe.checkpoint.average
-        self._weight_average = None if section is None else WeightAverage(section, "cpu")
-        self._kept = MOMENTS if section is None else (*MOMENTS, "average")
+        self.weight_average = WeightAverage(recipe.checkpoint.average, "cpu")
+        self._kept = (*MOMENTS, "average") if self.weight_average.kept else MOMENTS
         self._parameters = [p for chunk in chunks for p in chunk.parameters()]
         self._check_precision()
         self._prepare_state()
@@ -179,20 +181,9 @@ class ShardedAdamW:
 
     def average(self, outcome: StepOutcome) -> None:
         """Let this rank's part of the masters enter its part of the average."""
-        assert self._weight_average is not None, "the recipe keeps an average"
         masters = self._partitions()
         averages = [self._zero.optimizer.state[master]["average"] for master in masters]
-        self._weight_average.enter(averages, masters, outcome)
-
-    @property
-    def averaged(self) -> int:
-        """How many times weights entered their average."""
-        return 0 if self._weight_average is None else self._weight_average.entered
-
-    @averaged.setter
-    def averaged(self, count: int) -> None:
-        if self._weight_average is not None:
-            self._weight_average.entered = count
+        self.weight_average.enter(averages, masters, outcome)
 
     @property
     def updates(self) -> int:
