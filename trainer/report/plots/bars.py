@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from trainer.report.plots.amounts import amount, count, share
+from trainer.report.plots.amounts import count, share
 from trainer.report.plots.canvas import Canvas, drawing, element, hint_of, number, room_for
 from trainer.report.plots.lettering import TEXT, shortened, text_width
 from trainer.report.plots.scale import Scale, extent
 from trainer.report.plots.style import LineStyle, line_style, property_of
+from trainer.report.plots.whiskers import interval_ends, interval_text
 
 _ROW, _STACKED_ROW = 24, 42
 """Heights of a row with its label beside the data, and above them."""
@@ -32,17 +33,12 @@ class IntervalRow:
     @property
     def told(self) -> str:
         """The figure and its interval as text."""
-        if not math.isfinite(self.value):
-            return "no figure"
-        if not (math.isfinite(self.low) and math.isfinite(self.high)):
-            return amount(self.value)
-        return f"{amount(self.value)} [{amount(self.low)}, {amount(self.high)}]"
+        return interval_text((self.value, self.low, self.high))
 
     @property
     def drawn(self) -> list[float]:
         """What of it has a place on a scale."""
-        ends = (self.value, self.low, self.high)
-        return [end for end in ends if math.isfinite(end)] if math.isfinite(self.value) else []
+        return interval_ends((self.value, self.low, self.high))
 
 
 def interval_bars(rows: Sequence[IntervalRow], title: str, x_label: str) -> str:
