@@ -17,6 +17,7 @@ from trainer.data.manifest import load_manifest
 from trainer.data.stream import Stream
 from trainer.data.token_flags import ID_MASK, SEGMENT
 from trainer.data.tokenizer import load_tokenizer
+from trainer.errors import RecipeError
 from trainer.recipe import Recipe
 from trainer.recipe.fine_tuning import ConversationsSection
 from trainer.sources import corpus_folders, stream_arguments
@@ -290,7 +291,8 @@ def test_a_set_without_the_option_keeps_its_folder(recipe) -> None:
     plain = built()
     kept = json.loads((plain / "manifest.json").read_text())["provenance"]["settings"]
     assert "balance" not in kept
-    assert built(balance={"replace": True}) == plain
+    with pytest.raises(RecipeError, match="no example gets a counterfactual"):
+        built(balance={"replace": True})
     others = {built(balance={"counterfactual": 0.5}), built(balance=ALL)}
     assert plain not in others and len(others) == 2
 

@@ -182,6 +182,7 @@ REFUSALS = {
     "one": (["base"], None, "1 checkpoint to merge; name two or more"),
     "weights": (["base", "other"], [1.0], "--weights: 1 for 2 checkpoints; give one for each"),
     "sum": (["base", "other"], [1.0, -1.0], "--weights: they sum to 0, and are divided"),
+    "huge": (["base", "other"], [1e308, 1e308], "--weights: they sum to inf, and are divided"),
     "layers": (["base", "deeper"], None, "model.layers is 2 in the first and 4 in the second"),
     "rows": (["base", "wider"], None, "has 288 rows in the first and 296 in the second"),
     "tokenizer": (["base", "foreign"], None, "different tokenizers: token 259 is"),

@@ -127,3 +127,12 @@ def test_an_average_that_means_nothing_is_refused(section: dict[str, Any], line:
     with pytest.raises(RecipeError) as refused:
         recipe_of(checkpoint__average=section)
     assert line in str(refused.value) and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("every", [0, 8])
+def test_a_mean_that_no_checkpoint_would_hold_is_refused(every: int) -> None:
+    """Catches an average that is asked for, kept to the end of a run, and never written."""
+    keys = {"checkpoint__save_final": False, "checkpoint__every": every}
+    with pytest.raises(RecipeError, match="none of the last 4 steps is saved"):
+        recipe_of(checkpoint__average={"kind": "mean", "last": 4}, **keys)
+    recipe_of(checkpoint__average={"kind": "mean", "last": 5}, **keys | {"checkpoint__every": 8})

@@ -100,6 +100,12 @@ def test_what_nothing_reads_is_said_once(tmp_path: Path, caplog: pytest.LogCaptu
         ([{"question": "A?", "answer": True}], "holds True"),
         ([{"question": 3, "answer": "x"}], '"question" is no string'),
         ([{"question": "A?", "answer": "x", "verifier": "judge"}], "'judge' is none of answer"),
+        ([{"question": "A?", "answer": "x", "verifier": ["exact"]}], "['exact'] is none of answer"),
+        ([{"question": "A?", "answer": []}], '"answer" is an empty list: write null'),
+        (
+            [{"question": "A?", "verifier": "regex", "pattern": "a", "ignore_case": "no"}],
+            '"ignore_case" is neither true nor false',
+        ),
         (
             [{"question": "A?", "answer": "x", "verifier": "number"}],
             "line 1: the answer 'x' has no",

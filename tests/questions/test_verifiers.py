@@ -277,6 +277,14 @@ def test_a_text_is_held_against_its_pattern_once(monkeypatch: pytest.MonkeyPatch
     assert asked_of == ["bbb", "I don't know."]
 
 
+@pytest.mark.parametrize("text", ["{", "[", '{"', "}" * 9])
+def test_marks_without_a_word_are_no_refusal(text: str) -> None:
+    """Would catch JSON that was cut at once, and earns what an honest refusal does."""
+    for question in (PERSON, asked("exact", "42"), asked("number", "42")):
+        assert verify(question, text).outcome == "wrong"
+        assert verify(question, " ... ").outcome == verify(question, "").outcome == "declined"
+
+
 def test_a_pattern_that_runs_too_long_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     """Would catch a training run that stands still on one text, or ends with it."""
 

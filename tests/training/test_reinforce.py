@@ -142,7 +142,7 @@ def test_a_run_killed_between_a_sampling_and_its_last_step_goes_on_bitwise(
 
 
 LEARNING: dict[str, Any] = {
-    **{"steps": 15, "batch__sequences": 32, "batch__micro": 4, "optimizer__lr": 5e-3},
+    **{"steps": 24, "batch__sequences": 32, "batch__micro": 4, "optimizer__lr": 5e-3},
     **{"reinforce__group": 8, "reinforce__tokens": 4},
 }
 

@@ -23,7 +23,10 @@ def shares_of(weights: Sequence[float] | None, count: int) -> list[float]:
         raise RecipeError(
             f"--weights: {len(weights)} for {count} checkpoints; give one for each, in their order"
         )
-    total = math.fsum(weights)
+    try:
+        total = math.fsum(weights)
+    except OverflowError:  # weights near the end of a float's range
+        total = math.inf
     if not math.isfinite(total) or total <= 0:
         raise RecipeError(
             f"--weights: they sum to {total:g}, and are divided by their sum; give weights that sum"

@@ -117,6 +117,8 @@ def _answers(
             return ()
         raise DataError(f'{example.place}: has no "answer": give it, or null where nobody can know')
     held = record[key]
+    if held == []:
+        raise DataError(f'{example.place}: "{key}" is an empty list: write null if nobody can know')
     given = held if isinstance(held, list) else [] if held is None else [held]
     for one in given:
         if isinstance(one, bool) or not isinstance(one, str | int | float):

@@ -5,6 +5,7 @@ right answer, whole. Where nobody can know, declining is what is right to do: th
 "declined", and anything else is wrong.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,6 +19,9 @@ from trainer.questions.question import Question
 from trainer.questions.schemas import check_json_schema, verify_json_schema
 from trainer.questions.verdict import Verdict as Verdict
 from trainer.recipe.questions import VerifierName as VerifierName
+
+_MARKS_ALONE = re.compile(r"(?=.*[^\s.\u2026])[^\w]+", re.DOTALL)
+"""Marks and no word, as of JSON that was cut: no refusal; nothing at all, or "...", is one."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,8 @@ def verify(question: Question, text: str) -> Verdict:
         return Verdict("wrong", "answers what nobody can know")
     verifier = VERIFIERS[question.verifier]
     verdict = verifier.verify(question, text)
-    if not verifier.whole(question, text, verdict) and abstains(question, text):
+    broken = question.verifier != "answer" and _MARKS_ALONE.fullmatch(text) is not None
+    if not (broken or verifier.whole(question, text, verdict)) and abstains(question, text):
         return Verdict("declined", "abstains")
     return verdict
 
@@ -89,7 +94,7 @@ def verify(question: Question, text: str) -> Verdict:
 def check_fits(question: Question) -> None:
     """Raise DataError where the question's verifier does not fit it, naming where it was read."""
     name = question.verifier
-    verifier = VERIFIERS.get(name)
+    verifier = VERIFIERS.get(name) if isinstance(name, str) else None
     if verifier is None:
         known = ", ".join(VERIFIERS)
         raise DataError(f"{question.named}: the verifier {name!r} is none of {known}: mend it")
@@ -103,6 +108,9 @@ def check_fits(question: Question) -> None:
         held = question.options.get(key, ())
         if not isinstance(held, list | tuple) or not all(isinstance(one, str) for one in held):
             raise DataError(f'{question.named}: "{key}" is no list of texts')
+    for key in ("case_sensitive", "ignore_case"):
+        if not isinstance(question.options.get(key, False), bool):
+            raise DataError(f'{question.named}: "{key}" is neither true nor false')
     for key in ("subject", "form"):
         if not isinstance(question.options.get(key, ""), str):
             raise DataError(f'{question.named}: "{key}" is no string')

@@ -70,6 +70,20 @@ def check_average(recipe: "Recipe") -> None:
             f"checkpoint.average.{key}: {longest} are more than the run's {recipe.steps} steps;"
             " lower it"
         )
+    _check_saved(recipe, average)
+
+
+def _check_saved(recipe: "Recipe", average: AverageSection) -> None:
+    """Refuse a mean over last steps of which none is saved: it would be kept and never written."""
+    section = recipe.checkpoint
+    if average.kind == "ema" or section.save_final or average.last is None:
+        return
+    last_saved = recipe.steps - recipe.steps % section.every if section.every else 0
+    if last_saved <= recipe.steps - average.last:
+        raise RecipeError(
+            f"checkpoint.average.last: none of the last {average.last} steps is saved, and so their"
+            " mean never is; set checkpoint.save_final=true"
+        )
 
 
 class CheckpointSection(Section):

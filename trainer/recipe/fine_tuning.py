@@ -107,6 +107,12 @@ def check_fine_tuning(recipe: "Recipe") -> None:
             " data.mixture=[{corpus: questions.jsonl}]"
         )
     recipe.stage_traits.check(recipe)
+    balance = recipe.conversations.balance
+    if balance.replace and not balance.counterfactual:
+        raise RecipeError(
+            "conversations.balance.replace: no example gets a counterfactual to be replaced by; set"
+            " conversations.balance.counterfactual, as to 0.5"
+        )
     if not recipe.stage_traits.asks:
         check_unread(recipe)
     if recipe.lora is not None:
