@@ -1,5 +1,7 @@
 """What a test says of memory must be that of the code it runs."""
 
+import gc
+import os
 import threading
 
 import pytest
@@ -46,6 +48,28 @@ def test_what_is_let_go_counts_to_the_most_alone() -> None:
     took = traced(lambda: bytearray(4 * MIB)[:MIB])
     assert MIB <= took.held < 1.1 * MIB
     assert 5 * MIB <= took.most < 5.1 * MIB
+
+
+def test_what_earlier_tests_left_is_not_destroyed_in_the_fork() -> None:
+    """Catches a crash where a collection in the fork ends objects whose threads it has not."""
+    ended: list[int] = []
+
+    class Left:
+        def __init__(self) -> None:
+            self.itself = self
+
+        def __del__(self) -> None:
+            ended.append(os.getpid())
+
+    gc.collect()
+    gc.disable()
+    try:
+        Left()
+        assert traced(lambda: ended[:], len).result == 0
+    finally:
+        gc.enable()
+    gc.collect()
+    assert ended == [os.getpid()]
 
 
 def test_a_failure_is_the_tests() -> None:

@@ -41,6 +41,8 @@ def traced(action: Callable[[], Any], result: Callable[[Any], Any] = lambda _: N
 
 
 def _answer(action: Callable[[], Any], result: Callable[[Any], Any]) -> tuple[Any, int, int] | str:
+    # What the fork inherited is not its to destroy: objects of libraries whose threads it lacks.
+    gc.freeze()
     try:
         action()
         gc.collect()

@@ -4,7 +4,6 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from trainer.checkpoint.lora_base import LoraBase
 from trainer.errors import CheckpointError
 
 MERGE_FILE = "merge.json"
@@ -29,6 +28,8 @@ class MergedParent:
 
     def found(self) -> str:
         """What is at its place now, in words."""
+        from trainer.checkpoint.lora_base import LoraBase  # loads torch, which a list needs not
+
         try:
             now = LoraBase.of(Path(self.checkpoint)).seal
         except CheckpointError:
