@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-RULES = 3
+RULES = 4
 """Version of the builder: raised when the same files would give other shards."""
 NEW_SETTINGS = {
     *("named_templates", "columns", "roles", "template_variables"),

@@ -35,6 +35,16 @@ SWAPPED = [
         "The book is his. His was red. It is his own.",
         "The book is hers. Hers was red. It is her own.",
     ),
+    (
+        "He gave her his book. She gave him her book.",
+        "She gave him her book. He gave her his book.",
+    ),
+    (
+        "He told her her rights, and lent her our car.",
+        "She told him his rights, and lent him our car.",
+    ),
+    ("He found her another, and gave her no sign.", "She found him another, and gave him no sign."),
+    ("his in-laws, her no-nonsense way", "her in-laws, his no-nonsense way"),
     ("a friend of hers, hers is red", "a friend of his, his is red"),
     ("They saw him in Rome.", "They saw her in Rome."),
 ]

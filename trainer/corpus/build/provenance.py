@@ -19,7 +19,7 @@ from trainer.recipe import CorpusSection
 from trainer.recipe.addresses import without_signature
 from trainer.recipe.data import RemoteSection
 
-RULES = 22
+RULES = 23
 """Version of the builder: raised whenever the same settings would give other shards."""
 
 TAR_RULES = 2

@@ -22,7 +22,8 @@ _CODE = ("`", ">>>")
 _WORD = re.compile(r"[^\W\d_]+")
 _BEFORE_A_NAME = re.compile(r"\.?\s[^\W\d_a-z]")
 _TITLES = {"Mr": "Ms", "Ms": "Mr", "Mrs": "Mr", "Miss": "Mr"}
-_NEXT = re.compile(r"[ \t]*\n?[ \t]*([^\W_]+)")
+# With the letter behind a hyphen: "in-laws" is a noun, though "in" begins none.
+_NEXT = re.compile(r"[ \t]*\n?[ \t]*([^\W_]+(?:-[^\W_])?)")
 _PREVIOUS = re.compile(r"([^\W\d_]+)[.]?[ \t]\Z")
 
 _PRONOUNS = frozenset(("her", "his", "him", "hers"))
@@ -43,7 +44,8 @@ _NOT_NOUNS = frozenset(
         *("to", "today", "together", "tomorrow", "tonight", "too", "under", "unless", "until"),
         *("up", "upon", "was", "we", "well", "were", "what", "when", "where", "whether", "which"),
         *("while", "who", "why", "will", "with", "within", "without", "would", "yesterday", "yet"),
-        *("you",),
+        *("you", "another", "me", "us", "no"),
+        *("my", "your", "his", "her", "its", "our", "their", "whose"),
     )
 )
 _SURNAMES = frozenset(("king", "queen", "prince", "duke", "monk", "nun", "baron", "man"))
