@@ -38,6 +38,8 @@ NEW_SETTINGS = {
 }
 """Settings that the builder of rules 1 did not have."""
 UNREAD_SHOWN = 24
+_NOT_OF_A_SET = ("neftune_alpha", "template", "balance", "refusals", "factuality")
+"""Keys of `conversations` that do not decide what becomes of a set, or stand apart."""
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet")
 
 
@@ -84,7 +86,7 @@ def ensure_set(recipe: "Recipe", source: str) -> Path:
         "named_templates": template.raw_tokenizer.named_templates,
         "columns": dict(names.columns),
         "roles": dict(names.roles),
-        **section.model_dump(mode="json", exclude={"neftune_alpha", "template", "balance"}),
+        **section.model_dump(mode="json", exclude=set(_NOT_OF_A_SET)),
     }
     if section.balance.counterfactual:
         settings["balance"] = section.balance.model_dump(mode="json")

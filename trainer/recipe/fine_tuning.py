@@ -6,6 +6,7 @@ from pydantic import Field
 
 from trainer.errors import RecipeError
 from trainer.recipe.lora import check_lora
+from trainer.recipe.own_samples import FactualitySection, RefusalsSection, check_own_samples
 from trainer.recipe.reinforce import check_unread
 from trainer.recipe.section import Fraction, Positive, Section
 
@@ -54,6 +55,10 @@ class ConversationsSection(Section):
     """Share of the examples of each set that is held out, chosen by their hash."""
     balance: BalanceSection = BalanceSection()
     """Counterfactual examples, their gendered terms swapped; none by default."""
+    refusals: RefusalsSection = RefusalsSection()
+    """Examples of what the run's own model knows and does not know; none by default."""
+    factuality: FactualitySection = FactualitySection()
+    """Preferences between the run's own model's right and wrong answers; none by default."""
     shard_tokens: Positive = 1_000_000
     """Tokens after which a shard of a set is closed."""
     neftune_alpha: Annotated[float, Field(ge=0.0)] = 0.0
@@ -106,6 +111,7 @@ def check_fine_tuning(recipe: "Recipe") -> None:
             f"data.mixture: is empty, and stage {recipe.stage} reads sets; name their files, as in"
             " data.mixture=[{corpus: questions.jsonl}]"
         )
+    check_own_samples(recipe)
     recipe.stage_traits.check(recipe)
     balance = recipe.conversations.balance
     if balance.replace and not balance.counterfactual:

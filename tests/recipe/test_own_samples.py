@@ -1,0 +1,88 @@
+"""What the sets of a model's own samples owe a recipe; each rule is one line with its mend."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.nested import nested
+from tests.training.runs import recipe_of
+from trainer.errors import RecipeError
+from trainer.questions.question import Question
+from trainer.questions.samples import AnswerSample, SampledQuestion
+from trainer.recipe import Recipe
+
+ASKED = {"conversations__refusals__questions": ["questions.jsonl"]}
+
+
+def fine_tuning_recipe(folder: Path, **keys: Any) -> Recipe:
+    """`stage: sft` on a set, from a base; keys override, __ for the dot."""
+    given: dict[str, Any] = {"stage": "sft", "init_from": str(folder / "base")}
+    given |= {"sequence_length": 96, "data__mixture": [{"corpus": "chats.jsonl"}]}
+    whole = recipe_of(folder / "run", folder).model_dump(mode="json") | {"corpus": None}
+    return Recipe.from_keys(nested(whole, given | keys))
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        (
+            {"stage": "preference", **ASKED},
+            "conversations.refusals.questions: is read by stage sft, and the stage is preference",
+        ),
+        (
+            {"stage": "pretrain", **ASKED},
+            "conversations.refusals.questions: is read by stage sft, and the stage is pretrain",
+        ),
+        (
+            {"conversations__factuality__corpora": ["shards"]},
+            "conversations.factuality.corpora: is read by stage preference, and the stage is sft",
+        ),
+        (
+            {"conversations__refusals__share": 0.3},
+            "conversations.refusals.share: is not read, as conversations.refusals.questions is",
+        ),
+        ({**ASKED, "init_from": None}, "init_from: names no model to ask"),
+        (
+            {**ASKED, "conversations__refusals__tokens": 96},
+            "conversations.refusals.tokens: 96 leave no room for a question",
+        ),
+        (
+            {**ASKED, "conversations__refusals__threshold": 0.0},
+            "conversations.refusals.threshold",
+        ),
+        (
+            {**ASKED, "conversations__refusals__temperature": 0.0},
+            "conversations.refusals.temperature",
+        ),
+        ({**ASKED, "conversations__refusals__sample": 3}, "samples"),
+    ],
+)
+def test_a_contradiction_is_one_line(tmp_path: Path, keys: dict[str, Any], words: str) -> None:
+    """Catches keys that nobody reads, and a model that is asked what it cannot answer."""
+    with pytest.raises(RecipeError) as raised:
+        fine_tuning_recipe(tmp_path, **keys)
+    assert words in str(raised.value) and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {**ASKED, "conversations__refusals__share": 0.0},
+        {"stage": "preference", "conversations__factuality__corpora": ["shards"]},
+        {"stage": "preference", "conversations__factuality__questions": ["bank"]},
+    ],
+)
+def test_what_means_something_is_accepted(tmp_path: Path, keys: dict[str, Any]) -> None:
+    """The negative control: rules that refuse too much."""
+    fine_tuning_recipe(tmp_path, **keys)
+
+
+def test_the_share_of_right_samples_is_of_what_can_be_known() -> None:
+    """Catches a question that nobody can answer and that counts as known."""
+    right, wrong = AnswerSample("Rome", True, "right", ""), AnswerSample("Bonn", True, "wrong", "")
+    known = Question("a", "What is the capital of Italy?", ("Rome",))
+    assert SampledQuestion(known, (right, wrong, right, wrong)).right_share == 0.5
+    unknowable = Question("b", "Who will win?")
+    declined = AnswerSample("I do not know.", True, "declined", "")
+    assert SampledQuestion(unknowable, (declined, declined)).right_share == 0.0
