@@ -44,24 +44,17 @@ class Examination:
 
 
 def shown_questions(files: "QuestionFiles") -> list[ShownQuestion]:
-    """Four questions: a summary and a signature each, of trained and of held-out functions.
-
-    Those with the shortest names, which readers are likeliest to know.
-    """
+    """What a trained and what a held-out function does: those with the shortest names."""
     found = []
     for held_out in (False, True):
         lines = files.questions(held_out).read_text(encoding="utf-8").splitlines()
         records = [json.loads(line) for line in lines]
-        records.sort(key=lambda record: (len(record["about"]), record["about"]))
-        functions = [record for record in records if record["kind"] == "function"]
-        taken: set[str] = set()
-        for asked in ("summary", "signature"):
-            fitting = [one for one in functions if one["asked"] == asked]
-            new = [one for one in fitting if one["about"] not in taken] or fitting
-            for record in new[:1]:
-                taken.add(record["about"])
-                question, answer = (message["content"] for message in record["messages"])
-                found.append(ShownQuestion(question, answer, held_out))
+        functions = [
+            one for one in records if (one["kind"], one["asked"]) == ("function", "summary")
+        ]
+        first = min(functions, key=lambda record: (len(record["about"]), record["about"]))
+        question, answer = (message["content"] for message in first["messages"])
+        found.append(ShownQuestion(question, answer, held_out))
     return found
 
 

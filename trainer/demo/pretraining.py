@@ -1,22 +1,13 @@
-"""The demo's first stage: its corpus, samples of the model, and the trigram baseline."""
+"""The demo's first stage: its corpus, the trigram baseline, and what other layouts give."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from rich.console import Console
-from rich.text import Text
+from typing import Any
 
 from trainer.demo.ranks import in_another_process
-from trainer.demo.recipes import RANKS, REPEATED_STEPS
+from trainer.demo.recipes import REPEATED_STEPS
 from trainer.recipe import Recipe
-
-if TYPE_CHECKING:
-    from trainer.evaluate.opened import OpenedModel
-
-PROMPTS = ("os.path.join(path", "torch.mean(input, dim)\n\n")
-SAMPLING: dict[str, Any] = {"tokens": 60, "temperature": 0.7, "top_p": 0.9, "seed": 1}
 
 
 @dataclass(frozen=True)
@@ -33,43 +24,15 @@ class Scores:
     tokens_predicted: int
 
 
-def build_corpus(console: Console, recipe: Recipe) -> Path:
-    """Build the recipe's corpus unless it exists, print a report of it, and return its folder."""
-    from trainer.corpus.inspect.contents import inspect_corpus
+def build_corpus(recipe: Recipe) -> Path:
+    """Build the recipe's corpus unless it exists; returns its folder."""
     from trainer.sources import ensure_corpus
 
     def build() -> None:
         ensure_corpus(recipe)
 
     in_another_process(build)
-    folder, _ = ensure_corpus(recipe)
-    console.print(inspect_corpus(folder, documents=1))
-    return folder
-
-
-def write_untrained(recipe: Recipe, corpus: Path) -> None:
-    """Print how randomly initialized weights continue the prompts; collective."""
-    from trainer.data.tokenizer import load_tokenizer
-    from trainer.evaluate.opened import OpenedModel
-    from trainer.model.transformer import build_model
-    from trainer.parallel.join import create_layout, leave
-
-    layout = create_layout(recipe)
-    try:
-        assert recipe.model.vocab is not None, "the demo's recipe names its vocabulary"
-        chunks = build_model(recipe, recipe.model.vocab, layout)
-        tokenizer = load_tokenizer(corpus / "tokenizer")
-        _write(OpenedModel(corpus, 0, recipe, layout, chunks, tokenizer, recipe.sequence_length))
-    finally:
-        leave()
-
-
-def write_trained(folder: Path) -> None:
-    """Print how a run's trained model continues the prompts; collective."""
-    from trainer.evaluate.opened import open_model
-
-    with open_model(folder, RANKS) as model:
-        _write(model)
+    return ensure_corpus(recipe)[0]
 
 
 def compare_with_trigram(recipe: Recipe) -> Scores:
@@ -115,20 +78,3 @@ def last_figure(run: Path, name: str) -> float:
 def _metrics(run: Path) -> list[dict[str, Any]]:
     lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]
-
-
-def _write(model: "OpenedModel") -> None:
-    from trainer.evaluate.generate import Generator, Vocabulary
-    from trainer.evaluate.sampling import Sampling
-
-    tokenizer = model.tokenizer
-    vocabulary = Vocabulary.of(tokenizer)
-    write = Generator(model.chunks, model.recipe, model.layout, vocabulary)
-    encoded = [tokenizer.encode(prompt) for prompt in PROMPTS]
-    written = write(encoded, Sampling(**SAMPLING))
-    if not model.layout.reports:
-        return
-    console = Console()
-    for prompt, ids, tokens in zip(PROMPTS, encoded, written, strict=True):
-        text = tokenizer.decode_behind(ids, tokens)
-        console.print(Text(prompt, style="bold") + Text(text), "\n")

@@ -7,7 +7,7 @@ from trainer.recipe import Recipe, load_recipe
 
 RANKS = 2
 REPEATED_STEPS = 5
-NAMES = 5000
+NAMES = 3200
 """Documented names with questions: as many as fine-tuning reads in one epoch."""
 MEASURED_TOGETHER = 16
 """Packed sequences a batch when a model is measured."""
@@ -51,7 +51,6 @@ def demo_recipe(folder: Path) -> Recipe:
     keys = load_recipe(find_recipe("demo")).model_dump(mode="json")
     keys |= {"run": str(folder), "device": "cpu"}
     keys["checkpoint"] |= {"every": keys["steps"] - REPEATED_STEPS, "keep": 0, "save_final": True}
-    keys["evaluate"] |= {"every": keys["steps"] // 5}
     return Recipe.from_keys(keys)
 
 
@@ -62,7 +61,7 @@ def repeating_recipe(recipe: Recipe) -> Recipe:
     keys |= {"run": f"{recipe.run}-again", "resume": saved}
     keys["parallel"] |= {"tensor": RANKS, "sequence": True}
     keys["checkpoint"] |= {"every": 0, "save_final": False}
-    keys["evaluate"] |= {"every": 0}
+    keys["evaluate"] |= {"every": 0, "sample_every": 0}
     return Recipe.from_keys(keys)
 
 

@@ -1,4 +1,4 @@
-"""The demo's printed texts and tables."""
+"""What the demo prints of its toy: texts and tables."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,25 +8,24 @@ from rich.table import Table
 from rich.text import Text
 
 from trainer.demo.examination import Examination, ShownQuestion
-from trainer.demo.pretraining import Scores, last_figure
+from trainer.demo.pretraining import Scores
 from trainer.demo.recipes import REPEATED_STEPS, Recipes
 from trainer.plan.size import parameter_count
 from trainer.recipe import Recipe
 
 LONGEST_SHOWN = 150
-SUPERVISED = "supervised_tokens"
 STAGES = ("pre-trained", "fine-tuned", "preferring")
 
 ReportRows = list[tuple[str, str]]
 
 
 def introduce(console: Console, recipe: Recipe) -> None:
-    """Print what the demo is about to do."""
-    console.print(
-        f"A transformer of {recipe.model.layers} layers, {_parameters(recipe):,} parameters, learns"
-        " to write documentation, then to answer questions about it, then which of two answers is"
-        " better: from docstrings to shards, to a trained model, to text, by the path that a run on"
-        " 1,000 GPUs takes. Nothing is downloaded."
+    """Print what the toy's part of the demo is about to do."""
+    say(
+        console,
+        f"A toy of {_parameters(recipe):,} parameters first goes the whole way, by the path that a"
+        " run on 1,000 GPUs takes: from this machine's documentation to a model that answers."
+        " About four minutes on two cores.",
     )
 
 
@@ -34,6 +33,27 @@ def chapter(console: Console, number: int, title: str) -> None:
     """Print the heading of a chapter."""
     console.print()
     console.rule(f"[bold]{number}  {title}", align="left")
+
+
+def say(console: Console, line: str) -> None:
+    """Print a text as it is, without markup."""
+    console.print(line, markup=False, highlight=False)
+
+
+def print_corpus(console: Console, folder: Path) -> None:
+    """Print what was read, what the controls kept, and why they dropped what they dropped."""
+    from trainer.corpus.inspect.curation import load_curation
+
+    curation = load_curation(folder)
+    assert curation is not None, "the demo builds its corpus with its curation record"
+    read, kept = curation.funnel[0], curation.funnel[-1]
+    reasons = [f"{one.reason} {one.dropped:,}" for one in curation.top_controls(4)]
+    say(
+        console,
+        f"{read.documents:,} docstrings of {', '.join(curation.sources)} read, {kept.documents:,}"
+        f" kept: {kept.shown_tokens} tokens. Dropped most: {', '.join(reasons)}.",
+    )
+    console.print(Text(f"  lyceum corpus inspect {folder}", style="dim"), soft_wrap=True)
 
 
 def score_rows(recipe: Recipe, scores: Scores, difference: float, seconds: float) -> ReportRows:
@@ -44,52 +64,43 @@ def score_rows(recipe: Recipe, scores: Scores, difference: float, seconds: float
     ahead = scores.trigram - scores.model
     verdict = f"{ahead:.2f} nats ahead" if ahead > 0 else f"{-ahead:.2f} nats behind"
     return [
-        ("parameters", f"{_parameters(recipe):,}"),
-        ("tokens read", f"{scores.tokens_read:,}"),
-        ("validation tokens", f"{scores.tokens_predicted:,}"),
-        ("guessing", f"{scores.uniform:.3f} nats a token"),
-        ("Kneser-Ney trigram of what was read", f"{scores.trigram:.3f} nats a token"),
+        (
+            f"read in {seconds:.0f} s, predicted",
+            f"{scores.tokens_read:,} tokens, {scores.tokens_predicted:,} held-out tokens",
+        ),
+        (
+            "guessing, Kneser-Ney trigram of what was read",
+            f"{scores.uniform:.3f}, {scores.trigram:.3f} nats a token",
+        ),
         ("the model", f"{scores.model:.3f} nats a token: {verdict}"),
-        (f"last {REPEATED_STEPS} losses at the two layouts", f"differ by {difference:.1e} at most"),
-        ("training", f"{seconds:.0f} s"),
+        (
+            f"its last {REPEATED_STEPS} losses at the two layouts",
+            f"differ by {difference:.1e} at most",
+        ),
     ]
 
 
 def print_stages(
-    console: Console,
-    recipes: Recipes,
-    examinations: Sequence[Examination],
-    seconds: Sequence[float],
+    console: Console, examinations: Sequence[Examination], seconds: Sequence[float]
 ) -> None:
     """Print the figures of each stage on held-out names.
 
     `examinations`: before fine-tuning, after it, and after the preference stage; `seconds`: of the
     two stages.
     """
-    tuned, preferring = Path(recipes.fine_tuning.run), Path(recipes.preference.run)
     first = examinations[0]
     table = Table()
     for name in (
         "",
         f"nats a token of {first.questions:,} held-out answers",
         f"right answer of {first.pairs:,} held-out pairs likelier",
-        "tokens learnt from",
         "seconds",
     ):
         table.add_column(name, justify="right" if name else "left")
     spent = ["", *(f"{each:.0f}" for each in seconds)]
-    learnt = ["", *(f"{last_figure(run, SUPERVISED):,.0f}" for run in (tuned, preferring))]
-    for row in zip(STAGES, examinations, learnt, spent, strict=True):
-        stage, examination, tokens, time = row
-        nats, preferred = f"{examination.nats:.3f}", f"{examination.preferred:.1%}"
-        table.add_row(stage, nats, preferred, tokens, time)
+    for stage, examination, time in zip(STAGES, examinations, spent, strict=True):
+        table.add_row(stage, f"{examination.nats:.3f}", f"{examination.preferred:.1%}", time)
     console.print(table)
-    preference = (
-        f"Of trained names' pairs that were kept from the preference stage, it prefers the right"
-        f" answer in {last_figure(preferring, 'eval/reward_accuracy'):.1%}, loss"
-        f" {last_figure(preferring, 'eval/loss'):.3f}."
-    )
-    console.print(preference, highlight=False)
 
 
 def print_figures(console: Console, figures: ReportRows) -> None:
@@ -105,42 +116,38 @@ def print_answers(
     console: Console, shown: Sequence[ShownQuestion], examinations: Sequence[Examination]
 ) -> None:
     """Print the answers of each model to each question, with the documentation's."""
-    table = Table(show_lines=False)
-    table.add_column("asked", style="bold")
-    table.add_column("answered")
     for number, one in enumerate(shown):
-        learnt = "a name never asked about" if one.held_out else "a name it was asked about"
-        table.add_row(Text(one.question), Text(learnt, style="dim"))
-        table.add_row("  the documentation", Text(one.answer, style="green"))
+        learnt = "a name held out" if one.held_out else "a name it was asked about"
+        console.print(Text(one.question, style="bold") + Text(f"  ({learnt})", style="dim"))
+        answers = {"the documentation": one.answer}
         for stage, examination in zip(STAGES, examinations, strict=True):
-            table.add_row(f"  {stage}", Text(_on_a_line(examination.answers[number])))
-        table.add_section()
-    console.print(table)
-    console.print(
-        "Minutes teach so small a model the form of an answer, and to begin to read the name. What"
-        " a name means it knows at best where it was trained on it; of others it can only guess."
+            answers[stage] = examination.answers[number]
+        for who, answer in answers.items():
+            console.print(Text(f"  {who:19}", style="dim") + Text(on_a_line(answer)))
+    say(
+        console,
+        "Minutes teach so small a model the form of an answer, not what a name means.",
     )
 
 
 def print_next(console: Console, recipes: Recipes) -> None:
-    """Print commands to try next."""
+    """Print commands to try next with the toy."""
     recipe = recipes.pretraining
     console.print("\nNext:")
     for command in (
         f"lyceum chat {recipes.preference.run}",
-        f'lyceum generate {recipe.run} --prompt "os.path.join("',
-        f"lyceum export {recipes.preference.run} {recipe.run}-exported",
         f"lyceum corpus trace {recipe.run} {recipe.steps}",
         "lyceum train tiny parallel.tensor=2 parallel.pipeline=2 zero.stage=1 --nproc 8",
     ):
         console.print(f"  {command}", markup=False, highlight=False, soft_wrap=True)
 
 
+def on_a_line(answer: str, longest: int = LONGEST_SHOWN) -> str:
+    """A text on one line, cut behind its `longest` first characters."""
+    line = " ".join(answer.split())
+    return line if len(line) <= longest else f"{line[:longest]} …"
+
+
 def _parameters(recipe: Recipe) -> int:
     assert recipe.model.vocab is not None, "the demo's recipe names its vocabulary"
     return parameter_count(recipe.model, recipe.model.vocab)["total"]
-
-
-def _on_a_line(answer: str) -> str:
-    line = " ".join(answer.split())
-    return line if len(line) <= LONGEST_SHOWN else f"{line[:LONGEST_SHOWN]} …"
