@@ -1,0 +1,1 @@
+"""What lowers hallucination at which price: a cure of SmolLM2, measured step by step."""
