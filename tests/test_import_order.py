@@ -38,6 +38,7 @@ FLOORS = [
         "trainer.recipe",
         "trainer.hub",
         "trainer.report.plots",
+        "trainer.report.page",
         "trainer.errors",
         "trainer.files",
         "trainer.collector",

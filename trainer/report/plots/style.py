@@ -45,15 +45,21 @@ _SHAPES = (
 """Circle, square, triangle, diamond, triangle on its point, cross; around where the pen is."""
 
 
-def _properties(values: dict[str, str]) -> str:
-    return "".join(f"--{name}:{value};" for name, value in values.items())
+def themed(light: dict[str, str], dark: dict[str, str]) -> str:
+    """CSS of custom properties: dark by the reader's system or `data-theme`, never in print."""
+    light_ones, dark_ones = (
+        "".join(f"--{name}:{value};" for name, value in values.items()) for values in (light, dark)
+    )
+    return f"""\
+:root{{{light_ones}}}
+@media screen and (prefers-color-scheme:dark){{
+:root:not([data-theme=light]){{{dark_ones}}}}}
+@media screen{{:root[data-theme=dark]{{{dark_ones}}}}}
+"""
 
 
 PLOT_STYLE = f"""\
-:root{{{_properties(LIGHT)}}}
-@media screen and (prefers-color-scheme:dark){{
-:root:not([data-theme=light]){{{_properties(DARK)}}}}}
-@media screen{{:root[data-theme=dark]{{{_properties(DARK)}}}}}
+{themed(LIGHT, DARK)}\
 .plot{{container-type:inline-size;width:100%}}
 .plot svg{{display:block;width:100%;height:auto}}
 .plot .plot-wide{{max-width:50rem}}
