@@ -128,6 +128,24 @@ def test_each_rank_keeps_its_own_log(tmp_path: Path) -> None:
     assert before == (logging.getLogger("trainer").level, logging.getLogger("trainer").handlers[:])
 
 
+def test_a_log_says_where_each_start_of_the_run_began(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Would catch a resume that nobody can find in the record, or one that the terminal repeats."""
+    for first in (1, 5):
+        log = RankLog()
+        log.on_start(start(tmp_path, first))
+        log.on_stop("stopped", "by SIGTERM")
+    lines = (tmp_path / "logs" / "rank-0.log").read_text().splitlines()
+    assert [line.partition(" INFO trainer: ")[2] for line in lines] == [
+        "begins at step 1 of 10, on 2 ranks",
+        "stopped: by SIGTERM",
+        "begins at step 5 of 10, on 2 ranks",
+        "stopped: by SIGTERM",
+    ]
+    assert "begins" not in capfd.readouterr().err
+
+
 def test_a_full_disk_does_not_fill_the_terminal(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

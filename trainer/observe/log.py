@@ -32,6 +32,12 @@ class RankLog(Callback):
         logger.addHandler(self._handler)
         if logger.getEffectiveLevel() > logging.INFO:
             logger.setLevel(logging.INFO)
+        # Into the file alone: a terminal shows the steps themselves.
+        ranks = f"{run.world_size} rank{'s' if run.world_size > 1 else ''}"
+        text = f"begins at step {run.first_step} of {run.recipe.steps}, on {ranks}"
+        self._handler.handle(
+            logging.LogRecord("trainer", logging.INFO, __file__, 0, text, None, None)
+        )
 
     def on_stop(self, state: str, reason: str, exit_code: int | None = None) -> None:
         """Write the run's end as the last line, and close the file."""
