@@ -12,7 +12,8 @@ import torch
 import torch.distributed as dist
 
 from trainer.checkpoint import Piece, folder_name, rotate, save_checkpoint
-from trainer.checkpoint.average import AVERAGE, average_pieces, remove_others
+from trainer.checkpoint.average import average_pieces, remove_others
+from trainer.checkpoint.format import AVERAGE
 from trainer.checkpoint.lora_base import LoraBase
 from trainer.checkpoint.state import training_pieces
 from trainer.data.batch import Batch

@@ -8,15 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.checkpoint.folders import list_checkpoints, remove_atomically
-from trainer.checkpoint.format import Piece
+from trainer.checkpoint.format import AVERAGE, Piece
 from trainer.parallel.sharding import sharded_parameters
 from trainer.parallel.zero import Optimizer
 
 if TYPE_CHECKING:
     from trainer.model.transformer import LanguageModel
-
-AVERAGE = "average"
-"""The run directory of the average, in the run's own; and the optimizer state that it is of."""
 
 
 def average_pieces(chunks: list["LanguageModel"], optimizer: Optimizer) -> Iterator[Piece]:

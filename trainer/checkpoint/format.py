@@ -100,6 +100,8 @@ MANIFEST = "checkpoint.json"
 FOLDER_NAME = re.compile(r"step-(\d{8,})")
 BEST = "best"
 """The name, beside the checkpoints of a run, of a link to the best of them."""
+AVERAGE = "average"
+"""The run directory of a run's averaged weights, in its own; and the optimizer state of them."""
 
 DTYPES: Mapping[str, str] = {
     "float64": "F64",

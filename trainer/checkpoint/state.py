@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 from trainer.checkpoint.adapted import Reader
-from trainer.checkpoint.average import AVERAGE
 from trainer.checkpoint.fitted import FittedReader
-from trainer.checkpoint.format import Piece
+from trainer.checkpoint.format import AVERAGE, Piece
 from trainer.errors import CheckpointError
 from trainer.model.lora.targets import is_adapter
 from trainer.parallel.sharding import Box, ParameterSharding, sharded_parameters
