@@ -55,6 +55,18 @@ def test_risks_by_hand() -> None:
     assert [confidence.risk_at(share, rows) for share in (0.25, 0.5, 1)] == [0, 0.25, 0.5]
 
 
+def test_reliability_gives_the_bins_of_the_calibration_error() -> None:
+    """Catches a curve of confidence that is drawn over other bins than its error is taken over."""
+    rows = np.array([(0.2, 0)] * 14 + [(0.2, 1)] * 6 + [(0.9, 1)] * 18 + [(0.9, 0)] * 2)
+    bins = confidence.reliability(rows)
+    assert bins == [
+        (20, pytest.approx(0.2), pytest.approx(0.3)),
+        (20, pytest.approx(0.9), pytest.approx(0.9)),
+    ]
+    error = sum(items * abs(sure - right) for items, sure, right in bins) / len(rows)
+    assert confidence.calibration_error(rows) == pytest.approx(error)
+
+
 def test_calibration_error_by_hand() -> None:
     """Would catch bins of equal width, of which 40 confidences above 0.8 fill one."""
     sure = np.concatenate([np.full(20, 0.8), np.full(20, 0.9)])

@@ -91,20 +91,35 @@ def overconfidence(rows: np.ndarray) -> float:
     return float(rows[:, 0].mean() - rows[:, 1].mean())
 
 
+def reliability(rows: np.ndarray) -> list[tuple[int, float, float]]:
+    """Of each adaptive bin of [items, (confidence, right)]: items, mean confidence, share right."""
+    items, (confidence, right) = _binned(rows, rows[:, 0], rows[:, 1])
+    return [
+        (int(count), float(sum_ / count), float(hits / count))
+        for count, sum_, hits in zip(items, confidence, right, strict=True)
+        if count
+    ]
+
+
 def _bins(rows: np.ndarray) -> list[tuple[int, float, float]]:
     """Of each bin: its items, confidence less share right, and the chance spread of that."""
     confidence, right = rows[:, 0], rows[:, 1]
+    items, (gaps, spreads) = _binned(rows, confidence - right, confidence * (1 - confidence))
+    return [
+        (int(count), float(gap / count), math.sqrt(max(0.0, float(spread))) / int(count))
+        for count, gap, spread in zip(items, gaps, spreads, strict=True)
+        if count
+    ]
+
+
+def _binned(rows: np.ndarray, *values: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The items of each adaptive bin, and the sums of each of `values` over them."""
+    confidence = rows[:, 0]
     ordered = np.sort(confidence)
     middle = np.searchsorted(ordered, confidence, "left") + np.searchsorted(
         ordered, confidence, "right"
     )
     bins = min(MOST_BINS, max(1, len(rows) // ITEMS_A_BIN))
     number = (middle * bins - 1) // (2 * len(rows))
-    items = np.bincount(number, minlength=bins)
-    gaps = np.bincount(number, confidence - right, minlength=bins)
-    spreads = np.bincount(number, confidence * (1 - confidence), minlength=bins)
-    return [
-        (int(count), float(gap / count), math.sqrt(max(0.0, float(spread))) / int(count))
-        for count, gap, spread in zip(items, gaps, spreads, strict=True)
-        if count
-    ]
+    sums = [np.bincount(number, one, minlength=bins) for one in values]
+    return np.bincount(number, minlength=bins), sums
