@@ -13,7 +13,6 @@ from trainer.checkpoint import folder_name, rotate
 from trainer.checkpoint.best import BestCheckpoint, Direction, promote, read_best, resumed_best
 from trainer.checkpoint.format import MANIFEST
 from trainer.errors import GateError, RecipeError, StopRequested
-from trainer.evaluate.examination import SuiteResult
 from trainer.evaluate.gates import GateVerdict, check_gates
 from trainer.evaluate.intervals import Figure
 from trainer.evaluate.run_suites import (
@@ -24,6 +23,7 @@ from trainer.evaluate.run_suites import (
     values_of,
 )
 from trainer.evaluate.stopping import ExaminationStopped, asked_to_stop
+from trainer.evaluate.suite_result import SuiteResult
 from trainer.parallel.agreement import Ranks, on_first_rank
 from trainer.recipe import learning_digest
 from trainer.recipe.evaluate import LOSS

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from trainer.evaluate.evaluation_report import EvaluationReport
-from trainer.evaluate.examination import SuiteResult
 from trainer.evaluate.intervals import Figure
+from trainer.evaluate.suite_result import SuiteResult
 
 
 def test_every_figure_has_its_interval_and_counts_have_none(

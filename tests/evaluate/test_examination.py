@@ -14,6 +14,7 @@ from tests.evaluate.planted import Planted, examined
 from trainer.errors import RecipeError, SuiteUnavailable, TrainingError
 from trainer.evaluate.intervals import figure_of, interval
 from trainer.evaluate.respondent import (
+    NOT_FINITE,
     LikelihoodQuery,
     Prompt,
     Query,
@@ -22,7 +23,6 @@ from trainer.evaluate.respondent import (
     Unanswered,
     WrittenAnswer,
 )
-from trainer.evaluate.scoring import NOT_FINITE
 from trainer.evaluate.suites.suite import (
     FigureKind,
     Item,

@@ -6,10 +6,10 @@ from typing import Literal
 import pytest
 
 from trainer.errors import RecipeError
-from trainer.evaluate.examination import SuiteResult
 from trainer.evaluate.gates import check_gates, require_figures
 from trainer.evaluate.intervals import Figure
-from trainer.evaluate.scoring import NOT_FINITE
+from trainer.evaluate.respondent import NOT_FINITE
+from trainer.evaluate.suite_result import SuiteResult
 from trainer.recipe.gates import parse_gate
 
 

@@ -23,7 +23,7 @@ from tests.training.suites import (
 )
 from trainer.checkpoint import latest_checkpoint, list_checkpoints, resolve_checkpoint
 from trainer.checkpoint.best import BestCheckpoint, promote, read_best
-from trainer.evaluate.scoring import NOT_FINITE
+from trainer.evaluate.respondent import NOT_FINITE
 from trainer.observe import read_metrics, read_status
 
 EVENTS = "tensorboard.backend.event_processing.event_accumulator"

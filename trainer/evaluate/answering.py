@@ -11,6 +11,7 @@ from trainer.evaluate.generate import Draft, Generator, Vocabulary
 from trainer.evaluate.opened import OpenedModel
 from trainer.evaluate.prompts import PROMPT, PromptEncoder
 from trainer.evaluate.respondent import (
+    NOT_FINITE,
     ContinuationQuery,
     Pause,
     Query,
@@ -22,7 +23,7 @@ from trainer.evaluate.respondent import (
     no_pause,
 )
 from trainer.evaluate.sampling import Sampling, draws_of
-from trainer.evaluate.scoring import NOT_FINITE, TokenRequest, TokenScorer
+from trainer.evaluate.scoring import TokenRequest, TokenScorer
 from trainer.model.transformer import LanguageModel
 from trainer.parallel.agreement import Ranks
 from trainer.parallel.layout import Layout

@@ -22,7 +22,7 @@ from trainer.errors import (
 )
 from trainer.evaluate.answering import ModelRespondent
 from trainer.evaluate.evaluation_report import EvaluationReport
-from trainer.evaluate.examination import ItemsDone, PreparedSuite, SuiteResult, examine, prepare
+from trainer.evaluate.examination import ItemsDone, PreparedSuite, examine, prepare
 from trainer.evaluate.facts.plot import plot_occurrence
 from trainer.evaluate.gate_bases import base_of_report, base_of_run, require_same_items
 from trainer.evaluate.gates import check_gates, require_figure, require_figures
@@ -31,8 +31,9 @@ from trainer.evaluate.opened import OpenedModel
 from trainer.evaluate.options import EvaluationOptions
 from trainer.evaluate.own_text import EvaluationText, text_of
 from trainer.evaluate.records import NAME_ANOTHER, file_name
-from trainer.evaluate.scoring import NOT_FINITE
+from trainer.evaluate.respondent import NOT_FINITE
 from trainer.evaluate.stopping import ExaminationStopped, StoppableRespondent, asked_to_stop
+from trainer.evaluate.suite_result import SuiteResult
 from trainer.evaluate.suites import MODULES, load_suite
 from trainer.evaluate.suites.suite import Suite, SuiteContext
 from trainer.files import cache_folder, is_stdout, write_output

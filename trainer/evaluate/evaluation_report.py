@@ -16,9 +16,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from trainer.errors import RecipeError
-from trainer.evaluate.examination import ItemsDone, SuiteResult
+from trainer.evaluate.examination import ItemsDone
 from trainer.evaluate.gates import GateVerdict
 from trainer.evaluate.intervals import Figure
+from trainer.evaluate.suite_result import SuiteResult
 from trainer.evaluate.suites import MODULES, load_suite
 from trainer.evaluate.suites.other_script import ENGLISH_ALONE, OTHER_SCRIPT
 

@@ -16,7 +16,7 @@ from trainer.recipe.gates import OPERATORS, Gate
 from trainer.recipe.reading import close_name
 
 if TYPE_CHECKING:
-    from trainer.evaluate.examination import SuiteResult
+    from trainer.evaluate.suite_result import SuiteResult
 
 
 @dataclass(frozen=True)

@@ -123,6 +123,9 @@ class Unanswered:
     reason: str
 
 
+NOT_FINITE = "the model's log-probabilities are not finite"
+"""The reason of an item that found the model diverged."""
+
 Response = Likelihood | WrittenAnswer | Unanswered
 
 

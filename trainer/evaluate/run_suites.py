@@ -13,7 +13,6 @@ from trainer.evaluate.answering import ModelRespondent
 from trainer.evaluate.examination import (
     ItemsDone,
     PreparedSuite,
-    SuiteResult,
     examine,
     prepare,
     settings_of,
@@ -25,6 +24,7 @@ from trainer.evaluate.own_text import text_of_run
 from trainer.evaluate.records import NAME_ANOTHER, difference
 from trainer.evaluate.stopping import Stop, StoppableRespondent
 from trainer.evaluate.suite_names import named_figures, require_direction
+from trainer.evaluate.suite_result import SuiteResult
 from trainer.evaluate.suites.suite import Item, Suite, SuiteContext
 from trainer.files import write_whole
 from trainer.model.transformer import LanguageModel

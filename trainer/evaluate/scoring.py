@@ -12,7 +12,7 @@ from torch import Tensor
 
 from trainer.evaluate.forward import ForwardPasses, PassRows
 from trainer.evaluate.prefixes import PlannedPass, PrefixPlan
-from trainer.evaluate.respondent import Likelihood, Pause, Unanswered, no_pause
+from trainer.evaluate.respondent import NOT_FINITE, Likelihood, Pause, Unanswered, no_pause
 from trainer.model.key_values import BranchKeyValues, StemSegment
 from trainer.model.transformer import LanguageModel
 from trainer.parallel.layout import Layout
@@ -23,8 +23,6 @@ TOKENS_TOGETHER = 2048
 TOKENS_TOGETHER_ON_GPU = 16384
 ROUND_PASSES = 4
 """Passes of each replica between two exchanges of what they found."""
-
-NOT_FINITE = "the model's log-probabilities are not finite"
 
 TokenRequest = tuple[Sequence[int], Sequence[int]]
 """The ids of what stands before, one at least, and the ids whose likelihood is asked for."""

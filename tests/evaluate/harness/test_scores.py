@@ -22,8 +22,8 @@ from tests.evaluate.harness.cases import (
 )
 from tests.parity.ranks import on_ranks
 from trainer.data.tokenizer import Tokenizer
-from trainer.evaluate.examination import SuiteResult
 from trainer.evaluate.harness.documents import as_json
+from trainer.evaluate.suite_result import SuiteResult
 from trainer.hugging_face.importing import import_command
 from trainer.recipe.model import ModelSection
 

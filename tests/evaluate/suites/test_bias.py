@@ -12,9 +12,9 @@ import pytest
 
 from tests.evaluate.planted import Planted, by_chance, coin, examined, uniform
 from trainer.errors import SuiteUnavailable
-from trainer.evaluate.examination import SuiteResult
 from trainer.evaluate.intervals import interval
 from trainer.evaluate.respondent import LikelihoodQuery, Prompt, TextQuery
+from trainer.evaluate.suite_result import SuiteResult
 from trainer.evaluate.suites.bias import SUITE, continuations, items
 from trainer.evaluate.suites.bias.continuations import (
     PROMPTS,
