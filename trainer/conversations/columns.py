@@ -39,6 +39,9 @@ ROLES: Mapping[str, str] = MappingProxyType(
 _OUR_ROLES = ("system", "user", "assistant", "tool")
 SYSTEM_FIELDS = ("system", "system_prompt")
 TEMPLATE_FIELDS = ("tools", "documents", "chat_template_kwargs")
+ABOUT = "about"
+"""The field of an object that says of an example where it is from, for whoever looks it up; that
+nothing reads it is not said."""
 
 
 @dataclass(frozen=True)
@@ -133,8 +136,12 @@ class Fields(Mapping[str, Any]):
     @property
     def unread(self) -> tuple[str, ...]:
         """The set's names of the fields that nothing has read."""
-        left = [self._theirs.get(name, name) for name in self._held if name not in self._read]
+        held = [name for name in self._held if name not in self._read and not self._is_about(name)]
+        left = [self._theirs.get(name, name) for name in held]
         return (*left, *self._shadowed, *self.unread_within)
+
+    def _is_about(self, name: str) -> bool:
+        return name == ABOUT and isinstance(self._held[name], dict)
 
     def has_any(self, names: AbstractSet[str]) -> bool:
         """Whether one of these fields is there."""

@@ -18,7 +18,8 @@
 The first that fits counts; `columns` of the mixture's entry maps other names. Beside it stand
 `system` or `system_prompt` (for those whose turns have none; two strings beside one are a
 conversation), `tools` (JSON schemas, or a string of them), `documents` and `chat_template_kwargs`.
-A field that is null is absent. What nothing reads is counted, and said once a set.
+A field that is null is absent. What nothing reads is counted, and said once a set; but for an
+object `about`, which says where an example is from.
 """  # noqa: E501 (a table's row is one line)
 
 import json
