@@ -27,6 +27,7 @@ FLOORS = [
     },
     {"trainer.plan", "trainer.plan.show"},
     {"trainer.stages", "trainer.trace"},
+    {"trainer.honesty"},
     {"trainer.questions"},
     {"trainer.evaluate", "trainer.hugging_face", "trainer.gguf", "trainer.merging"},
     {"trainer.sources", "trainer.mixture_folders"},

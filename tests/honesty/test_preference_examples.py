@@ -1,0 +1,126 @@
+"""Preferences hold the model's own texts and refusals, each on the side where it belongs."""
+
+import random
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.honesty.asked import NO_IDEA, RIGHT, WRONG, mixed, question, sampled
+from trainer.conversations.pairs import judged_of, pair_of
+from trainer.conversations.records import Example
+from trainer.corpus.reading.quarantine import RecordLocation
+from trainer.honesty.preference_examples import factuality_examples
+from trainer.questions.verifiers import verify
+from trainer.recipe.own_samples import FactualitySection
+
+SECTION = FactualitySection(questions=("q.jsonl",))
+PLACE = RecordLocation("own.jsonl", "line", 1)
+SIDES = {
+    "right over wrong": ("right", "wrong"),
+    "right over refusal": ("right", "declined"),
+    "refusal over wrong": ("declined", "wrong"),
+    "refusal over invented": ("declined", "wrong"),
+}
+
+
+def sides(example: dict[str, Any]) -> tuple[str, str]:
+    return example["chosen"][0]["content"], example["rejected"][0]["content"]
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    numbers=st.tuples(*(st.integers(0, 7) for _ in range(3))),
+    seed=st.integers(0, 3),
+)
+def test_right_beats_a_refusal_beats_wrong_in_own_texts_alone(
+    numbers: tuple[int, int, int], seed: int
+) -> None:
+    """Would catch a side turned round, the key taught, one side that always wins, and order."""
+    asked = mixed(*numbers)
+    examples, counts = factuality_examples(asked, SECTION, seed, judged=False)
+    shuffled = random.Random(seed).sample(asked, len(asked))
+    assert factuality_examples(shuffled, SECTION, seed, judged=False) == (examples, counts)
+    by_text = {one.question.text: one for one in asked}
+    found: Counter[str] = Counter()
+    for example in examples:
+        source = by_text[example["prompt"][-1]["content"]]
+        kind = example["about"]["origin"]
+        found[kind] += 1
+        for text, outcome in zip(sides(example), SIDES[kind], strict=True):
+            assert verify(source.question, text).outcome == outcome
+            own = any(one.text.startswith(text) for one in source.samples)
+            assert own or outcome == "declined"
+        assert pair_of(Example(example, PLACE)).chosen.conversation.unread == ()
+    assert found == +Counter(counts.pairs)
+    won = found["refusal over wrong"] + found["refusal over invented"]
+    assert won <= found["right over wrong"] + found["right over refusal"]
+    assert found["right over refusal"] <= won
+    assert len({str(one) for one in examples}) == len(examples) == counts.examples
+
+
+def test_a_question_that_is_known_in_part_gives_both_steps() -> None:
+    """Would catch a refusal preferred to what is right, where a model is seldom right."""
+    seldom = sampled(question(1), RIGHT, WRONG, WRONG, WRONG)
+    others = [sampled(question(number), RIGHT, WRONG) for number in (2, 3)]
+    examples, _ = factuality_examples([seldom, *others], SECTION, 0, judged=False)
+    kinds = [one["about"]["origin"] for one in examples if one["about"]["id"] == "q1"]
+    assert sorted(kinds) == ["refusal over wrong", "right over wrong"]
+
+
+def test_an_own_refusal_goes_before_ours_where_nobody_can_know() -> None:
+    """Would catch the model's own way of declining thrown away."""
+    unknowable = sampled(question(1, False), NO_IDEA, WRONG)
+    known = sampled(question(2), RIGHT, WRONG)
+    examples, _ = factuality_examples([unknowable, known], SECTION, 0, judged=False)
+    chosen = {one["about"]["id"]: sides(one)[0] for one in examples}
+    assert chosen["q1"] == NO_IDEA
+
+
+def test_an_own_denial_is_not_taught_where_there_is_an_answer() -> None:
+    """Would catch "there is no such town" chosen for a town that is real."""
+    wrong = sampled(question(1), "There is no such town as {0}.", WRONG)
+    known = sampled(question(2), RIGHT, WRONG)
+    examples, _ = factuality_examples([wrong, known], SECTION, 0, judged=False)
+    assert not any("no such town" in sides(one)[0] for one in examples)
+    assert [one["about"]["origin"] for one in examples if one["about"]["id"] == "q1"] == [
+        "refusal over wrong"
+    ]
+
+
+def test_judged_answers_are_each_there_once_and_good_or_bad() -> None:
+    """Would catch a text that is good and bad at once, or learnt twice."""
+    asked = mixed(6, 4, 4)
+    examples, counts = factuality_examples(asked, SECTION, 0, judged=True)
+    by_text = {one.question.text: one.question for one in asked}
+    seen = set()
+    for example in examples:
+        *prompt, answer = example["messages"]
+        seen.add((prompt[-1]["content"], answer["content"]))
+        found = verify(by_text[prompt[-1]["content"]], answer["content"]).outcome
+        assert (found == "right") <= example["label"] and (found == "wrong") <= (
+            not example["label"]
+        )
+        (read,) = judged_of(Example(example, PLACE))
+        assert read.good is example["label"] and read.side.conversation.unread == ()
+    assert len(seen) == len(examples) == counts.examples
+
+
+def test_lengths_that_give_the_better_text_away_are_said() -> None:
+    """Would catch a length bias that nobody is told of."""
+    asked = [sampled(question(1), RIGHT, "{0} lies in Keld, as far as one can tell from a map.")]
+    _, counts = factuality_examples(asked, SECTION, 0, judged=False)
+    assert counts.words["right over wrong"] == pytest.approx((4, 13))
+    assert "1 right over wrong (4 and 13 words)" in str(counts)
+
+
+def test_a_model_that_is_always_or_never_right_gives_what_it_can() -> None:
+    """Would catch a set that refuses everything, or nothing, made in silence."""
+    never = [sampled(question(number), WRONG) for number in range(3)]
+    examples, counts = factuality_examples(never, SECTION, 0, judged=False)
+    assert examples == [] and "3 refusal over wrong for balance" in str(counts)
+    always = [sampled(question(number), RIGHT) for number in range(3)]
+    examples, counts = factuality_examples(always, SECTION, 0, judged=False)
+    assert examples == [] and "3 right over refusal for balance" in str(counts)

@@ -1,0 +1,148 @@
+"""Examples of refusals hold the model's own words and ours, within the share."""
+
+import random
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.honesty.asked import CUT, RIGHT, WRONG, mixed, question, sampled
+from trainer.conversations.forms import conversation_of
+from trainer.conversations.records import Example
+from trainer.corpus.reading.quarantine import RecordLocation
+from trainer.honesty.own_answers import own_answers, whole_sentences
+from trainer.honesty.refusal_examples import refusal_examples
+from trainer.questions.verifiers import verify
+from trainer.recipe.own_samples import RefusalsSection
+
+SECTION = RefusalsSection(questions=("q.jsonl",))
+
+
+def said(example: dict[str, Any]) -> str:
+    return example["messages"][-1]["content"]
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    numbers=st.tuples(*(st.integers(0, 9) for _ in range(3))),
+    share=st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.75, 1.0]),
+    seed=st.integers(0, 3),
+)
+def test_nothing_enters_but_own_texts_and_refusals_within_the_share(
+    numbers: tuple[int, int, int], share: float, seed: int
+) -> None:
+    """Would catch the key taught, a share that is passed by one, and an order that matters."""
+    asked = mixed(*numbers)
+    section = SECTION.model_copy(update={"share": share})
+    examples, counts = refusal_examples(asked, section, seed)
+    shuffled = random.Random(seed).sample(asked, len(asked))
+    assert refusal_examples(shuffled, section, seed) == (examples, counts)
+    by_text = {one.question.text: one for one in asked}
+    origins: Counter[str] = Counter()
+    for example in examples:
+        source = by_text[example["messages"][-2]["content"]]
+        origins[example["about"]["origin"]] += 1
+        if example["about"]["origin"] == "known":
+            assert any(one.text.startswith(said(example)) for one in source.samples)
+        assert verify(source.question, said(example)).outcome == (
+            "right" if example["about"]["origin"] == "known" else "declined"
+        )
+    refused = origins["wrong"] + origins["unknowable"]
+    assert refused <= share * len(examples) and origins["known"] == numbers[0]
+    assert (origins["wrong"], origins["unknowable"]) == (counts.wrong, counts.unknowable)
+    # As many as fit: one more would be beyond the share.
+    fits = refused + 1 <= share * (len(examples) + 1)
+    assert not (fits and refused < numbers[1] + numbers[2])
+
+
+def test_the_most_frequent_right_text_answers_and_of_equals_the_earliest() -> None:
+    """Would catch the first right text taken though another came more often."""
+    often = sampled(question(1), "Ruva, I believe it is.", RIGHT, WRONG, RIGHT)
+    equal = sampled(question(2), "It is in Ruva.", RIGHT)
+    examples, _ = refusal_examples([often, equal], SECTION, 0)
+    assert {said(one) for one in examples} == {"Town1 lies in Ruva.", "It is in Ruva."}
+
+
+def test_a_cut_text_is_used_up_to_its_last_whole_sentence_or_not_at_all() -> None:
+    """Would catch half sentences learnt, and a shortened text of which the answer was cut off."""
+    shortened = sampled(question(1), CUT, CUT)
+    lost = sampled(question(2), "Let me think. The town called {0} is in Ruva, and")
+    examples, counts = refusal_examples([shortened, lost], SECTION, 0)
+    assert [said(one) for one in examples] == ["Town1 lies in Ruva."]
+    assert (counts.known, counts.shortened, counts.without_text) == (1, 1, 1)
+    assert "1 known without a right text that stands by itself" in str(counts)
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("It was J. R. R. Tolkien and", ""),
+        ("It was Dr. Bo. He was", "It was Dr. Bo."),
+        ('She said "no." Then', 'She said "no."'),
+        ("There are:\n\n1. Milk\n\n2.", ""),
+        ("Is it? Yes! And", "Is it? Yes!"),
+        ("nothing", ""),
+    ],
+)
+def test_a_sentence_does_not_end_in_an_initial_or_a_lists_number(text: str, kept: str) -> None:
+    """Would catch "It was J." for an answer."""
+    assert whole_sentences(text) == kept
+
+
+def test_texts_that_ended_go_before_those_that_were_cut() -> None:
+    """Would catch a cut text preferred for coming more often."""
+    found = own_answers(sampled(question(1), CUT, CUT, "It is in Ruva."), "right")
+    assert [(one.text, one.shortened) for one in found] == [
+        ("It is in Ruva.", False),
+        ("Town1 lies in Ruva.", True),
+    ]
+
+
+def test_the_threshold_tells_what_is_known() -> None:
+    """Would catch a share of right texts compared the wrong way round, or without equality."""
+    half = [sampled(question(1), RIGHT, WRONG)]
+    assert refusal_examples(half, SECTION, 0)[1].known == 1
+    higher = SECTION.model_copy(update={"threshold": 0.6, "share": 1.0})
+    assert refusal_examples(half, higher, 0)[1].wrong == 1
+
+
+def test_what_is_wrong_can_be_left() -> None:
+    """Would catch `wrong: leave` that declines all the same, or leaves what nobody can know too."""
+    section = SECTION.model_copy(update={"wrong": "leave"})
+    _, counts = refusal_examples(mixed(9, 4, 4), section, 0)
+    assert (counts.wrong, counts.left, counts.unknowable) == (0, 4, 4)
+
+
+def test_what_is_left_out_for_the_share_is_of_all_kinds_alike() -> None:
+    """Would catch a set that refuses one kind of question alone."""
+    examples, counts = refusal_examples(mixed(12, 30, 9), SECTION, 0)
+    assert (counts.wrong, counts.unknowable) == (6, 6)
+    assert counts.over_share == {"wrong": 24, "unknowable": 3}
+    kinds = {one.question.text: one.question.kind for one in mixed(12, 30, 9)}
+    refused = [one for one in examples if one["about"]["origin"] == "wrong"]
+    found = Counter(kinds[one["messages"][-2]["content"]] for one in refused)
+    assert set(found.values()) == {2} and len(found) == 3
+
+
+def test_one_prompt_is_one_example() -> None:
+    """Would catch a question of two files learnt twice, or two system prompts taken for one."""
+    once = sampled(question(1), RIGHT)
+    twice = sampled(replace(question(1), id="again"), RIGHT)
+    other = sampled(replace(question(1), id="other", system="Be brief."), RIGHT)
+    examples, counts = refusal_examples([once, twice, other], SECTION, 0)
+    assert (len(examples), counts.repeated) == (2, 1)
+    assert [
+        one["role"] for one in max(examples, key=lambda one: len(one["messages"]))["messages"]
+    ] == [*("system", "user", "assistant")]
+
+
+def test_an_example_is_read_whole_and_says_where_it_is_from() -> None:
+    """Would catch a key of ours that the reading of sets tells as read by nothing."""
+    (example,), _ = refusal_examples([sampled(question(1), RIGHT)], SECTION, 0)
+    assert example["about"] == {"id": "q1", "origin": "known"}
+    place = RecordLocation("own.jsonl", "line", 1)
+    assert conversation_of(Example(example, place)).unread == ()
+    assert conversation_of(Example({**example, "about": "web"}, place)).unread == ("about",)

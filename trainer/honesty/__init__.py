@@ -1,0 +1,8 @@
+"""Sets that teach a model to say what it knows and to decline what it does not.
+
+`refusal_examples.py` and `preference_examples.py` make their examples, from nothing but the model's
+own texts and refusals; `own_answers.py`: which of its texts are used, and what is left of one that
+was cut; `refusing.py`: a refusal for each question, in wordings that vary (`wordings.txt`);
+`reasons.py`: why it is declined; `evenly.py`: what stays where there is too much of one kind;
+`fact_questions.py`: questions about what a corpus says.
+"""

@@ -1,0 +1,220 @@
+"""Preferences from a model's own texts: right before "I don't know" before wrong."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, get_args
+
+from trainer.honesty.distinct import (
+    about,
+    answer_message,
+    distinct,
+    origin_of,
+    prompt_messages,
+)
+from trainer.honesty.evenly import evenly
+from trainer.honesty.own_answers import own_answers
+from trainer.honesty.refusing import draw, key_of, refusals_of
+from trainer.questions.question import Question
+from trainer.questions.samples import SampledQuestion
+from trainer.questions.verdict import Found
+from trainer.recipe.own_samples import FactualitySection
+
+KNOWN = 0.5
+"""Share of right texts from which on a question counts as known: to decline it is a fault."""
+EACH = 2
+"""Pairs of one kind that a question gives at most, so that none outweighs the others."""
+
+PairKind = Literal[
+    "right over wrong", "right over refusal", "refusal over wrong", "refusal over invented"
+]
+KINDS: tuple[PairKind, ...] = get_args(PairKind)
+_DECLINING: tuple[PairKind, ...] = ("refusal over wrong", "refusal over invented")
+
+
+@dataclass(frozen=True)
+class FactualPair:
+    """Two texts in answer to one question, of which the first is better; None: a refusal of ours,
+    which is worded last.
+    """
+
+    question: Question
+    kind: PairKind
+    chosen: str | None
+    rejected: str | None
+
+    @property
+    def name(self) -> str:
+        """What it is known by in a set."""
+        return repr((key_of(self.question), self.kind, self.chosen, self.rejected))
+
+
+class WordedPair(NamedTuple):
+    """A pair whose texts are both there."""
+
+    question: Question
+    kind: PairKind
+    chosen: str
+    rejected: str
+
+
+@dataclass(frozen=True)
+class FactualityCounts:
+    """What became of the questions of `conversations.factuality`.
+
+    `pairs`: of each kind that are used; `over`: of each kind that were left out for balance;
+    `words`: mean words of the chosen and of the rejected texts of each kind, which tell whether
+    length gives the better one away; `examples`: how many there are in all; `repeated`: prompts
+    that come twice; `without_pair`: questions of which there is nothing to prefer;
+    `unworded`: pairs whose question's verifier takes no wording for a refusal.
+    """
+
+    questions: int
+    examples: int
+    pairs: dict[PairKind, int]
+    over: dict[PairKind, int]
+    words: dict[PairKind, tuple[float, float]]
+    repeated: int
+    without_pair: int
+    unworded: int
+
+    def __str__(self) -> str:
+        used = [
+            f"{number:,} {kind} ({self.words[kind][0]:.0f} and {self.words[kind][1]:.0f} words)"
+            for kind, number in self.pairs.items()
+            if number
+        ]
+        left = [f"{number:,} {kind} for balance" for kind, number in self.over.items() if number]
+        left += [f"{self.without_pair:,} questions with nothing to prefer"] * bool(
+            self.without_pair
+        )
+        left += [f"{self.unworded:,} pairs without a wording"] * bool(self.unworded)
+        left += [f"{self.repeated:,} questions asked twice"] * bool(self.repeated)
+        said = f"of {self.questions:,} questions {self.examples:,} examples, from pairs of"
+        said += f" {', '.join(used)}" if used else " none"
+        return f"{said}; left out: {', '.join(left)}" if left else said
+
+
+def factuality_examples(
+    sampled: Sequence[SampledQuestion], section: FactualitySection, seed: int, judged: bool
+) -> tuple[list[dict[str, Any]], FactualityCounts]:
+    """Pairs (`prompt`, `chosen`, `rejected`), or with `judged` answers (`messages`, `label`).
+
+    Preferences over a model's own samples, told apart by a key: Tian and others,
+    arXiv:2311.08401. Where some texts are right and some wrong, right is preferred; where `KNOWN`
+    of them or more are right, to a refusal too; where fewer are, or nobody can know, a refusal is
+    preferred to what is wrong. No text comes from the key (arXiv:2405.01525): chosen are the
+    model's own right texts, our refusals, and its own ones where nobody can know. Those that
+    prefer a refusal are no more than those that prefer an answer, and those in which a refusal
+    loses no more than those in which it wins, so that neither to answer nor to decline is always
+    better. All follows from the questions, the samples and the seed, not from the questions' order.
+    """
+    asked = distinct(sampled)
+    found = [pair for one in asked for pair in _pairs(one)]
+    balanced = _balanced(found, seed)
+    kept = _worded(balanced, section.reasons, seed)
+    made = list(_judged(kept)) if judged else [_pair(pair) for pair in kept]
+    made.sort(key=lambda example: draw(seed, "example", repr(example)))
+    of_kind = [Counter(pair.kind for pair in pairs) for pairs in (found, balanced, kept)]
+    counts = FactualityCounts(
+        questions=len(sampled),
+        examples=len(made),
+        pairs={kind: of_kind[2][kind] for kind in KINDS},
+        over={kind: of_kind[0][kind] - of_kind[1][kind] for kind in KINDS},
+        words={kind: _words([pair for pair in kept if pair.kind == kind]) for kind in KINDS},
+        repeated=len(sampled) - len(asked),
+        without_pair=len(asked) - len({key_of(pair.question) for pair in found}),
+        unworded=len(balanced) - len(kept),
+    )
+    return made, counts
+
+
+def _pairs(sampled: SampledQuestion) -> Iterator[FactualPair]:
+    """The pairs of one question, of each kind `EACH` at most."""
+    question, origin = sampled.question, origin_of(sampled, KNOWN)
+    own = _texts(sampled, "declined")
+    right, wrong = _texts(sampled, "right"), _texts(sampled, "wrong")
+    ours = [None] * EACH
+    if origin == "unknowable":
+        # A refusal of its own is likelier to be said again. Where there is an answer it may deny
+        # that there is one, which is not for us to teach.
+        yield from _of(question, "refusal over invented", [*own, *ours], wrong)
+        return
+    yield from _of(question, "right over wrong", right, wrong)
+    if origin == "known":
+        yield from _of(question, "right over refusal", right, [*own, *ours])
+    else:
+        yield from _of(question, "refusal over wrong", ours, wrong)
+
+
+def _texts(sampled: SampledQuestion, outcome: Found) -> list[str]:
+    return [answer.text for answer in own_answers(sampled, outcome)]
+
+
+def _of(
+    question: Question, kind: PairKind, better: Sequence[str | None], worse: Sequence[str | None]
+) -> Iterator[FactualPair]:
+    for chosen, rejected in list(zip(better, worse, strict=False))[:EACH]:
+        yield FactualPair(question, kind, chosen, rejected)
+
+
+def _balanced(pairs: Sequence[FactualPair], seed: int) -> list[FactualPair]:
+    """As many pairs as leave refusals and answers in balance, of all kinds of question alike."""
+    by_kind = {kind: [pair for pair in pairs if pair.kind == kind] for kind in KINDS}
+    mending, answering = by_kind["right over wrong"], by_kind["right over refusal"]
+    declining = [pair for kind in _DECLINING for pair in by_kind[kind]]
+    declining = _fewer(declining, len(mending) + len(answering), seed)
+    return [*mending, *_fewer(answering, len(declining), seed), *declining]
+
+
+def _fewer(pairs: list[FactualPair], most: int, seed: int) -> list[FactualPair]:
+    kinds = (lambda pair: pair.kind, lambda pair: pair.question.kind or "")
+    return evenly(pairs, most, kinds, lambda pair: draw(seed, "balance", pair.name))
+
+
+def _worded(pairs: Sequence[FactualPair], reasons: bool, seed: int) -> list[WordedPair]:
+    """The pairs with refusals in their places; without those for which there is none."""
+    refused = [pair for pair in pairs if None in (pair.chosen, pair.rejected)]
+    worded = refusals_of([pair.question for pair in refused], reasons, seed)
+    texts = {name: iter(refusals) for name, refusals in worded.items()}
+    found = []
+    for pair in pairs:
+        chosen, rejected = pair.chosen, pair.rejected
+        if chosen is None or rejected is None:
+            refusal = next(texts[key_of(pair.question)], None)
+            if refusal is None:
+                continue
+            chosen, rejected = chosen or refusal.text, rejected or refusal.text
+        found.append(WordedPair(pair.question, pair.kind, chosen, rejected))
+    return found
+
+
+def _words(pairs: Sequence[WordedPair]) -> tuple[float, float]:
+    """Mean words of the chosen and of the rejected texts."""
+    many = max(len(pairs), 1)
+    chosen = sum(len(pair.chosen.split()) for pair in pairs)
+    return chosen / many, sum(len(pair.rejected.split()) for pair in pairs) / many
+
+
+def _pair(pair: WordedPair) -> dict[str, Any]:
+    return {
+        "prompt": prompt_messages(pair.question),
+        "chosen": [answer_message(pair.chosen)],
+        "rejected": [answer_message(pair.rejected)],
+        "about": about(pair.question, pair.kind),
+    }
+
+
+def _judged(pairs: Sequence[WordedPair]) -> Iterator[dict[str, Any]]:
+    """Each text of the pairs once, and whether it is good."""
+    seen = set()
+    for pair in pairs:
+        for text, good in ((pair.chosen, True), (pair.rejected, False)):
+            if (key_of(pair.question), text) not in seen:
+                seen.add((key_of(pair.question), text))
+                messages = [*prompt_messages(pair.question), answer_message(text)]
+                yield {
+                    "messages": messages,
+                    "label": good,
+                    "about": about(pair.question, pair.kind),
+                }

@@ -1,0 +1,173 @@
+"""Examples that answer what a model knows, in its own words, and decline what it does not."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from trainer.honesty.distinct import (
+    QuestionOrigin,
+    about,
+    answer_message,
+    distinct,
+    origin_of,
+    prompt_messages,
+)
+from trainer.honesty.evenly import evenly
+from trainer.honesty.own_answers import own_answers
+from trainer.honesty.refusing import draw, key_of, refusals_of
+from trainer.questions.question import Question
+from trainer.questions.samples import SampledQuestion
+from trainer.recipe.own_samples import RefusalsSection
+
+
+@dataclass(frozen=True)
+class RefusalCounts:
+    """What became of the questions of `conversations.refusals`.
+
+    `known`, `wrong`, `unknowable`: examples of each origin; `shortened`: known ones whose text was
+    cut and is used up to its last whole sentence; `explained`: refusals that say why; the others
+    were left out: `repeated`, prompts that come twice; `without_text`, known, and no right text
+    stands by itself; `unasked`, with an answer and no sample; `left`, wrong, as `wrong: leave`
+    says; `over_share`, refusals beyond `share`, by origin; `unworded`, whose verifier takes no
+    wording for a refusal.
+    """
+
+    questions: int
+    known: int
+    wrong: int
+    unknowable: int
+    shortened: int
+    explained: int
+    repeated: int
+    without_text: int
+    unasked: int
+    left: int
+    over_share: dict[QuestionOrigin, int]
+    unworded: int
+
+    def __str__(self) -> str:
+        said = (
+            f"of {self.questions:,} questions {self.known:,} are answered in the model's own words"
+            f" ({self.shortened:,} of them up to the last whole sentence); {self.wrong:,} that it"
+            f" gets wrong and {self.unknowable:,} that nobody can answer are declined"
+            f" ({self.explained:,} with a reason)"
+        )
+        left = {
+            "that it gets wrong, as wrong=leave": self.left,
+            "that it gets wrong, beyond share": self.over_share["wrong"],
+            "that nobody can answer, beyond share": self.over_share["unknowable"],
+            "known without a right text that stands by itself": self.without_text,
+            "asked twice": self.repeated,
+            "with no sample": self.unasked,
+            "whose verifier takes no wording for a refusal": self.unworded,
+        }
+        listed = [f"{number:,} {why}" for why, number in left.items() if number]
+        return f"{said}; left out: {', '.join(listed)}" if listed else said
+
+
+def refusal_examples(
+    sampled: Sequence[SampledQuestion], section: RefusalsSection, seed: int
+) -> tuple[list[dict[str, Any]], RefusalCounts]:
+    """The examples, `messages` and `about` each, and what became of the questions.
+
+    A question of which `section.threshold` of the samples or more are right is answered by the most
+    frequent right one; another is declined (R-Tuning, arXiv:2311.09677; that a threshold on several
+    samples tells what a model knows: Alignment for Honesty, arXiv:2312.07000). No answer comes from
+    the key: to teach what a model does not know makes it invent more (FLAME, arXiv:2405.01525).
+    Refusals are at most `section.share` of the examples. All follows from the questions, the
+    samples and the seed, not from the order of the questions.
+    """
+    asked = distinct(sampled)
+    answered, without_text = _answered(asked, section.threshold)
+    declined, left, unasked = _to_decline(asked, section)
+    worded = refusals_of(_within(declined, section, len(answered), seed), section.reasons, seed)
+    kept = {name: origin for name, (_, origin) in declined.items() if worded.get(name)}
+    refusals = {name: worded[name][0] for name in kept}
+    examples = {
+        **{
+            name: _example(question, text, "known")
+            for name, (question, text, _) in answered.items()
+        },
+        **{
+            name: _example(declined[name][0], refusal.text, kept[name])
+            for name, refusal in refusals.items()
+        },
+    }
+    order = sorted(examples, key=lambda name: draw(seed, "example", name))
+    numbers = {origin: sum(one == origin for one in kept.values()) for origin in _DECLINED}
+    counts = RefusalCounts(
+        questions=len(sampled),
+        known=len(answered),
+        wrong=numbers["wrong"],
+        unknowable=numbers["unknowable"],
+        shortened=sum(shortened for _, _, shortened in answered.values()),
+        explained=sum(refusal.says_why for refusal in refusals.values()),
+        repeated=len(sampled) - len(asked),
+        without_text=without_text,
+        unasked=unasked,
+        left=left,
+        over_share={
+            which: sum(
+                origin == which and name not in worded for name, (_, origin) in declined.items()
+            )
+            for which in _DECLINED
+        },
+        unworded=sum(not texts for texts in worded.values()),
+    )
+    return [examples[name] for name in order], counts
+
+
+_DECLINED: tuple[QuestionOrigin, ...] = ("wrong", "unknowable")
+_Answered = dict[str, tuple[Question, str, bool]]
+_Declined = dict[str, tuple[Question, QuestionOrigin]]
+
+
+def _answered(asked: Sequence[SampledQuestion], threshold: float) -> tuple[_Answered, int]:
+    """What is known, each with its text and whether that was shortened; how many have none."""
+    found, without_text = {}, 0
+    for one in asked:
+        if origin_of(one, threshold) != "known":
+            continue
+        own = own_answers(one, "right")
+        if own:
+            found[key_of(one.question)] = one.question, own[0].text, own[0].shortened
+        without_text += not own
+    return found, without_text
+
+
+def _to_decline(
+    asked: Sequence[SampledQuestion], section: RefusalsSection
+) -> tuple[_Declined, int, int]:
+    """What is to be declined; how many that are wrong are left; how many have no sample."""
+    found: _Declined = {}
+    left = unasked = 0
+    for one in asked:
+        origin = origin_of(one, section.threshold)
+        if origin == "wrong" and not one.samples:
+            unasked += 1
+        elif origin == "wrong" and section.wrong == "leave":
+            left += 1
+        elif origin != "known":
+            found[key_of(one.question)] = one.question, origin
+    return found, left, unasked
+
+
+def _within(
+    declined: _Declined, section: RefusalsSection, answered: int, seed: int
+) -> list[Question]:
+    """The questions that are declined within `share`, as many of each origin and kind as can be."""
+    share = Fraction(str(section.share))
+    most = len(declined) if share >= 1 else int(share * answered / (1 - share))
+    kept = evenly(
+        list(declined),
+        most,
+        (lambda name: declined[name][1], lambda name: declined[name][0].kind or ""),
+        lambda name: draw(seed, "share", name),
+    )
+    return [declined[name][0] for name in kept]
+
+
+def _example(question: Question, text: str, origin: QuestionOrigin) -> dict[str, Any]:
+    messages = [*prompt_messages(question), answer_message(text)]
+    return {"messages": messages, "about": about(question, origin)}
