@@ -113,7 +113,7 @@ def _data() -> PageSection:
         ("exact duplicates", 640_211),
         ("near duplicates", 598_123),
     ]
-    wide = [f"a longer head {number}" for number in range(12)]
+    wide = [f"a longer head {number}" for number in range(9)]
     return PageSection(
         SECTIONS[2],
         [
@@ -121,7 +121,7 @@ def _data() -> PageSection:
             Drawing(funnel(rows, "From raw to curated", "documents")),
             DataTable(
                 ["source", *wide],
-                [[f"source {row}", *(row * 1000 + one for one in range(12))] for row in range(40)],
+                [[f"source {row}", *(row * 1000 + one for one in range(9))] for row in range(24)],
                 "Documents by source and control",
             ),
             Folded("Rules that took nothing", [Prose("Five rules."), _plain_table()]),
