@@ -131,7 +131,7 @@ def _data() -> PageSection:
 
 def _plain_table() -> DataTable:
     rows = [["step 10", "b"], ["step 9", "a"], ["step 100", ""], [LONG_WORD, "c"]]
-    return DataTable(["rule", "word"], rows, "Rules")
+    return DataTable(["", "word"], rows, "Rules")
 
 
 def _answers() -> PageSection:
@@ -193,8 +193,11 @@ def _reproduce() -> PageSection:
     return PageSection(
         SECTIONS[5],
         [
-            Prose("The same numbers again, with the same versions."),
-            Command("lyceum train recipe.yaml --run runs/again", "On this machine"),
+            Prose("The same numbers again, with the same versions: `lyceum --version`."),
+            Command(
+                "lyceum train runs/small-model/recipe.yaml run=runs/small-model-again --nproc 2",
+                "On this machine",
+            ),
             Command(f"train:\n{recipe}\n  path: {LONG_WORD}", "The recipe"),
         ],
     )

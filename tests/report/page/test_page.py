@@ -73,7 +73,7 @@ def everywhere(text: str) -> Page:
     return Page(text, text, [PageSection(text, [*blocks, *nested], text)], text)
 
 
-HARMLESS = Elements("".join(render(everywhere(text)) for text in ("harmless", "1", "none")))
+HARMLESS = Elements("".join(render(everywhere(text)) for text in ("harmless", "1", "none", "`x`")))
 
 
 @settings(max_examples=30, deadline=None)
@@ -192,6 +192,18 @@ def test_a_column_is_of_numbers_where_all_its_cells_are() -> None:
     ]
     with pytest.raises(ValueError, match="a row of 1 cells under 6 columns"):
         DataTable(list("abcdef"), [["a"]], "t")
+
+
+@given(st.text(max_size=1100) | st.text(" \n-a", max_size=40))
+def test_a_command_is_whole(text: str) -> None:
+    """Would catch a space, an indent or a word that is lost where a line may break."""
+    assert "".join(Command(text).words) == text.strip("\n")
+
+
+def test_code_in_a_text_is_set_as_code() -> None:
+    """Would catch back quotes on the page, or a lone one that makes code of all that follows."""
+    text = render(Page("t", "", [PageSection("s", [Prose("a `b <i>` c"), Prose("it`s")])]))
+    assert "a <code>b &lt;i&gt;</code> c" in text and "it`s" in text
 
 
 @given(st.text(max_size=2000))

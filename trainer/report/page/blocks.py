@@ -1,15 +1,19 @@
 """What a page is made of. All texts are plain: a document with markup in it is shown as text."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from trainer.report.page.table import DataTable
 
+_FILE = 1000
+"""Characters from which on a text to copy is no command."""
+
 
 @dataclass(frozen=True)
 class Prose:
-    """Text; an empty line begins a new paragraph."""
+    """Text; an empty line begins a new paragraph, and what `stands so` is set as code."""
 
     kind: ClassVar[str] = "prose"
     text: str
@@ -56,6 +60,15 @@ class Command:
     kind: ClassVar[str] = "command"
     text: str
     caption: str = ""
+
+    @property
+    def words(self) -> list[str]:
+        """The words, in which no line is broken where they fit, and what is between them.
+
+        A file comes as one piece.
+        """
+        text = self.text.strip("\n")
+        return re.split(r"(\s+)", text) if len(text) < _FILE else [text]
 
 
 @dataclass(frozen=True)

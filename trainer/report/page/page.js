@@ -40,6 +40,7 @@
     if (original.length < 2) continue;
     const heads = [...table.tHead.rows[0].cells];
     heads.forEach((head, place) => {
+      if (head.tagName !== "TH") return;
       const button = document.createElement("button");
       button.type = "button";
       button.append(...head.childNodes);
@@ -58,17 +59,20 @@
   }
 }
 
-/* What fits its box needs no stop of the Tab key to be scrolled. */
+/* A box shows on which sides there is more; what fits needs no stop of the Tab key to be scrolled. */
 {
-  const boxes = document.querySelectorAll(".scroll");
-  const observer = new ResizeObserver((entries) => {
-    for (const { target } of entries) {
-      const fits =
-        target.scrollWidth <= target.clientWidth && target.scrollHeight <= target.clientHeight;
-      target.tabIndex = fits ? -1 : 0;
-    }
-  });
-  for (const box of boxes) observer.observe(box);
+  const look = (box) => {
+    const right = box.scrollWidth - box.clientWidth - box.scrollLeft > 1;
+    const below = box.scrollHeight - box.clientHeight - box.scrollTop > 1;
+    box.dataset.more = [right && "right", below && "below"].filter(Boolean).join(" ");
+    const fits = box.scrollWidth <= box.clientWidth && box.scrollHeight <= box.clientHeight;
+    box.tabIndex = fits ? -1 : 0;
+  };
+  const observer = new ResizeObserver((entries) => entries.forEach(({ target }) => look(target)));
+  for (const box of document.querySelectorAll(".scroll")) {
+    observer.observe(box);
+    box.addEventListener("scroll", () => look(box), { passive: true });
+  }
 }
 
 /* Commands are copied; where the browser does not allow it, they are selected instead. */
