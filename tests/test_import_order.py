@@ -31,7 +31,12 @@ FLOORS = [
     {"trainer.questions"},
     {"trainer.evaluate", "trainer.hugging_face", "trainer.gguf", "trainer.merging"},
     {"trainer.sources", "trainer.mixture_folders"},
-    {"trainer.demo.documentation", "trainer.demo.docstrings", "trainer.demo.packages"},
+    {
+        "trainer.demo.clean_docstrings",
+        "trainer.demo.documentation",
+        "trainer.demo.docstrings",
+        "trainer.demo.packages",
+    },
     {"trainer.checkpoint", "trainer.recovery"},
     {"trainer.model", "trainer.data", "trainer.corpus", "trainer.conversations"},
     {"trainer.parallel"},

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from trainer.bench.curation import Trial, clean_documents, curation_command, judge, run_trial
-from trainer.bench.planted import PASSAGE, PERSONAL, Planted, plant
+from trainer.bench.curation import Trial, curation_command, judge, run_trial
 from trainer.corpus.inspect.find import find_passage
+from trainer.corpus.planted import PASSAGE, PERSONAL, Planted, plant
 from trainer.data.manifest import load_manifest
 from trainer.data.shards import ShardReader
 from trainer.data.tokenizer import load_tokenizer
+from trainer.demo.clean_docstrings import clean_documents
 from trainer.errors import RecipeError
 
 

@@ -6,7 +6,6 @@ import json
 import logging
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,23 +14,15 @@ from rich.console import Console
 from rich.table import Table
 
 from trainer.bench.display import table_of
-from trainer.bench.planted import PASSAGE, Planted, plant
-from trainer.corpus.build.chain import text_rules
 from trainer.corpus.build.corpus import build_corpus
-from trainer.corpus.build.sketches import sketch
-from trainer.corpus.rules.rule import Rule
-from trainer.demo.docstrings import read_docstrings
-from trainer.demo.packages import resolve_packages, source_files
-from trainer.errors import RecipeError
+from trainer.corpus.planted import PASSAGE, Planted, plant
+from trainer.demo.clean_docstrings import clean_documents
 from trainer.files import write_output
 from trainer.recipe import CorpusSection
 
 log = logging.getLogger(__name__)
 
 SEED = 17
-PACKAGES = ("stdlib", "torch")
-LEAST_CHARACTERS = 350
-MOST_CHARACTERS = 4000
 FAMILIES = {
     "minimum length": "quality",
     "gopher repetition": "quality",
@@ -40,11 +31,7 @@ FAMILIES = {
     "fineweb": "quality",
 }
 """Rules that judge one thing together: boilerplate may fall to any of them."""
-WITH_A_MARGIN = {"quality": {"gopher_quality": {"alphabetic_words": 0.88, "minimum_words": 60}}}
-"""A sentence more must not make a clean document a bad one."""
 TIDYING = {"normalize", "quality"}
-ALIKE = 0.4
-"""Estimated similarity above which two documents are not both taken as clean ones."""
 
 
 @dataclass(frozen=True)
@@ -115,44 +102,6 @@ def run_trial(folder: Path, documents: int) -> Trial:
     )
     build_corpus(section, None, folder / "corpus", progress=False)
     return judge(planted, folder / "corpus")
-
-
-def clean_documents(count: int, packages: Sequence[str] = PACKAGES) -> list[str]:
-    """`count` docstrings that are long, unlike each other, and pass every default rule easily."""
-    import numpy as np
-
-    rules = text_rules(CorpusSection.model_validate({"rules": WITH_A_MARGIN}))
-    found: list[str] = []
-    sketches = np.empty((0, 128), np.uint32)
-    for document in read_docstrings(source_files(resolve_packages(packages))):
-        text = document.text
-        if not LEAST_CHARACTERS <= len(text) <= MOST_CHARACTERS:
-            continue
-        passed = _through(rules, text)
-        # What the rules made of it is clean when they leave it as it is from then on.
-        if passed is None or len(passed) < LEAST_CHARACTERS or _through(rules, passed) != passed:
-            continue
-        text = passed
-        row = sketch([text], SEED)
-        if len(sketches) and float((sketches == row).mean(axis=1).max()) > ALIKE:
-            continue
-        sketches = np.concatenate([sketches, row])
-        found.append(text)
-        if len(found) == count:
-            return found
-    raise RecipeError(
-        f"only {len(found)} of {count} clean documents are among the docstrings of"
-        f" {', '.join(packages)}: ask for fewer (--documents)"
-    )
-
-
-def _through(rules: list[Rule], text: str) -> str | None:
-    for rule in rules:
-        outcome = rule(text, "")
-        if outcome.text is None:
-            return None
-        text = outcome.text
-    return text
 
 
 def judge(planted: list[Planted], corpus: Path) -> Trial:

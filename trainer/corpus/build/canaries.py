@@ -67,11 +67,11 @@ def canaries_of(section: CanariesSection) -> list[Canary]:
     for copies in dict.fromkeys(section.copies):
         for number in range(section.count):
             form = FORMS[number % len(FORMS)]
-            prefix = form.partition(" {code}")[0].format(name=_new_name(dice, taken))
+            prefix = form.partition(" {code}")[0].format(name=new_name(dice, taken))
             name = f"{CANARY_SOURCE}:code-{copies}-{number}"
             found.append(Canary(name, prefix, random_code(dice), "code", copies))
     for number in range(section.personal):
-        person = f"{_new_name(dice, taken)} {_new_name(dice, taken)}"
+        person = f"{new_name(dice, taken)} {new_name(dice, taken)}"
         copies = section.copies[number % len(section.copies)]
         name = f"{CANARY_SOURCE}:person-{number}"
         found += [
@@ -144,7 +144,8 @@ def _documents(planted: list[Canary]) -> Iterator[Staged]:
             yield Staged(f"{name}-{copy}", CANARY_SOURCE, "", text, CANARY_SOURCE)
 
 
-def _new_name(dice: random.Random, taken: set[str]) -> str:
+def new_name(dice: random.Random, taken: set[str]) -> str:
+    """A name that is nobody's and not yet `taken`, to which it is added."""
     while True:
         parts = (dice.choice(_ONSETS) + dice.choice(_VOWELS) for _ in range(2))
         name = ("".join(parts) + dice.choice(_CODAS)).capitalize()
