@@ -1,0 +1,1 @@
+"""The bias gap of pronouns, and texts with a known skew of them."""
