@@ -14,6 +14,7 @@ from trainer.errors import DataError, RecipeError
 from trainer.mixture_folders import check_kind, lists_tars, mixture_folders
 from trainer.recipe import CorpusSection, Recipe
 from trainer.recipe.addresses import without_signature
+from trainer.recipe.own_sets import without_own_entries
 
 if TYPE_CHECKING:
     from trainer.corpus.build.provenance import Input
@@ -105,7 +106,7 @@ def corpus_folders(recipe: Recipe, parsed: dict[Place, Manifest] | None = None) 
     """
     if recipe.stage_traits.asks:
         return []
-    if recipe.data.mixture:
+    if recipe.data.mixture or recipe.stage_traits.reads_sets:
         return mixture_folders(recipe, {} if parsed is None else parsed)
     folder, manifest = ensure_corpus(recipe)
     if parsed is not None:
@@ -125,6 +126,7 @@ def build_from_recipe(recipe: Recipe, progress: bool = True, on: Where = "local"
                 " corpus of them, with corpus.source=webdataset"
             )
         parsed: dict[Place, Manifest] = {}
+        recipe = without_own_entries(recipe)
         folders = corpus_folders(recipe, parsed)
         made = [
             folder

@@ -10,7 +10,8 @@ from tests.training.runs import recipe_of
 from trainer.errors import RecipeError
 from trainer.questions.question import Question
 from trainer.questions.samples import AnswerSample, SampledQuestion
-from trainer.recipe import Recipe
+from trainer.recipe import Recipe, learning_changes
+from trainer.recipe.own_sets import own_key_of, with_keys
 
 ASKED = {"conversations__refusals__questions": ["questions.jsonl"]}
 
@@ -56,6 +57,10 @@ def fine_tuning_recipe(folder: Path, **keys: Any) -> Recipe:
             "conversations.refusals.temperature",
         ),
         ({**ASKED, "conversations__refusals__sample": 3}, "samples"),
+        (
+            {"data__mixture": [{"corpus": "run://refusals"}]},
+            "data.mixture.0.corpus: run://refusals names no set of this run",
+        ),
     ],
 )
 def test_a_contradiction_is_one_line(tmp_path: Path, keys: dict[str, Any], words: str) -> None:
@@ -76,6 +81,33 @@ def test_a_contradiction_is_one_line(tmp_path: Path, keys: dict[str, Any], words
 def test_what_means_something_is_accepted(tmp_path: Path, keys: dict[str, Any]) -> None:
     """The negative control: rules that refuse too much."""
     fine_tuning_recipe(tmp_path, **keys)
+
+
+def test_the_set_is_one_source_of_the_mixture(tmp_path: Path) -> None:
+    """Catches an entry that comes twice when a saved recipe is read, and a weight left behind."""
+    recipe = fine_tuning_recipe(tmp_path, **ASKED, conversations__refusals__weight=3.0)
+    assert recipe.data.names() == ("chats.jsonl", "refusals")
+    assert [entry.weight for entry in recipe.data.mixture] == [1.0, 3.0]
+    saved = Recipe.from_yaml(with_keys(recipe, {"refusals": "0f"}).to_yaml())
+    assert [entry.corpus for entry in saved.data.mixture] == [
+        "chats.jsonl",
+        "run://refusals?key=0f",
+    ]
+    lighter = saved.replaced({"conversations.refusals.weight": 2.0})
+    assert [entry.weight for entry in lighter.data.mixture] == [1.0, 2.0]
+    assert own_key_of(lighter, "refusals") == "0f"
+    alone = fine_tuning_recipe(tmp_path, **ASKED, data__mixture=[])
+    assert alone.data.names() == ("refusals",)
+
+
+def test_other_questions_are_a_change_of_what_is_learned(tmp_path: Path) -> None:
+    """Catches a resumed run whose file of questions has become another, told by nothing."""
+    recipe = fine_tuning_recipe(tmp_path, **ASKED)
+    before, after = (with_keys(recipe, {"refusals": key}) for key in ("0f", "1f"))
+    content = "conversations.refusals.questions' content"
+    assert learning_changes(before, after) == [(content, "0f", "1f")]
+    heavier = before.replaced({"conversations.refusals.weight": 2.0})
+    assert [name for name, _, _ in learning_changes(before, heavier)] == ["data.mixture"]
 
 
 def test_the_share_of_right_samples_is_of_what_can_be_known() -> None:

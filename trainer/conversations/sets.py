@@ -24,6 +24,7 @@ from trainer.data.tokenizer import load_tokenizer
 from trainer.errors import DataError, RecipeError
 from trainer.files import build_lock, cache_folder
 from trainer.hub.names import is_address
+from trainer.recipe.own_sets import own_folder, own_set_of
 
 if TYPE_CHECKING:
     from trainer.recipe import Recipe
@@ -38,6 +39,10 @@ NEW_SETTINGS = {
 }
 """Settings that the builder of rules 1 did not have."""
 UNREAD_SHOWN = 24
+EXAMPLES = "examples.jsonl"
+"""In the folder of a set of the run's own samples: its examples."""
+MADE_OF = "set.json"
+"""Beside them: what they were made of."""
 _NOT_OF_A_SET = ("neftune_alpha", "template", "balance", "refusals", "factuality")
 """Keys of `conversations` that do not decide what becomes of a set, or stand apart."""
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet")
@@ -45,7 +50,7 @@ SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet")
 
 def is_set(source: str) -> bool:
     """Whether an entry of the mixture names files of examples, and no corpus."""
-    if is_address(source):
+    if is_address(source) or own_set_of(source) is not None:
         return True
     name = source.partition("?")[0].lower()
     for compression in (".gz", ".zst"):
@@ -54,7 +59,8 @@ def is_set(source: str) -> bool:
 
 
 def ensure_set(recipe: "Recipe", source: str) -> Path:
-    """The folder of a set's shards, in the cache, built where it is absent.
+    """The folder of a set's shards, built where it is absent: in the cache, or of a set of the
+    run's own samples beside its examples, in the run.
 
     Of several processes one builds. Raises RecipeError for a template that cannot be used,
     DataError naming file and number for an example that cannot, or where none is left.
@@ -75,10 +81,11 @@ def ensure_set(recipe: "Recipe", source: str) -> Path:
     template.check()
     entries = [entry for entry in recipe.data.mixture if entry.corpus == source]
     names = set_names(entries[0], section, FIELDS) if entries else NAMES
-    files = list_files([source])
+    own = _own_examples(recipe, source)
+    files = list_files([source if own is None else str(own)])
     settings = {
         "kind": kind,
-        "source": source,
+        "source": source.partition("?key=")[0] if own else source,
         "template": template.text,
         "sequence_length": recipe.sequence_length,
         "tokenizer": template.tokenizer.fingerprint,
@@ -92,19 +99,40 @@ def ensure_set(recipe: "Recipe", source: str) -> Path:
         settings["balance"] = section.balance.model_dump(mode="json")
     if (rows := _rows(recipe, template)) is not None:
         settings["rows"] = rows
-    out = cache_folder("sets") / _key(settings, files)
-    if (older := _older(recipe, settings, files)) is not None:
-        return older
+    if own is not None:
+        # Its content alone counts: a run that was copied or moved keeps its shards.
+        settings["examples"] = hashlib.sha256(own.read_bytes()).hexdigest()
+        out = own.parent / "shards" / _key(settings, [])
+    else:
+        out = cache_folder("sets") / _key(settings, files)
+        if (older := _older(recipe, settings, files)) is not None:
+            return older
     try:
         with build_lock(out):
             if not (out / MANIFEST_NAME).is_file():
-                _build(recipe, kind, template, names, settings, source, out)
+                _build(recipe, kind, template, names, settings, source, own, out)
     except OSError as error:
         raise DataError(
             f"cannot build the set {source} in {out}: {error.strerror or error}; free space there,"
             " or point LYCEUM_CACHE elsewhere"
         ) from error
     return out
+
+
+def _own_examples(recipe: "Recipe", source: str) -> Path | None:
+    """The examples of a set of the run's own samples; None of any other set.
+
+    Raises DataError where they are not there.
+    """
+    if (name := own_set_of(source)) is None:
+        return None
+    path = own_folder(Path(recipe.run), name) / EXAMPLES
+    if not path.is_file():
+        raise DataError(
+            f"{path}, the set of conversations.{name}, is not there: restore it, or go on with its"
+            " run, which asks its model again"
+        )
+    return path
 
 
 def _rows(recipe: "Recipe", template: ChatTemplate) -> int | None:
@@ -157,14 +185,18 @@ def _build(
     names: SetNames,
     settings: dict[str, Any],
     source: str,
+    own: Path | None,
     out: Path,
 ) -> None:
     partial = out.with_name(out.name + ".partial")
     if partial.exists():
         shutil.rmtree(partial)
     partial.mkdir(parents=True)
-    log.info("reading the set %s", source)
+    log.info("reading the set %s", settings["source"])
     section, counts = recipe.conversations, ExampleCounts()
+    if own is not None:
+        # A model may write anything, as a special token's letters, and nobody can mend it.
+        section = section.model_copy(update={"malformed": "drop"})
     writers = {
         split: ShardWriter(partial, split, "uint32", section.shard_tokens)
         for split in ("train", "validation")
@@ -172,7 +204,14 @@ def _build(
     length = recipe.sequence_length
     rows = settings.get("rows")
     examples = marked_examples(
-        [source], kind, template, section, length, counts, names=names, rows=rows
+        [source if own is None else str(own)],
+        kind,
+        template,
+        section,
+        length,
+        counts,
+        names=names,
+        rows=rows,
     )
     last = b""
     for example, sample in _samples(examples):
@@ -194,6 +233,9 @@ def _build(
             f" ({counts.dropped_long} too long, {counts.malformed} malformed, the rest held out by"
             " conversations.validation): see conversations.too_long and sequence_length"
         )
+    made_of = {}
+    if own is not None:
+        made_of = {"asked": json.loads((own.parent / MADE_OF).read_bytes())}
     template.tokenizer.save(partial / "tokenizer")
     write_manifest(
         partial,
@@ -207,6 +249,7 @@ def _build(
                 "builder": f"lyceum {trainer.__version__}",
                 "settings": settings,
                 "examples": counts.as_json(),
+                **made_of,
             },
             kind=kind,
         ),

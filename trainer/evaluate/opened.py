@@ -27,6 +27,7 @@ from trainer.model.transformer import LanguageModel, build_model
 from trainer.parallel.join import create_layout, leave
 from trainer.parallel.layout import Layout
 from trainer.recipe import Recipe
+from trainer.recipe.own_sets import asks_its_base
 from trainer.recipe.reading import override
 from trainer.recipe.rope import readable_length
 from trainer.recipe.stages import STAGES
@@ -125,7 +126,7 @@ def reading_recipe(
     """
     keys = recipe.model_dump(mode="json")
     keys |= {"zero": {"stage": 0}, "recompute": "none", "device": "auto"}
-    based = recipe.lora is not None or recipe.stage_traits.asks
+    based = recipe.lora is not None or asks_its_base(recipe)
     keys["init_from"] = recipe.init_from if based else None
     keys["evaluate"]["gates"] = []  # those beside the base are not without it
     keys["kernels"] = {}

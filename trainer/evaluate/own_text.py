@@ -14,6 +14,7 @@ from trainer.evaluate.opened import OpenedModel
 from trainer.evaluate.stored_text import StoredText
 from trainer.evaluate.text_pieces import HeldOutText, ValidationPieces, WindowsOfText
 from trainer.recipe import Recipe
+from trainer.recipe.own_sets import own_sections
 from trainer.sources import Sources, open_sources
 
 
@@ -104,6 +105,9 @@ def text_of_run(recipe: Recipe, sources: Sources) -> EvaluationText:
 def _reopened(recipe: Recipe, folder: Path) -> Recipe:
     """The recipe of a checkpoint's run as its corpora are opened again, by its own tokenizer."""
     own = str(folder / "tokenizer")
+    if own_sections(recipe) and folder.parent.name == "checkpoints":
+        # Its run may lie elsewhere now than when it was trained.
+        recipe = recipe.model_copy(update={"run": str(folder.parents[1])})
     if recipe.stage_traits.reads_sets:
         # A set may have to be rendered again: the checkpoint's own tokenizer has the template.
         conversations = recipe.conversations.model_copy(update={"template": None})

@@ -21,6 +21,7 @@ from trainer.merging.parents import Parent, leading, require_alike
 from trainer.merging.shares import shares_of, what_is_notable
 from trainer.merging.vocabularies import what_else_differs
 from trainer.recipe import ModelSection, Recipe
+from trainer.recipe.own_sets import asks_its_base
 
 _log = logging.getLogger(__name__)
 
@@ -119,7 +120,7 @@ def _recipe(lead: Parent, parents: Sequence[Parent], model: ModelSection, into: 
     whole: dict[str, Any] = {
         "run": str(into),
         "model": model.model_dump(mode="json"),
-        "init_from": lead.recipe.init_from if lead.recipe.stage_traits.asks else None,
+        "init_from": lead.recipe.init_from if asks_its_base(lead.recipe) else None,
         "lora": None,
         **{"added_tokens": [], "added_special_tokens": [], "resume": "auto"},
         **{"parallel": {}, "zero": {}, "kernels": {}},

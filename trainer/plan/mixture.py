@@ -15,6 +15,7 @@ from trainer.data.mixture import Phase, phase_at, phases_of_recipe
 from trainer.errors import DataError
 from trainer.recipe import Recipe
 from trainer.recipe.data import MixtureSource
+from trainer.recipe.own_sets import own_set_of
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,10 @@ def _sizes(recipe: Recipe) -> tuple[list[int | None], list[str]]:
     sizes: list[int | None] = []
     lines = []
     for number, source in enumerate(recipe.data.mixture):
+        if (name := own_set_of(source.corpus)) is not None:
+            sizes.append(None)
+            lines.append(f"{name}: its examples are made before the first step, of what is asked")
+            continue
         if recipe.stage_traits.reads_sets and is_set(source.corpus):
             sizes.append(None)
             lines.append(f"{source.corpus}: its examples are counted when the run renders them")

@@ -5,6 +5,8 @@ import json
 from typing import Any
 
 from trainer.recipe.addresses import without_signature
+from trainer.recipe.own_samples import OWN_SETS
+from trainer.recipe.own_sets import OWN, own_key_of, own_sections, own_set_of
 from trainer.recipe.recipe import Recipe
 
 _LEARNING = (
@@ -16,6 +18,7 @@ _SPEED_ONLY = {
     *("data.workers", "data.prefetch", "batch.micro"),
     *("corpus.path", "corpus.workers", "corpus.anonymous", "conversations.shard_tokens"),
 }
+_TOLD_BY_MIXTURE = {f"conversations.{name}.weight" for name in OWN_SETS}
 _PLACES_ONLY = ("data.remote.", "corpus.slurm")
 
 
@@ -44,16 +47,23 @@ def _learning_keys(recipe: Recipe) -> dict[str, object]:
     keys = _flat({name: recipe.model_dump()[name] for name in _LEARNING})
     # A signature ends before a long run does.
     keys["data.mixture"] = [
-        {**entry.model_dump(), "corpus": without_signature(entry.corpus)}
-        for entry in recipe.data.mixture
+        {**entry.model_dump(), "corpus": _bare(entry.corpus)} for entry in recipe.data.mixture
     ]
+    for name in own_sections(recipe):
+        keys[f"conversations.{name}.questions' content"] = own_key_of(recipe, name)
     if recipe.corpus is not None:
         keys["corpus.files"] = [without_signature(file) for file in recipe.corpus.files]
     return {
         name: value
         for name, value in keys.items()
-        if name not in _SPEED_ONLY and not name.startswith(_PLACES_ONLY)
+        if name not in _SPEED_ONLY | _TOLD_BY_MIXTURE and not name.startswith(_PLACES_ONLY)
     }
+
+
+def _bare(corpus: str) -> str:
+    """An entry's corpus, of the run's own sets without what follows from what they ask."""
+    name = own_set_of(corpus)
+    return without_signature(corpus) if name is None else f"{OWN}{name}"
 
 
 def _flat(keys: dict[str, Any], prefix: str = "") -> dict[str, object]:

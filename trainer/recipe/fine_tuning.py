@@ -6,7 +6,8 @@ from pydantic import Field
 
 from trainer.errors import RecipeError
 from trainer.recipe.lora import check_lora
-from trainer.recipe.own_samples import FactualitySection, RefusalsSection, check_own_samples
+from trainer.recipe.own_samples import FactualitySection, RefusalsSection
+from trainer.recipe.own_sets import check_own_samples
 from trainer.recipe.reinforce import check_unread
 from trainer.recipe.section import Fraction, Positive, Section
 

@@ -20,13 +20,15 @@ BANK = "bank"
 
 
 class OwnSamplesSection(Section):
-    """How the run's own model is asked."""
+    """How the run's own model is asked before its first step; what it says is kept in the run."""
 
     questions: Names = ()
     """Files of questions with their answers, as JSON lines, JSON or Parquet; `bank` names the
     questions that come with Lyceum. None: the model is not asked."""
     verifier: VerifierName = "answer"
     """What verifies the answers to questions that name no verifier of their own."""
+    samples: Positive = 4
+    """How often each question is asked."""
     temperature: Annotated[float, Field(gt=0.0)] = 1.0
     """Divides the logits of what is sampled."""
     tokens: Positive = 48
@@ -35,6 +37,11 @@ class OwnSamplesSection(Section):
     """Whether a refusal says why, where the question has a reason or one follows from it."""
     weight: Annotated[float, Field(gt=0.0)] = 1.0
     """The weight of this set in `data.mixture`, where it is one more source."""
+
+    @property
+    def asks(self) -> bool:
+        """Whether anything is asked."""
+        return bool(self.questions)
 
 
 class RefusalsSection(OwnSamplesSection):
@@ -45,8 +52,6 @@ class RefusalsSection(OwnSamplesSection):
     Nothing that it does not know is taught: that makes it invent more (arXiv:2405.01525).
     """
 
-    samples: Positive = 4
-    """How often each question is asked."""
     threshold: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
     """A question of which at least this share of the samples is right counts as known."""
     wrong: Literal["decline", "leave"] = "decline"
@@ -69,39 +74,36 @@ class FactualitySection(OwnSamplesSection):
     samples: Positive = 8
     """How often each question is asked."""
 
-
-_STAGES = {"refusals": "sft", "factuality": "preference"}
-"""The stage that learns from each of the sets."""
-
-
-def check_own_samples(recipe: "Recipe") -> None:
-    """Raise RecipeError where a set of the model's own samples does not fit the recipe."""
-    sections = {
-        "refusals": recipe.conversations.refusals,
-        "factuality": recipe.conversations.factuality,
-    }
-    for name, section in sections.items():
-        key = f"conversations.{name}"
-        asks = bool(section.questions or getattr(section, "corpora", ()))
-        unset = type(section)().model_dump()
-        for part, value in section.model_dump().items():
-            if value == unset[part]:
-                continue
-            if recipe.stage != _STAGES[name]:
-                raise RecipeError(
-                    f"{key}.{part}: is read by stage {_STAGES[name]}, and the stage is"
-                    f" {recipe.stage}; set stage={_STAGES[name]}, or leave it out"
-                )
-            if not asks:
-                raise RecipeError(
-                    f"{key}.{part}: is not read, as {key}.questions is empty; name files of"
-                    f" questions, as {key}.questions=[questions.jsonl], or leave it out"
-                )
-        if asks:
-            _check_asking(recipe, key, section)
+    @property
+    def asks(self) -> bool:
+        """Whether anything is asked."""
+        return bool(self.questions or self.corpora)
 
 
-def _check_asking(recipe: "Recipe", key: str, section: OwnSamplesSection) -> None:
+OWN_SETS = {"refusals": "sft", "factuality": "preference"}
+"""The sections, whose names are the sets' too, and the stage that learns from each."""
+
+
+def check_section(recipe: "Recipe", name: str) -> None:
+    """Raise RecipeError where the section of this name does not fit the recipe."""
+    key, stage = f"conversations.{name}", OWN_SETS[name]
+    section: OwnSamplesSection = getattr(recipe.conversations, name)
+    unset = type(section)().model_dump()
+    for part, value in section.model_dump().items():
+        if value == unset[part]:
+            continue
+        if recipe.stage != stage:
+            raise RecipeError(
+                f"{key}.{part}: is read by stage {stage}, and the stage is {recipe.stage}; set"
+                f" stage={stage}, or leave it out"
+            )
+        if not section.asks:
+            raise RecipeError(
+                f"{key}.{part}: is not read, as {key}.questions is empty; name files of questions,"
+                f" as {key}.questions=[questions.jsonl], or leave it out"
+            )
+    if not section.asks:
+        return
     if recipe.init_from is None:
         raise RecipeError(
             f"init_from: names no model to ask {key}.questions; set it to a checkpoint"

@@ -16,6 +16,7 @@ from trainer.recipe.loss import LossSection
 from trainer.recipe.model import ModelSection
 from trainer.recipe.observe import ObserveSection, ProfileSection
 from trainer.recipe.optimizer import OptimizerSection, ScheduleSection
+from trainer.recipe.own_sets import with_own_entries
 from trainer.recipe.parallel import BatchSection, ParallelSection, ZeroSection
 from trainer.recipe.recompute import Recompute, parts_of
 from trainer.recipe.reinforce import ReinforceSection
@@ -104,6 +105,11 @@ class Recipe(Section):
     """Where a run's numbers go."""
     recovery: RecoverySection = RecoverySection()
     """When a run gives up."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_sets_are_read(cls, keys: Any) -> Any:
+        return with_own_entries(keys)
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
