@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from trainer.data.order import Purpose, permutation
+from trainer.data.tokenizer import Tokenizer
 from trainer.errors import DataError, LyceumError, TrainingError
 from trainer.evaluate.answering import ModelRespondent
 from trainer.evaluate.prompts import PROMPT, PromptEncoder
@@ -43,15 +44,27 @@ class QuestionOrder:
 
 
 def asked_questions(recipe: Recipe, sources: Sources) -> list[AskedQuestion]:
-    """The recipe's questions, in the form in which they are put to the model.
+    """The questions of `reinforce`, in the form in which they are put to the model.
 
     Raises DataError, naming the question, where a file or a question cannot be used, and where a
     question leaves no room for an answer of `reinforce.tokens`.
     """
-    section, system = recipe.reinforce, recipe.conversations.system
-    encoder = PromptEncoder(sources.tokenizer, recipe)
+    section = recipe.reinforce
+    questions = read_questions(section.questions, section.verifier, key="reinforce.questions")
+    return put_to_model(questions, recipe, sources.tokenizer, section.tokens, "reinforce.tokens")
+
+
+def put_to_model(
+    questions: Sequence[Question], recipe: Recipe, tokenizer: Tokenizer, tokens: int, key: str
+) -> list[AskedQuestion]:
+    """Questions in the form in which the recipe's model is asked them.
+
+    Raises DataError, naming the question, where one cannot be put to it, and where one leaves no
+    room for an answer of so many `tokens`, which `key` sets.
+    """
+    encoder, system = PromptEncoder(tokenizer, recipe), recipe.conversations.system
     found = []
-    for question in read_questions(section.questions, section.verifier, key="reinforce.questions"):
+    for question in questions:
         prompt = question.prompt
         if system is not None and prompt.system is None:
             prompt = replace(prompt, system=system)
@@ -60,11 +73,11 @@ def asked_questions(recipe: Recipe, sources: Sources) -> list[AskedQuestion]:
         except LyceumError as error:
             reason = str(error).removeprefix(f"{PROMPT}: ")
             raise DataError(f"{question.named}: cannot be put to the model: {reason}") from None
-        if len(ids) + section.tokens > recipe.sequence_length:
+        if len(ids) + tokens > recipe.sequence_length:
             raise DataError(
-                f"{question.named}: {len(ids)} tokens, and {section.tokens} of an answer"
-                f" (reinforce.tokens), are more than sequence_length {recipe.sequence_length};"
-                " raise that, lower reinforce.tokens, or leave the question out"
+                f"{question.named}: {len(ids)} tokens, and {tokens} of an answer ({key}), are more"
+                f" than sequence_length {recipe.sequence_length}; raise that, lower {key}, or"
+                " leave the question out"
             )
         found.append(AskedQuestion(question, prompt, ids))
     return found
@@ -101,7 +114,7 @@ class Policy:
                 asked.prompt,
                 section.tokens,
                 temperature=section.temperature,
-                seed=_draws(self._seed, first + number, copy),
+                seed=draws_for(self._seed, "reinforce", first + number, copy),
                 top_k=section.top_k,
                 top_p=section.top_p,
             )
@@ -119,6 +132,7 @@ class Policy:
         return [found[number] for number in range(len(queries))]
 
 
-def _draws(seed: int, place: int, copy: int) -> int:
-    digest = hashlib.sha256(f"{seed}/reinforce/{place}/{copy}".encode()).digest()
+def draws_for(*parts: str | int) -> int:
+    """The seed of a text's draws, which follows from these parts alone."""
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:7], "little")
