@@ -20,6 +20,8 @@ FLOORS = [
         "trainer.examiner",
         "trainer.watch",
         "trainer.run",
+        "trainer.early_watch",
+        "trainer.own_sets",
         "trainer.start",
         "trainer.resolve",
         "trainer.resume",
@@ -53,7 +55,10 @@ FLOORS = [
 ]
 OBSERVE = "trainer.observe"
 SCHEDULES_AND_STOCK = ("trainer.doctor.pipelines", "trainer.bench.peers.stock")
-WATCHERS = {"trainer.loop", "trainer.events", "trainer.watch", "trainer.bench.plot_run"}
+WATCHERS = {
+    *("trainer.loop", "trainer.events", "trainer.watch", "trainer.early_watch"),
+    "trainer.bench.plot_run",
+}
 
 
 def sources(*packages: str) -> Iterator[tuple[str, Path]]:

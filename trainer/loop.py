@@ -18,7 +18,7 @@ def train(recipe: Recipe, force: bool = False) -> None:
     GateError where the trained model fails a gate, TrainingError where training failed, and what
     `open_run` raises.
     """
-    with StopSignals() as signals, open_run(recipe, force) as run, Watch(run) as watch:
+    with StopSignals() as signals, open_run(recipe, force, signals) as run, Watch(run) as watch:
         guard = NonFiniteGuard(run.recipe.recovery.skipped_in_a_row)
         guard.load_state(run.counters.guard)
         examiner = Examiner(run, watch, signals)

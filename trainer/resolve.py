@@ -11,10 +11,12 @@ from trainer.errors import CheckpointError, RecipeError
 from trainer.files import write_whole
 from trainer.hugging_face.config_writing import family_of
 from trainer.model.backend import choose_backend, read_choices
+from trainer.own_sets import are_made, content_keys
 from trainer.parallel.agreement import Ranks, on_first_rank
 from trainer.parallel.layout import Layout
 from trainer.plan.recompute_choice import choose_recompute
 from trainer.recipe import ModelSection, Recipe
+from trainer.recipe.own_sets import with_keys, without_own_entries
 from trainer.recipe.rules import rounded_vocabulary
 from trainer.resume import rows_to_resume, starting_keys
 from trainer.sources import Sources, open_sources
@@ -26,12 +28,17 @@ def resolve(recipe: Recipe, layout: Layout, ranks: Ranks) -> tuple[Recipe, Sourc
     """The recipe with every key that a run needs, and the sources that it reads.
 
     Filled in: the checkpoint that `init_from` resolves to and its tokenizer, the vocabulary size,
-    and the choice of `recompute: auto` on this device. The choice of `kernels.attention: auto` is
+    and the choice of `recompute: auto` on this device. Sets of the run's own samples that are not
+    made yet are left out of the sources. The choice of `kernels.attention: auto` is
     written to RUN/kernels.json. Collective. Raises RecipeError and DataError on all ranks.
     """
     # Drafts are not validated: the complete recipe is, at the end.
     draft = recipe.model_copy(update=on_first_rank(ranks, lambda: starting_keys(recipe)))
-    sources = open_sources(draft, partial(on_first_rank, ranks))
+    draft = with_keys(draft, on_first_rank(ranks, lambda: content_keys(draft)))
+    made = on_first_rank(ranks, lambda: are_made(draft))
+    sources = open_sources(
+        draft if made else without_own_entries(draft), partial(on_first_rank, ranks)
+    )
     changed = dict(on_first_rank(ranks, lambda: _vocabulary(draft, sources.tokenizer)))
     if draft.lora is not None and draft.lora.unties(draft.model):
         changed["tied_embeddings"] = False

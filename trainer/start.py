@@ -6,15 +6,18 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
+from trainer.early_watch import EarlyWatch
 from trainer.evaluate.run_suites import open_suites
+from trainer.evaluate.stopping import asked_to_stop
 from trainer.evaluate.suite_names import require_suites
 from trainer.files import write_whole
 from trainer.model.transformer import build_model
+from trainer.own_sets import ensure_own_sets
 from trainer.parallel.agreement import Ranks, on_first_rank
 from trainer.parallel.join import create_layout, leave
 from trainer.parallel.zero import create_optimizer
 from trainer.recipe import Recipe
-from trainer.recovery import RunLock
+from trainer.recovery import RunLock, StopSignals
 from trainer.resolve import resolve
 from trainer.restore import base_weights, restore
 from trainer.resume import find_resume_point
@@ -22,12 +25,12 @@ from trainer.run import Run
 
 
 @contextmanager
-def open_run(recipe: Recipe, force: bool) -> Iterator[Run]:
+def open_run(recipe: Recipe, force: bool, signals: StopSignals) -> Iterator[Run]:
     """Everything that the loop needs, at the step where the run left off; one writer a directory.
 
     Raises RecipeError (the recipe, the layout, a directory in use, a resume that would change what
     is learned without `force`, a suite that cannot be measured), DataError, CheckpointError,
-    ClusterError: on all ranks alike.
+    ClusterError: on all ranks alike; StopRequested where `signals` came while its model was asked.
     """
     layout = create_layout(recipe)
     # Every rank writes its own log file; only rank 0 logs to the screen.
@@ -44,9 +47,14 @@ def open_run(recipe: Recipe, force: bool) -> Iterator[Run]:
             chunks = build_model(recipe, recipe.model.vocab, layout)
             optimizer = create_optimizer(chunks, recipe, layout)
             beginning = restore(recipe, point, chunks, optimizer)
+            base = partial(base_weights, recipe, point, chunks, optimizer)
+            with EarlyWatch(recipe, layout, beginning.counters.step) as early:
+                stop = partial(asked_to_stop, signals, layout.hosts)
+                sources = ensure_own_sets(
+                    *(recipe, layout, sources, chunks, base, stop, early.advance)
+                )
             longest = max(beginning.counters.longest_sequence, recipe.sequence_length)
             suites = open_suites(recipe, layout, sources, chunks, longest)
-            base = partial(base_weights, recipe, point, chunks, optimizer)
             run = Run(recipe, layout, sources, chunks, optimizer, beginning, suites, base)
             if layout.reports:
                 write_whole(run.folder / "recipe.yaml", recipe.to_yaml())

@@ -20,8 +20,10 @@ from trainer.data.tokenizer import load_tokenizer
 from trainer.errors import RecipeError
 from trainer.recipe import Recipe
 from trainer.recipe.addresses import without_signature
+from trainer.recipe.own_sets import own_set_of
 from trainer.sources import Sources, open_sources
 from trainer.stages.traced_answers import trace_answers
+from trainer.stages.traced_samples import question_lines
 
 FIRST_WORDS_TOKENS = 16
 
@@ -137,7 +139,8 @@ def nearest_state(run_dir: Path, step: int) -> tuple[dict[str, Any] | None, int]
 
 def trace_command(run_dir: Path, step: int, row: int | None = None) -> None:
     """Print which documents made the batch of a step (from 1) of a run, or one row (from 0) of it,
-    and below where each corpus lies. Of a stage that asks: which answers, to which questions.
+    and below where each corpus lies, and which questions the run's own samples are of. Of a stage
+    that asks: which answers, to which questions.
 
     Raises RecipeError when the run, step or row does not exist, DataError when its data is gone.
     """
@@ -147,6 +150,8 @@ def trace_command(run_dir: Path, step: int, row: int | None = None) -> None:
         recipe = Recipe.from_yaml(path.read_text(encoding="utf-8"), str(path))
     except OSError:
         raise RecipeError(f"{run_dir} is not a run: it has no readable recipe.yaml") from None
+    # It may lie elsewhere now, and its own sets lie in it.
+    recipe = recipe.model_copy(update={"run": str(run_dir)})
     sequences = recipe.batch.sequences
     if not 1 <= step <= recipe.steps:
         raise RecipeError(f"no step {step} in {run_dir}: its steps are 1 .. {recipe.steps}")
@@ -187,6 +192,11 @@ def trace_command(run_dir: Path, step: int, row: int | None = None) -> None:
     for number in sorted({entry.corpus for entry in entries}):
         name, where = corpora[number]
         console.print(f"{name}: {where}", markup=False, highlight=False, soft_wrap=True)
+    for number, part in enumerate(recipe.data.mixture):
+        if (own := own_set_of(part.corpus)) is not None:
+            documents = [entry.document_id for entry in entries if entry.corpus == number]
+            for line in question_lines(run_dir, own, documents):
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _corpora(recipe: Recipe, sources: Sources) -> list[tuple[str, str]]:

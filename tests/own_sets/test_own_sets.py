@@ -1,0 +1,270 @@
+"""A set of the run's own samples is the same at every layout, made once, kept and traced."""
+
+import json
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.own_sets.asking import (
+    NAMES,
+    preferring_recipe,
+    refusing_recipe,
+    train_all,
+    train_until_asked,
+    write_lines,
+    write_questions,
+)
+from tests.parity.ranks import Died, on_ranks
+from tests.training.runs import losses, recipe_of, train_here, train_until, write_text
+from trainer.data.manifest import load_manifest
+from trainer.evaluate.opened import open_model
+from trainer.merging.command import merge_checkpoints
+from trainer.observe.status import read_status
+from trainer.recipe import Recipe
+from trainer.trace import trace_command
+
+SAMPLES = 4
+LAYOUTS: list[tuple[int, dict[str, Any]]] = [
+    (2, {"parallel__tensor": 2}),
+    (2, {"parallel__pipeline": 2}),
+    (2, {"zero__stage": 3}),
+    (2, {"parallel__context": 2, "lora": {"rank": 4}}),
+]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pre-trained run, and beside it the questions."""
+    folder = tmp_path_factory.mktemp("asking")
+    write_text(folder)
+    write_questions(folder)
+    assert on_ranks(1, train_here, recipe_of(folder / "base", folder, steps=4)) == [None]
+    return folder / "base"
+
+
+@pytest.fixture(scope="module")
+def alone(base: Path) -> Path:
+    """A run of one process."""
+    recipe = refusing_recipe(base.with_name("alone"), base)
+    assert on_ranks(1, train_here, recipe) == [None]
+    return Path(recipe.run)
+
+
+def records(run: Path, name: str = "refusals") -> dict[str, Any]:
+    """What was recorded of each question, by its id: the answers' order is the layout's."""
+    lines = (run / name / "samples.jsonl").read_text(encoding="utf-8").split("\n")
+    found = [json.loads(line) for line in lines if line]
+    assert len({one["id"] for one in found}) == len(found)
+    return {one["id"]: one for one in found}
+
+
+def examples(run: Path, name: str = "refusals") -> list[dict[str, Any]]:
+    lines = (run / name / "examples.jsonl").read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines if line]
+
+
+def answer_of(example: dict[str, Any]) -> str:
+    return str(example["messages"][-1]["content"])
+
+
+def test_the_model_is_asked_and_only_its_own_right_texts_are_taught(alone) -> None:
+    """Catches answers out of the key, refusals of what is known, and samples that are all alike."""
+    asked, taught = records(alone), examples(alone)
+    assert set(asked) == {*NAMES, *(f"no-{n}" for n in range(4))}
+    texts = {name: [one["text"] for one in held["samples"]] for name, held in asked.items()}
+    assert all(len(set(held)) == SAMPLES for held in texts.values())
+    origins = {one["about"]["id"]: one["about"]["origin"] for one in taught}
+    assert {"known", "unknowable"} <= set(origins.values())
+    for example in taught:
+        about, answer = example["about"], answer_of(example)
+        said = any(answer in text for text in texts[about["id"]])
+        assert said == (about["origin"] == "known"), example
+    of_names = [held for name, held in asked.items() if name in NAMES]
+    outcomes = [
+        (one["outcome"], "e" in one["text"]) for held in of_names for one in held["samples"]
+    ]
+    assert {("right", True), ("wrong", False)} == set(outcomes)
+
+
+def test_the_set_says_what_it_was_made_of(alone) -> None:
+    """Catches a set that nobody can account for, and sources.json without it."""
+    made_of = json.loads((alone / "refusals/set.json").read_bytes())
+    assert made_of["files"][0]["file"].endswith("questions.jsonl") and made_of["files"][0]["sha256"]
+    assert made_of["base"].endswith("step-00000004") and len(made_of["identity"]["base"]) == 64
+    assert made_of["identity"]["keys"]["threshold"] == 0.25
+    assert made_of["examples"] == len(examples(alone))
+    assert made_of["summary"].startswith("refusals: 20 questions, 4 samples each: ")
+    (source,) = json.loads((alone / "sources.json").read_bytes())["sources"]
+    assert source["name"] == "refusals" and source["corpus"].startswith("run://refusals?key=")
+    manifest = load_manifest(source["folder"])
+    assert manifest.provenance["asked"] == made_of
+    assert "about" not in manifest.provenance["examples"]["unread"]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda one: "-".join(map(str, one[1])))
+def test_every_layout_asks_and_learns_the_same(alone, base, tmp_path, layout) -> None:
+    """Catches draws that follow a rank, weights of which a rank has a part, and samples of a model
+    whose fresh adapters already have an effect.
+    """
+    ranks, keys = layout
+    recipe = refusing_recipe(tmp_path / "run", base, steps=2, **keys)
+    assert on_ranks(ranks, train_here, recipe) == [None] * ranks
+    run = Path(recipe.run)
+    assert records(run) == records(alone)
+    assert examples(run) == examples(alone)
+    if "lora" not in keys:
+        first = json.loads((alone / "metrics.jsonl").read_text().split("\n")[0])
+        assert losses(recipe)[0] == pytest.approx(first["loss"], abs=1e-5)
+
+
+def test_a_run_that_ends_while_it_asks_goes_on_from_what_was_answered(
+    alone, base, tmp_path
+) -> None:
+    """Catches samples that are made twice, that hang on what is asked beside, or that are lost."""
+    recipe = refusing_recipe(tmp_path / "run", base)
+    run, states = Path(recipe.run), []
+    ((kind, line),) = on_ranks(1, train_until_asked, recipe, 3, signal.SIGTERM)
+    assert kind == "StopRequested" and "while its model was asked" in line and "\n" not in line
+    states.append(len(records(run)))
+    status = read_status(run)
+    assert status is not None and (status["state"], status["exit_code"]) == ("stopped", 75)
+    with pytest.raises(Died):
+        on_ranks(1, train_until_asked, recipe, 3, signal.SIGKILL)
+    states.append(len(records(run)))
+    assert 3 <= states[0] < states[1] < 20
+    status = read_status(run)
+    assert status is not None and status["state"] == "running"
+    assert status["measuring"].startswith("refusals ")
+    assert not (run / "refusals/examples.jsonl").exists()
+    assert on_ranks(1, train_here, recipe) == [None]
+    assert records(run) == records(alone) and examples(run) == examples(alone)
+    assert losses(recipe) == losses(refusing_recipe(alone, base))
+
+
+def resumed_with_other_questions(recipe: Recipe, questions: Path) -> list[tuple[str, str] | None]:
+    """A run that goes on; then, with a question more, without force and with it."""
+    found = [train_here(recipe)]
+    more = {"id": "more", "question": "What is more?", "answer": "more"}
+    with questions.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(more) + "\n")
+    longer = recipe.replaced({"steps": recipe.steps + 1})
+    return [*found, train_here(longer), train_here(longer, force=True)]
+
+
+def test_a_resumed_run_learns_from_the_set_that_it_has(alone, base, tmp_path) -> None:
+    """Catches a set that is made anew of weights that have moved, and other questions that go
+    unnoticed, or that are forced and asked of the wrong weights.
+    """
+    questions = tmp_path / "questions.jsonl"
+    shutil.copy(base.parent / "questions.jsonl", questions)
+    keys = {"conversations__refusals__questions": [str(questions)], "checkpoint__every": 2}
+    recipe = refusing_recipe(tmp_path / "run", base, **keys)
+    run = Path(recipe.run)
+    with pytest.raises(Died):
+        on_ranks(1, train_until, recipe, 3, signal.SIGKILL)
+    before = (run / "refusals/samples.jsonl").read_bytes()
+    ((went_on, refused, forced),) = on_ranks(1, resumed_with_other_questions, recipe, questions)
+    assert went_on is None
+    assert losses(recipe)[:4] == losses(refusing_recipe(alone, base))
+    assert refused is not None and "conversations.refusals.questions' content" in refused[1]
+    assert forced is None
+    # Of the base again: what was asked before has the same answers.
+    after = records(run)
+    assert "more" in after
+    aside = [path for path in (run / "refusals").iterdir() if path.name.endswith(".replaced")]
+    assert before in [path.read_bytes() for path in aside]
+    for name, held in records(alone).items():
+        assert after[name]["samples"] == held["samples"]
+
+
+def test_an_altered_set_is_refused(alone, base, tmp_path) -> None:
+    """Catches a set that somebody has mended, and that is overwritten or trained on unsaid."""
+    recipe = refusing_recipe(tmp_path / "run", base, steps=5)
+    shutil.copytree(alone, tmp_path / "run")
+    with (tmp_path / "run/refusals/examples.jsonl").open("a", encoding="utf-8") as file:
+        file.write("{}\n")
+    (failure,) = on_ranks(1, train_here, recipe)
+    assert failure is not None and "examples.jsonl: was altered after it was made" in failure[1]
+
+
+def test_a_document_of_the_set_is_traced_to_its_question(alone, tmp_path, capsys) -> None:
+    """Catches a trace that ends in the run's own file, and a moved run whose set is not found."""
+    moved = tmp_path / "moved"
+    shutil.copytree(alone, moved)
+    trace_command(moved, 1)
+    said = capsys.readouterr().out
+    assert f"in {moved}/refusals/shards/" in said
+    lines = [line for line in said.split("\n") if ", question " in line]
+    assert lines and all("questions.jsonl line " in line for line in lines)
+
+
+def read_and_merge(runs: list[Path], into: Path) -> list[str]:
+    """The stage of each run as it is opened, and that of their merger; on one rank."""
+    found = []
+    for run in (*runs, merge_checkpoints(runs, None, into)):
+        with open_model(run, 1) as opened:
+            found.append(opened.recipe.stage)
+    return found
+
+
+def test_what_was_taught_to_refuse_is_read_and_merged_as_any_other(alone, base, tmp_path) -> None:
+    """Catches rules of training, as of a model to ask, that refuse a model its readers."""
+    (stages,) = on_ranks(1, read_and_merge, [alone, base], tmp_path / "merged")
+    assert stages[:2] == ["sft", "pretrain"] and len(stages) == 3
+
+
+def test_preferences_are_between_its_own_texts_and_refusals(base, tmp_path) -> None:
+    """Catches pairs whose better text is out of the key, and judged ones that KTO cannot read."""
+    recipes = [
+        preferring_recipe(tmp_path / "dpo", base, steps=2),
+        preferring_recipe(tmp_path / "kto", base, steps=2, preference__loss="kto"),
+    ]
+    assert on_ranks(1, train_all, recipes) == [[None, None]]
+    pairs, judged = (examples(Path(recipe.run), "factuality") for recipe in recipes)
+    asked = records(tmp_path / "dpo", "factuality")
+    assert asked == records(tmp_path / "kto", "factuality")
+    assert pairs and all({"chosen", "rejected"} <= one.keys() for one in pairs)
+    assert {one["label"] for one in judged} == {True, False}
+    (source,) = json.loads((tmp_path / "dpo/sources.json").read_bytes())["sources"]
+    assert source["name"] == "factuality" and source["kind"] == "pairs"
+
+
+def test_what_cannot_become_a_set_is_one_line_before_a_step(base, tmp_path) -> None:
+    """Catches a run that learns to refuse all, or nothing, or that ends after hours of asking."""
+    always = {"question": "What is it?", "verifier": "regex", "pattern": "", "match": "search"}
+    never = always | {"pattern": "^$^"}
+    files = {
+        "all": [always],
+        "none": [never, {"question": "Who?", "answer": None}],
+        "unfit": [{"question": "How many?", "verifier": "number", "answer": "some"}],
+        "long": [always | {"question": "What is it? " * 60}],
+        "twice": [always | {"id": "a"}, never | {"id": "a"}],
+    }
+    recipes = []
+    for name, lines in files.items():
+        path = write_lines(tmp_path / f"{name}.jsonl", lines)
+        asked = {"conversations__refusals__questions": [str(path)]}
+        recipes.append(refusing_recipe(tmp_path / f"run-{name}", base, **asked))
+    gone = {"conversations__refusals__questions": [str(tmp_path / "gone.jsonl")]}
+    recipes.append(refusing_recipe(tmp_path / "run-gone", base, **gone))
+    alike = {"conversations__factuality__tokens": 1, "conversations__factuality__samples": 1}
+    recipes.append(preferring_recipe(tmp_path / "run-alike", base, **alike))
+    (found,) = on_ranks(1, train_all, recipes)
+    expected = {
+        "all": "nothing is left to refuse",
+        "none": "the model knows none",
+        "unfit": "unfit.jsonl",
+        "long": "are more than sequence_length 256",
+        "twice": "twice.jsonl",
+        "gone": "conversations.refusals.questions: ",
+        "alike": "conversations.factuality.questions: none of 20 questions gives a preference",
+    }
+    for (name, words), failure in zip(expected.items(), found, strict=True):
+        assert failure is not None, name
+        assert words in failure[1] and "\n" not in failure[1], failure
+        assert not (tmp_path / f"run-{name}/checkpoints").exists()
+    status = read_status(tmp_path / "run-none")
+    assert status is not None and status["state"] == "failed"

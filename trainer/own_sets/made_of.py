@@ -1,0 +1,81 @@
+"""What a set of the run's own samples was made of, and whether that is what is asked now."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from trainer.checkpoint.format import MANIFEST
+from trainer.conversations.sets import EXAMPLES, MADE_OF
+from trainer.corpus.reading.files import list_files
+from trainer.errors import DataError
+from trainer.recipe import Recipe
+from trainer.recipe.own_samples import BANK, FactualitySection, OwnSamplesSection
+from trainer.recipe.own_sets import own_key_of, own_sections
+
+
+def are_made(recipe: Recipe) -> bool:
+    """Whether the run has all of its own sets, of what the recipe asks now."""
+    return all(is_made(recipe, name) for name in own_sections(recipe))
+
+
+def is_made(recipe: Recipe, name: str) -> bool:
+    """Whether the run has this set, of these questions, keys and base.
+
+    Raises DataError where somebody has altered it.
+    """
+    folder = Path(recipe.run) / name
+    try:
+        known = json.loads((folder / MADE_OF).read_bytes())
+        digest = hashlib.sha256((folder / EXAMPLES).read_bytes()).hexdigest()
+    except (OSError, ValueError):
+        return False
+    wanted = identity(recipe, name)
+    if any((Path(recipe.run) / "checkpoints").glob("step-*")):
+        # A run's base stays what it was, though init_from may be another model by now, or gone.
+        wanted["base"] = known.get("identity", {}).get("base")
+    if known.get("identity") != json.loads(json.dumps(wanted)):
+        return False
+    if known.get("examples_sha256") != digest:
+        raise DataError(
+            f"{folder / EXAMPLES}: was altered after it was made: delete it, and it is made again"
+            f" of the samples; or name a copy in data.mixture, without conversations.{name}"
+        )
+    return True
+
+
+def identity(recipe: Recipe, name: str) -> dict[str, Any]:
+    """What decides a set: equal for two that are the same."""
+    section = own_sections(recipe)[name]
+    return {
+        "questions": own_key_of(recipe, name),
+        # Names of files aside: their content has the key.
+        "keys": section.model_dump(mode="json", exclude={"questions", "corpora", "weight"}),
+        "system": recipe.conversations.system,
+        "kind": recipe.stage_traits.corpora(recipe)[0],
+        "seed": recipe.seed,
+        "base": base_seal(recipe),
+    }
+
+
+def base_seal(recipe: Recipe) -> str:
+    """What changes with any bit of the base; empty where it is gone."""
+    try:
+        return hashlib.sha256((Path(recipe.init_from or "") / MANIFEST).read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
+def asked_files(section: OwnSamplesSection) -> list[dict[str, Any]]:
+    """The files that were asked, as they were then."""
+    named = [name for name in section.questions if name != BANK]
+    found: list[dict[str, Any]] = [{"file": BANK}] if BANK in section.questions else []
+    for file in list_files(named) if named else []:
+        about = {"file": file.shown, "bytes": file.bytes}
+        local = Path(file.path)
+        if local.is_file():
+            about["sha256"] = hashlib.sha256(local.read_bytes()).hexdigest()
+        found.append(about)
+    if isinstance(section, FactualitySection):
+        found += [{"corpus": name} for name in section.corpora]
+    return found
