@@ -24,6 +24,7 @@ VERBS = {
     "train": ["--nproc", "--show", "--force"],
     "recipe": ["--json"],
     "compare": ["--tolerance", "--json"],
+    "report": ["--out"],
     "doctor": ["--self-test", "--json"],
     "evaluate": ["--suite", "--json"],
     "generate": ["--prompt", "--prompts", "--jsonl", "--tokens", "--temperature", "--nproc"],

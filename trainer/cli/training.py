@@ -1,4 +1,6 @@
-"""The verbs about runs, and the machine that they need: demo, recipe, train, compare, doctor."""
+"""The verbs about runs, and the machine that they need: demo, recipe, train, compare, report,
+doctor.
+"""
 
 import json
 from pathlib import Path
@@ -119,6 +121,28 @@ def compare(
         give_json(json_file, json.dumps(compared.as_json(), indent=1, allow_nan=False))
     if tolerance is not None:
         check(compared)
+
+
+@verbs.command(cls=Verb)
+def report(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN ...", parser=path, help="Run directories, or merged ones."),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            parser=file,
+            help="Write the page here; -: print it.",
+            show_default="RUN/report.html; of several runs ./report.html",
+        ),
+    ] = None,
+) -> None:
+    """A page that shows a run. From its data to its answers; of several runs, side by side."""
+    from trainer.report.command import report_command
+
+    report_command(runs, out)
 
 
 @verbs.command(cls=Verb)

@@ -27,19 +27,27 @@ class StageTraits:
     """What the house must know of a stage before, and beside, its training.
 
     `implementation`: the dotted name of its class, a `trainer.stages.Stage` that is made from
-    StageParts. `corpora`: the kinds of corpora that a recipe of this stage reads; examples in files
-    become the first of them. `reads_sets`: whether it learns answers from sets of examples, which
-    `data.mixture` may name by their files, rendered with the tokenizer's chat template; also,
+    StageParts. `called`, `purpose`: what a report calls it, and says that it is for; `loss`: what
+    its loss is in. `corpora`: the kinds of corpora that a recipe of this stage reads; examples in
+    files become the first of them. `reads_sets`: whether it learns answers from sets of examples,
+    which `data.mixture` may name by their files, rendered with the tokenizer's chat template; also,
     whether it can train adapters. `check`: raises RecipeError where the stage's own section of a
     recipe contradicts itself or the rest. `asks`: whether it asks the questions of `reinforce`, and
     reads no corpus at all.
     """
 
     implementation: str
+    called: str
+    purpose: str
+    loss: Callable[["Recipe"], str]
     corpora: Callable[["Recipe"], tuple[CorpusKind, ...]]
     reads_sets: bool
     check: Callable[["Recipe"], None] = _nothing
     asks: bool = False
+
+
+def _nats(_recipe: "Recipe") -> str:
+    return "loss, nats a token"
 
 
 def _answers(recipe: "Recipe") -> tuple[CorpusKind, ...]:
@@ -50,22 +58,34 @@ def _answers(recipe: "Recipe") -> tuple[CorpusKind, ...]:
 STAGES: dict[StageName, StageTraits] = {
     "pretrain": StageTraits(
         implementation="trainer.stages.next_token.Pretraining",
+        called="pre-training",
+        purpose="Reads raw text, and learns what comes next",
+        loss=_nats,
         corpora=lambda _: ("documents",),
         reads_sets=False,
     ),
     "sft": StageTraits(
         implementation="trainer.stages.next_token.FineTuning",
+        called="fine-tuning",
+        purpose="Learns to answer, from conversations or instructions",
+        loss=_nats,
         corpora=lambda _: ("conversations", "documents"),
         reads_sets=True,
     ),
     "preference": StageTraits(
         implementation="trainer.stages.preference.Preference",
+        called="preferences",
+        purpose="Learns which of two answers is the better one",
+        loss=lambda recipe: f"loss ({recipe.preference.loss})",
         corpora=_answers,
         reads_sets=True,
         check=check_preference,
     ),
     "reinforce": StageTraits(
         implementation="trainer.stages.reinforce.Reinforcement",
+        called="reinforcement",
+        purpose="Answers questions itself, and is rewarded for what it says",
+        loss=lambda recipe: f"loss ({recipe.reinforce.loss})",
         corpora=lambda _: (),
         reads_sets=False,
         check=check_reinforce,
