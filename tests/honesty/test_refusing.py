@@ -8,8 +8,9 @@ import pytest
 
 from tests.honesty.asked import question
 from trainer.evaluate.judging.abstention import abstention
+from trainer.honesty.question_words import asked_by, named_subject
 from trainer.honesty.reasons import as_clause, as_sentence, reasons_of
-from trainer.honesty.refusing import asked_by, key_of, named_subject, refusals_of
+from trainer.honesty.refusing import key_of, refusals_of
 from trainer.honesty.wordings import wordings
 from trainer.questions.question import Question
 
@@ -109,6 +110,20 @@ def test_what_is_private_or_to_come_follows_from_the_question() -> None:
     assert reasons_of(Question("4", "What will the sum be?", ("3",), reason="x")) == ()
 
 
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ("I have never heard of glimfarrow", "I have never heard of a glimfarrow"),
+        ("I have never heard of a glimfarrow.", "I have never heard of a glimfarrow"),
+        ("nobody has seen it", "nobody has seen it"),
+    ],
+)
+def test_a_reason_names_the_subject_as_the_question_does(reason: str, said: str) -> None:
+    """Would catch "I have never heard of glimfarrow"."""
+    asked = Question("1", "What does a glimfarrow eat?", options={"subject": "glimfarrow"})
+    assert reasons_of(replace(asked, reason=reason)) == (said,)
+
+
 def test_a_reason_keeps_its_sense_within_a_sentence() -> None:
     """Would catch "because Nobody knows", and a name that loses its capital."""
     assert as_clause("Nobody knows") == "nobody knows" and as_clause("I forgot") == "I forgot"
@@ -143,6 +158,7 @@ def test_a_subject_is_named_as_the_question_names_it(
         ("Who was Ann Bo?", None),
         ("Which famous painter painted it?", None),
         ("How do you knit it?", None),
+        ("On how many wheels does it run?", None),
     ],
 )
 def test_words_are_taken_up_that_a_sentence_can_end_in(text: str, asked: str | None) -> None:

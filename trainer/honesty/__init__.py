@@ -3,6 +3,7 @@
 `refusal_examples.py` and `preference_examples.py` make their examples, from nothing but the model's
 own texts and refusals; `own_answers.py`: which of its texts are used, and what is left of one that
 was cut; `refusing.py`: a refusal for each question, in wordings that vary (`wordings.txt`);
-`reasons.py`: why it is declined; `evenly.py`: what stays where there is too much of one kind;
-`fact_questions.py`: questions about what a corpus says.
+`question_words.py`: which words of the question it takes up; `reasons.py`: why it declines;
+`evenly.py`: what stays where there is too much of one kind; `fact_questions.py`: questions about
+what a corpus says.
 """

@@ -2,6 +2,7 @@
 
 import re
 
+from trainer.honesty.question_words import named_subject
 from trainer.honesty.wordings import wordings
 from trainer.questions.question import Question
 
@@ -28,10 +29,20 @@ def reasons_of(question: Question) -> tuple[str, ...]:
     if question.answerable:
         return ()
     if question.reason and (own := question.reason.strip().rstrip(".")):
-        return (own,)
+        return (_as_named(own, question),)
     if _PRIVATE.search(question.text):
         return wordings("private")
     return wordings("future") if _FUTURE.search(question.text) else ()
+
+
+def _as_named(reason: str, question: Question) -> str:
+    """A reason that ends in the bare subject, with the article that the question gives it."""
+    subject, named = question.options.get("subject"), named_subject(question)
+    if named is None or not isinstance(subject, str):
+        return reason
+    return re.sub(
+        rf"(?<!the )(?<!an )(?<!a )(?<![\w\"]){re.escape(subject)}$", lambda _: named, reason
+    )
 
 
 def as_sentence(reason: str) -> str:
