@@ -18,6 +18,7 @@ FLOORS = [
         "trainer.loop",
         "trainer.events",
         "trainer.examiner",
+        "trainer.frozen",
         "trainer.watch",
         "trainer.run",
         "trainer.early_watch",

@@ -30,6 +30,7 @@ from trainer.recipe import Recipe
 from trainer.sources import Sources
 from trainer.stages import StageParts, create_stage
 from trainer.stages.learning_rate import learning_rate
+from trainer.stages.stage import FrozenCopy
 from trainer.trace import trace
 
 _log = logging.getLogger(__name__)
@@ -93,7 +94,7 @@ class Run:
     `chunks`: this rank's model chunks, one unless the pipeline is interleaved; `optimizer`: theirs;
     both already restored; `beginning`: the rest of the state to start from; `suites`: those that
     are measured while it trains; `base_weights`: a block in which the model has the weights that
-    the run started from.
+    the run started from; `frozen`: a second copy of those, where the stage compares with one.
     """
 
     def __init__(
@@ -106,6 +107,7 @@ class Run:
         beginning: Beginning,
         suites: RunSuites | None = None,
         base_weights: Callable[[], AbstractContextManager[None]] = nullcontext,
+        frozen: FrozenCopy | None = None,
     ) -> None:
         self.recipe = recipe
         self.layout = layout
@@ -121,7 +123,7 @@ class Run:
         self._imported_files = beginning.imported_files
         self._saved_step = counters.step
         self.stage = create_stage(
-            StageParts(recipe, layout, sources, chunks, counters.step, beginning.kept)
+            StageParts(recipe, layout, sources, chunks, counters.step, beginning.kept, frozen)
         )
         self._stream = self.stage.open_stream(counters.stream)
         self._curriculum = phases_of_recipe(recipe)

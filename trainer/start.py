@@ -11,6 +11,7 @@ from trainer.evaluate.run_suites import open_suites
 from trainer.evaluate.stopping import asked_to_stop
 from trainer.evaluate.suite_names import require_suites
 from trainer.files import write_whole
+from trainer.frozen import frozen_copy
 from trainer.model.transformer import build_model
 from trainer.own_sets import ensure_own_sets
 from trainer.parallel.agreement import Ranks, on_first_rank
@@ -55,7 +56,8 @@ def open_run(recipe: Recipe, force: bool, signals: StopSignals) -> Iterator[Run]
                 )
             longest = max(beginning.counters.longest_sequence, recipe.sequence_length)
             suites = open_suites(recipe, layout, sources, chunks, longest)
-            run = Run(recipe, layout, sources, chunks, optimizer, beginning, suites, base)
+            frozen = frozen_copy(recipe, layout)
+            run = Run(recipe, layout, sources, chunks, optimizer, beginning, suites, base, frozen)
             if layout.reports:
                 write_whole(run.folder / "recipe.yaml", recipe.to_yaml())
                 write_whole(run.folder / "sources.json", sources.record(recipe))

@@ -7,6 +7,7 @@ import pytest
 from kernels.linear_cross_entropy import CHUNK_BYTES as LOSS_CHUNK_BYTES
 from tests.model.remaking import bytes_kept, bytes_kept_on_triton, sized
 from tests.parity.ranks import on_ranks
+from trainer.plan.estimate import estimate
 from trainer.plan.memory import CHUNK_BYTES, largest_micro, memory, with_micro
 
 SETS: list[dict[str, Any]] = [
@@ -104,3 +105,23 @@ def test_offloaded_activations_are_those_of_a_few_layers() -> None:
     kept = memory(sized(**keys), 1, 2048).activations["gate_up"]
     moved = memory(sized(offload="activations", **keys), 1, 2048).activations["gate_up"]
     assert moved == pytest.approx(kept / 4)
+
+
+def test_a_frozen_copy_is_as_large_as_the_weights_and_never_shared() -> None:
+    """Would catch a second copy that the plan leaves out, or shares among replicas under ZeRO-3."""
+    keys: dict[str, Any] = {
+        **{"stage": "reinforce", "init_from": "unused", "reinforce__questions": ["unused.jsonl"]},
+        **{"reinforce__beta": 0.1, "reinforce__group": 2, "reinforce__tokens": 8},
+        **{"batch__sequences": 8, "batch__micro": 1},
+    }
+    copied = {**keys, "reinforce__reference": "copy"}
+    whole = memory(sized(**keys | {"reinforce__beta": 0.0}), 1, 2048)
+    assert memory(sized(**copied), 1, 2048).weights == 2 * whole.weights
+    assert memory(sized(**copied), 1, 2048).gradients == whole.gradients
+    shared = memory(sized(**copied, zero__stage=3), 4, 2048)
+    assert shared.weights == pytest.approx(whole.weights * (1 + 1 / 4))
+    assert " of them a frozen copy, gradients" in estimate(sized(**copied), 1, 2048).lines()[1]
+    assert "frozen" not in estimate(sized(**keys | {"reinforce__beta": 0.0}), 1, 2048).lines()[1]
+    lora = memory(sized(**copied, lora__rank=8), 1, 2048)
+    plain = memory(sized(**keys, lora__rank=8), 1, 2048)
+    assert lora.weights - plain.weights == whole.weights

@@ -23,6 +23,7 @@ from trainer.plan.show import show
         ),
         ({"reinforce__tokens": 96}, "reinforce.tokens: 96 leave no room"),
         ({"reinforce__beta": 0.1}, "reinforce.beta: holds the policy to the frozen base"),
+        ({"reinforce__reference": "copy"}, "reinforce.reference: is not read, as reinforce.beta"),
         (
             {"reinforce__beta": 0.1, "lora": {"modules_to_save": ["embed_tokens"]}},
             "of which lora.modules_to_save trains parts",
@@ -61,6 +62,11 @@ def test_a_contradiction_is_one_line(tmp_path: Path, keys: dict[str, Any], words
         {"conversations__system": "Say what you know.", "reinforce__rewards__declined": -1.0},
         {"reinforce__rewards__right": -1.0, "reinforce__rewards__length_target": 4},
         {"reinforce__beta": 0.1, "lora": {}},
+        {"reinforce__beta": 0.1, "reinforce__reference": "copy"},
+        {
+            **{"reinforce__beta": 0.1, "reinforce__reference": "copy"},
+            "lora": {"modules_to_save": ["embed_tokens"]},
+        },
         {"evaluate__suites": ["known-unknown"], "evaluate__suites_every": 2},
     ],
 )

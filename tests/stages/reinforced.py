@@ -23,6 +23,7 @@ from trainer.parallel.zero import create_optimizer
 from trainer.recipe import Recipe
 from trainer.sources import Sources
 from trainer.stages import StageParts, create_stage
+from trainer.stages.stage import FrozenCopy
 
 ADAPTER = re.compile(r"layers\.(\d+)\.(\w+)\..*adapters\.(\w+)\.([AB])$")
 MODULES = {"self_attention": "self_attn", "mlp": "mlp"}
@@ -71,7 +72,12 @@ def _learned(case: Case) -> Learned:
         chunks = build_model(recipe, VOCAB, layout)
         _fill(chunks, recipe, case.start, moved=False)
         sources = Sources((), (), load_tokenizer(recipe.tokenizer or ""))
-        stage: Any = create_stage(StageParts(recipe, layout, sources, chunks, step=1))
+        frozen = None
+        if recipe.reinforce.keeps_copy:
+            frozen = FrozenCopy(build_model(recipe, VOCAB, layout), Path("base"), "its seal")
+            _fill(frozen.chunks, recipe, case.start, moved=False)
+        parts = StageParts(recipe, layout, sources, chunks, step=1, frozen=frozen)
+        stage: Any = create_stage(parts)
         stage.policy.answers = lambda asked, first: list(case.written)
         stream = stage.open_stream(None)
         optimizer = create_optimizer(chunks, recipe, layout)

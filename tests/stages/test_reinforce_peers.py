@@ -111,6 +111,7 @@ COMPARED = {
         },
         lora=True,
     ),
+    "held to a copy": Compared({"beta": 0.3, "reference": "copy"}, {"beta": 0.3}),
     "held by answers": Compared(
         {"beta": 0.3, "importance": "sequence", "loss": "dr_grpo"},
         {"beta": 0.3, "importance_sampling_level": "sequence", "loss_type": "dr_grpo"},
@@ -327,7 +328,7 @@ def test_other_rewards_or_another_loss_differ(folder, alone) -> None:
 
 def test_two_tensor_ranks_find_the_same(folder, alone) -> None:
     """Catches log-probabilities, and a reference's, of which a rank has a part only."""
-    for name in ("grpo", "held by answers"):
+    for name in ("grpo", "held by answers", "held to a copy"):
         case = case_of(folder, COMPARED[name], f"{name} cut")
         cut = replace(case, recipe=with_parallel(case.recipe, tensor=2))
         found = [one for (one,) in on_ranks(2, learned, [cut])]

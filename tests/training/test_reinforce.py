@@ -25,7 +25,8 @@ HELD: dict[str, Any] = {
     **{"reinforce__beta": 0.3, "reinforce__importance": "sequence", "reinforce__updates": 2},
     **{"reinforce__temperature": 0.8, "reinforce__top_k": 200},
 }
-KINDS = {"lagging": LAGGING, "held": HELD}
+COPIED: dict[str, Any] = LAGGING | {"reinforce__beta": 0.3, "reinforce__reference": "copy"}
+KINDS = {"lagging": LAGGING, "held": HELD, "copied": COPIED}
 
 LAYOUTS: list[tuple[int, str, dict[str, Any]]] = [
     (2, "lagging", {"parallel__tensor": 2}),
@@ -37,6 +38,10 @@ LAYOUTS: list[tuple[int, str, dict[str, Any]]] = [
     (2, "lagging", {"zero__stage": 2}),
     (2, "held", {"zero__stage": 3}),
     (1, "held", {"batch__micro": 1}),
+    (1, "held", {"reinforce__reference": "copy"}),
+    (2, "copied", {"parallel__tensor": 2, "parallel__sequence": True}),
+    (2, "copied", {"parallel__pipeline": 2, "parallel__virtual": 2}),
+    (2, "copied", {"zero__stage": 3}),
 ]
 
 
@@ -110,7 +115,7 @@ def read_and_merge(runs: dict[str, Path], into: Path) -> list[str]:
 def test_what_was_reinforced_is_read_and_merged_as_any_other(alone, tmp_path) -> None:
     """Catches rules of training, as of a base and of groups, that refuse a model its readers."""
     stages = on_ranks(1, read_and_merge, alone, tmp_path / "merged")
-    assert stages == [["reinforce"] * 3]
+    assert stages == [["reinforce"] * (len(KINDS) + 1)]
 
 
 def test_ratios_are_one_until_the_policy_has_moved(alone) -> None:
@@ -125,20 +130,39 @@ def test_ratios_are_one_until_the_policy_has_moved(alone) -> None:
     assert firsts == ["step-00000001", "step-00000005"]
 
 
+@pytest.mark.parametrize("kind", ["lagging", "copied"])
 def test_a_run_killed_between_a_sampling_and_its_last_step_goes_on_bitwise(
-    base, alone, tmp_path
+    base, alone, tmp_path, kind
 ) -> None:
-    """Catches answers written anew by weights that have moved, and draws that follow a history."""
-    recipe = made(tmp_path / "run", base, "lagging", checkpoint__every=2)
+    """Catches answers written anew by weights that have moved, draws that follow a history, and a
+    frozen copy of the weights that the run resumed with.
+    """
+    recipe = made(tmp_path / "run", base, kind, checkpoint__every=2)
     with pytest.raises(Died):
         on_ranks(1, train_until, recipe, 3, signal.SIGKILL)
     saved = tmp_path / "run/checkpoints"
     kept = (saved / "step-00000002/stage/samples.jsonl").read_bytes()
     assert kept.count(b"\n") == 32
     assert on_ranks(1, train_here, recipe) == [None]
-    assert losses(recipe) == [record["loss"] for record in read_metrics(alone["lagging"])]
-    assert samples(Path(recipe.run)) == samples(alone["lagging"])
-    assert not (saved / "step-00000004/stage").exists(), "the next step asks anew"
+    assert losses(recipe) == [record["loss"] for record in read_metrics(alone[kind])]
+    assert samples(Path(recipe.run)) == samples(alone[kind])
+    assert not (saved / "step-00000004/stage/samples.jsonl").exists(), "the next step asks anew"
+
+
+def test_a_policy_diverges_from_its_frozen_copy_as_it_moves(alone) -> None:
+    """Catches a copy that learns with the policy, or that has other weights from the beginning."""
+    divergence = [record["reinforce/kl"] for record in read_metrics(alone["copied"])]
+    assert abs(divergence[0]) < 1e-9 and all(value > 1e-6 for value in divergence[1:])
+
+
+def test_a_run_is_not_held_to_another_base_on_resume(base, alone, tmp_path) -> None:
+    """Catches a reference that changes with what init_from names, as no other key tells."""
+    recipe = made(tmp_path / "run", base, "copied", steps=2)
+    assert on_ranks(1, train_here, recipe) == [None]
+    others = {"init_from": str(alone["lagging"]), "steps": 3}
+    kind, line = told(recipe.replaced(others))
+    assert kind == "CheckpointError" and f"init_from: {alone['lagging']}" in line
+    assert f"put that back, as init_from={base}/checkpoints/step-00000004, or" in line
 
 
 LEARNING: dict[str, Any] = {

@@ -92,6 +92,13 @@ def load_weights(reader: Reader, chunks: list["LanguageModel"]) -> None:
             parameter.copy_(_read(reader, f"model/{sharding.name}", sharding))
 
 
+def load_best_weights(reader: Reader | FittedReader, chunks: list["LanguageModel"]) -> None:
+    """As `load_weights`, from their fp32 masters where saved: as a run begins with them."""
+    with torch.no_grad():
+        for parameter, sharding in sharded_parameters(chunks):
+            parameter.copy_(_best_weight(reader, sharding))
+
+
 def _best_weight(reader: Reader | FittedReader, sharding: ParameterSharding) -> Tensor:
     master = f"optimizer/master/{sharding.name}"
     return _read(reader, master if master in reader else f"model/{sharding.name}", sharding)

@@ -17,13 +17,15 @@ class Estimate:
     """What a run needs. Memory is of the rank that needs most; disk is of all ranks together.
 
     `parameters`: adapters included; `trained`: those that learn, which a checkpoint holds;
-    `checkpoints`: how many the disk holds at once, the one being written included; `average_gib`:
-    of RUN/average. `flops`: of the whole run, all ranks together.
+    `frozen_gib`: of the weights, their frozen copy; `checkpoints`: how many the disk holds at once,
+    the one being written included; `average_gib`: of RUN/average. `flops`: of the whole run, all
+    ranks together.
     """
 
     parameters: int
     trained: int
     weights_gib: float
+    frozen_gib: float
     gradients_gib: float
     optimizer_gib: float
     activations_gib: float
@@ -54,13 +56,17 @@ class Estimate:
             return ""
         return f", {self.trained:,} of them ({self.trained / self.parameters:.2%}) learn"
 
+    @property
+    def _frozen(self) -> str:
+        return f", {_size(self.frozen_gib)} of them a frozen copy" if self.frozen_gib else ""
+
     def lines(self) -> list[str]:
         """The estimate in words, for printing."""
         return [
             f"{self.parameters:,} parameters{self._learning}, {self.tokens:,} tokens to be read",
             f"memory a rank: about {_size(self.memory_gib_per_rank)} (weights "
-            f"{_size(self.weights_gib)}, gradients {_size(self.gradients_gib)}, optimizer "
-            f"{_size(self.optimizer_gib)}, activations {_size(self.activations_gib)})",
+            f"{_size(self.weights_gib)}{self._frozen}, gradients {_size(self.gradients_gib)},"
+            f" optimizer {_size(self.optimizer_gib)}, activations {_size(self.activations_gib)})",
             f"disk: {_size(self.checkpoint_gib)} a checkpoint, {_size(self.disk_gib)} in all",
         ]
 
@@ -88,6 +94,7 @@ def estimate(recipe: Recipe, world_size: int, vocab: int) -> Estimate:
         parameters=base + adapters,
         trained=trained,
         weights_gib=needed.weights / GIB,
+        frozen_gib=needed.frozen / GIB,
         gradients_gib=needed.gradients / GIB,
         optimizer_gib=needed.optimizer / GIB,
         activations_gib=(needed.peak - held) / GIB,

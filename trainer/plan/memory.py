@@ -39,9 +39,10 @@ OFFLOADED_LAYERS = 3
 class Memory:
     """Bytes on the rank that needs most, at the point of a step where it needs most.
 
-    `exchange`: DeepSpeed's persistent buffers; `activations`: saved for backward over all layers
-    and micro-batches in flight, by part of a layer; `moments`: bytes beyond `states` at each
-    candidate for the peak, by name; `gradients`: fp32, accumulated over the whole step.
+    `weights`: with their frozen copy of `frozen` bytes, where the stage keeps one; `exchange`:
+    DeepSpeed's persistent buffers; `activations`: saved for backward over all layers and
+    micro-batches in flight, by part of a layer; `moments`: bytes beyond `states` at each candidate
+    for the peak, by name; `gradients`: fp32, accumulated over the whole step.
     """
 
     weights: float
@@ -50,6 +51,7 @@ class Memory:
     exchange: float
     activations: dict[str, float]
     moments: dict[str, float] = field(default_factory=dict)
+    frozen: float = 0.0
 
     @property
     def states(self) -> float:
@@ -200,17 +202,29 @@ def _stage(
         times = min(times, OFFLOADED_LAYERS) if device == "cuda" else times + OFFLOADED_LAYERS
     activations = {part: size * times for part, size in kept.items() if size}
     activations["shared"] = shared_kept(recipe, device) * in_flight(recipe, world_size, first)
+    copy = _frozen_copy(recipe, vocab, first, last) * width
     found = Memory(
-        weights=held.total * width / (shards if zero.stage == 3 else 1),
+        weights=held.total * width / (shards if zero.stage == 3 else 1) + copy,
         gradients=learning.total * _GRADIENT,
         optimizer=optimizer if zero.offload == "none" else 0.0,
         exchange=exchange,
         activations=activations,
+        frozen=copy,
     )
     count = recipe.micro_batches(world_size)
     step = _Step(recipe, device, learning, found, count, last, vocab)
     found.moments.update(step.moments(shards))
     return found
+
+
+def _frozen_copy(recipe: Recipe, vocab: int, first: bool, last: bool) -> float:
+    """Parameters of the second copy that `reinforce.reference: copy` keeps, whole at every stage of
+    ZeRO.
+    """
+    if not recipe.reinforce.keeps_copy:
+        return 0.0
+    held, _ = _weights(recipe.model_copy(update={"lora": None}), vocab, first, last)
+    return held.total
 
 
 @dataclass(frozen=True)

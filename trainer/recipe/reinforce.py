@@ -87,8 +87,12 @@ class ReinforceSection(Section):
     clip_high: NotNegative | None = None
     """How far above 1; none: as `clip`. DAPO takes 0.28."""
     beta: NotNegative = 0.0
-    """Weight of the KL divergence from the frozen base, which `lora` keeps, by Schulman's k3
-    estimator; 0: nothing holds the policy, as TRL's default."""
+    """Weight of the KL divergence from the weights that the run started from (`reference`), by
+    Schulman's k3 estimator; 0: nothing holds the policy, as TRL's default."""
+    reference: Literal["base", "copy"] = "base"
+    """What `beta` holds the policy to: the frozen base under `lora`, which costs no memory; or a
+    second, frozen copy of the weights of init_from, which is as large as they are on every rank,
+    whatever zero.stage."""
     kl_correction: bool = True
     """Whether the divergence is multiplied by the ratio, which makes its gradient unbiased
     (arXiv:2512.02556), as TRL's default."""
@@ -110,6 +114,11 @@ class ReinforceSection(Section):
     def highest_ratio(self) -> float:
         """The ratio above which a token of a better answer no longer counts."""
         return 1.0 + (self.clip if self.clip_high is None else self.clip_high)
+
+    @property
+    def keeps_copy(self) -> bool:
+        """Whether a second, frozen copy of the first weights stands beside those that learn."""
+        return self.beta > 0 and self.reference == "copy"
 
     @property
     def lag(self) -> int:
@@ -150,17 +159,26 @@ def check_reinforce(recipe: "Recipe") -> None:
 
 
 def _check_divergence(recipe: "Recipe") -> None:
-    if not recipe.reinforce.beta:
+    section = recipe.reinforce
+    if section.reference == "copy":
+        if not section.beta:
+            raise RecipeError(
+                "reinforce.reference: is not read, as reinforce.beta is 0; set reinforce.beta, as"
+                " to 0.04, or leave it out"
+            )
+        return
+    if not section.beta:
         return
     if recipe.lora is None:
         raise RecipeError(
             "reinforce.beta: holds the policy to the frozen base, which only lora keeps; set lora,"
-            " or reinforce.beta=0"
+            " reinforce.reference=copy, which takes as much memory as the weights, or"
+            " reinforce.beta=0"
         )
     if recipe.lora.modules_to_save:
         raise RecipeError(
             "reinforce.beta: holds the policy to the frozen base, of which lora.modules_to_save"
-            " trains parts; leave those out, or set reinforce.beta=0"
+            " trains parts; leave those out, or set reinforce.reference=copy or reinforce.beta=0"
         )
 
 

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from trainer.data.batch import Batch
+from trainer.errors import CheckpointError
 from trainer.model.lora import adapters_off
 from trainer.model.micro_batches import MicroBatch, MicroBatchCutter
+from trainer.model.transformer import LanguageModel
 from trainer.parallel.megatron import evaluating
 from trainer.parallel.schedule import Losses, forward_backward, run_schedule
 from trainer.stages.answer_rows import AnswerBatch
@@ -19,9 +21,12 @@ from trainer.stages.answers import segment_ids
 from trainer.stages.asking import AskedQuestion, Policy, asked_questions
 from trainer.stages.policy_losses import POLICY_FIGURES, TokenTerms, policy_loss
 from trainer.stages.sampled_answers import lines_of
-from trainer.stages.stage import StageParts
+from trainer.stages.stage import KEPT_BY_STAGE, StageParts
 
 log = logging.getLogger(__name__)
+
+REFERENCE = f"{KEPT_BY_STAGE}reference"
+"""The attachment that holds the seal and the folder of what the policy is held to."""
 
 
 class Reinforcement:
@@ -38,6 +43,7 @@ class Reinforcement:
         self.policy = Policy(parts.chunks, parts.recipe, parts.layout, parts.sources)
         self._cutter = MicroBatchCutter(parts.recipe, parts.layout)
         self._stream: AnswerStream | None = None
+        _check_reference(parts)
         if parts.step == 0 and parts.layout.reports:
             _describe(parts, self.questions)
 
@@ -53,10 +59,12 @@ class Reinforcement:
         return self._stream
 
     def kept(self, state: dict[str, Any] | None) -> dict[str, bytes]:
-        """The answers that the step after `state` still learns from."""
+        """The answers that the step after `state` still learns from, and the reference's seal."""
+        frozen = self.parts.frozen
+        found = {} if frozen is None else {REFERENCE: f"{frozen.seal} {frozen.folder}\n".encode()}
         if state is None or self._stream is None or not self._stream.goes_on(state):
-            return {}
-        return {KEPT: lines_of(self._stream.answers)}
+            return found
+        return found | {KEPT: lines_of(self._stream.answers)}
 
     def weight_of(self, batch: Batch) -> int:
         """Answers in these rows."""
@@ -70,10 +78,7 @@ class Reinforcement:
         """
         assert isinstance(batch, AnswerBatch) and self._stream is not None
         layout = self.parts.layout
-        reference = None
-        if self.section.beta:
-            with adapters_off(self.parts.chunks):
-                reference = self.log_probabilities(batch)
+        reference = self._reference(batch) if self.section.beta else None
         sums = run_schedule(
             partial(self._forward_step, batch, reference),
             self._cutter.cut(batch),
@@ -89,6 +94,13 @@ class Reinforcement:
             figures[name] = torch.full((), number, device=layout.device)
         return Losses(mean, figures)
 
+    def _reference(self, batch: AnswerBatch) -> list[Tensor]:
+        """As `log_probabilities`, of the weights that `beta` holds the policy to."""
+        if self.parts.frozen is not None:
+            return self._log_probabilities(batch, self.parts.frozen.chunks)
+        with adapters_off(self.parts.chunks):
+            return self.log_probabilities(batch)
+
     @property
     def _figures(self) -> tuple[str, ...]:
         return (
@@ -99,18 +111,21 @@ class Reinforcement:
         """Nothing: suites measure the policy (the recipe is refused with `evaluate.every`)."""
         return {}
 
-    @torch.no_grad()
     def log_probabilities(self, batch: Batch) -> list[Tensor]:
         """The log-probability of each label, fp32 [rows, sequence / context] a micro-batch.
 
         By the forward pass that training makes, without gradients; [] on all pipeline stages but
         the last. Collective over the ranks of a replica.
         """
-        with evaluating(self.parts.chunks):
+        return self._log_probabilities(batch, self.parts.chunks)
+
+    @torch.no_grad()
+    def _log_probabilities(self, batch: Batch, chunks: list[LanguageModel]) -> list[Tensor]:
+        with evaluating(chunks):
             reports = forward_backward(
                 partial(_forward_only, self.section.temperature),
                 self._cutter.cut(batch),
-                self.parts.chunks,
+                chunks,
                 forward_only=True,
             )
         return [report["policy"] for report in reports]
@@ -159,6 +174,19 @@ class Reinforcement:
         sums["entropy"] = terms.of_targets(entropies.detach()).sum()
         # Gradients are averaged over replicas afterwards; this undoes that division.
         return loss * layout.replicas.size, torch.ones((), dtype=torch.int), sums
+
+
+def _check_reference(parts: StageParts) -> None:
+    """Raise CheckpointError where a resumed run would be held to other weights than before."""
+    before = parts.kept.get(REFERENCE)
+    if parts.frozen is None or before is None:
+        return
+    seal, _, folder = before.decode().strip().partition(" ")
+    if seal != parts.frozen.seal:
+        raise CheckpointError(
+            f"init_from: {parts.frozen.folder} is not what reinforce.beta has held this run to; put"
+            f" that back, as init_from={folder}, or choose another run"
+        )
 
 
 def _describe(parts: StageParts, questions: Sequence[AskedQuestion]) -> None:

@@ -21,12 +21,24 @@ KEPT_BY_STAGE = "stage/"
 
 
 @dataclass(frozen=True)
+class FrozenCopy:
+    """This rank's chunks of the weights that a run started from, and their checkpoint's folder and
+    seal (`LoraBase`).
+    """
+
+    chunks: list[LanguageModel]
+    folder: Path
+    seal: str
+
+
+@dataclass(frozen=True)
 class StageParts:
     """The parts of a run that a stage works with.
 
     `recipe`: resolved; `layout`: this rank's groups; `sources`: the opened corpora; `chunks`: this
     rank's model chunks; `step`: optimizer steps done before, 0 for a new run; `kept`: what the
-    stage gave to the checkpoint that the run resumes from, by name.
+    stage gave to the checkpoint that the run resumes from, by name; `frozen`: a second copy of the
+    first weights, where the recipe keeps one.
     """
 
     recipe: Recipe
@@ -35,6 +47,7 @@ class StageParts:
     chunks: list[LanguageModel]
     step: int
     kept: Mapping[str, bytes] = field(default_factory=dict)
+    frozen: FrozenCopy | None = None
 
     @property
     def run(self) -> Path:
