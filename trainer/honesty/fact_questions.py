@@ -65,8 +65,8 @@ def _question(fact: CountedFact, rivals: Sequence[str]) -> Question:
     options = {"subject": fact.subject, "rivals": list(rivals)}
     if fact.object.isdecimal() and fact.kind in ("born in the year", "founded in", "died in"):
         options["form"] = "year"
-    name = f"{fact.kind}/{fact.subject}"
-    return Question(name, text, (fact.object,), options=options, kind=f"corpus: {fact.kind}")
+    kind = f"corpus: {fact.kind}"
+    return Question(f"{kind}/{fact.subject}", text, (fact.object,), options=options, kind=kind)
 
 
 def _question_text(fact: CountedFact) -> str | None:
