@@ -44,7 +44,8 @@ class Drawing:
 class Samples:
     """Answers to one prompt side by side, such as before and after; one below the other on a phone.
 
-    `texts`: by label, in order; `verdicts`: of some labels, a word such as right, declined, wrong.
+    `texts`: by label, in order; `verdicts`: of some labels, right, declined or wrong, where a comma
+    may lead on ("right, reward 1"), or another word.
     """
 
     kind: ClassVar[str] = "samples"

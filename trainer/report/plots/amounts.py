@@ -8,7 +8,7 @@ _SUFFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 def amount(value: float, digits: int = 3) -> str:
-    """A number by itself: 0.614, 12.3, 1,234, 56.7k, 1.23M, 3e-05; "none" where it is not finite.
+    """A number by itself: 0.614, 12.3, 1,234, 56.7k, 1.23M, 3e-5; "none" where it is not finite.
 
     `digits`: significant ones, of what is not a whole number below 10,000.
     """
@@ -18,7 +18,7 @@ def amount(value: float, digits: int = 3) -> str:
     if value == 0:
         return "0"
     if size < 1e-3 or size >= 1e15:
-        return _signed(f"{value:.{digits - 1}e}".replace("e+", "e"))
+        return _signed(f"{value:.{digits - 1}e}".replace("e+", "e").replace("e-0", "e-"))
     if size >= 9999.5:
         unit, suffix = next(one for one in _SUFFIXES if size >= 0.9995 * one[0])
         return _signed(_plain(value / unit, digits) + suffix)
@@ -79,7 +79,7 @@ def _decimals(step: float) -> int:
 def _plain(value: float, digits: int) -> str:
     """Significant digits without an exponent, zeros at the end left out."""
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
-    text = f"{value:.{decimals}f}"
+    text = f"{value:,.{decimals}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 

@@ -67,9 +67,8 @@ def interval_bars(rows: Sequence[IntervalRow], title: str, x_label: str) -> str:
         for group in groups:
             if group:
                 canvas.height += TEXT + 8
-                canvas.text(
-                    2, canvas.height, shortened(group, canvas.width - 8, bold=True), bold=True
-                )
+                heading = shortened(group, canvas.width - 8, bold=True)
+                canvas.text(2, canvas.height, heading, bold=True, halo=True)
                 canvas.height += 3
             for row in rows:
                 if row.group == group:
