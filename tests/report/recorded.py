@@ -113,6 +113,26 @@ def examined(
     (folder / "known-unknown.jsonl").write_text(lines, encoding="utf-8")
 
 
+def examined_by_command(file: Path, checkpoint: Path, made_up: float, **records: str) -> None:
+    """What `lyceum evaluate --json` wrote of a checkpoint, with a record an outcome."""
+    content = {
+        "checkpoint": str(checkpoint),
+        "step": 12,
+        "settings": {"seed": 0},
+        "figures": {"held-out": {"hallucination": figure(made_up)}},
+        "items": {"held-out": 40},
+        "gates": [{"gate": "held-out/hallucination < 0.5", "passed": made_up < 0.5, "line": "so"}],
+    }
+    file.parent.mkdir(exist_ok=True)
+    write_json(file, content)
+    folder = file.with_name(f"{file.stem}.records")
+    folder.mkdir()
+    with (folder / "held-out.jsonl").open("w", encoding="utf-8") as lines:
+        for name, outcome in records.items():
+            one = {"id": name, "question": f"Question {name}?", "answerable": False}
+            lines.write(json.dumps(one | {"answer": file.stem, "outcome": outcome}) + "\n")
+
+
 def write_json(path: Path, content: Any) -> None:
     """A file of JSON."""
     path.write_text(json.dumps(content), encoding="utf-8")

@@ -10,6 +10,7 @@ import pytest
 from tests.report.recorded import (
     MARKUP,
     examined,
+    examined_by_command,
     older_chain,
     record_run,
     step_record,
@@ -156,12 +157,69 @@ def test_changed_answers_are_counted_and_chosen_by_hash(tmp_path: Path) -> None:
     examined(run, "base", 1.0, 1.0, before)
     examined(run, "step-00000012", 0.3, 0.6, after)
     text = text_of(page_of(run))
-    assert "about what exists, right before 6 0 4 10" in text
-    assert "about what does not, wrong before 0 7 3 10" in text
+    assert "of what can be known, right before 6 0 4 10" in text
+    assert "of what nobody can know, wrong before 0 7 3 10" in text
     shown = re.findall(r"Question (known|unknown)/(\d)\?", text)
     broken = [number for kind, number in shown if kind == "known" and int(number) < 4]
     assert len(broken) == 3, "right to wrong is shown as much as wrong to declined"
     assert text_of(page_of(run)) == text
+
+
+def test_evaluations_by_command_are_read_beside_a_run(tmp_path: Path) -> None:
+    """Would catch a base's figures under the run's name, or an evaluation that nobody finds."""
+    run = record_run(tmp_path / "run", init_from=str(tmp_path / "base"), stage="sft")
+    checkpoint = run / "checkpoints" / "step-00000012"
+    folder = run / "evaluations"
+    examined_by_command(folder / "first.json", tmp_path / "base", 0.75, a="wrong", b="wrong")
+    examined_by_command(folder / "then.json", checkpoint, 0.25, a="declined", b="wrong")
+    text = text_of(page_of(run))
+    row = re.search(r"held-out/hallucination ([\d.]+) \[.*?\] ([\d.]+) \[", text)
+    assert row is not None and row.groups() == ("0.75", "0.25")
+    assert "base held-out/hallucination < 0.5 failed" in text
+    assert "run held-out/hallucination < 0.5 passed" in text
+    assert "of what nobody can know, wrong before 0 1 1 2" in text
+
+
+def test_a_set_of_the_runs_own_samples_is_told(tmp_path: Path) -> None:
+    """Would catch examples of which nobody can see what the model said, or what was left out."""
+    run = record_run(tmp_path / "run")
+    (run / "refusals").mkdir()
+    counts = {"questions": 20, "known": 5, "unasked": 0, "over_share": {"unknowable": 4}}
+    write_json(run / "refusals" / "set.json", {"summary": "refusals: 5 known", "counts": counts})
+    samples = [{"text": f"{MARKUP} Lima", "outcome": "right"}, {"text": "Oslo", "outcome": "wrong"}]
+    record = {"id": "a", "question": "Which city?", "samples": samples}
+    (run / "refusals" / "samples.jsonl").write_text(json.dumps(record) + "\n")
+    page = page_of(run)
+    text = text_of(page)
+    assert "The set refusals of run is made of what its base says: 5 known." in text
+    assert "over share, unknowable 4" in text and "unasked" not in text
+    assert re.search(r"Which city\? .*draw 1 right .*Lima.* draw 2 wrong .*Oslo", text)
+    assert "<script>alert" not in page
+
+
+def test_a_reinforced_run_shows_early_and_late_answers(tmp_path: Path) -> None:
+    """Would catch rewards without the answers that earned them, or the same ones twice."""
+    steps = [step_record(step, **{"reinforce/reward": step / 12}) for step in range(1, 13)]
+    questions = tmp_path / "asked.jsonl"
+    run = record_run(
+        tmp_path / "run",
+        steps,
+        stage="reinforce",
+        init_from=str(tmp_path / "base"),
+        reinforce__questions=[str(questions)],
+        reinforce__verifier="answer",
+        reinforce__group=2,
+        reinforce__tokens=8,
+        data__mixture=[],
+    )
+    (run / "samples").mkdir()
+    for step, outcome in ((1, "wrong"), (12, "declined")):
+        one = {"asked": "Who?", "text": f"answer {step}", "outcome": outcome, "reward": step / 12}
+        (run / "samples" / f"step-{step:08d}.jsonl").write_text(json.dumps(one) + "\n")
+    text = text_of(page_of(run))
+    assert "asked the questions of asked.jsonl, in groups of 2" in text
+    assert "Reward of an answer" in text
+    assert re.search(r"Who\? .*step 1 wrong.* answer 1 .*step 12 declined.* answer 12", text)
 
 
 def test_two_runs_stand_side_by_side(tmp_path: Path) -> None:

@@ -62,5 +62,8 @@ def labelled(records: Sequence[RunRecord]) -> list[RunRecord]:
         length = 1
         while any(other[-length:] == parts[-length:] for other in others):
             length += 1
-        found.append(replace(record, label=os.path.join(*parts[-length:])))
+        own = parts[-length:]
+        # What lies between is the same in all of them.
+        shown = own if length < 4 or len(records) > 2 else (own[0], "\u2026", own[-1])
+        found.append(replace(record, label=os.path.join(*shown)))
     return found

@@ -24,7 +24,7 @@ class ReadCorpus:
     """
 
     name: str
-    place: str
+    folder: str
     kind: str
     weight: float | None
     splits: Mapping[str, Mapping[str, int]]
@@ -83,7 +83,7 @@ def _corpus(source: Mapping[str, Any], weight: float | None) -> ReadCorpus:
     examples = source.get("examples")
     return ReadCorpus(
         name=str(source.get("name") or Path(place).name),
-        place=str(source.get("corpus") or place),
+        folder=place,
         kind=str(source.get("kind") or "documents"),
         weight=weight,
         splits=_splits(source.get("splits")),

@@ -23,10 +23,10 @@ _MOST_FILES = 400
 class StoredExamination:
     """What suites found of one model.
 
-    `step`: after which it was measured, None for the run's base; `named`: the file of an evaluation
-    by command, empty for the run's own; `asked`: by suite, what follows from all that is asked;
-    `records`: the folder of its records; `settings`: of an evaluation by command; `gates`: verdicts
-    that are stored with it, as (gate, passed, line).
+    `step`: after which it was measured, None for a model that the run did not make, its base;
+    `named`: the file of an evaluation by command, empty for the run's own; `asked`: by suite, what
+    follows from all that is asked; `records`: the folder of its records; `settings`: of an
+    evaluation by command; `gates`: verdicts that are stored with it, as (gate, passed, line).
     """
 
     step: int | None
@@ -61,7 +61,7 @@ def read_examinations(run: Path) -> list[StoredExamination]:
     """
     folder = run / EVALUATIONS
     found = [one for path in _listed(folder) for one in _of_folder(path)]
-    found += [one for path in [*_listed(run), *_listed(folder)] for one in _of_report(path)]
+    found += [one for path in [*_listed(run), *_listed(folder)] for one in _of_report(path, run)]
     return sorted(found, key=lambda one: (one.step is not None, one.step or 0, bool(one.named)))
 
 
@@ -108,8 +108,8 @@ def _of_folder(folder: Path) -> Iterator[StoredExamination]:
         yield StoredExamination(step, results, folder, asked=asked)
 
 
-def _of_report(path: Path) -> Iterator[StoredExamination]:
-    """What `lyceum evaluate --json` wrote; nothing for any other file."""
+def _of_report(path: Path, run: Path) -> Iterator[StoredExamination]:
+    """What `lyceum evaluate --json` wrote of a run or its base; nothing for any other file."""
     if path.suffix != ".json" or not path.is_file() or path.stat().st_size > 1 << 24:
         return
     content = json_object(path)
@@ -123,7 +123,8 @@ def _of_report(path: Path) -> Iterator[StoredExamination]:
             )
             for suite, figures in content["figures"].items()
         }
-        step = int(content["step"])
+        of_run = f"{run.name}/checkpoints/" in f"{content['checkpoint']}/"
+        step = int(content["step"]) if of_run else None
         gates = tuple(
             (str(one["gate"]), bool(one["passed"]), str(one["line"]))
             for one in content.get("gates", ())

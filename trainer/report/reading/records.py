@@ -11,19 +11,20 @@ MOST_RECORDS = 20_000
 LONGEST_TEXT = 600
 """Characters of a text that a page shows."""
 _LONGEST_LINE = 1 << 22
-VERDICTS = ("right", "abstained", "wrong")
+VERDICTS = ("right", "declined", "wrong")
+_ALSO = {"abstained": "declined"}
 
 
 @dataclass(frozen=True)
 class JudgedAnswer:
     """A question of a suite and what a model answered.
 
-    `exists`: whether what is asked about exists; True where the suite asks of nothing else;
-    `verdict`: one of VERDICTS; `confidence`: the model's own; `part`: of the suite.
+    `answerable`: whether there is an answer; True where the suite asks of nothing else; `verdict`:
+    one of VERDICTS; `confidence`: the model's own; `part`: of the suite.
     """
 
     question: str
-    exists: bool
+    answerable: bool
     answer: str
     verdict: str
     confidence: float | None
@@ -65,7 +66,8 @@ def shortened_text(text: str, most: int = LONGEST_TEXT) -> str:
 
 
 def _judged(record: Mapping[str, Any]) -> JudgedAnswer | None:
-    question, verdict = record.get("question"), record.get("verdict")
+    question, verdict = record.get("question"), record.get("verdict", record.get("outcome"))
+    verdict = _ALSO.get(str(verdict), verdict)
     if not isinstance(question, str) or verdict not in VERDICTS:
         return None
     confidence = record.get("confidence")
@@ -77,7 +79,7 @@ def _judged(record: Mapping[str, Any]) -> JudgedAnswer | None:
         answer = str(options[choice])
     return JudgedAnswer(
         question=shortened_text(question),
-        exists=record.get("exists") is not False,
+        answerable=record.get("exists", record.get("answerable")) is not False,
         answer=shortened_text(answer),
         verdict=verdict,
         confidence=float(confidence) if isinstance(confidence, int | float) else None,

@@ -1,13 +1,17 @@
 """The texts that a run wrote while it trained: samples, and answers that earned a reward."""
 
-from collections.abc import Mapping
+import hashlib
+import heapq
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.report.reading.records import records_in
+from trainer.report.reading.records import records_in, shortened_text
+from trainer.report.reading.run_record import RunRecord
 
 SAMPLES, ANSWERS = "samples.jsonl", "samples"
+_DRAWS = 16
 _SAMPLINGS = 4
 """Samplings that are read at the beginning of a run, and at its end."""
 
@@ -30,6 +34,41 @@ class RewardedAnswer:
     text: str
     outcome: str
     reward: float | None
+
+
+@dataclass(frozen=True)
+class SampledAnswers:
+    """What a run's base said to a question, asked several times: (text, outcome) each."""
+
+    question: str
+    texts: tuple[tuple[str, str], ...]
+
+
+def by_hash(names: Iterable[str]) -> list[str]:
+    """Names in an order that nobody chose, the same for the same names."""
+    return sorted(names, key=hash_of)
+
+
+def hash_of(name: str) -> bytes:
+    """What a name is ordered by where nobody is to choose."""
+    return hashlib.sha256(name.encode("utf-8", "replace")).digest()
+
+
+def read_sampled(record: RunRecord, name: str, most: int) -> list[SampledAnswers]:
+    """Of the questions of RUN/NAME/samples.jsonl so many, by the hashes of their names."""
+    records = (one for one in records_in(record.folder / name / SAMPLES) if "samples" in one)
+    chosen = heapq.nsmallest(most, records, key=lambda one: hash_of(str(one.get("id"))))
+    return [
+        SampledAnswers(
+            str(one.get("question")),
+            tuple(
+                (shortened_text(str(sample["text"])), str(sample.get("outcome")))
+                for sample in (one["samples"] if isinstance(one["samples"], list) else ())[:_DRAWS]
+                if isinstance(sample, Mapping) and "text" in sample
+            ),
+        )
+        for one in chosen
+    ]
 
 
 def read_samples(run: Path) -> dict[str, list[SampleText]]:

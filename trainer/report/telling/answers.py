@@ -1,22 +1,20 @@
 """What models say, before and after: chosen by hash, with the counts of all that changed."""
 
-import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from trainer.report.page.blocks import PageBlock, PageSection, Prose, Samples
 from trainer.report.page.table import Cell, DataTable
 from trainer.report.reading.records import VERDICTS, JudgedAnswer, judged_answers, shortened_text
 from trainer.report.reading.run_record import RunRecord
-from trainer.report.reading.texts import RewardedAnswer, read_rewarded, read_samples
+from trainer.report.reading.texts import RewardedAnswer, by_hash, read_rewarded, read_samples
 from trainer.report.telling.measured import MeasuredModel, suites_of
 from trainer.report.telling.wording import value_text
 
 A_CHANGE = 3
 """Questions that are shown of each way in which verdicts changed."""
 _PROMPTS = 6
-_WORDS = {"right": "right", "abstained": "declined", "wrong": "wrong"}
-_ASKED = {True: "about what exists", False: "about what does not"}
+_ASKED = {True: "of what can be known", False: "of what nobody can know"}
 
 Change = tuple[str, str]
 """Two verdicts: before and after."""
@@ -49,7 +47,7 @@ def changed_answers(suite: str, first: MeasuredModel, last: MeasuredModel) -> li
     if not common:
         return []
     changes = {name: (before[name].verdict, after[name].verdict) for name in common}
-    counts = Counter((before[name].exists, changes[name]) for name in common)
+    counts = Counter((before[name].answerable, changes[name]) for name in common)
     blocks: list[PageBlock] = [
         Prose(
             f"The {len(common):,} questions of {suite} that both {first.label} and {last.label}"
@@ -60,8 +58,10 @@ def changed_answers(suite: str, first: MeasuredModel, last: MeasuredModel) -> li
     ]
     labels = _two_labels(first.label, last.label)
     for change in _shown_changes():
-        for exists in (True, False):
-            names = [n for n in common if changes[n] == change and before[n].exists is exists]
+        for answerable in (True, False):
+            names = [
+                n for n in common if changes[n] == change and before[n].answerable is answerable
+            ]
             for name in by_hash(names)[:A_CHANGE]:
                 blocks.append(_pair(before[name], after[name], labels))
     return blocks
@@ -69,18 +69,18 @@ def changed_answers(suite: str, first: MeasuredModel, last: MeasuredModel) -> li
 
 def _counts(suite: str, counts: Counter[tuple[bool, Change]], labels: tuple[str, str]) -> DataTable:
     rows: list[list[Cell]] = []
-    for exists in (True, False):
+    for answerable in (True, False):
         for before in VERDICTS:
-            numbers = [counts[exists, (before, after)] for after in VERDICTS]
+            numbers = [counts[answerable, (before, after)] for after in VERDICTS]
             if any(numbers):
-                rows.append([f"{_ASKED[exists]}, {_WORDS[before]} before", *numbers, sum(numbers)])
-    columns = (f"{labels[0]}", *(f"then {_WORDS[one]}" for one in VERDICTS), "all")
+                rows.append([f"{_ASKED[answerable]}, {before} before", *numbers, sum(numbers)])
+    columns = (f"{labels[0]}", *(f"then {one}" for one in VERDICTS), "all")
     return DataTable(columns, rows, f"{suite}: what became of the answers with {labels[1]}")
 
 
 def _shown_changes() -> list[Change]:
     changed = [(a, b) for a in VERDICTS for b in VERDICTS if a != b]
-    order = [("wrong", "abstained"), ("wrong", "right"), ("right", "wrong"), ("right", "abstained")]
+    order = [("wrong", "declined"), ("wrong", "right"), ("right", "wrong"), ("right", "declined")]
     return order + [one for one in changed if one not in order] + [(a, a) for a in VERDICTS]
 
 
@@ -88,13 +88,8 @@ def _pair(before: JudgedAnswer, after: JudgedAnswer, labels: tuple[str, str]) ->
     return Samples(
         before.question,
         {labels[0]: before.answer, labels[1]: after.answer},
-        {labels[0]: _WORDS[before.verdict], labels[1]: _WORDS[after.verdict]},
+        {labels[0]: before.verdict, labels[1]: after.verdict},
     )
-
-
-def by_hash(names: Iterable[str]) -> list[str]:
-    """Names in an order that nobody chose, the same for the same names."""
-    return sorted(names, key=lambda name: hashlib.sha256(name.encode("utf-8", "replace")).digest())
 
 
 def _two_labels(first: str, last: str) -> tuple[str, str]:

@@ -64,7 +64,11 @@ def _overview(record: RunRecord) -> list[Cell]:
 
 def keys_section(records: Sequence[RunRecord]) -> PageSection:
     """The recipe keys in which the runs differ."""
-    flat = [_flat(record.keys) for record in records]
+    # With every default: a key that an older version did not know is no difference.
+    flat = [
+        _flat(record.keys if record.recipe is None else record.recipe.model_dump(mode="json"))
+        for record in records
+    ]
     names = dict.fromkeys(name for one in flat for name in one if name not in _NOT_COMPARED)
     differing = [name for name in names if len({one.get(name, "") for one in flat}) > 1]
     if not differing:
@@ -75,9 +79,11 @@ def keys_section(records: Sequence[RunRecord]) -> PageSection:
     return PageSection("How their recipes differ", [table])
 
 
-def _flat(keys: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def _flat(keys: Mapping[Any, Any], prefix: str = "") -> dict[str, str]:
     found: dict[str, str] = {}
     for name, value in keys.items():
+        if isinstance(value, list) and any(isinstance(one, Mapping) for one in value):
+            value = dict(enumerate(value))
         if isinstance(value, Mapping) and value:
             found |= _flat(value, f"{prefix}{name}.")
         else:

@@ -4,16 +4,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trainer.corpus.inspect.curation import Curation
-from trainer.report.page.blocks import Drawing, Folded, PageBlock, PageSection, Prose
+from trainer.report.page.blocks import Drawing, Folded, PageBlock, PageSection, Prose, Samples
 from trainer.report.page.table import DataTable
 from trainer.report.plots.amounts import share
 from trainer.report.plots.bars import funnel
 from trainer.report.reading.corpora import ReadCorpus, read_corpora, read_own_sets
 from trainer.report.reading.run_record import RunRecord
+from trainer.report.reading.texts import SampledAnswers, read_sampled
 from trainer.report.telling.wording import count_of
 
 _CONTROLS = 40
 _LISTED = 24
+_SHOWN = 4
+"""Sampled questions of a set that are shown."""
 _MET = {
     "flattened": "written as text",
     "changes": "done to turns",
@@ -26,24 +29,26 @@ def data_section(records: Sequence[RunRecord]) -> PageSection:
     blocks: list[PageBlock] = []
     shown: set[str] = set()
     for record in records:
-        if record.traits is not None and record.traits.asks:
-            blocks.append(_questions(record))
-            continue
-        corpora = read_corpora(record)
-        if corpora is None:
-            if record.merge is None:
-                blocks.append(
-                    Prose(f"{record.label} did not record what it read (no sources.json).")
-                )
-            continue
-        blocks.append(_mixture(record, corpora))
-        for corpus in corpora:
-            if corpus.place not in shown:
-                shown.add(corpus.place)
-                blocks += _corpus(corpus)
+        blocks += _read_by(record, shown)
         for name, made_of in read_own_sets(record).items():
             blocks += _own_set(record, name, made_of)
     return PageSection("Data: what was read, and what was left out", blocks)
+
+
+def _read_by(record: RunRecord, shown: set[str]) -> list[PageBlock]:
+    """What a run read; corpora whose folders are `shown` already are only named."""
+    if record.traits is not None and record.traits.asks:
+        return [_questions(record)]
+    corpora = read_corpora(record)
+    if corpora is None:
+        missing = f"{record.label} did not record what it read (no sources.json)."
+        return [] if record.merge else [Prose(missing)]
+    blocks: list[PageBlock] = [_mixture(record, corpora)]
+    for corpus in corpora:
+        if corpus.folder not in shown:
+            shown.add(corpus.folder)
+            blocks += _corpus(corpus)
+    return blocks
 
 
 def _questions(record: RunRecord) -> Prose:
@@ -90,17 +95,30 @@ def _own_set(record: RunRecord, name: str, made_of: Mapping[str, Any]) -> list[P
     """A set of what the run's own model says, as its set.json tells it."""
     blocks: list[PageBlock] = []
     if summary := made_of.get("summary"):
-        blocks.append(Prose(f"{record.label} made a set of its base's own answers: {summary}"))
+        told = str(summary).removeprefix(f"{name}: ")
+        blocks.append(
+            Prose(f"The set {name} of {record.label} is made of what its base says: {told}.")
+        )
     rows = [
         (f"{key}, {part}" if part else key, number)
         for key, value in _pairs(made_of.get("counts"))
         for part, number in (_pairs(value) if isinstance(value, Mapping) else [("", value)])
-        if type(number) is int
+        if type(number) is int and number
     ]
     if rows:
         caption = f"What became of the questions of {name}"
-        blocks.append(DataTable(("", "questions or examples"), rows, caption))
+        table = DataTable(("count", "questions or examples"), rows, caption)
+        blocks.append(Folded(caption, [table]))
+    blocks += [_sampled(one) for one in read_sampled(record, name, _SHOWN)]
     return blocks
+
+
+def _sampled(one: SampledAnswers) -> Samples:
+    """What the base says when it is asked the same several times."""
+    labels = [f"draw {number}" for number in range(1, len(one.texts) + 1)]
+    texts = {label: text for label, (text, _) in zip(labels, one.texts, strict=True)}
+    verdicts = {label: outcome for label, (_, outcome) in zip(labels, one.texts, strict=True)}
+    return Samples(one.question, texts, verdicts)
 
 
 def _pairs(found: Any) -> list[tuple[str, Any]]:
@@ -117,10 +135,13 @@ def _curated(name: str, curation: Curation) -> list[PageBlock]:
         first, last = steps[0], steps[-1]
         kept = share(last.documents / first.documents) if first.documents else "none"
         caption = (
-            f"Of {first.documents:,} documents {last.documents:,} were kept ({kept}), with"
-            f" {last.shown_tokens} tokens."
+            f"Of {count_of(first.documents, 'document')} {last.documents:,} were kept ({kept}),"
+            f" with {last.shown_tokens} tokens."
         )
-        blocks.append(Drawing(funnel(rows, f"The funnel of {name}", "documents"), caption))
+        if last.documents < first.documents:
+            blocks.append(Drawing(funnel(rows, f"The funnel of {name}", "documents"), caption))
+        else:
+            blocks.append(Prose(f"{name}: {caption}"))
     if details := _details(name, curation):
         blocks.append(Folded(f"What each rule did to the documents of {name}", details))
     return blocks

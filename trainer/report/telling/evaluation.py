@@ -128,7 +128,7 @@ def figures_table(models: Sequence[MeasuredModel]) -> DataTable:
         figures = [model.figure(name) for model in models]
         known = next(one for one in figures if one is not None)
         rows.append([name, *map(figure_cell, figures), known.items, _WAYS[known.better] or None])
-    columns = ("figure", *(model.label for model in models), "items", "")
+    columns = ("figure", *(model.label for model in models), "items", "which way")
     return DataTable(columns, rows, "Value [95% interval], by resampling items")
 
 

@@ -130,7 +130,7 @@ def environment_table(records: Sequence[RunRecord]) -> DataTable:
         values = [one.get(name, "") for one in columns]
         if any(values):
             rows.append([name, *values])
-    return DataTable(("", *(record.label for record in records)), rows, "Machine and versions")
+    return DataTable(("what", *(record.label for record in records)), rows, "Machine and versions")
 
 
 def _environment(record: RunRecord) -> dict[str, str]:

@@ -37,7 +37,7 @@ def measured_chain(chain: Sequence[ChainLink]) -> list[MeasuredModel]:
         if bases and not found:
             origin = link.origins[0].folder if link.origins else None
             named = next((one.label for one in chain if one.folder == origin), "base")
-            found.append(MeasuredModel(named, bases[0], None))
+            found += _joined(named, bases, None)
         found += _last_of(link.record, own)
     return found
 
@@ -58,10 +58,17 @@ def _last_of(record: RunRecord, own: Sequence[StoredExamination]) -> list[Measur
     last = max(one.step or 0 for one in own)
     named = [one for one in own if one.step == last]
     label = record.label if _is_whole(record, last) else f"{record.label}, step {last:,}"
-    found = [MeasuredModel(label, named[0], record)]
-    for one in named[1:]:
-        fresh = not any(set(one.suites) & set(other.examined.suites) for other in found)
-        found.append(MeasuredModel(label if fresh else f"{label} ({one.named})", one, record))
+    return _joined(label, named, record)
+
+
+def _joined(
+    label: str, examinations: Sequence[StoredExamination], record: RunRecord | None
+) -> list[MeasuredModel]:
+    """A model for each examination; one that measured a suite again is told apart by its name."""
+    found: list[MeasuredModel] = []
+    for one in examinations:
+        again = any(set(one.suites) & set(other.examined.suites) for other in found)
+        found.append(MeasuredModel(f"{label} ({one.named})" if again else label, one, record))
     return found
 
 

@@ -55,7 +55,7 @@ STAGE_CURVES = (
         ),
     ),
     CurvePlot(
-        "Declined where it should, and where it should not",
+        "Answers by kind of question",
         "share of such questions",
         (
             ("reinforce/knowable_right", "answerable: right"),
@@ -74,10 +74,10 @@ STAGE_CURVES = (
         (("reinforce/clipped_low", "below"), ("reinforce/clipped_high", "above")),
     ),
     CurvePlot(
-        "Groups of which nothing is learned",
-        "share of groups",
+        "What teaches nothing",
+        "share",
         (
-            ("reinforce/constant_groups", "constant reward"),
+            ("reinforce/constant_groups", "groups of one reward"),
             ("reinforce/truncated", "answers cut short"),
         ),
     ),

@@ -19,7 +19,14 @@ def story_section(chain: Sequence[ChainLink]) -> PageSection:
     labels = {link.folder: link.label for link in chain}
     steps = StepChain([(_heading(link), _told(link, labels)) for link in chain])
     rows = [_row(link) for link in chain]
-    table = DataTable(_COLUMNS, rows, "The chain, the oldest first")
+    filled = [
+        place for place in range(len(_COLUMNS)) if any(row[place] is not None for row in rows)
+    ]
+    table = DataTable(
+        [_COLUMNS[place] for place in filled],
+        [[row[place] for place in filled] for row in rows],
+        "The chain, the oldest first",
+    )
     return PageSection("How this model came about", [steps, table])
 
 
@@ -51,7 +58,7 @@ def _told(link: ChainLink, labels: Mapping[Path, str]) -> str:
     loss = steps.series.get("loss")
     if loss is not None and loss.first is not None and loss.last is not None:
         words += f". The loss went from {value_text(loss.first[1])} to {value_text(loss.last[1])}"
-    return f"{words}. State: {state_of(record)}."
+    return f"{words}." if record.state == "done" else f"{words}. State: {state_of(record)}."
 
 
 def _start(link: ChainLink, labels: Mapping[Path, str]) -> str:

@@ -158,7 +158,7 @@ def _speed(steps: RunSteps) -> DataTable:
         series = steps.series.get(name)
         if series is not None and series.count and math.isfinite(series.mean):
             rows.append((label, series.mean, series.low, series.high))
-    return DataTable(("", "mean", "least", "most"), rows, "Speed and memory over all steps")
+    return DataTable(("figure", "mean", "least", "most"), rows, "Speed and memory over all steps")
 
 
 def _events(record: RunRecord) -> Folded | None:

@@ -18,10 +18,10 @@ from trainer.report.plots.curves import (
 from trainer.report.plots.lines import line_plot
 from trainer.report.plots.plotted import Series
 from trainer.report.plots.whiskers import Interval
-from trainer.report.reading.records import JudgedAnswer, judged_answers
-from trainer.report.telling.measured import MeasuredModel
+from trainer.report.reading.records import judged_answers
+from trainer.report.telling.measured import MeasuredModel, suites_of
 
-KNOWN_UNKNOWN, CALIBRATION = "known-unknown", "calibration"
+CALIBRATION, OCCURRENCE = "calibration", "occurrence"
 _POINTS = 200
 _LEAST = 10
 """Answers that a curve takes: of fewer it would be an accident."""
@@ -29,59 +29,50 @@ _LEAST = 10
 
 def truth_drawings(models: Sequence[MeasuredModel]) -> list[PageBlock]:
     """Those for which the models were measured."""
-    answers = {
-        model.label: judged_answers(model.examined.records, KNOWN_UNKNOWN)
-        for model in models
-        if KNOWN_UNKNOWN in model.examined.suites
-    }
     found: list[PageBlock] = []
-    pair = [_trade_off(models), _risk_coverage(answers)]
-    if drawn := [one for one in pair if one is not None]:
-        found.append(Columns(drawn))
-    for one in (_reliability(models), _occurrence(models)):
-        if one is not None:
-            found.append(one)
-    return found
+    for suite in suites_of(models):
+        pair = [_trade_off(suite, models), _risk_coverage(suite, models)]
+        if drawn := [one for one in pair if one is not None]:
+            found.append(Columns(drawn))
+    return found + [one for one in (_reliability(models), _occurrence(models)) if one is not None]
 
 
-def _trade_off(models: Sequence[MeasuredModel]) -> Drawing | None:
+def _trade_off(suite: str, models: Sequence[MeasuredModel]) -> Drawing | None:
+    """Hallucination against accuracy, of a suite of questions that has both."""
     points = []
     for model in models:
-        made_up = model.figure(f"{KNOWN_UNKNOWN}/hallucination")
-        right = model.figure(f"{KNOWN_UNKNOWN}/accuracy")
-        if made_up is not None and right is not None:
-            points.append(
-                TradeOffPoint(model.label, _interval(made_up), _interval(right), "in their order")
-            )
+        made_up = model.figure(f"{suite}/hallucination")
+        right = model.figure(f"{suite}/accuracy")
+        if suite != OCCURRENCE and made_up is not None and right is not None:
+            line = "in the order of the chain"
+            points.append(TradeOffPoint(model.label, _interval(made_up), _interval(right), line))
     if len(points) < 2:
         return None
-    return Drawing(
-        trade_off(points), "A cure that only silences a model moves it down as well as left."
-    )
+    title = f"Truth and utility: {suite}"
+    caption = "What only silences a model moves it down as well as to the left."
+    return Drawing(trade_off(points, title), caption)
 
 
-def _risk_coverage(answers: dict[str, dict[str, JudgedAnswer]]) -> Drawing | None:
+def _risk_coverage(suite: str, models: Sequence[MeasuredModel]) -> Drawing | None:
+    """The risk of the answers to a suite that knows how sure the model was."""
     lines = []
-    for label, judged in answers.items():
+    for model in models:
+        if suite == CALIBRATION or suite not in model.examined.suites:
+            continue
         rows = [
             (one.confidence, float(one.verdict == "wrong"))
-            for one in judged.values()
-            if one.verdict != "abstained" and one.confidence is not None
+            for one in judged_answers(model.examined.records, suite).values()
+            if one.verdict != "declined" and one.confidence is not None
         ]
         if len(rows) >= _LEAST:
             curve = risks(np.array(rows))
             places = np.unique(np.linspace(0, len(curve) - 1, _POINTS).round().astype(int))
-            lines.append(
-                Series(
-                    label,
-                    [float(place + 1) / len(curve) for place in places],
-                    [float(curve[place]) for place in places],
-                )
-            )
+            coverage = [float(place + 1) / len(curve) for place in places]
+            lines.append(Series(model.label, coverage, [float(curve[place]) for place in places]))
     if not lines:
         return None
-    caption = "Of the answers given to known-unknown; a model that knows what it knows rises late."
-    return Drawing(risk_coverage(lines), caption)
+    caption = "Of the answers given: of a model that knows what it knows the risk rises late."
+    return Drawing(risk_coverage(lines, f"Risk by coverage: {suite}"), caption)
 
 
 def _reliability(models: Sequence[MeasuredModel]) -> Drawing | None:
@@ -109,7 +100,7 @@ def _reliability(models: Sequence[MeasuredModel]) -> Drawing | None:
 
 def _occurrence(models: Sequence[MeasuredModel]) -> Drawing | None:
     series, levels = [], {}
-    measured = [model for model in models if "occurrence" in model.examined.suites]
+    measured = [model for model in models if OCCURRENCE in model.examined.suites]
     for model in measured:
         for name in ("accuracy", "hallucination"):
             values = [model.figure(f"occurrence/{name}_{group}") for group in BUCKETS]
