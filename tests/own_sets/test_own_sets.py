@@ -73,14 +73,14 @@ def answer_of(example: dict[str, Any]) -> str:
 def test_the_model_is_asked_and_only_its_own_right_texts_are_taught(alone) -> None:
     """Catches answers out of the key, refusals of what is known, and samples that are all alike."""
     asked, taught = records(alone), examples(alone)
-    assert set(asked) == {*NAMES, *(f"no-{n}" for n in range(4))}
+    assert set(asked) == set(NAMES)  # what nobody can know needs no answer of the model
     texts = {name: [one["text"] for one in held["samples"]] for name, held in asked.items()}
     assert all(len(set(held)) == SAMPLES for held in texts.values())
     origins = {one["about"]["id"]: one["about"]["origin"] for one in taught}
     assert {"known", "unknowable"} <= set(origins.values())
     for example in taught:
         about, answer = example["about"], answer_of(example)
-        said = any(answer in text for text in texts[about["id"]])
+        said = any(answer in text for text in texts.get(about["id"], ()))
         assert said == (about["origin"] == "known"), example
     of_names = [held for name, held in asked.items() if name in NAMES]
     outcomes = [
@@ -134,7 +134,7 @@ def test_a_run_that_ends_while_it_asks_goes_on_from_what_was_answered(
     with pytest.raises(Died):
         on_ranks(1, train_until_asked, recipe, 3, signal.SIGKILL)
     states.append(len(records(run)))
-    assert 3 <= states[0] < states[1] < 20
+    assert 3 <= states[0] < states[1] < len(NAMES)
     status = read_status(run)
     assert status is not None and status["state"] == "running"
     assert status["measuring"].startswith("refusals ")

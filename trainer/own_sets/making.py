@@ -99,7 +99,8 @@ def _ask(
     if layout.reports:
         _log.info(
             "%s: asking %s %d questions, %d times each: %s",
-            *(name, recipe.init_from, len(asked), section.samples, folder / "samples.jsonl"),
+            *(name, recipe.init_from, len(list(filter(asking.samples, asked)))),
+            *(section.samples, folder / "samples.jsonl"),
         )
     sample(
         asking,

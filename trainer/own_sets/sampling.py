@@ -14,7 +14,7 @@ from trainer.evaluate.suites.suite import FigureKind, Item, ItemRecord, Suite, S
 from trainer.parallel.agreement import Ranks
 from trainer.questions.samples import AnswerSample, SampledQuestion
 from trainer.questions.verifiers import verify
-from trainer.recipe.own_samples import OwnSamplesSection
+from trainer.recipe.own_samples import OwnSamplesSection, RefusalsSection
 from trainer.stages.asking import AskedQuestion, draws_for
 
 SAMPLES = "samples"
@@ -36,6 +36,10 @@ class Asking:
     key: str
     seed: int
 
+    def samples(self, asked: AskedQuestion) -> bool:
+        """Whether the set needs texts of the model: what nobody can know is declined without."""
+        return asked.question.answerable or not isinstance(self.section, RefusalsSection)
+
     def suite(self) -> Suite:
         """The questions as a suite, whose items are asked `samples` times."""
         by_id = {asked.question.id: asked.question for asked in self.questions}
@@ -56,7 +60,7 @@ class Asking:
             leaves_out="Whatever else it could have said.",
             source=f"conversations.{self.name}",
             rules=RULES,
-            items=lambda _: list(map(self._item, self.questions)),
+            items=lambda _: list(map(self._item, filter(self.samples, self.questions))),
             judge=judge,
             figures=lambda _: {"right": _RIGHT},
             options={
@@ -120,7 +124,7 @@ def sample(
 
 
 def sampled_questions(asking: Asking, folder: Path) -> list[SampledQuestion]:
-    """The questions with what was recorded of them, in the questions' order."""
+    """The questions with what was recorded of them, if they were asked, in their order."""
     found: dict[str, ItemRecord] = {}
     # Texts may hold other letters at which splitlines would cut.
     text = (folder / f"{file_name(SAMPLES)}.jsonl").read_text(encoding="utf-8")
@@ -132,7 +136,9 @@ def sampled_questions(asking: Asking, folder: Path) -> list[SampledQuestion]:
     return [
         SampledQuestion(
             asked.question,
-            tuple(AnswerSample(**one) for one in found[asked.question.id][SAMPLES]),
+            tuple(AnswerSample(**one) for one in found[asked.question.id][SAMPLES])
+            if asking.samples(asked)
+            else (),
         )
         for asked in asking.questions
     ]
