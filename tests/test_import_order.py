@@ -11,8 +11,8 @@ ROOT = Path(__file__).parents[1]
 # From the top of the house to its ground; a module may import what stands in its own row or below.
 FLOORS = [
     {"trainer.cli", "trainer.__main__"},
-    {"trainer.bench", "trainer.doctor", "trainer.compare", "trainer.report"},
     {"trainer.demo"},
+    {"trainer.bench", "trainer.doctor", "trainer.compare", "trainer.report"},
     {"launch"},
     {
         "trainer.loop",

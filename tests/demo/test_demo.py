@@ -24,23 +24,30 @@ from trainer.recipe import Recipe, learning_changes, load_recipe
 STORY = """
 import sys
 from pathlib import Path
-from trainer.demo import examination
+from rich.console import Console
+from trainer.demo import asking, examination
 from trainer.demo.pretraining import compare_with_trigram
 from trainer.demo.recipes import Recipes, repeating_recipe
-from trainer.demo.story import run_chapters
+from trainer.demo.second_act import tell_refusals
+from trainer.demo.story import conclude, run_first_act
+from tests.demo.refusing import small_refusals
 from trainer.recipe import Recipe
 
-examination.LONGEST_ANSWER = 12
+asking.LONGEST_ANSWER = examination.LONGEST_ANSWER = 12
 folder = Path(sys.argv[1])
 recipe, sft, preference = (Recipe.from_yaml(Path(path).read_text()) for path in sys.argv[2:])
 questions = folder / "run-questions"
-run_chapters(Recipes(recipe, repeating_recipe(recipe), sft, preference, questions, 200))
+recipes = Recipes(recipe, repeating_recipe(recipe), sft, preference, questions, 200)
+run_first_act(Console(), recipes)
 print(compare_with_trigram(recipe))
+act = small_refusals(folder, Path(preference.run))
+tell_refusals(Console(), act)
+conclude(Console(), recipes, act.recipe)
 """
 
 
 def small_recipes(folder: Path) -> list[Recipe]:
-    """The three stages with a tiny model, and few steps."""
+    """The toy's stages with a tiny model, and few steps."""
     keys = {
         **{"sequence_length": 160, "batch__sequences": 4, "zero__stage": 1},
         **{"checkpoint__every": 3, "checkpoint__keep": 0, "corpus__packages": ["flock"]},
@@ -131,6 +138,11 @@ def stages_of(story: str) -> dict[str, tuple[float, float]]:
     return {stage: (float(nats), float(share)) for stage, nats, share in rows}
 
 
+def real_part(story: str) -> str:
+    """What is told of the real model's answers, before and after, and behind it."""
+    return story[story.index("before and after") :]
+
+
 def test_told_again_it_ends_the_same(story: str, folder: Path) -> None:
     """Catches a demo that can be run only once, or that trains on beyond its end."""
     runs = [Path(recipe.run) / "metrics.jsonl" for recipe in small_recipes(folder)]
@@ -140,6 +152,10 @@ def test_told_again_it_ends_the_same(story: str, folder: Path) -> None:
     assert len(scores) == 1 and re.findall(r"Scores\(.*\)", repeated) == scores
     assert len(stages_of(story)) == 3 and stages_of(repeated) == stages_of(story)
     assert [run.read_bytes() for run in runs] == before
+    # What the real model said, before and after.
+    assert (
+        repeated[repeated.index("before and after") :] == story[story.index("before and after") :]
+    )
 
 
 def test_the_story_shows_what_was_measured(story: str, folder: Path) -> None:
@@ -149,6 +165,27 @@ def test_the_story_shows_what_was_measured(story: str, folder: Path) -> None:
     stages = stages_of(story)
     # Negative control: three steps on answers make the answers likelier.
     assert stages["fine-tuned"][0] < stages["pre-trained"][0] - 0.1
+
+
+def test_the_real_model_is_asked_before_and_after_it_is_tuned(story: str, folder: Path) -> None:
+    """Catches a comparison of a model with itself, and answers of another question."""
+    metrics = (folder / "run-refusals" / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(metrics[-1])["step"] == 3
+    assert f"lyceum chat {folder / 'run-refusals'}" in story
+    made_of = json.loads((folder / "run-refusals" / "refusals" / "set.json").read_text())
+    assert made_of["counts"]["unknowable"]
+    told = real_part(story)
+    for line in (folder / "asked.jsonl").read_text().splitlines():
+        assert json.loads(line)["question"] in told
+    assert "Still made up:" in told and "What it cost:" in told
+
+
+def test_the_story_ends_with_the_pages_of_its_chains(story: str, folder: Path) -> None:
+    """Catches a path to a page that was not written, or to one of another run."""
+    for run in (folder / "run-preference", folder / "run-refusals"):
+        page = run / "report.html"
+        assert str(page) in real_part(story).splitlines()
+        assert run.name in page.read_text(encoding="utf-8")
 
 
 def test_every_model_is_asked_about_trained_and_held_out_names(story: str, folder: Path) -> None:
@@ -195,6 +232,7 @@ def test_each_stage_goes_on_from_the_one_before(tmp_path: Path) -> None:
 def test_the_shipped_stages_have_the_shape_of_the_first() -> None:
     """Catches a recipe that runs in the demo and by its own name is refused."""
     recipes = [load_recipe(find_recipe(name)) for name in ("demo", "demo-sft", "demo-preference")]
+    assert load_recipe(find_recipe("demo-refusals")).stage == "sft"
     for before, recipe in itertools.pairwise(recipes):
         assert recipe.model == before.model
         assert recipe.init_from == before.run

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainer.recipe import Recipe, load_recipe
+from trainer.recipe.load import with_base_model
 
 RANKS = 2
 REPEATED_STEPS = 5
@@ -63,6 +64,16 @@ def repeating_recipe(recipe: Recipe) -> Recipe:
     keys["checkpoint"] |= {"every": 0, "save_final": False}
     keys["evaluate"] |= {"every": 0, "sample_every": 0}
     return Recipe.from_keys(keys)
+
+
+def refusals_recipe(folder: Path, base: Path) -> Recipe:
+    """The shipped recipe of refusal tuning, from the checkpoint `base`, beside the demo's runs."""
+    from launch.local import find_recipe
+
+    keys = load_recipe(find_recipe("demo-refusals")).model_dump(mode="json", exclude_unset=True)
+    keys |= {"run": f"{folder}-refusals", "init_from": str(base), "device": "cpu", "model": {}}
+    keys["conversations"]["refusals"]["questions"] = [f"{folder}-bank.jsonl"]
+    return Recipe.from_keys(with_base_model(keys))
 
 
 def measuring_recipe(recipe: Recipe, opened: Recipe, source: Path) -> Recipe:

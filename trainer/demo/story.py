@@ -12,6 +12,7 @@ from trainer.demo.examination import examine, shown_questions
 from trainer.demo.pretraining import build_corpus, compare_with_trigram, largest_difference
 from trainer.demo.ranks import train
 from trainer.demo.recipes import RANKS, REPEATED_STEPS, Recipes, demo_recipes
+from trainer.demo.second_act import prepare_refusals, tell_refusals
 from trainer.demo.telling import (
     chapter,
     introduce,
@@ -23,28 +24,46 @@ from trainer.demo.telling import (
     say,
     score_rows,
 )
+from trainer.recipe import Recipe
 
 if TYPE_CHECKING:
     from trainer.demo.questions import QuestionFiles
 
 
 def run_demo(folder: Path) -> None:
-    """Build a corpus, pre-train, repeat at another layout, fine-tune, prefer, and report.
+    """A toy from raw text to preferences; then a real model before and after refusal tuning.
 
     `folder`: the first run's directory. An interrupted demo resumes. Raises what building and
     training raise.
     """
-    run_chapters(demo_recipes(folder))
-
-
-def run_chapters(recipes: Recipes) -> None:
-    """Run all chapters with these recipes."""
     console, started = Console(), time.monotonic()
+    recipes = demo_recipes(folder)
+    run_first_act(console, recipes)
+    act = prepare_refusals(console, folder)
+    if act is not None:
+        tell_refusals(console, act)
+    conclude(console, recipes, None if act is None else act.recipe)
+    say(console, f"\nAll of it: {time.monotonic() - started:.0f} s.")
+
+
+def conclude(console: Console, recipes: Recipes, tuned: Recipe | None) -> None:
+    """Write the reports, and print what to try next; `tuned`: the real model, where it was had."""
+    from trainer.report.command import report_command
+
+    say(console, "\nEach chain of runs as a page, from its data to its answers:")
+    for recipe in (recipes.preference, tuned):
+        if recipe is not None:
+            report_command([Path(recipe.run)], None)
+    print_next(console, recipes, tuned)
+
+
+def run_first_act(console: Console, recipes: Recipes) -> None:
+    """Run the toy's chapters with these recipes."""
+    started = time.monotonic()
     introduce(console, recipes.pretraining)
     pretrain(console, recipes)
     fine_tune(console, recipes)
-    say(console, f"\nAll of it: {time.monotonic() - started:.0f} s.")
-    print_next(console, recipes)
+    say(console, f"The toy's part took {time.monotonic() - started:.0f} s.")
 
 
 def pretrain(console: Console, recipes: Recipes) -> None:

@@ -130,15 +130,19 @@ def print_answers(
     )
 
 
-def print_next(console: Console, recipes: Recipes) -> None:
-    """Print commands to try next with the toy."""
+def print_next(console: Console, recipes: Recipes, tuned: Recipe | None) -> None:
+    """Print commands to try next: with the real model where it was `tuned`, and with the toy."""
     recipe = recipes.pretraining
-    console.print("\nNext:")
-    for command in (
+    commands = [
         f"lyceum chat {recipes.preference.run}",
         f"lyceum corpus trace {recipe.run} {recipe.steps}",
         "lyceum train tiny parallel.tensor=2 parallel.pipeline=2 zero.stage=1 --nproc 8",
-    ):
+    ]
+    if tuned is not None:
+        real = f"lyceum chat {tuned.run}", f"lyceum evaluate {tuned.run} --suite known-unknown"
+        commands = [*real, *commands[1:]]
+    console.print("\nNext:")
+    for command in commands:
         console.print(f"  {command}", markup=False, highlight=False, soft_wrap=True)
 
 

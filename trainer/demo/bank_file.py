@@ -1,0 +1,38 @@
+"""A part of the bank of questions as a file, as anyone's own questions are one."""
+
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+from trainer.files import write_whole
+from trainer.questions.bank import bank_questions
+from trainer.questions.question import Question
+
+WITH_ANSWER, UNKNOWABLE = 300, 120
+"""Questions of each sort: what two cores ask a model of 135 million parameters in two minutes."""
+
+
+def ensure_bank_file(path: Path) -> None:
+    """Write the questions, each with its key, as JSON lines, unless they are there."""
+    if path.exists():
+        return
+    draws = random.Random(0)
+    chosen = []
+    for answerable, count in ((True, WITH_ANSWER), (False, UNKNOWABLE)):
+        sort = [one for one in bank_questions() if one.answerable is answerable]
+        chosen += draws.sample(sort, count)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, question_lines(chosen))
+
+
+def question_lines(questions: Sequence[Question]) -> str:
+    """The questions in the form that `trainer.questions.reading` reads."""
+    lines = []
+    for one in questions:
+        line = {"id": one.id, "question": one.text, "answers": list(one.answers) or None}
+        about = {"system": one.system, "reason": one.reason, "kind": one.kind}
+        line |= {key: held for key, held in about.items() if held is not None}
+        line |= one.options
+        lines.append(json.dumps(line, ensure_ascii=False) + "\n")
+    return "".join(lines)
