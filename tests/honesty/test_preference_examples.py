@@ -121,6 +121,11 @@ def test_a_model_that_is_always_or_never_right_gives_what_it_can() -> None:
     never = [sampled(question(number), WRONG) for number in range(3)]
     examples, counts = factuality_examples(never, SECTION, 0, judged=False)
     assert examples == [] and "3 refusal over wrong for balance" in str(counts)
+    assert "right nowhere, and would learn only to decline" in counts.why_none
     always = [sampled(question(number), RIGHT) for number in range(3)]
     examples, counts = factuality_examples(always, SECTION, 0, judged=False)
     assert examples == [] and "3 right over refusal for balance" in str(counts)
+    assert "wrong nowhere, and would learn never to decline" in counts.why_none
+    unended = [sampled(question(number), "{0} lies in the") for number in range(3)]
+    examples, counts = factuality_examples(unended, SECTION, 0, judged=False)
+    assert examples == [] and "cut before a sentence ends" in counts.why_none

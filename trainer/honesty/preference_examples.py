@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 from trainer.honesty.distinct import (
     about,
@@ -13,6 +13,7 @@ from trainer.honesty.distinct import (
     prompt_messages,
 )
 from trainer.honesty.evenly import evenly
+from trainer.honesty.factuality_counts import DECLINING, KINDS, FactualityCounts, PairKind
 from trainer.honesty.own_answers import own_answers
 from trainer.honesty.refusing import draw, key_of, refusals_of
 from trainer.questions.question import Question
@@ -24,12 +25,6 @@ KNOWN = 0.5
 """Share of right texts from which on a question counts as known: to decline it is a fault."""
 EACH = 2
 """Pairs of one kind that a question gives at most, so that none outweighs the others."""
-
-PairKind = Literal[
-    "right over wrong", "right over refusal", "refusal over wrong", "refusal over invented"
-]
-KINDS: tuple[PairKind, ...] = get_args(PairKind)
-_DECLINING: tuple[PairKind, ...] = ("refusal over wrong", "refusal over invented")
 
 
 @dataclass(frozen=True)
@@ -56,43 +51,6 @@ class WordedPair(NamedTuple):
     kind: PairKind
     chosen: str
     rejected: str
-
-
-@dataclass(frozen=True)
-class FactualityCounts:
-    """What became of the questions of `conversations.factuality`.
-
-    `pairs`: of each kind that are used; `over`: of each kind that were left out for balance;
-    `words`: mean words of the chosen and of the rejected texts of each kind, which tell whether
-    length gives the better one away; `examples`: how many there are in all; `repeated`: prompts
-    that come twice; `without_pair`: questions of which there is nothing to prefer;
-    `unworded`: pairs whose question's verifier takes no wording for a refusal.
-    """
-
-    questions: int
-    examples: int
-    pairs: dict[PairKind, int]
-    over: dict[PairKind, int]
-    words: dict[PairKind, tuple[float, float]]
-    repeated: int
-    without_pair: int
-    unworded: int
-
-    def __str__(self) -> str:
-        used = [
-            f"{number:,} {kind} ({self.words[kind][0]:.0f} and {self.words[kind][1]:.0f} words)"
-            for kind, number in self.pairs.items()
-            if number
-        ]
-        left = [f"{number:,} {kind} for balance" for kind, number in self.over.items() if number]
-        left += [f"{self.without_pair:,} questions with nothing to prefer"] * bool(
-            self.without_pair
-        )
-        left += [f"{self.unworded:,} pairs without a wording"] * bool(self.unworded)
-        left += [f"{self.repeated:,} questions asked twice"] * bool(self.repeated)
-        said = f"of {self.questions:,} questions {self.examples:,} examples, from pairs of"
-        said += f" {', '.join(used)}" if used else " none"
-        return f"{said}; left out: {', '.join(left)}" if left else said
 
 
 def factuality_examples(
@@ -162,7 +120,7 @@ def _balanced(pairs: Sequence[FactualPair], seed: int) -> list[FactualPair]:
     """As many pairs as leave refusals and answers in balance, of all kinds of question alike."""
     by_kind = {kind: [pair for pair in pairs if pair.kind == kind] for kind in KINDS}
     mending, answering = by_kind["right over wrong"], by_kind["right over refusal"]
-    declining = [pair for kind in _DECLINING for pair in by_kind[kind]]
+    declining = [pair for kind in DECLINING for pair in by_kind[kind]]
     declining = _fewer(declining, len(mending) + len(answering), seed)
     return [*mending, *_fewer(answering, len(declining), seed), *declining]
 

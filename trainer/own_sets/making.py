@@ -152,8 +152,7 @@ def _examples(
         if not preferences:
             raise DataError(
                 f"conversations.factuality.questions: none of {len(sampled):,} questions gives a"
-                " preference, as the model's samples of each are alike: ask others, or raise"
-                " conversations.factuality.samples or temperature"
+                f" preference, as {told.why_none}"
             )
         return preferences, asdict(told), str(told)
     assert isinstance(section, RefusalsSection)
