@@ -21,6 +21,7 @@ from tests.parity.ranks import Died, on_ranks
 from tests.training.runs import losses, recipe_of, train_here, train_until, write_text
 from trainer.data.manifest import load_manifest
 from trainer.evaluate.opened import open_model
+from trainer.evaluate.own_text import text_of
 from trainer.merging.command import merge_checkpoints
 from trainer.observe.status import read_status
 from trainer.recipe import Recipe
@@ -30,8 +31,9 @@ SAMPLES = 4
 LAYOUTS: list[tuple[int, dict[str, Any]]] = [
     (2, {"parallel__tensor": 2}),
     (2, {"parallel__pipeline": 2}),
+    (2, {"parallel__context": 2}),
     (2, {"zero__stage": 3}),
-    (2, {"parallel__context": 2, "lora": {"rank": 4}}),
+    (2, {"zero__stage": 1, "lora": {"rank": 4}}),
 ]
 
 
@@ -47,8 +49,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def alone(base: Path) -> Path:
-    """A run of one process."""
-    recipe = refusing_recipe(base.with_name("alone"), base)
+    """A run of one process, which keeps an average of its weights."""
+    average = {"kind": "ema", "decay": 0.9}
+    recipe = refusing_recipe(base.with_name("alone"), base, checkpoint__average=average)
     assert on_ranks(1, train_here, recipe) == [None]
     return Path(recipe.run)
 
@@ -201,19 +204,23 @@ def test_a_document_of_the_set_is_traced_to_its_question(alone, tmp_path, capsys
     assert lines and all("questions.jsonl line " in line for line in lines)
 
 
-def read_and_merge(runs: list[Path], into: Path) -> list[str]:
-    """The stage of each run as it is opened, and that of their merger; on one rank."""
+def read_and_merge(runs: list[Path], into: Path) -> list[tuple[str, bool]]:
+    """The stage of each run as it is opened, and whether its text is; last their merger's."""
     found = []
     for run in (*runs, merge_checkpoints(runs, None, into)):
         with open_model(run, 1) as opened:
-            found.append(opened.recipe.stage)
+            found.append((opened.recipe.stage, text_of(opened, (), ()).own is not None))
     return found
 
 
-def test_what_was_taught_to_refuse_is_read_and_merged_as_any_other(alone, base, tmp_path) -> None:
-    """Catches rules of training, as of a model to ask, that refuse a model its readers."""
-    (stages,) = on_ranks(1, read_and_merge, [alone, base], tmp_path / "merged")
-    assert stages[:2] == ["sft", "pretrain"] and len(stages) == 3
+def test_what_was_taught_to_refuse_is_read_and_merged_as_any_other(alone, tmp_path) -> None:
+    """Catches rules of training, as of a model to ask, that refuse a model its readers, and sets
+    that lie in a run and are not found from its average, or from where it was moved to.
+    """
+    moved = tmp_path / "moved"
+    shutil.copytree(alone, moved)
+    (found,) = on_ranks(1, read_and_merge, [moved, alone / "average"], tmp_path / "merged")
+    assert found == [("sft", True), ("sft", True), ("sft", False)]
 
 
 def test_preferences_are_between_its_own_texts_and_refusals(base, tmp_path) -> None:

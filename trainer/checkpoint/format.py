@@ -28,6 +28,7 @@ import numpy as np
 
 from trainer.errors import CheckpointError
 from trainer.hub.foreign import checkpoint_of
+from trainer.recipe.checkpoint import AVERAGE as AVERAGE
 
 if TYPE_CHECKING:
     import torch
@@ -100,8 +101,6 @@ MANIFEST = "checkpoint.json"
 FOLDER_NAME = re.compile(r"step-(\d{8,})")
 BEST = "best"
 """The name, beside the checkpoints of a run, of a link to the best of them."""
-AVERAGE = "average"
-"""The run directory of a run's averaged weights, in its own; and the optimizer state of them."""
 
 DTYPES: Mapping[str, str] = {
     "float64": "F64",

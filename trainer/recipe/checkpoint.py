@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from trainer.recipe.recipe import Recipe
 
 
+AVERAGE = "average"
+"""The run directory of a run's averaged weights, in its own; and the optimizer state of them."""
+
+
 class AverageSection(Section):
     """The average of the weights over steps, kept in fp32 beside the optimizer's state.
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.errors import RecipeError
+from trainer.recipe.checkpoint import AVERAGE
 from trainer.recipe.own_samples import OWN_SETS, OwnSamplesSection, check_section
 
 if TYPE_CHECKING:
@@ -34,8 +35,7 @@ def asks_its_base(recipe: "Recipe") -> bool:
 
 def own_folder(run: Path, name: str) -> Path:
     """The folder of a run's own set; of an average's run, RUN/average, that of the run itself."""
-    inner, outer = run / name, run.parent / name
-    return outer if not inner.exists() and outer.exists() else inner
+    return (run.parent if run.name == AVERAGE and not (run / name).exists() else run) / name
 
 
 def with_own_entries(keys: Any) -> Any:
