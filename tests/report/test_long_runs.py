@@ -13,7 +13,7 @@ from trainer.cli import main
 from trainer.report.reading.steps import read_steps_of
 from trainer.report.reading.thinning import STRETCHES, ThinnedSeries
 
-MOST_BYTES = 3_000_000
+MOST_BYTES, MOST_TAGS = 3_000_000, 10_000
 STEPS = 100_000
 
 
@@ -37,6 +37,7 @@ def test_a_page_of_100_000_steps_stays_small(long_run: Path) -> None:
     assert main(["report", str(long_run)]) == 0
     page = (long_run / "report.html").read_text()
     assert len(page.encode()) < MOST_BYTES
+    assert page.count("<") < MOST_TAGS, "a browser lays it out at once"
     assert "highest 1,000" in page, "the spike of the gradient norm is drawn"
 
 

@@ -20,7 +20,7 @@ HOSTILE = (
     "<script>window.taken = 1</script><img src=x onerror='window.taken = 1'>"
     "</style></title></textarea><svg onload=window.taken=1> &amp; \" ' {{ 7*7 }}\x00\u202e"
 )
-SHOWN = HOSTILE.replace("\x00", "\u2400").replace("\u202e", "[U+202E]")
+SHOWN = HOSTILE.replace("\x00", "[U+0000]").replace("\u202e", "[U+202E]")
 ROWS = [
     ["b", "0.81 (0.77-0.85)", "step 9"],
     ["a", "0.09 (0.05-0.11)", "step 100"],

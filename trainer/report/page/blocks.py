@@ -79,6 +79,12 @@ class KeyFigures:
     kind: ClassVar[str] = "key_figures"
     figures: Sequence[tuple[str, str, str]]
 
+    @staticmethod
+    def parts(number: str) -> tuple[str, str]:
+        """A number and its unit, "1.4 GiB"; what has several numbers, "6 h 5 min", is whole."""
+        head, _, unit = number.strip().partition(" ")
+        return (number.strip(), "") if re.search(r"\d", unit) else (head, unit)
+
 
 @dataclass(frozen=True)
 class StepChain:

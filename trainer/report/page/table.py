@@ -80,13 +80,13 @@ class DataTable:
 
     @property
     def numeric(self) -> list[bool]:
-        """Of each column whether all its cells that are not missing have values."""
+        """Of each column whether all its cells that are not missing, if any, have values."""
         return [self._is_numeric(place) for place in range(len(self.columns))]
 
     def _is_numeric(self, place: int) -> bool:
         cells = [_valued(row[place]) for row in self.rows]
         there = [cell for cell in cells if not cell.is_missing]
-        return bool(there) and all(math.isfinite(cell.value) for cell in there)
+        return all(math.isfinite(cell.value) for cell in there)
 
 
 def value_of(text: str) -> float:

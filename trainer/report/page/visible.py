@@ -10,19 +10,14 @@ _UNSEEN = re.compile(
 
 
 def visible(text: str) -> str:
-    """The text with control characters as their pictures and direction marks as [U+202E].
+    """The text with control characters and direction marks as [U+0000] and [U+202E].
 
-    A lone surrogate, which UTF-8 cannot write, becomes U+FFFD. Line ends become line feeds.
+    Not as the pictures that Unicode has of some, which the faces of many machines lack. A lone
+    surrogate, which UTF-8 cannot write, becomes U+FFFD. Line ends become line feeds.
     """
     return _UNSEEN.sub(_shown, text.replace("\r\n", "\n"))
 
 
 def _shown(found: re.Match[str]) -> str:
     code = ord(found[0])
-    if code < 0x20:
-        return chr(0x2400 + code)
-    if code == 0x7F:
-        return "\u2421"
-    if 0xD800 <= code <= 0xDFFF:
-        return "\ufffd"
-    return f"[U+{code:04X}]"
+    return "\ufffd" if 0xD800 <= code <= 0xDFFF else f"[U+{code:04X}]"
