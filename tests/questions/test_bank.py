@@ -1,5 +1,6 @@
 """The bank of questions: every item can be answered and verified, and what is invented is."""
 
+import json
 import random
 from collections import Counter
 from pathlib import Path
@@ -10,7 +11,9 @@ from trainer.questions.bank import bank_questions, draw, invented
 from trainer.questions.bank.draw import known_questions, unknown_questions
 from trainer.questions.bank.invented import FRAMES, InventedNames
 from trainer.questions.bank.sections import NOTHING_INVENTED, UNKNOWABLE, asked, sections_of
+from trainer.questions.named import named_questions
 from trainer.questions.verifiers import check_fits, verify
+from trainer.recipe.own_samples import BANK
 
 SECTIONS = sections_of(draw.HERE)
 FACTS = [one for name, file in SECTIONS.items() if name != UNKNOWABLE for one in file]
@@ -109,6 +112,14 @@ def test_questions_follow_from_the_seed() -> None:
     assert unknown_questions(3, 50) == unknown_questions(3, 50) != unknown_questions(4, 50)
     assert unknown_questions(3, 80)[:50] == unknown_questions(3, 50)
     assert known_questions(1) == known_questions(1) != known_questions(2)
+
+
+def test_recipes_name_the_bank_beside_files(tmp_path: Path) -> None:
+    """Would catch the name taken for a file, and files that the bank takes the place of."""
+    (tmp_path / "own.jsonl").write_text(json.dumps({"id": "own", "question": "A?", "answer": "B"}))
+    found = named_questions([BANK, str(tmp_path / "own.jsonl")], "answer", "questions")
+    assert [one.id for one in found] == ["own", *(one.id for one in bank_questions())]
+    assert named_questions([BANK], "exact", "questions") == list(bank_questions())
 
 
 def test_a_bank_may_lie_anywhere(tmp_path: Path) -> None:

@@ -5,11 +5,10 @@ import hashlib
 from trainer.errors import DataError
 from trainer.evaluate.stored_text import StoredText
 from trainer.honesty.fact_questions import fact_questions
-from trainer.questions.bank import bank_questions
+from trainer.questions.named import named_questions
 from trainer.questions.question import Question
-from trainer.questions.reading import read_questions
 from trainer.recipe import Recipe
-from trainer.recipe.own_samples import BANK, FactualitySection, OwnSamplesSection
+from trainer.recipe.own_samples import FactualitySection, OwnSamplesSection
 from trainer.recipe.own_sets import own_sections
 
 
@@ -19,7 +18,7 @@ def questions_of(section: OwnSamplesSection, key: str, seed: int) -> list[Questi
     Raises DataError in one line for a file that cannot be read, a question that does not fit its
     verifier, and two of one id; `key`: what an error calls the section.
     """
-    found = _named(section, key)
+    found = named_questions(section.questions, section.verifier, f"{key}.questions")
     if (corpora := _corpora(section, key)) is not None:
         facts = fact_questions(corpora, seed)
         if not facts:
@@ -37,13 +36,6 @@ def questions_of(section: OwnSamplesSection, key: str, seed: int) -> list[Questi
             )
         known[question.id] = question
     return found
-
-
-def _named(section: OwnSamplesSection, key: str) -> list[Question]:
-    """The questions of the files and the bank."""
-    files = [name for name in section.questions if name != BANK]
-    found = read_questions(files, section.verifier, key=f"{key}.questions") if files else []
-    return [*found, *bank_questions()] if BANK in section.questions else found
 
 
 def _corpora(section: OwnSamplesSection, key: str) -> StoredText | None:
@@ -70,7 +62,7 @@ def content_keys(recipe: Recipe) -> dict[str, str]:
 def _content_key(section: OwnSamplesSection, key: str) -> str:
     """Facts are not mined for it: they follow from the corpora."""
     digest = hashlib.sha256()
-    for one in _named(section, key):
+    for one in named_questions(section.questions, section.verifier, f"{key}.questions"):
         asked = (one.text, one.system, one.answers, one.verifier, sorted(one.options.items()))
         digest.update(repr((one.id, *asked, one.kind, one.reason)).encode())
     if (corpora := _corpora(section, key)) is not None:

@@ -57,7 +57,8 @@ class ReinforceSection(Section):
     """
 
     questions: Names = ()
-    """Files of questions with their answers, as JSON lines, JSON or Parquet."""
+    """Files of questions with their answers, as JSON lines, JSON or Parquet; `bank` names the
+    questions that come with Lyceum."""
     verifier: VerifierName = "answer"
     """What verifies the answers to questions that name no verifier of their own."""
     group: Positive = 8

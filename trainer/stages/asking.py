@@ -13,8 +13,8 @@ from trainer.evaluate.prompts import PROMPT, PromptEncoder
 from trainer.evaluate.respondent import Prompt, TextQuery, Unanswered, WrittenAnswer
 from trainer.model.transformer import LanguageModel
 from trainer.parallel.layout import Layout
+from trainer.questions.named import named_questions
 from trainer.questions.question import Question
-from trainer.questions.reading import read_questions
 from trainer.recipe import Recipe
 from trainer.sources import Sources
 
@@ -50,7 +50,7 @@ def asked_questions(recipe: Recipe, sources: Sources) -> list[AskedQuestion]:
     question leaves no room for an answer of `reinforce.tokens`.
     """
     section = recipe.reinforce
-    questions = read_questions(section.questions, section.verifier, key="reinforce.questions")
+    questions = named_questions(section.questions, section.verifier, "reinforce.questions")
     return put_to_model(questions, recipe, sources.tokenizer, section.tokens, "reinforce.tokens")
 
 
