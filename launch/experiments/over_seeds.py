@@ -9,7 +9,8 @@ Hinkley, "Bootstrap Methods and their Application", 1997, 3.8.
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 RESAMPLES = 400
 
+Comparison = Callable[[float, float], float]
+"""Of a figure after and before."""
 SeedRecords = Sequence[Mapping[str, ItemRecord]]
 """For each seed the records of one suite, by item."""
 
@@ -70,15 +73,25 @@ def figure_over_seeds(kind: FigureKind, records: SeedRecords, seed: int = 0) -> 
 
 
 def difference_over_seeds(
-    kind: FigureKind, before: SeedRecords, after: SeedRecords, seed: int = 0
+    kind: FigureKind,
+    before: SeedRecords,
+    after: SeedRecords,
+    seed: int = 0,
+    compare: Comparison = operator.sub,
 ) -> SeededFigure | None:
-    """The figure after less the figure before, by the same seeds and items."""
+    """The figure after less the figure before, by the same seeds and items.
+
+    `compare`: what is made of the two instead, as their ratio.
+    """
     assert len(before) == len(after), "each seed has both conditions"
-    return _resampled(kind, [before, after], seed)
+    return _resampled(kind, [before, after], seed, compare)
 
 
 def _resampled(
-    kind: FigureKind, conditions: Sequence[SeedRecords], seed: int
+    kind: FigureKind,
+    conditions: Sequence[SeedRecords],
+    seed: int,
+    compare: Comparison = operator.sub,
 ) -> SeededFigure | None:
     import numpy as np
 
@@ -91,12 +104,12 @@ def _resampled(
         return None
     draws = np.random.default_rng(seed)
     values = [
-        _value(kind, rows, draws.integers(seeds, size=seeds), items)
+        _value(kind, rows, draws.integers(seeds, size=seeds), items, compare)
         for items in _drawn(kind, [*first.values()], counted, draws)
     ]
     whole = np.array([value for value in values if math.isfinite(value)])
     low, high = np.percentile(whole, [2.5, 97.5]) if len(whole) else (math.nan, math.nan)
-    value = _value(kind, rows, range(seeds), counted)
+    value = _value(kind, rows, range(seeds), counted, compare)
     return SeededFigure(value, float(low), float(high), len(counted), seeds)
 
 
@@ -144,8 +157,9 @@ def _value(
     rows: Sequence[Sequence[tuple["np.ndarray", "np.ndarray"]]],
     seeds: "Sequence[int] | np.ndarray",
     items: "Sequence[int] | np.ndarray",
+    compare: Comparison,
 ) -> float:
-    """The mean over seeds of the last condition's figure, less the first's where there are two."""
+    """The mean over seeds of the figure, of two conditions compared."""
     found = []
     for records in rows:
         of_seeds = []
@@ -154,4 +168,4 @@ def _value(
             chosen = numbers[items][counts[items]]
             of_seeds.append(kind.reduce(chosen) if len(chosen) else math.nan)
         found.append(sum(of_seeds) / len(of_seeds))
-    return found[-1] - (found[0] if len(found) > 1 else 0.0)
+    return compare(found[-1], found[0]) if len(found) > 1 else found[0]

@@ -1,0 +1,75 @@
+"""The chain of models: a base, what cures it step by step, and blends of the two.
+
+Each step is a recipe beside this file, run by `lyceum train`; what is finished is not run again,
+and what was stopped goes on.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainer.merging.command import merge_checkpoints
+
+RECIPES = Path(__file__).with_name("recipes")
+STEPS = {
+    "refusals": "+ refusal SFT",
+    "factuality": "+ factuality DPO",
+    "reinforce": "+ ternary GRPO",
+}
+"""The steps by the names of their recipes, each from the weights of the one before it."""
+BLENDS = (0.25, 0.5, 0.65, 0.8)
+"""Shares of the cured model in the blends along the line."""
+MERGED = 0.65
+"""The share of the blend that is the last step of the cure, chosen on the development questions."""
+
+
+@dataclass(frozen=True)
+class ChainModel:
+    """A model of the experiment: its label in tables, its checkpoint and seed.
+
+    `share`: how much of the cured model is in it, where it lies on the line to the base;
+    `drawn_only`: it is a point of the drawing, asked the held-out questions alone.
+    """
+
+    label: str
+    checkpoint: Path
+    seed: int
+    share: float | None = None
+    drawn_only: bool = False
+
+
+def built_chain(
+    base: Path, into: Path, seed: int, overrides: Mapping[str, Sequence[str]]
+) -> Iterator[ChainModel]:
+    """The models of a seed, each as soon as it is there; `overrides`: keys of each step's recipe.
+
+    Raises CalledProcessError where a step fails, which has then said why.
+    """
+    cured = base
+    for step, label in STEPS.items():
+        run = into / f"seed-{seed}" / step
+        if not _finished(run):
+            keys = [f"run={run}", f"init_from={cured}", f"seed={seed}", *overrides.get(step, ())]
+            recipe = str(RECIPES / f"{step}.yaml")
+            subprocess.run([sys.executable, "-m", "trainer", "train", recipe, *keys], check=True)
+        cured = run
+        yield ChainModel(label, run, seed)
+    for share in BLENDS:
+        blend = into / f"seed-{seed}" / f"blend-{share:g}"
+        if not blend.exists():
+            merge_checkpoints([base, cured], [1 - share, share], blend)
+        yield ChainModel(blend_label(share), blend, seed, share, drawn_only=share != MERGED)
+
+
+def blend_label(share: float) -> str:
+    """What a blend is called."""
+    name = f"{share:g} cured + {1 - share:.2g} base"
+    return f"+ merge ({name})" if share == MERGED else name
+
+
+def _finished(run: Path) -> bool:
+    status = run / "status.json"
+    return status.exists() and json.loads(status.read_text())["state"] == "done"

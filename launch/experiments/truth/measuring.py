@@ -1,0 +1,79 @@
+"""What each model of the experiment is asked, by the code of `lyceum evaluate`.
+
+Records lie in a folder a model, a line an item; what is there is not asked again.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from launch.experiments.smollm2_figures import docstrings
+from launch.experiments.truth import held_out_suite, instructions_suite
+from trainer.checkpoint.format import MANIFEST
+from trainer.evaluate.answering import ModelRespondent
+from trainer.evaluate.examination import examine, prepare
+from trainer.evaluate.given_text import GivenText
+from trainer.evaluate.opened import open_model
+from trainer.evaluate.records import FAILED, file_name
+from trainer.evaluate.suites import load_suite
+from trainer.evaluate.suites.suite import ItemRecord, Suite, SuiteContext
+from trainer.evaluate.text_pieces import WindowsOfText
+from trainer.files import write_whole
+from trainer.parallel.agreement import Ranks
+from trainer.parallel.join import as_one_process
+
+HELD_OUT = held_out_suite.SUITE
+SUITES: Mapping[str, tuple[Suite, int | None]] = {
+    one.name: (one, limit)
+    for one, limit in (
+        (HELD_OUT, None),
+        (instructions_suite.SUITE, None),
+        (load_suite("perplexity"), 500),
+        (load_suite("bias"), 560),
+    )
+}
+"""The suites by name, and how many items of each; None: all."""
+_DONE = "measured.json"
+
+
+def measured(
+    checkpoint: Path, folder: Path, names: Sequence[str], limit: int | None
+) -> dict[str, list[ItemRecord]]:
+    """The records of a model by suite, in the order of the items; those that failed are left out.
+
+    `limit`: items of each suite at most.
+    """
+    done = folder / _DONE
+    if not done.exists() or not set(names) <= set(json.loads(done.read_text())):
+        with as_one_process():
+            _examine(checkpoint, folder, names, limit)
+        write_whole(done, json.dumps(list(names)), durable=False)
+    return {name: _records(folder, name) for name in names}
+
+
+def _examine(checkpoint: Path, folder: Path, names: Sequence[str], limit: int | None) -> None:
+    with open_model(checkpoint, 1) as model:
+        respondent = ModelRespondent.of(model)
+        text = WindowsOfText(GivenText([str(docstrings())]), model.tokenizer, model.longest)
+        digest = hashlib.sha256((model.folder / MANIFEST).read_bytes()).hexdigest()
+        for name in names:
+            suite, most = SUITES[name]
+            at_most = min((n for n in (limit, most) if n is not None), default=None)
+            context = SuiteContext(respondent, limit=at_most, held_out=text)
+            prepared = prepare(suite, context, Ranks())
+            examine(prepared, respondent, Ranks(), folder, {"checkpoint": digest}, _say(folder))
+
+
+def _say(folder: Path):  # type: ignore[no-untyped-def]
+    def say(suite: str, items: int, of: int) -> None:
+        if items == of:
+            print(f"{folder.name}: {suite}: {of:,} items", flush=True)
+
+    return say
+
+
+def _records(folder: Path, name: str) -> list[ItemRecord]:
+    lines = (folder / f"{file_name(name)}.jsonl").read_text(encoding="utf-8").splitlines()
+    records = [json.loads(line) for line in lines]
+    return sorted((one for one in records if FAILED not in one), key=lambda one: str(one["id"]))

@@ -1,0 +1,166 @@
+"""What the experiment found: figures.json, table.md and trade_off.svg, from the models' records."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from launch.experiments.over_seeds import (
+    SeededFigure,
+    SeedRecords,
+    difference_over_seeds,
+    figure_over_seeds,
+)
+from launch.experiments.truth.goals import ACCURACY, GOALS, HALLUCINATION, Goal
+from launch.experiments.truth.measuring import HELD_OUT, SUITES
+from trainer.evaluate.suites.suite import FigureKind, ItemRecord, SuiteContext
+from trainer.files import write_whole
+from trainer.report.plots.canvas import svg_file
+from trainer.report.plots.trade_off import TradeOffPoint, trade_off
+
+Records = Mapping[str, Sequence[ItemRecord]]
+"""A model's records by suite."""
+BESIDE = (
+    "wrong",
+    "hallucination/old_kinds",
+    "hallucination/new_kinds",
+    "hallucination/unanswerable",
+    "accuracy/old_kinds",
+    "accuracy/new_kinds",
+    "over_refusal/old_kinds",
+    "over_refusal/new_kinds",
+)
+"""Figures of the held-out questions that have no goal."""
+
+
+UNDEFINED = SeededFigure(math.nan, math.nan, math.nan, 0, 0)
+"""A figure that no item gives."""
+
+
+@dataclass(frozen=True)
+class ModelRecords:
+    """A label with the records of its models, one a seed; `share`: its place on the line."""
+
+    label: str
+    seeds: Sequence[Records]
+    share: float | None = None
+
+
+def write_results(
+    base: ModelRecords, models: Sequence[ModelRecords], into: Path, notes: Mapping[str, Any]
+) -> None:
+    """Write all files; `notes`: what they say of hardware, versions, command and times."""
+    found = {one.label: _figures(one, None if one is base else base) for one in (base, *models)}
+    content = {"notes": dict(notes), "models": found}
+    write_whole(into / "figures.json", json.dumps(content, indent=1) + "\n", durable=False)
+    write_whole(into / "table.md", _table(found, notes), durable=False)
+    write_whole(into / "trade_off.svg", _drawn(base, models, found), durable=False)
+
+
+def _figures(model: ModelRecords, base: ModelRecords | None) -> dict[str, Any]:
+    """Each figure by suite/name: its value and, for one with a goal, what the goal asks of it."""
+    found: dict[str, Any] = {}
+    context = SuiteContext(respondent=None)  # type: ignore[arg-type]  # read by items alone
+    for goal in GOALS:
+        if goal.suite not in model.seeds[0]:
+            continue
+        kind = SUITES[goal.suite][0].figures(context)[goal.figure]
+        entry: dict[str, Any] = {"value": asdict(_figure(model, goal.suite, kind))}
+        if base is not None:
+            asked = _asked(model, base, goal, kind)
+            entry |= {"goal": goal.words, "asked": asdict(asked), "verdict": goal.verdict(asked)}
+        found[f"{goal.suite}/{goal.figure}"] = entry
+    kinds = HELD_OUT.figures(context)
+    for name in BESIDE:
+        counted = [kinds[name].row(one) for one in model.seeds[0][HELD_OUT.name]]
+        if any(row is not None for row in counted):
+            found[f"held-out/{name}"] = {"value": asdict(_figure(model, "held-out", kinds[name]))}
+    if base is not None:
+        right = _right_of(base)
+        declined = FigureKind(
+            "knowns that the base gets right and this model declines",
+            lambda record: (
+                (float(record["outcome"] == "declined"),) if record["id"] in right else None
+            ),
+        )
+        if right:
+            value = asdict(_figure(model, "held-out", declined))
+            found["held-out/over_refusal_of_what_the_base_knows"] = {"value": value}
+    return found
+
+
+def _right_of(base: ModelRecords) -> set[str]:
+    return {one["id"] for one in base.seeds[0][HELD_OUT.name] if one["outcome"] == "right"}
+
+
+def _of_seeds(model: ModelRecords, suite: str) -> SeedRecords:
+    return [{one["id"]: one for one in records[suite]} for records in model.seeds]
+
+
+def _figure(model: ModelRecords, suite: str, kind: FigureKind) -> SeededFigure:
+    return figure_over_seeds(kind, _of_seeds(model, suite)) or UNDEFINED
+
+
+def _asked(model: ModelRecords, base: ModelRecords, goal: Goal, kind: FigureKind) -> SeededFigure:
+    """What the goal is about: the figure, or what it is beside the base's."""
+    if goal.compare is None:
+        return _figure(model, goal.suite, kind)
+    before, after = _of_seeds(base, goal.suite), _of_seeds(model, goal.suite)
+    before = [*before] * len(after)  # one base for all seeds
+    found = difference_over_seeds(kind, before, after, compare=goal.compare)
+    return found or UNDEFINED
+
+
+def _table(found: Mapping[str, Any], notes: Mapping[str, Any]) -> str:
+    names = [f"{goal.suite}/{goal.figure}" for goal in GOALS]
+    heads = ["", *(f"{goal.figure.replace('_', ' ')} ({goal.words})" for goal in GOALS)]
+    lines = ["# Truth and its price: SmolLM2 before and after each step of a cure", ""]
+    lines += [*(f"{key}: {value}  " for key, value in notes.items()), ""]
+    lines += [_row(heads), _row(["---"] * len(heads))]
+    for label, figures in found.items():
+        lines.append(_row([label, *(_cell(figures.get(name)) for name in names)]))
+    lines += ["", "Beside the goals, of the held-out questions:", ""]
+    rest = [name for name in list(found.values())[-1] if name not in names]
+    shown = [name.removeprefix("held-out/").replace("_", " ") for name in rest]
+    lines += [_row(["", *shown]), _row(["---"] * (len(rest) + 1))]
+    for label, figures in found.items():
+        lines.append(_row([label, *(_cell(figures.get(name)) for name in rest)]))
+    return "\n".join(lines) + "\n"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _cell(entry: Mapping[str, Any] | None) -> str:
+    """A figure with its interval, and what became of its goal."""
+    if entry is None:
+        return "not measured"
+    value = entry["value"]
+    if not math.isfinite(value["value"]):
+        return "not defined"
+    told = f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+    return f"{told} **{entry['verdict']}**" if "verdict" in entry else told
+
+
+def _drawn(base: ModelRecords, models: Sequence[ModelRecords], found: Mapping[str, Any]) -> str:
+    """The trade-off: the steps, and the line from the base to the cured model."""
+    on_line = [one for one in models if one.share is not None]
+    cured = [one for one in models if one.share is None][-1:]
+    points = [_point(one.label, found) for one in models if one.share is None]
+    line = [_point(one.label, found, "blends") for one in (base, *on_line, *cured)]
+    first = found[base.label]
+    most = first[f"held-out/{HALLUCINATION.figure}"]["value"]["value"] * HALLUCINATION.at_most
+    least = first[f"held-out/{ACCURACY.figure}"]["value"]["value"] + ACCURACY.at_least
+    points = [point for point in points if point.label not in {one.label for one in line}]
+    return svg_file(trade_off([*points, *line], goal=(most, max(least, 0.0))))
+
+
+def _point(label: str, found: Mapping[str, Any], line: str = "") -> TradeOffPoint:
+    def interval(figure: str) -> tuple[float, float, float]:
+        value = found[label].get(f"held-out/{figure}", {}).get("value")
+        return (value["value"], value["low"], value["high"]) if value else (math.nan,) * 3
+
+    return TradeOffPoint(label, interval("hallucination"), interval("accuracy"), line)

@@ -1,0 +1,106 @@
+"""The experiment on truth, whole and small: every step, every suite, and the files in the end."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from launch.experiments.truth.chain import BLENDS, MERGED, STEPS, blend_label
+from launch.experiments.truth.goals import GOALS
+from launch.experiments.truth.results import BESIDE
+from tests.parity.ranks import on_ranks
+from tests.training.runs import recipe_of, train_here, write_text
+
+
+def write_questions(folder: Path) -> Path:
+    """Of twelve a text is right that has a letter in it; of eight nobody can know the answer."""
+    lines = [
+        {"id": f"known {number}", "question": f"What is {number}?", "verifier": "regex"}
+        | {"pattern": "[a-z]", "match": "search", "kind": "number"}
+        for number in range(12)
+    ]
+    lines += [{"id": f"no {n}", "question": f"Who is {n}?", "answer": None} for n in range(8)]
+    path = folder / "questions.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> "Command":
+    """The command over an untrained model in SmolLM2's place, run once."""
+    folder = tmp_path_factory.mktemp("truth")
+    write_text(folder)
+    recipe = recipe_of(folder / "base", folder, sequence_length=640, steps=1, model__layers=2)
+    assert on_ranks(1, train_here, recipe) == [None]
+    command = Command(folder)
+    command.run()
+    return command
+
+
+class Command:
+    """The experiment's command in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.out = folder / "out"
+        self._environment = os.environ | {"LYCEUM_CACHE": str(folder / "cache")}
+        questions = write_questions(folder)
+        words = ["--model", str(folder / "base"), "--questions", str(questions), "--seeds", "0"]
+        words += ["--limit", "6", "--into", str(self.out), "sequence_length=160"]
+        self._words = [sys.executable, "-m", "launch.experiments.truth", *words]
+
+    def run(self) -> str:
+        """What it prints."""
+        done = subprocess.run(
+            self._words,
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout[-2000:]
+        return done.stdout
+
+
+def labels() -> list[str]:
+    """The models of a seed, in the order of the table."""
+    return ["base", *STEPS.values(), *map(blend_label, BLENDS)]
+
+
+def test_every_model_has_every_figure(run: "Command") -> None:
+    """Would catch a step or a suite that is left out, and a figure that no one measures."""
+    found = json.loads((run.out / "figures.json").read_text())["models"]
+    assert list(found) == labels()
+    goals = {f"{goal.suite}/{goal.figure}" for goal in GOALS}
+    for label, figures in found.items():
+        on_line = label in map(blend_label, BLENDS) and label != blend_label(MERGED)
+        expected = {name for name in goals if name.startswith("held-out/")} if on_line else goals
+        assert expected <= figures.keys(), label
+        assert all(("verdict" in figures[name]) == (label != "base") for name in expected), label
+    held_out = {name.removeprefix("held-out/") for name in found["base"] if "held-out" in name}
+    assert {name for name in BESIDE if "unanswerable" not in name} <= held_out
+
+
+def test_the_table_and_the_drawing_tell_of_each_model(run: "Command") -> None:
+    """Would catch a model that is measured and not shown, and a drawing that no browser reads."""
+    table = (run.out / "table.md").read_text()
+    drawing = ElementTree.fromstring((run.out / "trade_off.svg").read_text())
+    told = " ".join(drawing.itertext())
+    for label in labels():
+        assert table.count(f"| {label} |") == 2
+        assert f"{label}: hallucination" in told
+    assert "--limit 6" in table
+
+
+def test_what_is_there_is_neither_trained_nor_asked_again(run: "Command") -> None:
+    """Would catch an interrupted seed that begins anew, and figures that hang on the run."""
+    before = {path.name: path.read_text() for path in run.out.iterdir()}
+    said = run.run()
+    assert "step 1/" not in said and "items" not in said
+    after = {path.name: path.read_text() for path in run.out.iterdir()}
+    assert after["trade_off.svg"] == before["trade_off.svg"]
+    models = [json.loads(one["figures.json"])["models"] for one in (before, after)]
+    assert json.dumps(models[0]) == json.dumps(models[1])
