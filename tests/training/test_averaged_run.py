@@ -17,7 +17,10 @@ from trainer.hugging_face.exporting import export_command
 from trainer.recipe import Recipe
 
 EMA = {"kind": "ema", "decay": 0.7}
-KEYS: dict[str, Any] = {"steps": 6, "schedule__length": 6, "checkpoint__average": EMA}
+KEYS: dict[str, Any] = {
+    **{"steps": 6, "schedule__length": 6, "checkpoint__average": EMA},
+    "model__layers": 2,
+}
 
 
 def in_checkpoint(run: Path) -> dict[str, Tensor]:
@@ -51,8 +54,8 @@ def test_a_resumed_average_is_bitwise_that_of_the_whole_run(
     keys = KEYS | keys
     whole = recipe_of(tmp_path / "whole", corpus, **keys)
     parts = [recipe_of(tmp_path / "parts", corpus, **keys | {"steps": n}) for n in (3, 6)]
-    for recipe in (whole, *parts):
-        assert on_ranks(ranks, train_here, recipe) == [None] * ranks
+    for ends, _ in on_ranks(ranks, in_turn, [whole, *parts]):
+        assert ends == [None] * 3
     runs = [tmp_path / "whole", tmp_path / "parts"]
     assert losses(whole) == losses(parts[1])
     one, other = map(in_checkpoint, runs)
@@ -62,8 +65,9 @@ def test_a_resumed_average_is_bitwise_that_of_the_whole_run(
     assert [listed.step for listed in list_checkpoints(runs[1] / "average")] == [6]
 
 
-def read_and_export(run: Path) -> int:
-    """Open the average as commands do, and export it; its step."""
+def train_read_and_export(recipe: Recipe, run: Path) -> int:
+    """Train; then open the average of another run as commands do, and export it; its step."""
+    assert train_here(recipe) is None
     with open_model(run / "average", 1) as opened:
         step = opened.step
     export_command(run / "average", run / "exported")
@@ -101,12 +105,11 @@ def test_a_mean_is_that_of_the_last_checkpoints_at_another_layout_too(
         expected = torch.stack([step[name] for step in weights[3:]]).mean(0)
         torch.testing.assert_close(values, expected, atol=1e-6, rtol=0)
     assert not any((run / "average").rglob("step-00000003"))
-    assert on_ranks(1, train_here, alone) == [None]
+    assert on_ranks(1, train_read_and_export, alone, run) == [6]
     other = as_weights(tmp_path / "alone")
     for name, values in average.items():
         # Two steps of another layout, by Adam at a rate of 1e-2.
         torch.testing.assert_close(other[name], values, atol=1e-4, rtol=0)
-    assert on_ranks(1, read_and_export, run) == [6]
     assert (run / "exported" / "model.safetensors").is_file()
     capsys.readouterr()
     list_command(run)
