@@ -1,10 +1,13 @@
 """Refusals are recognised in the wordings they come in, and answers that sound like one are not."""
 
+import signal
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
 from trainer.evaluate.judging.abstention import abstention
+from trainer.evaluate.judging.clauses import LONGEST_CLAUSE, clauses
 from trainer.evaluate.judging.spelling import respelled
 
 HERE = Path(__file__).parent
@@ -86,3 +89,39 @@ def test_names_are_no_typing_errors() -> None:
     """Negative control: would catch a spelling that rewrites words which are right."""
     for right in ("state", "exits", "odes", "kenya", "lima", "knox", "surf", "idaho"):
         assert respelled(right) == right
+
+
+def test_words_without_end_are_parted_and_none_is_lost() -> None:
+    """Would catch a clause whose every word is read to its end: minutes for one long answer."""
+    for word in ("so", "x" * 2000):
+        text = " ".join([word] * 500)[:5000]
+        read = [clause.text for clause in clauses(text)]
+        assert max(map(len, read)) <= LONGEST_CLAUSE
+        assert "".join(read).replace(" ", "") == text.replace(" ", "")
+    assert abstention(f"{'so ' * 400}I do not know") == "ignorance"
+    assert abstention(f"I do not know {'and so on ' * 300}. It is Paris.") is None
+
+
+def test_a_refusal_with_doubled_spaces_is_one() -> None:
+    """Would catch phrases that are sought before spaces are one: "I  don't know" is an answer."""
+    assert abstention("I  don't \t know") == abstention("Ain't  got a clue") == "ignorance"
+    assert abstention("I  know the title but not  the author.") == "ignorance"
+
+
+@pytest.mark.parametrize("run", ["[", " ", "(a) "])
+def test_a_long_run_of_one_sign_is_read_once(run: str) -> None:
+    """Would catch a pattern that reads the run from each of its places: minutes, not a second.
+
+    The alarm is for what hangs: it is a hundred times what the linear reading takes.
+    """
+
+    def too_long(_number: int, _frame: FrameType | None) -> None:
+        raise AssertionError(f"{run!r} 400,000 times is still being read")
+
+    before = signal.signal(signal.SIGALRM, too_long)
+    signal.alarm(90)
+    try:
+        assert abstention(run * (400_000 // len(run))) == "ignorance"
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)

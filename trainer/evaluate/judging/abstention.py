@@ -9,6 +9,9 @@ at all ("", "...", "N/A") is no answer either. The phrases are composed from wha
 made of (who speaks, what is denied, of what), so that no list of wordings has to be complete.
 """
 
+from collections.abc import Sequence
+from itertools import accumulate
+from operator import and_
 from typing import Literal
 
 from trainer.evaluate.judging.clauses import clauses
@@ -48,18 +51,26 @@ def abstention(text: str, about: AskedAbout | None = None) -> Abstention | None:
     if not any(abstaining) and not any(asking_back) and not only_of_the_speaker(text, read):
         return None
     named = [no and names_what_was_asked(one) for one, no in zip(read, abstaining, strict=True)]
+    # "Zambodia? Never heard of it": what is asked before an abstention is its echo; not so, where
+    # the question is known and was of something else: "Paris? I do not know".
+    hedged = [not no or hedges(one) for one, no in zip(read, abstaining, strict=True)]
+    hedged_on = _all_from_each_on(hedged)
+    unnamed_on = _all_from_each_on([not one for one in named])
     another = False
     for index, clause in enumerate(read):
-        another = about is not None and speaks_of_another(clause, read[:index], about, another)
+        before = read[index - 1] if index else None
+        another = about is not None and speaks_of_another(clause, before, about, another)
         repeats = about is not None and about.is_all_of(clause.text)
-        # "Zambodia? Never heard of it": what is asked before an abstention is its echo; not so,
-        # where the question is known and was of something else: "Paris? I do not know".
-        behind = [one for one, no in zip(read[index:], abstaining[index:], strict=True) if no]
-        echo = clause.asks and not all(hedges(one) for one in behind)
+        echo = clause.asks and not hedged_on[index]
         if about is not None and is_a_bare_answer(clause.text):
             echo = echo and about.named_in(clause.text)
         silent = abstaining[index] or asking_back[index] or echo or repeats
-        background = any(named[index:]) and is_background(clause, about)
+        background = not unnamed_on[index] and is_background(clause, about)
         if not (silent or another or background) and answers_after_all(clause):
             return None
     return "denial" if any(denying) else "ignorance"
+
+
+def _all_from_each_on(held: Sequence[bool]) -> list[bool]:
+    """Whether all of it holds from each place to the end."""
+    return list(accumulate(reversed(held), and_))[::-1]

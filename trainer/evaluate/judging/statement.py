@@ -1,7 +1,5 @@
 """Clauses that answer, in a text that abstains elsewhere: "..., but it is probably Paris"."""
 
-from collections.abc import Sequence
-
 from trainer.evaluate.judging.clauses import Clause
 from trainer.evaluate.judging.expected import ANOTHER, AskedAbout
 from trainer.evaluate.judging.phrases import phrase
@@ -21,17 +19,17 @@ def hedges(clause: Clause) -> bool:
 
 
 def speaks_of_another(
-    clause: Clause, earlier: Sequence[Clause], about: AskedAbout, before: bool
+    clause: Clause, earlier: Clause | None, about: AskedAbout, before: bool
 ) -> bool:
     """Whether a clause speaks of another thing than the one asked about.
 
-    "The capital of Nicaragua is Managua", "Did you mean Slovenia?"; where the last of the clauses
+    "The capital of Nicaragua is Managua", "Did you mean Slovenia?"; where the clause
     `earlier` did (`before`), so does "Its capital is Ljubljana", and where it ended in the other's
     name, so does "whose capital is Ljubljana". The clauses are of the text that `about` marked.
     """
     if (
         earlier
-        and earlier[-1].text.endswith(ANOTHER)
+        and earlier.text.endswith(ANOTHER)
         and phrase("statement", "relative").search(clause.text)
     ):
         return True
