@@ -17,9 +17,12 @@ SECONDS = 1.0
 
 
 @lru_cache(maxsize=4096)
-def compiled(pattern: str, ignore_case: bool = False) -> "regex.Pattern[str]":
-    """The pattern; raises regex.error."""
-    return regex.compile(pattern, regex.IGNORECASE if ignore_case else 0)
+def compiled(
+    pattern: str, ignore_case: bool = False, dot_all: bool = False
+) -> "regex.Pattern[str]":
+    """The pattern; `dot_all`: whether a dot is a line's end too. Raises regex.error."""
+    flags = (regex.IGNORECASE if ignore_case else 0) | (regex.DOTALL if dot_all else 0)
+    return regex.compile(pattern, flags)
 
 
 def verify_regex(question: Question, text: str) -> Verdict:

@@ -1,7 +1,6 @@
 """`reinforce`: what `stage: reinforce` asks, what it rewards, and what it minimises."""
 
 import json
-import re
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
@@ -35,7 +34,8 @@ class RewardsSection(Section):
     length_weight: NotNegative = 1.0
     """What that punishment is multiplied by."""
     format_regex: str | None = None
-    """A regular expression that the whole answer must match, spaces at its ends apart."""
+    """A regular expression (of the `regex` package) that the whole answer must match, spaces at its
+    ends apart; a match that takes longer than a second is none."""
     format_json: bool = False
     """Whether the whole answer must be JSON."""
     format_ended: bool = False
@@ -191,9 +191,11 @@ def _check_rewards(section: ReinforceSection) -> None:
             f" reinforce.tokens {section.tokens}; lower it, or leave it out"
         )
     if rewards.format_regex is not None:
+        import regex  # here, as few recipes have one
+
         try:
-            re.compile(rewards.format_regex)
-        except re.error as error:
+            regex.compile(rewards.format_regex)
+        except (regex.error, RecursionError, OverflowError) as error:
             raise RecipeError(
                 f"reinforce.rewards.format_regex: {rewards.format_regex!r} is no regular"
                 f" expression ({error}); mend it"

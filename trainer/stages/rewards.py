@@ -1,8 +1,8 @@
 """What an answer earns in `stage: reinforce`: for what it says, for its length, for its form."""
 
 import json
-import re
 
+from trainer.questions.patterns import SECONDS, compiled
 from trainer.questions.verdict import Found
 from trainer.recipe.reinforce import ReinforceSection
 
@@ -13,7 +13,7 @@ class Rewards:
     def __init__(self, section: ReinforceSection) -> None:
         self._section = section
         pattern = section.rewards.format_regex
-        self._pattern = None if pattern is None else re.compile(pattern, re.DOTALL)
+        self._pattern = None if pattern is None else compiled(pattern, dot_all=True)
 
     def of(
         self, outcome: Found, answerable: bool, text: str, tokens: int, ended: bool
@@ -50,16 +50,25 @@ class Rewards:
         rewards = self._section.rewards
         if not rewards.asks_form or (rewards.format_ended and not ended):
             return 0.0
-        if self._pattern is not None and self._pattern.fullmatch(text) is None:
+        if not self._matches(text):
             return 0.0
         if rewards.format_json and not _is_json(text):
             return 0.0
         return rewards.format_weight
 
+    def _matches(self, text: str) -> bool:
+        """Whether the whole text matches the pattern, if any, within the time that a match has."""
+        if self._pattern is None:
+            return True
+        try:
+            return self._pattern.fullmatch(text, timeout=SECONDS) is not None
+        except TimeoutError:
+            return False
+
 
 def _is_json(text: str) -> bool:
     try:
         json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):  # nested without end
         return False
     return True
