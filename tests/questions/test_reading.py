@@ -111,6 +111,12 @@ def test_what_nothing_reads_is_said_once(tmp_path: Path, caplog: pytest.LogCaptu
             "line 1: the answer 'x' has no",
         ),
         ([{"id": 1, "question": "A?", "answer": "x"}] * 2, "line 2: its id '1' is that of"),
+        ([{"id": " ", "question": "A?", "answer": "x"}], 'line 1: "id" is empty'),
+        (
+            [{"question": "A?", "verifier": "regex"}],
+            'line 1: has no "pattern" for verifier regex: give it, or "answer": null',
+        ),
+        ([{"question": "A?", "verifier": "json_schema"}], 'has no "schema" for verifier'),
         ([], "holds no question"),
     ],
 )
@@ -127,3 +133,7 @@ def test_a_file_that_is_not_there_is_named_with_its_key(tmp_path: Path) -> None:
     """Would catch an error that sends its reader to data.mixture, where nothing is wrong."""
     with pytest.raises(DataError, match=r"^reinforce\.questions: .*none\.jsonl"):
         read_questions([str(tmp_path / "none.jsonl")], key="reinforce.questions")
+    text = tmp_path / "data.mixture: q.txt"
+    text.write_text("A?")
+    with pytest.raises(DataError, match=r"^reinforce\.questions: .*data\.mixture: q\.txt holds no"):
+        read_questions([str(text)], key="reinforce.questions")

@@ -34,16 +34,18 @@ def read_examples(
     patterns: Sequence[str],
     refuse: Callable[[DataError], None] = raise_fault,
     anonymous: bool = False,
+    key: str = "data.mixture",
 ) -> Iterator[Example]:
     """The objects of the files (paths, globs, s3:// or https:// URLs), in the order of their names.
 
     JSONL and JSON (an array of objects, or objects one after the other), plain, .gz or .zst, and
     Parquet. A record that is no JSON object goes to `refuse`, as a DataError naming file and line
     (or record, or row, from 1); reading goes on where that returns. Raises DataError for files that
-    are missing, damaged, cut short or of another kind.
+    are missing or of another kind, which begins with `key`, the recipe's that holds the patterns,
+    and for those that are damaged or cut short.
     """
     options = ReadOptions(anonymous=anonymous)
-    for file in _files(patterns, anonymous):
+    for file in _files(patterns, anonymous, key):
         if kind_of(file.path)[0] == "parquet":
             yield from _rows(file, options, refuse)
             continue
@@ -56,17 +58,11 @@ def read_examples(
                 yield Example(found, place)
 
 
-def _files(patterns: Sequence[str], anonymous: bool) -> list[InputFile]:
-    try:
-        files = list_files(patterns, anonymous)
-    except DataError as error:
-        # There they are a corpus's files; here an entry of the mixture names them.
-        raise DataError(str(error).replace("corpus.files:", "data.mixture:", 1)) from None
+def _files(patterns: Sequence[str], anonymous: bool, key: str) -> list[InputFile]:
+    files = list_files(patterns, anonymous, key)
     for file in files:
         if kind_of(file.path)[0] not in ("jsonl", "json", "parquet"):
-            raise DataError(
-                f"data.mixture: {file.path} holds no examples: give .jsonl, .json or .parquet"
-            )
+            raise DataError(f"{key}: {file.path} holds no examples: give .jsonl, .json or .parquet")
     return files
 
 

@@ -37,6 +37,8 @@ _log = logging.getLogger(__name__)
 _TEXTS = ("question", "prompt")
 _ANSWERS = ("answer", "answers")
 _OWN = {*_TEXTS, *_ANSWERS, "id", "system", "verifier", "kind", "reason"}
+_KEY_OF = {"regex": "pattern", "json_schema": "schema"}
+"""What is the key, of verifiers whose key is no answer."""
 
 
 def read_questions(
@@ -50,20 +52,17 @@ def read_questions(
     """
     found: dict[str, Question] = {}
     unread: Counter[str] = Counter()
-    try:
-        for example in read_examples(list(files)):
-            question = _question(example, verifier or "answer", unread)
-            if question.id in found and "id" not in example.record:  # files of one name
-                whole = f"{example.place.file}:{example.place.number}"
-                question = replace(question, id=whole)
-            if question.id in found:
-                raise DataError(
-                    f"{example.place}: its id {question.id!r} is that of"
-                    f" {found[question.id].named}: give each its own"
-                )
-            found[question.id] = question
-    except DataError as error:
-        raise DataError(str(error).replace("data.mixture:", f"{key}:", 1)) from None
+    for example in read_examples(list(files), key=key):
+        question = _question(example, verifier or "answer", unread)
+        if question.id in found and "id" not in example.record:  # files of one name
+            whole = f"{example.place.file}:{example.place.number}"
+            question = replace(question, id=whole)
+        if question.id in found:
+            raise DataError(
+                f"{example.place}: its id {question.id!r} is that of"
+                f" {found[question.id].named}: give each its own"
+            )
+        found[question.id] = question
     if not found:
         raise DataError(f"{key}: {', '.join(files)} holds no question: give a file that does")
     if unread:
@@ -84,7 +83,7 @@ def _question(example: Example, verifier: VerifierName, unread: Counter[str]) ->
     question = Question(
         id=_named(record, f"{PurePath(place.file).name}:{place.number}", example),
         text=_text(record, example),
-        answers=() if held.keys() & {"pattern", "schema"} else _answers(record, example, held),
+        answers=() if held.keys() & {"pattern", "schema"} else _answers(record, example, name),
         system=_string(record, "system", example),
         verifier=name,
         options=held,
@@ -108,14 +107,19 @@ def _text(record: Mapping[str, Any], example: Example) -> str:
 
 
 def _answers(
-    record: Mapping[str, Any], example: Example, options: Mapping[str, Any]
+    record: Mapping[str, Any], example: Example, verifier: VerifierName
 ) -> tuple[str, ...]:
     """The right answers; () where it says null, or of a table leaves them out."""
     key = next((name for name in _ANSWERS if name in record), None)
     if key is None:
         if example.place.unit == "row":  # Parquet's null
             return ()
-        raise DataError(f'{example.place}: has no "answer": give it, or null where nobody can know')
+        lacks = _KEY_OF.get(verifier, "answer") if isinstance(verifier, str) else "answer"
+        of = "" if lacks == "answer" else f" for verifier {verifier}"
+        null = "null" if lacks == "answer" else '"answer": null'
+        raise DataError(
+            f'{example.place}: has no "{lacks}"{of}: give it, or {null} where nobody can know'
+        )
     held = record[key]
     if held == []:
         raise DataError(f'{example.place}: "{key}" is an empty list: write null if nobody can know')
@@ -132,6 +136,8 @@ def _named(record: Mapping[str, Any], otherwise: str, example: Example) -> str:
     held = record.get("id", otherwise)
     if isinstance(held, bool) or not isinstance(held, str | int):
         raise DataError(f'{example.place}: "id" is neither a string nor a whole number')
+    if not str(held).strip():
+        raise DataError(f'{example.place}: "id" is empty: give it one, or leave the key out')
     return str(held)
 
 

@@ -23,16 +23,15 @@ from trainer.questions.patterns import SECONDS, compiled
 from trainer.questions.question import Question
 from trainer.questions.verdict import Verdict
 
-_FENCED = re.compile(r"\s*```[\w-]*[ \t]*\n(?P<inside>.*?)\n?\s*```\s*", re.DOTALL)
+_FENCED = re.compile(r"```[\w-]*[ \t]*\n(?P<inside>.*)```", re.DOTALL)
 _TRIALS: tuple[Any, ...] = ({}, [], "", 0, None, True)
 """One instance of each kind: a schema that fails on one, not refuses it, is none."""
 
 
 def verify_json_schema(question: Question, text: str) -> Verdict:
     """Whether the text is JSON that the schema allows."""
-    fenced = _FENCED.fullmatch(text)
     try:
-        held = json.loads(fenced["inside"] if fenced else text, parse_constant=_no_constant)
+        held = _loaded(text)
     except (ValueError, RecursionError) as error:
         return Verdict("wrong", f"is no JSON: {error}")
     validator = _validator(json.dumps(question.options["schema"], sort_keys=True))
@@ -43,6 +42,15 @@ def verify_json_schema(question: Question, text: str) -> Verdict:
     if fault is None:
         return Verdict("right", "is JSON that the schema allows")
     return Verdict("wrong", f"{fault.json_path}: {fault.message[:200]}")
+
+
+def is_a_plain_value(text: str) -> bool:
+    """Whether the text is null, true, false or a number: no words, and so none that decline."""
+    try:
+        held = _loaded(text)
+    except (ValueError, RecursionError):
+        return False
+    return held is None or isinstance(held, bool | int | float)
 
 
 def check_json_schema(question: Question) -> None:
@@ -126,6 +134,12 @@ def _members(held: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(held, list):
         for inside in held:
             yield from _members(inside)
+
+
+def _loaded(text: str) -> Any:
+    """The JSON of a text, or of the fenced block that it is; raises ValueError, RecursionError."""
+    fenced = _FENCED.fullmatch(text.strip())
+    return json.loads(fenced["inside"] if fenced else text, parse_constant=_no_constant)
 
 
 def _no_constant(name: str) -> Any:

@@ -16,7 +16,7 @@ from trainer.questions.judged import abstains, check_answer, verify_answer
 from trainer.questions.numbers import check_number, verify_number
 from trainer.questions.patterns import check_regex, verify_regex
 from trainer.questions.question import Question
-from trainer.questions.schemas import check_json_schema, verify_json_schema
+from trainer.questions.schemas import check_json_schema, is_a_plain_value, verify_json_schema
 from trainer.questions.verdict import Verdict as Verdict
 from trainer.recipe.questions import VerifierName as VerifierName
 
@@ -70,7 +70,7 @@ VERIFIERS: dict[VerifierName, _Verifier] = {
     "json_schema": _Verifier(
         *(verify_json_schema, check_json_schema, frozenset({"schema"})),
         keyed=False,
-        whole=_is_right,
+        whole=lambda question, text, verdict: verdict.outcome == "right" or is_a_plain_value(text),
     ),
 }
 OPTIONS = frozenset().union(*(one.reads for one in VERIFIERS.values()))

@@ -29,6 +29,8 @@ KINDS = {
     ".wet": "warc",
 }
 UNKNOWN_BYTES = -1
+FILES_KEY = "corpus.files"
+"""The recipe's key that errors name, unless another one holds the patterns."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -60,11 +62,11 @@ class InputFile:
         return [self.shown if self.version else self.path, self.bytes, self.version]
 
 
-def kind_of(path: str) -> tuple[str, str]:
+def kind_of(path: str, key: str = FILES_KEY) -> tuple[str, str]:
     """The format ("jsonl", "json", "parquet", "text", "html", "warc") and the compression (".gz",
     ".zst" or "") by a file's name.
 
-    Raises DataError for any other name.
+    Raises DataError, beginning with `key`, for any other name.
     """
     name = urlsplit(path).path if scheme_of(path) in ("http", "https") else path
     stem, suffix = os.path.splitext(name.lower())
@@ -73,37 +75,38 @@ def kind_of(path: str) -> tuple[str, str]:
         suffix = os.path.splitext(stem)[1]
     if suffix not in KINDS:
         raise DataError(
-            f"corpus.files: {path} is not one of {', '.join(KINDS)}, each also with"
+            f"{key}: {path} is not one of {', '.join(KINDS)}, each also with"
             f" {' or '.join(COMPRESSIONS)}: convert it or leave it out"
         )
     if compression and KINDS[suffix] == "parquet":
         raise DataError(
-            f"corpus.files: {path}: Parquet is compressed inside and read by jumps: unpack it to"
-            " .parquet"
+            f"{key}: {path}: Parquet is compressed inside and read by jumps: unpack it to .parquet"
         )
     return KINDS[suffix], compression
 
 
-def list_files(patterns: Sequence[str], anonymous: bool = False) -> list[InputFile]:
+def list_files(
+    patterns: Sequence[str], anonymous: bool = False, key: str = FILES_KEY
+) -> list[InputFile]:
     """The files that paths and globs name (local, s3://, https://, http://), sorted, each once.
 
     hf://org/set names the files of a set's training split: `trainer.hub.names.set_name`.
 
-    `anonymous` reads S3 without credentials. Raises DataError for a pattern that matches nothing, a
+    `anonymous` reads S3 without credentials; `key`: the recipe's key that holds the patterns, with
+    which errors begin. Raises DataError for a pattern that matches nothing, a
     folder, an unknown format, and for a server that cannot be reached or refuses access.
     """
     found: dict[str, InputFile] = {}
     for pattern in patterns:
-        matches = find_files(pattern, anonymous)
+        matches = find_files(pattern, anonymous, key)
         if not matches:
             raise DataError(
-                f"corpus.files: {pattern} names no file: mend the path or the glob"
-                f"{set_meant(pattern)}"
+                f"{key}: {pattern} names no file: mend the path or the glob{set_meant(pattern)}"
             )
         for file in matches:
-            kind_of(file.path)
+            kind_of(file.path, key)
             if unicode_fault(file.path):
-                raise DataError(f"corpus.files: {file.path!r}: its name is not Unicode: rename it")
+                raise DataError(f"{key}: {file.path!r}: its name is not Unicode: rename it")
             # One file under two names (a link, ./) is one file; but in the hub's cache two files of
             # one content are links to one.
             named = is_address(pattern) or scheme_of(file.path)
@@ -113,15 +116,15 @@ def list_files(patterns: Sequence[str], anonymous: bool = False) -> list[InputFi
     return sorted(found.values())
 
 
-def find_files(pattern: str, anonymous: bool = False) -> list[InputFile]:
-    """The files of one path or glob, of any format; raises DataError for a folder and as a server
-    does.
+def find_files(pattern: str, anonymous: bool = False, key: str = FILES_KEY) -> list[InputFile]:
+    """The files of one path or glob, of any format; raises DataError, beginning with `key`, for a
+    folder, and as a server does.
     """
     if is_address(pattern):
         return list(_fetched(pattern))
     if (page := page_of(pattern)) is not None:
-        raise DataError(f"corpus.files: {pattern} is a page of the hub; write {page}")
-    return list(_remote(pattern, anonymous) if scheme_of(pattern) else _local(pattern))
+        raise DataError(f"{key}: {pattern} is a page of the hub; write {page}")
+    return list(_remote(pattern, anonymous, key) if scheme_of(pattern) else _local(pattern, key))
 
 
 def _nearest(file: InputFile) -> tuple[int, str, int, str]:
@@ -134,19 +137,19 @@ def local_version(status: os.stat_result) -> str:
     return f"{status.st_size}-{status.st_mtime_ns}"
 
 
-def _local(pattern: str) -> Iterator[InputFile]:
+def _local(pattern: str, key: str) -> Iterator[InputFile]:
     expanded = os.path.expanduser(pattern)
     named = os.path.lexists(expanded)
     for path in [expanded] if named else glob.iglob(expanded, recursive=True):
         if os.path.isdir(path):
             if named:
-                raise _folder(path)
+                raise _folder(path, key)
             continue
         try:
             status = os.stat(path)
         except OSError as error:
             raise DataError(
-                f"corpus.files: {path} cannot be read ({error.strerror}): mend or remove it"
+                f"{key}: {path} cannot be read ({error.strerror}): mend or remove it"
             ) from None
         yield InputFile(path, status.st_size, local_version(status), pattern)
 
@@ -161,7 +164,7 @@ def _fetched(address: str) -> Iterator[InputFile]:
         yield InputFile(path, status.st_size, local_version(status))
 
 
-def _remote(pattern: str, anonymous: bool) -> Iterator[InputFile]:
+def _remote(pattern: str, anonymous: bool, key: str) -> Iterator[InputFile]:
     files = filesystem(pattern, anonymous)
     s3 = scheme_of(pattern) == "s3"
     # In a web address, a question mark begins the query.
@@ -174,11 +177,11 @@ def _remote(pattern: str, anonymous: bool) -> Iterator[InputFile]:
             found = {f"s3://{name}": details for name, details in listed.items()}
         else:
             # The page's listing knows names only; each file is asked for its size and version.
-            found = {name: files.info(name) for name in _linked(files, pattern)}
+            found = {name: files.info(name) for name in _linked(files, pattern, key)}
     for path, details in found.items():
         if details.get("type") == "directory":
             if not is_glob:
-                raise _folder(path)
+                raise _folder(path, key)
             continue
         size = details.get("size")
         size = UNKNOWN_BYTES if size is None else int(size)
@@ -187,7 +190,7 @@ def _remote(pattern: str, anonymous: bool) -> Iterator[InputFile]:
         yield InputFile(path, size, f"{size}-{tag}" if tag else "", pattern)
 
 
-def _linked(files: Any, pattern: str) -> list[str]:
+def _linked(files: Any, pattern: str, key: str) -> list[str]:
     """The URLs in a web server's listing that match. Raises DataError where none do."""
     try:
         names = sorted(name for name in files.glob(pattern) if not name.endswith("/"))
@@ -195,14 +198,13 @@ def _linked(files: Any, pattern: str) -> list[str]:
         names = []
     if not names:
         raise DataError(
-            f"corpus.files: {pattern} names no file: a glob over http works only where the server"
+            f"{key}: {pattern} names no file: a glob over http works only where the server"
             " lists the folder; give each file's address"
         )
     return names
 
 
-def _folder(path: str) -> DataError:
+def _folder(path: str, key: str) -> DataError:
     return DataError(
-        f"corpus.files: {path} is a folder: give files, or a glob such as"
-        f" {path.rstrip('/')}/**/*.jsonl"
+        f"{key}: {path} is a folder: give files, or a glob such as {path.rstrip('/')}/**/*.jsonl"
     )

@@ -69,9 +69,9 @@ def list_tars(
     missing: list[str] = []
     twice = 0
     for name, source in names:
-        files = asked[name] if name in asked else _found(name, remote)
+        files = asked[name] if name in asked else _found(name, remote, key)
         if isinstance(files, DataError):
-            said = str(files).removeprefix("corpus.files: ").replace(name, without_signature(name))
+            said = str(files).removeprefix(f"{key}: ").replace(name, without_signature(name))
             raise type(files)(f"{key}: {said}") from None
         if not files:
             missing.append(without_signature(name))
@@ -110,7 +110,7 @@ def _asked(
     def ask(name: str) -> list[InputFile] | DataError:
         if silent:  # a thousand others need not wait for the same server
             return silent[0]
-        answer = _found(name, remote)
+        answer = _found(name, remote, key)
         if isinstance(answer, Transient | Unreachable):
             silent.append(answer)
         return answer
@@ -119,7 +119,7 @@ def _asked(
         return asked | dict(zip(others, threads.map(ask, others), strict=True))
 
 
-def _found(name: str, remote: RemoteSection) -> list[InputFile] | DataError:
+def _found(name: str, remote: RemoteSection, key: str) -> list[InputFile] | DataError:
     """The files of a name or glob; an error is returned, to be raised in the list's order.
 
     Of a thousand requests one fails now and then: it is made as often as a transfer is.
@@ -127,7 +127,7 @@ def _found(name: str, remote: RemoteSection) -> list[InputFile] | DataError:
     failures = 0
     while True:
         try:
-            return sorted(find_files(name, remote.anonymous))
+            return sorted(find_files(name, remote.anonymous, key))
         except Transient as error:
             failures += 1
             if failures >= remote.attempts:
