@@ -263,6 +263,7 @@ def test_an_option_takes_several_values(
     ("words", "passage"),
     [
         (["-5"], "-5"),
+        (["-1e-1"], "-1e-1"),
         (["- a passage"], "- a passage"),
         (["--lr=3 steps"], "--lr=3 steps"),
         (["--exact", "--", "--text"], "--text"),

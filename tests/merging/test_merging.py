@@ -209,6 +209,8 @@ def test_a_target_in_use_is_refused(models: Models, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RecipeError, match=r"new cannot be made, as .*file is a file"):
         merge_checkpoints(pair, None, tmp_path / "file" / "new")
+    with pytest.raises(RecipeError, match=r"--into: /proc/of/none cannot be made \(No such"):
+        merge_checkpoints(pair, None, Path("/proc/of/none"))
 
 
 def test_a_damaged_parent_leaves_nothing(models: Models, tmp_path: Path) -> None:
@@ -218,9 +220,37 @@ def test_a_damaged_parent_leaves_nothing(models: Models, tmp_path: Path) -> None
     content = bytearray(file.read_bytes())
     content[-5] ^= 1
     file.write_bytes(content)
-    with pytest.raises(CheckpointError, match="was altered"):
+    with pytest.raises(CheckpointError, match="was altered") as refused:
         merge_checkpoints([models["base"], tmp_path / "damaged"], None, tmp_path / "new")
+    assert "could not save" not in str(refused.value) and str(tmp_path) in str(refused.value)
     assert not (tmp_path / "new").exists()
+
+
+def test_a_model_is_merged_with_one_whose_angles_are_rounded(
+    models: Models, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Catches a run that cannot be merged with its own export, and a rotation that nobody said."""
+    caplog.set_level("INFO")
+    old = CheckpointReader(models["other"])
+    pieces = [
+        Piece(key, old.shape(key), (0,) * len(old.shape(key)), old.read(key))
+        for key in old.keys()  # noqa: SIM118
+    ]
+    imported = save_checkpoint(
+        tmp_path / "imported" / "checkpoints",
+        0,
+        pieces,
+        model={**old.model, "rope_angles": "fp32"},
+        counters=old.counters,
+        attachments={name: old.attachment(name) for name in old.attachments()},
+    )
+    for order, angles in ((0, 1), "exact"), ((1, 0), "fp32"):
+        pair = [(models["base"], imported)[number] for number in order]
+        path = merge_checkpoints(pair, None, tmp_path / angles)
+        assert CheckpointReader(path).model["rope_angles"] == angles
+        assert saved_recipe(CheckpointReader(path)).model.rope_angles == angles
+        assert f"is exact in {models['base']} and fp32 in {imported}: the merged" in caplog.text
+        caplog.clear()
 
 
 def test_a_killed_merge_leaves_no_checkpoint_and_is_made_again(
@@ -274,3 +304,8 @@ def test_the_commands_say_what_it_is_made_of(
     assert shown.count(line) == 3
     assert f"{models['base']} is still there" in shown and "step-00000002 is gone" in shown
     assert "the first is merged" in shown
+    (path / "merge.json").write_bytes(b"[" * (path / "merge.json").stat().st_size)
+    printed.truncate(printed.seek(0))
+    list_command(into, console)
+    shown = printed.getvalue()
+    assert "complete" in shown and "merge.json is not what was written" in shown

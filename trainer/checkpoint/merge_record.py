@@ -68,7 +68,7 @@ def read_merge(folder: Path) -> MergeRecord | None:
         return MergeRecord(str(body["command"]), parents)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(
             f"{path} is not what was written ({error}); choose another checkpoint"
         ) from None

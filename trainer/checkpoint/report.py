@@ -137,10 +137,17 @@ def list_command(run: Path, console: Console | None = None) -> None:
     for average in list_checkpoints(Path(run) / "average"):
         _print(console, f"the average of its weights, after step {average.step}: {run}/average")
     for c in listed:
-        if c.problem:
-            _print(console, c.problem)
-        elif record := read_merge(c.path):
-            _print(console, f"{c.path.name} is merged: {record.line}")
+        if line := c.problem or _merged_of(c.path):
+            _print(console, line)
+
+
+def _merged_of(folder: Path) -> str | None:
+    """What a checkpoint is merged of, or why that cannot be read; None where it is not merged."""
+    try:
+        record = read_merge(folder)
+    except CheckpointError as error:
+        return str(error)
+    return None if record is None else f"{folder.name} is merged: {record.line}"
 
 
 def _state(listed: ListedCheckpoint) -> str:

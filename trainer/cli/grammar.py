@@ -150,7 +150,7 @@ def _is_option(options: Mapping[str, TyperOption], word: str) -> bool:
     """Whether a word is meant as an option; numbers and text with a space in it are not."""
     if word.partition("=")[0] in options:
         return True
-    number = re.fullmatch(r"-\d+|-\d*\.\d+", word)
+    number = re.fullmatch(r"-(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", word)
     return word.startswith("-") and word != "-" and " " not in word and not number
 
 

@@ -81,7 +81,11 @@ def _merged(
     longest = max(trained_length(parent.reader) for parent in parents)
     attachments = _attachments(lead, parents) | record.attachment()
     attachments["recipe.yaml"] = recipe.to_yaml().encode()
-    save_imported(into, pieces, recipe, longest, attachments)
+    try:
+        save_imported(into, pieces, recipe, longest, attachments)
+    except CheckpointError as error:
+        # A parent that cannot be read, found while its part is written: no fault of the saving.
+        raise (error.__cause__ if isinstance(error.__cause__, CheckpointError) else error) from None
     for parent in parents:
         parent.reader.close()
     return _verified(into / "checkpoints" / folder_name(0)), record, pieces
@@ -97,9 +101,24 @@ def _require_new(into: Path) -> None:
     empty = not any((into / "checkpoints").glob("*"))
     if (into.exists() and not into.is_dir()) or held - {into / "checkpoints"} or not empty:
         raise RecipeError(f"--into: {into} exists and is not empty; name a new folder")
+    if not into.exists():
+        try:
+            first = above / into.absolute().relative_to(above).parts[0]
+            first.mkdir()
+            first.rmdir()
+        except OSError as error:
+            raise RecipeError(
+                f"--into: {into} cannot be made ({error.strerror}); name another one"
+            ) from None
 
 
 def _say_what_the_lead_decides(lead: Parent, parents: Sequence[Parent]) -> None:
+    rotated = {parent.model.rope_angles: parent.named for parent in reversed(parents)}
+    if len(rotated) > 1:
+        _log.info(
+            "model.rope_angles is exact in %s and fp32 in %s: the merged model takes %s, as %s",
+            *(rotated["exact"], rotated["fp32"], lead.model.rope_angles, lead.named),
+        )
     for other in parents:
         differing = what_else_differs(lead.tokenizer, other.tokenizer) if other is not lead else []
         if differing:

@@ -33,6 +33,7 @@ from trainer.recipe import ModelSection, Recipe
 _NOT_THE_MODEL = {
     *("vocab", "padding_rows", "tied_embeddings"),  # these are fitted
     *("init_std", "padding_token", "padding_gradient"),  # these are of its training
+    "rope_angles",  # to the last place or as others round them: no weight is another by it
 }
 
 
