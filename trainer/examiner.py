@@ -63,6 +63,8 @@ class Examiner:
             on_first_rank(self._ranks, self._find_best)
         if self.due(self._run.step):
             self.examine()
+            if self._best_by is not None and not self.stopped:
+                on_first_rank(self._ranks, self._leave_what_fails_now)
             self.promote()
 
     def due(self, step: int) -> bool:
@@ -208,6 +210,11 @@ class Examiner:
     def _find_best(self) -> None:
         assert self._best_by is not None, "the caller has looked"
         self._best = self._best_so_far(self._best_by)
+
+    def _leave_what_fails_now(self) -> None:
+        """Look for the best again where this step, which may be it, fails as measured anew."""
+        if not self._stands(self._run.step):
+            self._find_best()
 
     def _best_so_far(self, figure: str) -> BestCheckpoint:
         """The best that a resumed run has, under its gates as they are now; on the first rank."""

@@ -73,15 +73,19 @@ def test_a_folder_in_the_place_of_the_link_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_record_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    """Catches advice to remove the link, which is good, as its record cannot be written."""
-    run = saved_run(tmp_path / "run", 1)
+    """Catches a link that says another best than the record, and advice to remove the link."""
+    run = saved_run(tmp_path / "run", 1, 2)
+    promote(run, LOWEST.promoted(1, 2.0))
+    (run / "best.json").rename(run / "before.json")
     (run / "best.json").mkdir()
     with pytest.raises(TrainingError, match=r"run/best\.json is a folder, where a file belongs; "):
-        promote(run, LOWEST.promoted(1, 2.0))
+        promote(run, LOWEST.promoted(2, 1.0))
     assert best_of(run).readlink() == Path("step-00000001")
+    assert not list(run.glob("*.tmp"))
     (run / "best.json").rmdir()
-    promote(run, LOWEST.promoted(1, 2.0))
-    assert read_best(run) == LOWEST.promoted(1, 2.0)
+    promote(run, LOWEST.promoted(2, 1.0))
+    assert read_best(run) == LOWEST.promoted(2, 1.0)
+    assert best_of(run).readlink() == Path("step-00000002")
 
 
 def test_a_better_one_replaces_it(tmp_path: Path) -> None:

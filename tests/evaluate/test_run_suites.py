@@ -11,7 +11,13 @@ from tests.evaluate.planted import Planted
 from tests.training.runs import recipe_of
 from trainer.errors import RecipeError
 from trainer.evaluate.respondent import LikelihoodQuery, Prompt
-from trainer.evaluate.run_suites import TRIAL_ITEMS, RunSuites
+from trainer.evaluate.run_suites import (
+    FIGURES,
+    TRIAL_ITEMS,
+    RunSuites,
+    stored_results,
+    stored_suites,
+)
 from trainer.evaluate.suites.suite import FigureKind, Item, ItemRecord, Suite, SuiteContext
 from trainer.parallel.agreement import Ranks
 
@@ -82,3 +88,24 @@ def test_figures_over_other_questions_are_not_taken_for_these(tmp_path: Path) ->
     measured.measure(folder, ["group"], {}, lambda: False, lambda suite, done, items: None)
     assert suites_of("b").known(folder, ["group"], {}) is not None
     assert suites_of("c").known(folder, ["group"], {}) is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("[1]", "3", '{"suites": 1}', '{"suites": {"tiny": 1}}', '{"suites": {"tiny": {}}}'),
+        '{"suites": {"tiny": {"result": {"figures": {}, "items": 2}}}}',
+        '{"suites": {"tiny": {"settings": {}, "result": {"figures": {"a": 1}, "items": 2}}}}',
+        '{"suites": {"tiny": {"settings": {}, "result": {"figures": {}, "of": 2}}}}',
+    ],
+)
+def test_figures_of_an_odd_shape_are_none(tmp_path: Path, content: str) -> None:
+    """Catches a trace of calls, and a run that cannot go on, for a file that somebody edited.
+
+    Negative control: a suite beside it that is what was written is read.
+    """
+    (tmp_path / FIGURES).write_text(content)
+    assert (stored_suites(tmp_path), stored_results(tmp_path)) == ({}, {})
+    whole = '"whole": {"settings": {}, "result": {"figures": {}, "items": 2}}'
+    (tmp_path / FIGURES).write_text(content.replace('"tiny"', f'{whole}, "tiny"'))
+    assert stored_results(tmp_path).keys() == ({"whole"} if "tiny" in content else set())

@@ -284,6 +284,7 @@ def test_a_base_that_is_gone_is_compared_with_as_it_was_measured(
 def test_a_best_over_other_items_does_not_count(whole: Path, corpus: Path, tmp_path: Path) -> None:
     """Catches a figure over five questions that one over two of them never beats, or always.
 
+    Nor does one that fails a gate over the items of now, from this launch on.
     Negative control: over the same items a finished run keeps its best.
     """
     shutil.copytree(whole / "with", tmp_path / "run", symlinks=True)
@@ -294,7 +295,12 @@ def test_a_best_over_other_items_does_not_count(whole: Path, corpus: Path, tmp_p
     best = read_best(tmp_path / "run")
     assert best is not None and best.best is not None
     assert (best.best.step, best.best.value) == (8, figures(whole / "with")[8])
-    assert on_ranks(1, train_measured, fewer)[0] == [None]
+    shutil.copytree(tmp_path / "run", tmp_path / "gated", symlinks=True)
+    gates = [f"tiny/nats <= {figures(whole / 'with')[8] + 1e-6}"]
+    gated = fewer.replaced({"run": str(tmp_path / "gated"), "evaluate.gates": gates})
+    ends = on_ranks(1, train_measured, fewer, gated)[0]
+    assert ends[0] is None and ends[1] is not None and ends[1][0] == "GateError"
+    assert steps_of_best(tmp_path / "gated") == []
     best = read_best(tmp_path / "run")
     assert best is not None and best.best is not None
     assert best.promotions == (best.best,)

@@ -18,7 +18,7 @@ from trainer.checkpoint.files import complete_manifest
 from trainer.checkpoint.folders import best_checkpoint
 from trainer.checkpoint.format import BEST, folder_name
 from trainer.errors import CheckpointError, TrainingError
-from trainer.files import TEMPORARY_SUFFIX, sync_folder, write_whole
+from trainer.files import TEMPORARY_SUFFIX, sync_folder, whole_file
 
 _log = logging.getLogger(__name__)
 
@@ -69,11 +69,14 @@ def promote(run_dir: Path, best: BestCheckpoint) -> None:
     Call it on one rank.
     """
     link, record = Path(run_dir) / "checkpoints" / BEST, Path(run_dir) / f"{BEST}.json"
-    with _written(link, "link belongs (as in a copy that followed links)"):
-        _link(link, best)
     content = asdict(best) | {"checkpoint": best.best and folder_name(best.best.step)}
-    with _written(record, "file belongs"):
-        write_whole(record, json.dumps(content, indent=2) + "\n")
+    with _written(record, "file belongs"), whole_file(record) as file:
+        if record.is_dir():
+            raise IsADirectoryError
+        file.write((json.dumps(content, indent=2) + "\n").encode())
+        file.flush()  # a full disk shows here, before the link is another
+        with _written(link, "link belongs (as in a copy that followed links)"):
+            _link(link, best)
 
 
 @contextmanager

@@ -139,7 +139,7 @@ class RunSuites:
         `model`: what it must have been of; None: whatever it was of.
         """
         content = on_first_rank(self._ranks, lambda: _content(folder / FIGURES))
-        if not isinstance(content, dict) or (model is not None and content["model"] != model):
+        if content is None or (model is not None and content["model"] != model):
             return None
         return self._alike(content["suites"], names)
 
@@ -259,8 +259,25 @@ def stored_results(folder: Path) -> dict[str, SuiteResult]:
     return {name: SuiteResult.of_json(one["result"]) for name, one in suites.items()}
 
 
-def _content(path: Path) -> Any:
+def _content(path: Path) -> dict[str, Any] | None:
+    """The model and the suites of an examination; None where the file holds none, or is gone.
+
+    What is left of a suite that is not what was written is none of it: it is measured again.
+    """
     try:
-        return json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return None
+    if not isinstance(content, dict) or not isinstance(content.get("suites"), dict):
+        return None
+    suites = {name: one for name, one in content["suites"].items() if _is_a_suites(one)}
+    return {"model": content.get("model"), "suites": suites}
+
+
+def _is_a_suites(stored: Any) -> bool:
+    """Whether it is what `RunSuites` stores of a suite."""
+    try:
+        SuiteResult.of_json(stored["result"])
+        return isinstance(stored["settings"], dict)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+        return False
