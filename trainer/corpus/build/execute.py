@@ -9,10 +9,11 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import multiprocess
@@ -22,7 +23,7 @@ from loguru import logger
 from trainer.corpus.build.chain import BuildStage, stages
 from trainer.corpus.build.losses import LossWatch
 from trainer.corpus.build.plan import FAILED, BuildPlan
-from trainer.errors import ClusterError, LyceumError, error_of
+from trainer.errors import ClusterError, LyceumError, TrainingError, error_of
 from trainer.files import write_whole
 
 
@@ -42,14 +43,54 @@ class LocalExecutor(LocalPipelineExecutor):
             for rank in ranks:
                 deepcopy(self).run_task(rank)
             return
-        with multiprocess.get_context(self.start_method).Pool(self.workers) as pool:
-            for _ in pool.imap_unordered(self.run_task, ranks):
-                pass
+        others = set(multiprocess.active_children())
+        with (
+            _without_script(),
+            multiprocess.get_context(self.start_method).Pool(self.workers) as pool,
+        ):
+            workers = set(multiprocess.active_children()) - others
+            results = pool.imap_unordered(self.run_task, ranks)
+            for _ in ranks:
+                _await_one(results, workers)
 
     def run_task(self, rank: int) -> None:
         """Run one task; in a pool, this is another process."""
         with _quietly():
             self._run_for_rank(rank)
+
+
+@contextmanager
+def _without_script() -> Iterator[None]:
+    """Workers that start in this block do not run the program's script again, as new ones would.
+
+    One that trains below no `if __name__ == "__main__":` would begin anew in each of them. Nothing
+    that a task is made of is defined there.
+    """
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
+
+
+def _await_one(results: Any, workers: Iterable[Any]) -> None:
+    """Wait for a result of a pool whose processes are `workers`; raises what a task raised.
+
+    Raises TrainingError where one of them died: the pool starts another, but forgets its task.
+    """
+    while True:
+        try:
+            results.next(timeout=POLL_SECONDS)
+            return
+        except multiprocess.TimeoutError:
+            codes = [worker.exitcode for worker in workers if not worker.is_alive()]
+        if codes:
+            raise TrainingError(
+                f"a process of the corpus's build died (exit code {codes[0]}): look for the"
+                " out-of-memory killer in the system log, and lower corpus.workers; what is built"
+                " already is kept"
+            )
 
 
 class SlurmExecutor(SlurmPipelineExecutor):
