@@ -19,6 +19,7 @@ from trainer.checkpoint.adapted import (
     trained_length,
 )
 from trainer.checkpoint.fitted import FittedReader, new_rows, padded_otherwise
+from trainer.checkpoint.format import AVERAGE
 from trainer.checkpoint.lora_base import LoraBase, holds_adapters, recorded_seal
 from trainer.checkpoint.state import holds_optimizer_state, restore_training, restore_weights
 from trainer.data.tokenizer import load_tokenizer
@@ -87,7 +88,8 @@ def _goes_on_averaging(recipe: Recipe, reader: Reader, counters: Counters) -> bo
     old = theirs.checkpoint.average
     if old is not None and ours is not None and old.over(theirs.steps) == ours.over(recipe.steps):
         return True
-    now = "is not kept any more" if ours is None else "begins anew, over other steps"
+    stays = f"is not kept any more; {recipe.run}/{AVERAGE} stays as it is, of an earlier training"
+    now = stays if ours is None else "begins anew, over other steps"
     _log.info("checkpoint.average: the weights' average %s", now)
     return False
 

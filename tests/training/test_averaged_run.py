@@ -132,7 +132,8 @@ def test_another_average_begins_anew(tmp_path: Path, corpus: Path) -> None:
     said = [line for line in lines if line.startswith("checkpoint.average")]
     assert said == [
         "checkpoint.average: the weights' average begins anew, over other steps",
-        "checkpoint.average: the weights' average is not kept any more",
+        "checkpoint.average: the weights' average is not kept any more;"
+        f" {tmp_path / 'run'}/average stays as it is, of an earlier training",
     ]
     assert [listed.step for listed in list_checkpoints(tmp_path / "run" / "average")] == [6]
     # Moments that are begun anew are corrected as those of no step.
