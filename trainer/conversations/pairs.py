@@ -19,6 +19,7 @@ answers are learnt, not those that stand in a prompt.
 import itertools
 import re
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from trainer.conversations.columns import Fields, SetNames, fields_of
@@ -68,7 +69,7 @@ class Pair:
     chosen: Answered
     rejected: Answered
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """SHA-256 of the content, in hex."""
         return content_hash([side.conversation.identity for side in (self.chosen, self.rejected)])

@@ -112,7 +112,7 @@ def axes(
     canvas.add(
         "path", d=f"M{number(left)},{number(y.start)}H{number(x.end)}{feet}", stroke="currentColor"
     )
-    canvas.height = _x_labels(canvas, x, x_ticks, y.start + 5 + TEXT + 2)
+    canvas.height = x_labels(canvas, x, x_ticks, y.start + 5 + TEXT + 2)
     for text in wrapped(x_label, canvas.width - 8, 2):
         canvas.height += TEXT + 5
         # Under the middle of the data, or as near to it as it fits.
@@ -123,7 +123,7 @@ def axes(
     return Frame(x, y)
 
 
-def _x_labels(canvas: Canvas, x: Scale, ticks: Ticks, y: float) -> float:
+def x_labels(canvas: Canvas, x: Scale, ticks: Ticks, y: float) -> float:
     """The labels below the axis, those left out that would touch the one before; the base line."""
     end = -1e9
     for value, label in ticks:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from trainer.report.plots.amounts import count, share
+from trainer.report.plots.axes import x_labels
 from trainer.report.plots.canvas import Canvas, drawing, element, hint_of, number, room_for
 from trainer.report.plots.lettering import TEXT, shortened, text_width
 from trainer.report.plots.scale import Scale, extent
@@ -119,13 +120,7 @@ def _paint_axis(canvas: Canvas, scale: Scale, top: float, place: int, label: str
     if scale.low < 0 < scale.high:
         line += f"M{number(scale.place(0.0))},{number(top)}V{number(bottom)}"
     canvas.add("path", d=line, fill="none", stroke="currentColor")
-    end = -1e9
-    for value, text in ticks:
-        half = text_width(text) / 2
-        middle = max(half + 1, min(scale.place(value), canvas.width - 2 - half))
-        if middle - half > end + 6:
-            canvas.text(middle, bottom + TEXT + 4, text, anchor="middle")
-            end = middle + half
+    x_labels(canvas, scale, ticks, bottom + TEXT + 4)
     canvas.height += 2 * TEXT + 9
     text = shortened(label, canvas.width - 8)
     half = text_width(text) / 2
