@@ -143,6 +143,7 @@ def test_figures_are_shown_model_by_model_with_gates(tmp_path: Path) -> None:
     examined(run, "step-00000012", 0.125, 0.5)
     text = text_of(page_of(run))
     assert "Gates: 1 of 2 passed" in text
+    assert re.search(r"hallucination 12\.5 ?% of known-unknown; before 75%", text)
     row = re.search(r"known-unknown/hallucination ([\d.]+) \[.*?\] ([\d.]+) \[", text)
     assert row is not None and row.groups() == ("0.75", "0.125")
 
@@ -160,6 +161,7 @@ def test_changed_answers_are_counted_and_chosen_by_hash(tmp_path: Path) -> None:
     assert "of what can be known, right before 6 0 4 10" in text
     assert "of what nobody can know, wrong before 0 7 3 10" in text
     shown = re.findall(r"Question (known|unknown)/(\d)\?", text)
+    assert "first wrong, then declined, of what nobody can know: 7 questions." in text
     broken = [number for kind, number in shown if kind == "known" and int(number) < 4]
     assert len(broken) == 3, "right to wrong is shown as much as wrong to declined"
     assert text_of(page_of(run)) == text

@@ -1,10 +1,12 @@
 """The pages of a report: one of a run with all that it came from, one of several runs beside."""
 
+import math
 from collections.abc import Sequence
 
 from trainer import __version__
 from trainer.report.page.blocks import KeyFigures, Page, PageBlock, PageSection
-from trainer.report.reading.lineage import chain_of
+from trainer.report.plots.amounts import amount, share
+from trainer.report.reading.lineage import ChainLink, chain_of
 from trainer.report.reading.run_record import RunRecord
 from trainer.report.telling.answers import answers_section
 from trainer.report.telling.comparison import (
@@ -20,9 +22,10 @@ from trainer.report.telling.layout import (
     layout_section,
     reproduction_section,
 )
-from trainer.report.telling.measured import measured_chain, measured_runs
+from trainer.report.telling.measured import MeasuredModel, measured_chain, measured_runs, suites_of
 from trainer.report.telling.story import story_section
 from trainer.report.telling.training import VALIDATION, earlier_section, training_section
+from trainer.report.telling.truth import OCCURRENCE
 from trainer.report.telling.wording import count_of, duration, state_of, value_text
 
 _FOOTER = f"Written by lyceum {__version__}."
@@ -36,7 +39,7 @@ def page_of_run(record: RunRecord) -> Page:
     measured = evaluation_section(models)
     progress: list[PageBlock] = list(progress_drawings(record))
     sections = [
-        PageSection("In short", [_key_figures(record)]),
+        PageSection("In short", [_key_figures(record, models)]),
         story_section(chain),
         data_section(records),
         training_section(record),
@@ -49,7 +52,7 @@ def page_of_run(record: RunRecord) -> Page:
     ]
     return Page(
         f"{record.label}: {record.called}",
-        _lead(record, len(chain)),
+        _lead(record, chain),
         [section for section in sections if section is not None],
         _FOOTER,
     )
@@ -77,25 +80,28 @@ def page_of_runs(records: Sequence[RunRecord]) -> Page:
     )
 
 
-def _lead(record: RunRecord, links: int) -> str:
-    before = "" if links == 1 else f" It is the last of {links} links of a chain."
-    return f"{record.folder} ({state_of(record)}).{before}"
+def _lead(record: RunRecord, chain: Sequence[ChainLink]) -> str:
+    """The chain in a line, how the run stands, and where it lies."""
+    names = " \u2192 ".join(link.label for link in chain)
+    came = f"The last of {len(chain)} models, each made of the one before: {names}. "
+    return f"{came if len(chain) > 1 else ''}State: {state_of(record)}. Folder: {record.folder}"
 
 
-def _key_figures(record: RunRecord) -> KeyFigures:
+def _key_figures(record: RunRecord, models: Sequence[MeasuredModel]) -> KeyFigures:
     steps = record.steps
     state, reason = record.state, str(record.status.get("reason") or "")
     if record.merge is not None:
         state, reason = "merged", record.merge.line
     figures = [("state", state, reason)]
     if record.parameters is not None:
-        figures.append(("parameters", f"{record.parameters:,}", ""))
+        figures.append(("parameters", amount(record.parameters), f"{record.parameters:,}"))
+    figures += _headlines(models)
     if steps is None:
         return KeyFigures(figures)
     planned = record.key("steps")
     figures.append(("steps", f"{steps.last:,}", f"of {planned:,}" if type(planned) is int else ""))
     if steps.tokens is not None:
-        figures.append(("tokens", f"{steps.tokens:,}", "read by this run"))
+        figures.append(("tokens", amount(steps.tokens), "read by this run"))
     loss, held_out = steps.last_value("loss"), steps.last_value(VALIDATION)
     if loss is not None:
         figures.append(("last loss", value_text(loss), "of the last step alone"))
@@ -105,3 +111,18 @@ def _key_figures(record: RunRecord) -> KeyFigures:
     if steps.skipped_count:
         figures.append(("skipped", count_of(steps.skipped_count, "step"), "not finite"))
     return KeyFigures(figures)
+
+
+def _headlines(models: Sequence[MeasuredModel]) -> list[tuple[str, str, str]]:
+    """Hallucination and accuracy of the last model, beside the first that was asked the same."""
+    found = []
+    for suite in suites_of(models):
+        asked = [model for model in models if suite in model.examined.suites]
+        for name in ("hallucination", "accuracy"):
+            values = [
+                one for model in asked if (one := model.figure(f"{suite}/{name}")) is not None
+            ]
+            if values and math.isfinite(values[-1].value) and suite != OCCURRENCE:
+                before = f"; before {share(values[0].value)}" if len(values) > 1 else ""
+                found.append((name, share(values[-1].value), f"of {suite}{before}"))
+    return found

@@ -1,15 +1,15 @@
 """What models say, before and after: chosen by hash, with the counts of all that changed."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from trainer.report.page.blocks import PageBlock, PageSection, Prose, Samples
+from trainer.report.page.blocks import Folded, PageBlock, PageSection, Prose, Samples
 from trainer.report.page.table import Cell, DataTable
 from trainer.report.reading.records import VERDICTS, JudgedAnswer, judged_answers, shortened_text
 from trainer.report.reading.run_record import RunRecord
 from trainer.report.reading.texts import RewardedAnswer, by_hash, read_rewarded, read_samples
 from trainer.report.telling.measured import MeasuredModel, suites_of
-from trainer.report.telling.wording import value_text
+from trainer.report.telling.wording import count_of, value_text
 
 A_CHANGE = 3
 """Questions that are shown of each way in which verdicts changed."""
@@ -18,6 +18,11 @@ _ASKED = {True: "of what can be known", False: "of what nobody can know"}
 
 Change = tuple[str, str]
 """Two verdicts: before and after."""
+_TOLD: list[Change] = [
+    *(("wrong", "declined"), ("wrong", "right"), ("right", "wrong"), ("right", "declined")),
+]
+"""What a cure is for, and what it costs; as many of the one as of the other are shown."""
+_OTHERS = [(a, b) for a in VERDICTS for b in VERDICTS if (a, b) not in _TOLD]
 
 
 def answers_section(models: Sequence[MeasuredModel], records: Sequence[RunRecord]) -> PageSection:
@@ -57,13 +62,36 @@ def changed_answers(suite: str, first: MeasuredModel, last: MeasuredModel) -> li
         _counts(suite, counts, (first.label, last.label)),
     ]
     labels = _two_labels(first.label, last.label)
-    for change in _shown_changes():
-        for answerable in (True, False):
-            names = [
-                n for n in common if changes[n] == change and before[n].answerable is answerable
-            ]
-            for name in by_hash(names)[:A_CHANGE]:
-                blocks.append(_pair(before[name], after[name], labels))
+    for change in _TOLD:
+        blocks += _of_change(change, before, after, common, labels)
+    rest = [one for change in _OTHERS for one in _of_change(change, before, after, common, labels)]
+    if rest:
+        blocks.append(Folded("The other changes, and what stayed as it was", rest))
+    return blocks
+
+
+def _of_change(
+    change: Change,
+    before: Mapping[str, JudgedAnswer],
+    after: Mapping[str, JudgedAnswer],
+    common: Sequence[str],
+    labels: tuple[str, str],
+) -> list[PageBlock]:
+    """Some of the questions whose verdicts changed so, chosen by hash, under how many there are."""
+    blocks: list[PageBlock] = []
+    then = (
+        f"first {change[0]}, then {change[1]}" if change[0] != change[1] else f"still {change[0]}"
+    )
+    for answerable, what in _ASKED.items():
+        names = [
+            name
+            for name in common
+            if (before[name].verdict, after[name].verdict) == change
+            and before[name].answerable is answerable
+        ]
+        if names:
+            blocks.append(Prose(f"{then}, {what}: {count_of(len(names), 'question')}."))
+        blocks += [_pair(before[name], after[name], labels) for name in by_hash(names)[:A_CHANGE]]
     return blocks
 
 
@@ -76,12 +104,6 @@ def _counts(suite: str, counts: Counter[tuple[bool, Change]], labels: tuple[str,
                 rows.append([f"{_ASKED[answerable]}, {before} before", *numbers, sum(numbers)])
     columns = (f"{labels[0]}", *(f"then {one}" for one in VERDICTS), "all")
     return DataTable(columns, rows, f"{suite}: what became of the answers with {labels[1]}")
-
-
-def _shown_changes() -> list[Change]:
-    changed = [(a, b) for a in VERDICTS for b in VERDICTS if a != b]
-    order = [("wrong", "declined"), ("wrong", "right"), ("right", "wrong"), ("right", "declined")]
-    return order + [one for one in changed if one not in order] + [(a, a) for a in VERDICTS]
 
 
 def _pair(before: JudgedAnswer, after: JudgedAnswer, labels: tuple[str, str]) -> Samples:

@@ -66,7 +66,8 @@ def _risk_coverage(suite: str, models: Sequence[MeasuredModel]) -> Drawing | Non
         ]
         if len(rows) >= _LEAST:
             curve = risks(np.array(rows))
-            places = np.unique(np.linspace(0, len(curve) - 1, _POINTS).round().astype(int))
+            # Of fewer answers the risk jumps with each of them.
+            places = np.unique(np.linspace(_LEAST - 1, len(curve) - 1, _POINTS).astype(int))
             coverage = [float(place + 1) / len(curve) for place in places]
             lines.append(Series(model.label, coverage, [float(curve[place]) for place in places]))
     if not lines:
