@@ -16,7 +16,12 @@ from trainer.files import write_whole
 
 _log = logging.getLogger(__name__)
 
-_KEYS = {"own": "corpus", "rules": "version of the suite", "asked": "set of questions"}
+_KEYS = {
+    "own": "corpus",
+    "rules": "version of the suite",
+    "asked": "set of questions",
+    "options": "set of questions or way of asking",
+}
 """What a user calls settings of which a record file says what it is of."""
 
 _STRANGE = "answer what is not asked now, and are not gone on with"

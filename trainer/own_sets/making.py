@@ -132,7 +132,8 @@ def _write(recipe: Recipe, asking: Asking, folder: Path) -> None:
         "examples_sha256": hashlib.sha256(text.encode()).hexdigest(),
     }
     try:
-        if (folder / "shards").exists():  # of what the set was before
+        (folder / MADE_OF).unlink(missing_ok=True)  # of what the set was before, as its shards
+        if (folder / "shards").exists():
             shutil.rmtree(folder / "shards")
         write_whole(folder / EXAMPLES, text)
         write_whole(folder / MADE_OF, json.dumps(made_of, indent=1, ensure_ascii=False) + "\n")

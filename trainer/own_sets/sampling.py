@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.errors import TrainingError
+from trainer.errors import RecipeError, TrainingError
 from trainer.evaluate.examination import ItemsDone, examine, prepare
-from trainer.evaluate.records import FAILED, file_name
+from trainer.evaluate.records import FAILED, NAME_ANOTHER, file_name
 from trainer.evaluate.respondent import Respondent, Response, TextQuery, WrittenAnswer
 from trainer.evaluate.suites.suite import FigureKind, Item, ItemRecord, Suite, SuiteContext
 from trainer.parallel.agreement import Ranks
@@ -115,7 +115,12 @@ def sample(
     or records cannot be written.
     """
     prepared = prepare(asking.suite(), SuiteContext(respondent, seed=asking.seed), ranks)
-    result = examine(prepared, respondent, ranks, folder, model, advance)
+    try:
+        result = examine(prepared, respondent, ranks, folder, model, advance)
+    except RecipeError as error:  # the records' folder: nobody named this one
+        raise TrainingError(
+            str(error).replace(NAME_ANOTHER, "mend that, and the same command goes on")
+        ) from None
     if result.failed:
         raise TrainingError(
             f"conversations.{asking.name}: {result.failures}: the model that the run starts from"
