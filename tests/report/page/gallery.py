@@ -181,6 +181,12 @@ def _layout() -> PageSection:
         SECTIONS[4],
         [
             Prose("Sixteen ranks on two nodes."),
+            StepChain(
+                [
+                    ("Tensor 2", "Each matrix is cut in two, and both halves are on one node."),
+                    ("Pipeline 4", f"Each rank has a quarter of the layers. {LONG_WORD}"),
+                ]
+            ),
             Drawing(layout_drawing(16, 2, 4, 2, 1, 2, 8, layers=24)),
             Drawing(schedule_drawing(4, 2, 8)),
             Drawing(schedule_drawing(4, 2, 8), "The same once more."),

@@ -7,6 +7,8 @@ from typing import ClassVar
 
 from trainer.report.page.table import DataTable
 
+_BOX = 60
+"""Characters of a step's text that its box takes."""
 _FILE = 1000
 """Characters from which on a text to copy is no command."""
 
@@ -92,6 +94,11 @@ class StepChain:
 
     kind: ClassVar[str] = "steps"
     steps: Sequence[tuple[str, str]]
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the texts are sentences, which stand below each other and not in boxes."""
+        return any(len(text) > _BOX for _, text in self.steps)
 
 
 @dataclass(frozen=True)
