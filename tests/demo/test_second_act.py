@@ -1,6 +1,7 @@
 """The demo's real model: what it is asked is new to it, and what it says is told as it is."""
 
 import io
+import json
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,15 @@ from rich.console import Console
 from trainer.demo.asking import VerifiedAnswer, demo_questions
 from trainer.demo.bank_file import UNKNOWABLE, WITH_ANSWER, ensure_bank_file
 from trainer.demo.second_act import prepare_refusals
-from trainer.demo.telling_answers import print_costs, print_counts, print_side_by_side
+from trainer.demo.telling_answers import (
+    print_costs,
+    print_counts,
+    print_measured,
+    print_side_by_side,
+)
+from trainer.evaluate.intervals import Figure
 from trainer.evaluate.judging.plain_words import plain_words
+from trainer.evaluate.suite_result import SuiteResult
 from trainer.questions.bank import bank_questions
 from trainer.questions.bank.draw import HERE
 from trainer.questions.bank.sections import asked, sections_of
@@ -156,6 +164,30 @@ def test_answers_stand_side_by_side_with_what_they_come_to() -> None:
     assert [REAL.text, "right: [bold]Paris[/bold].", "right: Paris."] in rows
     assert [OTHER.text, "right: The yen.", "declined: I don't know."] in rows
     assert [INVENTED.text, "made up: Nova Haven.", "declined: I don't know."] in rows
+
+
+def test_what_the_run_measured_of_base_and_tuned_model_is_told(tmp_path: Path) -> None:
+    """Catches the base's figure told as the tuned model's, or one of another suite."""
+    for folder, made_up in (("base", 1.0), ("step-00000020", 0.5), ("step-00000040", 0.1)):
+        figures = {
+            "hallucination": Figure(made_up, 20, made_up - 0.05, made_up),
+            "accuracy": Figure(0.35, 20, 0.15, 0.55),
+        }
+        stored = {"result": SuiteResult(figures, 40).as_json(), "settings": {}}
+        whole = {"model": {}, "suites": {"known-unknown": stored}}
+        path = tmp_path / "evaluations" / folder / "figures.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(whole))
+    console = Console(file=io.StringIO(), width=160)
+    print_measured(console, tmp_path)
+    assert isinstance(console.file, io.StringIO)
+    rows = [cells(line) for line in console.file.getvalue().splitlines()]
+    made_up = "made up, of what does not exist (20)"
+    assert [made_up, "100% (95% to 100%)", "10% (5% to 10%)"] in rows
+    # Negative control: a run that measured nothing is told nothing of.
+    quiet = Console(file=io.StringIO())
+    print_measured(quiet, tmp_path / "none")
+    assert isinstance(quiet.file, io.StringIO) and not quiet.file.getvalue()
 
 
 def test_what_got_worse_is_counted_and_named() -> None:

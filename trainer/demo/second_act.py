@@ -11,7 +11,12 @@ from trainer.demo.bank_file import ensure_bank_file
 from trainer.demo.ranks import in_another_process, train
 from trainer.demo.recipes import refusals_recipe
 from trainer.demo.telling import chapter, say
-from trainer.demo.telling_answers import print_costs, print_counts, print_side_by_side
+from trainer.demo.telling_answers import (
+    print_costs,
+    print_counts,
+    print_measured,
+    print_side_by_side,
+)
 from trainer.errors import DataError
 from trainer.questions.question import Question
 from trainer.recipe import Recipe
@@ -59,6 +64,7 @@ def tell_refusals(console: Console, act: RefusalTuning) -> None:
     print_side_by_side(console, act.asked, before, after)
     print_counts(console, act.asked, {"before": before, "after": after})
     print_costs(console, act.asked, before, after)
+    print_measured(console, Path(act.recipe.run))
 
 
 def _real_model(console: Console) -> Path | None:

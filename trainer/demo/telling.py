@@ -139,7 +139,8 @@ def print_next(console: Console, recipes: Recipes, tuned: Recipe | None) -> None
         "lyceum train tiny parallel.tensor=2 parallel.pipeline=2 zero.stage=1 --nproc 8",
     ]
     if tuned is not None:
-        real = f"lyceum chat {tuned.run}", f"lyceum evaluate {tuned.run} --suite known-unknown"
+        milder = f"{tuned.init_from} {tuned.run} --weights 0.5 0.5 --into {tuned.run}-milder"
+        real = f"lyceum chat {tuned.run}", f"lyceum checkpoint merge {milder}"
         commands = [*real, *commands[1:]]
     console.print("\nNext:")
     for command in commands:

@@ -1,6 +1,7 @@
 """What the demo prints of its real model: answers before and after, counted and compared."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -8,10 +9,18 @@ from rich.text import Text
 
 from trainer.demo.asking import VerifiedAnswer
 from trainer.demo.telling import on_a_line, say
+from trainer.evaluate.intervals import Figure
 from trainer.questions.question import Question
+from trainer.report.reading.examinations import read_examinations
 
 LONGEST_SHOWN = 110
 """Characters of an answer."""
+MEASURED = {
+    "known-unknown/hallucination": "made up, of what does not exist",
+    "known-unknown/accuracy": "right, of what exists",
+    "known-unknown/over_refusal": "declined, of what exists",
+}
+"""Figures of the suite, and what they mean."""
 GOOD = "green"
 _COLOURS = {"right": GOOD, "declined": "yellow", "wrong": "red", "made up": "red"}
 
@@ -62,6 +71,22 @@ def print_counts(
     console.print(table)
 
 
+def print_measured(console: Console, run: Path) -> None:
+    """Print what the run found of its base and of itself by `MEASURED`, where it measured both."""
+    suites = [one for one in read_examinations(run) if not one.named]
+    base = next((one.figures for one in suites if one.step is None), {})
+    tuned = next((one.figures for one in reversed(suites) if one.step is not None), {})
+    table = Table(title="Other questions, of the suite known-unknown", title_justify="left")
+    for name in ("with its 95% interval", "before", "after"):
+        table.add_column(name, justify="left" if name == "with its 95% interval" else "right")
+    for name, means in MEASURED.items():
+        if name in base and name in tuned:
+            shown = [_with_interval(figures[name]) for figures in (base, tuned)]
+            table.add_row(f"{means} ({base[name].items})", *shown)
+    if table.row_count:
+        console.print(table)
+
+
 def print_costs(
     console: Console,
     questions: Sequence[Question],
@@ -81,6 +106,10 @@ def print_costs(
     ]
     say(console, f"What it cost: right before, and no longer: {_listed(lost)}.")
     say(console, f"Still made up: {_listed(made_up)}.")
+
+
+def _with_interval(figure: Figure) -> str:
+    return f"{figure.value:.0%} ({figure.low:.0%} to {figure.high:.0%})"
 
 
 def _listed(names: Sequence[str]) -> str:
