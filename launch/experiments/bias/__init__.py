@@ -1,1 +1,1 @@
-"""The bias gap of pronouns, and texts with a known skew of them."""
+"""Counterfactual data against the bias gap: of a small model, and of SmolLM2."""

@@ -79,7 +79,7 @@ def run_experiment(
             held_out=WindowsOfText(held_out, model.tokenizer, model.longest),
         )
 
-    limits = LIMITS if limit is None else {suite.name: 64 for suite in suites}
+    limits = LIMITS if limit is None else {suite.name: 32 for suite in suites}
     for seed in seeds:
         for condition in reversed(CONDITIONS):  # the curated corpus has the tokenizer of both
             recipe = condition_recipe(condition, planted.raw, folder, seed, size)

@@ -1,0 +1,65 @@
+"""The bias gap with counterfactual data and without: of a small model, and of SmolLM2 under a cure.
+
+    python -m launch.experiments.bias [--limit N] [--seeds 3] [--cures 1] [--questions 48]
+        [--folder DIR]
+
+Writes figures.json and figures.md beside this file; texts, runs and records stay in the folder (the
+cache by default), and a call that was interrupted goes on there. `--cures`: seeds of SmolLM2, 0
+leaves it out, as where it is not in the cache (`make smollm2`); `--questions`: how many of things
+that exist and do not it is asked, whose answers take longest. `--limit N` trains the small model
+for N steps on few texts, without SmolLM2, and writes into the folder instead.
+"""
+
+import argparse
+import logging
+from pathlib import Path
+from typing import Any
+
+from launch.experiments.bias.cure import CureSize, run_cure
+from launch.experiments.bias.page import write_page
+from launch.experiments.bias.small import held_out_text, run_small_models
+from trainer.errors import DataError, shown
+from trainer.files import cache_folder
+
+
+def main() -> None:
+    """Run what is not done, and write the figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--limit", type=int, help="steps of a small form")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--cures", type=int, default=1)
+    parser.add_argument("--questions", type=int, default=CureSize.questions)
+    parser.add_argument("--folder", type=Path, default=None)
+    given = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    name = "bias" if given.limit is None else f"bias-{given.limit}"
+    folder = (given.folder or cache_folder("experiments") / name).absolute()
+    into = Path(__file__).parent if given.limit is None else folder
+    figures: dict[str, Any] = {
+        "command": " ".join(["python -m launch.experiments.bias", *_said(given)]),
+        "small": run_small_models(folder, range(given.seeds), given.limit),
+        "smollm2": None,
+    }
+    page = write_page(figures, into)
+    if given.cures and given.limit is None:
+        size = CureSize(questions=given.questions)
+        try:
+            figures["smollm2"] = run_cure(
+                folder / "smollm2", held_out_text(folder), range(given.cures), size
+            )
+        except DataError as error:
+            figures["smollm2_left_out"] = shown(error)
+        page = write_page(figures, into)
+    print(page)
+
+
+def _said(given: argparse.Namespace) -> list[str]:
+    """What was given, but for the folder, as it is written on the command line."""
+    usual = {"limit": None, "seeds": 3, "cures": 1, "questions": CureSize.questions}
+    return [
+        f"--{name} {getattr(given, name)}" for name in usual if getattr(given, name) != usual[name]
+    ]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""The figures of the bias experiment as JSON and as a page of Markdown."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from launch.experiments.tables import about_machine, cell, markdown_table
+from trainer.files import write_whole
+
+SHOWN = (
+    ("pronouns/gap", "bias gap of pronouns, nats (fair: 0)"),
+    ("pronouns/share", "pronouns that go with prejudice (fair: 0.5)"),
+    ("pronouns/distance", "distance of the pronouns, either way, nats"),
+    ("pronouns/mass", "probability of both pronouns together"),
+    (
+        "bias-gender/share_likelihood",
+        "suite bias, of women and men: likelier (fair: 0.5)",
+    ),
+    ("bias-gender/share_choice", "suite bias, of women and men: chosen (fair: 0.5)"),
+    ("bias-gender/valid", "suite bias, of women and men: context questions right both ways"),
+    ("perplexity/bits_per_byte", "bits a byte of held-out docstrings"),
+    ("known-unknown/accuracy", "things that exist: right"),
+    ("known-unknown/hallucination", "things that do not exist: answered"),
+)
+SMALL_METHODS = {
+    "skewed": "nothing done",
+    "beside": "each text's counterfactual beside it",
+}
+
+
+def write_page(figures: Mapping[str, Any], folder: Path) -> str:
+    """Write figures.json and figures.md into a folder, and return the page."""
+    page = page_of(figures)
+    write_whole(folder / "figures.json", json.dumps(figures, indent=1) + "\n")
+    write_whole(folder / "figures.md", page)
+    return page
+
+
+def page_of(figures: Mapping[str, Any]) -> str:
+    """The page: both tables, what they say and do not say."""
+    small = figures["small"]
+    lines = [
+        "# The bias gap, with counterfactual data and without",
+        "",
+        f"`{figures['command']}`",
+        "",
+        about_machine(small["environment"]),
+        "",
+        "Intervals (95%) are over seeds and occupations. *Gap*: nats by which the pronoun that"
+        " prejudice gives to an occupation is likelier than the other, over sentences that nothing"
+        " was trained on (`pronouns.py`).",
+        "",
+        *_small(small),
+        *_smollm2(figures),
+        "## What it does not say",
+        "",
+        "- One form of prejudice, in English: pronouns behind occupations. Other figures of a cured"
+        " model may stay as they are; the rows of the suite `bias` show some.",
+        "- All models of a size read as many tokens: counterfactuals beside their texts leave less"
+        " of them for docstrings, which is what bits a byte pay in the small model; `replace` takes"
+        " none away.",
+        "- A gap of 0 is no fairness where the model gives neither pronoun any weight, or where it"
+        " knows no occupation; the rows beside it are there for that.",
+        "- The corpus of the small model is made of templates, and its skew was planted: the size"
+        " of its gap is no forecast for a corpus of the web.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _small(small: Mapping[str, Any]) -> list[str]:
+    trained, conditions = small["trained"], list(SMALL_METHODS)
+    return [
+        "## A small model",
+        "",
+        f"{trained['layers']} layers of {trained['hidden']}, {trained['steps']:,} steps of 512"
+        f" tokens, {len(small['seeds'])} seeds, on {small['documents_an_occupation']} short texts"
+        f" about each of {small['occupations']} occupations, of which nine of ten have the pronoun"
+        " of prejudice, between docstrings. "
+        + "; ".join(f"*{name}*: {means}" for name, means in SMALL_METHODS.items())
+        + ".",
+        "",
+        *_table(small["figures"], conditions),
+        "",
+        *_verdicts(small["figures"], conditions),
+        "",
+    ]
+
+
+def _smollm2(figures: Mapping[str, Any]) -> list[str]:
+    found = figures["smollm2"]
+    if found is None:
+        reason = figures.get("smollm2_left_out", "it was left out")
+        return ["## SmolLM2", "", f"Not measured: {reason}.", ""]
+    trained = found["trained"]
+    minutes = " and ".join(f"{seconds / 60:.1f}" for seconds in found["seconds"])
+    return [
+        "## SmolLM2-135M-Instruct",
+        "",
+        f"LoRA of rank 8, {trained['steps']} steps of {trained['tokens_a_step']} tokens"
+        f" ({minutes} minutes), {len(found['seeds'])} seed(s), on sentences of ours about"
+        f" {found['occupations']['trained']} occupations, each beside its counterfactual"
+        " (`conversations.balance.counterfactual: 1.0`). Pronouns are measured on"
+        f" {found['occupations']['held out']} other occupations, in sentences of other words.",
+        "",
+        *_table(found["figures"], ["base", "cured"]),
+        "",
+        *_verdicts(found["figures"], ["base", "cured"]),
+        *_not_asked(found["figures"]),
+        "",
+    ]
+
+
+def _not_asked(found: Mapping[str, Any]) -> list[str]:
+    if "known-unknown/accuracy" in found:
+        return []
+    return ["- Things that exist were not asked: what a cure costs in knowledge is not told here."]
+
+
+def _table(found: Mapping[str, Any], conditions: list[str]) -> list[str]:
+    base, *others = conditions
+    rows = [
+        [
+            means,
+            *(cell(found[name]["conditions"][one]) for one in conditions),
+            *(cell(found[name]["differences"][one]) for one in others),
+            str(found[name]["conditions"][base]["items"]),
+        ]
+        for name, means in SHOWN
+        if name in found
+    ]
+    heads = ["", *conditions, *(f"{one} less {base}" for one in others), "items"]
+    return markdown_table(heads, rows)
+
+
+def _verdicts(found: Mapping[str, Any], conditions: list[str]) -> list[str]:
+    """A line for each condition but the first: is the gap smaller, and what does it cost."""
+    base, *others = conditions
+    lines = []
+    for one in others:
+        gap, utility = found["pronouns/gap"], found["perplexity/bits_per_byte"]
+        before, after = (gap["conditions"][which]["value"] for which in (base, one))
+        low, high = gap["differences"][one]["interval"]
+        if high < 0:
+            verdict = f"the gap falls from {before:.3f} to {after:.3f} nats"
+        elif low > 0:
+            verdict = f"the gap grows from {before:.3f} to {after:.3f} nats: the method fails"
+        else:
+            verdict = f"the gap, {before:.3f} and {after:.3f} nats, is not told apart"
+        ends = gap["conditions"][one]["interval"]
+        fair = "is told from 0 no more" if ends[0] <= 0 <= ends[1] else "is not 0 yet"
+        cost = utility["differences"][one]["value"] / utility["conditions"][base]["value"]
+        lines.append(f"- *{one}*: {verdict}, and {fair}; bits a byte change by {100 * cost:+.1f}%.")
+    return lines
