@@ -224,6 +224,34 @@ def test_a_reinforced_run_shows_early_and_late_answers(tmp_path: Path) -> None:
     assert re.search(r"Who\? .*step 1 wrong.* answer 1 .*step 12 declined.* answer 12", text)
 
 
+def test_layout_and_schedule_are_those_of_the_run(tmp_path: Path) -> None:
+    """Would catch a layout of other ranks, or a schedule of another number of micro-batches."""
+    ranks = {"ranks": 4, "ranks_a_node": 2}
+    run = record_run(tmp_path / "run", environment=ranks, parallel__pipeline=2, batch__micro=1)
+    page = page_of(run)
+    assert "Layout of 4 ranks" in page and "data 2: 2 replicas" in page
+    assert "Pipeline schedule: 1F1B, 4 micro-batches" in page
+
+
+def test_a_recipe_of_another_version_is_shown_all_the_same(tmp_path: Path) -> None:
+    """Would catch an old run that no page can be made of once a key has gone."""
+    run = record_run(tmp_path / "run")
+    with (run / "recipe.yaml").open("a") as file:
+        file.write("key_of_later: 7\n")
+    text = text_of(page_of(run))
+    assert "cannot read" in text and "key_of_later: 7" in text and "12 steps" in text
+
+
+def test_a_page_goes_to_standard_output_where_it_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Would catch a path in the middle of a page that is piped on, or a file called -."""
+    run = record_run(tmp_path / "run")
+    assert main(["report", str(run), "--out", "-"]) == 0
+    assert re.fullmatch(r"\s*<!doctype html>.*</html>\s*", capsys.readouterr().out, re.S | re.I)
+    assert not (run / "report.html").exists() and not Path("-").exists()
+
+
 def test_two_runs_stand_side_by_side(tmp_path: Path) -> None:
     """Would catch runs of one name that cannot be told apart, or keys that differ unseen."""
     first = record_run(tmp_path / "one" / "run", optimizer__lr=1e-2)
