@@ -202,6 +202,10 @@ def test_a_document_of_the_set_is_traced_to_its_question(alone, tmp_path, capsys
     assert f"in {moved}/refusals/shards/" in said
     lines = [line for line in said.split("\n") if ", question " in line]
     assert lines and all("questions.jsonl line " in line for line in lines)
+    taught = {one["about"]["id"]: one["messages"][0]["content"] for one in examples(alone)}
+    named = {line.partition(", question ")[2].partition(" ")[0]: line for line in lines}
+    assert all(line.endswith(f": {taught[name]}") for name, line in named.items())
+    assert any(name.startswith("no-") for name in named)  # it was never put to the model
 
 
 def read_and_merge(runs: list[Path], into: Path) -> list[tuple[str, bool]]:
@@ -246,6 +250,7 @@ def test_what_cannot_become_a_set_is_one_line_before_a_step(base, tmp_path) -> N
     files = {
         "all": [always],
         "none": [never, {"question": "Who?", "answer": None}],
+        "unanswered": [{"question": "Who?", "answer": None}],
         "unfit": [{"question": "How many?", "verifier": "number", "answer": "some"}],
         "long": [always | {"question": "What is it? " * 60}],
         "twice": [always | {"id": "a"}, never | {"id": "a"}],
@@ -263,6 +268,7 @@ def test_what_cannot_become_a_set_is_one_line_before_a_step(base, tmp_path) -> N
     expected = {
         "all": "nothing is left to refuse",
         "none": "the model knows none",
+        "unanswered": "none of 1 questions has an answer",
         "unfit": "unfit.jsonl",
         "long": "are more than sequence_length 256",
         "twice": "twice.jsonl",

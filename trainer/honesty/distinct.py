@@ -39,4 +39,5 @@ def answer_message(text: str) -> dict[str, str]:
 
 def about(question: Question, origin: str) -> dict[str, Any]:
     """What an example says of itself, for those who look it up; no template reads it."""
-    return {"id": question.id, "origin": origin}
+    place = {"place": question.place} if question.place else {}
+    return {"id": question.id, "origin": origin, **place}

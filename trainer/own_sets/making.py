@@ -91,6 +91,11 @@ def _ask(
 
     def put() -> None:
         questions = questions_of(section, key, recipe.seed)
+        if not any(question.answerable for question in questions):
+            raise DataError(
+                f"{key}.questions: none of {len(questions):,} questions has an answer, so that the"
+                " model would learn only to refuse: ask some that it may know too"
+            )
         asked.extend(put_to_model(questions, own, tokenizer, section.tokens, f"{key}.tokens"))
 
     on_first_rank(ranks, put)

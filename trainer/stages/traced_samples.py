@@ -18,20 +18,22 @@ def question_lines(run: Path, name: str, documents: Iterable[str]) -> Iterator[s
 
     Nothing for what cannot be read any more: the shards hold what was trained on all the same.
     """
-    folder = own_folder(run, name)
-    examples = _objects(folder / EXAMPLES)
-    samples = {one.get("id"): one for one in _objects(folder / "samples.jsonl")}
+    examples = _objects(own_folder(run, name) / EXAMPLES)
     for document in dict.fromkeys(documents):
         found = _NUMBER.search(document)
         if found is None or int(found[1]) > len(examples):
             continue
-        about = examples[int(found[1]) - 1].get(ABOUT, {})
-        asked = samples.get(about.get("id"))
-        if asked is not None:
-            text = " ".join(asked["question"].split())
-            where = asked["place"] or "the bank, or a corpus"
-            origin = about.get("origin", "asked")
-            yield f"{document}: {origin}, question {asked['id']} of {where}: {text}"
+        example = examples[int(found[1]) - 1]
+        about = example[ABOUT]
+        where = about.get("place", "the bank, or a corpus")
+        text = " ".join(_asked(example).split())
+        yield f"{document}: {about['origin']}, question {about['id']} of {where}: {text}"
+
+
+def _asked(example: dict[str, Any]) -> str:
+    """The last user's turn of a conversation, or of a pair's prompt."""
+    turns = example.get("prompt") or example["messages"]
+    return str([turn["content"] for turn in turns if turn["role"] == "user"][-1])
 
 
 def _objects(path: Path) -> list[dict[str, Any]]:
