@@ -188,8 +188,8 @@ def _layout() -> PageSection:
                 ]
             ),
             Drawing(layout_drawing(16, 2, 4, 2, 1, 2, 8, layers=24)),
-            Drawing(schedule_drawing(4, 2, 8)),
-            Drawing(schedule_drawing(4, 2, 8), "The same once more."),
+            Drawing(schedule_drawing(4, 1, 4)),
+            Drawing(schedule_drawing(4, 1, 4), "The same once more."),
         ],
     )
 
