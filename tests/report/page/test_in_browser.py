@@ -132,6 +132,21 @@ def test_the_keyboard_reaches_everything_in_order(browser: Browser) -> None:
     assert browser.driver.execute_async_script(tabbed) == [-1, 0, -1]
 
 
+def test_the_contents_say_where_the_reader_is(browser: Browser) -> None:
+    """Would catch a mark that stays behind, or a last section that never gets it."""
+    browser.open(GALLERY)
+    marked = (
+        "const done = arguments[1]; scrollTo(0, arguments[0]);"
+        " const settled = () => done([...document.querySelectorAll('[aria-current]')]"
+        ".map((one) => one.textContent));"
+        " requestAnimationFrame(() => requestAnimationFrame(() => requestAnimationFrame(settled)))"
+    )
+    training = "return document.getElementById('training').offsetTop"
+    places = (browser.ask(training), 1_000_000)
+    seen = [browser.driver.execute_async_script(marked, place) for place in places]
+    assert seen == [["Training"], ["Reproduce"]]
+
+
 def test_it_asks_for_nothing_and_logs_nothing(browser: Browser) -> None:
     """Would catch a font from elsewhere, a script error, a style that the policy forbids."""
     browser.open(GALLERY)

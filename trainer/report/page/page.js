@@ -130,7 +130,9 @@
   const mark = () => {
     const line = innerHeight / 3;
     const passed = sections.filter((one) => one.getBoundingClientRect().top <= line);
-    const here = passed.at(-1);
+    // A last section shorter than the window never comes up to the line.
+    const atEnd = scrollY > 0 && innerHeight + scrollY >= document.body.scrollHeight - 2;
+    const here = atEnd ? sections.at(-1) : passed.at(-1);
     for (const [id, link] of links) {
       if (here && here.id === id) link.setAttribute("aria-current", "true");
       else link.removeAttribute("aria-current");
