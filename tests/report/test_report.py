@@ -161,7 +161,7 @@ def test_changed_answers_are_counted_and_chosen_by_hash(tmp_path: Path) -> None:
     assert "of what can be known, right before 6 0 4 10" in text
     assert "of what nobody can know, wrong before 0 7 3 10" in text
     shown = re.findall(r"Question (known|unknown)/(\d)\?", text)
-    assert "first wrong, then declined, of what nobody can know: 7 questions." in text
+    assert "First wrong, then declined, of what nobody can know: 7 questions." in text
     broken = [number for kind, number in shown if kind == "known" and int(number) < 4]
     assert len(broken) == 3, "right to wrong is shown as much as wrong to declined"
     assert text_of(page_of(run)) == text

@@ -79,9 +79,8 @@ def _of_change(
 ) -> list[PageBlock]:
     """Some of the questions whose verdicts changed so, chosen by hash, under how many there are."""
     blocks: list[PageBlock] = []
-    then = (
-        f"first {change[0]}, then {change[1]}" if change[0] != change[1] else f"still {change[0]}"
-    )
+    first, last = change
+    then = f"Still {last}" if first == last else f"First {first}, then {last}"
     for answerable, what in _ASKED.items():
         names = [
             name
