@@ -59,7 +59,7 @@ def built_chain(
         yield ChainModel(label, run, seed)
     for share in BLENDS:
         blend = into / f"seed-{seed}" / f"blend-{share:g}"
-        if not blend.exists():
+        if not any((blend / "checkpoints").glob("step-*")):
             merge_checkpoints([base, cured], [1 - share, share], blend)
         yield ChainModel(blend_label(share), blend, seed, share, drawn_only=share != MERGED)
 

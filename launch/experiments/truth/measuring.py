@@ -10,9 +10,11 @@ from pathlib import Path
 
 from launch.experiments.smollm2_figures import docstrings
 from launch.experiments.truth import held_out_suite, instructions_suite
+from trainer.checkpoint import resolve_checkpoint
 from trainer.checkpoint.format import MANIFEST
 from trainer.evaluate.answering import ModelRespondent
-from trainer.evaluate.examination import examine, prepare
+from trainer.evaluate.converted import readable_checkpoint
+from trainer.evaluate.examination import ItemsDone, examine, prepare
 from trainer.evaluate.given_text import GivenText
 from trainer.evaluate.opened import open_model
 from trainer.evaluate.records import FAILED, file_name
@@ -44,12 +46,19 @@ def measured(
 
     `limit`: items of each suite at most.
     """
-    done = folder / _DONE
-    if not done.exists() or not set(names) <= set(json.loads(done.read_text())):
+    done, asked = folder / _DONE, _asked(checkpoint, names)
+    if not done.exists() or not asked.items() <= json.loads(done.read_text()).items():
         with as_one_process():
             _examine(checkpoint, folder, names, limit)
-        write_whole(done, json.dumps(list(names)), durable=False)
+        write_whole(done, json.dumps(asked), durable=False)
     return {name: _records(folder, name) for name in names}
+
+
+def _asked(checkpoint: Path, names: Sequence[str]) -> dict[str, str]:
+    """Of which model and in which version each suite is asked; others are asked anew."""
+    manifest = resolve_checkpoint(readable_checkpoint(checkpoint)) / MANIFEST
+    digest = hashlib.sha256(manifest.read_bytes()).hexdigest()
+    return {name: f"{digest}, rules {SUITES[name][0].rules}" for name in names}
 
 
 def _examine(checkpoint: Path, folder: Path, names: Sequence[str], limit: int | None) -> None:
@@ -65,7 +74,9 @@ def _examine(checkpoint: Path, folder: Path, names: Sequence[str], limit: int | 
             examine(prepared, respondent, Ranks(), folder, {"checkpoint": digest}, _say(folder))
 
 
-def _say(folder: Path):  # type: ignore[no-untyped-def]
+def _say(folder: Path) -> ItemsDone:
+    """Says of each suite that it is through."""
+
     def say(suite: str, items: int, of: int) -> None:
         if items == of:
             print(f"{folder.name}: {suite}: {of:,} items", flush=True)

@@ -46,11 +46,17 @@ class Command:
 
     def __init__(self, folder: Path) -> None:
         self.out = folder / "out"
-        self._environment = os.environ | {"LYCEUM_CACHE": str(folder / "cache")}
+        self._cache = folder / "cache"
+        self._environment = os.environ | {"LYCEUM_CACHE": str(self._cache)}
         questions = write_questions(folder)
         words = ["--model", str(folder / "base"), "--questions", str(questions), "--seeds", "0"]
         words += ["--limit", "6", "--into", str(self.out), "sequence_length=160"]
         self._words = [sys.executable, "-m", "launch.experiments.truth", *words]
+
+    def records(self, model: str) -> Path:
+        """The file that says what a model was asked."""
+        found = self._cache.rglob(f"{model}/measured.json")
+        return next(iter(found))
 
     def run(self) -> str:
         """What it prints."""
@@ -98,8 +104,11 @@ def test_the_table_and_the_drawing_tell_of_each_model(run: "Command") -> None:
 def test_what_is_there_is_neither_trained_nor_asked_again(run: "Command") -> None:
     """Would catch an interrupted seed that begins anew, and figures that hang on the run."""
     before = {path.name: path.read_text() for path in run.out.iterdir()}
+    run.records("seed-0-blend-0.25").write_text('{"held-out": "of another model"}')
     said = run.run()
-    assert "step 1/" not in said and "items" not in said
+    assert "step 1/" not in said
+    asked = [line for line in said.splitlines() if line.endswith("items")]
+    assert asked == ["seed-0-blend-0.25: held-out: 6 items"]  # negative control: it would be seen
     after = {path.name: path.read_text() for path in run.out.iterdir()}
     assert after["trade_off.svg"] == before["trade_off.svg"]
     models = [json.loads(one["figures.json"])["models"] for one in (before, after)]
