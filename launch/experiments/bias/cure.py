@@ -44,7 +44,7 @@ class CureSize:
     left out), `tokens` of text, and items of other suites at most.
     """
 
-    steps: int = 16
+    steps: int = 8
     sequences: int = 4
     questions: int = 48
     tokens: int = 3_000

@@ -73,7 +73,7 @@ def test_a_method_that_fails_is_said_to_fail(figures: dict[str, Any]) -> None:
     made = json.loads(json.dumps(figures))
     gap = made["small"]["figures"]["pronouns/gap"]
     for (low, high), said in (
-        ((0.1, 0.2), "the method fails"),
+        ((0.1, 0.2), "(the method fails)"),
         ((-0.2, -0.1), "the gap falls from"),
         ((-0.1, 0.1), "is not told apart"),
     ):
