@@ -25,7 +25,7 @@ PAGES = [
 ELSEWHERE = re.compile(
     r"^(runs|corpora|audit|quarantine|checkpoints|logs|tensorboard|raw|[A-Z_]+)(/|$)"
     r"|^(recipe\.yaml|environment\.json|status\.json|metrics\.jsonl|curation\.json)$"
-    r"|^(kernels\.json|checkpoint\.json|DATA_CARD\.md|\.venv.*)$|.*[A-Z]{3}"
+    r"|^(sources\.json|kernels\.json|checkpoint\.json|DATA_CARD\.md|\.venv.*)$|.*[A-Z]{3}"
 )
 PATH = re.compile(r"`([\w.*-]+(?:/[\w.*-]*)+|[\w-]+\.(?:py|md|yaml|json|toml))`")
 VERB = re.compile(r"\blyceum ((?:corpus|checkpoint|bench) [a-z]+|[a-z]+)\b")

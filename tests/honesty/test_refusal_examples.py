@@ -146,20 +146,3 @@ def test_an_example_is_read_whole_and_says_where_it_is_from() -> None:
     place = RecordLocation("own.jsonl", "line", 1)
     assert conversation_of(Example(example, place)).unread == ()
     assert conversation_of(Example({**example, "about": "web"}, place)).unread == ("about",)
-
-
-@pytest.mark.parametrize(
-    ("numbers", "keys", "mend"),
-    [
-        ((3, 2, 4), {"share": 0.1}, "share leaves no room for one of 6 beside 3 answers: raise it"),
-        ((3, 2, 0), {"wrong": "leave"}, "set conversations.refusals.wrong=decline"),
-        ((3, 0, 0), {}, "ask some that it gets wrong or that nobody can answer"),
-    ],
-)
-def test_where_nothing_is_refused_the_key_that_did_it_is_named(
-    numbers: tuple[int, int, int], keys: dict[str, Any], mend: str
-) -> None:
-    """Would catch a user who asks more of what nobody can know, where share leaves it all out."""
-    _, counts = refusal_examples(mixed(*numbers), SECTION.model_copy(update=keys), 0)
-    assert not counts.wrong + counts.unknowable
-    assert mend in counts.why_no_refusal

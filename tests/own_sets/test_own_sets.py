@@ -254,14 +254,11 @@ def test_what_cannot_become_a_set_is_one_line_before_a_step(base, tmp_path) -> N
         "unfit": [{"question": "How many?", "verifier": "number", "answer": "some"}],
         "long": [always | {"question": "What is it? " * 60}],
         "twice": [always | {"id": "a"}, never | {"id": "a"}],
-        "cut": [always, {"question": "Who?", "answer": None}],
     }
     recipes = []
     for name, lines in files.items():
         path = write_lines(tmp_path / f"{name}.jsonl", lines)
-        asked: dict[str, Any] = {"conversations__refusals__questions": [str(path)]}
-        if name == "cut":
-            asked["conversations__refusals__tokens"] = 1
+        asked = {"conversations__refusals__questions": [str(path)]}
         recipes.append(refusing_recipe(tmp_path / f"run-{name}", base, **asked))
     gone = {"conversations__refusals__questions": [str(tmp_path / "gone.jsonl")]}
     recipes.append(refusing_recipe(tmp_path / "run-gone", base, **gone))
@@ -275,7 +272,6 @@ def test_what_cannot_become_a_set_is_one_line_before_a_step(base, tmp_path) -> N
         "unfit": "unfit.jsonl",
         "long": "are more than sequence_length 256",
         "twice": "twice.jsonl",
-        "cut": "raise conversations.refusals.tokens",
         "gone": "conversations.refusals.questions: ",
         "alike": "conversations.factuality.questions: none of 20 questions gives a preference",
     }

@@ -29,9 +29,6 @@ def test_what_is_no_run_is_said_in_a_line(
     assert "is a file" in line_of(capsys, 3, str(tmp_path / "file"))
     (tmp_path / "folder").mkdir()
     assert "is no run" in line_of(capsys, 3, str(tmp_path / "folder"))
-    (tmp_path / "asking").mkdir()  # a run whose model is asked before its first step
-    (tmp_path / "asking/status.json").write_text('{"state": "running", "step": 0}')
-    assert "has not begun its first step" in line_of(capsys, 3, str(tmp_path / "asking"))
     run = record_run(tmp_path / "run")
     (run / "recipe.yaml").write_text("a: [")
     assert "cannot be read as YAML" in line_of(capsys, 3, str(run))

@@ -46,29 +46,6 @@ class RefusalCounts:
     over_share: dict[QuestionOrigin, int]
     unworded: int
 
-    @property
-    def why_no_refusal(self) -> str:
-        """Why no refusal is among the examples, and the mend, where none is."""
-        if over := sum(self.over_share.values()):
-            return (
-                f"conversations.refusals.share leaves no room for one of {over:,} beside"
-                f" {self.known:,} answers: raise it, or ask more that the model knows"
-            )
-        if self.left:
-            return (
-                f"{self.left:,} that the model gets wrong are left out: set"
-                " conversations.refusals.wrong=decline, or ask some that nobody can answer"
-            )
-        if self.unworded:
-            return (
-                f"the verifier of {self.unworded:,} takes no wording for a refusal: ask some by"
-                " another verifier"
-            )
-        return (
-            f"of {self.questions:,} questions the model gets none wrong, and each has an answer:"
-            " ask some that it gets wrong or that nobody can answer"
-        )
-
     def __str__(self) -> str:
         said = (
             f"of {self.questions:,} questions {self.known:,} are answered in the model's own words"

@@ -173,17 +173,18 @@ def _check_refusals(
     key = "conversations.refusals.questions"
     answerable = sum(one.question.answerable for one in sampled)
     if not counts.known:
-        shown = f"the model knows none that it can be shown (threshold {section.threshold:g})"
-        mend = "ask easier ones, or lower conversations.refusals.threshold"
-        if cut := counts.without_text:
-            shown += f", as {cut:,} right ones were cut before a sentence ended"
-            mend = "raise conversations.refusals.tokens, or ask easier ones"
         raise DataError(
-            f"{key}: of {answerable:,} questions that have an answer, {shown}, and would learn only"
-            f" to refuse: {mend}"
+            f"{key}: of {answerable:,} questions that have an answer, the model knows none that it"
+            f" can be shown (threshold {section.threshold:g}), and would learn only to refuse: ask"
+            " easier ones, or lower conversations.refusals.threshold"
         )
     if not counts.wrong + counts.unknowable:
-        raise DataError(f"{key}: nothing is left to refuse: {counts.why_no_refusal}")
+        why = ", as share is 0" if not section.share else ""
+        raise DataError(
+            f"{key}: nothing is left to refuse{why}: of {len(sampled):,} questions the model knows"
+            f" {counts.known:,}, and {len(sampled) - answerable:,} have no answer to know: ask some"
+            " that it gets wrong or that nobody can answer"
+        )
 
 
 def _summary(sampled: Sequence[SampledQuestion], section: OwnSamplesSection) -> str:

@@ -22,7 +22,7 @@ from trainer.recipe.stages import StageTraits
 from trainer.report.reading.run_log import RunLog, read_log
 from trainer.report.reading.steps import METRICS, RunSteps, read_steps_of
 
-RECIPE, STATUS = "recipe.yaml", "status.json"
+RECIPE = "recipe.yaml"
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def _read(
         keys=keys,
         recipe=recipe,
         steps=steps,
-        status=json_object(folder / STATUS),
+        status=json_object(folder / "status.json"),
         environment=json_object(folder / "environment.json"),
         best=read_best(folder),
         log=read_log(folder / "logs" / "rank-0.log"),
@@ -165,11 +165,6 @@ def _require_run(folder: Path) -> None:
         run = folder.parent.parent
         mend = f"give its run, {run}" if is_run(run) else "give the directory of a run"
         raise DataError(f"{folder}: is a checkpoint, and no run; {mend}")
-    if (folder / STATUS).is_file():  # its model is asked first, or its corpus is built
-        raise DataError(
-            f"{folder}: the run has not begun its first step, and has no {RECIPE} yet; report when"
-            " some are finished"
-        )
     raise DataError(
         f"{folder}: is no run: it has no {RECIPE}; give a directory that lyceum train wrote"
     )
