@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.report.recorded import record_run, step_record
+from tests.report.recorded import examined, record_run, step_record
 from tests.traced import traced
 from trainer.cli import main
+from trainer.report.reading.examinations import read_examinations
 from trainer.report.reading.steps import read_steps_of
 from trainer.report.reading.thinning import STRETCHES, ThinnedSeries
 
@@ -51,6 +52,17 @@ def test_steps_are_read_in_bounded_memory(tmp_path: Path) -> None:
     assert long.most < 1.5 * short.most
     whole = traced(lambda: [json.loads(line) for line in (runs[1] / "metrics.jsonl").open()])
     assert whole.most > 3 * long.most, "the check would see a file that is kept"
+
+
+def test_a_base_is_read_beside_hundreds_of_examinations(tmp_path: Path) -> None:
+    """Would catch the figures from before lost to the number of those that came after."""
+    run = record_run(tmp_path / "run")
+    examined(run, "base", 0.8, 0.4)
+    for step in range(1, 411):
+        examined(run, f"step-{step:08d}", 0.5, 0.4)
+    found = read_examinations(run)
+    assert found[0].step is None and found[0].figures["known-unknown/hallucination"].value == 0.8
+    assert found[-1].step == 410 and len(found) == 400, "no more than are read of any run"
 
 
 def test_thinning_keeps_ends_extremes_and_means() -> None:

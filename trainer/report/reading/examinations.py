@@ -83,10 +83,16 @@ def _base_of(run: Path) -> Iterator[StoredExamination]:
 
 
 def _listed(folder: Path) -> list[Path]:
+    """What lies in a folder; of too much the last steps, and all that is of none, as the base."""
     try:
-        return sorted(folder.iterdir())[-_MOST_FILES:]
+        found = sorted(folder.iterdir(), key=lambda path: (not _is_of_step(path), path))
     except OSError:
         return []
+    return found[-_MOST_FILES:]
+
+
+def _is_of_step(path: Path) -> bool:
+    return FOLDER_NAME.fullmatch(path.name) is not None
 
 
 def _of_folder(folder: Path) -> Iterator[StoredExamination]:
