@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from trainer.conversations.pairs import judged_of, pair_of
 from trainer.conversations.records import Example
 from trainer.corpus.reading.quarantine import RecordLocation
 from trainer.honesty.preference_examples import factuality_examples
+from trainer.questions.samples import AnswerSample, SampledQuestion
 from trainer.questions.verifiers import verify
 from trainer.recipe.own_samples import FactualitySection
 
@@ -129,3 +131,18 @@ def test_a_model_that_is_always_or_never_right_gives_what_it_can() -> None:
     unended = [sampled(question(number), "{0} lies in the") for number in range(3)]
     examples, counts = factuality_examples(unended, SECTION, 0, judged=False)
     assert examples == [] and "cut before a sentence ends" in counts.why_none
+
+
+def test_a_verifier_that_takes_no_refusal_is_said_to_be_why_nothing_is_left() -> None:
+    """Would catch whole samples called cut, where it is the refusals that find no wording."""
+    anything = {"verifier": "regex", "options": {"pattern": "(?s).*"}}
+    asked = replace(question(1), answers=(), **anything)  # type: ignore[arg-type]
+    right = (AnswerSample("Ruva.", True, "right", ""),) * 2
+    wrong = (AnswerSample("7.", True, "wrong", ""),) * 2
+    of_two = [
+        SampledQuestion(asked, right),
+        SampledQuestion(replace(asked, id="2", text="?"), wrong),
+    ]
+    examples, counts = factuality_examples(of_two, SECTION, 0, judged=False)
+    assert examples == [] and counts.unworded == 2
+    assert "takes no wording for a refusal" in counts.why_none

@@ -34,6 +34,11 @@ class FactualityCounts:
     @property
     def why_none(self) -> str:
         """Why there is no pair, and the mend, where there is none."""
+        if self.unworded:
+            return (
+                "their verifier takes no wording for a refusal, and the model is never both right"
+                " and wrong: ask some of another verifier"
+            )
         if any(self.over[kind] for kind in DECLINING):
             return "the model is right nowhere, and would learn only to decline: ask easier ones"
         if self.over["right over refusal"]:
