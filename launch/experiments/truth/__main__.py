@@ -22,7 +22,7 @@ from launch.experiments.truth.chain import STEPS, ChainModel, built_chain
 from launch.experiments.truth.measuring import HELD_OUT, SUITES, measured
 from launch.experiments.truth.results import ModelRecords, Records, write_results
 from trainer.evaluate.smollm2 import smollm2_checkpoint
-from trainer.files import cache_folder
+from trainer.files import cache_folder, write_whole
 from trainer.questions.bank import bank_questions
 
 HERE = Path(__file__).parent
@@ -38,8 +38,11 @@ def run(
     work: Path,
     model: Path,
     overrides: Mapping[str, Sequence[str]],
+    told: Mapping[str, str],
 ) -> None:
-    """Train, measure, and write the results; `overrides`: keys of each step's recipe."""
+    """Train, measure, and write the results; `overrides`: keys of each step's recipe; `told`: what
+    the results say of the model and the command.
+    """
     started = time.monotonic()
     base = ModelRecords(BASE, [measured(model, work / "records" / BASE, list(SUITES), limit)])
     by_label: dict[str, list[tuple[ChainModel, Records]]] = {}
@@ -58,7 +61,7 @@ def run(
         ]
         into.mkdir(parents=True, exist_ok=True)
         done = seeds[: seeds.index(seed) + 1]
-        write_results(base, models, into, _notes(done, limit, minutes))
+        write_results(base, models, into, {**told, **_notes(done, minutes)})
 
 
 def _shortened(work: Path, limit: int, questions: Path | None) -> dict[str, list[str]]:
@@ -71,11 +74,11 @@ def _shortened(work: Path, limit: int, questions: Path | None) -> dict[str, list
         lines = [
             {"id": one.id, "question": one.text, "answers": list(one.answers) or None}
             | {"system": one.system, "kind": one.kind, "reason": one.reason}
-            | {"options": dict(one.options)}
+            | dict(one.options)
             for one in few
         ]
         work.mkdir(parents=True, exist_ok=True)
-        questions.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        write_whole(questions, "".join(json.dumps(line) + "\n" for line in lines))
     named = {
         "refusals": "conversations.refusals.questions",
         "factuality": "conversations.factuality.questions",
@@ -84,12 +87,17 @@ def _shortened(work: Path, limit: int, questions: Path | None) -> dict[str, list
     return {step: [f"steps={SMOKE_STEPS}", f"{key}=[{questions}]"] for step, key in named.items()}
 
 
-def _notes(seeds: Sequence[int], limit: int | None, minutes: float) -> dict[str, Any]:
-    command = f"python -m launch.experiments.truth --seeds {' '.join(map(str, seeds))}"
+def _told(given: argparse.Namespace) -> dict[str, str]:
+    """The command, without where files lie, and whose figures they are."""
+    words = ["python -m launch.experiments.truth --seeds", *map(str, given.seeds)]
+    words += [] if given.limit is None else ["--limit", str(given.limit)]
+    model = "SmolLM2-135M-Instruct (Q4_1)" if given.model is None else given.model.name
+    return {"Command": f"`{' '.join([*words, *given.keys])}`", "Model": f"{model}, LoRA"}
+
+
+def _notes(seeds: Sequence[int], minutes: float) -> dict[str, Any]:
     return {
-        "Command": f"`{command}{'' if limit is None else f' --limit {limit}'}`",
-        "Model": "SmolLM2-135M-Instruct (Q4_1), LoRA",
-        "Seeds": len(seeds),
+        "Seeds": f"{len(seeds)} ({', '.join(map(str, seeds))})",
         "Wall time": f"{minutes:.0f} minutes, of what this command had still to do",
         "Machine": f"{os.cpu_count()} cores, {platform.machine()}",
         "Versions": f"Python {platform.python_version()}, "
@@ -113,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     model = given.model or smollm2_checkpoint()
     short = {} if whole else _shortened(work, given.limit, given.questions)
     overrides = {step: [*short.get(step, ()), *given.keys] for step in STEPS}
-    run(given.seeds, given.limit, into, work, model, overrides)
+    run(given.seeds, given.limit, into, work, model, overrides, _told(given))
 
 
 if __name__ == "__main__":

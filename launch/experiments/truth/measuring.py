@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from launch.experiments.over_seeds import read_records
 from launch.experiments.smollm2_figures import docstrings
 from launch.experiments.truth import held_out_suite, instructions_suite
 from trainer.checkpoint import resolve_checkpoint
@@ -17,7 +18,6 @@ from trainer.evaluate.converted import readable_checkpoint
 from trainer.evaluate.examination import ItemsDone, examine, prepare
 from trainer.evaluate.given_text import GivenText
 from trainer.evaluate.opened import open_model
-from trainer.evaluate.records import FAILED, file_name
 from trainer.evaluate.suites import load_suite
 from trainer.evaluate.suites.suite import ItemRecord, Suite, SuiteContext
 from trainer.evaluate.text_pieces import WindowsOfText
@@ -42,7 +42,7 @@ _DONE = "measured.json"
 def measured(
     checkpoint: Path, folder: Path, names: Sequence[str], limit: int | None
 ) -> dict[str, list[ItemRecord]]:
-    """The records of a model by suite, in the order of the items; those that failed are left out.
+    """The records of a model by suite, in the order of their ids; those that failed are left out.
 
     `limit`: items of each suite at most.
     """
@@ -51,7 +51,7 @@ def measured(
         with as_one_process():
             _examine(checkpoint, folder, names, limit)
         write_whole(done, json.dumps(asked), durable=False)
-    return {name: _records(folder, name) for name in names}
+    return {name: records_of(folder, name) for name in names}
 
 
 def _asked(checkpoint: Path, names: Sequence[str]) -> dict[str, str]:
@@ -84,7 +84,6 @@ def _say(folder: Path) -> ItemsDone:
     return say
 
 
-def _records(folder: Path, name: str) -> list[ItemRecord]:
-    lines = (folder / f"{file_name(name)}.jsonl").read_text(encoding="utf-8").splitlines()
-    records = [json.loads(line) for line in lines]
-    return sorted((one for one in records if FAILED not in one), key=lambda one: str(one["id"]))
+def records_of(folder: Path, name: str) -> list[ItemRecord]:
+    """The answered items of a suite in a folder of records, in the order of their ids."""
+    return sorted(read_records(folder, name).values(), key=lambda one: str(one["id"]))

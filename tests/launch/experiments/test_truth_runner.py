@@ -98,7 +98,8 @@ def test_the_table_and_the_drawing_tell_of_each_model(run: "Command") -> None:
     for label in labels():
         assert table.count(f"| {label} |") == 2
         assert f"{label}: hallucination" in told
-    assert "--limit 6" in table
+    assert "--limit 6 sequence_length=160`" in table, "with all that makes the figures others"
+    assert "Model: base, LoRA" in table and "SmolLM2-135M" not in table
 
 
 def test_what_is_there_is_neither_trained_nor_asked_again(run: "Command") -> None:
