@@ -83,8 +83,17 @@ def _small(small: Mapping[str, Any]) -> list[str]:
         *_table(small["figures"], conditions),
         "",
         *_verdicts(small["figures"], conditions),
+        f"- Gap by seed: {_by_seed(small)}. A seed without a gap in the skewed corpus has learned"
+        " no skew that could be cured.",
         "",
     ]
+
+
+def _by_seed(small: Mapping[str, Any]) -> str:
+    return "; ".join(
+        f"{condition} {', '.join(f'{value + 0.0:.3f}' for value in values)}"
+        for condition, values in small["gap_by_seed"].items()
+    )
 
 
 def _smollm2(figures: Mapping[str, Any]) -> list[str]:

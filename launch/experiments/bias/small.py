@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from launch.experiments.bias.occupations import occupation_texts, occupations
 from launch.experiments.bias.page import SHOWN
-from launch.experiments.bias.pronouns import pronoun_suite
+from launch.experiments.bias.pronouns import FIGURES, pronoun_suite
 from launch.experiments.compared import compared
 from launch.experiments.measuring import measure
+from launch.experiments.over_seeds import figure_over_seeds, read_records
 from launch.experiments.small_model import SmallModel, small_recipe
 from launch.experiments.tables import machine_of
 from launch.experiments.training import trained
@@ -96,8 +97,18 @@ def run_small_models(
         },
         "occupations": len(occupations()),
         "documents_an_occupation": size.documents,
+        "gap_by_seed": {
+            condition: [_gap(one) for one in of_seeds] for condition, of_seeds in records.items()
+        },
         "figures": compared(records, suites, context, dict(SHOWN)),
     }
+
+
+def _gap(records: Path) -> float:
+    """The gap of one run."""
+    figure = figure_over_seeds(FIGURES["gap"], [read_records(records, "pronouns")])
+    assert figure is not None, "every question counts for the gap"
+    return figure.value
 
 
 def held_out_text(folder: Path) -> Path:
