@@ -6,14 +6,17 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from launch.experiments.made_of import checkpoint_digest
 from trainer.errors import SuiteUnavailable
 from trainer.evaluate.suites.suite import Suite, SuiteContext
 from trainer.files import write_whole
+from trainer.parallel.join import as_one_process
 
 if TYPE_CHECKING:
     from trainer.evaluate.answering import ModelRespondent
+    from trainer.evaluate.examination import ItemsDone
     from trainer.evaluate.opened import OpenedModel
 
 ContextOf = Callable[["OpenedModel", "ModelRespondent", Suite], SuiteContext]
@@ -26,23 +29,52 @@ def measure(
     records: Path,
     context_of: ContextOf,
     limits: Mapping[str, int],
+    advance: "ItemsDone" = lambda suite, done, items: None,
 ) -> dict[str, list[str]]:
     """Ask a checkpoint all suites; SUITE.jsonl in `records` has the items.
 
     `limits`: items of some suites at most, by their names.
 
     Returns, by suite, what forbids to read its figures as they seem: the suite's own remarks, or
-    why it has nothing to ask. What was measured before is not asked again.
+    why it has nothing to ask. What this checkpoint was asked before is not asked again; the answers
+    of another one are set aside.
     """
-    done = records / "measured.json"
-    wanted = {
-        suite.name: [suite.rules, dict(suite.options), limits.get(suite.name)] for suite in suites
+    done, digest = records / "measured.json", checkpoint_digest(checkpoint)
+    found: dict[str, Any] = json.loads(done.read_bytes()) if done.is_file() else {}
+    wanted: dict[str, dict[str, Any]] = {
+        suite.name: {
+            "checkpoint": digest,
+            "rules": suite.rules,
+            "options": json.loads(json.dumps(dict(suite.options))),
+            "limit": limits.get(suite.name),
+        }
+        for suite in suites
     }
-    if done.is_file():
-        known = json.loads(done.read_bytes())
-        if known["suites"] == json.loads(json.dumps(wanted)):
-            remarks: dict[str, list[str]] = known["remarks"]
-            return remarks
+    left = [one for one in suites if not _is_of(found.get(one.name), wanted[one.name])]
+    if left:
+        with as_one_process():
+            remarks = _examined(checkpoint, left, records, context_of, limits, digest, advance)
+        found |= {one.name: {**wanted[one.name], "remarks": remarks[one.name]} for one in left}
+        records.mkdir(parents=True, exist_ok=True)
+        write_whole(done, json.dumps(found, indent=2) + "\n")
+    return {one.name: list(found[one.name]["remarks"]) for one in suites}
+
+
+def _is_of(found: Any, wanted: Mapping[str, Any]) -> bool:
+    """Whether a note of measured.json is of what is wanted."""
+    return isinstance(found, dict) and found.items() >= wanted.items()
+
+
+def _examined(
+    checkpoint: Path,
+    suites: Sequence[Suite],
+    records: Path,
+    context_of: ContextOf,
+    limits: Mapping[str, int],
+    digest: str,
+    advance: "ItemsDone",
+) -> dict[str, list[str]]:
+    """Ask the suites; their remarks by name."""
     from trainer.evaluate.answering import ModelRespondent
     from trainer.evaluate.examination import examine, prepare
     from trainer.evaluate.opened import open_model
@@ -50,15 +82,14 @@ def measure(
 
     found: dict[str, list[str]] = {}
     with open_model(checkpoint, 1) as model:
-        respondent, ranks = ModelRespondent.of(model), Ranks()
+        respondent, ranks, of = ModelRespondent.of(model), Ranks(), {"checkpoint": digest}
         for suite in suites:
             context = replace(context_of(model, respondent, suite), limit=limits.get(suite.name))
             try:
-                result = examine(prepare(suite, context, ranks), respondent, ranks, records)
+                prepared = prepare(suite, context, ranks)
+                result = examine(prepared, respondent, ranks, records, of, advance)
             except SuiteUnavailable as error:
                 found[suite.name] = [str(error)]
                 continue
             found[suite.name] = list(result.remarks)
-    records.mkdir(parents=True, exist_ok=True)
-    write_whole(done, json.dumps({"suites": wanted, "remarks": found}, indent=2) + "\n")
     return found

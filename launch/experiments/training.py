@@ -1,23 +1,19 @@
 """A run of an experiment: trained in this process, gone on with, and not made twice."""
 
-import json
 from pathlib import Path
 
+from launch.experiments.made_of import is_trained
 from trainer.recipe import Recipe
 
 
 def trained(recipe: Recipe) -> Path:
-    """The run's folder, trained to its last step; a finished one is left as it is.
+    """The run's folder, trained to its last step; a finished one of this recipe is left as it is.
 
-    Raises what `trainer.loop.train` raises: StopRequested (exit code 75) goes on by the same call.
+    Raises what `trainer.loop.train` raises: StopRequested (exit code 75) goes on by the same call;
+    and RecipeError where the folder has a run of another recipe, base or text.
     """
-    run = Path(recipe.run)
-    status = run / "status.json"
-    if status.is_file():
-        known = json.loads(status.read_bytes())
-        if known.get("state") == "done" and known.get("step") == recipe.steps:
-            return run
-    from trainer.loop import train
+    if not is_trained(recipe):
+        from trainer.loop import train
 
-    train(recipe)
-    return run
+        train(recipe)
+    return Path(recipe.run)

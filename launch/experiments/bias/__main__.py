@@ -12,25 +12,28 @@ for N steps on few texts, without SmolLM2, and writes into the folder instead.
 
 import argparse
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from launch.experiments.bias.cure import CureSize, run_cure
 from launch.experiments.bias.page import write_page
 from launch.experiments.bias.small import held_out_text, run_small_models
+from launch.experiments.commands import at_least_one, errors_in_one_line
 from trainer.errors import DataError, shown
+from trainer.evaluate.smollm2 import smollm2_checkpoint
 from trainer.files import cache_folder
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run what is not done, and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--limit", type=int, help="steps of a small form")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--limit", type=at_least_one, help="steps of a small form")
+    parser.add_argument("--seeds", type=at_least_one, default=3)
     parser.add_argument("--cures", type=int, default=1)
     parser.add_argument("--questions", type=int, default=CureSize.questions)
     parser.add_argument("--folder", type=Path, default=None)
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     name = "bias" if given.limit is None else f"bias-{given.limit}"
     folder = (given.folder or cache_folder("experiments") / name).absolute()
@@ -40,17 +43,16 @@ def main() -> None:
         "small": run_small_models(folder, range(given.seeds), given.limit),
         "smollm2": None,
     }
-    page = write_page(figures, into)
     if given.cures and given.limit is None:
-        size = CureSize(questions=given.questions)
         try:
-            figures["smollm2"] = run_cure(
-                folder / "smollm2", held_out_text(folder), range(given.cures), size
-            )
+            base = smollm2_checkpoint()
         except DataError as error:
             figures["smollm2_left_out"] = shown(error)
-        page = write_page(figures, into)
-    print(page)
+        else:
+            size, text = CureSize(questions=given.questions), held_out_text(folder)
+            figures["smollm2"] = run_cure(folder / "smollm2", text, range(given.cures), size, base)
+    # Once, at the end: a page of one half would stand over the whole one of an earlier call.
+    print(write_page(figures, into))
 
 
 def _said(given: argparse.Namespace) -> list[str]:
@@ -62,4 +64,5 @@ def _said(given: argparse.Namespace) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    with errors_in_one_line():
+        main()

@@ -21,7 +21,6 @@ from launch.experiments.measuring import measure
 from launch.experiments.tables import machine_of
 from launch.experiments.training import trained
 from trainer.evaluate.given_text import GivenText
-from trainer.evaluate.smollm2 import smollm2_checkpoint
 from trainer.evaluate.suites import load_suite
 from trainer.evaluate.suites.suite import Item, Suite, SuiteContext
 from trainer.files import write_whole
@@ -61,14 +60,13 @@ def run_cure(
     held_out: Path,
     seeds: Sequence[int],
     size: CureSize,
-    base: Path | None = None,
+    base: Path,
 ) -> dict[str, Any]:
     """The base and its cured models with each seed, measured; the figures as JSON.
 
-    `held_out`: the text that bits a byte are over; `base`: a checkpoint in SmolLM2's place. Raises
-    DataError where SmolLM2 is not in the cache.
+    `held_out`: the text that bits a byte are over; `base`: SmolLM2's checkpoint, or one in its
+    place.
     """
-    base = base or smollm2_checkpoint()
     examples = _write_examples(folder)
     suites = [pronoun_suite(held_out=True), load_suite("perplexity"), gender_suite()]
     suites += [load_suite("known-unknown")] if size.questions else []

@@ -9,20 +9,22 @@ a small corpus, asks few questions, and writes its figures into the folder inste
 
 import argparse
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
-from launch.experiments.data_controls.experiment import run_experiment
+from launch.experiments.commands import at_least_one, errors_in_one_line
+from launch.experiments.data_controls.experiment import SEEDS, run_experiment
 from launch.experiments.data_controls.page import write_page
 from trainer.files import cache_folder
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run what is not done, and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--limit", type=int, help="steps of a small form")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--limit", type=at_least_one, help="steps of a small form")
+    parser.add_argument("--seeds", type=at_least_one, default=SEEDS)
     parser.add_argument("--folder", type=Path, default=None)
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     name = "data-controls" if given.limit is None else f"data-controls-{given.limit}"
     folder = given.folder or cache_folder("experiments") / name
@@ -34,4 +36,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with errors_in_one_line():
+        main()

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from trainer.evaluate.opened import OpenedModel
     from trainer.evaluate.respondent import Respondent
 
+SEEDS = 3
+"""Seeds of the command that names none."""
 SMALL = CorpusSize(16, 6, 2, 4, 16, 2, 3, 1, 2, (1, 4))
 """A corpus of a test, made in a second or two."""
 BUILT_IN = ("perplexity", "memorisation", "occurrence", "bias", "known-unknown")
@@ -95,7 +97,8 @@ def run_experiment(
     context = SuiteContext(no_model, own=texts[0])
     return {
         "command": "python -m launch.experiments.data_controls"
-        + ("" if limit is None else f" --limit {limit}"),
+        + ("" if limit is None else f" --limit {limit}")
+        + ("" if len(seeds) == SEEDS else f" --seeds {len(seeds)}"),
         "environment": machine_of(folder / f"raw-{seeds[0]}"),
         "seeds": list(seeds),
         "trained": {"steps": size.steps, "hidden": size.hidden, "layers": size.layers},

@@ -1,10 +1,11 @@
 """The figures of the data controls as JSON and as a page of Markdown."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from launch.experiments.data_controls.towns import VALUES
 from launch.experiments.tables import about_machine, cell, markdown_table
 from trainer.files import write_whole
 
@@ -30,6 +31,16 @@ SHOWN = (
     ("known-unknown/accuracy", "suite known-unknown: things that exist, right"),
     ("known-unknown/hallucination", "suite known-unknown: things that do not, answered"),
 )
+FOR_LARGER = ("bias/", "known-unknown/", "occurrence/")
+"""Suites of which no verdict is given."""
+CHANCE = {
+    "planted-facts/accuracy_uncontested": 1 / VALUES,
+    "planted-facts/accuracy_contested": 1 / VALUES,
+    "occurrence/accuracy": 1 / 16,
+    "bias/valid": 0.25,
+    "known-unknown/accuracy": 0.0,
+}
+"""What a model that knows nothing gets in some of the rows."""
 
 
 def write_page(figures: Mapping[str, Any], folder: Path) -> str:
@@ -83,27 +94,18 @@ def page_of(figures: Mapping[str, Any]) -> str:
 
 def _what_it_says(figures: Mapping[str, Any]) -> list[str]:
     found = figures["figures"]
-    helped: list[str] = []
-    harmed: list[str] = []
-    open_: list[str] = []
+    verdicts: dict[str, list[str]] = {"Better": [], "Worse": [], "open": []}
     for name, means in SHOWN:
         better = found.get(name, {}).get("better")
-        if better is None or name.startswith(("bias/", "known-unknown/", "occurrence/")):
-            continue
-        low, high = found[name]["differences"]["curated"]["interval"]
-        sign = 1 if better == "higher" else -1
-        kind = helped if min(sign * low, sign * high) > 0 else open_
-        (harmed if max(sign * low, sign * high) < 0 else kind).append(means)
-    lines = ["## What it says", ""]
-    for words, names in (
-        ("Better with controls, the interval of the difference beyond 0", helped),
-        ("Worse with controls, likewise", harmed),
-        ("Not told apart by these seeds and items", open_),
-    ):
-        lines += [f"- {words}: {'; '.join(names) if names else 'nothing'}."]
-    remarks = [f"- {suite}: {line}" for suite, all_ in figures["remarks"].items() for line in all_]
+        if better is not None and not name.startswith(FOR_LARGER):
+            verdicts[_verdict(better, found[name]["differences"]["curated"])].append(means)
     return [
-        *lines,
+        "## What it says",
+        "",
+        "- Better with controls, the interval of the difference beyond 0:"
+        f" {_listed(verdicts['Better'])}.",
+        f"- Worse with controls, likewise: {_listed(verdicts['Worse'])}.",
+        f"- Not told apart by these seeds and items: {_listed(verdicts['open'])}.",
         "",
         "## What it does not say",
         "",
@@ -111,12 +113,76 @@ def _what_it_says(figures: Mapping[str, Any]) -> list[str]:
         " differences are no forecast for a corpus of the web, only for their sign.",
         "- All controls are on or off together; which of them gives which difference is not told"
         " apart, though each defect has one that acts on it.",
-        "- The raw model reads its corpus less often: what it does not learn of clean text is lost"
-        " to copies and boilerplate, and not damaged by them. That is what the controls save.",
-        "- Five texts about each of 60 occupations teach so small a model next to nothing of who is"
-        " what: where the raw model's own gap of pronouns is near 0, its row says nothing of"
-        " counterfactual data, which `launch/experiments/bias` examines.",
-        "- The suites `known-unknown` and `bias`, and facts that the docstrings state, ask for more"
-        " than so small a model can do whatever its data; their rows show that it cannot:",
-        *remarks,
+        *_readings(figures),
+        *_near_nothing(found),
+        *_remarks(figures),
+    ]
+
+
+def _verdict(better: str, difference: Mapping[str, Any]) -> str:
+    """Better, Worse or open: what a difference's whole interval says; one without says nothing."""
+    low, high = difference["interval"]
+    if low is None or high is None or low <= 0 <= high:
+        return "open"
+    return "Better" if (low > 0) == (better == "higher") else "Worse"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return "; ".join(names) or "nothing"
+
+
+def _readings(figures: Mapping[str, Any]) -> list[str]:
+    """How often each model reads its corpus, where the raw one is read less often."""
+    tokens = 512 * figures["trained"]["steps"]
+    raw, curated = (tokens / figures["corpora"][one]["tokens"] for one in ("raw", "curated"))
+    if raw >= curated:
+        return []
+    return [
+        f"- The raw corpus is read {raw:.2g} times and the curated one {curated:.2g} times: what"
+        " the raw model does not learn of clean text may be lost to copies and boilerplate, and not"
+        " damaged by them."
+    ]
+
+
+def _near_nothing(found: Mapping[str, Any]) -> list[str]:
+    """Rows in which there is nothing that controls could change."""
+    lines = []
+    gap = found.get("pronouns/gap")
+    if gap is not None and not _is_beyond(gap["conditions"]["raw"], 0.0):
+        lines.append(
+            "- The raw model's own gap of pronouns is not told from 0: its row says nothing of"
+            " counterfactual data, which `launch/experiments/bias` examines."
+        )
+    guessed = [
+        means
+        for name, means in SHOWN
+        if name in CHANCE
+        and name in found
+        and not any(_is_beyond(one, CHANCE[name]) for one in found[name]["conditions"].values())
+    ]
+    if guessed:
+        lines.append(
+            "- Surely better than by chance with neither corpus, so that the row tells nothing of"
+            f" the controls: {_listed(guessed)}."
+        )
+    if any(name.startswith(FOR_LARGER) for name in found):
+        lines.append(
+            "- No verdict above counts the suites `bias`, `known-unknown` and `occurrence`, which"
+            " were not made for so small a model; their rows stand in the table."
+        )
+    return lines
+
+
+def _is_beyond(figure: Mapping[str, Any], value: float) -> bool:
+    """Whether a figure's whole interval lies above a value."""
+    low, _ = figure["interval"]
+    return low is not None and low > value
+
+
+def _remarks(figures: Mapping[str, Any]) -> list[str]:
+    seed = figures["seeds"][-1]
+    return [
+        f"- Of the curated model of seed {seed}, suite {suite}: {line}"
+        for suite, lines in figures["remarks"].items()
+        for line in lines
     ]

@@ -18,6 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from launch.experiments.commands import at_least_one, errors_in_one_line
 from launch.experiments.truth.chain import STEPS, ChainModel, built_chain
 from launch.experiments.truth.measuring import HELD_OUT, SUITES, measured
 from launch.experiments.truth.results import ModelRecords, Records, write_results
@@ -109,7 +110,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line, and run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--limit", type=int, help="items a suite; training takes a few steps")
+    parser.add_argument(
+        "--limit", type=at_least_one, help="items a suite; training takes a few steps"
+    )
     parser.add_argument("--into", type=Path, help="where figures, table and drawing are written")
     parser.add_argument("--model", type=Path, help="a checkpoint that takes SmolLM2's place")
     parser.add_argument("--questions", type=Path, help="with --limit: a file in the bank's place")
@@ -125,4 +128,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with errors_in_one_line():
+        main()

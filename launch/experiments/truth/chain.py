@@ -4,14 +4,15 @@ Each step is a recipe beside this file, run by `lyceum train`; what is finished 
 and what was stopped goes on.
 """
 
-import json
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from launch.experiments.made_of import is_trained, require_made_of
 from trainer.merging.command import merge_checkpoints
+from trainer.recipe import load_recipe
 
 RECIPES = Path(__file__).with_name("recipes")
 STEPS = {
@@ -46,19 +47,21 @@ def built_chain(
 ) -> Iterator[ChainModel]:
     """The models of a seed, each as soon as it is there; `overrides`: keys of each step's recipe.
 
-    Raises CalledProcessError where a step fails, which has then said why.
+    Raises CalledProcessError where a step fails, which has then said why, and RecipeError where a
+    folder has what was made by another recipe or from another model.
     """
     cured = base
     for step, label in STEPS.items():
         run = into / f"seed-{seed}" / step
-        if not _finished(run):
-            keys = [f"run={run}", f"init_from={cured}", f"seed={seed}", *overrides.get(step, ())]
-            recipe = str(RECIPES / f"{step}.yaml")
+        keys = [f"run={run}", f"init_from={cured}", f"seed={seed}", *overrides.get(step, ())]
+        recipe = str(RECIPES / f"{step}.yaml")
+        if not is_trained(load_recipe(recipe, keys)):
             subprocess.run([sys.executable, "-m", "trainer", "train", recipe, *keys], check=True)
         cured = run
         yield ChainModel(label, run, seed)
     for share in BLENDS:
         blend = into / f"seed-{seed}" / f"blend-{share:g}"
+        require_made_of(blend, {"weights": [1 - share, share]}, [base, cured])
         if not any((blend / "checkpoints").glob("step-*")):
             merge_checkpoints([base, cured], [1 - share, share], blend)
         yield ChainModel(blend_label(share), blend, seed, share, drawn_only=share != MERGED)
@@ -68,8 +71,3 @@ def blend_label(share: float) -> str:
     """What a blend is called."""
     name = f"{share:g} cured + {1 - share:.2g} base"
     return f"+ merge ({name})" if share == MERGED else name
-
-
-def _finished(run: Path) -> bool:
-    status = run / "status.json"
-    return status.exists() and json.loads(status.read_text())["state"] == "done"

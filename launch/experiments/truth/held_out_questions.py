@@ -1,9 +1,10 @@
 """The held-out questions: what is known in kinds old and new, and what nobody knows.
 
-*Old kinds*: the bank's (`trainer/questions/bank`), about other subjects in other wordings; beside
-each real subject stands, in the same wordings, one that a chain of letters made up. *New kinds*:
-kinds that the bank does not have; what does not exist is written by hand. *Unanswerable*: for other
-reasons than a name (the future, what is private, what nobody recorded).
+*Old kinds*: the bank's (`trainer/questions/bank`), in other wordings and about subjects that it has
+in other kinds at most; beside each real subject stands, in the same wordings, one that a chain of
+letters made up. *New kinds*: kinds that the bank does not have; what does not exist is written by
+hand. *Unanswerable*: for other reasons than a name (the future, what is private, what nobody
+recorded).
 """
 
 import random

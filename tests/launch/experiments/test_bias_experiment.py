@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from launch.experiments.bias import __main__ as command
 from launch.experiments.bias import cure
 from launch.experiments.bias.cure import gender_suite, run_cure
 from launch.experiments.bias.occupations import occupations
@@ -66,6 +67,24 @@ def test_the_page_has_both_parts(tmp_path: Path, figures: dict[str, Any]) -> Non
     assert page.count("| bias gap of pronouns") == 2 and "cured less base" in page
     assert json.loads((tmp_path / "figures.json").read_text()) == figures
     assert str(tmp_path.parent) not in page + json.dumps(figures)
+
+
+def test_an_interrupted_cure_leaves_the_page(
+    tmp_path: Path, figures: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would catch the page of a half that is written over the whole one."""
+    before = write_page(figures, tmp_path)
+
+    def interrupted(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "__file__", str(tmp_path / "__main__.py"))
+    monkeypatch.setattr(command, "run_small_models", lambda *given: figures["small"])
+    monkeypatch.setattr(command, "smollm2_checkpoint", lambda: tmp_path)
+    monkeypatch.setattr(command, "run_cure", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        command.main(["--folder", str(tmp_path)])
+    assert (tmp_path / "figures.md").read_text(encoding="utf-8") == before
 
 
 def test_a_method_that_fails_is_said_to_fail(figures: dict[str, Any]) -> None:

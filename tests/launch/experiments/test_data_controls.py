@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
+from launch.experiments.data_controls.__main__ import main
 from launch.experiments.data_controls.documents import (
     PlantedCorpus,
     broken_encoding,
     planted_corpus,
 )
 from launch.experiments.data_controls.experiment import SMALL, run_experiment
-from launch.experiments.data_controls.page import write_page
+from launch.experiments.data_controls.page import page_of, write_page
 from launch.experiments.data_controls.towns import (
     RELATIONS,
     copied_pages,
@@ -90,6 +91,27 @@ def test_figures_are_of_both_conditions_and_written_whole(
     assert "bits a byte of clean" in page and "curated less raw" in page
     assert json.loads((tmp_path / "figures.json").read_text()) == figures
     assert str(tmp_path.parent) not in page + json.dumps(figures)
+
+
+def test_the_page_says_of_its_own_figures_alone(figures: dict[str, Any]) -> None:
+    """Would catch a conclusion that the rows deny, and an end over a lacking interval."""
+    made = json.loads(json.dumps(figures))
+    assert made["command"].endswith("--limit 2 --seeds 1")
+    gap = made["figures"]["pronouns/gap"]
+    for ends, said in (([-0.2, -0.1], "Better"), ([0.1, 0.2], "Worse"), ([None, None], "Not")):
+        gap["differences"]["curated"]["interval"] = ends
+        (line,) = [one for one in page_of(made).splitlines() if "bias gap of pronouns" in one][1:]
+        assert line.startswith(f"- {said}")
+    for low, said_so in ((-0.1, True), (0.1, False)):
+        gap["conditions"]["raw"]["interval"] = [low, 0.2]
+        assert ("is not told from 0" in page_of(made)) == said_so
+
+
+def test_no_seed_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Would catch a trace of calls where nothing is to be done."""
+    with pytest.raises(SystemExit, match="2"):
+        main(["--seeds", "0"])
+    assert "--seeds: 0 is no count; give 1 or more" in capsys.readouterr().err
 
 
 def test_a_model_that_follows_the_copies_is_seen_to_be_misled() -> None:
