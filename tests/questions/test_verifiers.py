@@ -64,8 +64,8 @@ DEEP = '{"next": ' * 400 + "{}" + "}" * 400
             CAPITAL,
             {
                 "right": ["Paris", "It is Paris.", "The capital is not Lyon but Paris.", "paris!"],
-                "declined": ["I don't know.", "", "I'm not sure which city that is."],
-                "wrong": ["Lyon", "Paris or Lyon", "It is not Paris.", "A city in the north."],
+                "declined": ["I don't know.", "I'm not sure which city that is."],
+                "wrong": ["", "Lyon", "Paris or Lyon", "It is not Paris.", "A city in the north."],
             },
             id="answer, a name with rivals",
         ),
@@ -235,8 +235,9 @@ DEEP = '{"next": ' * 400 + "{}" + "}" * 400
                     '```json\n{"name": "Ada", "age": 36}\n```',
                     ' {"age": 1,\n"name": "B"} ',
                 ],
-                "declined": ["I don't know.", ""],
+                "declined": ["I don't know."],
                 "wrong": [
+                    "",
                     '{"name": "ada", "age": 36}',
                     '{"name": "Ada"}',
                     '{"name": "Ada", "age": 36, "more": 1}',
@@ -280,12 +281,17 @@ def test_a_text_is_held_against_its_pattern_once(monkeypatch: pytest.MonkeyPatch
     assert asked_of == ["bbb", "I don't know."]
 
 
-@pytest.mark.parametrize("text", ["{", "[", '{"', "}" * 9])
-def test_marks_without_a_word_are_no_refusal(text: str) -> None:
-    """Would catch JSON that was cut at once, and earns what an honest refusal does."""
-    for question in (PERSON, asked("exact", "42"), asked("number", "42")):
+@pytest.mark.parametrize("text", ["", " \n", "...", "?", "\u2026", "{", "[", '{"', "}" * 9])
+def test_to_say_nothing_is_no_refusal(text: str) -> None:
+    """Would catch a policy that ends at once, and earns what an honest refusal does."""
+    for question in (PERSON, CAPITAL, LAND, asked("exact", "42"), asked("number", "42")):
         assert verify(question, text).outcome == "wrong"
-        assert verify(question, " ... ").outcome == verify(question, "").outcome == "declined"
+
+
+def test_an_answer_without_a_word_is_right_where_it_is_the_key() -> None:
+    """Would catch marks that are taken for silence where they are what was asked for."""
+    assert verify(asked("exact", "?"), "?").outcome == "right"
+    assert verify(asked("regex", pattern=r"\.+", match="search"), "...").outcome == "right"
 
 
 def test_a_pattern_that_runs_too_long_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from trainer.questions.question import Question
 from trainer.questions.verdict import Found
 
 ASKED = Path(__file__).with_name("asked.jsonl")
-"""None of them is in the bank, and nothing that they ask about."""
+"""None of them is in the bank, nor any fact that they ask for, nor any name that is made up."""
 LONGEST_ANSWER = 40
 """Tokens."""
 

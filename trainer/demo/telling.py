@@ -25,7 +25,7 @@ def introduce(console: Console, recipe: Recipe) -> None:
         console,
         f"A toy of {_parameters(recipe):,} parameters first goes the whole way, by the path that a"
         " run on 1,000 GPUs takes: from this machine's documentation to a model that answers."
-        " About four minutes on two cores.",
+        " A few minutes on two cores.",
     )
 
 
@@ -124,10 +124,6 @@ def print_answers(
             answers[stage] = examination.answers[number]
         for who, answer in answers.items():
             console.print(Text(f"  {who:19}", style="dim") + Text(on_a_line(answer)))
-    say(
-        console,
-        "Minutes teach so small a model the form of an answer, not what a name means.",
-    )
 
 
 def print_next(console: Console, recipes: Recipes, tuned: Recipe | None) -> None:

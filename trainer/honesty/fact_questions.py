@@ -44,19 +44,24 @@ def fact_questions(own: SearchableText, seed: int, most: int = FACT_QUESTIONS) -
     shares = shared_out(most, [len(facts) for facts in by_kind.values()])
     found = []
     for facts, share in zip(by_kind.values(), shares, strict=True):
-        rivals = _rivals(facts, draws)
         chosen = sorted(draws.permutation(len(facts))[:share].tolist())
+        rivals = _rivals(facts, chosen, draws)
         found += [_question(facts[number], rivals[number]) for number in chosen]
     return found
 
 
-def _rivals(facts: Sequence[CountedFact], draws: np.random.Generator) -> list[list[str]]:
-    """For each fact as many other objects of its kind as there are, `MOST_RIVALS` at most."""
+def _rivals(
+    facts: Sequence[CountedFact], chosen: Sequence[int], draws: np.random.Generator
+) -> dict[int, list[str]]:
+    """For each chosen fact as many other objects of its kind as there are, at most `MOST_RIVALS`.
+
+    Rivals are sought for no others: each costs a look at all facts of its kind.
+    """
     for fewest in range(MOST_RIVALS, 0, -1):
-        found = rivals_of(facts, fewest, draws)
-        if len(found) == len(facts):
-            return [found[number] for number in range(len(facts))]
-    return [[] for _ in facts]
+        found = rivals_of(facts, fewest, draws, chosen)
+        if len(found) == len(chosen):
+            return found
+    return {number: [] for number in chosen}
 
 
 def _question(fact: CountedFact, rivals: Sequence[str]) -> Question:

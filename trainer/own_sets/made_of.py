@@ -27,14 +27,15 @@ def is_made(recipe: Recipe, name: str) -> bool:
     folder = Path(recipe.run) / name
     try:
         known = json.loads((folder / MADE_OF).read_bytes())
+        made_of = dict(known["identity"])
         digest = hashlib.sha256((folder / EXAMPLES).read_bytes()).hexdigest()
-    except (OSError, ValueError):
-        return False
+    except (OSError, ValueError, TypeError, KeyError):
+        return False  # of something else: it is made again
     wanted = identity(recipe, name)
     if any((Path(recipe.run) / "checkpoints").glob("step-*")):
         # A run's base stays what it was, though init_from may be another model by now, or gone.
-        wanted["base"] = known.get("identity", {}).get("base")
-    if known.get("identity") != json.loads(json.dumps(wanted)):
+        wanted["base"] = made_of.get("base")
+    if made_of != json.loads(json.dumps(wanted)):
         return False
     if known.get("examples_sha256") != digest:
         raise DataError(

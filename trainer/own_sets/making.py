@@ -19,7 +19,8 @@ from trainer.evaluate.answering import ModelRespondent
 from trainer.evaluate.examination import ItemsDone
 from trainer.evaluate.stopping import ExaminationStopped, Stop, StoppableRespondent
 from trainer.files import write_whole
-from trainer.honesty.preference_examples import factuality_examples
+from trainer.honesty.distinct import distinct
+from trainer.honesty.preference_examples import KNOWN, factuality_examples
 from trainer.honesty.refusal_examples import RefusalCounts, refusal_examples
 from trainer.model.transformer import LanguageModel
 from trainer.own_sets.made_of import asked_files, base_seal, identity, is_made
@@ -188,11 +189,12 @@ def _check_refusals(
 
 
 def _summary(sampled: Sequence[SampledQuestion], section: OwnSamplesSection) -> str:
-    threshold = section.threshold if isinstance(section, RefusalsSection) else 0.5
-    answerable = [one for one in sampled if one.question.answerable]
+    threshold = section.threshold if isinstance(section, RefusalsSection) else KNOWN
+    asked = distinct(sampled)
+    answerable = [one for one in asked if one.question.answerable]
     known = sum(one.right_share >= threshold for one in answerable)
     return (
-        f"{len(sampled):,} questions, {section.samples} samples each: {known:,} known,"
-        f" {len(answerable) - known:,} not known, {len(sampled) - len(answerable):,} nobody can"
+        f"{len(asked):,} questions, {section.samples} samples each: {known:,} known,"
+        f" {len(answerable) - known:,} not known, {len(asked) - len(answerable):,} nobody can"
         " know"
     )

@@ -2,7 +2,8 @@
 
 A text that abstains (`trainer.evaluate.judging.abstention`) is declined, unless it is itself the
 right answer, whole. Where nobody can know, declining is what is right to do: the outcome stays
-"declined", and anything else is wrong.
+"declined", and anything else is wrong. A text without a word is wrong as well, unless it is the
+right answer: to say nothing must not pay, or a policy learns to.
 """
 
 import re
@@ -20,8 +21,8 @@ from trainer.questions.schemas import check_json_schema, is_a_plain_value, verif
 from trainer.questions.verdict import Verdict as Verdict
 from trainer.recipe.questions import VerifierName as VerifierName
 
-_MARKS_ALONE = re.compile(r"(?=.*[^\s.\u2026])[^\w]+", re.DOTALL)
-"""Marks and no word, as of JSON that was cut: no refusal; nothing at all, or "...", is one."""
+_NO_WORD = re.compile(r"\W*")
+"""Nothing, or marks alone, as of JSON that was cut."""
 
 
 @dataclass(frozen=True)
@@ -79,14 +80,18 @@ OPTIONS = frozenset().union(*(one.reads for one in VERIFIERS.values()))
 
 def verify(question: Question, text: str) -> Verdict:
     """What a text comes to as an answer to a question that fits its verifier (`check_fits`)."""
+    silent = _NO_WORD.fullmatch(text) is not None
     if not question.answerable:
+        if silent:
+            return Verdict("wrong", "says nothing")
         if abstains(question, text):
             return Verdict("declined", "abstains, and nobody can know")
         return Verdict("wrong", "answers what nobody can know")
     verifier = VERIFIERS[question.verifier]
     verdict = verifier.verify(question, text)
-    broken = question.verifier != "answer" and _MARKS_ALONE.fullmatch(text) is not None
-    if not (broken or verifier.whole(question, text, verdict)) and abstains(question, text):
+    if silent:
+        return verdict if verdict.outcome == "right" else Verdict("wrong", "says nothing")
+    if not verifier.whole(question, text, verdict) and abstains(question, text):
         return Verdict("declined", "abstains")
     return verdict
 

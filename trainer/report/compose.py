@@ -83,7 +83,7 @@ def page_of_runs(records: Sequence[RunRecord]) -> Page:
 def _lead(record: RunRecord, chain: Sequence[ChainLink]) -> str:
     """The chain in a line, how the run stands, and where it lies."""
     names = " \u2192 ".join(link.label for link in chain)
-    came = f"The last of {len(chain)} models, each made of the one before: {names}. "
+    came = f"The last of {len(chain)} models that came of each other: {names}. "
     return f"{came if len(chain) > 1 else ''}State: {state_of(record)}. Folder: {record.folder}"
 
 

@@ -1,7 +1,7 @@
 """Facts of a corpus: found in the beginning of its training text, counted in all of it."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,20 +100,23 @@ def _document_counts(own: SearchableText) -> tuple[Counter[str], int]:
     return counts, documents
 
 
-def rivals_of(facts: Sequence[CountedFact], fewest: int, dice: Any) -> dict[int, list[str]]:
+def rivals_of(
+    facts: Sequence[CountedFact], fewest: int, dice: Any, chosen: Iterable[int] | None = None
+) -> dict[int, list[str]]:
     """For each fact, by its index, `fewest` objects of other facts of its kind, drawn by `dice`.
 
-    A fact whose kind has too few different objects is left out.
+    A fact whose kind has too few different objects is left out; `chosen`: for these indices alone.
     """
     by_kind: dict[str, dict[str, str]] = {}
     for fact in facts:
         objects = by_kind.setdefault(fact.kind, {})
         objects.setdefault(" ".join(words_of(fact.object)), fact.object)
     found = {}
-    for number, fact in enumerate(facts):
+    for number in range(len(facts)) if chosen is None else chosen:
+        fact = facts[number]
         own = " ".join(words_of(fact.object))
         others = [shown for words, shown in by_kind[fact.kind].items() if words != own]
         if len(others) >= fewest:
-            chosen = dice.choice(len(others), fewest, replace=False)
-            found[number] = [others[position] for position in chosen.tolist()]
+            drawn = dice.choice(len(others), fewest, replace=False)
+            found[number] = [others[position] for position in drawn.tolist()]
     return found

@@ -25,7 +25,7 @@ def command_of(record: RunRecord) -> tuple[str, str]:
 
 
 def recipe_command(record: RunRecord) -> str:
-    """The command that makes the run again, elsewhere, from the recipe that it saved."""
+    """The command that makes the run again, in another folder, from the recipe that it saved."""
     words = ["lyceum", "train", str(record.folder / RECIPE), f"run={record.folder}-again"]
     if _needs_ranks(record):
         words += ["--nproc", str(record.ranks)]

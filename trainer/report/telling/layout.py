@@ -108,7 +108,7 @@ def reproduction_section(records: Sequence[RunRecord]) -> PageSection:
         else:
             blocks.append(Prose(f"{record.label}: {note}"))
         if record.merge is None:
-            again = f"{record.label} again, from the recipe that it saved"
+            again = f"{record.label} again, from the recipe that it saved, in its working directory"
             blocks.append(Command(recipe_command(record), again))
     known = [record for record in records if record.environment]
     if known:
