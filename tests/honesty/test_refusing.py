@@ -13,6 +13,7 @@ from trainer.honesty.reasons import as_clause, as_sentence, reasons_of
 from trainer.honesty.refusing import key_of, refusals_of
 from trainer.honesty.wordings import wordings
 from trainer.questions.question import Question
+from trainer.recipe.own_samples import RefusalsSection
 
 PLAIN = ("any", "helping", "guessing", "nobody", "subject", "asked")
 EXPLAINED = ("reason_sentence", "reason_clause")
@@ -25,6 +26,8 @@ CLAIMS = re.compile(
 REASONS = ("I have never heard of Quarnok", "nobody has ever recorded that")
 SUBJECTS = ("Zambodia", "the Battle of Kars", "a spotted glimfarrow")
 ASKED = ("who", "when", "how many", "which singer", "in which year")
+WITH_REASONS = RefusalsSection(wordings=100)
+WITHOUT = RefusalsSection(wordings=100, reasons=False)
 
 
 def written() -> list[str]:
@@ -83,22 +86,37 @@ def test_wordings_are_many_and_begin_and_end_in_many_ways() -> None:
 def test_wordings_are_used_equally_often_whatever_the_order() -> None:
     """Would catch a wording that half of the set has, and one that the order of a file decides."""
     asked = [question(number, known=number % 2 == 0) for number in range(150)]
-    found = refusals_of(asked, False, 3)
+    found = refusals_of(asked, WITHOUT, 3)
     uses = Counter(refusals[0].wording for refusals in found.values())
     assert max(uses.values()) - min(uses.values()) <= 1
-    assert refusals_of(asked[::-1], False, 3) == found
-    again = refusals_of(asked, False, 4)
+    assert refusals_of(asked[::-1], WITHOUT, 3) == found
+    again = refusals_of(asked, WITHOUT, 4)
     same = sum(again[name] == found[name] for name in found)
     assert same < 15
+
+
+def test_few_wordings_begin_with_the_speaker() -> None:
+    """Would catch refusals whose first words are so many that a greedy answer never takes one."""
+    asked = [question(number, known=number % 2 == 0) for number in range(150)]
+    asked += [question(number, False, reason="nobody told me") for number in range(150, 250)]
+    begun = Counter[str]()
+    for refusals in refusals_of(asked, RefusalsSection(), 3).values():
+        begun[re.split(r"[ ']", refusals[0].text)[0]] += 1
+    assert begun["I"] > 0.7 * begun.total()
+    many = Counter(
+        re.split(r"[ ']", refusals[0].text)[0]
+        for refusals in refusals_of(asked, WITH_REASONS, 3).values()
+    )
+    assert many["I"] < 0.5 * many.total()
 
 
 def test_a_reason_is_said_where_there_is_one() -> None:
     """Would catch a reason that is lost, said where reasons are off, or not a sentence."""
     told = [question(number, False, reason="nobody ever wrote it down") for number in range(40)]
-    for refusals in refusals_of(told, True, 0).values():
+    for refusals in refusals_of(told, WITH_REASONS, 0).values():
         assert "obody ever wrote it down" in refusals[0].text and refusals[0].says_why
         assert ".." not in refusals[0].text
-    for refusals in refusals_of(told, False, 0).values():
+    for refusals in refusals_of(told, WITHOUT, 0).values():
         assert "wrote it down" not in refusals[0].text and not refusals[0].says_why
 
 
@@ -169,14 +187,14 @@ def test_words_are_taken_up_that_a_sentence_can_end_in(text: str, asked: str | N
 def test_a_short_answer_is_short_and_one_sentence_is_one() -> None:
     """Would catch refusals that teach a model to pass over what the prompt asks for."""
     brief = [replace(question(n), system="Answer in a few words.") for n in range(60)]
-    for refusals in refusals_of(brief, True, 0).values():
+    for refusals in refusals_of(brief, WITH_REASONS, 0).values():
         assert len(refusals[0].text.split()) <= 12
     single = [replace(question(n), system="Answer in one sentence.") for n in range(60)]
-    for refusals in refusals_of(single, True, 0).values():
+    for refusals in refusals_of(single, WITH_REASONS, 0).values():
         assert refusals[0].text[:-1].count(". ") == 0
 
 
 def test_a_question_whose_verifier_takes_no_refusal_gets_none() -> None:
     """Would catch a refusal that is learnt although it counts as an answer."""
     anything = Question("1", "Say something.", verifier="regex", options={"pattern": "(?s).*"})
-    assert refusals_of([anything], True, 0) == {key_of(anything): ()}
+    assert refusals_of([anything], WITH_REASONS, 0) == {key_of(anything): ()}

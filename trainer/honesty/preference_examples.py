@@ -70,7 +70,7 @@ def factuality_examples(
     asked = distinct(sampled)
     found = [pair for one in asked for pair in _pairs(one)]
     balanced = _balanced(found, seed)
-    kept = _worded(balanced, section.reasons, seed)
+    kept = _worded(balanced, section, seed)
     made = list(_judged(kept)) if judged else [_pair(pair) for pair in kept]
     made.sort(key=lambda example: draw(seed, "example", repr(example)))
     of_kind = [Counter(pair.kind for pair in pairs) for pairs in (found, balanced, kept)]
@@ -130,10 +130,12 @@ def _fewer(pairs: list[FactualPair], most: int, seed: int) -> list[FactualPair]:
     return evenly(pairs, most, kinds, lambda pair: draw(seed, "balance", pair.name))
 
 
-def _worded(pairs: Sequence[FactualPair], reasons: bool, seed: int) -> list[WordedPair]:
+def _worded(
+    pairs: Sequence[FactualPair], section: FactualitySection, seed: int
+) -> list[WordedPair]:
     """The pairs with refusals in their places; without those for which there is none."""
     refused = [pair for pair in pairs if None in (pair.chosen, pair.rejected)]
-    worded = refusals_of([pair.question for pair in refused], reasons, seed)
+    worded = refusals_of([pair.question for pair in refused], section, seed)
     texts = {name: iter(refusals) for name, refusals in worded.items()}
     found = []
     for pair in pairs:

@@ -81,7 +81,7 @@ def refusal_examples(
     asked = distinct(sampled)
     answered, without_text = _answered(asked, section.threshold)
     declined, left, unasked = _to_decline(asked, section)
-    worded = refusals_of(_within(declined, section, len(answered), seed), section.reasons, seed)
+    worded = refusals_of(_within(declined, section, len(answered), seed), section, seed)
     kept = {name: origin for name, (_, origin) in declined.items() if worded.get(name)}
     refusals = {name: worded[name][0] for name in kept}
     examples = {

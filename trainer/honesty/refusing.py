@@ -16,6 +16,7 @@ from trainer.honesty.reasons import as_clause, as_sentence, reasons_of
 from trainer.honesty.wordings import wordings
 from trainer.questions.question import Question
 from trainer.questions.verifiers import verify
+from trainer.recipe.own_samples import OwnSamplesSection
 
 FEW_WORDS = 12
 """Of a refusal where the prompt wants a short answer."""
@@ -43,18 +44,18 @@ class Refusal:
 
 
 def refusals_of(
-    questions: Sequence[Question], reasons: bool, seed: int
+    questions: Sequence[Question], section: OwnSamplesSection, seed: int
 ) -> dict[str, tuple[Refusal, ...]]:
     """Different refusals of each question, as many as it is given times, by `key_of`.
 
     A wording is used about as often as every other that the questions leave a choice of; which
-    question gets which follows from themselves and the seed, not from their order. With `reasons`
-    a refusal says why, where there is a reason. There are fewer where the question's verifier takes
-    no more of them for a refusal.
+    question gets which follows from themselves and the seed, not from their order. Of `section`,
+    `reasons` says whether a refusal says why, where there is a reason, `wordings` how many of each
+    sort there are. There are fewer where the question's verifier takes no more for a refusal.
     """
     wanted = Counter(map(key_of, questions))
     asked = {key_of(question): question for question in questions}
-    offered = {name: _offered(question, reasons) for name, question in asked.items()}
+    offered = {name: _offered(question, section) for name, question in asked.items()}
     # Those that leave the least choice go first, so that the others even it out.
     order = sorted(asked, key=lambda name: (len(offered[name]), draw(seed, "order", name), name))
     uses: Counter[str] = Counter()
@@ -89,11 +90,11 @@ def _declines(question: Question, text: str) -> bool:
     return verify(question, text).outcome == "declined"
 
 
-def _offered(question: Question, reasons: bool) -> list[Refusal]:
+def _offered(question: Question, section: OwnSamplesSection) -> list[Refusal]:
     """What may be said; where the prompt wants few words, the shorter ones, if there are any."""
-    offered = list(_explained(question)) if reasons else []
+    offered = list(_explained(question, section.wordings)) if section.reasons else []
     if not offered:
-        offered = list(_unexplained(question, reasons))
+        offered = list(_unexplained(question, section))
     asked = f"{question.system or ''}\n{question.text}"
     if _BRIEF.search(asked):
         offered = [one for one in offered if len(one.text.split()) <= FEW_WORDS] or offered
@@ -102,12 +103,12 @@ def _offered(question: Question, reasons: bool) -> list[Refusal]:
     return offered
 
 
-def _explained(question: Question) -> Iterator[Refusal]:
+def _explained(question: Question, most: int) -> Iterator[Refusal]:
     """Refusals that say why."""
     known = reasons_of(question)
     if not known:
         return
-    sentences, clauses = wordings("reason_sentence"), wordings("reason_clause")
+    sentences, clauses = wordings("reason_sentence")[:most], wordings("reason_clause")[:most]
     for number, wording in enumerate((*sentences, *clauses)):
         reason = known[number % len(known)]
         clause = as_clause(reason)
@@ -117,16 +118,17 @@ def _explained(question: Question) -> Iterator[Refusal]:
         yield Refusal(re.sub(r"([.!?])\.(?=\s|$)", r"\1", text), wording)
 
 
-def _unexplained(question: Question, reasons: bool) -> Iterator[Refusal]:
+def _unexplained(question: Question, section: OwnSamplesSection) -> Iterator[Refusal]:
     """Refusals of what the model does not know, or nobody does."""
-    sections = ["any", "helping"]
-    sections += ["nobody"] if not question.answerable else ["guessing"] if reasons else []
-    for wording in (line for section in sections for line in wordings(section)):
+    most = section.wordings
+    sorts = ["any", "helping"]
+    sorts += ["nobody"] if not question.answerable else ["guessing"] if section.reasons else []
+    for wording in (line for sort in sorts for line in wordings(sort)[:most]):
         yield Refusal(wording, wording)
     if (subject := named_subject(question)) is not None:
-        for wording in wordings("subject"):
+        for wording in wordings("subject")[:most]:
             text = wording.format(subject=subject)
             yield Refusal(text[0].upper() + text[1:], wording)
     if (asked := asked_by(question)) is not None:
-        for wording in wordings("asked"):
+        for wording in wordings("asked")[:most]:
             yield Refusal(wording.format(asked=asked), wording)

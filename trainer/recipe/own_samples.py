@@ -35,6 +35,10 @@ class OwnSamplesSection(Section):
     """Tokens of a sample at most."""
     reasons: bool = True
     """Whether a refusal says why, where the question has a reason or one follows from it."""
+    wordings: Positive = 4
+    """How many wordings of each sort of refusal are used at most, those that begin with the speaker
+    first. The likeliest answer begins as most refusals begin: where they begin in too many ways, a
+    model that means to decline begins an answer."""
     weight: Annotated[float, Field(gt=0.0)] = 1.0
     """The weight of this set in `data.mixture`, where it is one more source."""
 
