@@ -79,5 +79,6 @@ def _real_model(console: Console) -> Path | None:
         in_another_process(convert)
         return smollm2_checkpoint()
     except DataError as error:
-        say(console, f"It cannot be had here, so the demo goes on without it: {error}")
+        why = f"It cannot be had here, so the demo goes on without it: {error}"
+        console.print(why, markup=False, highlight=False, soft_wrap=True)  # one line, to be found
         return None
