@@ -54,8 +54,11 @@ def test_a_resumed_average_is_bitwise_that_of_the_whole_run(
     keys = KEYS | keys
     whole = recipe_of(tmp_path / "whole", corpus, **keys)
     parts = [recipe_of(tmp_path / "parts", corpus, **keys | {"steps": n}) for n in (3, 6)]
-    for ends, _ in on_ranks(ranks, in_turn, [whole, *parts]):
-        assert ends == [None] * 3
+    # Two runs under ZeRO 3 in one process would wait for each other's groups for ever.
+    turns = [[whole, *parts]] if ranks == 1 else [[whole], [parts[0]], [parts[1]]]
+    for turn in turns:
+        for ends, _ in on_ranks(ranks, in_turn, turn):
+            assert ends == [None] * len(turn)
     runs = [tmp_path / "whole", tmp_path / "parts"]
     assert losses(whole) == losses(parts[1])
     one, other = map(in_checkpoint, runs)
