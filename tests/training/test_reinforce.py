@@ -24,6 +24,8 @@ HELD: dict[str, Any] = {
     **{"lora": {"rank": 4, "alpha": 8.0}, "optimizer__lr": 2e-2},
     **{"reinforce__beta": 0.3, "reinforce__importance": "sequence", "reinforce__updates": 2},
     **{"reinforce__temperature": 0.8, "reinforce__top_k": 200},
+    # Adam makes whole steps of what is rounding where a gradient is next to nothing.
+    "optimizer__eps": 1e-5,
 }
 COPIED: dict[str, Any] = LAGGING | {"reinforce__beta": 0.3, "reinforce__reference": "copy"}
 KINDS = {"lagging": LAGGING, "held": HELD, "copied": COPIED}
