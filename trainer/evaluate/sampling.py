@@ -53,8 +53,11 @@ def sample(
     """
     if temperature == 0:
         return logits.argmax(dim=-1)
+    scaled = logits.float() / temperature
+    if top_p == 1 and not 0 < top_k < logits.shape[-1]:
+        return _drawn_of_all(torch.softmax(scaled, dim=-1), generator)
     candidates = top_k if 0 < top_k < logits.shape[-1] else logits.shape[-1]
-    ordered, ids = torch.topk(logits.float() / temperature, candidates, dim=-1)  # descending
+    ordered, ids = torch.topk(scaled, candidates, dim=-1)  # descending
     probability = torch.softmax(ordered, dim=-1)
     cumulative = probability.cumsum(dim=-1)
     if top_p < 1:
@@ -67,6 +70,21 @@ def sample(
     # Rounding may put the draw on the total itself: the last token with any probability takes it.
     last = (probability > 0).sum(dim=-1, keepdim=True) - 1
     return ids.gather(-1, torch.minimum(drawn, last)).squeeze(-1)
+
+
+def _drawn_of_all(
+    probability: torch.Tensor, generator: torch.Generator | Sequence[torch.Generator] | None
+) -> torch.Tensor:
+    """Draw one id a row, int64 [batch], in the vocabulary's own order: sorting it costs more.
+
+    In fp64 a uniform number below 1 times the total is below the total, so that what is drawn has a
+    probability.
+    """
+    cumulative = probability.cumsum(dim=-1, dtype=torch.float64)
+    total = cumulative[:, -1:]
+    uniform = _uniform(len(probability), generator, probability.device).to(total) * total
+    drawn = torch.searchsorted(cumulative, uniform, right=True).squeeze(-1)
+    return drawn.clamp(max=probability.shape[-1] - 1)  # of what is not a number: as argmax
 
 
 def _uniform(
