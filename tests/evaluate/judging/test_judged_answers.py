@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from trainer.evaluate.judging.abstention import abstention
-from trainer.evaluate.judging.answers import outcome
-from trainer.evaluate.judging.expected import AskedAbout
+from trainer.evaluate.judging.answers import is_right, outcome
+from trainer.evaluate.judging.expected import AskedAbout, ExpectedAnswer
 from trainer.evaluate.judging.grounded import judge_grounded
 from trainer.evaluate.world_facts.questions import about_of, unknown, wordings
 from trainer.evaluate.world_facts.world import KINDS, expected, facts_of
@@ -121,3 +121,35 @@ def test_what_is_said_of_another_thing_is_no_answer(text: str) -> None:
 def test_what_is_said_of_the_thing_itself_is_an_answer(text: str) -> None:
     """Negative control: would catch any second name that excuses an invention."""
     assert abstention(text, NICARADOR) is None
+
+
+PLAYED = ExpectedAnswer(
+    ("blowing",),
+    ("plucking", "bowing", "striking"),
+    question="How is a trumpet played: by blowing, plucking, bowing or striking?",
+)
+LARGER = ExpectedAnswer(("sun",), ("earth",), question="Which is larger, the Sun or the Earth?")
+CAPITAL = ExpectedAnswer(
+    ("luxembourg",), ("paris",), question="What is the capital of Luxembourg, or is there none?"
+)
+
+
+@pytest.mark.parametrize(
+    ("expected", "text", "right"),
+    [
+        (PLAYED, "By blowing.", True),
+        (PLAYED, "A trumpet is played by blowing.", True),
+        (PLAYED, "By plucking.", False),
+        (PLAYED, "A trumpet is played by bowing.", False),
+        (PLAYED, "A trumpet is played by blowing, plucking, bowing or striking.", False),
+        (LARGER, "The Sun is larger than the Earth.", True),
+        (LARGER, "The Earth is larger than the Sun.", False),
+        (CAPITAL, "The capital of Luxembourg is Luxembourg.", True),
+        (CAPITAL, "The capital of Luxembourg is Vianden.", False),
+    ],
+)
+def test_an_answer_that_the_question_offers_is_no_echo(
+    expected: ExpectedAnswer, text: str, right: bool
+) -> None:
+    """Would catch a choice in the question's own words that is taken for its repetition."""
+    assert is_right(text, expected) is right

@@ -51,6 +51,7 @@ _SIGNED = re.compile(
 )
 """What tells the year of a treaty from others: "the war ended in 1918, it was SIGNED in 1919"."""
 _INTRODUCES_A_YEAR = {"in", "it", "was", "is", "year"}
+_ARTICLES = {"a", "an", "the"}
 _COPULAS = {"is", "was", "by", "are", "were"}
 
 
@@ -158,7 +159,13 @@ def _name_is_right(text: str, expected: ExpectedAnswer) -> bool:
     names = [*right, *rivals, *lines("mentions", "region")]
     known = len(right) + len(rivals)
     found = [one for one in mentions(words, names) if one.name < known]
-    found = [one for one in found if not _echo(words, one, asked)]
+    question = text_words(expected.question)
+    choices = {one.name for one in mentions(question, names) if one.name < known}
+    found = [
+        one
+        for one in found
+        if not _echo(words, one, asked) or (len(choices) > 1 and _offered(words, one, question))
+    ]
     claimed = claims(words, found)
     same = [
         one.name < len(right)
@@ -185,6 +192,26 @@ def _echo(words: TextWords, mention: Mention, asked: str) -> bool:
         return False
     before = words.words[max(0, mention.start - 1) : mention.end]
     return len(before) > mention.end - mention.start and f" {' '.join(before)} " in asked
+
+
+def _offered(words: TextWords, mention: Mention, question: TextWords) -> bool:
+    """Whether the question gives what is mentioned to choose from: "by BLOWING, bowing or beating".
+
+    It stands beside a comma or "or" there, with an article at most between.
+    """
+    if "or" not in question.words:
+        return False
+    named = words.words[mention.start : mention.end]
+    for start in range(len(question.words) - len(named) + 1):
+        end = start + len(named)
+        if question.words[start:end] != named:
+            continue
+        first = start - 1 if start and question.words[start - 1] in _ARTICLES else start
+        if first and (question.breaks[first] == "," or question.words[first - 1] == "or"):
+            return True
+        if question.words[end : end + 1] == ("or",) or question.breaks[end : end + 1] == (",",):
+            return True
+    return False
 
 
 def _other_given_name(words: TextWords, mention: Mention, right: tuple[str, ...]) -> bool:
