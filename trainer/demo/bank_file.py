@@ -1,13 +1,11 @@
 """A part of the bank of questions as a file, as anyone's own questions are one."""
 
-import json
 import random
-from collections.abc import Sequence
 from pathlib import Path
 
 from trainer.files import write_whole
 from trainer.questions.bank import bank_questions
-from trainer.questions.question import Question
+from trainer.questions.writing import question_lines
 
 WITH_ANSWER, UNKNOWABLE = 450, 300
 """Questions of each sort: of the first SmolLM2 knows about two fifths; the others are not asked."""
@@ -24,15 +22,3 @@ def ensure_bank_file(path: Path) -> None:
         chosen += draws.sample(sort, count)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, question_lines(chosen))
-
-
-def question_lines(questions: Sequence[Question]) -> str:
-    """The questions in the form that `trainer.questions.reading` reads."""
-    lines = []
-    for one in questions:
-        line = {"id": one.id, "question": one.text, "answers": list(one.answers) or None}
-        about = {"system": one.system, "reason": one.reason, "kind": one.kind}
-        line |= {key: held for key, held in about.items() if held is not None}
-        line |= one.options
-        lines.append(json.dumps(line, ensure_ascii=False) + "\n")
-    return "".join(lines)

@@ -9,7 +9,6 @@ the cache. With --limit a few steps and N items a suite, to see that all of it w
 """
 
 import argparse
-import json
 import os
 import platform
 import time
@@ -25,6 +24,7 @@ from launch.experiments.truth.results import ModelRecords, Records, write_result
 from trainer.evaluate.smollm2 import smollm2_checkpoint
 from trainer.files import cache_folder, write_whole
 from trainer.questions.bank import bank_questions
+from trainer.questions.writing import question_lines
 
 HERE = Path(__file__).parent
 BASE = "base"
@@ -72,14 +72,8 @@ def _shortened(work: Path, limit: int, questions: Path | None) -> dict[str, list
         bank = bank_questions()
         few = [one for one in bank if one.answerable][: 4 * limit]
         few += [one for one in bank if not one.answerable][: 2 * limit]
-        lines = [
-            {"id": one.id, "question": one.text, "answers": list(one.answers) or None}
-            | {"system": one.system, "kind": one.kind, "reason": one.reason}
-            | dict(one.options)
-            for one in few
-        ]
         work.mkdir(parents=True, exist_ok=True)
-        write_whole(questions, "".join(json.dumps(line) + "\n" for line in lines))
+        write_whole(questions, question_lines(few))
     named = {
         "refusals": "conversations.refusals.questions",
         "factuality": "conversations.factuality.questions",
