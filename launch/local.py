@@ -1,13 +1,17 @@
 """A command on this machine: in this process, or as several local ranks."""
 
+import json
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from launch.ranks import run_ranks
 from trainer.collector import importing
 from trainer.recipe import Recipe
 
+_T = TypeVar("_T")
 RECIPES = Path(__file__).parent / "recipes"
 
 
@@ -51,6 +55,27 @@ def run_local(
         if sharded:
             warm.load_deepspeed()
     return run_ranks(worker, nproc, chosen)
+
+
+def result_on_ranks(worker: Callable[[], _T], nproc: int) -> _T:
+    """Run `worker` on so many ranks of this machine's CPU; returns rank 0's result, JSON values.
+
+    Also with one rank in a process of its own: the threads that it starts end before later forks.
+    Raises SystemExit with the exit code of a rank that fails, unless `run_ranks` raises its error.
+    """
+    with tempfile.TemporaryDirectory(prefix="lyceum-") as folder:
+        path = Path(folder) / "result.json"
+
+        def rank() -> int:
+            result = worker()
+            if os.environ["RANK"] == "0":
+                path.write_text(json.dumps(result), encoding="utf-8")
+            return 0
+
+        if code := run_ranks(rank, nproc, "cpu"):
+            raise SystemExit(code)
+        found: _T = json.loads(path.read_text(encoding="utf-8"))
+        return found
 
 
 def _is_rank() -> bool:

@@ -5,10 +5,12 @@ with: what an experiment measures beside `lyceum evaluate`.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from launch.experiments.made_of import checkpoint_digest
+from launch.local import result_on_ranks
 from trainer.errors import SuiteUnavailable
 from trainer.evaluate.suites.suite import Suite, SuiteContext
 from trainer.files import write_whole
@@ -30,10 +32,12 @@ def measure(
     context_of: ContextOf,
     limits: Mapping[str, int],
     advance: "ItemsDone" = lambda suite, done, items: None,
+    nproc: int | None = None,
 ) -> dict[str, list[str]]:
     """Ask a checkpoint all suites; SUITE.jsonl in `records` has the items.
 
-    `limits`: items of some suites at most, by their names.
+    `limits`: items of some suites at most, by their names; `nproc`: ranks of this machine's CPU
+    that share the items (None: this process alone).
 
     Returns, by suite, what forbids to read its figures as they seem: the suite's own remarks, or
     why it has nothing to ask. What this checkpoint was asked before is not asked again; the answers
@@ -52,8 +56,11 @@ def measure(
     }
     left = [one for one in suites if not _is_of(found.get(one.name), wanted[one.name])]
     if left:
+        examined = partial(
+            _examined, checkpoint, left, records, context_of, limits, digest, advance, nproc or 1
+        )
         with as_one_process():
-            remarks = _examined(checkpoint, left, records, context_of, limits, digest, advance)
+            remarks = examined() if nproc is None else result_on_ranks(examined, nproc)
         found |= {one.name: {**wanted[one.name], "remarks": remarks[one.name]} for one in left}
         records.mkdir(parents=True, exist_ok=True)
         write_whole(done, json.dumps(found, indent=2) + "\n")
@@ -73,6 +80,7 @@ def _examined(
     limits: Mapping[str, int],
     digest: str,
     advance: "ItemsDone",
+    nproc: int,
 ) -> dict[str, list[str]]:
     """Ask the suites; their remarks by name."""
     from trainer.evaluate.answering import ModelRespondent
@@ -81,8 +89,9 @@ def _examined(
     from trainer.parallel.agreement import Ranks
 
     found: dict[str, list[str]] = {}
-    with open_model(checkpoint, 1) as model:
-        respondent, ranks, of = ModelRespondent.of(model), Ranks(), {"checkpoint": digest}
+    with open_model(checkpoint, nproc) as model:
+        respondent, of = ModelRespondent.of(model), {"checkpoint": digest}
+        ranks = Ranks(model.layout.hosts)
         for suite in suites:
             context = replace(context_of(model, respondent, suite), limit=limits.get(suite.name))
             try:

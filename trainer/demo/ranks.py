@@ -1,10 +1,6 @@
 """Running the demo's work on local ranks: training, or a function with a result."""
 
-import json
-import os
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import TypeVar
 
 from trainer.demo.recipes import RANKS
@@ -18,31 +14,16 @@ def on_ranks(worker: Callable[[], _T]) -> _T:
 
     Raises SystemExit with the exit code of a rank that fails, unless `run_local` raises its error.
     """
-    from launch.local import run_local
+    from launch.local import result_on_ranks
 
-    with tempfile.TemporaryDirectory(prefix="lyceum-") as folder:
-        path = Path(folder) / "result.json"
-
-        def rank() -> int:
-            result = worker()
-            if os.environ["RANK"] == "0":
-                path.write_text(json.dumps(result), encoding="utf-8")
-            return 0
-
-        _demand(run_local(rank, RANKS, "cpu"))
-        found: _T = json.loads(path.read_text(encoding="utf-8"))
-        return found
+    return result_on_ranks(worker, RANKS)
 
 
 def in_another_process(worker: Callable[[], None]) -> None:
     """Run `worker` in a child process, so that its tokenizer threads end before later forks."""
-    from launch.ranks import run_ranks
+    from launch.local import result_on_ranks
 
-    def rank() -> int:
-        worker()
-        return 0
-
-    _demand(run_ranks(rank, 1, "cpu"))
+    result_on_ranks(worker, 1)
 
 
 def train(recipe: Recipe) -> None:

@@ -8,9 +8,11 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from launch.experiments.made_of import is_trained, require_made_of
+from launch.local import result_on_ranks
 from trainer.merging.command import merge_checkpoints
 from trainer.recipe import load_recipe
 
@@ -21,6 +23,8 @@ STEPS = {
     "reinforce": "+ ternary GRPO",
 }
 """The steps by the names of their recipes, each from the weights of the one before it."""
+RANKS = 2
+"""Ranks that train and ask, a core each: they write twice the texts of two threads of one rank."""
 BLENDS = (0.25, 0.5, 0.65, 0.8)
 """Shares of the cured model in the blends along the line."""
 MERGED = 0.65
@@ -56,15 +60,20 @@ def built_chain(
         keys = [f"run={run}", f"init_from={cured}", f"seed={seed}", *overrides.get(step, ())]
         recipe = str(RECIPES / f"{step}.yaml")
         if not is_trained(load_recipe(recipe, keys)):
-            subprocess.run([sys.executable, "-m", "trainer", "train", recipe, *keys], check=True)
+            train = [sys.executable, "-m", "trainer", "train", recipe, *keys]
+            subprocess.run([*train, "--nproc", str(RANKS)], check=True)
         cured = run
         yield ChainModel(label, run, seed)
     for share in BLENDS:
         blend = into / f"seed-{seed}" / f"blend-{share:g}"
         require_made_of(blend, {"weights": [1 - share, share]}, [base, cured])
         if not any((blend / "checkpoints").glob("step-*")):
-            merge_checkpoints([base, cured], [1 - share, share], blend)
+            result_on_ranks(partial(_blend, base, cured, share, blend), 1)
         yield ChainModel(blend_label(share), blend, seed, share, drawn_only=share != MERGED)
+
+
+def _blend(base: Path, cured: Path, share: float, into: Path) -> None:
+    merge_checkpoints([base, cured], [1 - share, share], into)
 
 
 def blend_label(share: float) -> str:

@@ -11,6 +11,7 @@ from launch.experiments.measuring import measure
 from launch.experiments.over_seeds import read_records
 from launch.experiments.smollm2_figures import docstrings
 from launch.experiments.truth import held_out_suite, instructions_suite
+from launch.experiments.truth.chain import RANKS
 from trainer.evaluate.answering import ModelRespondent
 from trainer.evaluate.examination import ItemsDone
 from trainer.evaluate.given_text import GivenText
@@ -41,14 +42,16 @@ def measured(
     """
     bounds = {name: [n for n in (limit, SUITES[name][1]) if n is not None] for name in names}
     limits = {name: min(bound) for name, bound in bounds.items() if bound}
-    text = cache(lambda: GivenText([str(docstrings())]))
+    # Written here, as no two ranks should.
+    files = [str(docstrings())] if "perplexity" in names else []
+    text = cache(lambda: GivenText(files))
 
     def context_of(model: OpenedModel, respondent: ModelRespondent, suite: Suite) -> SuiteContext:
         windows = WindowsOfText(text(), model.tokenizer, model.longest)
         return SuiteContext(respondent, held_out=windows)
 
     suites = [SUITES[name][0] for name in names]
-    measure(checkpoint, suites, folder, context_of, limits, _say(folder))
+    measure(checkpoint, suites, folder, context_of, limits, _say(folder), RANKS)
     return {name: records_of(folder, name) for name in names}
 
 
