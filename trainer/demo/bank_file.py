@@ -7,7 +7,7 @@ from trainer.files import write_whole
 from trainer.questions.bank import bank_questions
 from trainer.questions.writing import question_lines
 
-WITH_ANSWER, UNKNOWABLE = 450, 300
+WITH_ANSWER, UNKNOWABLE = 700, 300
 """Questions of each sort: of the first SmolLM2 knows about two fifths; the others are not asked."""
 
 

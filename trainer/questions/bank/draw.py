@@ -25,17 +25,27 @@ MANNERS = (
     "Answer the question in one sentence, and do not make anything up.",
 )
 """System prompts, one before every other question: an answer must not hang on any of them."""
+TURNS = 2
+"""How often the bank as recipes name it asks about each fact, in wordings that differ: what is
+learned is to be about the fact, not about a manner of asking."""
 UNKNOWN = 1000
 """Questions that nobody can answer in the bank as recipes name it."""
 
 
 @cache
 def bank_questions() -> tuple[Question, ...]:
-    """The bank as recipes name it: about each fact once, and `UNKNOWN` that nobody can answer."""
+    """The bank as recipes name it: each fact `TURNS` times, and `UNKNOWN` that nobody can answer.
+
+    Where both draws give a fact the same wording, it is asked once.
+    """
     draws = random.Random("manners")
+    known: dict[str, Question] = {}
+    for turn in range(TURNS):
+        for one in known_questions(turn):
+            known.setdefault(one.text, replace(one, id=f"{one.id}/{turn}" if turn else one.id))
     return tuple(
         replace(one, system=draws.choice((None, draws.choice(MANNERS))))
-        for one in (*known_questions(0), *unknown_questions(0, UNKNOWN))
+        for one in (*known.values(), *unknown_questions(0, UNKNOWN))
     )
 
 
