@@ -29,7 +29,7 @@ from trainer.parallel.agreement import Ranks
 from trainer.parallel.layout import Layout
 from trainer.recipe import Recipe
 
-TEXTS_TOGETHER, CACHED_TOKENS = 32, 8192
+TEXTS_TOGETHER, CACHED_TOKENS = 64, 8192
 """Texts that are written together, and the tokens of theirs whose keys are held, at most."""
 
 LEFT = 16
