@@ -110,7 +110,7 @@ def test_a_part_that_fails_or_hangs_costs_no_other(tmp_path: Path) -> None:
     )
     hang = (
         "import subprocess, sys; print('begun', flush=True); "
-        "subprocess.run([sys.executable, '-c', 'while True: pass'])"
+        "subprocess.run([sys.executable, '-c', 'import signal; signal.pause()'])"
     )
     chosen = [
         _part("hanging", hang, seconds=3),
