@@ -1,6 +1,7 @@
 """The data benchmark's figures are worth something only if all read the same and pay for all."""
 
 import json
+import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
+from tests.parity.ranks import warm_context
 from trainer.bench.data import ours, peers
 from trainer.bench.data.command import bench_command
 from trainer.bench.data.corpus import Workload, document_lengths, make_corpus
@@ -28,6 +30,13 @@ def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A small corpus in a cache of its own."""
     monkeypatch.setenv("LYCEUM_CACHE", str(tmp_path / "cache"))
     return make_corpus(TOKENS)
+
+
+@pytest.fixture
+def warm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A contestant's process is the warm server's fork: a fresh one imports torch for seconds."""
+    context = warm_context()
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method: context)
 
 
 def workload(folder: Path, rows: int = 2, sequence_length: int = 512) -> Workload:
@@ -144,12 +153,14 @@ def prepare(_: Any) -> Callable[[], int]:
     return work
 
 
+@pytest.mark.usefixtures("warm")
 def test_what_prepares_the_work_is_not_counted() -> None:
     """Would catch a figure that holds a contestant's imports, which are seconds of torch."""
     (figure,) = measure({"prepared": prepare}, None, repeats=1)
     assert figure.cpu_seconds == (3.0,)
 
 
+@pytest.mark.usefixtures("warm")
 def test_a_contestant_that_fails_is_one_line() -> None:
     """Would catch a benchmark that waits for a process that is gone."""
     with pytest.raises(DataError, match=r"^bench data: broken: ValueError: no such thing$"):
@@ -175,6 +186,7 @@ def test_a_place_that_cannot_be_written_is_refused_at_once(tmp_path: Path, optio
         bench_command(TOKENS, **places[option])
 
 
+@pytest.mark.usefixtures("warm")
 def test_the_whole_benchmark_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -28,10 +28,15 @@ _PRELOAD = ["tests.parity.warm"]
 
 def on_ranks(count: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
     """`function(*arguments)` on `count` ranks over gloo; what each returned, by rank."""
+    with own_port() as port:
+        return _run(warm_context(), port, count, function, arguments)
+
+
+def warm_context() -> ForkServerContext:
+    """What starts processes as forks of the warm server."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOAD)
-    with own_port() as port:
-        return _run(context, port, count, function, arguments)
+    return context
 
 
 def _run(
