@@ -186,12 +186,13 @@ def test_evaluation_and_other_lengths_compile_nothing() -> None:
 def with_inductor(recipe: Recipe, cache: str, steps: int, mode: str) -> tuple[Curve, int, int]:
     """The curve, and how often inductor's cache knew a graph and did not.
 
-    Without vectors g++ has less to do; what it makes is not the matter.
+    Without vectors g++ has less to do, and without a pool no process imports torch to wait for it;
+    what is made is not the matter.
     """
     os.environ["LYCEUM_CACHE"] = cache
     os.environ.pop("TORCHINDUCTOR_CACHE_DIR", None)
     kernels.dispatch.MODE = mode
-    with torch._inductor.config.patch({"cpp.simdlen": 1}):
+    with torch._inductor.config.patch({"cpp.simdlen": 1, "compile_threads": 1}):
         curve, _, _ = steps_counted(recipe, steps)
     found = counters["inductor"]
     return curve, found["fxgraph_cache_hit"], found["fxgraph_cache_miss"]
