@@ -19,7 +19,7 @@ from trainer.stages.asking import AskedQuestion, draws_for
 
 SAMPLES = "samples"
 """The records' name in the folder of a set: samples.jsonl."""
-RULES = 2
+RULES = 3
 """Raised when the same questions would be asked, or verified, otherwise."""
 
 

@@ -129,6 +129,9 @@ PLAYED = ExpectedAnswer(
     question="How is a trumpet played: by blowing, plucking, bowing or striking?",
 )
 LARGER = ExpectedAnswer(("sun",), ("earth",), question="Which is larger, the Sun or the Earth?")
+TRAVELS = ExpectedAnswer(
+    ("air",), ("land", "water"), question="How does it travel: by land, by water or in the air?"
+)
 CAPITAL = ExpectedAnswer(
     ("luxembourg",), ("paris",), question="What is the capital of Luxembourg, or is there none?"
 )
@@ -144,6 +147,10 @@ CAPITAL = ExpectedAnswer(
         (PLAYED, "A trumpet is played by blowing, plucking, bowing or striking.", False),
         (LARGER, "The Sun is larger than the Earth.", True),
         (LARGER, "The Earth is larger than the Sun.", False),
+        (TRAVELS, "In the air.", True),
+        (TRAVELS, "A balloon travels in the air.", True),
+        (TRAVELS, "It travels by water, not in the air.", False),
+        (TRAVELS, "By land, by water or in the air.", False),
         (CAPITAL, "The capital of Luxembourg is Luxembourg.", True),
         (CAPITAL, "The capital of Luxembourg is Vianden.", False),
     ],

@@ -51,7 +51,8 @@ _SIGNED = re.compile(
 )
 """What tells the year of a treaty from others: "the war ended in 1918, it was SIGNED in 1919"."""
 _INTRODUCES_A_YEAR = {"in", "it", "was", "is", "year"}
-_ARTICLES = {"a", "an", "the"}
+_OF_A_CHOICE = {"by", "in", "on"}
+"""Prepositions that what is offered may have each: "on land, on WATER or in the air"."""
 _COPULAS = {"is", "was", "by", "are", "were"}
 
 
@@ -197,7 +198,7 @@ def _echo(words: TextWords, mention: Mention, asked: str) -> bool:
 def _offered(words: TextWords, mention: Mention, question: TextWords) -> bool:
     """Whether the question gives what is mentioned to choose from: "by BLOWING, bowing or beating".
 
-    It stands beside a comma or "or" there, with an article at most between.
+    It stands beside a comma or "or" there, with a preposition at most between.
     """
     if "or" not in question.words:
         return False
@@ -206,7 +207,7 @@ def _offered(words: TextWords, mention: Mention, question: TextWords) -> bool:
         end = start + len(named)
         if question.words[start:end] != named:
             continue
-        first = start - 1 if start and question.words[start - 1] in _ARTICLES else start
+        first = start - 1 if start and question.words[start - 1] in _OF_A_CHOICE else start
         if first and (question.breaks[first] == "," or question.words[first - 1] == "or"):
             return True
         if question.words[end : end + 1] == ("or",) or question.breaks[end : end + 1] == (",",):
