@@ -75,6 +75,14 @@ def test_top_p_counts_within_top_k() -> None:
     assert set(draw(top_k=2, top_p=0.5).tolist()) == {1}
 
 
+@pytest.mark.parametrize("top_k", [0, 2])
+@pytest.mark.parametrize("temperature", [1e-20, 1e-38, 1e-320])
+def test_a_temperature_near_zero_takes_the_largest(temperature: float, top_k: int) -> None:
+    """Catches logits that overflow when they are divided: no draw came of them, or any at all."""
+    logits = torch.tensor([[1.0, 5.0, -3.0], [-7.0, -9.0, -8.0]])
+    assert sample(logits, temperature, top_k, 1.0).tolist() == [1, 0]
+
+
 def test_the_seed_decides_the_draw() -> None:
     """Catches hidden use of the global generator."""
     torch.manual_seed(1)
@@ -84,12 +92,20 @@ def test_the_seed_decides_the_draw() -> None:
     assert not torch.equal(first, draw(seed=4))
 
 
-def test_impossible_tokens_are_never_drawn() -> None:
+@pytest.mark.parametrize("top_p", [0.999, 1.0])
+def test_impossible_tokens_are_never_drawn(top_p: float) -> None:
     """Catches a draw that falls beyond the last kept token by rounding."""
     logits = torch.full((DRAWS, 1000), -torch.inf)
     logits[:, 500] = 0.0
     generator = torch.Generator().manual_seed(0)
-    assert (sample(logits, 1.0, 0, 0.999, generator) == 500).all()
+    assert (sample(logits, 1.0, 0, top_p, generator) == 500).all()
+
+
+@pytest.mark.parametrize(("top_k", "top_p"), [(0, 1.0), (2, 1.0), (0, 0.9)])
+def test_logits_that_are_no_numbers_give_a_token(top_k: int, top_p: float) -> None:
+    """Catches an id outside the vocabulary, which on a GPU ends the process at some later line."""
+    drawn = sample(torch.full((2, 5), torch.nan), 1.0, top_k, top_p)
+    assert ((drawn >= 0) & (drawn < 5)).all()
 
 
 @pytest.mark.parametrize(

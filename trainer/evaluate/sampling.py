@@ -10,6 +10,9 @@ import torch
 
 from trainer.errors import RecipeError
 
+_GREEDY_BELOW = 1e-30
+"""Temperatures at which logits that are divided may be more than fp32 holds."""
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -45,13 +48,13 @@ def sample(
 ) -> torch.Tensor:
     """Draw one id a row, int64 [batch], from logits [batch, vocabulary], in fp32.
 
-    Temperature 0 takes the largest. Top-k (0: off) limits the draw to the k largest, and top-p (1:
-    off) to the smallest set of these whose probability reaches p (Holtzman et al., "The Curious
-    Case of Neural Text Degeneration", 2019). The draw inverts the cumulative distribution at one
-    uniform number a row, so that it depends on the logits and the generator alone (one for all
-    rows, or one for each).
+    Temperature 0, or next to it, takes the largest. Top-k (0: off) limits the draw to the k
+    largest, and top-p (1: off) to the smallest set of these whose probability reaches p (Holtzman
+    et al., "The Curious Case of Neural Text Degeneration", 2019). The draw inverts the cumulative
+    distribution at one uniform number a row, so that it depends on the logits and the generator
+    alone (one for all rows, or one for each). Logits that are no numbers give any id.
     """
-    if temperature == 0:
+    if temperature < _GREEDY_BELOW:
         return logits.argmax(dim=-1)
     scaled = logits.float() / temperature
     if top_p == 1 and not 0 < top_k < logits.shape[-1]:
@@ -68,7 +71,7 @@ def sample(
     uniform = _uniform(len(logits), generator, logits.device).to(total) * total
     drawn = torch.searchsorted(cumulative, uniform, right=True)
     # Rounding may put the draw on the total itself: the last token with any probability takes it.
-    last = (probability > 0).sum(dim=-1, keepdim=True) - 1
+    last = ((probability > 0).sum(dim=-1, keepdim=True) - 1).clamp(min=0)  # 0 where all are NaN
     return ids.gather(-1, torch.minimum(drawn, last)).squeeze(-1)
 
 
@@ -84,7 +87,7 @@ def _drawn_of_all(
     total = cumulative[:, -1:]
     uniform = _uniform(len(probability), generator, probability.device).to(total) * total
     drawn = torch.searchsorted(cumulative, uniform, right=True).squeeze(-1)
-    return drawn.clamp(max=probability.shape[-1] - 1)  # of what is not a number: as argmax
+    return drawn.clamp(max=probability.shape[-1] - 1)  # behind the last where all are NaN
 
 
 def _uniform(
