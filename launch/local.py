@@ -13,6 +13,8 @@ from trainer.recipe import Recipe
 
 _T = TypeVar("_T")
 RECIPES = Path(__file__).parent / "recipes"
+NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
+"""The environment of what is to run on the CPU of a machine that has a GPU."""
 
 
 def find_recipe(name: str) -> Path:
@@ -67,6 +69,7 @@ def result_on_ranks(worker: Callable[[], _T], nproc: int) -> _T:
         path = Path(folder) / "result.json"
 
         def rank() -> int:
+            os.environ.update(NO_GPU)
             result = worker()
             if os.environ["RANK"] == "0":
                 path.write_text(json.dumps(result), encoding="utf-8")

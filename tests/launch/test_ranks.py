@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from launch.local import run_local
+from launch.local import result_on_ranks, run_local
 from launch.ports import own_port
 from launch.ranks import run_ranks
 from trainer.errors import ClusterError, DataError, StopRequested, TrainingError
@@ -260,6 +260,38 @@ def test_alone_or_as_a_rank_the_worker_runs_here(monkeypatch: pytest.MonkeyPatch
     assert run_local(lambda: int(os.getpid() != here), 1) == 0
     monkeypatch.setenv("RANK", "0")
     assert run_local(lambda: int(os.getpid() != here), 4) == 0
+
+
+def test_the_result_of_ranks_is_the_first_ones_from_a_process_of_its_own() -> None:
+    """Catches the last rank's result in place of the first's, and a single rank that runs here."""
+    here = os.getpid()
+    for ranks in (1, 2):
+        rank, process = result_on_ranks(lambda: [os.environ["RANK"], os.getpid()], ranks)
+        assert rank == "0" and process != here
+
+
+def test_ranks_with_a_result_are_on_the_cpu_of_a_machine_with_a_gpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Catches two forks that both look for a GPU of their own where the machine has one."""
+    import torch
+
+    from trainer.parallel.join import choose_device
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(
+        torch.cuda, "is_available", lambda: os.environ.get("CUDA_VISIBLE_DEVICES") != ""
+    )
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert choose_device("auto").type == "cuda", "or nothing is shown"
+    assert result_on_ranks(lambda: choose_device("auto").type, 2) == "cpu"
+
+
+def test_the_exit_code_of_a_rank_with_a_result_is_passed_on() -> None:
+    """Catches a result that is read where a rank failed without an error to raise."""
+    with pytest.raises(SystemExit) as request:
+        result_on_ranks(lambda: sys.exit(7), 2)
+    assert request.value.code == 7
 
 
 STARTER = """

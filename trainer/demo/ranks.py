@@ -12,7 +12,7 @@ _T = TypeVar("_T")
 def on_ranks(worker: Callable[[], _T]) -> _T:
     """Run `worker` on all of the demo's ranks; returns rank 0's result, JSON values.
 
-    Raises SystemExit with the exit code of a rank that fails, unless `run_local` raises its error.
+    Raises SystemExit with the exit code of a rank that fails, unless `run_ranks` raises its error.
     """
     from launch.local import result_on_ranks
 

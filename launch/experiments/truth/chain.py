@@ -4,6 +4,7 @@ Each step is a recipe beside this file, run by `lyceum train`; what is finished 
 and what was stopped goes on.
 """
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from launch.experiments.made_of import is_trained, require_made_of
-from launch.local import result_on_ranks
+from launch.local import NO_GPU, result_on_ranks
 from trainer.merging.command import merge_checkpoints
 from trainer.recipe import load_recipe
 
@@ -24,7 +25,10 @@ STEPS = {
 }
 """The steps by the names of their recipes, each from the weights of the one before it."""
 RANKS = 2
-"""Ranks that train and ask, a core each: they write twice the texts of two threads of one rank."""
+"""Ranks that train and ask, a core each: they write twice the texts of two threads of one rank.
+
+On the CPU of any machine, as many GPUs may not be there.
+"""
 BLENDS = (0.25, 0.5, 0.65, 0.8)
 """Shares of the cured model in the blends along the line."""
 MERGED = 0.65
@@ -60,8 +64,7 @@ def built_chain(
         keys = [f"run={run}", f"init_from={cured}", f"seed={seed}", *overrides.get(step, ())]
         recipe = str(RECIPES / f"{step}.yaml")
         if not is_trained(load_recipe(recipe, keys)):
-            train = [sys.executable, "-m", "trainer", "train", recipe, *keys]
-            subprocess.run([*train, "--nproc", str(RANKS)], check=True)
+            train_step(recipe, keys)
         cured = run
         yield ChainModel(label, run, seed)
     for share in BLENDS:
@@ -70,6 +73,12 @@ def built_chain(
         if not any((blend / "checkpoints").glob("step-*")):
             result_on_ranks(partial(_blend, base, cured, share, blend), 1)
         yield ChainModel(blend_label(share), blend, seed, share, drawn_only=share != MERGED)
+
+
+def train_step(recipe: str, keys: Sequence[str]) -> None:
+    """Run a step's recipe, on all ranks; raises CalledProcessError where it fails."""
+    command = [sys.executable, "-m", "trainer", "train", recipe, *keys, "--nproc", str(RANKS)]
+    subprocess.run(command, check=True, env={**os.environ, **NO_GPU})
 
 
 def _blend(base: Path, cured: Path, share: float, into: Path) -> None:
