@@ -132,6 +132,9 @@ LARGER = ExpectedAnswer(("sun",), ("earth",), question="Which is larger, the Sun
 TRAVELS = ExpectedAnswer(
     ("air",), ("land", "water"), question="How does it travel: by land, by water or in the air?"
 )
+ON_LAND = ExpectedAnswer(
+    ("land",), ("water", "air"), question="How does it travel: on land, on water or in the air?"
+)
 CAPITAL = ExpectedAnswer(
     ("luxembourg",), ("paris",), question="What is the capital of Luxembourg, or is there none?"
 )
@@ -151,6 +154,8 @@ CAPITAL = ExpectedAnswer(
         (TRAVELS, "A balloon travels in the air.", True),
         (TRAVELS, "It travels by water, not in the air.", False),
         (TRAVELS, "By land, by water or in the air.", False),
+        (ON_LAND, "It travels on land.", True),
+        (ON_LAND, "On land, on water or in the air.", False),
         (CAPITAL, "The capital of Luxembourg is Luxembourg.", True),
         (CAPITAL, "The capital of Luxembourg is Vianden.", False),
     ],

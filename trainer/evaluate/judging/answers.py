@@ -16,6 +16,7 @@ from typing import Literal
 from trainer.evaluate.judging.abstention import Abstention, abstention
 from trainer.evaluate.judging.expected import AskedAbout, ExpectedAnswer
 from trainer.evaluate.judging.mentions import (
+    PREPOSITIONS,
     Mention,
     TextWords,
     claims,
@@ -51,8 +52,6 @@ _SIGNED = re.compile(
 )
 """What tells the year of a treaty from others: "the war ended in 1918, it was SIGNED in 1919"."""
 _INTRODUCES_A_YEAR = {"in", "it", "was", "is", "year"}
-_OF_A_CHOICE = {"by", "in", "on"}
-"""Prepositions that what is offered may have each: "on land, on WATER or in the air"."""
 _COPULAS = {"is", "was", "by", "are", "were"}
 
 
@@ -207,7 +206,7 @@ def _offered(words: TextWords, mention: Mention, question: TextWords) -> bool:
         end = start + len(named)
         if question.words[start:end] != named:
             continue
-        first = start - 1 if start and question.words[start - 1] in _OF_A_CHOICE else start
+        first = start - 1 if start and question.words[start - 1] in PREPOSITIONS else start
         if first and (question.breaks[first] == "," or question.words[first - 1] == "or"):
             return True
         if question.words[end : end + 1] == ("or",) or question.breaks[end : end + 1] == (",",):

@@ -20,7 +20,9 @@ _DENIES_NOTHING = frozenset(
 _CORRECTION = re.compile(
     r"\b(?:no|wait|actually|sorry|rather|correction|i mean|pardon|oops|but now|is now|now it)\b"
 )
-_CONNECTED = {"and", "or", "maybe", "perhaps", "possibly", "also", "either", "both", "in", "by"}
+PREPOSITIONS = {"by", "in", "on"}
+"""What the members of a list may have each: "on land, on water or in the air"."""
+_CONNECTED = {"and", "or", "maybe", "perhaps", "possibly", "also", "either", "both"} | PREPOSITIONS
 
 
 @dataclass(frozen=True)
