@@ -37,7 +37,7 @@ def measure(
     """Ask a checkpoint all suites; SUITE.jsonl in `records` has the items.
 
     `limits`: items of some suites at most, by their names; `nproc`: ranks of this machine's CPU
-    that share the items (None: this process alone).
+    that share the items, each with the whole model (None: this process alone).
 
     Returns, by suite, what forbids to read its figures as they seem: the suite's own remarks, or
     why it has nothing to ask. What this checkpoint was asked before is not asked again; the answers
@@ -89,7 +89,8 @@ def _examined(
     from trainer.parallel.agreement import Ranks
 
     found: dict[str, list[str]] = {}
-    with open_model(checkpoint, nproc) as model:
+    # As replicas: ranks that share a model's layers or sums wait for each other at every token.
+    with open_model(checkpoint, nproc, ["parallel.tensor=1"]) as model:
         respondent, of = ModelRespondent.of(model), {"checkpoint": digest}
         ranks = Ranks(model.layout.hosts)
         for suite in suites:

@@ -1,6 +1,7 @@
 """What an experiment has done is not taken for what it is asked now."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,11 @@ from launch.experiments.measuring import measure
 from launch.experiments.small_model import SmallModel, small_recipe
 from tests.parity.ranks import on_ranks
 from tests.training.runs import recipe_of, train_here, write_text
+from trainer.checkpoint import CheckpointReader, resolve_checkpoint
+from trainer.checkpoint.adapted import saved_recipe
 from trainer.errors import RecipeError
 from trainer.evaluate.answering import ModelRespondent
-from trainer.evaluate.opened import OpenedModel
+from trainer.evaluate.opened import OpenedModel, parallel_keys, reading_recipe
 from trainer.evaluate.suites.suite import Suite, SuiteContext
 from trainer.recipe import Recipe
 
@@ -98,3 +101,24 @@ def test_another_checkpoint_is_asked_anew(tmp_path: Path, bases: tuple[Path, Pat
     assert asked
     assert ask(one) == first and not asked
     assert ask(other) != first and asked
+
+
+def test_ranks_that_answer_are_replicas(
+    tmp_path: Path, bases: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would catch ranks that share one model, of which each waits while another answers."""
+
+    def opened(checkpoint: Path, nproc: int, keys: Sequence[str] = ()) -> None:
+        saved = saved_recipe(CheckpointReader(resolve_checkpoint(checkpoint)))
+        raise Opened(reading_recipe(saved, nproc, parallel_keys(keys)).parallel)
+
+    monkeypatch.setattr("trainer.evaluate.opened.open_model", opened)
+    monkeypatch.setattr("launch.experiments.measuring.result_on_ranks", lambda worker, _: worker())
+    with pytest.raises(Opened) as layout:
+        measure(bases[0], [pronoun_suite()], tmp_path, of_respondent, {}, nproc=2)
+    (parallel,) = layout.value.args
+    assert parallel.tensor == parallel.pipeline == 1
+
+
+class Opened(Exception):
+    """With the layout at which a model is opened."""
