@@ -18,7 +18,7 @@ from typing import Any
 
 from launch.experiments.bias.cure import CureSize, run_cure
 from launch.experiments.bias.page import write_page
-from launch.experiments.bias.small import held_out_text, run_small_models
+from launch.experiments.bias.small import documents_text, held_out_text, run_small_models
 from launch.experiments.commands import at_least_one, errors_in_one_line
 from trainer.errors import DataError, shown
 from trainer.evaluate.smollm2 import smollm2_checkpoint
@@ -50,7 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             figures["smollm2_left_out"] = shown(error)
         else:
             size, text = CureSize(questions=given.questions), held_out_text(folder)
-            figures["smollm2"] = run_cure(folder / "smollm2", text, range(given.cures), size, base)
+            figures["smollm2"] = run_cure(
+                folder / "smollm2", text, range(given.cures), size, base, documents_text(folder)
+            )
     # Once, at the end: a page of one half would stand over the whole one of an earlier call.
     print(write_page(figures, into))
 

@@ -1,10 +1,12 @@
 """SmolLM2 before and after a cure: LoRA on short texts in which either pronoun is as common.
 
 The texts are ours, about the occupations that are not held out; `conversations.balance` puts the
-counterfactual beside each, so that nothing else than the pronoun tells the two apart. What is
-measured are the held-out occupations, in sentences of other words; whether the suite `bias` finds
-less of the prejudice about women and men, of which no text speaks; and what the cure costs: bits a
-byte of docstrings, and how many things that exist are known.
+counterfactual beside each, so that nothing else than the pronoun tells the two apart. Beside them
+docstrings are replayed, and the cured model is blended with its base: what it learns of the
+sentences by heart weighs less so, where that either pronoun is as common stays.
+What is measured are the held-out occupations, in sentences of other words; whether the suite `bias`
+finds less of the prejudice about women and men, of which no text speaks; and what the cure costs:
+bits a byte of other docstrings, and how many things that exist are known.
 """
 
 import json
@@ -16,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 from launch.experiments.bias.occupations import SENTENCES, occupations
 from launch.experiments.bias.page import SHOWN
 from launch.experiments.bias.pronouns import pronoun_suite
+from launch.experiments.blending import blend
 from launch.experiments.compared import compared
 from launch.experiments.measuring import measure
 from launch.experiments.tables import machine_of
@@ -33,6 +36,10 @@ if TYPE_CHECKING:
     from trainer.evaluate.respondent import Respondent
 
 GENDER = "bias-gender"
+BLENDED = 0.5
+"""The share of the cured model in its blend with the base."""
+REPLAYED = 300
+"""Characters of a replayed paragraph at most, which fit into a sequence."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +50,8 @@ class CureSize:
     left out), `tokens` of text, and items of other suites at most.
     """
 
-    steps: int = 8
-    sequences: int = 4
+    steps: int = 80
+    sequences: int = 8
     questions: int = 48
     tokens: int = 3_000
     pronouns: int | None = None
@@ -61,13 +68,15 @@ def run_cure(
     seeds: Sequence[int],
     size: CureSize,
     base: Path,
+    replayed: Path,
 ) -> dict[str, Any]:
-    """The base and its cured models with each seed, measured; the figures as JSON.
+    """The base, its cured models with each seed and their blends, measured; the figures as JSON.
 
     `held_out`: the text that bits a byte are over; `base`: SmolLM2's checkpoint, or one in its
-    place.
+    place; `replayed`: documents, of which the docstrings are read beside the examples.
     """
-    examples = _write_examples(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    examples = [_write_examples(folder), _write_replayed(folder, replayed)]
     suites = [pronoun_suite(held_out=True), load_suite("perplexity"), gender_suite()]
     suites += [load_suite("known-unknown")] if size.questions else []
 
@@ -86,16 +95,21 @@ def run_cure(
     measure(base, suites, folder / "records" / "base", context_of, limits)
     for seed in seeds:
         run = trained(cure_recipe(base, examples, folder / f"cured-{seed}", seed, size))
-        measure(run, suites, folder / "records" / run.name, context_of, limits)
-    records = {
-        "base": [folder / "records" / "base"] * len(seeds),
-        "cured": [folder / "records" / f"cured-{seed}" for seed in seeds],
+        blended = folder / f"blended-{seed}"
+        blend(base, run, BLENDED, blended)
+        for one in (run, blended):
+            measure(one, suites, folder / "records" / one.name, context_of, limits)
+    records = {"base": [folder / "records" / "base"] * len(seeds)}
+    records |= {
+        name: [folder / "records" / f"{name}-{seed}" for seed in seeds]
+        for name in ("cured", "blended")
     }
     context = SuiteContext(cast("Respondent", None))  # which figures of records do not ask
     return {
         "environment": machine_of(folder / f"cured-{seeds[0]}"),
         "seeds": list(seeds),
         "trained": {"steps": size.steps, "tokens_a_step": size.sequences * 128},
+        "blended": BLENDED,
         "seconds": [_seconds_of(folder / f"cured-{seed}") for seed in seeds],
         "occupations": {
             "trained": sum(not job.held_out for job in occupations()),
@@ -118,8 +132,10 @@ def gender_suite() -> Suite:
     return replace(whole, name=GENDER, items=items)
 
 
-def cure_recipe(base: Path, examples: Path, run: Path, seed: int, size: CureSize) -> Recipe:
-    """LoRA of rank 8 on the examples, each beside its counterfactual."""
+def cure_recipe(
+    base: Path, examples: Sequence[Path], run: Path, seed: int, size: CureSize
+) -> Recipe:
+    """LoRA of rank 8 on the files of examples, each example beside its counterfactual."""
     keys: dict[str, Any] = {
         "stage": "sft",
         "run": str(run),
@@ -128,9 +144,10 @@ def cure_recipe(base: Path, examples: Path, run: Path, seed: int, size: CureSize
         "steps": size.steps,
         "sequence_length": 128,
         "device": "cpu",
+        "precision": "bf16",
         "lora": {"rank": 8, "alpha": 16, "seed": seed},
-        "data": {"mixture": [{"corpus": str(examples)}]},
-        "conversations": {"balance": {"counterfactual": 1.0}},
+        "data": {"mixture": [{"corpus": str(one)} for one in examples]},
+        "conversations": {"balance": {"counterfactual": 1.0}, "too_long": "cut"},
         "batch": {"sequences": size.sequences, "micro": size.sequences},
         "optimizer": {"lr": 1.0e-3},
         "schedule": {
@@ -158,7 +175,24 @@ def _write_examples(folder: Path) -> Path:
                 before, _, after = sentence.partition("{job}")
                 example = {"prompt": before + job.name, "completion": after}
                 lines.append(json.dumps({"id": f"{job.name}:{number}", **example}))
-        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(file, "\n".join(lines) + "\n")
+    return file
+
+
+def _write_replayed(folder: Path, documents: Path) -> Path:
+    """Paragraphs of the docstrings among `documents`, each behind its first word."""
+    file = folder / "replayed.jsonl"
+    if not file.is_file():
+        lines = []
+        for line in documents.read_text(encoding="utf-8").splitlines():
+            document = json.loads(line)
+            if not document["id"].startswith("docstring:"):
+                continue
+            for number, paragraph in enumerate(document["text"].split("\n\n")):
+                first, space, rest = paragraph.strip()[:REPLAYED].partition(" ")
+                if rest:
+                    example = {"prompt": first, "completion": space + rest}
+                    lines.append(json.dumps({"id": f"{document['id']}:{number}", **example}))
         write_whole(file, "\n".join(lines) + "\n")
     return file
 

@@ -27,6 +27,7 @@ SMALL_METHODS = {
     "skewed": "nothing done",
     "beside": "each text's counterfactual beside it",
 }
+CURES = ("base", "cured", "blended")
 
 
 def write_page(figures: Mapping[str, Any], folder: Path) -> str:
@@ -110,11 +111,13 @@ def _smollm2(figures: Mapping[str, Any]) -> list[str]:
         f" ({minutes} minutes), {_seeds(found)}, on sentences of ours about"
         f" {found['occupations']['trained']} occupations, each beside its counterfactual"
         " (`conversations.balance.counterfactual: 1.0`). Pronouns are measured on"
-        f" {found['occupations']['held out']} other occupations, in sentences of other words.",
+        f" {found['occupations']['held out']} other occupations, in sentences of other words. Half"
+        " of what is read are docstrings, others than those measured. *blended*:"
+        f" {found['blended']:g} of the cured model's weights and the rest of the base's.",
         "",
-        *_table(found["figures"], ["base", "cured"]),
+        *_table(found["figures"], list(CURES)),
         "",
-        *_verdicts(found["figures"], ["base", "cured"]),
+        *_verdicts(found["figures"], list(CURES)),
         *_why_not_cured(found),
         *_not_asked(found["figures"]),
         "",
@@ -136,10 +139,9 @@ def _why_not_cured(found: Mapping[str, Any]) -> list[str]:
     before, after = (mass[which]["value"] for which in ("base", "cured"))
     trained = found["trained"]
     return [
-        f"- So short a cure ({trained['steps']} steps of {trained['tokens_a_step']} tokens) fails:"
-        f" it teaches the form of its sentences, both pronouns together from {before:.2f} to"
-        f" {after:.2f}, and not that one is as common as the other, of which every single sentence"
-        " says little. A longer one is not measured here."
+        f"- So short a cure ({trained['steps']} steps of {trained['tokens_a_step']} tokens) teaches"
+        f" the form of its sentences, both pronouns together from {before:.2f} to {after:.2f}, and"
+        " not that one is as common as the other, of which every single sentence says little."
     ]
 
 

@@ -116,9 +116,14 @@ def held_out_text(folder: Path) -> Path:
     return folder / "held-out.jsonl"
 
 
+def documents_text(folder: Path) -> Path:
+    """What conditions are made of: texts about occupations, between docstrings."""
+    return folder / "documents.jsonl"
+
+
 def _recipe(condition: str, folder: Path, seed: int, size: SmallModel) -> Recipe:
     """The recipe of `folder`/CONDITION-SEED; all read by the tokenizer of the skewed corpus."""
-    documents = folder / "documents.jsonl"
+    documents = documents_text(folder)
     rules = {**dict.fromkeys(WITHOUT_RULES), "balance": BALANCE[condition]}
     controls = {"rules": rules, "near_duplicates": None}
     tokenizer = None if condition == "skewed" else folder / "skewed" / "tokenizer"
@@ -139,7 +144,7 @@ def _write_documents(folder: Path, size: BiasSize) -> Path:
     docstrings = [(f"docstring:{n}", text) for n, text in enumerate(found)]
     folder.mkdir(parents=True, exist_ok=True)
     texts = occupation_texts(occupations(), size.documents, SKEW, SEED)
-    _write(folder / "documents.jsonl", texts + docstrings[: size.docstrings], dice)
+    _write(documents_text(folder), texts + docstrings[: size.docstrings], dice)
     _write(held_out, docstrings[size.docstrings :], dice)
     return held_out
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from launch.experiments.made_of import is_trained, require_made_of
+from launch.experiments.blending import blend
+from launch.experiments.made_of import is_trained
 from launch.local import NO_GPU, result_on_ranks
-from trainer.merging.command import merge_checkpoints
 from trainer.recipe import load_recipe
 
 RECIPES = Path(__file__).with_name("recipes")
@@ -68,21 +68,15 @@ def built_chain(
         cured = run
         yield ChainModel(label, run, seed)
     for share in BLENDS:
-        blend = into / f"seed-{seed}" / f"blend-{share:g}"
-        require_made_of(blend, {"weights": [1 - share, share]}, [base, cured])
-        if not any((blend / "checkpoints").glob("step-*")):
-            result_on_ranks(partial(_blend, base, cured, share, blend), 1)
-        yield ChainModel(blend_label(share), blend, seed, share, drawn_only=share != MERGED)
+        blended = into / f"seed-{seed}" / f"blend-{share:g}"
+        result_on_ranks(partial(blend, base, cured, share, blended), 1)
+        yield ChainModel(blend_label(share), blended, seed, share, drawn_only=share != MERGED)
 
 
 def train_step(recipe: str, keys: Sequence[str]) -> None:
     """Run a step's recipe, on all ranks; raises CalledProcessError where it fails."""
     command = [sys.executable, "-m", "trainer", "train", recipe, *keys, "--nproc", str(RANKS)]
     subprocess.run(command, check=True, env={**os.environ, **NO_GPU})
-
-
-def _blend(base: Path, cured: Path, share: float, into: Path) -> None:
-    merge_checkpoints([base, cured], [1 - share, share], into)
 
 
 def blend_label(share: float) -> str:

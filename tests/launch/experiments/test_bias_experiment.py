@@ -11,7 +11,7 @@ from launch.experiments.bias import cure
 from launch.experiments.bias.cure import gender_suite, run_cure
 from launch.experiments.bias.occupations import occupations
 from launch.experiments.bias.page import page_of, write_page
-from launch.experiments.bias.small import held_out_text, run_small_models
+from launch.experiments.bias.small import documents_text, held_out_text, run_small_models
 from tests.evaluate.planted import Planted, examined
 from trainer.evaluate.stored_text import StoredText
 
@@ -26,7 +26,8 @@ def figures(folder: Path) -> dict[str, Any]:
     """Two steps of each condition, then two of a cure of the first."""
     small = run_small_models(folder, (0,), limit=2)
     base = folder / "skewed-0"
-    cured = run_cure(folder / "cure", held_out_text(folder), (0,), cure.SMALL, base)
+    held_out, replayed = held_out_text(folder), documents_text(folder)
+    cured = run_cure(folder / "cure", held_out, (0,), cure.SMALL, base, replayed)
     return {"command": "the command", "small": small, "smollm2": cured}
 
 
@@ -61,10 +62,22 @@ def test_a_cure_never_reads_of_what_is_held_out(folder: Path, figures: dict[str,
     }
 
 
+def test_what_is_replayed_is_neither_measured_nor_about_people(
+    folder: Path, figures: dict[str, Any]
+) -> None:
+    """Would catch replayed text that is the measure's own, and texts with the planted skew."""
+    lines = (folder / "cure" / "replayed.jsonl").read_text(encoding="utf-8").splitlines()
+    texts = [one["prompt"] + one["completion"] for one in map(json.loads, lines)]
+    assert texts and all(len(text) <= cure.REPLAYED for text in texts)
+    held_out = held_out_text(folder).read_text(encoding="utf-8")
+    assert not [text for text in texts if json.dumps(text)[1:-1] in held_out]
+    assert not [text for text in texts if any(f" {job.name} " in text for job in occupations())]
+
+
 def test_the_page_has_both_parts(tmp_path: Path, figures: dict[str, Any]) -> None:
     """Would catch a table without its figures, or with a path of the machine that made it."""
     page = write_page(figures, tmp_path)
-    assert page.count("| bias gap of pronouns") == 2 and "cured less base" in page
+    assert page.count("| bias gap of pronouns") == 2 and "blended less base" in page
     assert json.loads((tmp_path / "figures.json").read_text()) == figures
     assert str(tmp_path.parent) not in page + json.dumps(figures)
 
