@@ -51,7 +51,7 @@ def _texts(checkpoint: Path, questions: Sequence[Question]) -> list[str]:
     from trainer.evaluate.respondent import TextQuery, WrittenAnswer
 
     queries = [TextQuery(one.prompt, LONGEST_ANSWER) for one in questions]
-    with open_model(checkpoint, RANKS) as model:
+    with open_model(checkpoint, RANKS, ["parallel.tensor=1"]) as model:  # each rank has all of it
         found = dict(ModelRespondent.of(model).responses(queries))
     texts = []
     for number, question in enumerate(questions):
