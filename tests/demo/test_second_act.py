@@ -100,7 +100,7 @@ def test_the_bank_file_holds_a_part_of_the_bank_with_its_keys(bank_file: Path) -
             assert getattr(one, name) == getattr(known, name)
         assert {**one.options, "rivals": tuple(one.options["rivals"])} == known.options
     assert all(one.reason for one in found[WITH_ANSWER:])
-    assert len({one.kind for one in found}) > 100
+    assert len({(one.kind, one.answerable) for one in found}) > 100
 
 
 def test_a_bank_file_that_is_there_is_left_alone(bank_file: Path) -> None:
