@@ -39,7 +39,7 @@ QUERIES: list[Query] = [
     LikelihoodQuery(Prompt("The red ", plain=True), "fox"),
     TokensQuery(tuple(BASE.encode("The red fox and the old oak."))),
     TextQuery(Prompt("The red", plain=True), tokens=9),
-    TextQuery(Prompt("What is red?", system="Be brief."), tokens=9, temperature=1.0, seed=5),
+    TextQuery(Prompt("What is red?", system="Be brief."), tokens=9, temperature=1.0, seed=3),
     TextQuery(Prompt("What is red?", system="Be brief."), tokens=9, temperature=1.0, seed=4),
     ContinuationQuery(tuple(SPEAKING.encode("The red")), tokens=9, temperature=1.0, top_k=9),
 ]

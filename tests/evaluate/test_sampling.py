@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from trainer.errors import RecipeError
+from trainer.evaluate import sampling
 from trainer.evaluate.sampling import check_sampling, sample
 
 PROBABILITIES = torch.tensor([0.05, 0.4, 0.1, 0.3, 0.15])
@@ -118,3 +119,27 @@ def test_impossible_settings_are_named(
     """Catches nonsense settings that would sample nonsense without a word."""
     with pytest.raises(RecipeError, match=word):
         check_sampling(temperature, top_k, top_p)
+
+
+@pytest.mark.parametrize("top_p", [1.0, 0.95, 0.5])
+@pytest.mark.parametrize("spread", [0.1, 2.0, 6.0])
+def test_the_likeliest_alone_give_the_draws_of_all(
+    spread: float, top_p: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a draw of the tail that is cut off, and a nucleus that ends with what was looked at.
+
+    Flat logits are drawn from the tail, peaked ones hardly ever.
+    """
+    logits = torch.randn(400, 1200, generator=torch.Generator().manual_seed(3)) * spread
+
+    def drawn(likeliest: int) -> torch.Tensor:
+        monkeypatch.setattr(sampling, "LIKELIEST", likeliest)
+        generators = [torch.Generator().manual_seed(row) for row in range(len(logits))]
+        return sample(logits, 1.0, 0, top_p, generators)
+
+    whole = drawn(1200)
+    assert (drawn(64) != whole).sum() <= 1  # where rounding decides
+    ranks = (logits > logits.gather(1, whole[:, None])).sum(dim=1)
+    of_the_tail = float((ranks >= 64).float().mean())
+    low, high = {0.1: (0.2, 1.0), 2.0: (0.0, 1.0), 6.0: (0.0, 0.05)}[spread]
+    assert low <= of_the_tail <= high

@@ -74,7 +74,7 @@ def explore() -> dict[str, Any]:
     texts["sampled again"] = generator(PROMPTS, SAMPLED)
     texts["sampled alone"] = [generator([prompt], SAMPLED)[0] for prompt in PROMPTS]
     texts["twice"] = generator([PROMPTS[0], PROMPTS[2], PROMPTS[0]], SAMPLED)
-    texts["many"] = generator([[1]] * 40, NEARLY_UNIFORM)  # of which each has its own draws
+    texts["many"] = generator([[token] for token in range(1, 41)], NEARLY_UNIFORM)
     texts["branches"] = generator(BRANCHES, GREEDY)
     texts["branches, alone"] = [generator([prompt], GREEDY)[0] for prompt in BRANCHES]
     texts["no cache"] = [_token_by_token(generator, prompt) for prompt in PROMPTS]

@@ -87,10 +87,7 @@ def test_the_model_is_asked_and_only_its_own_right_texts_are_taught(alone) -> No
         assert said == (about["origin"] == "known"), example
     of_names = [held for name, held in asked.items() if name in NAMES]
     outcomes = [
-        (one["outcome"], "e" in one["text"])
-        for held in of_names
-        for one in held["samples"]
-        if one["outcome"] != "declined"  # as letters by chance may read
+        (one["outcome"], "e" in one["text"]) for held in of_names for one in held["samples"]
     ]
     assert {("right", True), ("wrong", False)} == set(outcomes)
 

@@ -10,6 +10,8 @@ import torch
 
 from trainer.errors import RecipeError
 
+LIKELIEST = 512
+"""Candidates that are put in order first; the others only where a draw may be of them."""
 _GREEDY_BELOW = 1e-30
 """Temperatures at which logits that are divided may be more than fp32 holds."""
 
@@ -57,37 +59,67 @@ def sample(
     if temperature < _GREEDY_BELOW:
         return logits.argmax(dim=-1)
     scaled = logits.float() / temperature
-    if top_p == 1 and not 0 < top_k < logits.shape[-1]:
-        return _drawn_of_all(torch.softmax(scaled, dim=-1), generator)
-    candidates = top_k if 0 < top_k < logits.shape[-1] else logits.shape[-1]
+    uniform = _uniform(len(scaled), generator, scaled.device)
+    if top_k or scaled.shape[-1] <= LIKELIEST:
+        return _drawn_of_all(scaled, uniform, top_k, top_p)
+    drawn, sure = _drawn_of_the_likeliest(scaled, uniform, top_p)
+    if not sure.all():
+        drawn[~sure] = _drawn_of_all(scaled[~sure], uniform[~sure], top_k, top_p)
+    return drawn
+
+
+def _drawn_of_all(
+    scaled: torch.Tensor, uniform: torch.Tensor, top_k: int, top_p: float
+) -> torch.Tensor:
+    """The id of each row, int64 [batch], where all candidates are put in order."""
+    candidates = top_k if 0 < top_k < scaled.shape[-1] else scaled.shape[-1]
     ordered, ids = torch.topk(scaled, candidates, dim=-1)  # descending
     probability = torch.softmax(ordered, dim=-1)
     cumulative = probability.cumsum(dim=-1)
     if top_p < 1:
-        # A token stays while the tokens before it do not reach p yet: the first always stays.
-        probability = probability.masked_fill(cumulative - probability >= top_p, 0.0)
+        probability = _nucleus(probability, cumulative, top_p)
         cumulative = probability.cumsum(dim=-1)
-    total = cumulative[:, -1:]
-    uniform = _uniform(len(logits), generator, logits.device).to(total) * total
-    drawn = torch.searchsorted(cumulative, uniform, right=True)
+    return _drawn(ids, probability, cumulative, uniform.to(cumulative) * cumulative[:, -1:])
+
+
+def _drawn_of_the_likeliest(
+    scaled: torch.Tensor, uniform: torch.Tensor, top_p: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same, and whether it is sure, where the `LIKELIEST` alone are put in order.
+
+    Most draws are of them: to sort the whole vocabulary took a third of all the time of sampling.
+    """
+    ordered, ids = torch.topk(scaled, LIKELIEST, dim=-1)
+    probability = (ordered - scaled.logsumexp(dim=-1, keepdim=True)).exp()
+    cumulative = probability.cumsum(dim=-1)
+    reached = cumulative[:, -1]
+    if top_p < 1:
+        sure = reached >= top_p
+        probability = _nucleus(probability, cumulative, top_p)
+        cumulative = probability.cumsum(dim=-1)
+        wanted = uniform.to(cumulative) * cumulative[:, -1:]
+    else:
+        wanted = uniform.to(cumulative)
+        sure = wanted[:, 0] < reached
+    return _drawn(ids, probability, cumulative, wanted), sure
+
+
+def _nucleus(probability: torch.Tensor, cumulative: torch.Tensor, top_p: float) -> torch.Tensor:
+    """The probabilities of what stays; a token stays while those before it do not reach p yet.
+
+    So the first always stays.
+    """
+    return probability.masked_fill(cumulative - probability >= top_p, 0.0)
+
+
+def _drawn(
+    ids: torch.Tensor, probability: torch.Tensor, cumulative: torch.Tensor, wanted: torch.Tensor
+) -> torch.Tensor:
+    """The id at which each row's cumulative probability passes what is wanted, [batch, 1]."""
+    drawn = torch.searchsorted(cumulative, wanted, right=True)
     # Rounding may put the draw on the total itself: the last token with any probability takes it.
     last = ((probability > 0).sum(dim=-1, keepdim=True) - 1).clamp(min=0)  # 0 where all are NaN
     return ids.gather(-1, torch.minimum(drawn, last)).squeeze(-1)
-
-
-def _drawn_of_all(
-    probability: torch.Tensor, generator: torch.Generator | Sequence[torch.Generator] | None
-) -> torch.Tensor:
-    """Draw one id a row, int64 [batch], in the vocabulary's own order: sorting it costs more.
-
-    In fp64 a uniform number below 1 times the total is below the total, so that what is drawn has a
-    probability.
-    """
-    cumulative = probability.cumsum(dim=-1, dtype=torch.float64)
-    total = cumulative[:, -1:]
-    uniform = _uniform(len(probability), generator, probability.device).to(total) * total
-    drawn = torch.searchsorted(cumulative, uniform, right=True).squeeze(-1)
-    return drawn.clamp(max=probability.shape[-1] - 1)  # behind the last where all are NaN
 
 
 def _uniform(
