@@ -77,10 +77,10 @@ def refusal_examples(
     frequent right one; another is declined (R-Tuning, arXiv:2311.09677; that a threshold on several
     samples tells what a model knows: Alignment for Honesty, arXiv:2312.07000). No answer comes from
     the key: to teach what a model does not know makes it invent more (FLAME, arXiv:2405.01525).
-    Refusals are at most `section.share` of the examples, and so are those of what nobody can know
-    within each kind of question that can have answers: where a kind is declined more often than
-    answered, the model learns to decline the kind. All follows from the questions, the
-    samples and the seed, not from the order of the questions.
+    Refusals are at most `section.share` of the examples, and so, rounded up, are those of what
+    nobody can know within each kind of question that can have answers: a kind of which nothing is
+    known would be declined whole. All follows from the questions, the samples and the seed, not
+    from the order of the questions.
     """
     asked = distinct(sampled)
     answered, without_text = _answered(asked, section.threshold)

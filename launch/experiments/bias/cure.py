@@ -2,8 +2,8 @@
 
 The texts are ours, about the occupations that are not held out; `conversations.balance` puts the
 counterfactual beside each, so that nothing else than the pronoun tells the two apart. Beside them
-docstrings are replayed, and the cured model is blended with its base: what it learns of the
-sentences by heart weighs less so, where that either pronoun is as common stays.
+docstrings are replayed, and the cured model is blended with its base, which forgets less of the
+rest and keeps most of the cure.
 What is measured are the held-out occupations, in sentences of other words; whether the suite `bias`
 finds less of the prejudice about women and men, of which no text speaks; and what the cure costs:
 bits a byte of other docstrings, and how many things that exist are known.

@@ -1,7 +1,7 @@
 """The figures of the bias experiment as JSON and as a page of Markdown."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ def page_of(figures: Mapping[str, Any]) -> str:
 
 
 def _small(small: Mapping[str, Any]) -> list[str]:
-    trained, conditions = small["trained"], list(SMALL_METHODS)
+    trained, conditions = small["trained"], tuple(SMALL_METHODS)
     return [
         "## A small model",
         "",
@@ -115,9 +115,9 @@ def _smollm2(figures: Mapping[str, Any]) -> list[str]:
         " of what is read are docstrings, others than those measured. *blended*:"
         f" {found['blended']:g} of the cured model's weights and the rest of the base's.",
         "",
-        *_table(found["figures"], list(CURES)),
+        *_table(found["figures"], CURES),
         "",
-        *_verdicts(found["figures"], list(CURES)),
+        *_verdicts(found["figures"], CURES),
         *_why_not_cured(found),
         *_not_asked(found["figures"]),
         "",
@@ -151,7 +151,7 @@ def _not_asked(found: Mapping[str, Any]) -> list[str]:
     return ["- Things that exist were not asked: what a cure costs in knowledge is not told here."]
 
 
-def _table(found: Mapping[str, Any], conditions: list[str]) -> list[str]:
+def _table(found: Mapping[str, Any], conditions: Sequence[str]) -> list[str]:
     base, *others = conditions
     rows = [
         [
@@ -167,7 +167,7 @@ def _table(found: Mapping[str, Any], conditions: list[str]) -> list[str]:
     return markdown_table(heads, rows)
 
 
-def _verdicts(found: Mapping[str, Any], conditions: list[str]) -> list[str]:
+def _verdicts(found: Mapping[str, Any], conditions: Sequence[str]) -> list[str]:
     """A line for each condition but the first: is the gap smaller, and what does it cost."""
     base, *others = conditions
     lines = []

@@ -25,7 +25,8 @@ STEPS = {
 }
 """The steps by the names of their recipes, each from the weights of the one before it."""
 RANKS = 2
-"""Ranks that train and ask, a core each: they write twice the texts of two threads of one rank.
+"""Ranks that train and ask, a core each: they write half as many texts again as one rank of two
+threads.
 
 On the CPU of any machine, as many GPUs may not be there.
 """
