@@ -1,10 +1,8 @@
 """Examples of refusals hold the model's own words and ours, within the share."""
 
-import math
 import random
 from collections import Counter
 from dataclasses import replace
-from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -17,7 +15,6 @@ from trainer.conversations.records import Example
 from trainer.corpus.reading.quarantine import RecordLocation
 from trainer.honesty.own_answers import own_answers, whole_sentences
 from trainer.honesty.refusal_examples import refusal_examples
-from trainer.questions.samples import SampledQuestion
 from trainer.questions.verifiers import verify
 from trainer.recipe.own_samples import RefusalsSection
 
@@ -56,41 +53,9 @@ def test_nothing_enters_but_own_texts_and_refusals_within_the_share(
     refused = origins["wrong"] + origins["unknowable"]
     assert refused <= share * len(examples) and origins["known"] == numbers[0]
     assert (origins["wrong"], origins["unknowable"]) == (counts.wrong, counts.unknowable)
-    # As many as fit: one more would be beyond the share, or beyond that of its kind.
+    # As many as fit: one more would be beyond the share.
     fits = refused + 1 <= share * (len(examples) + 1)
-    assert not (fits and refused < numbers[1] + beside_answers(asked, share))
-
-
-def beside_answers(asked: list[SampledQuestion], share: float) -> int:
-    """How many that nobody can know are within the share of their kinds, each rounded up."""
-    found = 0
-    for kind in {one.question.kind for one in asked}:
-        of_kind = [one for one in asked if one.question.kind == kind]
-        can = [one for one in of_kind if one.question.answerable]
-        known = sum(one.right_share >= SECTION.threshold for one in can)
-        exact = Fraction(str(share))
-        bound = math.ceil(exact * known / (1 - exact)) if exact < 1 else 99
-        found += min(len(of_kind) - len(can), bound if can else 99)
-    return found
-
-
-def test_no_kind_is_declined_of_which_nothing_is_known() -> None:
-    """Would catch inventions in a kind that the model would learn to decline whole."""
-    kinds = {"known": "place", "not known": "river", "never": "hill"}
-    asked = [sampled(question(n, kind=kinds["known"]), RIGHT) for n in range(2)]
-    asked += [sampled(question(n, kind=kinds["not known"]), WRONG) for n in range(2, 9)]
-    for number, kind in enumerate(kinds.values()):
-        asked += [sampled(question(10 * n + number + 10, False, kind)) for n in range(9)]
-    section = SECTION.model_copy(update={"wrong": "leave", "share": 0.75})
-    examples, counts = refusal_examples(asked, section, 0)
-    by_text = {one.question.text: one.question for one in asked}
-    declined = Counter(
-        by_text[one["messages"][-2]["content"]].kind
-        for one in examples
-        if one["about"]["origin"] == "unknowable"
-    )
-    assert declined == {"place": 3, "hill": 3}
-    assert counts.over_share["unknowable"] == 21
+    assert not (fits and refused < numbers[1] + numbers[2])
 
 
 def test_the_most_frequent_right_text_answers_and_of_equals_the_earliest() -> None:

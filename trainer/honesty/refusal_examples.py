@@ -1,8 +1,6 @@
 """Examples that answer what a model knows, in its own words, and decline what it does not."""
 
-import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -77,19 +75,13 @@ def refusal_examples(
     frequent right one; another is declined (R-Tuning, arXiv:2311.09677; that a threshold on several
     samples tells what a model knows: Alignment for Honesty, arXiv:2312.07000). No answer comes from
     the key: to teach what a model does not know makes it invent more (FLAME, arXiv:2405.01525).
-    Refusals are at most `section.share` of the examples, and so, rounded up, are those of what
-    nobody can know within each kind of question that can have answers: a kind of which nothing is
-    known would be declined whole. All follows from the questions, the samples and the seed, not
-    from the order of the questions.
+    Refusals are at most `section.share` of the examples. All follows from the questions, the
+    samples and the seed, not from the order of the questions.
     """
     asked = distinct(sampled)
     answered, without_text = _answered(asked, section.threshold)
     declined, left, unasked = _to_decline(asked, section)
-    can_have_answers = {one.question.kind for one in asked if one.question.answerable}
-    known = Counter(question.kind for question, _, _ in answered.values())
-    bounds = {kind: _most(section, known[kind]) for kind in can_have_answers}
-    beside = _beside_answers(declined, bounds, seed)
-    worded = refusals_of(_within(beside, section, len(answered), seed), section, seed)
+    worded = refusals_of(_within(declined, section, len(answered), seed), section, seed)
     kept = {name: origin for name, (_, origin) in declined.items() if worded.get(name)}
     refusals = {name: worded[name][0] for name in kept}
     examples = {
@@ -161,35 +153,15 @@ def _to_decline(
     return found, left, unasked
 
 
-def _most(section: RefusalsSection, answered: int) -> float:
-    """How many refusals may stand beside so many answers."""
-    share = Fraction(str(section.share))
-    return math.inf if share >= 1 else float(share * answered / (1 - share))
-
-
-def _beside_answers(
-    declined: _Declined, bounds: Mapping[str | None, float], seed: int
-) -> _Declined:
-    """Without what nobody can know beyond its kind's bound, rounded up; other kinds have none."""
-    taken: Counter[str | None] = Counter()
-    found: _Declined = {}
-    for name in sorted(declined, key=lambda name: draw(seed, "share", name)):
-        question, origin = declined[name]
-        if origin == "unknowable" and question.kind in bounds:
-            if taken[question.kind] >= bounds[question.kind]:
-                continue
-            taken[question.kind] += 1
-        found[name] = question, origin
-    return found
-
-
 def _within(
     declined: _Declined, section: RefusalsSection, answered: int, seed: int
 ) -> list[Question]:
     """The questions that are declined within `share`, as many of each origin and kind as can be."""
+    share = Fraction(str(section.share))
+    most = len(declined) if share >= 1 else int(share * answered / (1 - share))
     kept = evenly(
         list(declined),
-        int(min(_most(section, answered), len(declined))),
+        most,
         (lambda name: declined[name][1], lambda name: declined[name][0].kind or ""),
         lambda name: draw(seed, "share", name),
     )

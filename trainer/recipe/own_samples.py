@@ -63,8 +63,7 @@ class RefusalsSection(OwnSamplesSection):
     out."""
     share: Fraction = 0.5
     """Refusals among the examples at most; further ones are left out, chosen by their hash. Too
-    many, and the model declines what it knows. Of what nobody can know it holds within each kind of
-    question too that can have answers: the model would decline a kind of which it is shown none."""
+    many, and the model declines what it knows."""
 
 
 class FactualitySection(OwnSamplesSection):

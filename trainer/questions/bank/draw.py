@@ -106,7 +106,7 @@ def _invented(
             f"invented {section.kind}/{subject}",
             text,
             options={"subject": subject},
-            kind=section.kind,
+            kind=f"invented {section.kind}",
             reason=f"I have never heard of {subject}",
         )
 
