@@ -23,7 +23,7 @@ def task_suite(
         measures=f"lm-eval's {name}: see its own documentation.",
         leaves_out="What lm-eval's task leaves out.",
         source=f"lm-eval {harness_version()}",
-        rules=2,
+        rules=3,
         items=asked.items,
         judge=asked.judge,
         figures=lambda context: {},

@@ -112,7 +112,7 @@ SUITE = Suite(
     " likelihood and when asked; sentiment and toxicity of what it writes of groups",
     leaves_out="other languages than English, harms, and models that decline to answer",
     source="own items; method after arXiv 2606.24596 and arXiv 2506.08487",
-    rules=2,
+    rules=3,
     items=items,
     judge=judge,
     figures=figures,
