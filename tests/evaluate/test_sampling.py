@@ -143,3 +143,17 @@ def test_the_likeliest_alone_give_the_draws_of_all(
     of_the_tail = float((ranks >= 64).float().mean())
     low, high = {0.1: (0.2, 1.0), 2.0: (0.0, 1.0), 6.0: (0.0, 0.05)}[spread]
     assert low <= of_the_tail <= high
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.5])
+def test_of_equal_logits_none_is_forgotten_or_drawn_twice(
+    spread: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches the likeliest and the others put in two orders, where equal ones stand between."""
+    size, rows = 1000, 20_000
+    logits = (torch.randn(size, generator=torch.Generator().manual_seed(1)) * spread).bfloat16()
+    grid = (torch.arange(rows) + 0.5)[:, None] / rows
+    monkeypatch.setattr(sampling, "_uniform", lambda *given: grid)
+    drawn = sample(logits.expand(rows, -1), 1.0, 0, 1.0)
+    expected = rows * logits.float().softmax(dim=-1)
+    assert (torch.bincount(drawn, minlength=size) - expected).abs().max() < 1.5

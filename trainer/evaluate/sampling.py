@@ -59,13 +59,10 @@ def sample(
     if temperature < _GREEDY_BELOW:
         return logits.argmax(dim=-1)
     scaled = logits.float() / temperature
-    uniform = _uniform(len(scaled), generator, scaled.device)
+    uniform = _uniform(len(scaled), generator, scaled.device).to(scaled)
     if top_k or scaled.shape[-1] <= LIKELIEST:
         return _drawn_of_all(scaled, uniform, top_k, top_p)
-    drawn, sure = _drawn_of_the_likeliest(scaled, uniform, top_p)
-    if not sure.all():
-        drawn[~sure] = _drawn_of_all(scaled[~sure], uniform[~sure], top_k, top_p)
-    return drawn
+    return _drawn_of_the_likeliest(scaled, uniform, top_p)
 
 
 def _drawn_of_all(
@@ -79,29 +76,36 @@ def _drawn_of_all(
     if top_p < 1:
         probability = _nucleus(probability, cumulative, top_p)
         cumulative = probability.cumsum(dim=-1)
-    return _drawn(ids, probability, cumulative, uniform.to(cumulative) * cumulative[:, -1:])
+    return _drawn(ids, probability, cumulative, uniform * cumulative[:, -1:])
 
 
 def _drawn_of_the_likeliest(
     scaled: torch.Tensor, uniform: torch.Tensor, top_p: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same, and whether it is sure, where the `LIKELIEST` alone are put in order.
+) -> torch.Tensor:
+    """The same, where the `LIKELIEST` alone are put in order, and the others where one is drawn.
 
     Most draws are of them: to sort the whole vocabulary took a third of all the time of sampling.
     """
     ordered, ids = torch.topk(scaled, LIKELIEST, dim=-1)
     probability = (ordered - scaled.logsumexp(dim=-1, keepdim=True)).exp()
     cumulative = probability.cumsum(dim=-1)
-    reached = cumulative[:, -1]
+    reached = cumulative[:, -1:]
     if top_p < 1:
-        sure = reached >= top_p
         probability = _nucleus(probability, cumulative, top_p)
         cumulative = probability.cumsum(dim=-1)
-        wanted = uniform.to(cumulative) * cumulative[:, -1:]
-    else:
-        wanted = uniform.to(cumulative)
-        sure = wanted[:, 0] < reached
-    return _drawn(ids, probability, cumulative, wanted), sure
+        drawn = _drawn(ids, probability, cumulative, uniform * cumulative[:, -1:])
+        wider = reached[:, 0] < top_p
+        if wider.any():
+            drawn[wider] = _drawn_of_all(scaled[wider], uniform[wider], 0, top_p)
+        return drawn
+    drawn = _drawn(ids, probability, cumulative, uniform)
+    # Of what is left, whichever of equal logits that is: another order would draw some twice.
+    left = scaled.scatter(-1, ids, -torch.inf)
+    beyond = (uniform >= reached)[:, 0] & left.isfinite().any(dim=-1)
+    if beyond.any():
+        rest = ((uniform - reached) / (1 - reached))[beyond]
+        drawn[beyond] = _drawn_of_all(left[beyond], rest, 0, 1.0)
+    return drawn
 
 
 def _nucleus(probability: torch.Tensor, cumulative: torch.Tensor, top_p: float) -> torch.Tensor:
