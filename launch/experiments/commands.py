@@ -15,6 +15,13 @@ def at_least_one(text: str) -> int:
     return int(text)
 
 
+def zero_or_more(text: str) -> int:
+    """The same, where 0 leaves something out."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is no count; give 0 or more")
+    return int(text)
+
+
 @contextmanager
 def errors_in_one_line() -> Iterator[None]:
     """Inside the block an error that a user can cause ends the process with its line and code."""

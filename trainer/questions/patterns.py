@@ -51,4 +51,4 @@ def check_regex(question: Question) -> None:
     try:
         compiled(pattern)
     except (regex.error, RecursionError, OverflowError) as error:
-        raise DataError(f"{question.named}: the pattern {pattern!r} is none: {error}") from None
+        raise DataError(f"{question.named}: {pattern!r} is no pattern: {error}") from None

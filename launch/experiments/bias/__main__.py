@@ -19,7 +19,7 @@ from typing import Any
 from launch.experiments.bias.cure import CureSize, run_cure
 from launch.experiments.bias.page import write_page
 from launch.experiments.bias.small import documents_text, held_out_text, run_small_models
-from launch.experiments.commands import at_least_one, errors_in_one_line
+from launch.experiments.commands import at_least_one, errors_in_one_line, zero_or_more
 from trainer.errors import DataError, shown
 from trainer.evaluate.smollm2 import smollm2_checkpoint
 from trainer.files import cache_folder
@@ -30,8 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--limit", type=at_least_one, help="steps of a small form")
     parser.add_argument("--seeds", type=at_least_one, default=3)
-    parser.add_argument("--cures", type=int, default=1)
-    parser.add_argument("--questions", type=int, default=CureSize.questions)
+    parser.add_argument("--cures", type=zero_or_more, default=1)
+    parser.add_argument("--questions", type=at_least_one, default=CureSize.questions)
     parser.add_argument("--folder", type=Path, default=None)
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")

@@ -147,6 +147,7 @@ def cure_recipe(
         "precision": "bf16",
         "lora": {"rank": 8, "alpha": 16, "seed": seed},
         "data": {"mixture": [{"corpus": str(one)} for one in examples]},
+        # A docstring may be longer than a sequence: its beginning is replayed then.
         "conversations": {"balance": {"counterfactual": 1.0}, "too_long": "cut"},
         "batch": {"sequences": size.sequences, "micro": size.sequences},
         "optimizer": {"lr": 1.0e-3},
