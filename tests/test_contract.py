@@ -61,7 +61,7 @@ model.qk_norm model.qkv_bias model.rope_theta batch.sequences batch.micro
 parallel.tensor parallel.sequence parallel.pipeline parallel.virtual parallel.context
 zero.stage zero.offload optimizer.lr optimizer.betas schedule.name schedule.warmup schedule.length
 data.mixture data.curriculum data.packing data.workers checkpoint.every checkpoint.keep
-model.window loss.z loss.label_smoothing
+model.window loss.z loss.label_smoothing loss.first_token_weight
 evaluate.every evaluate.sequences kernels.attention kernels.loss kernels.compile profile.steps
 """
 

@@ -40,6 +40,7 @@ from trainer.plan.show import show
         ({"reinforce__verifier": "guess"}, "reinforce.verifier"),
         ({"reinforce__temperature": 0.0}, "reinforce.temperature"),
         ({"loss__z": 1e-4}, "loss.z: belongs to stage pretrain and sft"),
+        ({"loss__first_token_weight": 2.0}, "reinforce.loss names; set it to 1"),
         ({"preference__beta": 0.3}, "preference.beta: 0.3 is read by other stages"),
         (
             {"conversations__neftune_alpha": 5.0},

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trainer.data.batch import Batch, Segments
+from trainer.data.batch import IGNORE, Batch, Segments
 from trainer.model.rotary import rotary_embedding
 from trainer.model.sequence import SequenceLayout, context_slice, document_lengths
 from trainer.parallel.layout import Layout
@@ -20,7 +20,8 @@ class MicroBatch:
 
     `number`: index of the micro-batch in this rank's step; `places`: the offsets of this rank's
     tokens in the whole sequence, int64 [sequence / context]; `sequences`: the rows' indices over
-    the whole run; `layout` and `segments` describe the whole sequence.
+    the whole run; `layout` and `segments` describe the whole sequence; `first_tokens`: whether each
+    label is the first token of an answer, bool as the labels; None where all count alike.
     """
 
     number: int
@@ -30,6 +31,7 @@ class MicroBatch:
     places: Tensor
     sequences: range
     segments: Segments | None
+    first_tokens: Tensor | None = None
 
 
 BeforeForward = Callable[[MicroBatch], None]
@@ -46,6 +48,7 @@ class MicroBatchCutter:
         context = layout.context
         places = context_slice(recipe.sequence_length, context.rank, context.size)
         self._places = places.to(layout.device)
+        self._weighs_tokens = recipe.loss.weighs_tokens
 
     def cut(self, batch: Batch) -> MicroBatches[MicroBatch]:
         """The micro-batches of these rows in order, built lazily on the rank's device.
@@ -64,6 +67,7 @@ class MicroBatchCutter:
         if self._rotary.by_length:
             # The token predicted last is the document's too, though no input.
             lengths = document_lengths(positions) + 1
+        first_tokens = _first_tokens(labels, positions) if self._weighs_tokens else None
         # The rows of a data rank are contiguous in the global batch.
         first = batch.first_sequence + self._layout.data.rank * len(tokens)
         for number, start in enumerate(range(0, len(tokens), self._rows)):
@@ -81,7 +85,17 @@ class MicroBatchCutter:
                 self._places,
                 range(first + start, first + start + self._rows),
                 _cut(batch.segments, rows, device),
+                None if first_tokens is None else first_tokens[rows][:, self._places],
             )
+
+
+def _first_tokens(labels: Tensor, positions: Tensor) -> Tensor:
+    """Which labels are learned behind one of their text that is not: bool [rows, sequence].
+
+    None is the label of a text's first position, behind which there is no other.
+    """
+    behind = labels.roll(1, dims=1)
+    return (labels != IGNORE) & (behind == IGNORE) & (positions > 0)
 
 
 def _cut(segments: Segments | None, rows: slice, device: torch.device) -> Segments | None:

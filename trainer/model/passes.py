@@ -44,7 +44,8 @@ class NextToken:
 
         `supervised`: how many tokens of the *global* batch have a label, fp32 []. The loss that is
         reported is the plain cross entropy, and the figure `objective` what is minimised, where the
-        recipe's `loss` is not plain; with `forward_only` that is left out.
+        recipe's `loss` is not plain; with `forward_only` that is left out. A token that counts more
+        than once does so in the sum alone, not in the number that it is divided by.
         """
         trained = PLAIN if forward_only else self._trained
         weight = supervised.clamp(min=1)
@@ -52,7 +53,7 @@ class NextToken:
         scale = self._layout.replicas.size / weight
         before = None if forward_only else self._before_forward
         sums = run_schedule(
-            partial(_forward_step, _loss(scale, trained), scale, trained, before),
+            partial(_forward_step, scale, trained, before),
             self._cutter.cut(batch),
             self._chunks,
             self._layout,
@@ -63,23 +64,24 @@ class NextToken:
         return Losses(mean=means.pop("loss"), figures=means)
 
 
-def _loss(
-    scale: Tensor, trained: LossSection
-) -> Callable[[Tensor], tuple[Tensor, Tensor, dict[str, Tensor]]]:
-    tokens = torch.ones((), dtype=torch.int)
+_ONE = torch.ones((), dtype=torch.int)
 
-    def loss(total: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        if trained.plain:
-            return total * scale, tokens, {"loss": total.detach()}
-        objective, nats = total.unbind()
-        sums = {"loss": nats.detach(), OBJECTIVE: objective.detach()}
-        return objective * scale, tokens, sums
 
-    return loss
+def _plain_loss(scale: Tensor, total: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    return total * scale, _ONE, {"loss": total.detach()}
+
+
+def _loss_with_terms(
+    scale: Tensor, weights: Tensor | None, total: Tensor
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """`total`: objective and cross entropy, fp32 [2]; a token's, where tokens have `weights`."""
+    if weights is not None:
+        total = torch.stack([(total[0] * weights).sum(), total[1].sum()])
+    objective, nats = total.unbind()
+    return objective * scale, _ONE, {"loss": nats.detach(), OBJECTIVE: objective.detach()}
 
 
 def _forward_step(
-    loss: Callable[..., Any],
     scale: Tensor,
     trained: LossSection,
     before: BeforeForward | None,
@@ -89,10 +91,16 @@ def _forward_step(
     micro = next(micro_batches)
     if before is not None:
         before(micro)
+    weights = None
+    if trained.weighs_tokens:
+        assert micro.first_tokens is not None, "the micro-batches are cut by the same recipe"
+        weights = 1.0 + micro.first_tokens * (trained.first_token_weight - 1)
     total = chunk(
         *(micro.tokens, micro.layout, micro.labels),
-        reduction="sum",
-        expected_gradient=scale,
+        reduction="sum" if weights is None else "none",
+        expected_gradient=scale if weights is None else None,
         loss=trained,
     )
-    return total, loss
+    if trained.plain:
+        return total, partial(_plain_loss, scale)
+    return total, partial(_loss_with_terms, scale, weights)

@@ -51,16 +51,15 @@ class LanguageModel(HiddenStatesModel):
         nats a token, fp32 [batch, sequence / context], or with `reduction` "sum" their sum, fp32
         []; without, logits [batch, sequence / context, vocab / tensor]. Other stages return
         [sequence / context, batch, hidden]. `expected_gradient` and `loss` as in `Targets`: a
-        `loss` that is not plain returns fp32 [2], and its `reduction` must be "sum". `asked`: the
-        last stage returns what is read of these logits; without labels. `temperature` divides the
-        logits; `entropy` as in `Targets`: fp32 [2, batch, sequence / context].
+        `loss` that is not plain returns two, fp32 [2] or [2, batch, sequence / context]. `asked`:
+        the last stage returns what is read of these logits; without labels. `temperature` divides
+        the logits; `entropy` as in `Targets`: fp32 [2, batch, sequence / context].
         """
         hidden = self.hidden_states(tokens, layout)
         if not self.post_process:
             return hidden
         targets = None
         if labels is not None:
-            assert loss.plain or reduction == "sum"
             assert not entropy or (loss.plain and reduction == "none")
             targets = Targets(labels, reduction, expected_gradient, loss, entropy)
         weight = None
@@ -76,7 +75,7 @@ class LanguageModel(HiddenStatesModel):
         output = self.output_layer(hidden, weight=weight, targets=targets)[0]
         if output.dim() < 2:
             return output
-        return output.transpose(1, 2) if entropy else output.transpose(0, 1)
+        return output.transpose(0, 1) if targets is None else output.transpose(-2, -1)
 
 
 def build_model(recipe: Recipe, vocab: int, layout: Layout) -> list[LanguageModel]:

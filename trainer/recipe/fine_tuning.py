@@ -129,12 +129,7 @@ def check_fine_tuning(recipe: "Recipe") -> None:
 def check_preference(recipe: "Recipe") -> None:
     """Raise RecipeError where `preference` sets what its loss or reference does not have."""
     section = recipe.preference
-    for key in ("z", "label_smoothing"):
-        if getattr(recipe.loss, key):
-            raise RecipeError(
-                f"loss.{key}: belongs to stage pretrain and sft, and preference minimises what"
-                " preference.loss names; set it to 0"
-            )
+    recipe.loss.check_unread("preference")
     if section.label_smoothing and section.loss not in ("dpo", "simpo"):
         raise RecipeError(
             f"preference.label_smoothing: belongs to dpo and simpo, not {section.loss}; set it to 0"

@@ -211,12 +211,7 @@ def _check_rewards(section: ReinforceSection) -> None:
 
 def _check_other_sections(recipe: "Recipe") -> None:
     """Nothing that a recipe says is left unread: keys of other stages are refused."""
-    for key in ("z", "label_smoothing"):
-        if getattr(recipe.loss, key):
-            raise RecipeError(
-                f"loss.{key}: belongs to stage pretrain and sft, and reinforce minimises what"
-                " reinforce.loss names; set it to 0"
-            )
+    recipe.loss.check_unread("reinforce")
     if recipe.data.mixture or recipe.corpus is not None:
         key = "data.mixture" if recipe.data.mixture else "corpus"
         raise RecipeError(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 from trainer.recipe.fine_tuning import check_preference
+from trainer.recipe.loss import check_pretraining
 from trainer.recipe.reinforce import check_reinforce
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ STAGES: dict[StageName, StageTraits] = {
         loss=_nats,
         corpora=lambda _: ("documents",),
         reads_sets=False,
+        check=check_pretraining,
     ),
     "sft": StageTraits(
         implementation="trainer.stages.next_token.FineTuning",

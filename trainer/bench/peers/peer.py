@@ -54,7 +54,7 @@ class Peer:
         if beyond := beyond_bare(model):
             return f"it has no model of {', '.join(beyond)}"
         if not recipe.loss.plain:
-            return "it has the plain cross entropy only: no loss.z or loss.label_smoothing"
+            return "it has the plain cross entropy only, without the keys of loss"
         if self.untied and (
             model.tied_embeddings or model.head_width * model.heads != model.hidden
         ):
