@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from trainer.evaluate.answering import ModelRespondent
     from trainer.evaluate.examination import ItemsDone
     from trainer.evaluate.opened import OpenedModel
+    from trainer.recipe.recipe import Precision
 
 ContextOf = Callable[["OpenedModel", "ModelRespondent", Suite], SuiteContext]
 """From a model and a suite to what the suite's items are made from."""
@@ -33,21 +34,26 @@ def measure(
     limits: Mapping[str, int],
     advance: "ItemsDone" = lambda suite, done, items: None,
     nproc: int | None = None,
+    precision: "Precision | None" = None,
 ) -> dict[str, list[str]]:
     """Ask a checkpoint all suites; SUITE.jsonl in `records` has the items.
 
     `limits`: items of some suites at most, by their names; `nproc`: ranks of this machine's CPU
-    that share the items, each with the whole model (None: this process alone).
+    that share the items, each with the whole model (None: this process alone); `precision`: in
+    which the model is read (None: in its own).
 
     Returns, by suite, what forbids to read its figures as they seem: the suite's own remarks, or
     why it has nothing to ask. What this checkpoint was asked before is not asked again; the answers
     of another one are set aside.
     """
-    done, digest = records / "measured.json", checkpoint_digest(checkpoint)
+    done = records / "measured.json"
+    of = {"checkpoint": checkpoint_digest(checkpoint)}
+    if precision is not None:
+        of["precision"] = precision
     found: dict[str, Any] = json.loads(done.read_bytes()) if done.is_file() else {}
     wanted: dict[str, dict[str, Any]] = {
         suite.name: {
-            "checkpoint": digest,
+            **of,
             "rules": suite.rules,
             "options": json.loads(json.dumps(dict(suite.options))),
             "limit": limits.get(suite.name),
@@ -57,7 +63,7 @@ def measure(
     left = [one for one in suites if not _is_of(found.get(one.name), wanted[one.name])]
     if left:
         examined = partial(
-            _examined, checkpoint, left, records, context_of, limits, digest, advance, nproc or 1
+            _examined, checkpoint, left, records, context_of, limits, of, advance, nproc or 1
         )
         with as_one_process():
             remarks = examined() if nproc is None else result_on_ranks(examined, nproc)
@@ -78,7 +84,7 @@ def _examined(
     records: Path,
     context_of: ContextOf,
     limits: Mapping[str, int],
-    digest: str,
+    of: Mapping[str, str],
     advance: "ItemsDone",
     nproc: int,
 ) -> dict[str, list[str]]:
@@ -90,8 +96,9 @@ def _examined(
 
     found: dict[str, list[str]] = {}
     # As replicas: ranks that share a model's layers or sums wait for each other at every token.
-    with open_model(checkpoint, nproc, ["parallel.tensor=1"]) as model:
-        respondent, of = ModelRespondent.of(model), {"checkpoint": digest}
+    keys = ["parallel.tensor=1"] + [f"{key}={of[key]}" for key in ("precision",) if key in of]
+    with open_model(checkpoint, nproc, keys) as model:
+        respondent = ModelRespondent.of(model)
         ranks = Ranks(model.layout.hosts)
         for suite in suites:
             context = replace(context_of(model, respondent, suite), limit=limits.get(suite.name))

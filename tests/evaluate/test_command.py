@@ -19,7 +19,7 @@ from trainer.data.shards import ShardReader
 from trainer.data.tokenizer import load_tokenizer
 from trainer.errors import CheckpointError, RecipeError
 from trainer.evaluate.command import evaluate_command
-from trainer.evaluate.opened import parallel_keys, reading_recipe
+from trainer.evaluate.opened import reading_keys, reading_recipe
 from trainer.evaluate.options import EvaluationOptions
 from trainer.evaluate.sampling import Sampling
 from trainer.evaluate.writing import generate_command
@@ -169,8 +169,9 @@ def test_a_model_is_read_without_the_gates_of_its_run(run: Path) -> None:
 def test_a_layout_that_is_named_is_read_at(run: Path) -> None:
     """Catches a named layout that is passed over, and keys that reading would not read."""
     recipe = load_recipe(run / "recipe.yaml")
-    keys = parallel_keys(["parallel.pipeline=2", "parallel.context=2"])
-    assert keys == {"pipeline": 2, "context": 2}
+    named = reading_keys(["parallel.pipeline=2", "precision=bf16", "parallel.context=2"])
+    keys = {"pipeline": 2, "context": 2}
+    assert named == {"parallel": keys, "precision": "bf16"}
     found = reading_recipe(recipe, 8, keys)
     assert found.parallel.model_dump(exclude_defaults=True) == keys
     assert found.data_parallel(8) == 2
@@ -180,7 +181,9 @@ def test_a_layout_that_is_named_is_read_at(run: Path) -> None:
         reading_recipe(recipe, 3, {"tensor": 2})
     for bad in ("model.layers=2", "parallel=3", "parallel.tensor.x=2"):
         with pytest.raises(RecipeError, match="leave other keys out"):
-            parallel_keys([bad])
+            reading_keys([bad])
+    with pytest.raises(RecipeError, match="give fp32 or bf16"):
+        reading_keys(["precision=fp16"])
 
 
 def test_replicas_and_stages_find_the_same_figures(run: Path, tmp_path: Path) -> None:

@@ -18,7 +18,10 @@ def evaluate(
     checkpoint: Annotated[Path | None, READ_MODEL] = None,
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="KEY=VALUE", help="The layout, as in parallel.pipeline=2."),
+        typer.Argument(
+            metavar="KEY=VALUE",
+            help="How it is read: parallel.pipeline=2 or another layout; precision=bf16.",
+        ),
     ] = None,
     suites: Annotated[
         list[str] | None,

@@ -27,7 +27,7 @@ from trainer.evaluate.facts.plot import plot_occurrence
 from trainer.evaluate.gate_bases import base_of_report, base_of_run, require_same_items
 from trainer.evaluate.gates import check_gates, require_figure, require_figures
 from trainer.evaluate.harness.task_suite import TaskSettings, task_suite
-from trainer.evaluate.opened import OpenedModel
+from trainer.evaluate.opened import OpenedModel, reading_keys
 from trainer.evaluate.options import EvaluationOptions
 from trainer.evaluate.own_text import EvaluationText, text_of
 from trainer.evaluate.records import NAME_ANOTHER, file_name
@@ -70,6 +70,8 @@ class Evaluation:
 
         on_first_rank(self._ranks, open_text)
         self._identity = {"checkpoint": _digest((model.folder / MANIFEST).read_bytes())}
+        if "precision" in (named := reading_keys(options.overrides)):
+            self._identity["precision"] = named["precision"]
         settings = {
             "seed": options.seed,
             "limit": options.limit,

@@ -29,6 +29,7 @@ from trainer.parallel.layout import Layout
 from trainer.recipe import Recipe
 from trainer.recipe.own_sets import asks_its_base
 from trainer.recipe.reading import override
+from trainer.recipe.recipe import PRECISIONS
 from trainer.recipe.rope import readable_length
 from trainer.recipe.stages import STAGES
 
@@ -61,10 +62,11 @@ def open_model(
     """Open a checkpoint folder, or a run's newest good checkpoint, on `world_size` ranks.
 
     Or a Hugging Face model folder, or a GGUF file (`readable_checkpoint`). Collective. `overrides`:
-    `parallel.*` keys of the layout, as KEY=VALUE. Raises CheckpointError for a checkpoint that is
-    missing or damaged, RecipeError where its model does not fit the layout that is asked for.
+    `parallel.*` keys of the layout and `precision`, as KEY=VALUE. Raises CheckpointError for a
+    checkpoint that is missing or damaged, RecipeError where its model does not fit the layout that
+    is asked for.
     """
-    layout_keys = parallel_keys(overrides)
+    keys = reading_keys(overrides)
     readable = readable_checkpoint(checkpoint)
     source = None if readable == checkpoint else as_written(checkpoint)
     folder = resolve_checkpoint(readable)
@@ -72,10 +74,12 @@ def open_model(
         say_what_is_passed_over(readable, folder)
     saved = saved_recipe(CheckpointReader(folder))
     reader = open_trained(folder)
-    if reader.step == 0 and _holds_fp16(reader):
+    if "precision" in keys:
+        saved = saved.model_copy(update={"precision": keys["precision"]})
+    elif reader.step == 0 and _holds_fp16(reader):
         # Imported and never trained: bf16 would take three of the weights' eleven bits.
         saved = saved.model_copy(update={"precision": "fp32"})
-    recipe = reading_recipe(saved, world_size, layout_keys)
+    recipe = reading_recipe(saved, world_size, keys.get("parallel"))
     layout = create_layout(recipe)
     try:
         assert recipe.model.vocab is not None, "a saved recipe is resolved"
@@ -97,20 +101,23 @@ def _holds_fp16(reader: Reader) -> bool:
     return any(reader.dtype(key) == torch.float16 for key in weights)
 
 
-def parallel_keys(overrides: Sequence[str]) -> dict[str, Any]:
-    """The keys of the section `parallel` that KEY=VALUE overrides set.
+def reading_keys(overrides: Sequence[str]) -> dict[str, Any]:
+    """What KEY=VALUE overrides set of how a model is read: keys of `parallel`, and `precision`.
 
-    Raises RecipeError for any other key: reading has a layout, and nothing else of a recipe.
+    Raises RecipeError for any other key: reading has these, and nothing else of a recipe.
     """
     keys: dict[str, Any] = {}
     for text in overrides:
         parts = override(keys, text)
-        if parts[0] != "parallel" or len(parts) != 2:
+        if parts == ("precision",):
+            if keys["precision"] not in PRECISIONS:
+                raise RecipeError(f"{text!r}: is no precision; give {' or '.join(PRECISIONS)}")
+        elif parts[0] != "parallel" or len(parts) != 2:
             raise RecipeError(
-                f"{text!r}: a model is read at a layout, which parallel.* keys name, as"
-                " parallel.pipeline=2; leave other keys out"
+                f"{text!r}: a model is read at a layout and in a precision, as parallel.pipeline=2"
+                " and precision=bf16; leave other keys out"
             )
-    return dict(keys.get("parallel", {}))
+    return keys
 
 
 def reading_recipe(

@@ -8,13 +8,13 @@ from pathlib import Path
 class EvaluationOptions:
     """What `lyceum evaluate` may be told beside checkpoint and suites.
 
-    `overrides`: `parallel.*` keys of the layout; `corpora`, `texts`: read and searched in place of
-    the run's own corpora; `records`: the folder of the item-level records; `tasks_path`: a folder
-    of lm-eval task files; `shots`: examples before each of its questions (None: the task's own
-    number); `chat`, `system`: whether its prompts pass through the chat template, and the system
-    prompt before them; `limit`: items a suite at most; `gates`: as the recipe's `evaluate.gates`;
-    `base`: the JSON of an evaluation of the model that gates compare with (None: the run's own
-    base); `plots`: a folder for pictures.
+    `overrides`: `parallel.*` keys of the layout, and `precision`; `corpora`, `texts`: read and
+    searched in place of the run's own corpora; `records`: the folder of the item-level records;
+    `tasks_path`: a folder of lm-eval task files; `shots`: examples before each of its questions
+    (None: the task's own number); `chat`, `system`: whether its prompts pass through the chat
+    template, and the system prompt before them; `limit`: items a suite at most; `gates`: as the
+    recipe's `evaluate.gates`; `base`: the JSON of an evaluation of the model that gates compare
+    with (None: the run's own base); `plots`: a folder for pictures.
     """
 
     overrides: tuple[str, ...] = ()

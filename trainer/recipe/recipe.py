@@ -1,6 +1,6 @@
 """The recipe: everything a run depends on, in one frozen object."""
 
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from pydantic import model_validator
 
@@ -22,6 +22,9 @@ from trainer.recipe.recompute import Recompute, parts_of
 from trainer.recipe.reinforce import ReinforceSection
 from trainer.recipe.section import Count, Names, Positive, Section
 from trainer.recipe.stages import STAGES, StageName, StageTraits
+
+Precision = Literal["fp32", "bf16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 class Recipe(Section):
@@ -56,7 +59,7 @@ class Recipe(Section):
     its row; what is special in the base stays special."""
     resume: str = "auto"
     """`auto`: from the run's newest checkpoint; `never`: there may be none; or a checkpoint."""
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
     """Type of weights and activations; masters, accumulation, reduction and loss are fp32."""
     recompute: Recompute = "none"
     """Which activations are computed again in the backward pass instead of kept: none, full,

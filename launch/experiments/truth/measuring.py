@@ -19,6 +19,7 @@ from trainer.evaluate.opened import OpenedModel
 from trainer.evaluate.suites import load_suite
 from trainer.evaluate.suites.suite import ItemRecord, Suite, SuiteContext
 from trainer.evaluate.text_pieces import WindowsOfText
+from trainer.recipe.recipe import Precision
 
 HELD_OUT = held_out_suite.SUITE
 SUITES: Mapping[str, tuple[Suite, int | None]] = {
@@ -31,6 +32,8 @@ SUITES: Mapping[str, tuple[Suite, int | None]] = {
     )
 }
 """The suites by name, and how many items of each; None: all."""
+PRECISION: Precision = "bf16"
+"""In which every model is read, the base too, whose file has fp16: as the recipes train."""
 
 
 def measured(
@@ -51,7 +54,7 @@ def measured(
         return SuiteContext(respondent, held_out=windows)
 
     suites = [SUITES[name][0] for name in names]
-    measure(checkpoint, suites, folder, context_of, limits, _say(folder), RANKS)
+    measure(checkpoint, suites, folder, context_of, limits, _say(folder), RANKS, PRECISION)
     return {name: records_of(folder, name) for name in names}
 
 

@@ -16,9 +16,10 @@ from trainer.checkpoint import CheckpointReader, resolve_checkpoint
 from trainer.checkpoint.adapted import saved_recipe
 from trainer.errors import RecipeError
 from trainer.evaluate.answering import ModelRespondent
-from trainer.evaluate.opened import OpenedModel, parallel_keys, reading_recipe
+from trainer.evaluate.opened import OpenedModel, reading_keys, reading_recipe
 from trainer.evaluate.suites.suite import Suite, SuiteContext
 from trainer.recipe import Recipe
+from trainer.recipe.recipe import Precision
 
 
 @pytest.fixture(scope="module")
@@ -91,9 +92,10 @@ def test_another_checkpoint_is_asked_anew(tmp_path: Path, bases: tuple[Path, Pat
     def advance(suite: str, done: int, items: int) -> None:
         asked.extend([suite] if done < items else [])
 
-    def ask(checkpoint: Path) -> str:
+    def ask(checkpoint: Path, precision: Precision | None = None) -> str:
         asked.clear()
-        measure(checkpoint, suites, tmp_path, of_respondent, {"pronouns": 4}, advance)
+        limits = {"pronouns": 4}
+        measure(checkpoint, suites, tmp_path, of_respondent, limits, advance, precision=precision)
         return (tmp_path / "pronouns.jsonl").read_text(encoding="utf-8")
 
     one, other = bases
@@ -101,6 +103,7 @@ def test_another_checkpoint_is_asked_anew(tmp_path: Path, bases: tuple[Path, Pat
     assert asked
     assert ask(one) == first and not asked
     assert ask(other) != first and asked
+    assert ask(one, "bf16") != first and asked
 
 
 def test_ranks_that_answer_are_replicas(
@@ -110,7 +113,7 @@ def test_ranks_that_answer_are_replicas(
 
     def opened(checkpoint: Path, nproc: int, keys: Sequence[str] = ()) -> None:
         saved = saved_recipe(CheckpointReader(resolve_checkpoint(checkpoint)))
-        raise Opened(reading_recipe(saved, nproc, parallel_keys(keys)).parallel)
+        raise Opened(reading_recipe(saved, nproc, reading_keys(keys)["parallel"]).parallel)
 
     monkeypatch.setattr("trainer.evaluate.opened.open_model", opened)
     monkeypatch.setattr("launch.experiments.measuring.result_on_ranks", lambda worker, _: worker())
