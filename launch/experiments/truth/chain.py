@@ -15,6 +15,11 @@ from pathlib import Path
 from launch.experiments.blending import blend
 from launch.experiments.made_of import is_trained
 from launch.local import NO_GPU, result_on_ranks
+from trainer.files import write_whole
+from trainer.honesty.evenly import evenly
+from trainer.honesty.refusing import draw, key_of
+from trainer.questions.bank import bank_questions
+from trainer.questions.writing import question_lines
 from trainer.recipe import load_recipe
 
 RECIPES = Path(__file__).with_name("recipes")
@@ -29,6 +34,10 @@ RANKS = 2
 threads.
 
 On the CPU of any machine, as many GPUs may not be there.
+"""
+ASKED_FOR_PREFERENCES = {True: 600, False: 300}
+"""Questions of the bank that preferences are made of, by whether they have an answer; another part
+of it for each seed. Of these each is asked twice, which takes longer than all that follows.
 """
 BLENDS = (0.25, 0.5, 0.65, 0.8)
 """Shares of the cured model in the blends along the line."""
@@ -60,9 +69,11 @@ def built_chain(
     folder has what was made by another recipe or from another model.
     """
     cured = base
+    asked = [f"conversations.factuality.questions=[{drawn_questions(into, seed)}]"]
     for step, label in STEPS.items():
         run = into / f"seed-{seed}" / step
-        keys = [f"run={run}", f"init_from={cured}", f"seed={seed}", *overrides.get(step, ())]
+        keys = [f"run={run}", f"init_from={cured}", f"seed={seed}"]
+        keys += [*(asked if step == "factuality" else ()), *overrides.get(step, ())]
         recipe = str(RECIPES / f"{step}.yaml")
         if not is_trained(load_recipe(recipe, keys)):
             train_step(recipe, keys)
@@ -72,6 +83,25 @@ def built_chain(
         blended = into / f"seed-{seed}" / f"blend-{share:g}"
         result_on_ranks(partial(blend, base, cured, share, blended), 1)
         yield ChainModel(blend_label(share), blended, seed, share, drawn_only=share != MERGED)
+
+
+def drawn_questions(into: Path, seed: int) -> Path:
+    """A file of the seed's part of the bank, as many of each kind as there are of every other."""
+    bank = bank_questions()
+    drawn = [
+        one
+        for answerable, most in ASKED_FOR_PREFERENCES.items()
+        for one in evenly(
+            [one for one in bank if one.answerable is answerable],
+            most,
+            [lambda one: one.kind or ""],
+            lambda one: draw(seed, key_of(one)),
+        )
+    ]
+    path = into / f"questions-{seed}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, question_lines(drawn))
+    return path
 
 
 def train_step(recipe: str, keys: Sequence[str]) -> None:
