@@ -146,3 +146,39 @@ def test_an_example_is_read_whole_and_says_where_it_is_from() -> None:
     place = RecordLocation("own.jsonl", "line", 1)
     assert conversation_of(Example(example, place)).unread == ()
     assert conversation_of(Example({**example, "about": "web"}, place)).unread == ("about",)
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    numbers=st.tuples(st.integers(1, 5), st.integers(0, 9), st.integers(0, 9)),
+    share=st.sampled_from([0.0, 0.1, 0.3, 0.75, 1.0]),
+    seed=st.integers(0, 3),
+)
+def test_beyond_the_share_what_is_known_comes_again(
+    numbers: tuple[int, int, int], share: float, seed: int
+) -> None:
+    """Would catch refusals left out all the same, too few answers, and one that comes too often."""
+    section = SECTION.model_copy(update={"share": share, "beyond_share": "repeat"})
+    examples, counts = refusal_examples(mixed(*numbers), section, seed)
+    known = Counter(
+        one["messages"][-2]["content"] for one in examples if one["about"]["origin"] == "known"
+    )
+    refused = len(examples) - known.total()
+    assert refused == (numbers[1] + numbers[2] if share else 0)
+    assert len(known) == numbers[0] and max(known.values()) - min(known.values()) <= 1
+    assert counts.again == known.total() - numbers[0]
+    assert refused <= share * len(examples)
+    # No answer more than that takes.
+    assert not counts.again or refused > share * (len(examples) - 1)
+
+
+def test_what_comes_again_is_said_in_its_other_right_words() -> None:
+    """Would catch one text learned by heart where the model has two."""
+    known = sampled(question(1), "It is in Ruva.", RIGHT)
+    unknown = [sampled(question(number), WRONG, WRONG) for number in range(2, 5)]
+    section = SECTION.model_copy(update={"beyond_share": "repeat"})
+    examples, counts = refusal_examples([known, *unknown], section, 0)
+    texts = Counter(said(one) for one in examples if one["about"]["origin"] == "known")
+    assert texts == {"It is in Ruva.": 2, "Town1 lies in Ruva.": 1}
+    assert "1 are answered in the model's own words" in str(counts)
+    assert "and 2 times again" in str(counts)

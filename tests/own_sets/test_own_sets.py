@@ -24,7 +24,8 @@ from trainer.evaluate.opened import open_model
 from trainer.evaluate.own_text import text_of
 from trainer.merging.command import merge_checkpoints
 from trainer.observe.status import read_status
-from trainer.recipe import Recipe
+from trainer.own_sets.made_of import is_made
+from trainer.recipe import Recipe, load_recipe
 from trainer.trace import trace_command
 
 SAMPLES = 4
@@ -105,6 +106,19 @@ def test_the_set_says_what_it_was_made_of(alone) -> None:
     manifest = load_manifest(source["folder"])
     assert manifest.provenance["asked"] == made_of
     assert "about" not in manifest.provenance["examples"]["unread"]
+
+
+def test_a_set_of_before_a_key_is_what_the_keys_default_says(alone, tmp_path) -> None:
+    """Catches runs whose model is asked again since the program has learned a new key."""
+    shutil.copytree(alone / "refusals", tmp_path / "run/refusals")
+    recipe = load_recipe(str(alone / "recipe.yaml"), [f"run={tmp_path / 'run'}"])
+    file = tmp_path / "run/refusals/set.json"
+    made_of = json.loads(file.read_bytes())
+    assert made_of["identity"]["keys"].pop("beyond_share") == "leave"
+    file.write_text(json.dumps(made_of), encoding="utf-8")
+    assert is_made(recipe, "refusals")
+    key = "conversations.refusals.beyond_share"
+    assert not is_made(recipe.replaced({key: "repeat"}), "refusals")
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda one: "-".join(map(str, one[1])))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from math import ceil
 from typing import Any
 
 from trainer.honesty.distinct import (
@@ -25,16 +26,17 @@ from trainer.recipe.own_samples import RefusalsSection
 class RefusalCounts:
     """What became of the questions of `conversations.refusals`.
 
-    `known`, `wrong`, `unknowable`: examples of each origin; `shortened`: known ones whose text was
-    cut and is used up to its last whole sentence; `explained`: refusals that say why; the others
-    were left out: `repeated`, prompts that come twice; `without_text`, known, and no right text
-    stands by itself; `unasked`, with an answer and no sample; `left`, wrong, as `wrong: leave`
-    says; `over_share`, refusals beyond `share`, by origin; `unworded`, whose verifier takes no
-    wording for a refusal.
+    `known`, `wrong`, `unknowable`: questions of each origin, an example each; `again`: further
+    examples of known ones; `shortened`: known ones whose first text was cut and is used up to its
+    last whole sentence; `explained`: refusals that say why; the others were left out: `repeated`,
+    prompts that come twice; `without_text`, known, and no right text stands by itself; `unasked`,
+    with an answer and no sample; `left`, wrong, as `wrong: leave` says; `over_share`, refusals
+    beyond `share`, by origin; `unworded`, whose verifier takes no wording for a refusal.
     """
 
     questions: int
     known: int
+    again: int
     wrong: int
     unknowable: int
     shortened: int
@@ -47,10 +49,11 @@ class RefusalCounts:
     unworded: int
 
     def __str__(self) -> str:
+        again = f", and {self.again:,} times again" if self.again else ""
         said = (
             f"of {self.questions:,} questions {self.known:,} are answered in the model's own words"
-            f" ({self.shortened:,} of them up to the last whole sentence); {self.wrong:,} that it"
-            f" gets wrong and {self.unknowable:,} that nobody can answer are declined"
+            f" ({self.shortened:,} of them up to the last whole sentence){again}; {self.wrong:,}"
+            f" that it gets wrong and {self.unknowable:,} that nobody can answer are declined"
             f" ({self.explained:,} with a reason)"
         )
         left = {
@@ -75,7 +78,8 @@ def refusal_examples(
     frequent right one; another is declined (R-Tuning, arXiv:2311.09677; that a threshold on several
     samples tells what a model knows: Alignment for Honesty, arXiv:2312.07000). No answer comes from
     the key: to teach what a model does not know makes it invent more (FLAME, arXiv:2405.01525).
-    Refusals are at most `section.share` of the examples. All follows from the questions, the
+    Refusals are at most `section.share` of the examples: of fewer of them, or as
+    `section.beyond_share` says, of more answers. All follows from the questions, the
     samples and the seed, not from the order of the questions.
     """
     asked = distinct(sampled)
@@ -84,21 +88,22 @@ def refusal_examples(
     worded = refusals_of(_within(declined, section, len(answered), seed), section, seed)
     kept = {name: origin for name, (_, origin) in declined.items() if worded.get(name)}
     refusals = {name: worded[name][0] for name in kept}
+    times = _times(answered, section, len(refusals), seed)
     examples = {
-        **{
-            name: _example(question, text, "known")
-            for name, (question, text, _) in answered.items()
-        },
-        **{
-            name: _example(declined[name][0], refusal.text, kept[name])
-            for name, refusal in refusals.items()
-        },
+        (name, *([str(time)] if time else [])): _example(
+            question, texts[time % len(texts)], "known"
+        )
+        for name, (question, texts, _) in answered.items()
+        for time in range(times[name])
     }
-    order = sorted(examples, key=lambda name: draw(seed, "example", name))
+    for name, refusal in refusals.items():
+        examples[(name,)] = _example(declined[name][0], refusal.text, kept[name])
+    order = sorted(examples, key=lambda name: draw(seed, "example", *name))
     numbers = {origin: sum(one == origin for one in kept.values()) for origin in _DECLINED}
     counts = RefusalCounts(
         questions=len(sampled),
         known=len(answered),
+        again=sum(times.values()) - len(answered),
         wrong=numbers["wrong"],
         unknowable=numbers["unknowable"],
         shortened=sum(shortened for _, _, shortened in answered.values()),
@@ -119,19 +124,20 @@ def refusal_examples(
 
 
 _DECLINED: tuple[QuestionOrigin, ...] = ("wrong", "unknowable")
-_Answered = dict[str, tuple[Question, str, bool]]
+_Answered = dict[str, tuple[Question, Sequence[str], bool]]
 _Declined = dict[str, tuple[Question, QuestionOrigin]]
 
 
 def _answered(asked: Sequence[SampledQuestion], threshold: float) -> tuple[_Answered, int]:
-    """What is known, each with its text and whether that was shortened; how many have none."""
-    found, without_text = {}, 0
+    """What is known, with its texts, and whether the first was shortened; how many have none."""
+    found: _Answered = {}
+    without_text = 0
     for one in asked:
         if origin_of(one, threshold) != "known":
             continue
         own = own_answers(one, "right")
         if own:
-            found[key_of(one.question)] = one.question, own[0].text, own[0].shortened
+            found[key_of(one.question)] = one.question, [a.text for a in own], own[0].shortened
         without_text += not own
     return found, without_text
 
@@ -156,9 +162,10 @@ def _to_decline(
 def _within(
     declined: _Declined, section: RefusalsSection, answered: int, seed: int
 ) -> list[Question]:
-    """The questions that are declined within `share`, as many of each origin and kind as can be."""
+    """The questions that are declined, as many of each origin and kind as can be."""
     share = Fraction(str(section.share))
-    most = len(declined) if share >= 1 else int(share * answered / (1 - share))
+    all_stay = share >= 1 or (share > 0 and answered > 0 and section.beyond_share == "repeat")
+    most = len(declined) if all_stay else int(share * answered / (1 - share))
     kept = evenly(
         list(declined),
         most,
@@ -166,6 +173,21 @@ def _within(
         lambda name: draw(seed, "share", name),
     )
     return [declined[name][0] for name in kept]
+
+
+def _times(
+    answered: _Answered, section: RefusalsSection, refusals: int, seed: int
+) -> dict[str, int]:
+    """How often each known question is answered: once, or as the refusals' share wants it."""
+    share = Fraction(str(section.share))
+    wanted = len(answered)
+    if answered and share and section.beyond_share == "repeat":
+        wanted = max(wanted, ceil(refusals * (1 - share) / share))
+    order = sorted(answered, key=lambda name: draw(seed, "again", name))
+    return {
+        name: wanted // len(order) + (place < wanted % len(order))
+        for place, name in enumerate(order)
+    }
 
 
 def _example(question: Question, text: str, origin: QuestionOrigin) -> dict[str, Any]:

@@ -35,6 +35,9 @@ def is_made(recipe: Recipe, name: str) -> bool:
     if any((Path(recipe.run) / "checkpoints").glob("step-*")):
         # A run's base stays what it was, though init_from may be another model by now, or gone.
         wanted["base"] = made_of.get("base")
+    # Before there was a key, a set was made as its default says.
+    unset = type(own_sections(recipe)[name])().model_dump(mode="json")
+    made_of["keys"] = {key: unset[key] for key in wanted["keys"]} | made_of.get("keys", {})
     if made_of != json.loads(json.dumps(wanted)):
         return False
     if known.get("examples_sha256") != digest:

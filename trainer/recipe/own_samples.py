@@ -62,8 +62,11 @@ class RefusalsSection(OwnSamplesSection):
     """What becomes of a question that has an answer, and is not known: it is declined, or left
     out."""
     share: Fraction = 0.5
-    """Refusals among the examples at most; further ones are left out, chosen by their hash. Too
-    many, and the model declines what it knows."""
+    """Refusals among the examples at most. Too many, and the model declines what it knows."""
+    beyond_share: Literal["leave", "repeat"] = "leave"
+    """What becomes of refusals beyond `share`: they are left out, chosen by their hash; or all
+    stay, and what is known is answered again, each time by the next of its right texts. Of more
+    that nobody knows a model learns better when to decline."""
 
 
 class FactualitySection(OwnSamplesSection):
