@@ -39,9 +39,9 @@ ASKED_FOR_PREFERENCES = {True: 600, False: 300}
 """Questions of the bank that preferences are made of, by whether they have an answer; another part
 of it for each seed. Of these each is asked twice, which takes longer than all that follows.
 """
-BLENDS = (0.25, 0.5, 0.65, 0.8)
+BLENDS = (0.35, 0.7)
 """Shares of the cured model in the blends along the line."""
-MERGED = 0.65
+MERGED = 0.7
 """The share of the blend that is the last step of the cure, chosen on the development questions."""
 
 
