@@ -25,7 +25,7 @@ STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _PR_SET_PDEATHSIG = 1
 INTERRUPTED = 130
 """The exit code of a rank that SIGINT ended at once."""
-_TOO_EARLY = "came before there was anything to save; the same command starts again"
+_TOO_EARLY = "came before the next save; the same command goes on from what is kept"
 
 
 class Rank(Protocol):

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from trainer.files import write_whole
+
 PACKAGES = ("torch", "transformers", "megatron-core")
 
 
@@ -22,6 +24,13 @@ def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[
     """Lines of a table; all columns but the first are aligned right."""
     ruler = ["---", *("---:" for _ in heads[1:])]
     return [f"| {' | '.join(row)} |" for row in (heads, ruler, *rows)]
+
+
+def write_page(page: str, figures: Mapping[str, Any], folder: Path) -> str:
+    """Write figures.json and, as figures.md, the page of them into a folder; returns the page."""
+    write_whole(folder / "figures.json", json.dumps(figures, indent=1) + "\n")
+    write_whole(folder / "figures.md", page)
+    return page
 
 
 def machine_of(run: Path) -> dict[str, Any]:

@@ -249,7 +249,7 @@ def test_a_signal_before_there_is_anything_to_save_is_one_line(number: signal.Si
     with pytest.raises(StopRequested) as stopped:
         run_ranks(worker, 2, "cpu")
     assert str(stopped.value) == (
-        f"{number.name} came before there was anything to save; the same command starts again"
+        f"{number.name} came before the next save; the same command goes on from what is kept"
     )
 
 

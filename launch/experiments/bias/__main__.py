@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from launch.experiments.bias.cure import CureSize, run_cure
-from launch.experiments.bias.page import write_page
+from launch.experiments.bias.page import page_of
 from launch.experiments.bias.small import documents_text, held_out_text, run_small_models
 from launch.experiments.commands import at_least_one, errors_in_one_line, zero_or_more
+from launch.experiments.tables import write_page
 from trainer.errors import DataError, shown
 from trainer.evaluate.smollm2 import smollm2_checkpoint
 from trainer.files import cache_folder
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 folder / "smollm2", text, range(given.cures), size, base, documents_text(folder)
             )
     # Once, at the end: a page of one half would stand over the whole one of an earlier call.
-    print(write_page(figures, into))
+    print(write_page(page_of(figures), figures, into))
 
 
 def _said(given: argparse.Namespace) -> list[str]:

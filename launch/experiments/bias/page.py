@@ -1,12 +1,9 @@
 """The figures of the bias experiment as JSON and as a page of Markdown."""
 
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from launch.experiments.tables import about_machine, cell, markdown_table
-from trainer.files import write_whole
 
 SHOWN = (
     ("pronouns/gap", "bias gap of pronouns, nats (fair: 0)"),
@@ -28,14 +25,6 @@ SMALL_METHODS = {
     "beside": "each text's counterfactual beside it",
 }
 CURES = ("base", "cured", "blended")
-
-
-def write_page(figures: Mapping[str, Any], folder: Path) -> str:
-    """Write figures.json and figures.md into a folder, and return the page."""
-    page = page_of(figures)
-    write_whole(folder / "figures.json", json.dumps(figures, indent=1) + "\n")
-    write_whole(folder / "figures.md", page)
-    return page
 
 
 def page_of(figures: Mapping[str, Any]) -> str:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from launch.experiments.commands import at_least_one, errors_in_one_line
 from launch.experiments.data_controls.experiment import SEEDS, run_experiment
-from launch.experiments.data_controls.page import write_page
+from launch.experiments.data_controls.page import page_of
+from launch.experiments.tables import write_page
 from trainer.files import cache_folder
 
 
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     into = Path(__file__).parent if given.limit is None else folder
     for seeds in range(1, given.seeds + 1):  # what is done before has its figures written
         figures = run_experiment(folder, tuple(range(seeds)), given.limit)
-        page = write_page(figures, into)
+        page = write_page(page_of(figures), figures, into)
     print(page)
 
 

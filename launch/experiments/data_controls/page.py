@@ -1,13 +1,10 @@
 """The figures of the data controls as JSON and as a page of Markdown."""
 
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from launch.experiments.data_controls.towns import VALUES
 from launch.experiments.tables import about_machine, cell, markdown_table
-from trainer.files import write_whole
 
 SHOWN = (
     ("perplexity/bits_per_byte", "bits a byte of clean, held-out docstrings"),
@@ -41,14 +38,6 @@ CHANCE = {
     "known-unknown/accuracy": 0.0,
 }
 """What a model that knows nothing gets in some of the rows."""
-
-
-def write_page(figures: Mapping[str, Any], folder: Path) -> str:
-    """Write figures.json and figures.md into a folder, and return the page."""
-    page = page_of(figures)
-    write_whole(folder / "figures.json", json.dumps(figures, indent=1) + "\n")
-    write_whole(folder / "figures.md", page)
-    return page
 
 
 def page_of(figures: Mapping[str, Any]) -> str:

@@ -10,8 +10,9 @@ from launch.experiments.bias import __main__ as command
 from launch.experiments.bias import cure
 from launch.experiments.bias.cure import gender_suite, run_cure
 from launch.experiments.bias.occupations import occupations
-from launch.experiments.bias.page import page_of, write_page
+from launch.experiments.bias.page import page_of
 from launch.experiments.bias.small import documents_text, held_out_text, run_small_models
+from launch.experiments.tables import write_page
 from tests.evaluate.planted import Planted, examined
 from trainer.evaluate.stored_text import StoredText
 
@@ -76,7 +77,7 @@ def test_what_is_replayed_is_neither_measured_nor_about_people(
 
 def test_the_page_has_both_parts(tmp_path: Path, figures: dict[str, Any]) -> None:
     """Would catch a table without its figures, or with a path of the machine that made it."""
-    page = write_page(figures, tmp_path)
+    page = write_page(page_of(figures), figures, tmp_path)
     assert page.count("| bias gap of pronouns") == 2 and "blended less base" in page
     assert json.loads((tmp_path / "figures.json").read_text()) == figures
     assert str(tmp_path.parent) not in page + json.dumps(figures)
@@ -86,7 +87,7 @@ def test_an_interrupted_cure_leaves_the_page(
     tmp_path: Path, figures: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Would catch the page of a half that is written over the whole one."""
-    before = write_page(figures, tmp_path)
+    before = write_page(page_of(figures), figures, tmp_path)
 
     def interrupted(*given: object) -> None:
         raise KeyboardInterrupt

@@ -14,7 +14,7 @@ from launch.experiments.data_controls.documents import (
     planted_corpus,
 )
 from launch.experiments.data_controls.experiment import SMALL, run_experiment
-from launch.experiments.data_controls.page import page_of, write_page
+from launch.experiments.data_controls.page import page_of
 from launch.experiments.data_controls.towns import (
     RELATIONS,
     copied_pages,
@@ -22,6 +22,7 @@ from launch.experiments.data_controls.towns import (
     planted_facts,
     town_pages,
 )
+from launch.experiments.tables import write_page
 from tests.evaluate.planted import Planted, examined
 from trainer.evaluate.respondent import LikelihoodQuery
 from trainer.evaluate.stored_text import StoredText
@@ -87,7 +88,7 @@ def test_figures_are_of_both_conditions_and_written_whole(
         assert raw["items"] == curated["items"] > 5
         difference = curated["value"] - raw["value"]
         assert found["differences"]["curated"]["value"] == pytest.approx(difference)
-    page = write_page(figures, tmp_path)
+    page = write_page(page_of(figures), figures, tmp_path)
     assert "bits a byte of clean" in page and "curated less raw" in page
     assert json.loads((tmp_path / "figures.json").read_text()) == figures
     assert str(tmp_path.parent) not in page + json.dumps(figures)
