@@ -166,7 +166,7 @@ def _examples(name: str, examples: Mapping[str, Any]) -> list[PageBlock]:
     blocks: list[PageBlock] = []
     read, used = _whole(examples, "read"), _whole(examples, "used")
     added, held_out = _whole(examples, "added"), _whole(examples, "held_out")
-    held = f"; {held_out:,} are held out" if held_out else ""
+    held = f"; {held_out:,} {'is' if held_out == 1 else 'are'} held out" if held_out else ""
     if read and used == read and not added:
         blocks.append(Prose(f"All {count_of(read, 'example')} of {name} were used{held}."))
     elif read:
