@@ -40,6 +40,11 @@ def _by_id() -> dict[str, Question]:
     }
 
 
+def questions() -> tuple[Question, ...]:
+    """The questions as they are asked, with their system prompts."""
+    return tuple(_by_id().values())
+
+
 def _items(context: SuiteContext) -> list[Item]:
     return [
         Item(
@@ -53,7 +58,7 @@ def _items(context: SuiteContext) -> list[Item]:
                 "right": list(one.answers),
             },
         )
-        for one in list(_by_id().values())[: context.limit]
+        for one in questions()[: context.limit]
     ]
 
 
