@@ -13,10 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
-from torch import Tensor
-from torch.nn import functional
+from typing import TYPE_CHECKING
 
 from launch.experiments.commands import at_least_one, errors_in_one_line
 from launch.experiments.tables import markdown_table
@@ -25,6 +22,9 @@ from trainer.evaluate.smollm2 import smollm2_checkpoint
 from trainer.hugging_face.exporting import export_command
 from trainer.questions.bank import bank_questions
 from trainer.questions.question import Question
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LAYERS = (12, 16, 20, 24, 30)
 TOGETHER = 32
@@ -46,25 +46,28 @@ class Separation:
     answered: float
 
 
-def separation(known: Tensor, unknown: Tensor) -> Separation:
+def separation(known: "Tensor", unknown: "Tensor") -> Separation:
     """Of scores fp32 [knowns] and [unknowns], where a high one says that nobody knows."""
     above = (unknown[:, None] > known).float() + (unknown[:, None] == known).float() / 2
     bound = known.quantile(1 - DECLINED)
     return Separation(above.mean().item(), (unknown <= bound).float().mean().item())
 
 
-def fitted(states: Tensor, unknown: Tensor) -> tuple[Tensor, Tensor]:
+def fitted(states: "Tensor", unknown: "Tensor") -> "tuple[Tensor, Tensor]":
     """The direction fp32 [hidden] and offset [] of a logistic regression with `PENALTY`.
 
     `states`: fp32 [questions, hidden], standardised; `unknown`: bool [questions]. Both sides weigh
     the same, however many they are.
     """
+    import torch
+    from torch.nn import functional
+
     direction = torch.zeros(states.shape[1], requires_grad=True)
     offset = torch.zeros((), requires_grad=True)
     weight = (~unknown).sum() / unknown.sum()
     optimizer = torch.optim.LBFGS([direction, offset], max_iter=200, line_search_fn="strong_wolfe")
 
-    def loss() -> Tensor:
+    def loss() -> "Tensor":
         optimizer.zero_grad()
         found = functional.binary_cross_entropy_with_logits(
             states @ direction + offset, unknown.float(), pos_weight=weight
@@ -73,12 +76,13 @@ def fitted(states: Tensor, unknown: Tensor) -> tuple[Tensor, Tensor]:
         found.backward()
         return found
 
-    optimizer.step(loss)  # type: ignore[no-untyped-call]
+    optimizer.step(loss)
     return direction.detach(), offset.detach()
 
 
-def states_of(folder: Path, asked: Sequence[Question], layers: Sequence[int]) -> Tensor:
+def states_of(folder: Path, asked: Sequence[Question], layers: Sequence[int]) -> "Tensor":
     """The last token's hidden states, fp32 [questions, layers, hidden], of an exported model."""
+    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -88,7 +92,7 @@ def states_of(folder: Path, asked: Sequence[Question], layers: Sequence[int]) ->
         for one in asked
     ]
     order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
-    found: list[Tensor] = [torch.empty(0)] * len(prompts)
+    found = [torch.empty(0)] * len(prompts)
     with torch.no_grad():
         for first in range(0, len(order), TOGETHER):
             places = order[first : first + TOGETHER]
@@ -107,7 +111,9 @@ def _messages(question: Question) -> list[dict[str, str]]:
     return [*system, {"role": "user", "content": question.text}]
 
 
-def _unknown(asked: Sequence[Question]) -> Tensor:
+def _unknown(asked: Sequence[Question]) -> "Tensor":
+    import torch
+
     return torch.tensor([not one.answerable for one in asked])
 
 
