@@ -18,7 +18,7 @@ from trainer.evaluate.given_text import GivenText
 from trainer.evaluate.opened import OpenedModel
 from trainer.evaluate.suites import load_suite
 from trainer.evaluate.suites.suite import ItemRecord, Suite, SuiteContext
-from trainer.evaluate.text_pieces import WindowsOfText
+from trainer.evaluate.text_pieces import TOKENS_READ, WindowsOfText
 from trainer.recipe.recipe import Precision
 
 HELD_OUT = held_out_suite.SUITE
@@ -27,7 +27,7 @@ SUITES: Mapping[str, tuple[Suite, int | None]] = {
     for one, limit in (
         (HELD_OUT, None),
         (instructions_suite.SUITE, None),
-        (load_suite("perplexity"), 500),
+        (load_suite("perplexity"), 512),
         (load_suite("bias"), 560),
     )
 }
@@ -50,7 +50,7 @@ def measured(
     text = cache(lambda: GivenText(files))
 
     def context_of(model: OpenedModel, respondent: ModelRespondent, suite: Suite) -> SuiteContext:
-        windows = WindowsOfText(text(), model.tokenizer, model.longest)
+        windows = WindowsOfText(text(), model.tokenizer, model.longest, 3 * TOKENS_READ)
         return SuiteContext(respondent, held_out=windows)
 
     suites = [SUITES[name][0] for name in names]
