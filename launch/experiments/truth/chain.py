@@ -4,8 +4,6 @@ Each step is a recipe beside this file, run by `lyceum train`; what is finished 
 and what was stopped goes on.
 """
 
-import os
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from launch.experiments.blending import blend
+from launch.experiments.commands import run_command
 from launch.experiments.made_of import is_trained
 from launch.local import NO_GPU, result_on_ranks
 from trainer.files import write_whole
@@ -65,8 +64,8 @@ def built_chain(
 ) -> Iterator[ChainModel]:
     """The models of a seed, each as soon as it is there; `overrides`: keys of each step's recipe.
 
-    Raises CalledProcessError where a step fails, which has then said why, and RecipeError where a
-    folder has what was made by another recipe or from another model.
+    Raises SystemExit where a step fails or is stopped, and RecipeError where a folder has what was
+    made by another recipe or from another model.
     """
     cured = base
     asked = [f"conversations.factuality.questions=[{drawn_questions(into, seed)}]"]
@@ -105,9 +104,9 @@ def drawn_questions(into: Path, seed: int) -> Path:
 
 
 def train_step(recipe: str, keys: Sequence[str]) -> None:
-    """Run a step's recipe, on all ranks; raises CalledProcessError where it fails."""
+    """Run a step's recipe, on all ranks; raises what `run_command` raises."""
     command = [sys.executable, "-m", "trainer", "train", recipe, *keys, "--nproc", str(RANKS)]
-    subprocess.run(command, check=True, env={**os.environ, **NO_GPU})
+    run_command(command, NO_GPU)
 
 
 def blend_label(share: float) -> str:

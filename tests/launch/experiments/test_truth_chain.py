@@ -1,27 +1,68 @@
 """The steps of the experiment on truth are started as every machine can run them."""
 
 import json
-import subprocess
+import os
+import signal
+import sys
+import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from launch.experiments.commands import run_command
 from launch.experiments.truth import chain
 
 
 def test_steps_train_on_the_cpu_of_a_machine_with_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches ranks that each look for a GPU of their own where the machine has one."""
-    started: list[tuple[Sequence[str], dict[str, Any]]] = []
-    monkeypatch.setattr(
-        subprocess, "run", lambda words, **options: started.append((words, options))
-    )
+    started: list[tuple[Sequence[str], Mapping[str, str]]] = []
+    monkeypatch.setattr(chain, "run_command", lambda *given: started.append(given))
     chain.train_step("step.yaml", ["steps=2"])
-    ((words, options),) = started
+    ((words, environment),) = started
     assert words[2:] == ["trainer", "train", "step.yaml", "steps=2", "--nproc", str(chain.RANKS)]
-    assert options["check"] and options["env"]["CUDA_VISIBLE_DEVICES"] == ""
+    assert environment["CUDA_VISIBLE_DEVICES"] == ""
+
+
+SAVES_FIRST = """
+import pathlib, signal, sys
+ready, saved = map(pathlib.Path, sys.argv[1:])
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+ready.touch()
+signal.sigwait({signal.SIGTERM})
+saved.touch()
+raise SystemExit(75)
+"""
+
+
+def test_a_step_that_is_stopped_saves_before_the_experiment_ends(tmp_path: Path) -> None:
+    """Catches a step that goes on training when the experiment is long gone."""
+    ready, saved = tmp_path / "ready", tmp_path / "saved"
+
+    def stop_when_ready() -> None:
+        while not ready.exists():
+            threading.Event().wait(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    thread = threading.Thread(target=stop_when_ready)
+    thread.start()
+    with pytest.raises(SystemExit) as ended:
+        run_command([sys.executable, "-c", SAVES_FIRST, str(ready), str(saved)], {})
+    thread.join()
+    assert ended.value.code == 75 and saved.exists()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_command_fails_with_its_own_code_and_gets_its_environment() -> None:
+    """Catches an experiment that ends well, or goes on, behind a step that did not."""
+    run_command(
+        [sys.executable, "-c", "import os; assert os.environ['NEW'] == 'yes'"], {"NEW": "yes"}
+    )
+    with pytest.raises(SystemExit) as ended:
+        run_command([sys.executable, "-c", "raise SystemExit(3)"], {})
+    assert ended.value.code == 3
 
 
 def test_preferences_are_of_a_part_of_the_bank_that_hangs_on_the_seed(tmp_path: Path) -> None:
