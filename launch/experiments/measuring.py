@@ -96,7 +96,8 @@ def _examined(
 
     found: dict[str, list[str]] = {}
     # As replicas: ranks that share a model's layers or sums wait for each other at every token.
-    keys = ["parallel.tensor=1"] + [f"{key}={of[key]}" for key in ("precision",) if key in of]
+    keys = ["parallel.tensor=1"]
+    keys += [f"precision={of['precision']}"] if "precision" in of else []
     with open_model(checkpoint, nproc, keys) as model:
         respondent = ModelRespondent.of(model)
         ranks = Ranks(model.layout.hosts)
