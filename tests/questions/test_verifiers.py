@@ -330,7 +330,7 @@ def test_a_pattern_that_runs_too_long_is_wrong(monkeypatch: pytest.MonkeyPatch) 
             Question("q", "?", ("4",), verifier="number", options={"tolerance": "much"}),
             "'much' is neither a number nor a share",
         ),
-        (Question("q", "?", verifier="regex", options={"pattern": "(a"}), "the pattern '(a'"),
+        (Question("q", "?", verifier="regex", options={"pattern": "(a"}), "'(a' is no pattern"),
         (
             Question("q", "?", verifier="regex", options={"pattern": "a", "match": "part"}),
             "neither full nor search",

@@ -105,11 +105,12 @@ def test_the_table_and_the_drawing_tell_of_each_model(run: "Command") -> None:
 def test_what_is_there_is_neither_trained_nor_asked_again(run: "Command") -> None:
     """Would catch an interrupted seed that begins anew, and figures that hang on the run."""
     before = {path.name: path.read_text() for path in run.out.iterdir()}
-    run.records("seed-0-blend-0.25").write_text('{"held-out": "of another model"}')
+    blended = f"seed-0-blend-{BLENDS[0]:g}"
+    run.records(blended).write_text('{"held-out": "of another model"}')
     said = run.run()
     assert "step 1/" not in said
     asked = [line for line in said.splitlines() if line.endswith("items")]
-    assert asked == ["seed-0-blend-0.25: held-out: 6 items"]  # negative control: it would be seen
+    assert asked == [f"{blended}: held-out: 6 items"]  # negative control: it would be seen
     after = {path.name: path.read_text() for path in run.out.iterdir()}
     assert after["trade_off.svg"] == before["trade_off.svg"]
     models = [json.loads(one["figures.json"])["models"] for one in (before, after)]
