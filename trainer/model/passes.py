@@ -65,6 +65,7 @@ class NextToken:
 
 
 _ONE = torch.ones((), dtype=torch.int)
+"""The number of tokens that the schedule asks for; the loss is divided by theirs already."""
 
 
 def _plain_loss(scale: Tensor, total: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:

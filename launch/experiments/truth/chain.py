@@ -41,7 +41,7 @@ of it for each seed. Of these each is asked twice, which takes longer than all t
 BLENDS = (0.35, 0.7)
 """Shares of the cured model in the blends along the line."""
 MERGED = 0.7
-"""The share of the blend that is the last step of the cure, chosen on the development questions."""
+"""The share of the blend that is the last step of the cure; a guess, measured nowhere before."""
 
 
 @dataclass(frozen=True)
