@@ -73,6 +73,22 @@ def test_a_finished_run_is_one_of_the_same_recipe_text_and_base(
         is_trained(first)
 
 
+def test_a_run_before_a_key_was_there_is_one_of_its_default(tmp_path: Path) -> None:
+    """Would catch hours of training thrown away for a key that changes nothing of them."""
+    first = recipe(tmp_path)
+    assert not is_trained(first)
+    finish(first)
+    note = tmp_path / "run.made-of.json"
+    keys = json.loads(note.read_bytes())
+    del keys["loss"]["first_token_weight"]
+    note.write_text(json.dumps(keys), encoding="utf-8")
+    assert is_trained(first)
+    keys["loss"] = {"a term that is gone": 1.0}  # negative control
+    note.write_text(json.dumps(keys), encoding="utf-8")
+    with pytest.raises(RecipeError, match="another loss;"):
+        is_trained(first)
+
+
 def test_a_deleted_folder_is_made_anew_and_an_unknown_one_is_not(tmp_path: Path) -> None:
     """Would catch a mend that does not mend, and a run of nobody knows what that is reported."""
     first = recipe(tmp_path)
