@@ -199,6 +199,18 @@ def test_missing_key_is_named(tmp_path: Path) -> None:
     assert "steps: is missing" in refusal(tmp_path, text=TEXT.replace("steps: 20\n", ""))
 
 
+def test_missing_keys_are_named_together(tmp_path: Path) -> None:
+    """Catches a recipe that is mended key by key, a run of the command each."""
+    said = refusal(tmp_path, text="run: r\nmodel: {layers: 1}\n")
+    names, mend = said.split(": ", 1)[1].rsplit(": ", 1)
+    assert mend == "are missing; give each a value"
+    assert {"steps", "sequence_length", "batch", "optimizer", "model.hidden"} <= set(
+        names.split(", ")
+    )
+    # A misspelt key is a missing one too, and its spelling is the cause.
+    assert "did you mean steps?" in refusal(tmp_path, text="run: r\nstep: 3\n")
+
+
 @pytest.mark.parametrize("override", ["steps", "=3", "model..layers=3", ".steps=3"])
 def test_override_that_is_not_key_value(tmp_path: Path, override: str) -> None:
     """Catches overrides dropped because they don't parse."""

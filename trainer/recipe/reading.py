@@ -146,7 +146,11 @@ def validated(
         )
         place = tuple(str(part) for part in found[0]["loc"])
         given = any(all(a == b for a, b in zip(place, parts, strict=False)) for parts in overridden)
-        line = _explain(kind, dict(found[0]), place)
+        missing = [".".join(map(str, e["loc"])) for e in found if e["type"] == "missing"]
+        if found[0]["type"] == "missing" and missing[1:]:
+            line = f"{', '.join(missing)}: are missing; give each a value"
+        else:
+            line = _explain(kind, dict(found[0]), place)
         raise RecipeError(f"{_COMMAND_LINE if given else source}: {line}") from error
     except RecipeError as error:
         given = bool(overridden) and _broken_rule(kind, before) != str(error)
