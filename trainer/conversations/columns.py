@@ -39,6 +39,8 @@ ROLES: Mapping[str, str] = MappingProxyType(
 _OUR_ROLES = ("system", "user", "assistant", "tool")
 SYSTEM_FIELDS = ("system", "system_prompt")
 TEMPLATE_FIELDS = ("tools", "documents", "chat_template_kwargs")
+CONTINUES = "continue_final_message"
+"""The field that says that the last answer is the beginning of one: its end is not learnt."""
 ABOUT = "about"
 """The field of an object that says of an example where it is from, for whoever looks it up; that
 nothing reads it is not said."""

@@ -18,7 +18,8 @@
 The first that fits counts; `columns` of the mixture's entry maps other names. Beside it stand
 `system` or `system_prompt` (for those whose turns have none; two strings beside one are a
 conversation), `tools` (JSON schemas, or a string of them), `documents` and `chat_template_kwargs`.
-A field that is null is absent. What nothing reads is counted, and said once a set; but for an
+`continue_final_message` says, true, that the last answer is the beginning of one, as transformers'
+argument of that name: its end is not learnt. A field that is null is absent. What nothing reads is counted, and said once a set; but for an
 object `about`, which says where an example is from.
 """  # noqa: E501 (a table's row is one line)
 
@@ -28,6 +29,7 @@ from dataclasses import replace
 from typing import Any
 
 from trainer.conversations.columns import (
+    CONTINUES,
     SYSTEM_FIELDS,
     TEMPLATE_FIELDS,
     Fields,
@@ -37,7 +39,7 @@ from trainer.conversations.columns import (
 from trainer.conversations.messages import call_of, messages_of
 from trainer.conversations.records import Example
 from trainer.conversations.template import RESERVED
-from trainer.conversations.turns import Conversation, Message, ordered
+from trainer.conversations.turns import UNANSWERED, Conversation, Message, ordered
 from trainer.corpus.reading.quarantine import RecordLocation
 from trainer.errors import DataError
 
@@ -76,7 +78,12 @@ def conversed(fields: Fields, messages: list[Message]) -> Conversation:
     """The conversation of these messages, with all that the record says beside them."""
     messages = with_system(fields, messages)
     found, changes = ordered(messages, fields.place, fields.names.same_role)
-    return beside(fields, found, (*fields.changes, *changes))
+    if (goes_on := _goes_on(fields)) and UNANSWERED in changes:
+        raise DataError(
+            f'{fields.place}: "{CONTINUES}": the last turn is no answer that could go on'
+        )
+    conversation = beside(fields, found, (*fields.changes, *changes))
+    return replace(conversation, goes_on=True) if goes_on else conversation
 
 
 def beside(
@@ -117,6 +124,14 @@ def framed(fields: Fields) -> bool:
     systems = [fields[name] for name in SYSTEM_FIELDS if name in fields]
     said = any(not isinstance(text, str) or text.strip() for text in systems)
     return said or any(fields[name] for name in (*TEMPLATE_FIELDS, "functions") if name in fields)
+
+
+def _goes_on(fields: Fields) -> bool:
+    """Whether the record says that its last answer is the beginning of one."""
+    found = fields.get(CONTINUES, False)
+    if not isinstance(found, bool):
+        raise DataError(f'{fields.place}: "{CONTINUES}" is neither true nor false')
+    return found
 
 
 def _tools(fields: Fields) -> tuple[Mapping[str, Any], ...]:
@@ -216,7 +231,7 @@ def _completion(fields: Fields) -> Conversation:
     if not plain:
         return conversed(fields, [*before, *after])
     messages, _ = ordered([*before, *after], fields.place)
-    return Conversation(messages, fields.place, plain=True)
+    return Conversation(messages, fields.place, plain=True, goes_on=_goes_on(fields))
 
 
 def _asked(question: str, answer: str) -> Callable[[Fields], Conversation]:
@@ -305,5 +320,14 @@ FORMS: tuple[Form, ...] = (
     (("message_tree_id", "prompt"), _tree),
 )
 """The fields of each form, and how it is read; the first whose fields are there counts."""
-BESIDE = (*SYSTEM_FIELDS, *TEMPLATE_FIELDS, "input", "context", "history", "role", "content")
+BESIDE = (
+    *SYSTEM_FIELDS,
+    *TEMPLATE_FIELDS,
+    CONTINUES,
+    "input",
+    "context",
+    "history",
+    "role",
+    "content",
+)
 """Further names of ours, of fields beside a form's own and of turns' keys."""

@@ -88,7 +88,8 @@ def written(
         runs = [_Run.of(found)]
     if conversation.tools or conversation.documents:
         _check_beside(runs[-1].before, template, conversation, given)
-    sequences = tuple(tuple(run.spans(template)) for run in runs)
+    goes_on = conversation.goes_on and asked[-1] == len(messages) - 1
+    sequences = tuple(tuple(run.spans(template, goes_on and run is runs[-1])) for run in runs)
     return Written(sequences, given.flattened, _unread(given, template))
 
 
@@ -152,10 +153,16 @@ class _Run:
         self.rest = found.rest
         return True
 
-    def spans(self, template: ChatTemplate) -> Iterator[TextSpan]:
-        """The sequence's spans; without an end of its own turn, the last answer ends the text."""
+    def spans(self, template: ChatTemplate, goes_on: bool) -> Iterator[TextSpan]:
+        """The sequence's spans; without an end of its own turn, the last answer ends the text.
+
+        Of one that `goes_on` nothing is an end.
+        """
         *parts, last = self.parts
         yield from (span for span in parts if span.text)
+        if goes_on:
+            yield last._replace(text=template.without_end(last.text))
+            return
         yield last if template.ends_turn(last.text) else last._replace(ends=True)
         if self.rest:
             yield TextSpan(last.left + last.text, self.rest)
@@ -164,13 +171,13 @@ class _Run:
 def plain(conversation: Conversation, template: ChatTemplate, parsed: bool) -> Written:
     """A prompt and its completion as bare text; special tokens in it are letters unless `parsed`.
 
-    The completion ends with an end of text, which some sets write out.
+    The completion ends with an end of text, which some sets write out, unless it goes on.
     """
     end = template.raw_tokenizer.decode([template.raw_tokenizer.end_of_text])
     prompt, completion = (conversation.messages[n].content for n in (0, -1))
     first = TextSpan("", prompt, special=parsed, starts=True)
-    answer = TextSpan(prompt, completion.removesuffix(end), learnt=True, special=parsed, ends=True)
-    return Written(((first, answer),))
+    answer = TextSpan(prompt, completion.removesuffix(end), learnt=True, special=parsed)
+    return Written(((first, answer._replace(ends=not conversation.goes_on)),))
 
 
 def refuse_spelled(conversation: Conversation, template: ChatTemplate) -> None:

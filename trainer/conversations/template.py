@@ -187,6 +187,11 @@ class ChatTemplate:
         """Whether an answer's rendered text ends with a special token."""
         return text.endswith(tuple(self.borders))
 
+    def without_end(self, text: str) -> str:
+        """An answer's rendered text without the special token that it ends with."""
+        ends = [name for name in self.borders if text.endswith(name)]
+        return text.removesuffix(max(ends, key=len, default=""))
+
     def _rendered(self, given: Given, turns: list[Turn], add_generation_prompt: bool) -> str:
         beside = self._beside(given)
         asks = add_generation_prompt

@@ -63,6 +63,7 @@ class Conversation:
     `tools` (JSON schemas), `documents` and `variables` are what the template gets beside them.
     `plain`: a prompt and its completion as bare text, which no template renders. `unread`: keys of
     the record that no form reads; `changes`: what was done to the order of its turns, in words.
+    `goes_on`: the last answer is the beginning of one, whose end is not to be learnt.
     """
 
     messages: tuple[Message, ...]
@@ -73,6 +74,7 @@ class Conversation:
     variables: Mapping[str, Any] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
     changes: tuple[str, ...] = ()
+    goes_on: bool = False
 
     @cached_property
     def identity(self) -> str:
@@ -80,6 +82,8 @@ class Conversation:
         content: list[Any] = [list(map(_content, self.messages)), self.tools, self.plain]
         if self.documents or self.variables:
             content += [self.documents, dict(self.variables)]
+        if self.goes_on:
+            content.append("goes on")
         return content_hash(content)
 
     @property
