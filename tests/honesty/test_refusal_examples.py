@@ -72,6 +72,9 @@ def test_a_cut_text_is_used_up_to_its_last_whole_sentence_or_not_at_all() -> Non
     lost = sampled(question(2), "Let me think. The town called {0} is in Ruva, and")
     examples, counts = refusal_examples([shortened, lost], SECTION, 0)
     assert [said(one) for one in examples] == ["Town1 lies in Ruva."]
+    assert examples[0]["continue_final_message"], "its end is not the model's"
+    ended, _ = refusal_examples([sampled(question(1), RIGHT)], SECTION, 0)
+    assert "continue_final_message" not in ended[0]
     assert (counts.known, counts.shortened, counts.without_text) == (1, 1, 1)
     assert "1 known without a right text that stands by itself" in str(counts)
 

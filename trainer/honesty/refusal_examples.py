@@ -6,6 +6,7 @@ from fractions import Fraction
 from math import ceil
 from typing import Any
 
+from trainer.conversations.columns import CONTINUES
 from trainer.honesty.distinct import (
     QuestionOrigin,
     about,
@@ -15,7 +16,7 @@ from trainer.honesty.distinct import (
     prompt_messages,
 )
 from trainer.honesty.evenly import evenly
-from trainer.honesty.own_answers import own_answers
+from trainer.honesty.own_answers import OwnAnswer, own_answers
 from trainer.honesty.refusing import draw, key_of, refusals_of
 from trainer.questions.question import Question
 from trainer.questions.samples import SampledQuestion
@@ -28,10 +29,11 @@ class RefusalCounts:
 
     `known`, `wrong`, `unknowable`: questions of each origin, an example each; `again`: further
     examples of known ones; `shortened`: known ones whose first text was cut and is used up to its
-    last whole sentence; `explained`: refusals that say why; the others were left out: `repeated`,
-    prompts that come twice; `without_text`, known, and no right text stands by itself; `unasked`,
-    with an answer and no sample; `left`, wrong, as `wrong: leave` says; `over_share`, refusals
-    beyond `share`, by origin; `unworded`, whose verifier takes no wording for a refusal.
+    last whole sentence, whose end is not learned; `explained`: refusals that say why; the others
+    were left out: `repeated`, prompts that come twice; `without_text`, known, and no right text
+    stands by itself; `unasked`, with an answer and no sample; `left`, wrong, as `wrong: leave`
+    says; `over_share`, refusals beyond `share`, by origin; `unworded`, whose verifier takes no
+    wording for a refusal.
     """
 
     questions: int
@@ -90,10 +92,8 @@ def refusal_examples(
     refusals = {name: worded[name][0] for name in kept}
     times = _times(answered, section, len(refusals), seed)
     examples = {
-        (name, *([str(time)] if time else [])): _example(
-            question, texts[time % len(texts)], "known"
-        )
-        for name, (question, texts, _) in answered.items()
+        (name, *([str(time)] if time else [])): _known(question, texts[time % len(texts)])
+        for name, (question, texts) in answered.items()
         for time in range(times[name])
     }
     for name, refusal in refusals.items():
@@ -106,7 +106,7 @@ def refusal_examples(
         again=sum(times.values()) - len(answered),
         wrong=numbers["wrong"],
         unknowable=numbers["unknowable"],
-        shortened=sum(shortened for _, _, shortened in answered.values()),
+        shortened=sum(texts[0].shortened for _, texts in answered.values()),
         explained=sum(refusal.says_why for refusal in refusals.values()),
         repeated=len(sampled) - len(asked),
         without_text=without_text,
@@ -124,12 +124,12 @@ def refusal_examples(
 
 
 _DECLINED: tuple[QuestionOrigin, ...] = ("wrong", "unknowable")
-_Answered = dict[str, tuple[Question, Sequence[str], bool]]
+_Answered = dict[str, tuple[Question, Sequence[OwnAnswer]]]
 _Declined = dict[str, tuple[Question, QuestionOrigin]]
 
 
 def _answered(asked: Sequence[SampledQuestion], threshold: float) -> tuple[_Answered, int]:
-    """What is known, with its texts, and whether the first was shortened; how many have none."""
+    """What is known, with its texts; how many have none."""
     found: _Answered = {}
     without_text = 0
     for one in asked:
@@ -137,7 +137,7 @@ def _answered(asked: Sequence[SampledQuestion], threshold: float) -> tuple[_Answ
             continue
         own = own_answers(one, "right")
         if own:
-            found[key_of(one.question)] = one.question, [a.text for a in own], own[0].shortened
+            found[key_of(one.question)] = one.question, own
         without_text += not own
     return found, without_text
 
@@ -188,6 +188,12 @@ def _times(
         name: wanted // len(order) + (place < wanted % len(order))
         for place, name in enumerate(order)
     }
+
+
+def _known(question: Question, answer: OwnAnswer) -> dict[str, Any]:
+    """The end of what was cut short is none of the model's: learned, it shortens all answers."""
+    example = _example(question, answer.text, "known")
+    return {**example, CONTINUES: True} if answer.shortened else example
 
 
 def _example(question: Question, text: str, origin: QuestionOrigin) -> dict[str, Any]:
