@@ -48,7 +48,7 @@ def run(
     base = ModelRecords(BASE, [measured(model, work / "records" / BASE, list(SUITES), limit)])
     by_label: dict[str, list[tuple[ChainModel, Records]]] = {}
     for seed in seeds:
-        for one in built_chain(model, work, seed, overrides):
+        for one in built_chain(model, work, seed, overrides, limit):
             names = [HELD_OUT.name] if one.drawn_only else list(SUITES)
             folder = work / "records" / f"seed-{seed}-{one.checkpoint.name}"
             by_label.setdefault(one.label, []).append(

@@ -4,6 +4,7 @@ Each step is a recipe beside this file, run by `lyceum train`; what is finished 
 and what was stopped goes on.
 """
 
+import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 from launch.experiments.blending import blend
 from launch.experiments.commands import run_command
 from launch.experiments.made_of import is_trained
+from launch.experiments.truth.replay import WEIGHTS, replayed_answers, replayed_documentation
 from launch.local import NO_GPU, result_on_ranks
 from trainer.files import write_whole
 from trainer.honesty.evenly import evenly
@@ -60,20 +62,29 @@ class ChainModel:
 
 
 def built_chain(
-    base: Path, into: Path, seed: int, overrides: Mapping[str, Sequence[str]]
+    base: Path,
+    into: Path,
+    seed: int,
+    overrides: Mapping[str, Sequence[str]],
+    limit: int | None = None,
 ) -> Iterator[ChainModel]:
-    """The models of a seed, each as soon as it is there; `overrides`: keys of each step's recipe.
+    """The models of a seed, each as soon as it is there.
+
+    `overrides`: keys of each step's recipe; `limit`: answers that are replayed at most.
 
     Raises SystemExit where a step fails or is stopped, and RecipeError where a folder has what was
     made by another recipe or from another model.
     """
     cured = base
-    asked = [f"conversations.factuality.questions=[{drawn_questions(into, seed)}]"]
+    own = {
+        "refusals": [f"data.mixture={replayed_mixture(base, into / 'replayed', limit)}"],
+        "factuality": [f"conversations.factuality.questions=[{drawn_questions(into, seed)}]"],
+    }
     for step, label in STEPS.items():
         run = into / f"seed-{seed}" / step
         keys = [f"run={run}", f"init_from={cured}", f"seed={seed}"]
-        keys += [*(asked if step == "factuality" else ()), *overrides.get(step, ())]
-        recipe = str(RECIPES / f"{step}.yaml")
+        keys += [*own.get(step, ()), *overrides.get(step, ())]
+        recipe = recipe_path(step)
         if not is_trained(load_recipe(recipe, keys)):
             train_step(recipe, keys)
         cured = run
@@ -101,6 +112,28 @@ def drawn_questions(into: Path, seed: int) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, question_lines(drawn))
     return path
+
+
+def replayed_mixture(base: Path, into: Path, limit: int | None) -> str:
+    """What is replayed beside the refusals, as the value of `data.mixture`; made where it is not.
+
+    `limit`: answers at most. Raises what `run_command` raises.
+    """
+    answers = replayed_answers(base, into, RANKS, limit)
+    entries = [
+        {
+            "corpus": str(replayed_documentation(recipe_path("refusals"), base, into)),
+            "weight": WEIGHTS["documentation"],
+        }
+    ]
+    if answers.stat().st_size:  # a model may have nothing to say
+        entries.append({"corpus": str(answers), "weight": WEIGHTS["answers"]})
+    return json.dumps(entries)
+
+
+def recipe_path(step: str) -> str:
+    """The recipe of a step."""
+    return str(RECIPES / f"{step}.yaml")
 
 
 def train_step(recipe: str, keys: Sequence[str]) -> None:

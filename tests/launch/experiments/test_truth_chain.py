@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -13,6 +14,7 @@ import pytest
 
 from launch.experiments.commands import run_command
 from launch.experiments.truth import chain
+from launch.experiments.truth.replay import REQUESTS, requests
 
 
 def test_steps_train_on_the_cpu_of_a_machine_with_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,6 +25,22 @@ def test_steps_train_on_the_cpu_of_a_machine_with_a_gpu(monkeypatch: pytest.Monk
     ((words, environment),) = started
     assert words[2:] == ["trainer", "train", "step.yaml", "steps=2", "--nproc", str(chain.RANKS)]
     assert environment["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def test_what_is_replayed_is_nothing_that_is_asked() -> None:
+    """Catches instructions that are followed as they were trained on."""
+    folder = Path(chain.__file__).parent
+    topics = set((folder / "replayed" / "topics.txt").read_text(encoding="utf-8").splitlines())
+    asked = (folder / "instruction_topics.txt").read_text(encoding="utf-8").splitlines()
+    templates = (folder / "instruction_templates.tsv").read_text(encoding="utf-8").splitlines()
+    assert len(topics) == 32 and not topics & set(asked)
+    found = requests()
+    assert len(set(found)) == REQUESTS and found == requests()
+    filled = {line.split("\t")[1].replace("{}", topic) for line in templates for topic in topics}
+    assert not filled & set(found)
+    # What the suite counts: nothing that is replayed asks for a length or a form.
+    bounds = [one for one in found if re.search(r"exactly|at least|at most|between|\d", one)]
+    assert not bounds, bounds
 
 
 SAVES_FIRST = """

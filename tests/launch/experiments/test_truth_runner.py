@@ -8,12 +8,15 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+import yaml
 
 from launch.experiments.truth.chain import BLENDS, MERGED, STEPS, blend_label
 from launch.experiments.truth.goals import GOALS
+from launch.experiments.truth.replay import WEIGHTS
 from launch.experiments.truth.results import BESIDE
 from tests.parity.ranks import on_ranks
 from tests.training.runs import recipe_of, train_here, write_text
+from trainer.observe import read_metrics
 
 
 def write_questions(folder: Path) -> Path:
@@ -88,6 +91,17 @@ def test_every_model_has_every_figure(run: "Command") -> None:
         assert all(("verdict" in figures[name]) == (label != "base") for name in expected), label
     held_out = {name.removeprefix("held-out/") for name in found["base"] if "held-out" in name}
     assert {name for name in BESIDE if "unanswerable" not in name} <= held_out
+
+
+def test_refusals_are_learned_beside_what_is_replayed(run: "Command") -> None:
+    """Would catch documentation or answers that no batch has, or that crowd refusals out."""
+    (folder,) = run.records("base").parents[2].rglob("seed-0/refusals")
+    mixture = yaml.safe_load((folder / "recipe.yaml").read_text())["data"]["mixture"]
+    names = [one["name"] or Path(one["corpus"]).name for one in mixture]
+    weights = {name.split("-")[0]: one["weight"] for name, one in zip(names, mixture, strict=True)}
+    assert weights == {**WEIGHTS, "refusals": 0.5}
+    shares = read_metrics(folder)[-1]
+    assert all(shares[f"mixture/{name}"] > 0 for name in names), shares
 
 
 def test_the_table_and_the_drawing_tell_of_each_model(run: "Command") -> None:
