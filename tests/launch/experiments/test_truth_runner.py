@@ -97,7 +97,7 @@ def test_refusals_are_learned_beside_what_is_replayed(run: "Command") -> None:
     """Would catch documentation or answers that no batch has, or that crowd refusals out."""
     (folder,) = run.records("base").parents[2].rglob("seed-0/refusals")
     mixture = yaml.safe_load((folder / "recipe.yaml").read_text())["data"]["mixture"]
-    names = [one["name"] or Path(one["corpus"]).name for one in mixture]
+    names = [Path(one["corpus"]).name.split("?")[0] for one in mixture]
     weights = {name.split("-")[0]: one["weight"] for name, one in zip(names, mixture, strict=True)}
     assert weights == {**WEIGHTS, "refusals": 0.5}
     shares = read_metrics(folder)[-1]
