@@ -13,6 +13,7 @@ import pytest
 
 from trainer.errors import DataError
 from trainer.questions.reading import read_questions
+from trainer.questions.verifiers import verify
 
 ITEMS: list[dict[str, Any]] = [
     {"id": "fr", "question": "What is the capital of France?", "answer": "Paris", "kind": "city"},
@@ -54,6 +55,22 @@ def test_a_null_of_a_table_means_that_nobody_can_know(tmp_path: Path) -> None:
     items = [{"question": "A?", "answer": "Rome"}, {"question": "B?", "answer": None}]
     found = read_questions([written(tmp_path / "q.parquet", items)])
     assert [one.answerable for one in found] == [True, False]
+
+
+def test_a_whole_number_of_a_table_is_one(tmp_path: Path) -> None:
+    """Would catch every right answer judged wrong, where a table has 4.0 beside a null."""
+    items = [{"question": f"{n}?", "answer": a} for n, a in enumerate([4.0, 2.5, 1919, "4.0"])]
+    found = read_questions([written(tmp_path / "q.jsonl", items)])
+    assert [one.answers for one in found] == [("4",), ("2.5",), ("1919",), ("4.0",)]
+    assert verify(found[0], "A cat has four legs.").outcome == "right"
+
+
+def test_signs_that_are_no_part_of_a_word_are_left_to_words(tmp_path: Path) -> None:
+    """Would catch answers refused that their words alone tell from others."""
+    texts = ["1939-1945", "World War II", "Disney+", "Jean-Luc", "5 - 10", "No. 5"]
+    items = [{"question": f"{n}?", "answer": one} for n, one in enumerate(texts)]
+    items.append({"question": "Which?", "answer": "C++", "form": "name"})
+    assert len(read_questions([written(tmp_path / "q.jsonl", items)])) == 7
 
 
 def test_files_of_one_name_in_two_folders_are_read(tmp_path: Path) -> None:
@@ -118,6 +135,19 @@ def test_what_nothing_reads_is_said_once(tmp_path: Path, caplog: pytest.LogCaptu
         ),
         ([{"question": "A?", "verifier": "json_schema"}], 'has no "schema" for verifier'),
         ([], "holds no question"),
+        ([{"question": "A?", "answer": float("nan")}], "holds nan, which is no number"),
+        ([{"question": "A?", "answer": [1, float("inf")]}], "holds inf, which is no number"),
+        ([{"question": "A?", "answer": -5}], "without its -: set its verifier to number"),
+        ([{"question": "A?", "answer": "\u22125 degrees"}], "without its -"),
+        ([{"question": "A?", "answer": "C++"}], "without its ++"),
+        (
+            [{"question": "A?", "answer": "x"}, {"question": "A?", "answer": None}],
+            "line 2: says that nobody can know the answer, and",
+        ),
+        (
+            [{"question": "A?", "verifier": "choice", "answer": "x", "choices": ["x", None]}],
+            "one of its choices is no text",
+        ),
     ],
 )
 def test_an_item_that_cannot_be_used_is_named(

@@ -91,6 +91,9 @@ def check_choice(question: Question) -> None:
             f'{question.named}: verifier choice needs "choices", a list of 2 to 26 texts or an'
             " object of a text for each letter; give them, or set another verifier"
         )
+    held = given.values() if isinstance(given, Mapping) else given
+    if any(isinstance(one, bool) or not isinstance(one, str | int | float) for one in held):
+        raise DataError(f"{question.named}: one of its choices is no text: leave it out")
     choices = choices_of(question)
     faulty = [name for name in choices if not re.fullmatch("[A-Z]", name)]
     if faulty:

@@ -1,14 +1,18 @@
 """Verifier `answer`: the key in what a text claims, as the suites judge it."""
 
+import re
 from typing import get_args
 
 from trainer.errors import DataError
 from trainer.evaluate.judging.abstention import abstention
 from trainer.evaluate.judging.answers import outcome
 from trainer.evaluate.judging.expected import AnswerForm, AskedAbout, ExpectedAnswer
-from trainer.evaluate.judging.plain_words import plain_words
+from trainer.evaluate.judging.plain_words import plain_words, unaccented
 from trainer.questions.question import Question
 from trainer.questions.verdict import Verdict
+
+_SIGN = re.compile(r"(?<![\w.])-(?=\d)|(?:(?<=\b\w)|(?<=\b\w\w))[+#]+(?!\w)")
+"""What makes another answer of the same words: -5 and 5, C++ and C, Na+ and Na."""
 
 
 def about_of_question(question: Question) -> AskedAbout | None:
@@ -65,6 +69,12 @@ def check_answer(question: Question) -> None:
             raise DataError(
                 f"{question.named}: the answer {answer!r} has no word to look for: set its verifier"
                 ' to exact, or "form" to sign'
+            )
+        if form is None and (sign := _SIGN.search(unaccented(answer))):
+            raise DataError(
+                f"{question.named}: the answer {answer!r} would be found by its words alone,"
+                f" without its {sign[0]}: set its verifier to number or exact, or"
+                ' "form" to name if words will do'
             )
         if form in ("year", "number") and not answer.strip().isdecimal():
             raise DataError(

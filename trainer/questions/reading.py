@@ -20,6 +20,7 @@ rest may also stand in an object `options`. What nothing reads is counted, and s
 """  # noqa: E501 (a table's row is one line)
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -48,15 +49,20 @@ def read_questions(
 
     `verifier`: of items that name none; `key`: what an error calls the list of files. Raises
     DataError in one line: for files that cannot be read, for an item that is none or does not fit
-    its verifier (naming file and line), for two items of one id, and where there is no item at all.
+    its verifier (naming file and line), for two items of one id, or of one text of which one has an
+    answer and the other says that nobody can know it, and where there is no item at all.
     """
     found: dict[str, Question] = {}
+    keyed: dict[tuple[str | None, str], Question] = {}
     unread: Counter[str] = Counter()
     for example in read_examples(list(files), key=key):
         question = _question(example, verifier or "answer", unread)
         if question.id in found and "id" not in example.record:  # files of one name
             whole = f"{example.place.file}:{example.place.number}"
             question = replace(question, id=whole)
+        _refuse_contradiction(
+            keyed.setdefault((question.system, question.text), question), question
+        )
         if question.id in found:
             raise DataError(
                 f"{example.place}: its id {question.id!r} is that of"
@@ -69,6 +75,15 @@ def read_questions(
         listed = ", ".join(f"{name} ({count:,})" for name, count in unread.most_common(24))
         _log.warning("%s: keys that nothing reads: %s", ", ".join(files), listed)
     return list(found.values())
+
+
+def _refuse_contradiction(first: Question, question: Question) -> None:
+    if first.answerable != question.answerable:
+        which = "nobody can know the answer" if first.answerable else "there is an answer"
+        raise DataError(
+            f"{question.named}: says that {which}, and {first.named} of the same text the opposite:"
+            " leave one of them out"
+        )
 
 
 def _question(example: Example, verifier: VerifierName, unread: Counter[str]) -> Question:
@@ -129,7 +144,18 @@ def _answers(
             raise DataError(
                 f'{example.place}: "{key}" holds {one!r}, which is neither a text nor a number'
             )
-    return tuple(map(str, given))
+        if isinstance(one, float) and not math.isfinite(one):
+            raise DataError(
+                f'{example.place}: "{key}" holds {one}, which is no number: give one, or null where'
+                " nobody can know"
+            )
+    return tuple(map(_as_text, given))
+
+
+def _as_text(answer: str | float) -> str:
+    """An answer as it would be written; tables have whole numbers as 4.0 where one is missing."""
+    whole = isinstance(answer, float) and answer.is_integer()
+    return str(int(answer)) if whole else str(answer)
 
 
 def _named(record: Mapping[str, Any], otherwise: str, example: Example) -> str:
