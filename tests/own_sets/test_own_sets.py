@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from tests.own_sets.asking import (
 )
 from tests.parity.ranks import Died, on_ranks
 from tests.training.runs import losses, recipe_of, train_here, train_until, write_text
+from trainer.checkpoint import resolve_checkpoint
+from trainer.conversations.sets import ensure_set
 from trainer.data.manifest import load_manifest
 from trainer.evaluate.opened import open_model
 from trainer.evaluate.own_text import text_of
@@ -106,6 +109,42 @@ def test_the_set_says_what_it_was_made_of(alone) -> None:
     manifest = load_manifest(source["folder"])
     assert manifest.provenance["asked"] == made_of
     assert "about" not in manifest.provenance["examples"]["unread"]
+
+
+def test_a_question_is_on_one_side_of_the_split_and_as_it_was_asked(alone, base, tmp_path) -> None:
+    """Catches a question that is held out and trained on, and answers that nobody verified."""
+    shutil.copytree(alone / "refusals", tmp_path / "run/refusals")
+    lines = [
+        {
+            "messages": [
+                {"role": "user", "content": f"What does he say of {number}?"},
+                {"role": "assistant", "content": f"He says {text}."},
+            ],
+            "about": {"id": f"q{number}", "origin": "known"},
+        }
+        for number in range(12)
+        for text in range(4)
+    ]
+    write_lines(tmp_path / "run/refusals/examples.jsonl", lines)
+    tokenizer = str(resolve_checkpoint(base) / "tokenizer")
+    keys = {"conversations__validation": 0.4, "conversations__balance__counterfactual": 1.0}
+    recipe = refusing_recipe(tmp_path / "run", base, tokenizer=tokenizer, **keys)
+    folder = ensure_set(recipe, "run://refusals")
+    sides = {split: numbers_in(folder / split) for split in ("train", "validation")}
+    assert sorted(sides["train"] + sides["validation"]) == [n // 4 for n in range(48)]
+    assert sides["validation"] and not set(sides["train"]) & set(sides["validation"])
+
+
+def numbers_in(shards: Path) -> list[int]:
+    """The question of each example in a split, by the line that it stands in."""
+    found = []
+    for path in shards.glob("*.tar"):
+        with tarfile.open(path) as tar:
+            members = [tar.extractfile(one) for one in tar if one.name.endswith(".json")]
+            ids = [json.loads(one.read())["id"] for one in members if one is not None]
+        assert not any("counterfactual" in one for one in ids)
+        found += [(int(one.rpartition(" ")[2]) - 1) // 4 for one in ids]
+    return found
 
 
 def test_a_set_of_before_a_key_is_what_the_keys_default_says(alone, tmp_path) -> None:
@@ -267,12 +306,15 @@ def test_what_cannot_become_a_set_is_one_line_before_a_step(base, tmp_path) -> N
         "unanswered": [{"question": "Who?", "answer": None}],
         "unfit": [{"question": "How many?", "verifier": "number", "answer": "some"}],
         "long": [always | {"question": "What is it? " * 60}],
+        "few": [always, {"question": "Who?", "answer": None}],
         "twice": [always | {"id": "a"}, never | {"id": "a"}],
     }
     recipes = []
     for name, lines in files.items():
         path = write_lines(tmp_path / f"{name}.jsonl", lines)
-        asked = {"conversations__refusals__questions": [str(path)]}
+        asked: dict[str, Any] = {"conversations__refusals__questions": [str(path)]}
+        if name == "few":
+            asked["conversations__refusals__share"] = 0.2
         recipes.append(refusing_recipe(tmp_path / f"run-{name}", base, **asked))
     gone = {"conversations__refusals__questions": [str(tmp_path / "gone.jsonl")]}
     recipes.append(refusing_recipe(tmp_path / "run-gone", base, **gone))
@@ -285,6 +327,7 @@ def test_what_cannot_become_a_set_is_one_line_before_a_step(base, tmp_path) -> N
         "unanswered": "none of 1 questions has an answer",
         "unfit": "unfit.jsonl",
         "long": "are more than sequence_length 256",
+        "few": "share: 0.2 allows no refusal beside 1 known answers, and 1 questions are to be",
         "twice": "twice.jsonl",
         "gone": "conversations.refusals.questions: ",
         "alike": "conversations.factuality.questions: none of 20 questions gives a preference",

@@ -17,6 +17,7 @@ from trainer.conversations.forms import NAMES
 from trainer.conversations.marking import ExampleCounts, Marked
 from trainer.conversations.pairs import FIELDS
 from trainer.conversations.template import ChatTemplate
+from trainer.conversations.turns import content_hash
 from trainer.corpus.build.writer import Sample, ShardWriter
 from trainer.corpus.reading.files import InputFile, list_files
 from trainer.data.manifest import MANIFEST_NAME, Manifest, Shard, total_split, write_manifest
@@ -24,6 +25,7 @@ from trainer.data.tokenizer import load_tokenizer
 from trainer.errors import DataError, RecipeError
 from trainer.files import build_lock, cache_folder
 from trainer.hub.names import is_address
+from trainer.recipe.fine_tuning import BalanceSection
 from trainer.recipe.own_sets import own_folder, own_set_of
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-RULES = 4
+RULES = 5
 """Version of the builder: raised when the same files would give other shards."""
 NEW_SETTINGS = {
     *("named_templates", "columns", "roles", "template_variables"),
@@ -102,11 +104,12 @@ def ensure_set(recipe: "Recipe", source: str) -> Path:
     if own is not None:
         # Its content alone counts: a run that was copied or moved keeps its shards.
         settings["examples"] = hashlib.sha256(own.read_bytes()).hexdigest()
-        out = own.parent / "shards" / _key(settings, [])
+        folder, files = own.parent / "shards", []
     else:
-        out = cache_folder("sets") / _key(settings, files)
-        if (older := _older(recipe, settings, files)) is not None:
-            return older
+        folder = cache_folder("sets")
+    out = folder / _key(settings, files)
+    if (older := _older(recipe, settings, files, folder)) is not None:
+        return older
     try:
         with build_lock(out):
             if not (out / MANIFEST_NAME).is_file():
@@ -147,9 +150,11 @@ def _rows(recipe: "Recipe", template: ChatTemplate) -> int | None:
     return used if used < template.tokenizer.size else None
 
 
-def _older(recipe: "Recipe", settings: dict[str, Any], files: list[InputFile]) -> Path | None:
-    """The set as an earlier builder made it, for a run that has begun with it; None if none is
-    there.
+def _older(
+    recipe: "Recipe", settings: dict[str, Any], files: list[InputFile], folder: Path
+) -> Path | None:
+    """The set in the folder as an earlier builder made it, for a run that has begun with it; None
+    if none is there.
 
     A saved position and stored references belong to those very shards. A new run has them built
     anew, as they are read now.
@@ -160,7 +165,7 @@ def _older(recipe: "Recipe", settings: dict[str, Any], files: list[InputFile]) -
     first = {key: held for key, held in earlier.items() if key not in NEW_SETTINGS}
     for rules in range(RULES - 1, 0, -1):
         known = first if rules == 1 else earlier
-        out = cache_folder("sets") / _key(known | {"builder_rules": rules}, files)
+        out = folder / _key(known | {"builder_rules": rules}, files)
         if (out / MANIFEST_NAME).is_file():
             break
     else:
@@ -195,8 +200,11 @@ def _build(
     log.info("reading the set %s", settings["source"])
     section, counts = recipe.conversations, ExampleCounts()
     if own is not None:
-        # A model may write anything, as a special token's letters, and nobody can mend it.
-        section = section.model_copy(update={"malformed": "drop"})
+        # A model may write anything, as a special token's letters, and nobody can mend it; and what
+        # is swapped in its answers, it was not asked.
+        if section.balance.counterfactual:
+            log.info("%s: conversations.balance leaves it, whose answers are verified ones", source)
+        section = section.model_copy(update={"malformed": "drop", "balance": BalanceSection()})
     writers = {
         split: ShardWriter(partial, split, "uint32", section.shard_tokens)
         for split in ("train", "validation")
@@ -214,8 +222,11 @@ def _build(
         rows=rows,
     )
     last = b""
+    questions = [] if own is None else _questions_of(own)
     for example, sample in _samples(examples):
-        held_out = int(example.identity[:16], 16) < section.validation * 2**64
+        # All examples of a question are on one side: they say the same of it.
+        identity = questions[example.place.number - 1] if questions else example.identity
+        held_out = int(identity[:16], 16) < section.validation * 2**64
         writers["validation" if held_out else "train"].add(sample, example.identity)
         if held_out:
             # Sequences of one example stand one behind the other, a counterfactual beside it last.
@@ -255,6 +266,13 @@ def _build(
         ),
     )
     partial.rename(out)
+
+
+def _questions_of(own: Path) -> list[str]:
+    """The question of each example of the run's own, as a SHA-256 in hex."""
+    with own.open("rb") as lines:
+        asked = [orjson.loads(line)["about"]["id"] for line in lines]
+    return [content_hash(one) for one in asked]
 
 
 def counts_line(source: str, counts: ExampleCounts) -> str:

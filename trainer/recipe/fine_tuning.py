@@ -20,7 +20,8 @@ class BalanceSection(Section):
 
     counterfactual: Fraction = 0.0
     """Share of the examples with gendered terms that get a counterfactual: the terms of all turns
-    swapped, of both answers where there are two. It is held out where its example is."""
+    swapped, of both answers where there are two. It is held out where its example is. Sets of the
+    run's own samples stay as they were answered: what is swapped, the model was not asked."""
     replace: bool = False
     """The counterfactual takes the place of the example, instead of standing beside it."""
 
