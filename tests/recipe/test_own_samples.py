@@ -96,6 +96,12 @@ def test_the_set_is_one_source_of_the_mixture(tmp_path: Path) -> None:
     lighter = saved.replaced({"conversations.refusals.weight": 2.0})
     assert [entry.weight for entry in lighter.data.mixture] == [1.0, 2.0]
     assert own_key_of(lighter, "refusals") == "0f"
+    named = [{"corpus": "run://refusals", "weight": 5.0}, {"corpus": "chats.jsonl"}]
+    section = {"refusals": {"questions": ["questions.jsonl"]}}
+    placed = fine_tuning_recipe(tmp_path, conversations=section, data__mixture=named)
+    assert [entry.weight for entry in placed.data.mixture] == [5.0, 1.0]
+    assert placed.conversations.refusals.weight == 5.0
+    assert Recipe.from_yaml(placed.to_yaml()) == placed
     alone = fine_tuning_recipe(tmp_path, **ASKED, data__mixture=[])
     assert alone.data.names() == ("refusals",)
 

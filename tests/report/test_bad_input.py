@@ -29,6 +29,11 @@ def test_what_is_no_run_is_said_in_a_line(
     assert "is a file" in line_of(capsys, 3, str(tmp_path / "file"))
     (tmp_path / "folder").mkdir()
     assert "is no run" in line_of(capsys, 3, str(tmp_path / "folder"))
+    # What failed while its model was asked has a status alone.
+    (tmp_path / "folder" / "status.json").write_text('{"state": "failed"}')
+    assert "made no step, and its status.json says failed" in line_of(
+        capsys, 3, str(tmp_path / "folder")
+    )
     run = record_run(tmp_path / "run")
     (run / "recipe.yaml").write_text("a: [")
     assert "cannot be read as YAML" in line_of(capsys, 3, str(run))

@@ -180,11 +180,16 @@ def _check_refusals(
             " easier ones, or lower conversations.refusals.threshold"
         )
     if not counts.wrong + counts.unknowable:
-        why = ", as share is 0" if not section.share else ""
+        if beyond := sum(counts.over_share.values()):
+            raise DataError(
+                f"conversations.refusals.share: {section.share:g} allows no refusal beside"
+                f" {counts.known:,} known answers, and {beyond:,} questions are to be declined:"
+                " raise it, or set conversations.refusals.beyond_share=repeat"
+            )
         raise DataError(
-            f"{key}: nothing is left to refuse{why}: of {len(sampled):,} questions the model knows"
-            f" {counts.known:,}, and {len(sampled) - answerable:,} have no answer to know: ask some"
-            " that it gets wrong or that nobody can answer"
+            f"{key}: nothing is left to refuse: of {len(sampled):,} questions the model knows"
+            f" {counts.known + counts.without_text:,}, and {len(sampled) - answerable:,} have no"
+            " answer to know: ask some that it gets wrong or that nobody can answer"
         )
 
 

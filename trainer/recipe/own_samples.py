@@ -40,7 +40,8 @@ class OwnSamplesSection(Section):
     first. The likeliest answer begins as most refusals begin: where they begin in too many ways, a
     model that means to decline begins an answer."""
     weight: Annotated[float, Field(gt=0.0)] = 1.0
-    """The weight of this set in `data.mixture`, where it is one more source."""
+    """The weight of this set in `data.mixture`, where it is one more source; not given, that of the
+    entry that names it there."""
 
     @property
     def asks(self) -> bool:

@@ -41,6 +41,7 @@ def own_folder(run: Path, name: str) -> Path:
 def with_own_entries(keys: Any) -> Any:
     """A recipe's nested keys with an entry of the mixture for each of the run's own sets.
 
+    Its weight is the section's, or where that says none, what an entry that names the set says.
     What is no recipe yet is left as it is, for the validation to find.
     """
     if not isinstance(keys, Mapping):
@@ -49,21 +50,24 @@ def with_own_entries(keys: Any) -> Any:
     mixture = data.get("mixture") if isinstance(data, Mapping) else ()
     if not isinstance(conversations, Mapping) or not isinstance(mixture, list | tuple | None):
         return keys
-    entries = list(mixture or ())
+    entries, weighed = list(mixture or ()), dict[str, Any]()
     for name in OWN_SETS:
         section = conversations.get(name)
         if not isinstance(section, Mapping):
             continue
         if not section.get("questions") and not section.get("corpora"):
             continue
-        weight = section.get("weight", OwnSamplesSection().weight)
         places = [number for number, entry in enumerate(entries) if _names(entry, name)]
+        entry = entries[places[0]] if places else {}
+        weight = section.get("weight", entry.get("weight", OwnSamplesSection().weight))
+        weighed[name] = {**section, "weight": weight}
         if places:
-            entries[places[0]] = {**entries[places[0]], "weight": weight}
+            entries[places[0]] = {**entry, "weight": weight}
         else:
             entries.append({"corpus": f"{OWN}{name}", "weight": weight})
-    if entries == list(mixture or ()):
+    if not weighed:
         return keys
+    keys = {**keys, "conversations": {**conversations, **weighed}}
     return {**keys, "data": {**(data or {}), "mixture": entries}}
 
 

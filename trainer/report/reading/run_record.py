@@ -165,6 +165,11 @@ def _require_run(folder: Path) -> None:
         run = folder.parent.parent
         mend = f"give its run, {run}" if is_run(run) else "give the directory of a run"
         raise DataError(f"{folder}: is a checkpoint, and no run; {mend}")
+    if state := json_object(folder / "status.json").get("state"):
+        raise DataError(
+            f"{folder}: has no {RECIPE} and made no step, and its status.json says {state}: train"
+            " it, or give the directory of another run"
+        )
     raise DataError(
         f"{folder}: is no run: it has no {RECIPE}; give a directory that lyceum train wrote"
     )
