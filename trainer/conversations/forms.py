@@ -18,9 +18,9 @@
 The first that fits counts; `columns` of the mixture's entry maps other names. Beside it stand
 `system` or `system_prompt` (for those whose turns have none; two strings beside one are a
 conversation), `tools` (JSON schemas, or a string of them), `documents` and `chat_template_kwargs`.
-`continue_final_message` says, true, that the last answer is the beginning of one, as transformers'
-argument of that name: its end is not learnt. A field that is null is absent. What nothing reads is counted, and said once a set; but for an
-object `about`, which says where an example is from.
+`continue_final_message`: true says that the last answer is the beginning of one, as transformers'
+argument of that name; its end is not learnt. A field that is null is absent. What nothing reads is
+counted, and said once a set; but for an object `about`, which says where an example is from.
 """  # noqa: E501 (a table's row is one line)
 
 import json
