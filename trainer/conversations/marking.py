@@ -9,8 +9,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from trainer.conversations.bare_text import plain, refuse_spelled
 from trainer.conversations.encoding import SpanEncoder
-from trainer.conversations.spans import TextSpan, Written, plain, refuse_spelled, written
+from trainer.conversations.spans import TextSpan, Written, written
 from trainer.conversations.template import ChatTemplate
 from trainer.conversations.turns import Conversation
 from trainer.corpus.reading.quarantine import RecordLocation

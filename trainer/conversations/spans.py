@@ -146,7 +146,7 @@ class _Run:
             return False
         # Where an answer has no end of its own (GLM), a server stops at what begins the next turn.
         end = next((name for name in template.ends if between.startswith(name)), "")
-        if end and not template.ends_turn(text):
+        if end and not template.end_of(text):
             self.parts.append(TextSpan(text, end, learnt=True))
             text, between = text + end, between.removeprefix(end)
         self.parts += [TextSpan(text, between), TextSpan(prompt, found.answer, learnt=True)]
@@ -160,43 +160,13 @@ class _Run:
         """
         *parts, last = self.parts
         yield from (span for span in parts if span.text)
+        end = template.end_of(last.text)
         if goes_on:
-            yield last._replace(text=template.without_end(last.text))
+            yield last._replace(text=last.text.removesuffix(end))
             return
-        yield last if template.ends_turn(last.text) else last._replace(ends=True)
+        yield last if end else last._replace(ends=True)
         if self.rest:
             yield TextSpan(last.left + last.text, self.rest)
-
-
-def plain(conversation: Conversation, template: ChatTemplate, parsed: bool) -> Written:
-    """A prompt and its completion as bare text; special tokens in it are letters unless `parsed`.
-
-    The completion ends with an end of text, which some sets write out, unless it goes on.
-    """
-    end = template.raw_tokenizer.decode([template.raw_tokenizer.end_of_text])
-    prompt, completion = (conversation.messages[n].content for n in (0, -1))
-    first = TextSpan("", prompt, special=parsed, starts=True)
-    answer = TextSpan(prompt, completion.removesuffix(end), learnt=True, special=parsed)
-    return Written(((first, answer._replace(ends=not conversation.goes_on)),))
-
-
-def refuse_spelled(conversation: Conversation, template: ChatTemplate) -> None:
-    """Raise DataError where bare text spells a special token."""
-    end = template.raw_tokenizer.decode([template.raw_tokenizer.end_of_text])
-    fields = (
-        ("prompt", conversation.messages[0].content),
-        (
-            "completion",
-            conversation.messages[-1].content.removesuffix(end),
-        ),
-    )
-    for name, text in fields:
-        if forged := template.forged(text):
-            raise DataError(
-                f"{conversation.place}: the {name} spells {forged}: set"
-                " conversations.special_tokens=token to read special tokens in bare text, =text"
-                " to take them as letters, or give messages instead"
-            )
 
 
 def _unread(given: Given, template: ChatTemplate) -> frozenset[str]:

@@ -183,14 +183,9 @@ class ChatTemplate:
         """The first special token whose name a text spells, which rendering would make one."""
         return self._turn_ends.first_in(text)
 
-    def ends_turn(self, text: str) -> bool:
-        """Whether an answer's rendered text ends with a special token."""
-        return text.endswith(tuple(self.borders))
-
-    def without_end(self, text: str) -> str:
-        """An answer's rendered text without the special token that it ends with."""
-        ends = [name for name in self.borders if text.endswith(name)]
-        return text.removesuffix(max(ends, key=len, default=""))
+    def end_of(self, text: str) -> str:
+        """The special token that an answer's rendered text ends with; "" where it has none."""
+        return max((name for name in self.borders if text.endswith(name)), key=len, default="")
 
     def _rendered(self, given: Given, turns: list[Turn], add_generation_prompt: bool) -> str:
         beside = self._beside(given)
