@@ -307,14 +307,15 @@ def test_what_cannot_become_a_set_is_one_line_before_a_step(base, tmp_path) -> N
         "unfit": [{"question": "How many?", "verifier": "number", "answer": "some"}],
         "long": [always | {"question": "What is it? " * 60}],
         "few": [always, {"question": "Who?", "answer": None}],
+        "zero": [always, {"question": "Who?", "answer": None}],
         "twice": [always | {"id": "a"}, never | {"id": "a"}],
     }
     recipes = []
     for name, lines in files.items():
         path = write_lines(tmp_path / f"{name}.jsonl", lines)
         asked: dict[str, Any] = {"conversations__refusals__questions": [str(path)]}
-        if name == "few":
-            asked["conversations__refusals__share"] = 0.2
+        if name in ("few", "zero"):
+            asked["conversations__refusals__share"] = {"few": 0.2, "zero": 0.0}[name]
         recipes.append(refusing_recipe(tmp_path / f"run-{name}", base, **asked))
     gone = {"conversations__refusals__questions": [str(tmp_path / "gone.jsonl")]}
     recipes.append(refusing_recipe(tmp_path / "run-gone", base, **gone))
@@ -328,6 +329,7 @@ def test_what_cannot_become_a_set_is_one_line_before_a_step(base, tmp_path) -> N
         "unfit": "unfit.jsonl",
         "long": "are more than sequence_length 256",
         "few": "share: 0.2 allows no refusal beside 1 known answers, and 1 questions are to be",
+        "zero": "to be declined: raise it",
         "twice": "twice.jsonl",
         "gone": "conversations.refusals.questions: ",
         "alike": "conversations.factuality.questions: none of 20 questions gives a preference",
@@ -335,6 +337,7 @@ def test_what_cannot_become_a_set_is_one_line_before_a_step(base, tmp_path) -> N
     for (name, words), failure in zip(expected.items(), found, strict=True):
         assert failure is not None, name
         assert words in failure[1] and "\n" not in failure[1], failure
+        assert ("beyond_share" in failure[1]) == (name == "few"), failure
         assert not (tmp_path / f"run-{name}/checkpoints").exists()
     status = read_status(tmp_path / "run-none")
     assert status is not None and status["state"] == "failed"

@@ -181,10 +181,12 @@ def _check_refusals(
         )
     if not counts.wrong + counts.unknowable:
         if beyond := sum(counts.over_share.values()):
+            # A share of 0 is one of no refusal however often the answers come again.
+            again = ", or set conversations.refusals.beyond_share=repeat" if section.share else ""
             raise DataError(
                 f"conversations.refusals.share: {section.share:g} allows no refusal beside"
                 f" {counts.known:,} known answers, and {beyond:,} questions are to be declined:"
-                " raise it, or set conversations.refusals.beyond_share=repeat"
+                f" raise it{again}"
             )
         raise DataError(
             f"{key}: nothing is left to refuse: of {len(sampled):,} questions the model knows"
