@@ -72,6 +72,28 @@ def test_a_question_that_is_known_in_part_gives_both_steps() -> None:
     assert sorted(kinds) == ["refusal over wrong", "right over wrong"]
 
 
+def test_what_is_only_got_wrong_is_left_alone_where_the_recipe_says_so() -> None:
+    """Would catch a refusal taught where there is an answer, and pairs left out in silence."""
+    leaving = SECTION.model_copy(update={"wrong": "leave"})
+    asked = [
+        sampled(question(1), RIGHT),
+        sampled(question(2), WRONG),
+        sampled(question(3, False), WRONG),
+        sampled(question(4), RIGHT, WRONG, WRONG, WRONG),
+    ]
+    examples, counts = factuality_examples(asked, leaving, 0, judged=False)
+    origins = {one["about"]["id"]: one["about"]["origin"] for one in examples}
+    assert origins == {
+        "q1": "right over refusal",
+        "q3": "refusal over invented",
+        "q4": "right over wrong",
+    }
+    assert "2 refusal over wrong, as wrong=leave" in str(counts)
+    assert counts.without_pair == 0
+    examples, counts = factuality_examples(asked[:2], leaving, 0, judged=False)
+    assert examples == [] and "factuality.wrong=decline" in counts.why_none
+
+
 def test_an_own_refusal_goes_before_ours_where_nobody_can_know() -> None:
     """Would catch the model's own way of declining thrown away."""
     unknowable = sampled(question(1, False), NO_IDEA, WRONG)

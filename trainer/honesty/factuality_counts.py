@@ -16,6 +16,7 @@ class FactualityCounts:
     """What became of the questions of `conversations.factuality`.
 
     `pairs`: of each kind that are used; `over`: of each kind that were left out for balance;
+    `left`: refusal over wrong, left out as `wrong: leave` says;
     `words`: mean words of the chosen and of the rejected texts of each kind, which tell whether
     length gives the better one away; `examples`: how many there are in all; `repeated`: prompts
     that come twice; `without_pair`: questions of which there is nothing to prefer;
@@ -26,6 +27,7 @@ class FactualityCounts:
     examples: int
     pairs: dict[PairKind, int]
     over: dict[PairKind, int]
+    left: int
     words: dict[PairKind, tuple[float, float]]
     repeated: int
     without_pair: int
@@ -41,6 +43,12 @@ class FactualityCounts:
             )
         if any(self.over[kind] for kind in DECLINING):
             return "the model is right nowhere, and would learn only to decline: ask easier ones"
+        if self.left:
+            return (
+                "what the model gets wrong is left alone, and of the rest there is nothing to"
+                " decline or nothing to answer: ask some that nobody can answer beside some that it"
+                " knows, or set conversations.factuality.wrong=decline"
+            )
         if self.over["right over refusal"]:
             return (
                 "the model is wrong nowhere, and would learn never to decline: ask some that it"
@@ -58,6 +66,7 @@ class FactualityCounts:
             if number
         ]
         left = [f"{number:,} {kind} for balance" for kind, number in self.over.items() if number]
+        left += [f"{self.left:,} refusal over wrong, as wrong=leave"] * bool(self.left)
         left += [f"{self.without_pair:,} questions with nothing to prefer"] * bool(
             self.without_pair
         )

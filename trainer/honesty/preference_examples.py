@@ -61,14 +61,17 @@ def factuality_examples(
     Preferences over a model's own samples, told apart by a key: Tian and others,
     arXiv:2311.08401. Where some texts are right and some wrong, right is preferred; where `KNOWN`
     of them or more are right, to a refusal too; where fewer are, or nobody can know, a refusal is
-    preferred to what is wrong. No text comes from the key (arXiv:2405.01525): chosen are the
-    model's own right texts, our refusals, and its own ones where nobody can know. Those that
-    prefer a refusal are no more than those that prefer an answer, and those in which a refusal
-    loses no more than those in which it wins, so that neither to answer nor to decline is always
-    better. All follows from the questions, the samples and the seed, not from the questions' order.
+    preferred to what is wrong, unless `section.wrong` leaves alone what has an answer. No text
+    comes from the key (arXiv:2405.01525): chosen are the model's own right texts, our refusals, and
+    its own ones where nobody can know. Those that prefer a refusal are no more than those that
+    prefer an answer, and those in which a refusal loses no more than those in which it wins, so
+    that neither to answer nor to decline is always better. All follows from the questions, the
+    samples and the seed, not from the questions' order.
     """
     asked = distinct(sampled)
-    found = [pair for one in asked for pair in _pairs(one)]
+    could = [pair for one in asked for pair in _pairs(one)]
+    left = "refusal over wrong" if section.wrong == "leave" else None
+    found = [pair for pair in could if pair.kind != left]
     balanced = _balanced(found, seed)
     kept = _worded(balanced, section, seed)
     made = list(_judged(kept)) if judged else [_pair(pair) for pair in kept]
@@ -79,9 +82,10 @@ def factuality_examples(
         examples=len(made),
         pairs={kind: of_kind[2][kind] for kind in KINDS},
         over={kind: of_kind[0][kind] - of_kind[1][kind] for kind in KINDS},
+        left=len(could) - len(found),
         words={kind: _words([pair for pair in kept if pair.kind == kind]) for kind in KINDS},
         repeated=len(sampled) - len(asked),
-        without_pair=len(asked) - len({key_of(pair.question) for pair in found}),
+        without_pair=len(asked) - len({key_of(pair.question) for pair in could}),
         unworded=len(balanced) - len(kept),
     )
     return made, counts

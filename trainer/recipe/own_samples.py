@@ -33,6 +33,9 @@ class OwnSamplesSection(Section):
     """Divides the logits of what is sampled."""
     tokens: Positive = 48
     """Tokens of a sample at most."""
+    wrong: Literal["decline", "leave"] = "decline"
+    """What becomes of a question that has an answer, and is not known: to decline it is taught, or
+    it is left alone. Taught, it makes a model decline more of what it knows as well."""
     reasons: bool = True
     """Whether a refusal says why, where the question has a reason or one follows from it."""
     wordings: Positive = 4
@@ -59,9 +62,6 @@ class RefusalsSection(OwnSamplesSection):
 
     threshold: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
     """A question of which at least this share of the samples is right counts as known."""
-    wrong: Literal["decline", "leave"] = "decline"
-    """What becomes of a question that has an answer, and is not known: it is declined, or left
-    out."""
     share: Fraction = 0.5
     """Refusals among the examples at most. Too many, and the model declines what it knows."""
     beyond_share: Literal["leave", "repeat"] = "leave"
