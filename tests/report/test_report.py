@@ -224,6 +224,16 @@ def test_a_reinforced_run_shows_early_and_late_answers(tmp_path: Path) -> None:
     assert re.search(r"Who\? .*step 1 wrong.* answer 1 .*step 12 declined.* answer 12", text)
 
 
+def test_what_is_minimised_stands_beside_the_loss(tmp_path: Path) -> None:
+    """Would catch a run with weighed tokens told by its plain loss alone."""
+    steps = [step_record(step, **{"sft/objective": 4.0 - step / 12}) for step in range(1, 13)]
+    weighed = record_run(
+        tmp_path / "weighed", steps, stage="sft", loss__first_token_weight=20.0, tokenizer="t"
+    )
+    assert "What is minimised" in page_of(weighed)
+    assert "What is minimised" not in page_of(record_run(tmp_path / "plain"))
+
+
 def test_layout_and_schedule_are_those_of_the_run(tmp_path: Path) -> None:
     """Would catch a layout of other ranks, or a schedule of another number of micro-batches."""
     ranks = {"ranks": 4, "ranks_a_node": 2}

@@ -5,6 +5,12 @@ from trainer.report.telling.curves import CurvePlot
 
 STAGE_CURVES = (
     CurvePlot(
+        "What is minimised",
+        "nats a token learned from",
+        (("pretrain/objective", "objective"), ("sft/objective", "objective")),
+        caption="The loss with its terms and weights (`loss.*`); the loss above is without them.",
+    ),
+    CurvePlot(
         "Rewards of the better and the worse answer",
         "implicit reward",
         (
