@@ -63,10 +63,9 @@ def factuality_examples(
     of them or more are right, to a refusal too; where fewer are, or nobody can know, a refusal is
     preferred to what is wrong, unless `section.wrong` leaves alone what has an answer. No text
     comes from the key (arXiv:2405.01525): chosen are the model's own right texts, our refusals, and
-    its own ones where nobody can know. Those that prefer a refusal are no more than those that
-    prefer an answer, and those in which a refusal loses no more than those in which it wins, so
-    that neither to answer nor to decline is always better. All follows from the questions, the
-    samples and the seed, not from the questions' order.
+    its own ones where nobody can know. A refusal wins in as many pairs as it loses in, so that
+    neither to answer nor to decline is always better. All follows from the questions, the samples
+    and the seed, not from the questions' order.
     """
     asked = distinct(sampled)
     could = [pair for one in asked for pair in _pairs(one)]
@@ -121,12 +120,15 @@ def _of(
 
 
 def _balanced(pairs: Sequence[FactualPair], seed: int) -> list[FactualPair]:
-    """As many pairs as leave refusals and answers in balance, of all kinds of question alike."""
+    """As many pairs as leave refusals and answers in balance, of all kinds of question alike.
+
+    Right over wrong is on neither side: a refusal neither wins nor loses there.
+    """
     by_kind = {kind: [pair for pair in pairs if pair.kind == kind] for kind in KINDS}
     mending, answering = by_kind["right over wrong"], by_kind["right over refusal"]
     declining = [pair for kind in DECLINING for pair in by_kind[kind]]
-    declining = _fewer(declining, len(mending) + len(answering), seed)
-    return [*mending, *_fewer(answering, len(declining), seed), *declining]
+    most = min(len(answering), len(declining))
+    return [*mending, *_fewer(answering, most, seed), *_fewer(declining, most, seed)]
 
 
 def _fewer(pairs: list[FactualPair], most: int, seed: int) -> list[FactualPair]:

@@ -35,7 +35,8 @@ class OwnSamplesSection(Section):
     """Tokens of a sample at most."""
     wrong: Literal["decline", "leave"] = "decline"
     """What becomes of a question that has an answer, and is not known: to decline it is taught, or
-    it is left alone. Taught, it makes a model decline more of what it knows as well."""
+    it is left alone. Taught in examples, it makes a model decline what it knows as well; left alone
+    in preferences, in which refusals then win over inventions alone, the model declines little."""
     reasons: bool = True
     """Whether a refusal says why, where the question has a reason or one follows from it."""
     wordings: Positive = 4
