@@ -13,25 +13,27 @@ if TYPE_CHECKING:
     from trainer.recipe.recipe import Recipe
 
 NotNegative = Annotated[float, Field(ge=0.0)]
+Reward = Annotated[float, Field(ge=-1e6, le=1e6)]
+"""What something earns; more than a million is a slip, and its square no number in fp32."""
 
 
 class RewardsSection(Section):
     """What an answer earns: for what it says, and beside that for its length and its form."""
 
-    right: float = 1.0
+    right: Reward = 1.0
     """A right answer."""
-    declined: float = 0.0
+    declined: Reward = 0.0
     """An answer that says it does not know, to a question that has an answer. Between -0.25 and 0.3
     works best (arXiv:2601.20126): much more, and it declines all; much less, and it guesses."""
-    wrong: float = -1.0
+    wrong: Reward = -1.0
     """Any other answer, to a question that nobody can answer too (with 0 for declining: the ternary
     reward of TruthRL, arXiv:2509.25760)."""
-    declined_unknowable: float = 1.0
+    declined_unknowable: Reward = 1.0
     """Declining a question that nobody can answer: what is right to do there, and earns as much."""
     length_target: Positive | None = None
     """Tokens from which an answer is punished: linearly, down to -1 at reinforce.tokens (the soft
     overlong punishment of DAPO, arXiv:2503.14476, equation 13); none: no length is."""
-    length_weight: NotNegative = 1.0
+    length_weight: Annotated[float, Field(ge=0.0, le=1e6)] = 1.0
     """What that punishment is multiplied by."""
     format_regex: str | None = None
     """A regular expression (of the `regex` package) that the whole answer must match, spaces at its
@@ -40,7 +42,7 @@ class RewardsSection(Section):
     """Whether the whole answer must be JSON."""
     format_ended: bool = False
     """Whether the answer must have come to its own end."""
-    format_weight: NotNegative = 1.0
+    format_weight: Annotated[float, Field(ge=0.0, le=1e6)] = 1.0
     """What an answer earns where all that is asked of its form holds; else it earns 0 for it."""
 
     @property
@@ -206,6 +208,11 @@ def _check_rewards(section: ReinforceSection) -> None:
         raise RecipeError(
             f"reinforce.rewards: every answer earns {rewards.right:g}, so that nothing is learned;"
             " let right, declined and wrong differ"
+        )
+    if rewards.wrong > rewards.right:
+        raise RecipeError(
+            f"reinforce.rewards.wrong: {rewards.wrong:g} is more than a right answer earns"
+            f" ({rewards.right:g}), which teaches to be wrong; lower it"
         )
 
 
