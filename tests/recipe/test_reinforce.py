@@ -35,10 +35,6 @@ from trainer.plan.show import show
             },
             "every answer earns -1, so that nothing is learned",
         ),
-        (
-            {"reinforce__rewards__wrong": 2.0},
-            "rewards.wrong: 2 is more than a right answer earns (1)",
-        ),
         ({"reinforce__rewards__declined": -1e308}, "reinforce.rewards.declined"),
         ({"reinforce__rewards__length_target": 12}, "12 is never passed by answers"),
         ({"reinforce__rewards__format_regex": "("}, "'(' is no regular expression"),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 NotNegative = Annotated[float, Field(ge=0.0)]
 Reward = Annotated[float, Field(ge=-1e6, le=1e6)]
-"""What something earns; more than a million is a slip, and its square no number in fp32."""
+"""What something earns; more than a million is a slip, and far beyond it squares overflow fp32."""
 
 
 class RewardsSection(Section):
@@ -208,11 +208,6 @@ def _check_rewards(section: ReinforceSection) -> None:
         raise RecipeError(
             f"reinforce.rewards: every answer earns {rewards.right:g}, so that nothing is learned;"
             " let right, declined and wrong differ"
-        )
-    if rewards.wrong > rewards.right:
-        raise RecipeError(
-            f"reinforce.rewards.wrong: {rewards.wrong:g} is more than a right answer earns"
-            f" ({rewards.right:g}), which teaches to be wrong; lower it"
         )
 
 
