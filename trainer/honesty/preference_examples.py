@@ -69,8 +69,8 @@ def factuality_examples(
     """
     asked = distinct(sampled)
     could = [pair for one in asked for pair in _pairs(one)]
-    left = "refusal over wrong" if section.wrong == "leave" else None
-    found = [pair for pair in could if pair.kind != left]
+    left_alone = "refusal over wrong" if section.wrong == "leave" else None
+    found = [pair for pair in could if pair.kind != left_alone]
     balanced = _balanced(found, seed)
     kept = _worded(balanced, section, seed)
     made = list(_judged(kept)) if judged else [_pair(pair) for pair in kept]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 NotNegative = Annotated[float, Field(ge=0.0)]
 Reward = Annotated[float, Field(ge=-1e6, le=1e6)]
 """What something earns; more than a million is a slip, and far beyond it squares overflow fp32."""
+RewardWeight = Annotated[float, Field(ge=0.0, le=1e6)]
 
 
 class RewardsSection(Section):
@@ -33,7 +34,7 @@ class RewardsSection(Section):
     length_target: Positive | None = None
     """Tokens from which an answer is punished: linearly, down to -1 at reinforce.tokens (the soft
     overlong punishment of DAPO, arXiv:2503.14476, equation 13); none: no length is."""
-    length_weight: Annotated[float, Field(ge=0.0, le=1e6)] = 1.0
+    length_weight: RewardWeight = 1.0
     """What that punishment is multiplied by."""
     format_regex: str | None = None
     """A regular expression (of the `regex` package) that the whole answer must match, spaces at its
@@ -42,7 +43,7 @@ class RewardsSection(Section):
     """Whether the whole answer must be JSON."""
     format_ended: bool = False
     """Whether the answer must have come to its own end."""
-    format_weight: Annotated[float, Field(ge=0.0, le=1e6)] = 1.0
+    format_weight: RewardWeight = 1.0
     """What an answer earns where all that is asked of its form holds; else it earns 0 for it."""
 
     @property
