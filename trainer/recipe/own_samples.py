@@ -35,8 +35,7 @@ class OwnSamplesSection(Section):
     """Tokens of a sample at most."""
     wrong: Literal["decline", "leave"] = "decline"
     """What becomes of a question that has an answer, and is not known: to decline it is taught, or
-    it is left alone. Taught in examples, it makes a model decline what it knows as well; left alone
-    in preferences, in which refusals then win over inventions alone, the model declines little."""
+    it is left alone."""
     reasons: bool = True
     """Whether a refusal says why, where the question has a reason or one follows from it."""
     wordings: Positive = 4
