@@ -48,8 +48,8 @@ def page_of(figures: Mapping[str, Any]) -> str:
         "- One form of prejudice, in English: pronouns behind occupations. Other figures of a cured"
         " model may stay as they are; the rows of the suite `bias` show some.",
         "- All models of a size read as many tokens: counterfactuals beside their texts leave less"
-        " of them for docstrings, which is what bits a byte pay in the small model; `replace` takes"
-        " none away.",
+        " of them for docstrings; whether that is what bits a byte pay in the small model was not"
+        " measured.",
         "- A gap of 0 is no fairness where the model gives neither pronoun any weight, or where it"
         " knows no occupation; the rows beside it are there for that.",
         "- The corpus of the small model is made of templates, and its skew was planted: the size"
@@ -128,9 +128,8 @@ def _why_not_cured(found: Mapping[str, Any]) -> list[str]:
     before, after = (mass[which]["value"] for which in ("base", "cured"))
     trained = found["trained"]
     return [
-        f"- So short a cure ({trained['steps']} steps of {trained['tokens_a_step']} tokens) teaches"
-        f" the form of its sentences, both pronouns together from {before:.2f} to {after:.2f}, and"
-        " not that one is as common as the other, of which every single sentence says little."
+        f"- {trained['steps']} steps of {trained['tokens_a_step']} tokens have brought both"
+        f" pronouns together from {before:.2f} to {after:.2f}, and the gap not surely lower."
     ]
 
 
@@ -171,7 +170,7 @@ def _verdicts(found: Mapping[str, Any], conditions: Sequence[str]) -> list[str]:
         else:
             verdict = f"the gap, {before:.3f} and {after:.3f} nats, is not told apart"
         ends = gap["conditions"][one]["interval"]
-        fair = "is told from 0 no more" if ends[0] <= 0 <= ends[1] else "is told from 0"
+        fair = "is not told from 0" if ends[0] <= 0 <= ends[1] else "is told from 0"
         cost = utility["differences"][one]["value"] / utility["conditions"][base]["value"]
         lines.append(f"- *{one}*: {verdict}, and {fair}; bits a byte change by {100 * cost:+.1f}%.")
     return lines
