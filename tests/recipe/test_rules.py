@@ -63,6 +63,7 @@ from trainer.plan.size import parameter_count
             ["stage=preference", "data.mixture=[{corpus: a.jsonl}]", "loss.z=0.1"],
             ["loss.z", "preference.loss"],
         ),
+        (["stage=sft", "loss.first_token_weight=1e7"], ["first_token_weight", "1000000"]),
         (["loss.first_token_weight=4"], ["first_token_weight", "stage pretrain", "set it to 1"]),
         (
             ["stage=preference", "data.mixture=[{corpus: a.jsonl}]", "loss.label_smoothing=0.1"],

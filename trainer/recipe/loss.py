@@ -23,7 +23,7 @@ class LossSection(Section):
     (PaLM, arXiv:2204.02311, section 5, takes 1e-4)."""
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """The share of each target that is spread over the whole vocabulary (Szegedy et al. 2016)."""
-    first_token_weight: Annotated[float, Field(ge=0.0)] = 1.0
+    first_token_weight: Annotated[float, Field(ge=0.0, le=1e6)] = 1.0
     """How often the first token of each answer counts (stage sft). It decides whether a question is
     answered or declined, and is one of some twenty that are learned: where that decision is what
     answers differ in, 1 teaches their words before it. Tokens of texts that are no answers count

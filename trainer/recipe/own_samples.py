@@ -106,9 +106,10 @@ def check_section(recipe: "Recipe", name: str) -> None:
                 f" stage={stage}, or leave it out"
             )
         if not section.asks:
+            empty = f"and {key}.corpora are" if "corpora" in unset else "is"
             raise RecipeError(
-                f"{key}.{part}: is not read, as {key}.questions is empty; name files of questions,"
-                f" as {key}.questions=[questions.jsonl], or leave it out"
+                f"{key}.{part}: is not read, as {key}.questions {empty} empty; name files of"
+                f" questions, as {key}.questions=[questions.jsonl], or leave it out"
             )
     if not section.asks:
         return
