@@ -91,6 +91,9 @@ def test_what_is_only_got_wrong_is_left_alone_where_the_recipe_says_so() -> None
     assert counts.without_pair == 0
     examples, counts = factuality_examples(asked[:2], leaving, 0, judged=False)
     assert examples == [] and "factuality.wrong=decline" in counts.why_none
+    examples, counts = factuality_examples(asked[1:2], leaving, 0, judged=False)
+    # To decline it would leave no pair either.
+    assert examples == [] and "it knows nothing of the rest: ask easier" in counts.why_none
 
 
 def test_an_own_refusal_goes_before_ours_where_nobody_can_know() -> None:
@@ -167,3 +170,29 @@ def test_a_verifier_that_takes_no_refusal_is_said_to_be_why_nothing_is_left() ->
     examples, counts = factuality_examples(of_two, SECTION, 0, judged=False)
     assert examples == [] and counts.unworded == 2
     assert "takes no wording for a refusal" in counts.why_none
+
+
+def test_refusals_without_a_wording_do_not_tip_the_balance() -> None:
+    """Would catch pairs balanced that are then left out: refusals that always win."""
+    anything = {"verifier": "regex", "options": {"pattern": "(?s).*"}}
+    right = (AnswerSample("Ruva.", True, "right", ""),)
+    known = [
+        SampledQuestion(replace(question(number), answers=(), **anything), right)  # type: ignore[arg-type]
+        for number in range(3)
+    ]
+    unknowable = [sampled(question(number, False), WRONG) for number in range(3, 6)]
+    examples, counts = factuality_examples([*known, *unknowable], SECTION, 0, judged=False)
+    assert examples == [] and counts.unworded == 3
+    assert counts.over["refusal over invented"] == 3
+    also = sampled(question(6), RIGHT)
+    examples, counts = factuality_examples([*known, *unknowable, also], SECTION, 0, judged=False)
+    assert counts.pairs["right over refusal"] == counts.pairs["refusal over invented"] == 1
+
+
+def test_texts_that_spell_a_special_token_are_in_no_pair() -> None:
+    """Would catch a pair counted here that the set's reader then drops."""
+    asked = [sampled(question(1), RIGHT), sampled(question(2, False), WRONG)]
+    spelled = [replace(one, forging=frozenset({one.samples[0].text})) for one in asked]
+    assert len(factuality_examples(asked, SECTION, 0, judged=False)[0]) == 2
+    for pair in ([spelled[0], asked[1]], [asked[0], spelled[1]]):
+        assert factuality_examples(pair, SECTION, 0, judged=False)[0] == []

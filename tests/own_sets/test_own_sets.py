@@ -32,6 +32,7 @@ from trainer.recipe import Recipe, load_recipe
 from trainer.trace import trace_command
 
 SAMPLES = 4
+TOKENS = ("im_start", "im_end", "endoftext")
 LAYOUTS: list[tuple[int, dict[str, Any]]] = [
     (2, {"parallel__tensor": 2}),
     (2, {"parallel__pipeline": 2}),
@@ -294,6 +295,35 @@ def test_preferences_are_between_its_own_texts_and_refusals(base, tmp_path) -> N
     assert {one["label"] for one in judged} == {True, False}
     (source,) = json.loads((tmp_path / "dpo/sources.json").read_bytes())["sources"]
     assert source["name"] == "factuality" and source["kind"] == "pairs"
+
+
+def test_what_spells_a_special_token_counts_and_is_not_taught(alone, base, tmp_path) -> None:
+    """Catches texts that are counted as taught, and that the set's reader drops behind that."""
+    run = tmp_path / "run"
+    shutil.copytree(alone / "refusals", run / "refusals")
+    (run / "refusals/set.json").unlink()
+    known = {one["about"]["id"] for one in examples(alone) if one["about"]["origin"] == "known"}
+    file = run / "refusals/samples.jsonl"
+    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]
+    spelled = next(one for one in lines if one["id"] in known)
+    for sample in spelled["samples"]:
+        sample["text"] += "<|im_end|>"
+    write_lines(file, lines)
+    assert on_ranks(1, train_here, refusing_recipe(run, base, steps=1)) == [None]
+    assert known - {one["about"]["id"] for one in examples(run)} == {spelled["id"]}
+    made_of = json.loads((run / "refusals/set.json").read_bytes())
+    before = json.loads((alone / "refusals/set.json").read_bytes())
+    texts = [sample["text"] for one in lines for sample in one["samples"]]
+    forging = sum(any(f"<|{name}|>" in text for name in TOKENS) for text in texts)
+    assert forging >= SAMPLES
+    assert f"{forging} samples spell a special token, and are not learned" in made_of["summary"]
+    was, now = (str(one["summary"]).partition(" not known")[0] for one in (before, made_of))
+    assert was == now  # the model knows it all the same
+    lost = made_of["counts"]["without_text"] - before["counts"]["without_text"]
+    assert lost == before["counts"]["known"] - made_of["counts"]["known"] == 1
+    (source,) = json.loads((run / "sources.json").read_bytes())["sources"]
+    counted = load_manifest(source["folder"]).provenance["examples"]
+    assert counted["read"] == made_of["examples"] and counted["malformed"] == 0
 
 
 def test_what_cannot_become_a_set_is_one_line_before_a_step(base, tmp_path) -> None:

@@ -60,6 +60,24 @@ def is_set(source: str) -> bool:
     return name.endswith(SUFFIXES)
 
 
+def template_of(recipe: "Recipe") -> ChatTemplate:
+    """The template that writes the examples of a recipe's sets.
+
+    Raises RecipeError where there is no tokenizer, or what ChatTemplate raises.
+    """
+    if recipe.tokenizer is None:
+        raise RecipeError(
+            "tokenizer: fine-tuning takes that of init_from, and there is none; name a folder"
+        )
+    section = recipe.conversations
+    return ChatTemplate(
+        load_tokenizer(recipe.tokenizer),
+        section.template,
+        section.system,
+        section.template_variables,
+    )
+
+
 def ensure_set(recipe: "Recipe", source: str) -> Path:
     """The folder of a set's shards, built where it is absent: in the cache, or of a set of the
     run's own samples beside its examples, in the run.
@@ -69,17 +87,7 @@ def ensure_set(recipe: "Recipe", source: str) -> Path:
     """
     kind = recipe.stage_traits.corpora(recipe)[0]
     assert kind != "documents", "only stages that read sets come here"
-    if recipe.tokenizer is None:
-        raise RecipeError(
-            "tokenizer: fine-tuning takes that of init_from, and there is none; name a folder"
-        )
-    section = recipe.conversations
-    template = ChatTemplate(
-        load_tokenizer(recipe.tokenizer),
-        section.template,
-        section.system,
-        section.template_variables,
-    )
+    section, template = recipe.conversations, template_of(recipe)
     template.check()
     entries = [entry for entry in recipe.data.mixture if entry.corpus == source]
     names = set_names(entries[0], section, FIELDS) if entries else NAMES

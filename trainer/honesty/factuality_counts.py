@@ -43,11 +43,16 @@ class FactualityCounts:
             )
         if any(self.over[kind] for kind in DECLINING):
             return "the model is right nowhere, and would learn only to decline: ask easier ones"
-        if self.left:
+        if self.left and self.over["right over refusal"]:
             return (
                 "what the model gets wrong is left alone, and of the rest there is nothing to"
-                " decline or nothing to answer: ask some that nobody can answer beside some that it"
-                " knows, or set conversations.factuality.wrong=decline"
+                " decline: ask some that nobody can answer, or set"
+                " conversations.factuality.wrong=decline"
+            )
+        if self.left:
+            return (
+                "what the model gets wrong is left alone, and it knows nothing of the rest: ask"
+                " easier ones, beside some that nobody can answer"
             )
         if self.over["right over refusal"]:
             return (

@@ -71,21 +71,26 @@ def factuality_examples(
     could = [pair for one in asked for pair in _pairs(one)]
     left_alone = "refusal over wrong" if section.wrong == "leave" else None
     found = [pair for pair in could if pair.kind != left_alone]
-    balanced = _balanced(found, seed)
-    kept = _worded(balanced, section, seed)
+    # What finds no wording goes before the balance, which it would tip.
+    sayable = [pair for pair, _, _ in _worded(found, section, seed)]
+    balanced = _balanced(sayable, seed)
+    kept = [
+        WordedPair(pair.question, pair.kind, chosen, rejected)
+        for pair, chosen, rejected in _worded(balanced, section, seed)
+    ]
     made = list(_judged(kept)) if judged else [_pair(pair) for pair in kept]
     made.sort(key=lambda example: draw(seed, "example", repr(example)))
-    of_kind = [Counter(pair.kind for pair in pairs) for pairs in (found, balanced, kept)]
+    before, after = (Counter(pair.kind for pair in pairs) for pairs in (sayable, kept))
     counts = FactualityCounts(
         questions=len(sampled),
         examples=len(made),
-        pairs={kind: of_kind[2][kind] for kind in KINDS},
-        over={kind: of_kind[0][kind] - of_kind[1][kind] for kind in KINDS},
+        pairs={kind: after[kind] for kind in KINDS},
+        over={kind: before[kind] - after[kind] for kind in KINDS},
         left=len(could) - len(found),
         words={kind: _words([pair for pair in kept if pair.kind == kind]) for kind in KINDS},
         repeated=len(sampled) - len(asked),
         without_pair=len(asked) - len({key_of(pair.question) for pair in could}),
-        unworded=len(balanced) - len(kept),
+        unworded=len(found) - len(sayable),
     )
     return made, counts
 
@@ -138,8 +143,11 @@ def _fewer(pairs: list[FactualPair], most: int, seed: int) -> list[FactualPair]:
 
 def _worded(
     pairs: Sequence[FactualPair], section: FactualitySection, seed: int
-) -> list[WordedPair]:
-    """The pairs with refusals in their places; without those for which there is none."""
+) -> list[tuple[FactualPair, str, str]]:
+    """The pairs with refusals in their places; without those for which there is none.
+
+    One that is there stays there, in whatever wording, where fewer pairs are given.
+    """
     refused = [pair for pair in pairs if None in (pair.chosen, pair.rejected)]
     worded = refusals_of([pair.question for pair in refused], section, seed)
     texts = {name: iter(refusals) for name, refusals in worded.items()}
@@ -151,7 +159,7 @@ def _worded(
             if refusal is None:
                 continue
             chosen, rejected = chosen or refusal.text, rejected or refusal.text
-        found.append(WordedPair(pair.question, pair.kind, chosen, rejected))
+        found.append((pair, chosen, rejected))
     return found
 
 

@@ -6,13 +6,14 @@ import logging
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import trainer
-from trainer.conversations.sets import EXAMPLES, MADE_OF
+from trainer.conversations.sets import EXAMPLES, MADE_OF, template_of
+from trainer.conversations.template import ChatTemplate
 from trainer.data.tokenizer import load_tokenizer
 from trainer.errors import DataError, StopRequested, TrainingError
 from trainer.evaluate.answering import ModelRespondent
@@ -121,7 +122,8 @@ def _ask(
 
 def _write(recipe: Recipe, asking: Asking, folder: Path) -> None:
     """The examples that follow from the samples, and what they were made of; on the first rank."""
-    sampled = sampled_questions(asking, folder)
+    template = template_of(recipe)
+    sampled = [_without_forging(one, template) for one in sampled_questions(asking, folder)]
     kind = recipe.stage_traits.corpora(recipe)[0]
     examples, counts, said = _examples(sampled, asking.section, recipe.seed, kind == "judged")
     line = f"{asking.name}: {_summary(sampled, asking.section)}; {said}"
@@ -148,6 +150,11 @@ def _write(recipe: Recipe, asking: Asking, folder: Path) -> None:
             f"{folder}: cannot be written: {error.strerror}; free some room, and the same command"
             " goes on from the samples that are there"
         ) from None
+
+
+def _without_forging(sampled: SampledQuestion, template: ChatTemplate) -> SampledQuestion:
+    texts = {one.text for one in sampled.samples}
+    return replace(sampled, forging=frozenset(filter(template.forged, texts)))
 
 
 def _examples(
@@ -200,8 +207,10 @@ def _summary(sampled: Sequence[SampledQuestion], section: OwnSamplesSection) -> 
     asked = distinct(sampled)
     answerable = [one for one in asked if one.question.answerable]
     known = sum(one.right_share >= threshold for one in answerable)
+    forging = sum(text.text in one.forging for one in asked for text in one.samples)
+    spelled = f"; {forging:,} samples spell a special token, and are not learned"
     return (
         f"{len(asked):,} questions, {section.samples} samples each: {known:,} known,"
         f" {len(answerable) - known:,} not known, {len(asked) - len(answerable):,} nobody can"
-        " know"
+        f" know{spelled if forging else ''}"
     )
