@@ -4,6 +4,7 @@ import gzip
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from trainer.errors import DataError
 from trainer.questions.reading import read_questions
 from trainer.questions.verifiers import verify
+from trainer.questions.writing import question_lines
 
 ITEMS: list[dict[str, Any]] = [
     {"id": "fr", "question": "What is the capital of France?", "answer": "Paris", "kind": "city"},
@@ -167,3 +169,11 @@ def test_a_file_that_is_not_there_is_named_with_its_key(tmp_path: Path) -> None:
     text.write_text("A?")
     with pytest.raises(DataError, match=r"^reinforce\.questions: .*data\.mixture: q\.txt holds no"):
         read_questions([str(text)], key="reinforce.questions")
+
+
+def test_questions_that_were_read_are_written_as_they_were(tmp_path: Path) -> None:
+    """Would catch a verifier lost on the way: a pattern read as an answer, or not at all."""
+    first = read_questions([written(tmp_path / "q.jsonl", ITEMS)])
+    (tmp_path / "again.jsonl").write_text(question_lines(first), encoding="utf-8")
+    again = read_questions([str(tmp_path / "again.jsonl")])
+    assert [replace(one, place="") for one in again] == [replace(one, place="") for one in first]

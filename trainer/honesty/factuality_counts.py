@@ -60,8 +60,8 @@ class FactualityCounts:
                 " gets wrong or that nobody can answer"
             )
         return (
-            "the model's samples of each are alike, or cut before a sentence ends: raise tokens,"
-            " samples or temperature, or ask others"
+            "the model's samples of each are alike, cut before a sentence ends, or spell special"
+            " tokens: raise tokens, samples or temperature, or ask others"
         )
 
     def __str__(self) -> str:

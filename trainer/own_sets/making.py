@@ -123,7 +123,7 @@ def _ask(
 def _write(recipe: Recipe, asking: Asking, folder: Path) -> None:
     """The examples that follow from the samples, and what they were made of; on the first rank."""
     template = template_of(recipe)
-    sampled = [_without_forging(one, template) for one in sampled_questions(asking, folder)]
+    sampled = [_with_forging(one, template) for one in sampled_questions(asking, folder)]
     kind = recipe.stage_traits.corpora(recipe)[0]
     examples, counts, said = _examples(sampled, asking.section, recipe.seed, kind == "judged")
     line = f"{asking.name}: {_summary(sampled, asking.section)}; {said}"
@@ -152,7 +152,7 @@ def _write(recipe: Recipe, asking: Asking, folder: Path) -> None:
         ) from None
 
 
-def _without_forging(sampled: SampledQuestion, template: ChatTemplate) -> SampledQuestion:
+def _with_forging(sampled: SampledQuestion, template: ChatTemplate) -> SampledQuestion:
     texts = {one.text for one in sampled.samples}
     return replace(sampled, forging=frozenset(filter(template.forged, texts)))
 

@@ -20,6 +20,7 @@ from typing import Any
 from launch.experiments.commands import at_least_one, errors_in_one_line
 from launch.experiments.truth.chain import STEPS, ChainModel, built_chain
 from launch.experiments.truth.measuring import HELD_OUT, SUITES, measured
+from launch.experiments.truth.replay import verified_requests
 from launch.experiments.truth.results import ModelRecords, Records, write_results
 from trainer.evaluate.smollm2 import smollm2_checkpoint
 from trainer.files import cache_folder, write_whole
@@ -79,7 +80,11 @@ def _shortened(work: Path, limit: int, questions: Path | None) -> dict[str, list
         "factuality": "conversations.factuality.questions",
         "reinforce": "reinforce.questions",
     }
-    return {step: [f"steps={SMOKE_STEPS}", f"{key}=[{questions}]"] for step, key in named.items()}
+    beside = {"reinforce": f",{verified_requests(work / 'replayed')}"}
+    return {
+        step: [f"steps={SMOKE_STEPS}", f"{key}=[{questions}{beside.get(step, '')}]"]
+        for step, key in named.items()
+    }
 
 
 def _told(given: argparse.Namespace) -> dict[str, str]:

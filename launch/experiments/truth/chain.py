@@ -14,7 +14,12 @@ from pathlib import Path
 from launch.experiments.blending import blend
 from launch.experiments.commands import run_command
 from launch.experiments.made_of import is_trained
-from launch.experiments.truth.replay import WEIGHTS, replayed_answers, replayed_documentation
+from launch.experiments.truth.replay import (
+    WEIGHTS,
+    replayed_answers,
+    replayed_documentation,
+    verified_requests,
+)
 from launch.local import NO_GPU, result_on_ranks
 from trainer.files import write_whole
 from trainer.honesty.evenly import evenly
@@ -22,6 +27,7 @@ from trainer.honesty.refusing import draw, key_of
 from trainer.questions.bank import bank_questions
 from trainer.questions.writing import question_lines
 from trainer.recipe import load_recipe
+from trainer.recipe.own_samples import BANK
 
 RECIPES = Path(__file__).with_name("recipes")
 STEPS = {
@@ -79,6 +85,7 @@ def built_chain(
     own = {
         "refusals": [f"data.mixture={replayed_mixture(base, into / 'replayed', limit)}"],
         "factuality": [f"conversations.factuality.questions=[{drawn_questions(into, seed)}]"],
+        "reinforce": [f"reinforce.questions=[{BANK},{verified_requests(into / 'replayed')}]"],
     }
     for step, label in STEPS.items():
         run = into / f"seed-{seed}" / step

@@ -1,17 +1,19 @@
 """What SmolLM2 writes by itself, and documentation: replayed beside the refusals.
 
 Answers to questions are short, and begin with "I" where they decline. Learned alone, they shorten
-all that the model writes, and its bits a byte rise.
+all that the model writes, and its bits a byte rise. Reinforcement is asked the same requests.
 """
 
 import hashlib
 import json
 import random
+import re
 import sys
 from collections.abc import Iterator
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 from launch.experiments.commands import run_command
 from launch.experiments.made_of import checkpoint_digest
@@ -20,6 +22,8 @@ from trainer.checkpoint import resolve_checkpoint
 from trainer.conversations.columns import CONTINUES
 from trainer.evaluate.converted import readable_checkpoint
 from trainer.files import write_whole
+from trainer.questions.question import Question
+from trainer.questions.writing import question_lines
 
 HERE = Path(__file__).with_name("replayed")
 REQUESTS = 512
@@ -32,11 +36,51 @@ WEIGHTS = {"answers": 0.4, "documentation": 0.1}
 """Of the mixture, beside the refusals' 0.5."""
 
 
-def requests() -> list[str]:
+class ReplayedRequest(NamedTuple):
+    """What a user may ask for, and what it is about."""
+
+    text: str
+    topic: str
+
+
+def requests() -> list[ReplayedRequest]:
     """The requests, the same for every model and seed."""
     wordings, topics = (_lines(name) for name in ("requests.txt", "topics.txt"))
-    every = [wording.replace("{}", topic) for wording in wordings for topic in topics]
+    every = [
+        ReplayedRequest(wording.replace("{}", topic), topic)
+        for wording in wordings
+        for topic in topics
+    ]
     return random.Random("requests").sample(every, REQUESTS)
+
+
+def verified_requests(into: Path) -> Path:
+    """A file of the requests as questions, each right where a text names what it is about.
+
+    What declines is no right answer to a verifier, whatever it names.
+    """
+    asked = [
+        Question(
+            f"request/{number}",
+            request.text,
+            verifier="regex",
+            options={"pattern": _naming(request.topic), "match": "search", "ignore_case": True},
+            kind="request",
+        )
+        for number, request in enumerate(requests())
+    ]
+    into.mkdir(parents=True, exist_ok=True)
+    path = into / "requests.jsonl"
+    write_whole(path, question_lines(asked))
+    return path
+
+
+def _naming(topic: str) -> str:
+    """A pattern of any of its longer words, or of its last, as of one thing or of several."""
+    words = re.findall(r"[a-z]+", topic)
+    telling = [word for word in words if len(word) > 4 or word == words[-1]]
+    singular = [re.sub("(?<![su])s$", "", word) for word in telling]
+    return rf"\b(?:{'|'.join(singular)})s?\b"
 
 
 def replayed_answers(base: Path, into: Path, ranks: int, count: int | None = None) -> Path:
@@ -44,7 +88,7 @@ def replayed_answers(base: Path, into: Path, ranks: int, count: int | None = Non
 
     `count`: requests at most (None: all).
     """
-    asked = requests()[:count]
+    asked = [request.text for request in requests()[:count]]
     made_of = [checkpoint_digest(base), TOKENS, CONTINUES, asked]
     digest = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:12]
     file = into / f"answers-{digest}.jsonl"

@@ -14,7 +14,9 @@ import pytest
 
 from launch.experiments.commands import run_command
 from launch.experiments.truth import chain
-from launch.experiments.truth.replay import REQUESTS, requests
+from launch.experiments.truth.replay import REQUESTS, requests, verified_requests
+from trainer.questions.reading import read_questions
+from trainer.questions.verifiers import verify
 
 
 def test_steps_train_on_the_cpu_of_a_machine_with_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,13 +36,29 @@ def test_what_is_replayed_is_nothing_that_is_asked() -> None:
     asked = (folder / "instruction_topics.txt").read_text(encoding="utf-8").splitlines()
     templates = (folder / "instruction_templates.tsv").read_text(encoding="utf-8").splitlines()
     assert len(topics) == 32 and not topics & set(asked)
-    found = requests()
-    assert len(set(found)) == REQUESTS and found == requests()
+    assert requests() == requests()
+    found = [request.text for request in requests()]
+    assert len(set(found)) == REQUESTS
     filled = {line.split("\t")[1].replace("{}", topic) for line in templates for topic in topics}
     assert not filled & set(found)
     # What the suite counts: nothing that is replayed asks for a length or a form.
     bounds = [one for one in found if re.search(r"exactly|at least|at most|between|\d", one)]
     assert not bounds, bounds
+
+
+def test_a_request_is_followed_by_what_names_its_topic_and_does_not_decline(tmp_path: Path) -> None:
+    """Catches a refusal that earns as much as an answer, and other texts that happen to."""
+    verified = read_questions([str(verified_requests(tmp_path))])
+    assert [one.text for one in verified] == [request.text for request in requests()]
+    by_topic = {request.topic: one for request, one in zip(requests(), verified, strict=True)}
+    assert len(by_topic) == 32
+    for topic, question in by_topic.items():
+        assert verify(question, f"Here is something about {topic}.").outcome == "right"
+        assert verify(question, "Here is something, but that is far away.").outcome == "wrong"
+        assert verify(question, f"I'm sorry, I can't write about {topic}.").outcome == "declined"
+    bus = by_topic["the last bus"]
+    found = {text: verify(bus, text).outcome for text in ("But it rains.", "A BUS!")}
+    assert found == {"But it rains.": "wrong", "A BUS!": "right"}
 
 
 SAVES_FIRST = """

@@ -104,6 +104,14 @@ def test_refusals_are_learned_beside_what_is_replayed(run: "Command") -> None:
     assert all(shares[f"mixture/{name}"] > 0 for name in names), shares
 
 
+def test_reinforcement_is_asked_for_what_a_user_may_want(run: "Command") -> None:
+    """Would catch requests that are written down and never asked."""
+    (folder,) = run.records("base").parents[2].rglob("seed-0/reinforce")
+    lines = [line for path in (folder / "samples").iterdir() for line in path.open()]
+    kinds = {json.loads(line)["kind"] for line in lines}
+    assert "request" in kinds and kinds <= {"request", "number", None}
+
+
 def test_the_table_and_the_drawing_tell_of_each_model(run: "Command") -> None:
     """Would catch a model that is measured and not shown, and a drawing that no browser reads."""
     table = (run.out / "table.md").read_text()
