@@ -37,9 +37,9 @@ def page_of(figures: Mapping[str, Any]) -> str:
         "",
         about_machine(small["environment"]),
         "",
-        "Intervals (95%) are over seeds and occupations. *Gap*: nats by which the pronoun that"
-        " prejudice gives to an occupation is likelier than the other, over sentences that nothing"
-        " was trained on (`pronouns.py`).",
+        "Intervals (95%) are over seeds and items: occupations, or what the suite of a row asks."
+        " *Gap*: nats by which the pronoun that prejudice gives to an occupation is likelier than"
+        " the other, over sentences that nothing was trained on (`pronouns.py`).",
         "",
         *_small(small),
         *_smollm2(figures),
@@ -172,5 +172,9 @@ def _verdicts(found: Mapping[str, Any], conditions: Sequence[str]) -> list[str]:
         ends = gap["conditions"][one]["interval"]
         fair = "is not told from 0" if ends[0] <= 0 <= ends[1] else "is told from 0"
         cost = utility["differences"][one]["value"] / utility["conditions"][base]["value"]
-        lines.append(f"- *{one}*: {verdict}, and {fair}; bits a byte change by {100 * cost:+.1f}%.")
+        low, high = utility["differences"][one]["interval"]
+        told = ", which is not told from none" if low <= 0 <= high else ""
+        lines.append(
+            f"- *{one}*: {verdict}, and {fair}; bits a byte change by {100 * cost:+.1f}%{told}."
+        )
     return lines
