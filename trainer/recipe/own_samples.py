@@ -114,8 +114,9 @@ def check_section(recipe: "Recipe", name: str) -> None:
     if not section.asks:
         return
     if recipe.init_from is None:
+        asking = "questions" if section.questions else "corpora"
         raise RecipeError(
-            f"init_from: names no model to ask {key}.questions; set it to a checkpoint"
+            f"init_from: names no model to ask {key}.{asking}; set it to a checkpoint"
         )
     if section.tokens >= recipe.sequence_length:
         raise RecipeError(
