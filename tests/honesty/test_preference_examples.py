@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -168,7 +169,7 @@ def test_a_verifier_that_takes_no_refusal_is_said_to_be_why_nothing_is_left() ->
         SampledQuestion(replace(asked, id="2", text="?"), wrong),
     ]
     examples, counts = factuality_examples(of_two, SECTION, 0, judged=False)
-    assert examples == [] and counts.unworded == 2
+    assert examples == [] and sum(counts.unworded.values()) == 2
     assert "takes no wording for a refusal" in counts.why_none
 
 
@@ -182,17 +183,42 @@ def test_refusals_without_a_wording_do_not_tip_the_balance() -> None:
     ]
     unknowable = [sampled(question(number, False), WRONG) for number in range(3, 6)]
     examples, counts = factuality_examples([*known, *unknowable], SECTION, 0, judged=False)
-    assert examples == [] and counts.unworded == 3
+    assert examples == [] and counts.unworded["right over refusal"] == 3
+    assert "takes no wording" in counts.why_none and "only to decline" in counts.why_none
     assert counts.over["refusal over invented"] == 3
     also = sampled(question(6), RIGHT)
     examples, counts = factuality_examples([*known, *unknowable, also], SECTION, 0, judged=False)
     assert counts.pairs["right over refusal"] == counts.pairs["refusal over invented"] == 1
 
 
-def test_texts_that_spell_a_special_token_are_in_no_pair() -> None:
-    """Would catch a pair counted here that the set's reader then drops."""
-    asked = [sampled(question(1), RIGHT), sampled(question(2, False), WRONG)]
-    spelled = [replace(one, forging=frozenset({one.samples[0].text})) for one in asked]
-    assert len(factuality_examples(asked, SECTION, 0, judged=False)[0]) == 2
-    for pair in ([spelled[0], asked[1]], [asked[0], spelled[1]]):
-        assert factuality_examples(pair, SECTION, 0, judged=False)[0] == []
+def test_what_the_reader_would_drop_is_left_out_before_the_balance() -> None:
+    """Would catch refusals that lose and never win, as long wrong texts are dropped behind it."""
+    known = [sampled(question(number), RIGHT) for number in range(4)]
+    invented = [sampled(question(number, False), WRONG) for number in range(4, 8)]
+    long = "{0} lies in Keld, as far as one can tell from a map."
+    invented[0] = sampled(question(4, False), long)
+
+    def short(pair: Mapping[str, Any]) -> bool:
+        return "as far as one can tell" not in pair["rejected"][0]["content"]
+
+    examples, counts = factuality_examples([*known, *invented], SECTION, 0, False, short)
+    assert counts.pairs["right over refusal"] == counts.pairs["refusal over invented"] == 3
+    assert len(examples) == 6 and all(short(one) for one in examples)
+    assert "1 pairs that are too long or spell a special token" in str(counts)
+    examples, counts = factuality_examples([*known, invented[0]], SECTION, 0, False, short)
+    assert examples == [] and "raise sequence_length" in counts.why_none
+    assert "learn never to decline" in counts.why_none
+
+
+def test_why_there_is_no_pair_names_what_is_lacking() -> None:
+    """Would catch a verifier blamed for other questions, and easier ones asked for in vain."""
+    anything = {"verifier": "regex", "options": {"pattern": "(?s).*"}}
+    unworded = replace(question(9), answers=(), **anything)  # type: ignore[arg-type]
+    free = SampledQuestion(unworded, (AnswerSample("7.", True, "wrong", ""),))
+    wrong = [sampled(question(number), WRONG) for number in range(3)]
+    _, counts = factuality_examples([free, *wrong], SECTION, 0, judged=False)
+    assert "right nowhere" in counts.why_none and "ask easier ones" in counts.why_none
+    cut = [sampled(question(number), "{0} lies in Ruva, which is") for number in range(4, 7)]
+    _, counts = factuality_examples([*cut, *wrong], SECTION, 0, judged=False)
+    assert "right is cut before a sentence ends" in counts.why_none
+    assert "raise tokens" in counts.why_none

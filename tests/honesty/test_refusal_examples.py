@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -185,3 +186,20 @@ def test_what_comes_again_is_said_in_its_other_right_words() -> None:
     assert texts == {"It is in Ruva.": 2, "Town1 lies in Ruva.": 1}
     assert "1 are answered in the model's own words" in str(counts)
     assert "and 2 times again" in str(counts)
+
+
+def test_what_the_reader_would_drop_is_left_out_before_the_share() -> None:
+    """Would catch a share that the set does not have, as its long answers are dropped behind it."""
+    known = [sampled(question(number), RIGHT, "It is in Ruva.") for number in range(4)]
+    unknown = [sampled(question(number, False), WRONG) for number in range(4, 12)]
+
+    def short(example: Mapping[str, Any]) -> bool:
+        long = {"Town0 lies in Ruva.", "Town1 lies in Ruva.", "It is in Ruva."}
+        return said(dict(example)) not in long
+
+    examples, counts = refusal_examples([*known, *unknown], SECTION, 0, short)
+    assert (counts.known, counts.unknowable, counts.unusable) == (2, 2, 2)
+    assert len(examples) == 4 and all(short(one) for one in examples)
+    assert "2 too long or spelling a special token" in str(counts)
+    _, counts = refusal_examples([*known, *unknown], SECTION, 0, lambda one: False)
+    assert (counts.known, counts.unknowable, counts.unusable) == (0, 0, 12)

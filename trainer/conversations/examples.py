@@ -1,6 +1,6 @@
 """A whole set: every example of its files that can be used, marked, with an account of the rest."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -74,6 +74,30 @@ def marked_examples(
         yield marked
     if not counts.used:
         raise _nothing_left(", ".join(patterns), counts)
+
+
+def usable_by(
+    kind: Literal["conversations", "pairs"],
+    template: ChatTemplate,
+    section: ConversationsSection,
+    sequence_length: int,
+    rows: int | None = None,
+) -> Callable[[Mapping[str, Any]], bool]:
+    """Whether `marked_examples` would use an example of this kind, asked of one at a time.
+
+    Where it would stop instead, as `section` says, the example counts as used.
+    """
+    reading = _Reading(template, section, sequence_length, ExampleCounts(), NAMES, rows)
+    marked = reading.pairs if kind == "pairs" else reading.conversations
+    place = RecordLocation("example", "number", 1)
+
+    def used(example: Mapping[str, Any]) -> bool:
+        try:
+            return next(marked([Example(dict(example), place)]), None) is not None
+        except DataError:
+            return True
+
+    return used
 
 
 def with_others(

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,7 +12,7 @@ import orjson
 
 import trainer
 from trainer.conversations.columns import SetNames, set_names
-from trainer.conversations.examples import marked_examples
+from trainer.conversations.examples import marked_examples, usable_by
 from trainer.conversations.forms import NAMES
 from trainer.conversations.marking import ExampleCounts, Marked
 from trainer.conversations.pairs import FIELDS
@@ -25,7 +25,7 @@ from trainer.data.tokenizer import load_tokenizer
 from trainer.errors import DataError, RecipeError
 from trainer.files import build_lock, cache_folder
 from trainer.hub.names import is_address
-from trainer.recipe.fine_tuning import BalanceSection
+from trainer.recipe.fine_tuning import BalanceSection, ConversationsSection
 from trainer.recipe.own_sets import own_folder, own_set_of
 
 if TYPE_CHECKING:
@@ -75,6 +75,23 @@ def template_of(recipe: "Recipe") -> ChatTemplate:
         section.template,
         section.system,
         section.template_variables,
+    )
+
+
+def usable_in_own_set(recipe: "Recipe") -> Callable[[Mapping[str, Any]], bool]:
+    """Whether an example would be used in a set of the run's own samples, asked of one at a time.
+
+    Of judged answers pairs are asked: which answer stands beside one is not known before. Raises
+    RecipeError for a template that cannot be used.
+    """
+    kind = recipe.stage_traits.corpora(recipe)[0]
+    template = template_of(recipe)
+    return usable_by(
+        "conversations" if kind == "conversations" else "pairs",
+        template,
+        _of_own_set(recipe.conversations),
+        recipe.sequence_length,
+        _rows(recipe, template),
     )
 
 
@@ -146,6 +163,13 @@ def _own_examples(recipe: "Recipe", source: str) -> Path | None:
     return path
 
 
+def _of_own_set(section: ConversationsSection) -> ConversationsSection:
+    """A model may write anything, as a special token's letters, and nobody can mend it; and what is
+    swapped in its answers, it was not asked.
+    """
+    return section.model_copy(update={"malformed": "drop", "balance": BalanceSection()})
+
+
 def _rows(recipe: "Recipe", template: ChatTemplate) -> int | None:
     """The rows of a base's embedding where its tokenizer has more tokens; None where it has not.
 
@@ -208,11 +232,9 @@ def _build(
     log.info("reading the set %s", settings["source"])
     section, counts = recipe.conversations, ExampleCounts()
     if own is not None:
-        # A model may write anything, as a special token's letters, and nobody can mend it; and what
-        # is swapped in its answers, it was not asked.
         if section.balance.counterfactual:
             log.info("%s: conversations.balance leaves it, whose answers are verified ones", source)
-        section = section.model_copy(update={"malformed": "drop", "balance": BalanceSection()})
+        section = _of_own_set(section)
     writers = {
         split: ShardWriter(partial, split, "uint32", section.shard_tokens)
         for split in ("train", "validation")

@@ -1,7 +1,10 @@
 """What became of the questions of `conversations.factuality`: its pairs, and what is left out."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
+
+from trainer.questions.verdict import Found
 
 PairKind = Literal[
     "right over wrong", "right over refusal", "refusal over wrong", "refusal over invented"
@@ -16,11 +19,13 @@ class FactualityCounts:
     """What became of the questions of `conversations.factuality`.
 
     `pairs`: of each kind that are used; `over`: of each kind that were left out for balance;
-    `left`: refusal over wrong, left out as `wrong: leave` says;
-    `words`: mean words of the chosen and of the rejected texts of each kind, which tell whether
-    length gives the better one away; `examples`: how many there are in all; `repeated`: prompts
-    that come twice; `without_pair`: questions of which there is nothing to prefer;
-    `unworded`: pairs whose question's verifier takes no wording for a refusal.
+    `left`: refusal over wrong, left out as `wrong: leave` says; `unworded`: of each kind, whose
+    question's verifier takes no wording for a refusal; `unusable`: of each kind, that the set's
+    reader would drop, too long or spelling a special token; `words`: mean words of the chosen and
+    of the rejected texts of each kind, which tell whether length gives the better one away;
+    `examples`: how many there are in all; `repeated`: prompts that come twice; `without_pair`:
+    questions of which there is nothing to prefer; `cut`: of outcomes right and wrong, questions
+    with such texts of which none stands by itself.
     """
 
     questions: int
@@ -31,37 +36,60 @@ class FactualityCounts:
     words: dict[PairKind, tuple[float, float]]
     repeated: int
     without_pair: int
-    unworded: int
+    unworded: dict[PairKind, int]
+    unusable: dict[PairKind, int]
+    cut: dict[Found, int]
 
     @property
     def why_none(self) -> str:
         """Why there is no pair, and the mend, where there is none."""
-        if self.unworded:
-            return (
-                "their verifier takes no wording for a refusal, and the model is never both right"
-                " and wrong: ask some of another verifier"
-            )
         if any(self.over[kind] for kind in DECLINING):
-            return "the model is right nowhere, and would learn only to decline: ask easier ones"
-        if self.left and self.over["right over refusal"]:
-            return (
-                "what the model gets wrong is left alone, and of the rest there is nothing to"
-                " decline: ask some that nobody can answer, or set"
-                " conversations.factuality.wrong=decline"
-            )
-        if self.left:
-            return (
-                "what the model gets wrong is left alone, and it knows nothing of the rest: ask"
-                " easier ones, beside some that nobody can answer"
-            )
+            why, mend = self._why_no(("right over refusal",), "right")
+            return f"{why}, and would learn only to decline: {mend}"
         if self.over["right over refusal"]:
+            why, mend = self._why_no(DECLINING, "wrong")
+            return f"{why}, and would learn never to decline: {mend}"
+        why, mend = self._why_no(KINDS, None)
+        return f"{why}: {mend}"
+
+    def _why_no(self, kinds: Sequence[PairKind], outcome: Found | None) -> tuple[str, str]:
+        """Why there is none of these kinds, and the mend; `outcome`: of what they are made of, None
+        where there are none of any kind.
+        """
+        if any(self.unusable[kind] for kind in kinds):
             return (
-                "the model is wrong nowhere, and would learn never to decline: ask some that it"
-                " gets wrong or that nobody can answer"
+                "what the model writes is too long, twice with its question, or spells special"
+                " tokens",
+                "raise sequence_length, or ask others",
+            )
+        if any(self.unworded[kind] for kind in kinds):
+            return (
+                "what there is to prefer is of a verifier that takes no wording for a refusal",
+                "ask such questions of another verifier",
+            )
+        cut = self.cut["right" if outcome is None else outcome]
+        if cut and outcome is not None:
+            return f"what the model gets {outcome} is cut before a sentence ends", "raise tokens"
+        if outcome == "right":
+            return "the model is right nowhere", "ask easier ones"
+        if outcome == "wrong" and not self.left:
+            return (
+                "the model is wrong nowhere",
+                "ask some that it gets wrong or that nobody can answer",
+            )
+        if outcome == "wrong":
+            return (
+                "what the model gets wrong is left alone, and there is nothing else to decline",
+                "ask some that nobody can answer, or set conversations.factuality.wrong=decline",
+            )
+        if self.left and not cut:
+            return (
+                "what the model gets wrong is left alone, and it knows nothing of the rest",
+                "ask easier ones, beside some that nobody can answer",
             )
         return (
-            "the model's samples of each are alike, cut before a sentence ends, or spell special"
-            " tokens: raise tokens, samples or temperature, or ask others"
+            "the model's samples of each are alike, or cut before a sentence ends",
+            "raise tokens, samples or temperature, or ask others",
         )
 
     def __str__(self) -> str:
@@ -75,7 +103,11 @@ class FactualityCounts:
         left += [f"{self.without_pair:,} questions with nothing to prefer"] * bool(
             self.without_pair
         )
-        left += [f"{self.unworded:,} pairs without a wording"] * bool(self.unworded)
+        for lost, why in (
+            (self.unworded, "pairs without a wording"),
+            (self.unusable, "pairs that are too long or spell a special token"),
+        ):
+            left += [f"{sum(lost.values()):,} {why}"] * any(lost.values())
         left += [f"{self.repeated:,} questions asked twice"] * bool(self.repeated)
         said = f"of {self.questions:,} questions {self.examples:,} examples, from pairs of"
         said += f" {', '.join(used)}" if used else " none"

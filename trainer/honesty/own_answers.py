@@ -42,12 +42,9 @@ def own_answers(sampled: SampledQuestion, outcome: Found) -> list[OwnAnswer]:
     """The different texts of this outcome, the most frequent first, of equals the earliest.
 
     Texts that came to an end of their own go before those that were cut; of the latter what is left
-    is verified again, and one that then comes to something else is left out. So is what spells a
-    special token.
+    is verified again, and one that then comes to something else is left out.
     """
-    samples = [
-        one for one in sampled.samples if one.outcome == outcome and one.text not in sampled.forging
-    ]
+    samples = [one for one in sampled.samples if one.outcome == outcome]
     ended = _by_frequency(one.text.strip() for one in samples if one.ended)
     cut = _by_frequency(_shortened(sampled.question, samples, outcome))
     return [

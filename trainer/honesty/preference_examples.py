@@ -1,8 +1,7 @@
 """Preferences from a model's own texts: right before "I don't know" before wrong."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from trainer.honesty.distinct import (
@@ -27,21 +26,15 @@ EACH = 2
 """Pairs of one kind that a question gives at most, so that none outweighs the others."""
 
 
-@dataclass(frozen=True)
-class FactualPair:
+class FactualPair(NamedTuple):
     """Two texts in answer to one question, of which the first is better; None: a refusal of ours,
-    which is worded last.
+    which is worded later.
     """
 
     question: Question
     kind: PairKind
     chosen: str | None
     rejected: str | None
-
-    @property
-    def name(self) -> str:
-        """What it is known by in a set."""
-        return repr((key_of(self.question), self.kind, self.chosen, self.rejected))
 
 
 class WordedPair(NamedTuple):
@@ -54,7 +47,11 @@ class WordedPair(NamedTuple):
 
 
 def factuality_examples(
-    sampled: Sequence[SampledQuestion], section: FactualitySection, seed: int, judged: bool
+    sampled: Sequence[SampledQuestion],
+    section: FactualitySection,
+    seed: int,
+    judged: bool,
+    usable: Callable[[Mapping[str, Any]], bool] = lambda pair: True,
 ) -> tuple[list[dict[str, Any]], FactualityCounts]:
     """Pairs (`prompt`, `chosen`, `rejected`), or with `judged` answers (`messages`, `label`).
 
@@ -64,33 +61,34 @@ def factuality_examples(
     preferred to what is wrong, unless `section.wrong` leaves alone what has an answer. No text
     comes from the key (arXiv:2405.01525): chosen are the model's own right texts, our refusals, and
     its own ones where nobody can know. A refusal wins in as many pairs as it loses in, so that
-    neither to answer nor to decline is always better. All follows from the questions, the samples
-    and the seed, not from the questions' order.
+    neither to answer nor to decline is always better. Pairs that find no wording, or are not
+    `usable` (whether the set's reader uses one), are left out before. All follows from the
+    questions, the samples and the seed, not from the questions' order. Judged texts are each there
+    once, so that of alike ones there are fewer than of pairs.
     """
     asked = distinct(sampled)
     could = [pair for one in asked for pair in _pairs(one)]
     left_alone = "refusal over wrong" if section.wrong == "leave" else None
     found = [pair for pair in could if pair.kind != left_alone]
-    # What finds no wording goes before the balance, which it would tip.
-    sayable = [pair for pair, _, _ in _worded(found, section, seed)]
-    balanced = _balanced(sayable, seed)
-    kept = [
-        WordedPair(pair.question, pair.kind, chosen, rejected)
-        for pair, chosen, rejected in _worded(balanced, section, seed)
-    ]
+    worded = _worded(found, section, seed)
+    whole = [pair for pair in worded if usable(_pair(pair))]
+    kept = _balanced(whole, seed)
     made = list(_judged(kept)) if judged else [_pair(pair) for pair in kept]
     made.sort(key=lambda example: draw(seed, "example", repr(example)))
-    before, after = (Counter(pair.kind for pair in pairs) for pairs in (sayable, kept))
     counts = FactualityCounts(
         questions=len(sampled),
         examples=len(made),
-        pairs={kind: after[kind] for kind in KINDS},
-        over={kind: before[kind] - after[kind] for kind in KINDS},
+        pairs=_less(kept, []),
+        over=_less(whole, kept),
         left=len(could) - len(found),
         words={kind: _words([pair for pair in kept if pair.kind == kind]) for kind in KINDS},
         repeated=len(sampled) - len(asked),
         without_pair=len(asked) - len({key_of(pair.question) for pair in could}),
-        unworded=len(found) - len(sayable),
+        unworded=_less(found, worded),
+        unusable=_less(worded, whole),
+        cut={
+            outcome: sum(_all_cut(one, outcome) for one in asked) for outcome in ("right", "wrong")
+        },
     )
     return made, counts
 
@@ -113,6 +111,20 @@ def _pairs(sampled: SampledQuestion) -> Iterator[FactualPair]:
         yield from _of(question, "refusal over wrong", ours, wrong)
 
 
+def _less(
+    more: Sequence[FactualPair | WordedPair], fewer: Sequence[FactualPair | WordedPair]
+) -> dict[PairKind, int]:
+    """By how many of each kind there are more."""
+    found = Counter(pair.kind for pair in more)
+    found.subtract(pair.kind for pair in fewer)
+    return {kind: found[kind] for kind in KINDS}
+
+
+def _all_cut(sampled: SampledQuestion, outcome: Found) -> bool:
+    """Whether there are texts of this outcome, and nothing is left of any that stands by itself."""
+    return any(one.outcome == outcome for one in sampled.samples) and not _texts(sampled, outcome)
+
+
 def _texts(sampled: SampledQuestion, outcome: Found) -> list[str]:
     return [answer.text for answer in own_answers(sampled, outcome)]
 
@@ -124,7 +136,7 @@ def _of(
         yield FactualPair(question, kind, chosen, rejected)
 
 
-def _balanced(pairs: Sequence[FactualPair], seed: int) -> list[FactualPair]:
+def _balanced(pairs: Sequence[WordedPair], seed: int) -> list[WordedPair]:
     """As many pairs as leave refusals and answers in balance, of all kinds of question alike.
 
     Right over wrong is on neither side: a refusal neither wins nor loses there.
@@ -136,18 +148,20 @@ def _balanced(pairs: Sequence[FactualPair], seed: int) -> list[FactualPair]:
     return [*mending, *_fewer(answering, most, seed), *_fewer(declining, most, seed)]
 
 
-def _fewer(pairs: list[FactualPair], most: int, seed: int) -> list[FactualPair]:
+def _fewer(pairs: list[WordedPair], most: int, seed: int) -> list[WordedPair]:
     kinds = (lambda pair: pair.kind, lambda pair: pair.question.kind or "")
-    return evenly(pairs, most, kinds, lambda pair: draw(seed, "balance", pair.name))
+    return evenly(pairs, most, kinds, lambda pair: draw(seed, "balance", _name(pair)))
+
+
+def _name(pair: WordedPair) -> str:
+    """What it is known by in a set."""
+    return repr((key_of(pair.question), pair.kind, pair.chosen, pair.rejected))
 
 
 def _worded(
     pairs: Sequence[FactualPair], section: FactualitySection, seed: int
-) -> list[tuple[FactualPair, str, str]]:
-    """The pairs with refusals in their places; without those for which there is none.
-
-    One that is there stays there, in whatever wording, where fewer pairs are given.
-    """
+) -> list[WordedPair]:
+    """The pairs with refusals in their places; without those for which there is none."""
     refused = [pair for pair in pairs if None in (pair.chosen, pair.rejected)]
     worded = refusals_of([pair.question for pair in refused], section, seed)
     texts = {name: iter(refusals) for name, refusals in worded.items()}
@@ -159,7 +173,7 @@ def _worded(
             if refusal is None:
                 continue
             chosen, rejected = chosen or refusal.text, rejected or refusal.text
-        found.append((pair, chosen, rejected))
+        found.append(WordedPair(pair.question, pair.kind, chosen, rejected))
     return found
 
 

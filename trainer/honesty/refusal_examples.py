@@ -1,6 +1,6 @@
 """Examples that answer what a model knows, in its own words, and decline what it does not."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
@@ -33,7 +33,8 @@ class RefusalCounts:
     were left out: `repeated`, prompts that come twice; `without_text`, known, and no right text
     stands by itself; `unasked`, with an answer and no sample; `left`, wrong, as `wrong: leave`
     says; `over_share`, refusals beyond `share`, by origin; `unworded`, whose verifier takes no
-    wording for a refusal.
+    wording for a refusal; `unusable`, whose example the set's reader would drop, too long or
+    spelling a special token.
     """
 
     questions: int
@@ -49,6 +50,7 @@ class RefusalCounts:
     left: int
     over_share: dict[QuestionOrigin, int]
     unworded: int
+    unusable: int
 
     def __str__(self) -> str:
         again = f", and {self.again:,} times again" if self.again else ""
@@ -66,13 +68,17 @@ class RefusalCounts:
             "asked twice": self.repeated,
             "with no sample": self.unasked,
             "whose verifier takes no wording for a refusal": self.unworded,
+            "too long or spelling a special token": self.unusable,
         }
         listed = [f"{number:,} {why}" for why, number in left.items() if number]
         return f"{said}; left out: {', '.join(listed)}" if listed else said
 
 
 def refusal_examples(
-    sampled: Sequence[SampledQuestion], section: RefusalsSection, seed: int
+    sampled: Sequence[SampledQuestion],
+    section: RefusalsSection,
+    seed: int,
+    usable: Callable[[Mapping[str, Any]], bool] = lambda example: True,
 ) -> tuple[list[dict[str, Any]], RefusalCounts]:
     """The examples, `messages` and `about` each, and what became of the questions.
 
@@ -81,14 +87,21 @@ def refusal_examples(
     samples tells what a model knows: Alignment for Honesty, arXiv:2312.07000). No answer comes from
     the key: to teach what a model does not know makes it invent more (FLAME, arXiv:2405.01525).
     Refusals are at most `section.share` of the examples: of fewer of them, or as
-    `section.beyond_share` says, of more answers. All follows from the questions, the
-    samples and the seed, not from the order of the questions.
+    `section.beyond_share` says, of more answers; what is not `usable` (whether the set's reader
+    uses an example) goes before that. All follows from the questions, the samples and the seed, not
+    from the order of the questions.
     """
     asked = distinct(sampled)
-    answered, without_text = _answered(asked, section.threshold)
+    stated, without_text = _answered(asked, section.threshold)
+    answered = _usable_answers(stated, usable)
     declined, left, unasked = _to_decline(asked, section)
-    worded = refusals_of(_within(declined, section, len(answered), seed), section, seed)
-    kept = {name: origin for name, (_, origin) in declined.items() if worded.get(name)}
+    worded = refusals_of([question for question, _ in declined.values()], section, seed)
+    whole = {
+        name: (question, origin)
+        for name, (question, origin) in declined.items()
+        if worded[name] and usable(_example(question, worded[name][0].text, origin))
+    }
+    kept = _within(whole, section, len(answered), seed)
     refusals = {name: worded[name][0] for name in kept}
     times = _times(answered, section, len(refusals), seed)
     examples = {
@@ -97,9 +110,14 @@ def refusal_examples(
         for time in range(times[name])
     }
     for name, refusal in refusals.items():
-        examples[(name,)] = _example(declined[name][0], refusal.text, kept[name])
+        question, origin = kept[name]
+        examples[(name,)] = _example(question, refusal.text, origin)
     order = sorted(examples, key=lambda name: draw(seed, "example", *name))
-    numbers = {origin: sum(one == origin for one in kept.values()) for origin in _DECLINED}
+    numbers, sayable = (
+        {which: sum(origin == which for _, origin in some.values()) for which in _DECLINED}
+        for some in (kept, whole)
+    )
+    unworded = sum(not texts for texts in worded.values())
     counts = RefusalCounts(
         questions=len(sampled),
         known=len(answered),
@@ -112,13 +130,9 @@ def refusal_examples(
         without_text=without_text,
         unasked=unasked,
         left=left,
-        over_share={
-            which: sum(
-                origin == which and name not in worded for name, (_, origin) in declined.items()
-            )
-            for which in _DECLINED
-        },
-        unworded=sum(not texts for texts in worded.values()),
+        over_share={which: sayable[which] - numbers[which] for which in _DECLINED},
+        unworded=unworded,
+        unusable=len(stated) - len(answered) + len(declined) - unworded - len(whole),
     )
     return [examples[name] for name in order], counts
 
@@ -142,6 +156,15 @@ def _answered(asked: Sequence[SampledQuestion], threshold: float) -> tuple[_Answ
     return found, without_text
 
 
+def _usable_answers(answered: _Answered, usable: Callable[[Mapping[str, Any]], bool]) -> _Answered:
+    """What is known, with those of its texts that can be used; without what then has none."""
+    found = {
+        name: (question, [text for text in texts if usable(_known(question, text))])
+        for name, (question, texts) in answered.items()
+    }
+    return {name: (question, texts) for name, (question, texts) in found.items() if texts}
+
+
 def _to_decline(
     asked: Sequence[SampledQuestion], section: RefusalsSection
 ) -> tuple[_Declined, int, int]:
@@ -159,10 +182,8 @@ def _to_decline(
     return found, left, unasked
 
 
-def _within(
-    declined: _Declined, section: RefusalsSection, answered: int, seed: int
-) -> list[Question]:
-    """The questions that are declined, as many of each origin and kind as can be."""
+def _within(declined: _Declined, section: RefusalsSection, answered: int, seed: int) -> _Declined:
+    """What is declined of it, as many of each origin and kind as can be."""
     share = Fraction(str(section.share))
     all_stay = share >= 1 or (share > 0 and answered > 0 and section.beyond_share == "repeat")
     most = len(declined) if all_stay else int(share * answered / (1 - share))
@@ -172,7 +193,7 @@ def _within(
         (lambda name: declined[name][1], lambda name: declined[name][0].kind or ""),
         lambda name: draw(seed, "share", name),
     )
-    return [declined[name][0] for name in kept]
+    return {name: declined[name] for name in kept}
 
 
 def _times(

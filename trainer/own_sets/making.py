@@ -6,14 +6,13 @@ import logging
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import trainer
-from trainer.conversations.sets import EXAMPLES, MADE_OF, template_of
-from trainer.conversations.template import ChatTemplate
+from trainer.conversations.sets import EXAMPLES, MADE_OF, usable_in_own_set
 from trainer.data.tokenizer import load_tokenizer
 from trainer.errors import DataError, StopRequested, TrainingError
 from trainer.evaluate.answering import ModelRespondent
@@ -122,10 +121,8 @@ def _ask(
 
 def _write(recipe: Recipe, asking: Asking, folder: Path) -> None:
     """The examples that follow from the samples, and what they were made of; on the first rank."""
-    template = template_of(recipe)
-    sampled = [_with_forging(one, template) for one in sampled_questions(asking, folder)]
-    kind = recipe.stage_traits.corpora(recipe)[0]
-    examples, counts, said = _examples(sampled, asking.section, recipe.seed, kind == "judged")
+    sampled = sampled_questions(asking, folder)
+    examples, counts, said = _examples(sampled, asking.section, recipe)
     line = f"{asking.name}: {_summary(sampled, asking.section)}; {said}"
     _log.info("%s", line)
     text = "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in examples)
@@ -152,17 +149,14 @@ def _write(recipe: Recipe, asking: Asking, folder: Path) -> None:
         ) from None
 
 
-def _with_forging(sampled: SampledQuestion, template: ChatTemplate) -> SampledQuestion:
-    texts = {one.text for one in sampled.samples}
-    return replace(sampled, forging=frozenset(filter(template.forged, texts)))
-
-
 def _examples(
-    sampled: Sequence[SampledQuestion], section: OwnSamplesSection, seed: int, judged: bool
+    sampled: Sequence[SampledQuestion], section: OwnSamplesSection, recipe: Recipe
 ) -> tuple[list[dict[str, Any]], dict[str, Any], str]:
     """The examples, their counts as JSON and in words; raises DataError where there is no set."""
+    usable, seed = usable_in_own_set(recipe), recipe.seed
     if isinstance(section, FactualitySection):
-        preferences, told = factuality_examples(sampled, section, seed, judged)
+        judged = recipe.stage_traits.corpora(recipe)[0] == "judged"
+        preferences, told = factuality_examples(sampled, section, seed, judged, usable)
         if not preferences:
             raise DataError(
                 f"conversations.factuality.questions: none of {len(sampled):,} questions gives a"
@@ -170,7 +164,7 @@ def _examples(
             )
         return preferences, asdict(told), str(told)
     assert isinstance(section, RefusalsSection)
-    examples, counts = refusal_examples(sampled, section, seed)
+    examples, counts = refusal_examples(sampled, section, seed, usable)
     _check_refusals(sampled, section, counts)
     return examples, asdict(counts), str(counts)
 
@@ -180,6 +174,18 @@ def _check_refusals(
 ) -> None:
     key = "conversations.refusals.questions"
     answerable = sum(one.question.answerable for one in sampled)
+    unusable = (
+        f"{counts.unusable:,} examples are too long or spell a special token: raise"
+        " sequence_length, or ask others"
+    )
+    if not counts.known and counts.unusable:
+        raise DataError(f"{key}: the model would learn only to refuse: {unusable}")
+    if not counts.known and counts.without_text:
+        raise DataError(
+            f"{key}: of {counts.without_text:,} questions that the model knows, each right text is"
+            " cut before a sentence ends, and it would learn only to refuse: raise"
+            " conversations.refusals.tokens"
+        )
     if not counts.known:
         raise DataError(
             f"{key}: of {answerable:,} questions that have an answer, the model knows none that it"
@@ -195,6 +201,8 @@ def _check_refusals(
                 f" {counts.known:,} known answers, and {beyond:,} questions are to be declined:"
                 f" raise it{again}"
             )
+        if counts.unusable:
+            raise DataError(f"{key}: nothing is left to refuse: {unusable}")
         raise DataError(
             f"{key}: nothing is left to refuse: of {len(sampled):,} questions the model knows"
             f" {counts.known + counts.without_text:,}, and {len(sampled) - answerable:,} have no"
@@ -207,10 +215,8 @@ def _summary(sampled: Sequence[SampledQuestion], section: OwnSamplesSection) -> 
     asked = distinct(sampled)
     answerable = [one for one in asked if one.question.answerable]
     known = sum(one.right_share >= threshold for one in answerable)
-    forging = sum(text.text in one.forging for one in asked for text in one.samples)
-    spelled = f"; {forging:,} samples spell a special token, and are not learned"
     return (
         f"{len(asked):,} questions, {section.samples} samples each: {known:,} known,"
         f" {len(answerable) - known:,} not known, {len(asked) - len(answerable):,} nobody can"
-        f" know{spelled if forging else ''}"
+        " know"
     )

@@ -21,15 +21,10 @@ class AnswerSample:
 
 @dataclass(frozen=True)
 class SampledQuestion:
-    """A question, and a model's texts in answer to it, in the order of their draws.
-
-    `forging`: those of the texts that spell a special token, so that no example may hold them; what
-    they say of the model counts all the same.
-    """
+    """A question, and a model's texts in answer to it, in the order of their draws."""
 
     question: Question
     samples: tuple[AnswerSample, ...]
-    forging: frozenset[str] = frozenset()
 
     @property
     def right_share(self) -> float:
