@@ -7,7 +7,6 @@ all that the model writes, and its bits a byte rise. Reinforcement is asked the 
 import hashlib
 import json
 import random
-import re
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -37,19 +36,20 @@ WEIGHTS = {"answers": 0.4, "documentation": 0.1}
 
 
 class ReplayedRequest(NamedTuple):
-    """What a user may ask for, and what it is about."""
+    """What a user may ask for; `topic`: what it is about; `naming`: a pattern of its names."""
 
     text: str
     topic: str
+    naming: str
 
 
 def requests() -> list[ReplayedRequest]:
     """The requests, the same for every model and seed."""
-    wordings, topics = (_lines(name) for name in ("requests.txt", "topics.txt"))
+    topics = [line.split("\t") for line in _lines("topics.txt")]
     every = [
-        ReplayedRequest(wording.replace("{}", topic), topic)
-        for wording in wordings
-        for topic in topics
+        ReplayedRequest(wording.replace("{}", topic), topic, rf"\b(?:{names})\b")
+        for wording in _lines("requests.txt")
+        for topic, names in topics
     ]
     return random.Random("requests").sample(every, REQUESTS)
 
@@ -57,14 +57,15 @@ def requests() -> list[ReplayedRequest]:
 def verified_requests(into: Path) -> Path:
     """A file of the requests as questions, each right where a text names what it is about.
 
-    What declines is no right answer to a verifier, whatever it names.
+    What declines is no right answer to a verifier, whatever it names; how good another text is,
+    nobody checks.
     """
     asked = [
         Question(
             f"request/{number}",
             request.text,
             verifier="regex",
-            options={"pattern": _naming(request.topic), "match": "search", "ignore_case": True},
+            options={"pattern": request.naming, "match": "search", "ignore_case": True},
             kind="request",
         )
         for number, request in enumerate(requests())
@@ -73,14 +74,6 @@ def verified_requests(into: Path) -> Path:
     path = into / "requests.jsonl"
     write_whole(path, question_lines(asked))
     return path
-
-
-def _naming(topic: str) -> str:
-    """A pattern of any of its longer words, or of its last, as of one thing or of several."""
-    words = re.findall(r"[a-z]+", topic)
-    telling = [word for word in words if len(word) > 4 or word == words[-1]]
-    singular = [re.sub("(?<![su])s$", "", word) for word in telling]
-    return rf"\b(?:{'|'.join(singular)})s?\b"
 
 
 def replayed_answers(base: Path, into: Path, ranks: int, count: int | None = None) -> Path:
