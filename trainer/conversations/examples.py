@@ -22,7 +22,7 @@ from trainer.conversations.marking import (
 )
 from trainer.conversations.pairs import Judged, judged_of, pair_of
 from trainer.conversations.preferences import mark_judged, mark_pair
-from trainer.conversations.records import Example, read_examples
+from trainer.conversations.records import Example, ExampleFilter, read_examples
 from trainer.conversations.spans import Written
 from trainer.conversations.template import ChatTemplate
 from trainer.conversations.turns import Conversation, Message
@@ -82,7 +82,7 @@ def usable_by(
     section: ConversationsSection,
     sequence_length: int,
     rows: int | None = None,
-) -> Callable[[Mapping[str, Any]], bool]:
+) -> ExampleFilter:
     """Whether `marked_examples` would use an example of this kind, asked of one at a time.
 
     Where it would stop instead, as `section` says, the example counts as used.

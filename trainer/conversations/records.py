@@ -1,7 +1,7 @@
 """The raw objects of a set's files, each with its location: JSONL, JSON and Parquet."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,10 @@ class Example:
 
     record: dict[str, Any]
     place: RecordLocation
+
+
+ExampleFilter = Callable[[Mapping[str, Any]], bool]
+"""Whether a set's reader uses an example, given as the object that a file would hold."""
 
 
 def raise_fault(fault: DataError) -> None:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +16,7 @@ from trainer.conversations.examples import marked_examples, usable_by
 from trainer.conversations.forms import NAMES
 from trainer.conversations.marking import ExampleCounts, Marked
 from trainer.conversations.pairs import FIELDS
+from trainer.conversations.records import ExampleFilter
 from trainer.conversations.template import ChatTemplate
 from trainer.conversations.turns import content_hash
 from trainer.corpus.build.writer import Sample, ShardWriter
@@ -78,7 +79,7 @@ def template_of(recipe: "Recipe") -> ChatTemplate:
     )
 
 
-def usable_in_own_set(recipe: "Recipe") -> Callable[[Mapping[str, Any]], bool]:
+def usable_in_own_set(recipe: "Recipe") -> ExampleFilter:
     """Whether an example would be used in a set of the run's own samples, asked of one at a time.
 
     Of judged answers pairs are asked: which answer stands beside one is not known before. Raises

@@ -44,18 +44,16 @@ class FactualityCounts:
     def why_none(self) -> str:
         """Why there is no pair, and the mend, where there is none."""
         if any(self.over[kind] for kind in DECLINING):
-            why, mend = self._why_no(("right over refusal",), "right")
+            why, mend = self._left_out(("right over refusal",)) or self._nothing_known
             return f"{why}, and would learn only to decline: {mend}"
         if self.over["right over refusal"]:
-            why, mend = self._why_no(DECLINING, "wrong")
+            why, mend = self._left_out(DECLINING) or self._nothing_to_decline
             return f"{why}, and would learn never to decline: {mend}"
-        why, mend = self._why_no(KINDS, None)
+        why, mend = self._left_out(KINDS) or self._nothing_told_apart
         return f"{why}: {mend}"
 
-    def _why_no(self, kinds: Sequence[PairKind], outcome: Found | None) -> tuple[str, str]:
-        """Why there is none of these kinds, and the mend; `outcome`: of what they are made of, None
-        where there are none of any kind.
-        """
+    def _left_out(self, kinds: Sequence[PairKind]) -> tuple[str, str] | None:
+        """Why pairs of these kinds were left out before the balance, and the mend, if any were."""
         if any(self.unusable[kind] for kind in kinds):
             return (
                 "what the model writes is too long, twice with its question, or spells special"
@@ -67,22 +65,28 @@ class FactualityCounts:
                 "what there is to prefer is of a verifier that takes no wording for a refusal",
                 "ask such questions of another verifier",
             )
-        cut = self.cut["right" if outcome is None else outcome]
-        if cut and outcome is not None:
-            return f"what the model gets {outcome} is cut before a sentence ends", "raise tokens"
-        if outcome == "right":
-            return "the model is right nowhere", "ask easier ones"
-        if outcome == "wrong" and not self.left:
-            return (
-                "the model is wrong nowhere",
-                "ask some that it gets wrong or that nobody can answer",
-            )
-        if outcome == "wrong":
+        return None
+
+    @property
+    def _nothing_known(self) -> tuple[str, str]:
+        if self.cut["right"]:
+            return "what the model gets right is cut before a sentence ends", "raise tokens"
+        return "the model is right nowhere", "ask easier ones"
+
+    @property
+    def _nothing_to_decline(self) -> tuple[str, str]:
+        if self.cut["wrong"]:
+            return "what the model gets wrong is cut before a sentence ends", "raise tokens"
+        if self.left:
             return (
                 "what the model gets wrong is left alone, and there is nothing else to decline",
                 "ask some that nobody can answer, or set conversations.factuality.wrong=decline",
             )
-        if self.left and not cut:
+        return "the model is wrong nowhere", "ask some that it gets wrong or that nobody can answer"
+
+    @property
+    def _nothing_told_apart(self) -> tuple[str, str]:
+        if self.left and not self.cut["right"]:
             return (
                 "what the model gets wrong is left alone, and it knows nothing of the rest",
                 "ask easier ones, beside some that nobody can answer",

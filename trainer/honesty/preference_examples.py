@@ -1,9 +1,10 @@
 """Preferences from a model's own texts: right before "I don't know" before wrong."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from trainer.conversations.records import ExampleFilter
 from trainer.honesty.distinct import (
     about,
     answer_message,
@@ -51,7 +52,7 @@ def factuality_examples(
     section: FactualitySection,
     seed: int,
     judged: bool,
-    usable: Callable[[Mapping[str, Any]], bool] = lambda pair: True,
+    usable: ExampleFilter = lambda pair: True,
 ) -> tuple[list[dict[str, Any]], FactualityCounts]:
     """Pairs (`prompt`, `chosen`, `rejected`), or with `judged` answers (`messages`, `label`).
 

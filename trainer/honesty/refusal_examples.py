@@ -1,12 +1,13 @@
 """Examples that answer what a model knows, in its own words, and decline what it does not."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
 from typing import Any
 
 from trainer.conversations.columns import CONTINUES
+from trainer.conversations.records import ExampleFilter
 from trainer.honesty.distinct import (
     QuestionOrigin,
     about,
@@ -78,7 +79,7 @@ def refusal_examples(
     sampled: Sequence[SampledQuestion],
     section: RefusalsSection,
     seed: int,
-    usable: Callable[[Mapping[str, Any]], bool] = lambda example: True,
+    usable: ExampleFilter = lambda example: True,
 ) -> tuple[list[dict[str, Any]], RefusalCounts]:
     """The examples, `messages` and `about` each, and what became of the questions.
 
@@ -156,7 +157,7 @@ def _answered(asked: Sequence[SampledQuestion], threshold: float) -> tuple[_Answ
     return found, without_text
 
 
-def _usable_answers(answered: _Answered, usable: Callable[[Mapping[str, Any]], bool]) -> _Answered:
+def _usable_answers(answered: _Answered, usable: ExampleFilter) -> _Answered:
     """What is known, with those of its texts that can be used; without what then has none."""
     found = {
         name: (question, [text for text in texts if usable(_known(question, text))])

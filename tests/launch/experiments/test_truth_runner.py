@@ -107,8 +107,8 @@ def test_refusals_are_learned_beside_what_is_replayed(run: "Command") -> None:
 def test_reinforcement_is_asked_for_what_a_user_may_want(run: "Command") -> None:
     """Would catch requests that are written down and never asked."""
     (folder,) = run.records("base").parents[2].rglob("seed-0/reinforce")
-    lines = [line for path in (folder / "samples").iterdir() for line in path.open()]
-    kinds = {json.loads(line)["kind"] for line in lines}
+    texts = [path.read_text(encoding="utf-8") for path in (folder / "samples").iterdir()]
+    kinds = {json.loads(line)["kind"] for text in texts for line in text.split("\n") if line}
     assert "request" in kinds and kinds <= {"request", "number", None}
 
 
