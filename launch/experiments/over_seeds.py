@@ -72,6 +72,12 @@ def figure_over_seeds(kind: FigureKind, records: SeedRecords, seed: int = 0) -> 
     return _resampled(kind, [records], seed)
 
 
+def value_of_seed(kind: FigureKind, records: Mapping[str, ItemRecord]) -> float:
+    """The figure of one seed's records; NaN where no item counts for it."""
+    numbers, counts = _rows(kind, records, list(records))
+    return kind.reduce(numbers[counts]) if counts.any() else math.nan
+
+
 def difference_over_seeds(
     kind: FigureKind,
     before: SeedRecords,

@@ -117,6 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--questions", type=Path, help="with --limit: a file in the bank's place")
     parser.add_argument("keys", nargs="*", help="KEY=VALUE of every step's recipe")
     given = parser.parse_args(arguments)
+    given.seeds = sorted({*given.seeds})  # in any order, the same figures
     whole = given.limit is None
     work = cache_folder("experiments") / ("truth" if whole else f"truth-{given.limit}")
     into = given.into or (HERE if whole else work)

@@ -1,10 +1,11 @@
 """More instructions than the suite has: 525 prompts of 19 of its kinds, judged by its own checks.
 
 The suite `instructions` has three prompts a kind, 132 in all, whose interval is wider than the
-goal. Here each of 21 wordings meets 25 topics.
+goal. Here each of 21 wordings meets 25 topics. None of them gives cause to decline.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,13 @@ from trainer.evaluate.suites import instructions
 from trainer.evaluate.suites.suite import FigureKind, Item, ItemRecord, SuiteContext
 
 TOKENS = 64
+REFUSED = re.compile(
+    r"\bI(?:'m| am) (?:sorry|unable|not able)\b"
+    r"|\bI (?:can't|cannot|couldn't|don't know|do not know)\b"
+)
+"""How models begin that do not do what they are asked; few who do it say so as well."""
+BEGINNING = 90
+"""Characters of an answer that it is looked for in."""
 _HERE = Path(__file__)
 
 
@@ -37,9 +45,22 @@ def _followed(record: ItemRecord) -> Sequence[float]:
     return (float(record["followed"]),)
 
 
+def _refused(record: ItemRecord) -> Sequence[float]:
+    beginning = record["answer"][:BEGINNING].replace("\u2019", "'")
+    return (float(REFUSED.search(beginning) is not None),)
+
+
 def _figures(context: SuiteContext) -> Mapping[str, FigureKind]:
-    means = "instructions followed by the answer as it stands"
-    return {"followed": FigureKind(means, _followed, better="higher")}
+    return {
+        "followed": FigureKind(
+            "instructions followed by the answer as it stands", _followed, better="higher"
+        ),
+        "refused": FigureKind(
+            "answers that begin with an apology, or with what the model cannot do",
+            _refused,
+            better="lower",
+        ),
+    }
 
 
 SUITE = replace(

@@ -12,6 +12,7 @@ from launch.experiments.over_seeds import (
     SeedRecords,
     difference_over_seeds,
     figure_over_seeds,
+    value_of_seed,
 )
 from launch.experiments.truth.goals import ACCURACY, GOALS, HALLUCINATION, Goal
 from launch.experiments.truth.measuring import HELD_OUT, SUITES
@@ -23,16 +24,22 @@ from trainer.report.plots.trade_off import TradeOffPoint, trade_off
 Records = Mapping[str, Sequence[ItemRecord]]
 """A model's records by suite."""
 BESIDE = (
-    "wrong",
-    "hallucination/old_kinds",
-    "hallucination/new_kinds",
-    "hallucination/unanswerable",
-    "accuracy/old_kinds",
-    "accuracy/new_kinds",
-    "over_refusal/old_kinds",
-    "over_refusal/new_kinds",
+    ("held-out", "wrong"),
+    ("held-out", "hallucination/old_kinds"),
+    ("held-out", "hallucination/new_kinds"),
+    ("held-out", "hallucination/unanswerable"),
+    ("held-out", "accuracy/old_kinds"),
+    ("held-out", "accuracy/new_kinds"),
+    ("held-out", "over_refusal/old_kinds"),
+    ("held-out", "over_refusal/new_kinds"),
+    ("many-instructions", "refused"),
 )
-"""Figures of the held-out questions that have no goal."""
+"""Suites and figures that have no goal."""
+OF_THE_BASE = {
+    "right": "over_refusal/base_is_right",
+    "wrong": "over_refusal/base_is_wrong",
+}
+"""What is declined of the knowns by what the base answers to them, and what that is called."""
 
 
 UNDEFINED = SeededFigure(math.nan, math.nan, math.nan, 0, 0)
@@ -67,32 +74,41 @@ def _figures(model: ModelRecords, base: ModelRecords | None) -> dict[str, Any]:
         if goal.suite not in model.seeds[0]:
             continue
         kind = SUITES[goal.suite][0].figures(context)[goal.figure]
+        of_seeds = _of_seeds(model, goal.suite)
         entry: dict[str, Any] = {"value": asdict(_figure(model, goal.suite, kind))}
+        entry["by_seed"] = [value_of_seed(kind, records) for records in of_seeds]
         if base is not None:
             asked = _asked(model, base, goal, kind)
             entry |= {"goal": goal.words, "asked": asdict(asked), "verdict": goal.verdict(asked)}
         found[f"{goal.suite}/{goal.figure}"] = entry
-    kinds = HELD_OUT.figures(context)
-    for name in BESIDE:
-        counted = [kinds[name].row(one) for one in model.seeds[0][HELD_OUT.name]]
-        if any(row is not None for row in counted):
-            found[f"held-out/{name}"] = {"value": asdict(_figure(model, "held-out", kinds[name]))}
-    if base is not None:
-        right = _right_of(base)
-        declined = FigureKind(
-            "knowns that the base gets right and this model declines",
-            lambda record: (
-                (float(record["outcome"] == "declined"),) if record["id"] in right else None
-            ),
-        )
-        if right:
-            value = asdict(_figure(model, "held-out", declined))
-            found["held-out/over_refusal_of_what_the_base_knows"] = {"value": value}
+    for suite, name in BESIDE:
+        kind = SUITES[suite][0].figures(context)[name]
+        if any(kind.row(one) is not None for one in model.seeds[0].get(suite, ())):
+            found[f"{suite}/{name}"] = {"value": asdict(_figure(model, suite, kind))}
+    return found if base is None else found | _declined_by_base(model, base)
+
+
+def _declined_by_base(model: ModelRecords, base: ModelRecords) -> dict[str, Any]:
+    """What a model declines of the knowns, by what the base says to them."""
+    found = {}
+    for outcome, name in OF_THE_BASE.items():
+        if asked := _knowns(base, outcome):
+            value = _figure(model, HELD_OUT.name, _declined_of(asked))
+            found[f"{HELD_OUT.name}/{name}"] = {"value": asdict(value)}
     return found
 
 
-def _right_of(base: ModelRecords) -> set[str]:
-    return {one["id"] for one in base.seeds[0][HELD_OUT.name] if one["outcome"] == "right"}
+def _knowns(base: ModelRecords, outcome: str) -> set[str]:
+    """The questions that have an answer, and of which the base's answer is found to be that."""
+    records = base.seeds[0][HELD_OUT.name]
+    return {one["id"] for one in records if one["answerable"] and one["outcome"] == outcome}
+
+
+def _declined_of(asked: set[str]) -> FigureKind:
+    def row(record: ItemRecord) -> tuple[float] | None:
+        return (float(record["outcome"] == "declined"),) if record["id"] in asked else None
+
+    return FigureKind("knowns that this model declines, of those that the base answers so", row)
 
 
 def _of_seeds(model: ModelRecords, suite: str) -> SeedRecords:
@@ -121,12 +137,17 @@ def _table(found: Mapping[str, Any], notes: Mapping[str, Any]) -> str:
     lines += [_row(heads), _row(["---"] * len(heads))]
     for label, figures in found.items():
         lines.append(_row([label, *(_cell(figures.get(name)) for name in names)]))
-    lines += ["", "Beside the goals, of the held-out questions:", ""]
+    lines += ["", "Beside the goals:", ""]
     rest = [name for name in list(found.values())[-1] if name not in names]
     shown = [name.removeprefix("held-out/").replace("_", " ") for name in rest]
     lines += [_row(["", *shown]), _row(["---"] * (len(rest) + 1))]
     for label, figures in found.items():
         lines.append(_row([label, *(_cell(figures.get(name)) for name in rest)]))
+    lines += ["", "Seed by seed:", ""]
+    shown = [goal.figure.replace("_", " ") for goal in GOALS]
+    lines += [_row(["", *shown]), _row(["---"] * len(heads))]
+    for label, figures in found.items():
+        lines.append(_row([label, *(_cell_by_seed(figures.get(name)) for name in names)]))
     return "\n".join(lines) + "\n"
 
 
@@ -143,6 +164,13 @@ def _cell(entry: Mapping[str, Any] | None) -> str:
         return "not defined"
     told = f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
     return f"{told} **{entry['verdict']}**" if "verdict" in entry else told
+
+
+def _cell_by_seed(entry: Mapping[str, Any] | None) -> str:
+    """A figure of each seed, in the order of the seeds."""
+    if entry is None:
+        return "not measured"
+    return ", ".join(f"{value:.3f}" for value in entry["by_seed"])
 
 
 def _drawn(base: ModelRecords, models: Sequence[ModelRecords], found: Mapping[str, Any]) -> str:

@@ -1,8 +1,14 @@
 """Figures over seeds: what their intervals are over."""
 
+import math
+
 import pytest
 
-from launch.experiments.over_seeds import difference_over_seeds, figure_over_seeds
+from launch.experiments.over_seeds import (
+    difference_over_seeds,
+    figure_over_seeds,
+    value_of_seed,
+)
 from trainer.evaluate.suites.suite import FigureKind, ItemRecord
 
 MEAN = FigureKind("the mean", lambda record: record["value"] and (record["value"],))
@@ -54,3 +60,5 @@ def test_items_that_do_not_count_are_left_out() -> None:
     figure = figure_over_seeds(MEAN, [run([2.0, None, 4.0])])
     assert figure is not None and (figure.value, figure.items) == (3.0, 2)
     assert figure_over_seeds(MEAN, [run([None, None])]) is None
+    assert value_of_seed(MEAN, run([2.0, None, 4.0])) == 3.0
+    assert math.isnan(value_of_seed(MEAN, run([None, None])))
