@@ -160,6 +160,33 @@ def test_a_set_of_before_a_key_is_what_the_keys_default_says(alone, tmp_path) ->
     assert not is_made(recipe.replaced({key: "repeat"}), "refusals")
 
 
+def test_a_set_is_of_the_length_that_it_is_read_in_until_its_run_has_begun(alone, tmp_path) -> None:
+    """Catches a set in balance at one length that is read at another, of which the long ones go,
+    and a run that goes on with another set than it began with.
+    """
+    run = tmp_path / "run"
+    shutil.copytree(alone / "refusals", run / "refusals")
+    recipe = load_recipe(str(alone / "recipe.yaml"), [f"run={run}"])
+    assert is_made(recipe, "refusals")
+    file = run / "refusals/set.json"
+    made_of = json.loads(file.read_bytes())
+    read_otherwise = [
+        recipe.replaced({"sequence_length": 128}),
+        recipe.replaced({"conversations.too_long": "cut"}),
+    ]
+    older = {
+        name: one for name, one in made_of["identity"].items() if name not in ("read", "rules")
+    }
+    for other in read_otherwise:
+        assert not is_made(other, "refusals")
+    file.write_text(json.dumps(made_of | {"identity": older}), encoding="utf-8")
+    assert not is_made(recipe, "refusals"), "made by earlier rules"
+    (run / "checkpoints/step-00000001").mkdir(parents=True)
+    for kept in (older, made_of["identity"]):
+        file.write_text(json.dumps(made_of | {"identity": kept}), encoding="utf-8")
+        assert all(is_made(one, "refusals") for one in (recipe, *read_otherwise))
+
+
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda one: "-".join(map(str, one[1])))
 def test_every_layout_asks_and_learns_the_same(alone, base, tmp_path, layout) -> None:
     """Catches draws that follow a rank, weights of which a rank has a part, and samples of a model

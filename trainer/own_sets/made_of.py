@@ -13,6 +13,13 @@ from trainer.recipe import Recipe
 from trainer.recipe.own_samples import BANK, FactualitySection, OwnSamplesSection
 from trainer.recipe.own_sets import own_key_of, own_sections
 
+RULES = 2
+"""Version of what is made of samples: raised when the same samples give other examples."""
+READ_BY = ("template", "template_variables", "rewriting", "same_role", "special_tokens", "too_long")
+"""Keys of `conversations` that decide which examples its reader uses."""
+KEPT = ("base", "rules", "read")
+"""Parts of what a set was made of that stay what they were once its run has begun."""
+
 
 def are_made(recipe: Recipe) -> bool:
     """Whether the run has all of its own sets, of what the recipe asks now."""
@@ -22,7 +29,8 @@ def are_made(recipe: Recipe) -> bool:
 def is_made(recipe: Recipe, name: str) -> bool:
     """Whether the run has this set, of these questions, keys and base.
 
-    Raises DataError where somebody has altered it.
+    A run that has begun keeps its set, though it be read otherwise or made by earlier rules. Raises
+    DataError where somebody has altered it.
     """
     folder = Path(recipe.run) / name
     try:
@@ -34,7 +42,8 @@ def is_made(recipe: Recipe, name: str) -> bool:
     wanted = identity(recipe, name)
     if any((Path(recipe.run) / "checkpoints").glob("step-*")):
         # A run's base stays what it was, though init_from may be another model by now, or gone.
-        wanted["base"] = made_of.get("base")
+        wanted = {name: one for name, one in wanted.items() if name not in KEPT}
+        wanted |= {name: made_of[name] for name in KEPT if name in made_of}
     # Before there was a key, a set was made as its default says.
     unset = type(own_sections(recipe)[name])().model_dump(mode="json")
     made_of["keys"] = {key: unset[key] for key in wanted["keys"]} | made_of.get("keys", {})
@@ -59,6 +68,11 @@ def identity(recipe: Recipe, name: str) -> dict[str, Any]:
         "kind": recipe.stage_traits.corpora(recipe)[0],
         "seed": recipe.seed,
         "base": base_seal(recipe),
+        "rules": RULES,
+        "read": {
+            "sequence_length": recipe.sequence_length,
+            **recipe.conversations.model_dump(mode="json", include=set(READ_BY)),
+        },
     }
 
 
