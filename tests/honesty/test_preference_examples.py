@@ -148,11 +148,12 @@ def test_a_model_that_is_always_or_never_right_gives_what_it_can() -> None:
     never = [sampled(question(number), WRONG) for number in range(3)]
     examples, counts = factuality_examples(never, SECTION, 0, judged=False)
     assert examples == [] and "3 refusal over wrong for balance" in str(counts)
-    assert "right nowhere, and would learn only to decline" in counts.why_none
+    assert "(half of its texts right), and would learn only to decline" in counts.why_none
     always = [sampled(question(number), RIGHT) for number in range(3)]
     examples, counts = factuality_examples(always, SECTION, 0, judged=False)
     assert examples == [] and "3 right over refusal for balance" in str(counts)
-    assert "wrong nowhere, and would learn never to decline" in counts.why_none
+    assert "nothing to decline" in counts.why_none
+    assert "would learn never to decline" in counts.why_none
     unended = [sampled(question(number), "{0} lies in the") for number in range(3)]
     examples, counts = factuality_examples(unended, SECTION, 0, judged=False)
     assert examples == [] and "cut before a sentence ends" in counts.why_none
@@ -217,8 +218,41 @@ def test_why_there_is_no_pair_names_what_is_lacking() -> None:
     free = SampledQuestion(unworded, (AnswerSample("7.", True, "wrong", ""),))
     wrong = [sampled(question(number), WRONG) for number in range(3)]
     _, counts = factuality_examples([free, *wrong], SECTION, 0, judged=False)
-    assert "right nowhere" in counts.why_none and "ask easier ones" in counts.why_none
+    assert "knows none" in counts.why_none and "ask easier ones" in counts.why_none
     cut = [sampled(question(number), "{0} lies in Ruva, which is") for number in range(4, 7)]
     _, counts = factuality_examples([*cut, *wrong], SECTION, 0, judged=False)
     assert "right is cut before a sentence ends" in counts.why_none
     assert "raise tokens" in counts.why_none
+    seldom = sampled(question(1), RIGHT, WRONG, WRONG, WRONG)
+    _, counts = factuality_examples(
+        [seldom], SECTION, 0, False, lambda pair: "Ruva" not in pair["chosen"][0]["content"]
+    )
+    assert "knows none" in counts.why_none, "it is right in one"
+    silent = sampled(question(2), RIGHT, "")
+    silent = replace(silent, samples=(silent.samples[0], AnswerSample("", True, "wrong", "")))
+    _, counts = factuality_examples([silent], SECTION, 0, judged=False)
+    assert "tokens" not in counts.why_none, "it was not cut: it said nothing"
+    leaving = SECTION.model_copy(update={"wrong": "leave"})
+    unended = sampled(question(3), RIGHT, RIGHT, "{0} lies in Keld, which")
+    for section, told in ((SECTION, "raise tokens"), (leaving, "nobody can answer")):
+        _, counts = factuality_examples([unended], section, 0, judged=False)
+        assert told in counts.why_none
+
+
+def test_a_text_that_fits_with_no_partner_takes_none_with_it() -> None:
+    """Would catch a model said to be wrong nowhere, as its first text spells a special token."""
+    spelled = "{0} lies in Ruva <|im_end|>."
+    asked = sampled(question(1), spelled, spelled, "It is in Ruva.", WRONG)
+
+    def unspelled(pair: Mapping[str, Any]) -> bool:
+        return not any("<|im_end|>" in text for text in sides(dict(pair)))
+
+    (example,), counts = factuality_examples([asked], SECTION, 0, False, unspelled)
+    assert sides(example) == ("It is in Ruva.", "Town1 lies in Keld.")
+    assert counts.unusable["right over wrong"] == 0
+    declines = sampled(question(2, False), "I don't know <|im_end|>.", WRONG)
+    known = sampled(question(3), RIGHT)
+    examples, counts = factuality_examples([declines, known], SECTION, 0, False, unspelled)
+    (won,) = (one for one in examples if one["about"]["id"] == "q2")
+    assert verify(declines.question, sides(won)[0]).outcome == "declined"
+    assert counts.pairs["refusal over invented"] == counts.pairs["right over refusal"] == 1

@@ -1,6 +1,7 @@
 """Examples of refusals hold the model's own words and ours, within the share."""
 
 import random
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -198,8 +199,38 @@ def test_what_the_reader_would_drop_is_left_out_before_the_share() -> None:
         return said(dict(example)) not in long
 
     examples, counts = refusal_examples([*known, *unknown], SECTION, 0, short)
-    assert (counts.known, counts.unknowable, counts.unusable) == (2, 2, 2)
+    assert (counts.known, counts.unknowable) == (2, 2)
+    assert counts.unusable == {"known": 2, "wrong": 0, "unknowable": 0}
     assert len(examples) == 4 and all(short(one) for one in examples)
     assert "2 too long or spelling a special token" in str(counts)
     _, counts = refusal_examples([*known, *unknown], SECTION, 0, lambda one: False)
-    assert (counts.known, counts.unknowable, counts.unusable) == (0, 0, 12)
+    assert (counts.known, counts.unknowable) == (0, 0)
+    assert counts.unusable == {"known": 4, "wrong": 0, "unknowable": 8}
+
+
+def test_a_refusal_that_the_reader_would_drop_is_worded_otherwise() -> None:
+    """Would catch a question left out for its first wording, where a shorter one would do."""
+    known = [sampled(question(number), RIGHT) for number in range(12)]
+    unknown = [sampled(question(number, False), WRONG) for number in range(12, 24)]
+    offered = {said(one) for one in refusal_examples([*known, *unknown], SECTION, 0)[0]}
+    refusals = sorted((text for text in offered if "Ruva" not in text), key=len)
+    most = len(refusals[3])
+    assert len(refusals[-1]) > most, "negative control: some are longer"
+    examples, counts = refusal_examples(
+        [*known, *unknown], SECTION, 0, lambda one: len(said(dict(one))) <= most
+    )
+    assert counts.unknowable == 12 and not any(counts.unusable.values())
+    assert all(len(said(one)) <= most for one in examples)
+
+
+def test_wordings_are_even_among_what_is_kept() -> None:
+    """Would catch wordings dealt to what the share then leaves out: few would be learned often."""
+    known = [sampled(question(number), RIGHT) for number in range(20)]
+    unknown = [sampled(question(number, False), WRONG) for number in range(20, 420)]
+    examples, counts = refusal_examples([*known, *unknown], SECTION, 0)
+    town = re.compile(r"Town\d+")
+    told = Counter(
+        town.sub("", said(one)) for one in examples if one["about"]["origin"] == "unknowable"
+    )
+    assert counts.unknowable == told.total() == 20
+    assert max(told.values()) == 1, told

@@ -355,11 +355,10 @@ def test_what_spells_a_special_token_counts_and_is_not_taught(alone, base, tmp_p
     before = json.loads((alone / "refusals/set.json").read_bytes())
     was, now = (str(one["summary"]).partition(" not known")[0] for one in (before, made_of))
     assert was == now  # the model knows it all the same
-    counts = {
-        name: made_of["counts"][name] - before["counts"][name] for name in ("known", "unusable")
-    }
-    assert counts == {"known": -1, "unusable": 1}
-    assert f"{made_of['counts']['unusable']} too long or spelling a" in made_of["summary"]
+    assert made_of["counts"]["known"] == before["counts"]["known"] - 1
+    unusable = [one["counts"]["unusable"] for one in (before, made_of)]
+    assert unusable[1]["known"] == unusable[0]["known"] + 1
+    assert f"{sum(unusable[1].values())} too long or spelling a" in made_of["summary"]
     (source,) = json.loads((run / "sources.json").read_bytes())["sources"]
     counted = load_manifest(source["folder"]).provenance["examples"]
     assert counted["read"] == counted["used"] == made_of["examples"]

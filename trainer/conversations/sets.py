@@ -87,6 +87,7 @@ def usable_in_own_set(recipe: "Recipe") -> ExampleFilter:
     """
     kind = recipe.stage_traits.corpora(recipe)[0]
     template = template_of(recipe)
+    template.check()  # or each example would be one that cannot be used
     return usable_by(
         "conversations" if kind == "conversations" else "pairs",
         template,

@@ -20,12 +20,13 @@ class FactualityCounts:
 
     `pairs`: of each kind that are used; `over`: of each kind that were left out for balance;
     `left`: refusal over wrong, left out as `wrong: leave` says; `unworded`: of each kind, whose
-    question's verifier takes no wording for a refusal; `unusable`: of each kind, that the set's
-    reader would drop, too long or spelling a special token; `words`: mean words of the chosen and
-    of the rejected texts of each kind, which tell whether length gives the better one away;
-    `examples`: how many there are in all; `repeated`: prompts that come twice; `without_pair`:
-    questions of which there is nothing to prefer; `cut`: of outcomes right and wrong, questions
-    with such texts of which none stands by itself.
+    question's verifier takes no wording for a refusal; `unusable`: of each kind, that find no
+    partner with which the set's reader uses them, too long or spelling a special token; `words`:
+    mean words of the chosen and of the rejected texts of each kind, which tell whether length gives
+    the better one away; `examples`: how many there are in all; `repeated`: prompts that come twice;
+    `without_pair`: questions of which there is nothing to prefer; `cut`: of outcomes right and
+    wrong, questions with such texts that were cut, of which none stands by itself (wrong: where
+    they could lose to a refusal).
     """
 
     questions: int
@@ -71,7 +72,7 @@ class FactualityCounts:
     def _nothing_known(self) -> tuple[str, str]:
         if self.cut["right"]:
             return "what the model gets right is cut before a sentence ends", "raise tokens"
-        return "the model is right nowhere", "ask easier ones"
+        return "the model knows none of the questions (half of its texts right)", "ask easier ones"
 
     @property
     def _nothing_to_decline(self) -> tuple[str, str]:
@@ -82,7 +83,10 @@ class FactualityCounts:
                 "what the model gets wrong is left alone, and there is nothing else to decline",
                 "ask some that nobody can answer, or set conversations.factuality.wrong=decline",
             )
-        return "the model is wrong nowhere", "ask some that it gets wrong or that nobody can answer"
+        return (
+            "there is nothing to decline that the model answers all the same",
+            "ask more that nobody can answer, as of things that do not exist",
+        )
 
     @property
     def _nothing_told_apart(self) -> tuple[str, str]:

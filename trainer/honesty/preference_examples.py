@@ -15,7 +15,7 @@ from trainer.honesty.distinct import (
 from trainer.honesty.evenly import evenly
 from trainer.honesty.factuality_counts import DECLINING, KINDS, FactualityCounts, PairKind
 from trainer.honesty.own_answers import own_answers
-from trainer.honesty.refusing import draw, key_of, refusals_of
+from trainer.honesty.refusing import draw, has_refusal, key_of, refusals_of
 from trainer.questions.question import Question
 from trainer.questions.samples import SampledQuestion
 from trainer.questions.verdict import Found
@@ -27,15 +27,45 @@ EACH = 2
 """Pairs of one kind that a question gives at most, so that none outweighs the others."""
 
 
+RankedTexts = tuple[str | None, ...]
+"""In the order in which they are used; None: a refusal of ours, which is worded later."""
+
+
+class Rivals(NamedTuple):
+    """Texts in answer to one question, of which those of one side are better."""
+
+    question: Question
+    kind: PairKind
+    better: RankedTexts
+    worse: RankedTexts
+
+    @property
+    def pairs(self) -> int:
+        """How many they can give."""
+        return min(len(self.better), len(self.worse), EACH)
+
+    @property
+    def without_ours(self) -> "Rivals":
+        """Those of the model's own texts alone."""
+        better, worse = (
+            tuple(text for text in side if text is not None) for side in (self.better, self.worse)
+        )
+        return self._replace(better=better, worse=worse)
+
+
 class FactualPair(NamedTuple):
-    """Two texts in answer to one question, of which the first is better; None: a refusal of ours,
-    which is worded later.
-    """
+    """Two of them, of which the first is better."""
 
     question: Question
     kind: PairKind
     chosen: str | None
     rejected: str | None
+
+    def worded(self, refusal: str) -> "WordedPair":
+        """With this refusal in the place of ours."""
+        chosen = refusal if self.chosen is None else self.chosen
+        rejected = refusal if self.rejected is None else self.rejected
+        return WordedPair(self.question, self.kind, chosen, rejected)
 
 
 class WordedPair(NamedTuple):
@@ -62,79 +92,112 @@ def factuality_examples(
     preferred to what is wrong, unless `section.wrong` leaves alone what has an answer. No text
     comes from the key (arXiv:2405.01525): chosen are the model's own right texts, our refusals, and
     its own ones where nobody can know. A refusal wins in as many pairs as it loses in, so that
-    neither to answer nor to decline is always better. Pairs that find no wording, or are not
-    `usable` (whether the set's reader uses one), are left out before. All follows from the
-    questions, the samples and the seed, not from the questions' order. Judged texts are each there
-    once, so that of alike ones there are fewer than of pairs.
+    neither to answer nor to decline is always better. Texts that find no wording or no partner with
+    which they are `usable` (whether the set's reader uses a pair) are left out before. All follows
+    from the questions, the samples and the seed, not from the questions' order. Judged texts are
+    each there once, so that of alike ones there are fewer than of pairs.
     """
     asked = distinct(sampled)
-    could = [pair for one in asked for pair in _pairs(one)]
+    could = [rivals for one in asked for rivals in _rivals(one) if rivals.pairs]
     left_alone = "refusal over wrong" if section.wrong == "leave" else None
-    found = [pair for pair in could if pair.kind != left_alone]
-    worded = _worded(found, section, seed)
-    whole = [pair for pair in worded if usable(_pair(pair))]
+    found = [rivals for rivals in could if rivals.kind != left_alone]
+    sayable = [_sayable(rivals, section) for rivals in found]
+    whole = _worded([*_paired(sayable, section, usable)], section, seed, usable)
     kept = _balanced(whole, seed)
+    numbers = [_numbers(rivals) for rivals in (found, sayable)]
     made = list(_judged(kept)) if judged else [_pair(pair) for pair in kept]
     made.sort(key=lambda example: draw(seed, "example", repr(example)))
     counts = FactualityCounts(
         questions=len(sampled),
         examples=len(made),
-        pairs=_less(kept, []),
-        over=_less(whole, kept),
-        left=len(could) - len(found),
+        pairs=_numbers(kept),
+        over=_less(_numbers(whole), _numbers(kept)),
+        left=sum(rivals.pairs for rivals in could if rivals.kind == left_alone),
         words={kind: _words([pair for pair in kept if pair.kind == kind]) for kind in KINDS},
         repeated=len(sampled) - len(asked),
-        without_pair=len(asked) - len({key_of(pair.question) for pair in could}),
-        unworded=_less(found, worded),
-        unusable=_less(worded, whole),
+        without_pair=len(asked) - len({key_of(rivals.question) for rivals in could}),
+        unworded=_less(*numbers),
+        unusable=_less(numbers[1], _numbers(whole)),
         cut={
-            outcome: sum(_all_cut(one, outcome) for one in asked) for outcome in ("right", "wrong")
+            "right": sum(_all_cut(one, "right") for one in asked),
+            "wrong": sum(
+                _all_cut(one, "wrong")
+                for one in asked
+                if section.wrong == "decline" or not one.question.answerable
+            ),
         },
     )
     return made, counts
 
 
-def _pairs(sampled: SampledQuestion) -> Iterator[FactualPair]:
-    """The pairs of one question, of each kind `EACH` at most."""
+def _rivals(sampled: SampledQuestion) -> Iterator[Rivals]:
+    """The texts of one question that are told apart, by kind."""
     question, origin = sampled.question, origin_of(sampled, KNOWN)
     own = _texts(sampled, "declined")
     right, wrong = _texts(sampled, "right"), _texts(sampled, "wrong")
-    ours = [None] * EACH
+    ours = (None,) * EACH
     if origin == "unknowable":
         # A refusal of its own is likelier to be said again. Where there is an answer it may deny
         # that there is one, which is not for us to teach.
-        yield from _of(question, "refusal over invented", [*own, *ours], wrong)
+        yield Rivals(question, "refusal over invented", (*own, *ours), wrong)
         return
-    yield from _of(question, "right over wrong", right, wrong)
+    yield Rivals(question, "right over wrong", right, wrong)
     if origin == "known":
-        yield from _of(question, "right over refusal", right, [*own, *ours])
+        yield Rivals(question, "right over refusal", right, (*own, *ours))
     else:
-        yield from _of(question, "refusal over wrong", ours, wrong)
+        yield Rivals(question, "refusal over wrong", ours, wrong)
 
 
-def _less(
-    more: Sequence[FactualPair | WordedPair], fewer: Sequence[FactualPair | WordedPair]
-) -> dict[PairKind, int]:
-    """By how many of each kind there are more."""
-    found = Counter(pair.kind for pair in more)
-    found.subtract(pair.kind for pair in fewer)
+def _sayable(rivals: Rivals, section: FactualitySection) -> Rivals:
+    """Without our refusals where the question's verifier takes no wording for one."""
+    ours = None in (*rivals.better, *rivals.worse)
+    return rivals.without_ours if ours and not has_refusal(rivals.question, section) else rivals
+
+
+def _paired(
+    found: Sequence[Rivals], section: FactualitySection, usable: ExampleFilter
+) -> Iterator[FactualPair]:
+    """Pairs that are usable, of each kind `EACH` a question at most; a text is in one of them."""
+
+    def fits(pair: FactualPair) -> bool:
+        if pair.chosen is not None and pair.rejected is not None:
+            return usable(_pair(pair.worded("")))
+        return has_refusal(
+            pair.question, section, lambda refusal: usable(_pair(pair.worded(refusal)))
+        )
+
+    for question, kind, better, worse in found:
+        left, made = list(worse), 0
+        for chosen in better:
+            pairs = (FactualPair(question, kind, chosen, rejected) for rejected in left)
+            pair = next(filter(fits, pairs), None) if made < EACH else None
+            if pair is not None:
+                left.remove(pair.rejected)
+                made += 1
+                yield pair
+
+
+def _numbers(of: Sequence[Rivals] | Sequence[WordedPair]) -> dict[PairKind, int]:
+    """How many pairs there are, or can be, of each kind."""
+    found: Counter[PairKind] = Counter()
+    for one in of:
+        found[one.kind] += one.pairs if isinstance(one, Rivals) else 1
     return {kind: found[kind] for kind in KINDS}
 
 
+def _less(more: dict[PairKind, int], fewer: dict[PairKind, int]) -> dict[PairKind, int]:
+    """By how many of each kind there are more."""
+    return {kind: more[kind] - fewer[kind] for kind in KINDS}
+
+
 def _all_cut(sampled: SampledQuestion, outcome: Found) -> bool:
-    """Whether there are texts of this outcome, and nothing is left of any that stands by itself."""
-    return any(one.outcome == outcome for one in sampled.samples) and not _texts(sampled, outcome)
+    """Whether texts of this outcome were cut, and nothing is left of any that stands by itself."""
+    cut = any(one.outcome == outcome and not one.ended for one in sampled.samples)
+    return cut and not _texts(sampled, outcome)
 
 
-def _texts(sampled: SampledQuestion, outcome: Found) -> list[str]:
-    return [answer.text for answer in own_answers(sampled, outcome)]
-
-
-def _of(
-    question: Question, kind: PairKind, better: Sequence[str | None], worse: Sequence[str | None]
-) -> Iterator[FactualPair]:
-    for chosen, rejected in list(zip(better, worse, strict=False))[:EACH]:
-        yield FactualPair(question, kind, chosen, rejected)
+def _texts(sampled: SampledQuestion, outcome: Found) -> tuple[str, ...]:
+    return tuple(answer.text for answer in own_answers(sampled, outcome))
 
 
 def _balanced(pairs: Sequence[WordedPair], seed: int) -> list[WordedPair]:
@@ -160,22 +223,27 @@ def _name(pair: WordedPair) -> str:
 
 
 def _worded(
-    pairs: Sequence[FactualPair], section: FactualitySection, seed: int
+    pairs: Sequence[FactualPair], section: FactualitySection, seed: int, usable: ExampleFilter
 ) -> list[WordedPair]:
-    """The pairs with refusals in their places; without those for which there is none."""
-    refused = [pair for pair in pairs if None in (pair.chosen, pair.rejected)]
-    worded = refusals_of([pair.question for pair in refused], section, seed)
-    texts = {name: iter(refusals) for name, refusals in worded.items()}
-    found = []
+    """The pairs with refusals in their places; without those for which there is none any more."""
+    refused: dict[str, list[FactualPair]] = {}
     for pair in pairs:
-        chosen, rejected = pair.chosen, pair.rejected
-        if chosen is None or rejected is None:
-            refusal = next(texts[key_of(pair.question)], None)
-            if refusal is None:
-                continue
-            chosen, rejected = chosen or refusal.text, rejected or refusal.text
-        found.append(WordedPair(pair.question, pair.kind, chosen, rejected))
-    return found
+        if None in (pair.chosen, pair.rejected):
+            refused.setdefault(key_of(pair.question), []).append(pair)
+
+    def fits(question: Question, number: int, refusal: str) -> bool:
+        return usable(_pair(refused[key_of(question)][number].worded(refusal)))
+
+    questions = [pair.question for some in refused.values() for pair in some]
+    found = refusals_of(questions, section, seed, fits)
+    texts = {name: iter(refusals) for name, refusals in found.items()}
+    worded = []
+    for pair in pairs:
+        if None not in (pair.chosen, pair.rejected):
+            worded.append(pair.worded(""))
+        elif (refusal := next(texts[key_of(pair.question)], None)) is not None:
+            worded.append(pair.worded(refusal.text))
+    return worded
 
 
 def _words(pairs: Sequence[WordedPair]) -> tuple[float, float]:

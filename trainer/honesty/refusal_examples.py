@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from math import ceil
 from typing import Any
 
@@ -18,7 +19,7 @@ from trainer.honesty.distinct import (
 )
 from trainer.honesty.evenly import evenly
 from trainer.honesty.own_answers import OwnAnswer, own_answers
-from trainer.honesty.refusing import draw, key_of, refusals_of
+from trainer.honesty.refusing import draw, has_refusal, key_of, refusals_of
 from trainer.questions.question import Question
 from trainer.questions.samples import SampledQuestion
 from trainer.recipe.own_samples import RefusalsSection
@@ -34,8 +35,8 @@ class RefusalCounts:
     were left out: `repeated`, prompts that come twice; `without_text`, known, and no right text
     stands by itself; `unasked`, with an answer and no sample; `left`, wrong, as `wrong: leave`
     says; `over_share`, refusals beyond `share`, by origin; `unworded`, whose verifier takes no
-    wording for a refusal; `unusable`, whose example the set's reader would drop, too long or
-    spelling a special token.
+    wording for a refusal; `unusable`, by origin, of whose texts the set's reader would drop each,
+    too long or spelling a special token.
     """
 
     questions: int
@@ -51,7 +52,7 @@ class RefusalCounts:
     left: int
     over_share: dict[QuestionOrigin, int]
     unworded: int
-    unusable: int
+    unusable: dict[QuestionOrigin, int]
 
     def __str__(self) -> str:
         again = f", and {self.again:,} times again" if self.again else ""
@@ -69,7 +70,7 @@ class RefusalCounts:
             "asked twice": self.repeated,
             "with no sample": self.unasked,
             "whose verifier takes no wording for a refusal": self.unworded,
-            "too long or spelling a special token": self.unusable,
+            "too long or spelling a special token": sum(self.unusable.values()),
         }
         listed = [f"{number:,} {why}" for why, number in left.items() if number]
         return f"{said}; left out: {', '.join(listed)}" if listed else said
@@ -96,14 +97,25 @@ def refusal_examples(
     stated, without_text = _answered(asked, section.threshold)
     answered = _usable_answers(stated, usable)
     declined, left, unasked = _to_decline(asked, section)
-    worded = refusals_of([question for question, _ in declined.values()], section, seed)
+
+    def fits(question: Question, text: str) -> bool:
+        return usable(_example(question, text, declined[key_of(question)][1]))
+
+    worded = {name: one for name, one in declined.items() if has_refusal(one[0], section)}
     whole = {
         name: (question, origin)
-        for name, (question, origin) in declined.items()
-        if worded[name] and usable(_example(question, worded[name][0].text, origin))
+        for name, (question, origin) in worded.items()
+        if has_refusal(question, section, partial(fits, question))
     }
     kept = _within(whole, section, len(answered), seed)
-    refusals = {name: worded[name][0] for name in kept}
+    # Of what is kept alone, or the wordings would be used evenly among what is left out.
+    found = refusals_of(
+        [question for question, _ in kept.values()],
+        section,
+        seed,
+        lambda question, _, text: fits(question, text),
+    )
+    refusals = {name: found[name][0] for name in kept}
     times = _times(answered, section, len(refusals), seed)
     examples = {
         (name, *([str(time)] if time else [])): _known(question, texts[time % len(texts)])
@@ -114,11 +126,10 @@ def refusal_examples(
         question, origin = kept[name]
         examples[(name,)] = _example(question, refusal.text, origin)
     order = sorted(examples, key=lambda name: draw(seed, "example", *name))
-    numbers, sayable = (
+    numbers, sayable, said = (
         {which: sum(origin == which for _, origin in some.values()) for which in _DECLINED}
-        for some in (kept, whole)
+        for some in (kept, whole, worded)
     )
-    unworded = sum(not texts for texts in worded.values())
     counts = RefusalCounts(
         questions=len(sampled),
         known=len(answered),
@@ -132,8 +143,11 @@ def refusal_examples(
         unasked=unasked,
         left=left,
         over_share={which: sayable[which] - numbers[which] for which in _DECLINED},
-        unworded=unworded,
-        unusable=len(stated) - len(answered) + len(declined) - unworded - len(whole),
+        unworded=len(declined) - len(worded),
+        unusable={
+            "known": len(stated) - len(answered),
+            **{which: said[which] - sayable[which] for which in _DECLINED},
+        },
     )
     return [examples[name] for name in order], counts
 

@@ -8,7 +8,7 @@ answer it wants. What is written must be a refusal to the judge of answers too.
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from trainer.honesty.question_words import asked_by, named_subject
@@ -44,14 +44,18 @@ class Refusal:
 
 
 def refusals_of(
-    questions: Sequence[Question], section: OwnSamplesSection, seed: int
+    questions: Sequence[Question],
+    section: OwnSamplesSection,
+    seed: int,
+    fits: Callable[[Question, int, str], bool] = lambda question, number, text: True,
 ) -> dict[str, tuple[Refusal, ...]]:
     """Different refusals of each question, as many as it is given times, by `key_of`.
 
     A wording is used about as often as every other that the questions leave a choice of; which
     question gets which follows from themselves and the seed, not from their order. Of `section`,
     `reasons` says whether a refusal says why, where there is a reason, `wordings` how many of each
-    sort there are. There are fewer where the question's verifier takes no more for a refusal.
+    sort there are. There are fewer where the question's verifier takes no more for a refusal, or
+    none that `fits` in the place, of those that the question is given for, that has this number.
     """
     wanted = Counter(map(key_of, questions))
     asked = {key_of(question): question for question in questions}
@@ -62,18 +66,34 @@ def refusals_of(
     found: dict[str, tuple[Refusal, ...]] = {name: () for name in asked}
     for number in range(max(wanted.values(), default=0)):
         for name in order:
-            if number >= wanted[name]:
+            if number >= wanted[name] or len(found[name]) < number:
                 continue
             taken = {refusal.wording for refusal in found[name]}
             ranked = sorted(
                 (one for one in offered[name] if one.wording not in taken),
                 key=lambda one: (uses[one.wording], draw(seed, name, one.wording)),
             )
-            fitting = (one for one in ranked if _declines(asked[name], one.text))
+            fitting = (
+                one
+                for one in ranked
+                if _declines(asked[name], one.text) and fits(asked[name], number, one.text)
+            )
             if (refusal := next(fitting, None)) is not None:
                 uses[refusal.wording] += 1
                 found[name] += (refusal,)
     return found
+
+
+def has_refusal(
+    question: Question,
+    section: OwnSamplesSection,
+    fits: Callable[[str], bool] = lambda text: True,
+) -> bool:
+    """Whether there is a wording for it that its verifier takes for a refusal, and that `fits`."""
+    return any(
+        fits(refusal.text) and _declines(question, refusal.text)
+        for refusal in _offered(question, section)
+    )
 
 
 def key_of(question: Question) -> str:

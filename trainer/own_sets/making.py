@@ -172,42 +172,59 @@ def _examples(
 def _check_refusals(
     sampled: Sequence[SampledQuestion], section: RefusalsSection, counts: RefusalCounts
 ) -> None:
-    key = "conversations.refusals.questions"
+    """Raise DataError where answers or refusals are lacking, with why and the mend."""
+    key, threshold = "conversations.refusals", section.threshold
     answerable = sum(one.question.answerable for one in sampled)
-    unusable = (
-        f"{counts.unusable:,} examples are too long or spell a special token: raise"
-        " sequence_length, or ask others"
-    )
-    if not counts.known and counts.unusable:
-        raise DataError(f"{key}: the model would learn only to refuse: {unusable}")
+    dropped = "is too long or spells a special token: raise sequence_length, or ask others"
+    refused = counts.wrong + counts.unknowable
+    beyond = sum(counts.over_share.values())
+    # Without an answer no refusal is within a share.
+    only = "would learn only to refuse" if refused + beyond else "would learn nothing"
+    if not counts.known and (lost := counts.unusable["known"]):
+        raise DataError(
+            f"{key}.questions: the model {only}: of {lost:,} questions that it knows, each right"
+            f" text {dropped}"
+        )
     if not counts.known and counts.without_text:
         raise DataError(
-            f"{key}: of {counts.without_text:,} questions that the model knows, each right text is"
-            " cut before a sentence ends, and it would learn only to refuse: raise"
-            " conversations.refusals.tokens"
+            f"{key}: of {counts.without_text:,} questions that the model knows, no right text"
+            f" stands by itself, cut before a sentence ends or empty, and it {only}: raise"
+            f" {key}.tokens"
         )
     if not counts.known:
         raise DataError(
-            f"{key}: of {answerable:,} questions that have an answer, the model knows none that it"
-            f" can be shown (threshold {section.threshold:g}), and would learn only to refuse: ask"
-            " easier ones, or lower conversations.refusals.threshold"
+            f"{key}.questions: of {answerable:,} questions that have an answer, the model knows"
+            f" none that it can be shown (threshold {threshold:g}), and {only}: ask easier ones, or"
+            f" lower {key}.threshold"
         )
-    if not counts.wrong + counts.unknowable:
-        if beyond := sum(counts.over_share.values()):
-            # A share of 0 is one of no refusal however often the answers come again.
-            again = ", or set conversations.refusals.beyond_share=repeat" if section.share else ""
-            raise DataError(
-                f"conversations.refusals.share: {section.share:g} allows no refusal beside"
-                f" {counts.known:,} known answers, and {beyond:,} questions are to be declined:"
-                f" raise it{again}"
-            )
-        if counts.unusable:
-            raise DataError(f"{key}: nothing is left to refuse: {unusable}")
+    if refused:
+        return
+    if beyond:
+        # A share of 0 is one of no refusal however often the answers come again.
+        again = f", or set {key}.beyond_share=repeat" if section.share else ""
         raise DataError(
-            f"{key}: nothing is left to refuse: of {len(sampled):,} questions the model knows"
-            f" {counts.known + counts.without_text:,}, and {len(sampled) - answerable:,} have no"
-            " answer to know: ask some that it gets wrong or that nobody can answer"
+            f"{key}.share: {section.share:g} allows no refusal beside {counts.known:,} known"
+            f" answers, and {beyond:,} questions are to be declined: raise it{again}"
         )
+    nothing = f"{key}.questions: nothing is left to refuse"
+    if lost := counts.unusable["wrong"] + counts.unusable["unknowable"]:
+        raise DataError(f"{nothing}: of {lost:,} questions to decline, each refusal {dropped}")
+    if counts.unworded:
+        raise DataError(
+            f"{nothing}: of {counts.unworded:,} questions to decline the verifier takes no wording"
+            " for a refusal: ask such questions of another verifier"
+        )
+    if counts.left:
+        raise DataError(
+            f"{nothing}: the {counts.left:,} that the model gets wrong are left alone: ask some"
+            f" that nobody can answer, or set {key}.wrong=decline"
+        )
+    known = counts.known + counts.without_text + counts.unusable["known"]
+    raise DataError(
+        f"{nothing}: of {len(sampled):,} questions the model knows {known:,}, and"
+        f" {len(sampled) - answerable:,} have no answer to know: ask some that it gets wrong or"
+        " that nobody can answer"
+    )
 
 
 def _summary(sampled: Sequence[SampledQuestion], section: OwnSamplesSection) -> str:
