@@ -90,8 +90,14 @@ DEEP = '{"next": ' * 400 + "{}" + "}" * 400
         pytest.param(
             LAND,
             {
-                "declined": ["I don't know.", "There is no country called Zambodia."],
-                "wrong": ["Phnom Penh", "The capital of Zambodia is Zam.", "42"],
+                "declined": [
+                    *("I don't know.", "There is no country called Zambodia.", "(I don't know.)"),
+                    "I don't know (nobody told me).",
+                ],
+                "wrong": [
+                    *("Phnom Penh", "The capital of Zambodia is Zam.", "42", "(Keld)", "(42)"),
+                    *("(Zambodia lies in Keld, in the north.)", "Answer: (Keld)", "Capital Keld:"),
+                ],
             },
             id="nobody can know",
         ),
@@ -127,11 +133,19 @@ DEEP = '{"next": ' * 400 + "{}" + "}" * 400
                     ),
                     *("So 6 * 7 = 42.", "The answer is 42, since 6 * 7 is that.", "#### 42"),
                     *(r"2 \cdot 21 = \boxed{42}, and not 7.", "**Answer:** 42 apples in 3 bags"),
-                    *("40 + 2 = 42", "0.42 x 10^2", "US$42", "+42", "between 41 and 43, so 42"),
+                    *(
+                        "40 + 2 = 42",
+                        "0.42 x 10^2",
+                        "US$42",
+                        "+42",
+                        "between 41 and 43, so 42",
+                        "(42)",
+                    ),
                 ],
                 "declined": ["I don't know.", "I am not sure how many there are."],
                 "wrong": [
                     "-42",
+                    "(43)",
                     "420",
                     "4 2",
                     "42 of 43",

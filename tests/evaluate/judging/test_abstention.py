@@ -108,8 +108,8 @@ def test_a_refusal_with_doubled_spaces_is_one() -> None:
     assert abstention("I  know the title but not  the author.") == "ignorance"
 
 
-@pytest.mark.parametrize("run", ["[", " ", "(a) "])
-def test_a_long_run_of_one_sign_is_read_once(run: str) -> None:
+@pytest.mark.parametrize(("run", "kind"), [("[", "ignorance"), (" ", "ignorance"), ("(a) ", None)])
+def test_a_long_run_of_one_sign_is_read_once(run: str, kind: str | None) -> None:
     """Would catch a pattern that reads the run from each of its places: minutes, not a second.
 
     The alarm is for what hangs: it is a hundred times what the linear reading takes.
@@ -121,7 +121,7 @@ def test_a_long_run_of_one_sign_is_read_once(run: str) -> None:
     before = signal.signal(signal.SIGALRM, too_long)
     signal.alarm(90)
     try:
-        assert abstention(run * (400_000 // len(run))) == "ignorance"
+        assert abstention(run * (400_000 // len(run))) == kind
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)

@@ -80,6 +80,7 @@ _ASIDE = re.compile(
     r", (?:in fact|indeed|unfortunately|sadly|honestly|frankly|actually|to be (?:honest|frank)"
     r"|regrettably|alas|i am afraid|i fear|of course|in truth|truthfully),"
 )
+_BRACKETED = re.compile(r"\([^()\n]*\)")
 _QUOTED_REFUSAL = re.compile(r"(?:i do not know|i am not sure|unknown)[.!]?")
 _SPACE = re.compile(r"\s+")
 _ABBREVIATIONS = re.compile(r"\b(?:st|mt|dr|mr|mrs|ms|vs|ca|[a-z])\.(?=\s+\w)|\bno\.(?=\s*\d)")
@@ -107,7 +108,8 @@ class Clause:
 def clauses(text: str) -> list[Clause]:
     """The clauses of a text, in order: parted at the ends of sentences and at "but" and its like.
 
-    What stands in quotation marks or brackets is one word of its clause: a title is no statement.
+    What stands in quotation marks is one word of its clause (a title is no statement), and what
+    stands in brackets none, unless there is nothing else.
     """
     found = []
     for sentence, asks in _sentences(_written_out(text)):
@@ -121,16 +123,22 @@ def _written_out(text: str) -> str:
     things = phrase("denial", "labelled").pattern
     # A pattern that begins with \s tries a long run of space from each of its places.
     single = _SPACE.sub(_one_space, unaccented(text))
-    lower = _LABEL.sub("", single.casefold())
-    lower = re.sub(rf"^\W*(?:the )?(?:{things})(?: \w+)?\s*:\s*", "", lower)
+    lower = _without(_LABEL, single.casefold())
+    lower = _without(re.compile(rf"^\W*(?:the )?(?:{things})(?: \w+)?\s*:\s*"), lower)
     lower = respelled(lower)
     for short, full in _WRITTEN_OUT:
         lower = short.sub(full, lower)
     lower = _KNOWN_BUT_NOT.sub(r"\g<known>, but i do not know", lower)
     lower = re.sub(r"\"[^\"\n]{1,80}\"|(?<!\w)'[^'\n]{1,80}'(?!\w)", _quoted, lower)
-    lower = re.sub(r"\([^()\n]*\)", " ", lower)
+    lower = _without(_BRACKETED, lower, " ")
     lower = _ASIDE.sub(" ", lower)
     return _ABBREVIATIONS.sub(lambda found: found.group()[:-1], _SPACE.sub(_one_space, lower))
+
+
+def _without(aside: re.Pattern[str], text: str, instead: str = "") -> str:
+    """The text without its asides; as it stands where no word would be left: "(Paris)"."""
+    rest = aside.sub(instead, text)
+    return rest if re.search(r"\w", rest) else text
 
 
 def _one_space(found: re.Match[str]) -> str:
