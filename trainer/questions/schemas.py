@@ -6,6 +6,7 @@ alone: nothing is fetched. A `pattern` is matched as verifier `regex` matches, w
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
@@ -139,7 +140,16 @@ def _members(held: Any) -> Iterator[tuple[str, Any]]:
 def _loaded(text: str) -> Any:
     """The JSON of a text, or of the fenced block that it is; raises ValueError, RecursionError."""
     fenced = _FENCED.fullmatch(text.strip())
-    return json.loads(fenced["inside"] if fenced else text, parse_constant=_no_constant)
+    inside = fenced["inside"] if fenced else text
+    return json.loads(inside, parse_constant=_no_constant, object_pairs_hook=_without_doubles)
+
+
+def _without_doubles(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    held = dict(members)
+    if len(held) < len(members):
+        name = next(name for name, count in Counter(key for key, _ in members).items() if count > 1)
+        raise ValueError(f"the name {name!r} stands twice in one object")
+    return held
 
 
 def _no_constant(name: str) -> Any:
