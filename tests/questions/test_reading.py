@@ -62,7 +62,7 @@ def test_a_null_of_a_table_means_that_nobody_can_know(tmp_path: Path) -> None:
 def test_a_whole_number_of_a_table_is_one(tmp_path: Path) -> None:
     """Would catch every right answer judged wrong, where a table has 4.0 beside a null."""
     items = [{"question": f"{n}?", "answer": a} for n, a in enumerate([4.0, 2.5, 1919, "4.0"])]
-    found = read_questions([written(tmp_path / "q.jsonl", items)])
+    found = read_questions([written(tmp_path / "q.jsonl", items)], "number")
     assert [one.answers for one in found] == [("4",), ("2.5",), ("1919",), ("4.0",)]
     assert verify(found[0], "A cat has four legs.").outcome == "right"
 
@@ -139,9 +139,9 @@ def test_what_nothing_reads_is_said_once(tmp_path: Path, caplog: pytest.LogCaptu
         ([], "holds no question"),
         ([{"question": "A?", "answer": float("nan")}], "holds nan, which is no number"),
         ([{"question": "A?", "answer": [1, float("inf")]}], "holds inf, which is no number"),
-        ([{"question": "A?", "answer": -5}], "without its -: set its verifier to number"),
-        ([{"question": "A?", "answer": "\u22125 degrees"}], "without its -"),
-        ([{"question": "A?", "answer": "C++"}], "without its ++"),
+        ([{"question": "A?", "answer": -5}], "without its '-': set its verifier to number"),
+        ([{"question": "A?", "answer": "\u22125 degrees"}], "without its '-'"),
+        ([{"question": "A?", "answer": "C++"}], "without its '++'"),
         (
             [{"question": "A?", "answer": "x"}, {"question": "A?", "answer": None}],
             "line 2: says that nobody can know the answer, and",

@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 
-from trainer.errors import DataError
 from trainer.questions import patterns
 from trainer.questions.question import Question
 from trainer.questions.verifiers import check_fits, verify
@@ -114,6 +113,23 @@ DEEP = '{"next": ' * 400 + "{}" + "}" * 400
             asked("exact", "C++"), {"right": ["c++", "`C++`"], "wrong": ["C", "C+", "C++ or C"]}
         ),
         pytest.param(
+            asked("answer", "C", text="Which language came first?"),
+            {
+                "right": ["C", "It is C.", "C, not C++.", "C (at -5 degrees)"],
+                "wrong": ["C++", "It is C#.", "C or C++", "It is C++, not C."],
+            },
+            id="answer, a sign makes another",
+        ),
+        pytest.param(
+            asked("answer", "7"),
+            {
+                "right": ["7", "7.", "7%", "It is 7 - of course.", "It is\u20147."],
+                "wrong": ["-7", "It is \u22127.", "\u20137", "7+"],
+            },
+            id="answer, a number's sign",
+        ),
+        pytest.param(asked("answer", "C++", form="name"), {"right": ["C++", "It is C++."]}),
+        pytest.param(
             asked("exact", "NaCl", case_sensitive=True), {"right": ["NaCl."], "wrong": ["NACL"]}
         ),
         pytest.param(asked("exact", "I don't know"), {"right": ["I don\u2019t know."]}),
@@ -222,6 +238,38 @@ DEEP = '{"next": ' * 400 + "{}" + "}" * 400
         pytest.param(
             LISTED, {"right": ["B", "Lyon", "(b)"], "wrong": ["A", "Paris", "Lyon and Nice"]}
         ),
+        pytest.param(
+            asked("choice", "3", choices=["3", "-3"]),
+            {"right": ["It is 3.", "A"], "wrong": ["The answer is -3.", "It is \u22123.", "A) -3"]},
+            id="choice, a minus",
+        ),
+        pytest.param(
+            asked("choice", "C", choices=["C++", "Java", "C"]),
+            {"right": ["It is C.", "The best is C"], "wrong": ["It is C++", "C. C++", "Java"]},
+            id="choice, one that is another's beginning",
+        ),
+        pytest.param(
+            asked("choice", "C++", choices=["C++", "Java", "C"]),
+            {"right": ["It is C++.", "A. C++"], "wrong": ["It is C.", "C", "C#"]},
+            id="choice, a sign behind",
+        ),
+        pytest.param(
+            asked("choice", "5", choices=["5", "5%"]),
+            {"right": ["5", "A", "The answer is A."], "wrong": ["It is 5%.", "5%", "It is B: 5%"]},
+            id="choice, of the same words",
+        ),
+        pytest.param(
+            asked("choice", "A", choices=["a cat", "a dog"]),
+            {
+                "right": ["I think A", "I would go with A.", "I'd say A, as dogs bark."],
+                "declined": ["I wouldn't go with A."],
+                "wrong": [
+                    *("I think A dog is nice", "I think B", "I do not think A", "I think A or B"),
+                    *("I guess A dog.", "I would never say A."),
+                ],
+            },
+            id="choice, thought of",
+        ),
         pytest.param(OPEN, {"right": ["D", "Cannot be determined.", "D) Cannot be determined"]}),
         pytest.param(
             DATE,
@@ -257,6 +305,7 @@ DEEP = '{"next": ' * 400 + "{}" + "}" * 400
                     '{"name": "Ada", "age": 36, "more": 1}',
                     'Here it is: {"name": "Ada", "age": 36}',
                     '{"name": "Ada", "age": NaN}',
+                    '{"name": 1, "name": "Ada", "age": 36}',
                     '{"name": "Ada", "age": 36',
                     '{"name": ' + "[" * 50_000,
                     "null",
@@ -319,63 +368,3 @@ def test_a_pattern_that_runs_too_long_is_wrong(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(patterns, "compiled", lambda pattern, ignore_case=False: Endless())
     verdict = verify(asked("regex", pattern="a+"), "aaa")
     assert (verdict.outcome, "ran for more than 1 s" in verdict.why) == ("wrong", True)
-
-
-@pytest.mark.parametrize(
-    ("question", "fault"),
-    [
-        (Question("q", "?", ("4",), verifier="choice"), 'needs "choices"'),
-        (
-            Question(
-                "q", "?", ("Rome",), verifier="choice", options={"choices": ["Paris", "Lyon"]}
-            ),
-            "'Rome' is none of its choices (A: Paris, B: Lyon)",
-        ),
-        (
-            Question("q", "?", ("A",), verifier="choice", options={"choices": ["Paris", "paris."]}),
-            "two of its choices have one text",
-        ),
-        (
-            Question("q", "?", ("B",), verifier="choice", options={"choices": [" ", "Lyon"]}),
-            "one of its choices is empty",
-        ),
-        (Question("q", "?", ("many",), verifier="number"), "has no number"),
-        (
-            Question("q", "?", ("4",), verifier="number", options={"tolerance": "much"}),
-            "'much' is neither a number nor a share",
-        ),
-        (Question("q", "?", verifier="regex", options={"pattern": "(a"}), "'(a' is no pattern"),
-        (
-            Question("q", "?", verifier="regex", options={"pattern": "a", "match": "part"}),
-            "neither full nor search",
-        ),
-        (
-            Question("q", "?", verifier="json_schema", options={"schema": {"type": "thing"}}),
-            "the schema is none",
-        ),
-        (
-            Question("q", "?", verifier="json_schema", options={"schema": {"$ref": "#"}}),
-            "refers to itself without end",
-        ),
-        (
-            Question(
-                *("q", "?"),
-                verifier="json_schema",
-                options={"schema": {"properties": {"a": {"$ref": "https://x.org/y"}}}},
-            ),
-            "'https://x.org/y' is no part of it",
-        ),
-        (Question("q", "?", ("+",)), "has no word to look for"),
-        (Question("q", "?", ("Paris",), options={"form": "year"}), "no whole number"),
-        (Question("q", "?", ("Paris",), options={"form": "place"}), "is none of name, person"),
-        (Question("q", "?", options={"pattern": "a"}), "set its verifier to regex"),
-        (Question("q", " ", ("Paris",)), "the question is empty"),
-        (Question("q", "?", ("",)), "an answer is empty"),
-        (Question("q", "?", ("Paris",), options={"rivals": "Lyon"}), '"rivals" is no list'),
-    ],
-)
-def test_a_verifier_that_does_not_fit_its_item_is_refused(question: Question, fault: str) -> None:
-    """Would catch items that no text could ever answer rightly, found after hours of sampling."""
-    with pytest.raises(DataError) as raised:
-        check_fits(question)
-    assert fault in str(raised.value) and "\n" not in str(raised.value)

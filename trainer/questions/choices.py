@@ -3,10 +3,12 @@ r"""Verifier `choice`: a text claims the right one of several choices, by its le
 A letter is claimed where the text is little else ("B", "(b) Paris", "B. Paris"), behind "answer",
 "option", "choice" or in `\\boxed{}`, and in brackets; all that are claimed must be right, and a
 choice's text beside a letter must be that letter's. Where no letter is claimed, the choices' texts
-are judged as names and their rivals are. Two different choices are wrong.
+are judged as names and their rivals are, with their signs ("C++" is not "C"); one whose words are
+another's, too ("5", "5%"), is claimed by its letter or alone. Two different choices are wrong.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from string import ascii_uppercase
 
@@ -15,6 +17,7 @@ from trainer.evaluate.judging.answers import is_right
 from trainer.evaluate.judging.expected import ExpectedAnswer
 from trainer.evaluate.judging.plain_words import plain_words
 from trainer.questions.exactly import compared
+from trainer.questions.marks import signed
 from trainer.questions.question import Question
 from trainer.questions.verdict import Verdict
 
@@ -25,6 +28,11 @@ _INTRODUCED = re.compile(
     r"|(?i:it\s+is|it's|choose|pick|select)(?i:\s+(?:option|choice|answer))?)"
     r"\s*[(\[\"']?(?P<letter>[A-Z]|(?<=[(\[])[a-z])[)\]\"']?(?![\w'])"
 )
+_THOUGHT = re.compile(
+    r"\b(?i:i(?:'d|'ll|\s+would|\s+will)?\s+(?:think|guess|believe|say|go\s+(?:with|for)))"
+    r"\s+(?P<letter>[A-HJ-Z])(?=\s*(?:[.,;:!)]|$))"
+)
+"""Less than "choose" says that a letter follows: "I think A dog", "I guess I ..."."""
 _BRACKETED = re.compile(r"[(\[](?P<letter>[A-Z])[)\]]")
 _JOINED = re.compile(r"\s*(?:,|/|\b(?:or|and)\b|&)+\s*[(\[]?(?P<letter>[A-Z])[)\].]?(?![\w'])")
 _DENIED = re.compile(
@@ -69,18 +77,21 @@ def verify_choice(question: Question, text: str) -> Verdict:
     choices, right = choices_of(question), right_letters(question)
     if (alone := is_a_choice_alone(question, text)) is not None:
         return Verdict("right" if alone in right else "wrong", f"is choice {alone}")
-    plain = _MARKUP.sub("", text)
+    plain = signed(_MARKUP.sub("", text))
+    named = {letter: signed(choice) for letter, choice in choices.items()}
     claimed = dict.fromkeys(_claimed_letters(plain, choices))
     if claimed:
         shown = " and ".join(claimed)
-        fitting = set(claimed) <= right and len(claimed) == 1 and _text_fits(plain, choices, right)
+        fitting = set(claimed) <= right and len(claimed) == 1 and _text_fits(plain, named, right)
         return Verdict("right" if fitting else "wrong", f"claims choice {shown}")
-    names = [choices[letter] for letter in sorted(right)]
-    rivals = tuple(held for letter, held in choices.items() if letter not in right)
-    expected = ExpectedAnswer(tuple(names), rivals, "name", question.text)
-    if is_right(plain, expected):
-        return Verdict("right", f"claims {names[0]!r}")
-    return Verdict("wrong", f"does not claim {names[0]!r}")
+    words = Counter(map(plain_words, named.values()))
+    told = {letter for letter in right if words[plain_words(named[letter])] == 1}
+    names = tuple(named[letter] for letter in sorted(told))
+    rivals = tuple(name for letter, name in named.items() if letter not in told)
+    shown = repr(choices[min(right)])
+    if is_right(plain, ExpectedAnswer(names, rivals, "name", question.text)):
+        return Verdict("right", f"claims {shown}")
+    return Verdict("wrong", f"does not claim {shown}")
 
 
 def check_choice(question: Question) -> None:
@@ -115,7 +126,7 @@ def _claimed_letters(plain: str, choices: Mapping[str, str]) -> Iterator[str]:
     begins = _BEGINS.match(plain)
     if begins and begins["letter"].upper() in choices and not _is_a_word(plain, begins):
         yield from _with_joined(plain, begins, choices)
-    for pattern in (_INTRODUCED, _BRACKETED):
+    for pattern in (_INTRODUCED, _THOUGHT, _BRACKETED):
         for found in pattern.finditer(plain):
             if found["letter"].upper() in choices and not _DENIED.search(plain[: found.start()]):
                 yield from _with_joined(plain, found, choices)

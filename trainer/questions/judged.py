@@ -1,18 +1,15 @@
 """Verifier `answer`: the key in what a text claims, as the suites judge it."""
 
-import re
 from typing import get_args
 
 from trainer.errors import DataError
 from trainer.evaluate.judging.abstention import abstention
-from trainer.evaluate.judging.answers import outcome
+from trainer.evaluate.judging.answers import is_right, outcome
 from trainer.evaluate.judging.expected import AnswerForm, AskedAbout, ExpectedAnswer
-from trainer.evaluate.judging.plain_words import plain_words, unaccented
+from trainer.evaluate.judging.plain_words import plain_words
+from trainer.questions.marks import lost_mark, signed
 from trainer.questions.question import Question
 from trainer.questions.verdict import Verdict
-
-_SIGN = re.compile(r"(?<![\w.])-(?=\d)|(?:(?<=\b\w)|(?<=\b\w\w))[+#]+(?!\w)")
-"""What makes another answer of the same words: -5 and 5, C++ and C, Na+ and Na."""
 
 
 def about_of_question(question: Question) -> AskedAbout | None:
@@ -41,9 +38,16 @@ def verify_answer(question: Question, text: str) -> Verdict:
     verdict, why = outcome(text, expected, about_of_question(question))
     if verdict == "abstained":
         return Verdict("declined", f"abstains by {why}")
-    if verdict == "right":
+    if verdict == "right" and not _is_another(text, expected):
         return Verdict("right", f"claims {question.answers[0]}")
     return Verdict("wrong", f"does not claim {question.answers[0]}")
+
+
+def _is_another(text: str, expected: ExpectedAnswer) -> bool:
+    """Whether a sign that no answer has makes another of what a text claims: C++ of C, -7 of 7."""
+    marked = signed(text)
+    told = marked != text and all(signed(answer) == answer for answer in expected.right)
+    return told and not is_right(marked, expected)
 
 
 def form_of(answers: tuple[str, ...]) -> AnswerForm:
@@ -70,10 +74,10 @@ def check_answer(question: Question) -> None:
                 f"{question.named}: the answer {answer!r} has no word to look for: set its verifier"
                 ' to exact, or "form" to sign'
             )
-        if form is None and (sign := _SIGN.search(unaccented(answer))):
+        if form is None and (mark := lost_mark(answer)):
             raise DataError(
                 f"{question.named}: the answer {answer!r} would be found by its words alone,"
-                f" without its {sign[0]}: set its verifier to number or exact, or"
+                f" without its {mark!r}: set its verifier to number or exact, or"
                 ' "form" to name if words will do'
             )
         if form in ("year", "number") and not answer.strip().isdecimal():
