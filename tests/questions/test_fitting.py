@@ -86,3 +86,47 @@ def test_marks_that_part_words_are_no_fault_of_a_key(key: str) -> None:
     question = Question("q", "What is it?", (key,))
     check_fits(question)
     assert verify(question, f"It is {key}.").outcome == "right"
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("1M", "5k", "3 bn", "one half", "two thirds", "two and a half", "2 dozen", "12.345,67"),
+        *("1.000.000", "12:30", "5-6", "5 \u00b1 0.1", "2\u03c0", r"\sqrt{2}", r"2\pi", "x + 1"),
+        *(
+            "5+",
+            "< 5",
+            "2^n",
+            "5 hundred thousand",
+            "12,34.5",
+            "5 apples in 3 bags",
+            "July 4, 1776",
+        ),
+    ],
+)
+def test_a_key_of_which_a_part_would_be_read_is_refused(key: str) -> None:
+    """Would catch 1M that is read as 1, and pays for it in every answer."""
+    with pytest.raises(DataError, match=r"has no number|no number that can be read whole"):
+        check_fits(Question("q", "?", (key,), verifier="number"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("5 apples", "5"), ("around 5", "5"), ("x = 5", "5"), ("5km", "5"), ("the 5th", "5")),
+        *(("9.8 m/s^2", "9.8"), ("5 m\u00b2", "5"), ("60 km/h", "60"), ("10-year", "10")),
+        *(("1,234.50 euros", "1234.5"), ("US$42", "42"), ("3,5", "3.5"), ("1\u00bd", "1.5")),
+        *(("five hundred thousand", "500000"), ("one", "1"), ("2 million", "2000000")),
+        *(("6.02 x 10^23 mol^-1", "602e21"), ("10**6", "1e6"), ("2^10", "1024"), ("1e-07", "1e-7")),
+        *(
+            ("He has 2 + 3 = <<2+3=5>>5.\n#### 5", "5"),
+            (r"Of 2, 3: \boxed{5}", "5"),
+            ("50%", "50%"),
+        ),
+    ],
+)
+def test_a_number_with_words_around_is_a_key(key: str, value: str) -> None:
+    """Negative control: would catch keys refused, or misread, for their units and words."""
+    question = Question("q", "?", (key,), verifier="number")
+    check_fits(question)
+    assert verify(question, value).outcome == "right"

@@ -209,6 +209,33 @@ DEEP = '{"next": ' * 400 + "{}" + "}" * 400
         ),
         pytest.param(asked("number", "0.5"), {"right": ["50 %", "0.5"], "wrong": ["50", "5%"]}),
         pytest.param(asked("number", "2 million"), {"right": ["2,000,000", "two million", "2e6"]}),
+        pytest.param(
+            asked("number", "1000000"),
+            {
+                "right": [
+                    *("10^6", "10**6", "**10^6**", "10\u2076", "10^{6}", r"\boxed{10^6}", "1000^2"),
+                    *("100^3 m^2", "It is 2^6 * 5^6 = 10^6.", "1 / 10^-6"),
+                ],
+                "wrong": ["10^5", "106", "1000000^2", "-1000^2", "10^" + "9" * 300, "0^-1"],
+            },
+            id="number, powers",
+        ),
+        pytest.param(
+            asked("number", "6"),
+            {"right": ["6", "6 m^2"], "wrong": ["10^6", "x^6", "10^-6", "10^{-6}", "10\u2076"]},
+            id="number, an exponent is none",
+        ),
+        pytest.param(
+            asked("number", "2.5"), {"right": ["2.5.", "It is 2.5.\n"], "wrong": ["2.5.1", "1.2.5"]}
+        ),
+        pytest.param(
+            asked("number", "1"),
+            {
+                "right": ["one", "Only one.", "One of them."],
+                "wrong": ["No one.", "no-one", "any one"],
+            },
+            id="number, a pronoun",
+        ),
         pytest.param(NEAR, {"right": ["3.14159", "22/7", "3.13"], "wrong": ["3.1", "3.16"]}),
         pytest.param(NEARLY, {"right": ["190", "210"], "wrong": ["189", "211"]}),
         pytest.param(
