@@ -62,13 +62,13 @@ def right_letters(question: Question) -> set[str]:
 
 def is_a_choice_alone(question: Question, text: str) -> str | None:
     """The letter of the choice that the text is, whole; None where it says anything else."""
-    plain = _MARKUP.sub("", text)
-    for letter, choice in choices_of(question).items():
-        label = rf"[(\[]?{re.escape(letter)}\s*[)\]:.-]*"
-        body = re.fullmatch(rf"\s*(?:{label}\s+)?(.*)", plain, re.DOTALL | re.IGNORECASE)
-        whole = re.fullmatch(rf"\s*{label}\s*", plain, re.IGNORECASE)
-        if whole or (body and compared(body[1]) == compared(choice)):
-            return letter
+    for shown in (text, _MARKUP.sub("", text)):
+        for letter, choice in choices_of(question).items():
+            label = rf"[(\[]?{re.escape(letter)}\s*[)\]:.-]*"
+            body = re.fullmatch(rf"\s*(?:{label}\s+)?(.*)", shown, re.DOTALL | re.IGNORECASE)
+            whole = re.fullmatch(rf"\s*{label}\s*", shown, re.IGNORECASE)
+            if whole or (body and compared(body[1]) == compared(choice)):
+                return letter
     return None
 
 
