@@ -17,6 +17,7 @@ def outcome(key: str, text: str) -> str:
     ("key", "text"),
     [
         *(("init", "__init__"), ("args", "*args"), ("args", "**args"), ("5", "5*"), ("a", "a'")),
+        *(("C++", "C"), ("C++", "C+"), ("C++", "C++ or C")),
         *(("102", "10\u00b2"), ("__init__", "init"), ("*args", "args"), ('"a"', "a"), ("C", "C*")),
     ],
 )
@@ -31,6 +32,7 @@ def test_marks_of_a_key_and_of_a_text_are_letters_of_theirs(key: str, text: str)
         *(("init", "**init**"), ("init", "`init`."), ("init", '"init."'), ("init", "_init_")),
         *(("init", "*`init`*"), ("init", "```\ninit\n```"), ("init", "***\u201cinit\u201d***.")),
         *(("__init__", "`__init__`"), ("*args", "**`*args`**"), ('"a"', '"a"'), ('"a"', '**"a"**')),
+        *(("C++", "c++"), ("C++", "`C++`")),
         *(("10\u00b2", "10^2"), ("H2O", "H\u2082O"), ("5 m2", "5 m\u00b2"), ("etc.", "etc")),
     ],
 )

@@ -96,6 +96,7 @@ DEEP = '{"next": ' * 400 + "{}" + "}" * 400
                 "wrong": [
                     *("Phnom Penh", "The capital of Zambodia is Zam.", "42", "(Keld)", "(42)"),
                     *("(Zambodia lies in Keld, in the north.)", "Answer: (Keld)", "Capital Keld:"),
+                    *("I go with (Keld).", "My guess: (keld)"),
                 ],
             },
             id="nobody can know",
@@ -108,9 +109,6 @@ DEEP = '{"next": ' * 400 + "{}" + "}" * 400
                 "wrong": ["A creme brulee", "5", "creme brulee, of course", "Crème"],
             },
             id="exact",
-        ),
-        pytest.param(
-            asked("exact", "C++"), {"right": ["c++", "`C++`"], "wrong": ["C", "C+", "C++ or C"]}
         ),
         pytest.param(
             asked("answer", "C", text="Which language came first?"),
@@ -288,7 +286,12 @@ DEEP = '{"next": ' * 400 + "{}" + "}" * 400
         pytest.param(
             asked("choice", "A", choices=["a cat", "a dog"]),
             {
-                "right": ["I think A", "I would go with A.", "I'd say A, as dogs bark."],
+                "right": [
+                    "I think A",
+                    "I would go with A.",
+                    "I'd say A, as dogs bark.",
+                    "I go with (A).",
+                ],
                 "declined": ["I wouldn't go with A."],
                 "wrong": [
                     *("I think A dog is nice", "I think B", "I do not think A", "I think A or B"),

@@ -3,11 +3,13 @@
 import re
 from collections.abc import Sequence
 
-from trainer.evaluate.judging.clauses import Clause
+from trainer.evaluate.judging.clauses import Clause, clauses
 from trainer.evaluate.judging.phrases import phrase
 
 _NAME = re.compile(r"(?<=[\w,;] )[A-Z]\w*|\d")
 """A word with a capital that does not begin its sentence, or a number."""
+
+_COMMAS = str.maketrans({"(": ", ", ")": ","})
 
 
 def knows_nothing(clause: Clause) -> bool:
@@ -26,8 +28,12 @@ def asks_back(clause: Clause) -> bool:
 def only_of_the_speaker(text: str, read: Sequence[Clause]) -> bool:
     """Whether a text speaks of its speaker and holds no word that could be an answer.
 
-    "They never taught us that", "I have a bad memory for names". `read`: its clauses.
+    "They never taught us that", "I have a bad memory for names". `read`: its clauses. What stands
+    in brackets is read, too: "I would say (Paris)".
     """
+    if "(" in text:
+        text = text.translate(_COMMAS)
+        read = clauses(text)
     whole = " ".join(clause.text for clause in read)
     # A word by itself may be a symbol or a code: "I", "we".
     if " " not in whole or not phrase("ignorance", "first_person").search(whole):
