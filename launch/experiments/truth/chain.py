@@ -66,6 +66,21 @@ class ChainModel:
     share: float | None = None
     drawn_only: bool = False
 
+    @property
+    def records(self) -> str:
+        """The folder of its records."""
+        return f"seed-{self.seed}-{self.checkpoint.name}"
+
+
+def chain_of(into: Path, seed: int) -> list[ChainModel]:
+    """The models of a seed, in order, whether they are there or not."""
+    folder = into / f"seed-{seed}"
+    steps = [ChainModel(label, folder / step, seed) for step, label in STEPS.items()]
+    return steps + [
+        ChainModel(blend_label(share), folder / blend_name(share), seed, share, share != MERGED)
+        for share in BLENDS
+    ]
+
 
 def built_chain(
     base: Path,
@@ -87,19 +102,19 @@ def built_chain(
         "factuality": [f"conversations.factuality.questions=[{drawn_questions(into, seed)}]"],
         "reinforce": [f"reinforce.questions=[{BANK},{verified_requests(into / 'replayed')}]"],
     }
-    for step, label in STEPS.items():
-        run = into / f"seed-{seed}" / step
-        keys = [f"run={run}", f"init_from={cured}", f"seed={seed}"]
+    for one in chain_of(into, seed):
+        if one.share is not None:
+            result_on_ranks(partial(blend, base, cured, one.share, one.checkpoint), 1)
+            yield one
+            continue
+        step = one.checkpoint.name
+        keys = [f"run={one.checkpoint}", f"init_from={cured}", f"seed={seed}"]
         keys += [*own.get(step, ()), *overrides.get(step, ())]
         recipe = recipe_path(step)
         if not is_trained(load_recipe(recipe, keys)):
             train_step(recipe, keys)
-        cured = run
-        yield ChainModel(label, run, seed)
-    for share in BLENDS:
-        blended = into / f"seed-{seed}" / f"blend-{share:g}"
-        result_on_ranks(partial(blend, base, cured, share, blended), 1)
-        yield ChainModel(blend_label(share), blended, seed, share, drawn_only=share != MERGED)
+        cured = one.checkpoint
+        yield one
 
 
 def drawn_questions(into: Path, seed: int) -> Path:
@@ -147,6 +162,11 @@ def train_step(recipe: str, keys: Sequence[str]) -> None:
     """Run a step's recipe, on all ranks; raises what `run_command` raises."""
     command = [sys.executable, "-m", "trainer", "train", recipe, *keys, "--nproc", str(RANKS)]
     run_command(command, NO_GPU)
+
+
+def blend_name(share: float) -> str:
+    """The folder of a blend."""
+    return f"blend-{share:g}"
 
 
 def blend_label(share: float) -> str:

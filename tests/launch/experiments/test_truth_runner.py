@@ -61,10 +61,10 @@ class Command:
         found = self._cache.rglob(f"{model}/measured.json")
         return next(iter(found))
 
-    def run(self) -> str:
+    def run(self, *words: str) -> str:
         """What it prints."""
         done = subprocess.run(
-            self._words,
+            [*self._words, *words],
             env=self._environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -124,16 +124,28 @@ def test_the_table_and_the_drawing_tell_of_each_model(run: "Command") -> None:
     assert "Model: base, LoRA" in table and "SmolLM2-135M" not in table
 
 
+def test_figures_are_counted_again_from_the_kept_records_alone(run: "Command") -> None:
+    """Would catch records of which a model or an answer is missing, and a seed trained anew."""
+    before = json.loads((run.out / "figures.json").read_text())["models"]
+    kept = {path.name: path.read_bytes() for path in (run.out / "records").iterdir()}
+    assert sorted(kept) == ["base.tar.xz", "seed-0.tar.xz"]
+    said = run.run("--kept", "0")
+    after = json.loads((run.out / "figures.json").read_text())
+    assert json.dumps(after["models"]) == json.dumps(before) and "step 1/" not in said
+    assert after["notes"]["Seeds"] == "1 (0; counted from kept records: 0)"
+    assert kept == {path.name: path.read_bytes() for path in (run.out / "records").iterdir()}
+
+
 def test_what_is_there_is_neither_trained_nor_asked_again(run: "Command") -> None:
     """Would catch an interrupted seed that begins anew, and figures that hang on the run."""
-    before = {path.name: path.read_text() for path in run.out.iterdir()}
+    before = {path.name: path.read_text() for path in run.out.iterdir() if path.is_file()}
     blended = f"seed-0-blend-{BLENDS[0]:g}"
     run.records(blended).write_text('{"held-out": "of another model"}')
     said = run.run()
     assert "step 1/" not in said
     asked = [line for line in said.splitlines() if line.endswith("items")]
     assert asked == [f"{blended}: held-out: 6 items"]  # negative control: it would be seen
-    after = {path.name: path.read_text() for path in run.out.iterdir()}
+    after = {path.name: path.read_text() for path in run.out.iterdir() if path.is_file()}
     assert after["trade_off.svg"] == before["trade_off.svg"]
     models = [json.loads(one["figures.json"])["models"] for one in (before, after)]
     assert json.dumps(models[0]) == json.dumps(models[1])
