@@ -29,6 +29,19 @@ def write_lines(path: Path, lines: list[dict[str, Any]]) -> Path:
     return path
 
 
+def records(run: Path, name: str = "refusals") -> dict[str, Any]:
+    """What was recorded of each question, by its id: the answers' order is the layout's."""
+    lines = (run / name / "samples.jsonl").read_text(encoding="utf-8").split("\n")
+    found = [json.loads(line) for line in lines if line]
+    assert len({one["id"] for one in found}) == len(found)
+    return {one["id"]: one for one in found}
+
+
+def examples(run: Path, name: str = "refusals") -> list[dict[str, Any]]:
+    lines = (run / name / "examples.jsonl").read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines if line]
+
+
 def refusing_recipe(run: Path, base: Path, **keys: Any) -> Recipe:
     """`stage: sft` on what the base knows of the questions beside it; keys override, __ for ."""
     asked = {"questions": [str(base.parent / "questions.jsonl")], "tokens": 40, "threshold": 0.25}

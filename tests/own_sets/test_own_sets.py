@@ -11,7 +11,9 @@ import pytest
 
 from tests.own_sets.asking import (
     NAMES,
+    examples,
     preferring_recipe,
+    records,
     refusing_recipe,
     train_all,
     train_until_asked,
@@ -58,19 +60,6 @@ def alone(base: Path) -> Path:
     recipe = refusing_recipe(base.with_name("alone"), base, checkpoint__average=average)
     assert on_ranks(1, train_here, recipe) == [None]
     return Path(recipe.run)
-
-
-def records(run: Path, name: str = "refusals") -> dict[str, Any]:
-    """What was recorded of each question, by its id: the answers' order is the layout's."""
-    lines = (run / name / "samples.jsonl").read_text(encoding="utf-8").split("\n")
-    found = [json.loads(line) for line in lines if line]
-    assert len({one["id"] for one in found}) == len(found)
-    return {one["id"]: one for one in found}
-
-
-def examples(run: Path, name: str = "refusals") -> list[dict[str, Any]]:
-    lines = (run / name / "examples.jsonl").read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines if line]
 
 
 def answer_of(example: dict[str, Any]) -> str:
