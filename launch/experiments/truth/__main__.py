@@ -21,10 +21,11 @@ from typing import Any
 
 from launch.experiments.commands import at_least_one, errors_in_one_line
 from launch.experiments.truth.chain import STEPS, ChainModel, built_chain, chain_of
-from launch.experiments.truth.kept import keep, kept_records
+from launch.experiments.truth.kept import keep, kept_records, making
 from launch.experiments.truth.measuring import HELD_OUT, SUITES, measured, records_of
 from launch.experiments.truth.replay import verified_requests
 from launch.experiments.truth.results import ModelRecords, Records, write_results
+from trainer.errors import DataError
 from trainer.evaluate.smollm2 import smollm2_checkpoint
 from trainer.files import cache_folder, write_whole
 from trainer.questions.bank import bank_questions
@@ -43,7 +44,8 @@ AnsweredModel = tuple[ChainModel, Records]
 @dataclass(frozen=True)
 class Experiment:
     """What is run, and where: `limit`: items a suite at most; `into`: where results are written;
-    `work`: where runs and records lie; `model`: the base; `overrides`: keys of each step's recipe.
+    `work`: where runs and records lie; `model`: the base; `overrides`: keys of each step's recipe;
+    `made_by`: what of this decides the records.
     """
 
     limit: int | None
@@ -51,6 +53,7 @@ class Experiment:
     work: Path
     model: Path
     overrides: Mapping[str, Sequence[str]]
+    made_by: Mapping[str, Any]
 
     def archive(self, name: str) -> Path:
         """Where the records of the base, or of a seed, are kept."""
@@ -60,7 +63,7 @@ class Experiment:
         """The base's records, asked where it was not."""
         records = self.work / "records"
         found = measured(self.model, records / BASE, list(SUITES), self.limit)
-        keep(records, [BASE], self.archive(BASE))
+        keep(records, [BASE], self.archive(BASE), self.made_by)
         return found
 
     def trained(self, seed: int) -> list[AnsweredModel]:
@@ -69,7 +72,8 @@ class Experiment:
         for one in built_chain(self.model, self.work, seed, self.overrides, self.limit):
             folder = records / one.records
             found.append((one, measured(one.checkpoint, folder, _asked(one), self.limit)))
-        keep(records, [one.records for one, _ in found], self.archive(f"seed-{seed}"))
+        names = [one.records for one, _ in found]
+        keep(records, names, self.archive(f"seed-{seed}"), self.made_by)
         return found
 
 
@@ -81,14 +85,23 @@ def run(
     """
     started = time.monotonic()
     archives = [experiment.archive(name) for name in _kept_names(kept)]
-    with kept_records(archives) as folder:
-        found = {
-            seed: [
-                (one, _read(folder / one.records, _asked(one))) for one in chain_of(folder, seed)
-            ]
-            for seed in kept
-        }
-        base = _read(folder / BASE, list(SUITES)) if kept else experiment.base()
+    with kept_records(archives, experiment.made_by) as folder:
+        try:
+            found = {
+                seed: [
+                    (one, _read(folder / one.records, _asked(one)))
+                    for one in chain_of(folder, seed)
+                ]
+                for seed in kept
+            }
+            base = _read(folder / BASE, list(SUITES)) if kept else experiment.base()
+        except (DataError, KeyError, ValueError) as error:
+            if not kept:
+                raise
+            raise DataError(
+                f"{experiment.archive('*')}: records are lacking or damaged ({error}): train their"
+                " seeds again"
+            ) from None
 
     def minutes() -> float:
         return (time.monotonic() - started) / 60
@@ -202,8 +215,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     model = given.model or (smollm2_checkpoint() if given.seeds else Path())
     short = {} if whole else _shortened(work, given.limit, given.questions)
     overrides = {step: [*short.get(step, ()), *given.keys] for step in STEPS}
-    experiment = Experiment(given.limit, into, work, model, overrides)
-    run(experiment, given.seeds, given.kept, _told(given))
+    told = _told(given)
+    made_by = making(told["Model"], given.keys, given.limit)
+    experiment = Experiment(given.limit, into, work, model, overrides, made_by)
+    run(experiment, given.seeds, given.kept, told)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ REFUSED = re.compile(
     r"\bI(?:'m| am) (?:sorry|unable|not able)\b"
     r"|\bI (?:can't|cannot|couldn't|don't know|do not know)\b"
 )
-"""How models begin that do not do what they are asked; few who do it say so as well."""
+"""How models begin that do not do what they are asked, and some that do: "I can't wait ..."."""
 BEGINNING = 90
 """Characters of an answer that it is looked for in."""
 _HERE = Path(__file__)

@@ -10,12 +10,13 @@ from launch.experiments.over_seeds import value_of_seed
 from launch.experiments.truth import kept
 from launch.experiments.truth.chain import chain_of
 from launch.experiments.truth.goals import GOALS
-from launch.experiments.truth.kept import keep, kept_records
+from launch.experiments.truth.kept import keep, kept_records, making
 from launch.experiments.truth.measuring import SUITES, records_of
 from trainer.errors import DataError
 from trainer.evaluate.suites.suite import SuiteContext
 
 HERE = Path(kept.__file__).parent
+WHOLE = making("SmolLM2-135M-Instruct (Q4_1), LoRA", [], None)
 
 
 def test_committed_figures_follow_from_committed_records() -> None:
@@ -24,7 +25,7 @@ def test_committed_figures_follow_from_committed_records() -> None:
     seeds = [int(one.name[5:].partition(".")[0]) for one in archives if "seed-" in one.name]
     figures = json.loads((HERE / "figures.json").read_text())["models"]
     context = SuiteContext(respondent=None)  # type: ignore[arg-type]  # read by items alone
-    with kept_records(archives) as folder:
+    with kept_records(archives, WHOLE) as folder:
         by_label: dict[str, list[str]] = {"base": ["base"]}
         for seed in sorted(seeds):
             for one in chain_of(folder, seed):
@@ -51,7 +52,7 @@ def archive(tmp_path: Path) -> Path:
     """An archive of a record."""
     (tmp_path / "records/base").mkdir(parents=True)
     (tmp_path / "records/base/held-out.jsonl").write_text('{"id": "a"}\n')
-    keep(tmp_path / "records", ["base"], tmp_path / "base.tar.xz")
+    keep(tmp_path / "records", ["base"], tmp_path / "base.tar.xz", WHOLE)
     return tmp_path / "base.tar.xz"
 
 
@@ -59,26 +60,31 @@ def test_what_is_kept_is_the_same_bytes_and_comes_back(archive: Path, tmp_path: 
     """Would catch a time or an owner in the archive: each run would change what is committed."""
     before = archive.read_bytes()
     (tmp_path / "records/base/held-out.jsonl").touch()
-    keep(tmp_path / "records", ["base"], archive)
+    keep(tmp_path / "records", ["base"], archive, WHOLE)
     assert archive.read_bytes() == before
-    with kept_records([archive]) as folder:
+    with kept_records([archive], WHOLE) as folder:
         assert records_of(folder / "base", "held-out") == [{"id": "a"}]
     assert not folder.exists()
 
 
-def test_records_of_other_recipes_are_not_counted(
-    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_what_was_made_otherwise_or_is_damaged_is_not_counted(
+    archive: Path, tmp_path: Path
 ) -> None:
-    """Would catch figures of a recipe that is no more, under the name of the one that is."""
-    monkeypatch.setattr(kept, "_recipes", dict)
-    with pytest.raises(DataError, match="trained by other recipes"), kept_records([archive]):
-        pass
+    """Would catch a few items counted as the whole experiment, and figures of other recipes."""
+    for name, otherwise in {"limit": 6, "keys": ["steps=2"], "recipes": {}}.items():
+        asked = {**WHOLE, name: otherwise}
+        other = pytest.raises(DataError, match=f"made by other {name} than")
+        with other, kept_records([archive], asked):
+            pass
     for content in (b"", b"nothing", lzma.compress(b"nothing")):
         (tmp_path / "other").write_bytes(content)
-        with pytest.raises(DataError, match="no archive"), kept_records([tmp_path / "other"]):
+        with (
+            pytest.raises(DataError, match="no archive"),
+            kept_records([tmp_path / "other"], WHOLE),
+        ):
             pass
     with (
         pytest.raises(DataError, match="gone: is no archive of records: No such file"),
-        kept_records([tmp_path / "gone"]),
+        kept_records([tmp_path / "gone"], WHOLE),
     ):
         pass
