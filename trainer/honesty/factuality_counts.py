@@ -20,13 +20,13 @@ class FactualityCounts:
 
     `pairs`: of each kind that are used; `over`: of each kind that were left out for balance;
     `left`: refusal over wrong, left out as `wrong: leave` says; `unworded`: of each kind, whose
-    question's verifier takes no wording for a refusal; `unusable`: of each kind, that find no
-    partner with which the set's reader uses them, too long or spelling a special token; `words`:
-    mean words of the chosen and of the rejected texts of each kind, which tell whether length gives
-    the better one away; `examples`: how many there are in all; `repeated`: prompts that come twice;
-    `without_pair`: questions of which there is nothing to prefer; `cut`: of outcomes right and
-    wrong, questions with such texts that were cut, of which none stands by itself (wrong: where
-    they could lose to a refusal).
+    question's verifier takes no wording for a refusal, or none beside another; `unusable`: of each
+    kind, that find no partner with which the set's reader uses them, too long or spelling a special
+    token; `words`: mean words of the chosen and of the rejected texts of each kind, which tell
+    whether length gives the better one away; `examples`: how many there are in all; `repeated`:
+    prompts that come twice; `without_pair`: questions of which there is nothing to prefer; `cut`:
+    of outcomes right and wrong, questions with such texts that were cut, of which none stands by
+    itself (wrong: where they could lose to a refusal).
     """
 
     questions: int

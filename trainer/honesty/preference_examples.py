@@ -102,9 +102,10 @@ def factuality_examples(
     left_alone = "refusal over wrong" if section.wrong == "leave" else None
     found = [rivals for rivals in could if rivals.kind != left_alone]
     sayable = [_sayable(rivals, section) for rivals in found]
-    whole = _worded([*_paired(sayable, section, usable)], section, seed, usable)
+    paired = [*_paired(sayable, section, usable)]
+    whole = _worded(paired, section, seed, usable)
     kept = _balanced(whole, seed)
-    numbers = [_numbers(rivals) for rivals in (found, sayable)]
+    unusable = _less(_numbers(sayable), _numbers(paired))
     made = list(_judged(kept)) if judged else [_pair(pair) for pair in kept]
     made.sort(key=lambda example: draw(seed, "example", repr(example)))
     counts = FactualityCounts(
@@ -116,8 +117,8 @@ def factuality_examples(
         words={kind: _words([pair for pair in kept if pair.kind == kind]) for kind in KINDS},
         repeated=len(sampled) - len(asked),
         without_pair=len(asked) - len({key_of(rivals.question) for rivals in could}),
-        unworded=_less(*numbers),
-        unusable=_less(numbers[1], _numbers(whole)),
+        unworded=_less(_less(_numbers(found), _numbers(whole)), unusable),
+        unusable=unusable,
         cut={
             "right": sum(_all_cut(one, "right") for one in asked),
             "wrong": sum(
@@ -177,7 +178,7 @@ def _paired(
                 yield pair
 
 
-def _numbers(of: Sequence[Rivals] | Sequence[WordedPair]) -> dict[PairKind, int]:
+def _numbers(of: Sequence[Rivals | FactualPair | WordedPair]) -> dict[PairKind, int]:
     """How many pairs there are, or can be, of each kind."""
     found: Counter[PairKind] = Counter()
     for one in of:

@@ -71,9 +71,18 @@ def identity(recipe: Recipe, name: str) -> dict[str, Any]:
         "rules": RULES,
         "read": {
             "sequence_length": recipe.sequence_length,
+            "added_tokens": [recipe.added_tokens, recipe.added_special_tokens],
+            "template_file": _content_of(recipe.conversations.template),
             **recipe.conversations.model_dump(mode="json", include=set(READ_BY)),
         },
     }
+
+
+def _content_of(template: str | None) -> str:
+    """What changes with any letter of a template that is a file; empty of any other."""
+    if template is None or not Path(template).is_file():
+        return ""
+    return hashlib.sha256(Path(template).read_bytes()).hexdigest()
 
 
 def base_seal(recipe: Recipe) -> str:
