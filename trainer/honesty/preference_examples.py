@@ -61,8 +61,13 @@ class FactualPair(NamedTuple):
     chosen: str | None
     rejected: str | None
 
-    def worded(self, refusal: str) -> "WordedPair":
-        """With this refusal in the place of ours."""
+    @property
+    def has_ours(self) -> bool:
+        """Whether one of them is a refusal of ours."""
+        return None in (self.chosen, self.rejected)
+
+    def worded(self, refusal: str = "") -> "WordedPair":
+        """With this refusal in the place of ours, where one is."""
         chosen = refusal if self.chosen is None else self.chosen
         rejected = refusal if self.rejected is None else self.rejected
         return WordedPair(self.question, self.kind, chosen, rejected)
@@ -105,7 +110,9 @@ def factuality_examples(
     paired = [*_paired(sayable, section, usable)]
     whole = _worded(paired, section, seed, usable)
     kept = _balanced(whole, seed)
+    # What is lost behind the pairing lacks another wording beside the one that it has.
     unusable = _less(_numbers(sayable), _numbers(paired))
+    unworded = _less(_less(_numbers(found), _numbers(whole)), unusable)
     made = list(_judged(kept)) if judged else [_pair(pair) for pair in kept]
     made.sort(key=lambda example: draw(seed, "example", repr(example)))
     counts = FactualityCounts(
@@ -117,7 +124,7 @@ def factuality_examples(
         words={kind: _words([pair for pair in kept if pair.kind == kind]) for kind in KINDS},
         repeated=len(sampled) - len(asked),
         without_pair=len(asked) - len({key_of(rivals.question) for rivals in could}),
-        unworded=_less(_less(_numbers(found), _numbers(whole)), unusable),
+        unworded=unworded,
         unusable=unusable,
         cut={
             "right": sum(_all_cut(one, "right") for one in asked),
@@ -161,8 +168,8 @@ def _paired(
     """Pairs that are usable, of each kind `EACH` a question at most; a text is in one of them."""
 
     def fits(pair: FactualPair) -> bool:
-        if pair.chosen is not None and pair.rejected is not None:
-            return usable(_pair(pair.worded("")))
+        if not pair.has_ours:
+            return usable(_pair(pair.worded()))
         return has_refusal(
             pair.question, section, lambda refusal: usable(_pair(pair.worded(refusal)))
         )
@@ -229,7 +236,7 @@ def _worded(
     """The pairs with refusals in their places; without those for which there is none any more."""
     refused: dict[str, list[FactualPair]] = {}
     for pair in pairs:
-        if None in (pair.chosen, pair.rejected):
+        if pair.has_ours:
             refused.setdefault(key_of(pair.question), []).append(pair)
 
     def fits(question: Question, number: int, refusal: str) -> bool:
@@ -240,8 +247,8 @@ def _worded(
     texts = {name: iter(refusals) for name, refusals in found.items()}
     worded = []
     for pair in pairs:
-        if None not in (pair.chosen, pair.rejected):
-            worded.append(pair.worded(""))
+        if not pair.has_ours:
+            worded.append(pair.worded())
         elif (refusal := next(texts[key_of(pair.question)], None)) is not None:
             worded.append(pair.worded(refusal.text))
     return worded

@@ -101,11 +101,13 @@ def refusal_examples(
     def fits(question: Question, text: str) -> bool:
         return usable(_example(question, text, declined[key_of(question)][1]))
 
-    worded = {name: one for name, one in declined.items() if has_refusal(one[0], section)}
     whole = {
         name: (question, origin)
-        for name, (question, origin) in worded.items()
+        for name, (question, origin) in declined.items()
         if has_refusal(question, section, partial(fits, question))
+    }
+    worded = {
+        name: one for name, one in declined.items() if name in whole or has_refusal(one[0], section)
     }
     kept = _within(whole, section, len(answered), seed)
     # Of what is kept alone, or the wordings would be used evenly among what is left out.

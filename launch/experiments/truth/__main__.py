@@ -84,24 +84,7 @@ def run(
     that are there are read instead; `told`: what the results say of the model and the command.
     """
     started = time.monotonic()
-    archives = [experiment.archive(name) for name in _kept_names(kept)]
-    with kept_records(archives, experiment.made_by) as folder:
-        try:
-            found = {
-                seed: [
-                    (one, _read(folder / one.records, _asked(one)))
-                    for one in chain_of(folder, seed)
-                ]
-                for seed in kept
-            }
-            base = _read(folder / BASE, list(SUITES)) if kept else experiment.base()
-        except (DataError, KeyError, ValueError) as error:
-            if not kept:
-                raise
-            raise DataError(
-                f"{experiment.archive('*')}: records are lacking or damaged ({error}): train their"
-                " seeds again"
-            ) from None
+    base, found = _read_kept(experiment, kept) if kept else (experiment.base(), {})
 
     def minutes() -> float:
         return (time.monotonic() - started) / 60
@@ -131,8 +114,26 @@ def _by_label(found: Mapping[int, Sequence[AnsweredModel]]) -> list[ModelRecords
     ]
 
 
-def _kept_names(kept: Sequence[int]) -> list[str]:
-    return [BASE, *(f"seed-{seed}" for seed in kept)] if kept else []
+def _read_kept(
+    experiment: Experiment, seeds: Sequence[int]
+) -> tuple[Records, dict[int, list[AnsweredModel]]]:
+    """The kept records of the base and of these seeds."""
+    archives = [experiment.archive(name) for name in (BASE, *(f"seed-{seed}" for seed in seeds))]
+    with kept_records(archives, experiment.made_by) as folder:
+        try:
+            found = {
+                seed: [
+                    (one, _read(folder / one.records, _asked(one)))
+                    for one in chain_of(folder, seed)
+                ]
+                for seed in seeds
+            }
+            return _read(folder / BASE, list(SUITES)), found
+        except (DataError, KeyError, ValueError) as error:
+            raise DataError(
+                f"{experiment.archive('*')}: records are lacking or damaged ({error}): train their"
+                " seeds again"
+            ) from None
 
 
 def _asked(model: ChainModel) -> list[str]:

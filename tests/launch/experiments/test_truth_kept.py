@@ -37,13 +37,8 @@ def test_committed_figures_follow_from_committed_records() -> None:
                 if entry is None:
                     continue  # a blend that is drawn only
                 kind = SUITES[goal.suite][0].figures(context)[goal.figure]
-                found = [
-                    value_of_seed(
-                        kind, {one["id"]: one for one in records_of(folder / name, suite)}
-                    )
-                    for name in names
-                    for suite in [goal.suite]
-                ]
+                of_seeds = [records_of(folder / name, goal.suite) for name in names]
+                found = [value_of_seed(kind, {one["id"]: one for one in of}) for of in of_seeds]
                 assert entry["by_seed"] == found, (label, goal.figure)
 
 
