@@ -61,9 +61,19 @@ def write_results(
     """Write all files; `notes`: what they say of hardware, versions, command and times."""
     found = {one.label: _figures(one, None if one is base else base) for one in (base, *models)}
     content = {"notes": dict(notes), "models": found}
-    write_whole(into / "figures.json", json.dumps(content, indent=1) + "\n", durable=False)
+    text = json.dumps(_defined(content), indent=1, allow_nan=False)
+    write_whole(into / "figures.json", text + "\n", durable=False)
     write_whole(into / "table.md", _table(found, notes), durable=False)
     write_whole(into / "trade_off.svg", _drawn(base, models, found), durable=False)
+
+
+def _defined(content: Any) -> Any:
+    """The same with null for each figure that is not defined, as JSON has no NaN."""
+    if isinstance(content, dict):
+        return {key: _defined(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_defined(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def _figures(model: ModelRecords, base: ModelRecords | None) -> dict[str, Any]:

@@ -40,6 +40,18 @@ def test_what_is_declined_is_told_by_what_the_base_says_and_by_the_seed(tmp_path
     assert "0.500, 0.000" in (tmp_path / "table.md").read_text()
 
 
+def test_what_no_item_gives_is_null_and_said(tmp_path: Path) -> None:
+    """Would catch NaN, which is no JSON: other readers than Python's refuse the whole file."""
+    base = ModelRecords("base", [records_of(BASE, ["wrong"])])
+    write_results(base, [ModelRecords("cured", [records_of(BASE, [])])], tmp_path, {})
+    text = (tmp_path / "figures.json").read_text()
+    found = json.loads(text, parse_constant=pytest.fail)["models"]["cured"]
+    entry = found["held-out/hallucination"]
+    assert entry["value"]["value"] is None and entry["by_seed"] == [None]
+    assert entry["verdict"] == "not defined"
+    assert "| cured | not defined |" in (tmp_path / "table.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("answer", "refused"),
     [
