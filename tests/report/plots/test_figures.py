@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -61,6 +62,27 @@ def test_each_point_of_a_trade_off_is_named() -> None:
     for image in images(plot):
         named = {one.text for one in placed(image)}
         assert {point.label for point in points} | {"goal"} <= named
+
+
+def test_a_model_on_two_lines_is_drawn_once() -> None:
+    """Would catch a name written twice, and a line that leaves out where both begin."""
+    base, first, second = (
+        TradeOffPoint(name, (at, at, at), (at, at, at))
+        for name, at in (("base", 0.9), ("first", 0.5), ("second", 0.2))
+    )
+    joined = [replace(one, line=end.label) for end in (first, second) for one in (base, end)]
+    plot = trade_off([base, *joined])
+    check(plot)
+    for image in images(plot):
+        named = [one.text for one in placed(image)]
+        assert [named.count(one.label) for one in (base, first, second)] == [1, 1, 1]
+        lines = [
+            path.attrib["d"].split("L")
+            for path in image.iter("path")
+            if path.findtext("title") in ("first", "second")
+        ]
+        assert [len(places) for places in lines] == [2, 2] and lines[0][0] == lines[1][0]
+    assert plot.count("base: hallucination") == trade_off([base]).count("base: hallucination")
 
 
 def test_a_file_of_a_drawing_stands_by_itself() -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from trainer.report.plots.amounts import amount
 from trainer.report.plots.axes import Frame, axes, legend, stroke_line
@@ -18,7 +18,10 @@ Area = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class TradeOffPoint:
-    """A model's figures; points of one `line` are joined in their order (an interpolation)."""
+    """A model's figures; points of one `line` are joined in their order (an interpolation).
+
+    A model on several lines is given once for each of them, and drawn once.
+    """
 
     label: str
     hallucination: Interval
@@ -50,6 +53,8 @@ def trade_off(
     horizontal = extent([e for p in shown for e in interval_ends(p.hallucination)] + aims[0])
     vertical = extent([e for p in shown for e in interval_ends(p.accuracy)] + aims[1])
 
+    models = _without_lines(shown)
+
     def paint(canvas: Canvas) -> None:
         canvas.heading(title, y_label)
         frame = axes(canvas, horizontal, vertical, x_label, height=340 if canvas.wide else 280)
@@ -59,25 +64,33 @@ def trade_off(
         for number_, line in enumerate(dict.fromkeys(one.line for one in shown if one.line)):
             joined = [one for one in shown if one.line == line]
             places = [f"{number(x)},{number(y)}" for x, y in (_place(frame, p) for p in joined)]
-            style = line_style(len(shown) + number_)
+            style = line_style(len(models) + number_)
             stroke_line(canvas, "M" + "L".join(places), style, 1.4, hint=line)
-        taken += [_around(frame, point) for point in shown]
-        for turn, point in enumerate(shown):
+        taken += [_around(frame, point) for point in models]
+        for turn, point in enumerate(models):
             hint = f"{point.label}: {_told(point)}"
             look = line_style(turn)
             whiskers(canvas, frame, point.hallucination, point.accuracy, look, hint)
         unnamed = [
             (point.label, line_style(turn))
-            for turn, point in enumerate(shown)
+            for turn, point in enumerate(models)
             if not _paint_label(canvas, frame, point, taken)
         ]
         if unnamed:
             legend(canvas, unnamed)
 
-    told = [f"{point.label}: {_told(point) if point.drawn else 'no figure'}." for point in points]
+    told = [
+        f"{point.label}: {_told(point) if point.drawn else 'no figure'}."
+        for point in _without_lines(points)
+    ]
     if goal is not None:
         told.append(f"Goal: at most {amount(goal[0])}, at least {amount(goal[1])}.")
     return drawing(title, (f"{y_label}, by {x_label}.", *told), paint)
+
+
+def _without_lines(points: Sequence[TradeOffPoint]) -> list[TradeOffPoint]:
+    """Each model once, in order."""
+    return list(dict.fromkeys(replace(point, line="") for point in points))
 
 
 def _place(frame: Frame, point: TradeOffPoint) -> tuple[float, float]:
