@@ -109,7 +109,7 @@ def _by_label(found: Mapping[int, Sequence[AnsweredModel]]) -> list[ModelRecords
         for one, records in found[seed]:
             by_label.setdefault(one.label, []).append((one, records))
     return [
-        ModelRecords(label, [records for _, records in those], those[0][0].share)
+        ModelRecords(label, [records for _, records in those], those[0][0].blend)
         for label, those in by_label.items()
     ]
 

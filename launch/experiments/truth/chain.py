@@ -46,25 +46,58 @@ ASKED_FOR_PREFERENCES = {True: 600, False: 300}
 """Questions of the bank that preferences are made of, by whether they have an answer; another part
 of it for each seed. Of these each is asked twice, which takes longer than all that follows.
 """
-BLENDS = (0.35, 0.7)
-"""Shares of the cured model in the blends along the line."""
-MERGED = 0.7
-"""The share of the blend that is the last step of the cure; a guess, measured nowhere before."""
+
+
+@dataclass(frozen=True)
+class Blend:
+    """A step's model with `share` of it, and of the base the rest.
+
+    `drawn_only`: it is a point of the drawing, asked the held-out questions alone.
+    """
+
+    step: str
+    share: float
+    drawn_only: bool = False
+
+    @property
+    def label(self) -> str:
+        """What tables call it."""
+        return f"{STEPS[self.step]}, merge ({self.share:g} + {1 - self.share:.2g} base)"
+
+    @property
+    def short_label(self) -> str:
+        """What a drawing calls it, beside its line to the base."""
+        return f"{self.share:g} {STEPS[self.step].removeprefix('+ ')}"
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        return f"{self.step}-blend-{self.share:g}"
+
+
+BLENDS = (
+    Blend("refusals", 0.85),
+    Blend("reinforce", 0.35, drawn_only=True),
+    Blend("reinforce", 0.7),
+)
+"""The blends along the lines from steps to the base; README.md says how the shares were chosen."""
 
 
 @dataclass(frozen=True)
 class ChainModel:
-    """A model of the experiment: its label in tables, its checkpoint and seed.
-
-    `share`: how much of the cured model is in it, where it lies on the line to the base;
-    `drawn_only`: it is a point of the drawing, asked the held-out questions alone.
+    """A model of the experiment: its label in tables, its checkpoint and seed; `blend`: what it is
+    blended of, where it is no step.
     """
 
     label: str
     checkpoint: Path
     seed: int
-    share: float | None = None
-    drawn_only: bool = False
+    blend: Blend | None = None
+
+    @property
+    def drawn_only(self) -> bool:
+        """Whether it is asked the held-out questions alone."""
+        return self.blend is not None and self.blend.drawn_only
 
     @property
     def records(self) -> str:
@@ -76,10 +109,7 @@ def chain_of(into: Path, seed: int) -> list[ChainModel]:
     """The models of a seed, in order, whether they are there or not."""
     folder = into / f"seed-{seed}"
     steps = [ChainModel(label, folder / step, seed) for step, label in STEPS.items()]
-    return steps + [
-        ChainModel(blend_label(share), folder / blend_name(share), seed, share, share != MERGED)
-        for share in BLENDS
-    ]
+    return steps + [ChainModel(one.label, folder / one.name, seed, one) for one in BLENDS]
 
 
 def built_chain(
@@ -103,14 +133,15 @@ def built_chain(
         "reinforce": [f"reinforce.questions=[{BANK},{verified_requests(into / 'replayed')}]"],
     }
     for one in chain_of(into, seed):
-        if one.share is not None:
-            result_on_ranks(partial(blend, base, cured, one.share, one.checkpoint), 1)
+        if one.blend is not None:
+            step = one.checkpoint.with_name(one.blend.step)
+            result_on_ranks(partial(blend, base, step, one.blend.share, one.checkpoint), 1)
             yield one
             continue
-        step = one.checkpoint.name
+        name = one.checkpoint.name
         keys = [f"run={one.checkpoint}", f"init_from={cured}", f"seed={seed}"]
-        keys += [*own.get(step, ()), *overrides.get(step, ())]
-        recipe = recipe_path(step)
+        keys += [*own.get(name, ()), *overrides.get(name, ())]
+        recipe = recipe_path(name)
         if not is_trained(load_recipe(recipe, keys)):
             train_step(recipe, keys)
         cured = one.checkpoint
@@ -162,14 +193,3 @@ def train_step(recipe: str, keys: Sequence[str]) -> None:
     """Run a step's recipe, on all ranks; raises what `run_command` raises."""
     command = [sys.executable, "-m", "trainer", "train", recipe, *keys, "--nproc", str(RANKS)]
     run_command(command, NO_GPU)
-
-
-def blend_name(share: float) -> str:
-    """The folder of a blend."""
-    return f"blend-{share:g}"
-
-
-def blend_label(share: float) -> str:
-    """What a blend is called."""
-    name = f"{share:g} cured + {1 - share:.2g} base"
-    return f"+ merge ({name})" if share == MERGED else name

@@ -11,6 +11,7 @@ import lzma
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -32,8 +33,9 @@ def keep(records: Path, names: Sequence[str], archive: Path, made_by: Mapping[st
     with tarfile.open(fileobj=content, mode="w:xz", preset=6) as tar:
         _add(tar, MADE_BY, json.dumps(made_by, indent=1).encode())
         for name in names:
-            for file in sorted((records / name).glob("*.json*")):
-                _add(tar, f"{name}/{file.name}", file.read_bytes())
+            for file in sorted((records / name).iterdir()):
+                if file.suffix in {".json", ".jsonl"}:  # not what was set aside
+                    _add(tar, f"{name}/{file.name}", file.read_bytes())
     archive.parent.mkdir(parents=True, exist_ok=True)
     write_whole(archive, content.getvalue())
 
@@ -67,8 +69,8 @@ def kept_records(archives: Sequence[Path], made_by: Mapping[str, Any]) -> Iterat
 
 
 def making(model: str, keys: Sequence[str], limit: int | None) -> dict[str, Any]:
-    """How records come about: by which recipes, what of them the command overrides, and rules of
-    suites; equal for two that may be counted together.
+    """How records come about: by which recipes, what of them the command overrides, and of each
+    suite its rules and how many items at most; equal for two that may be counted together.
     """
     steps = {step: yaml.safe_load((RECIPES / f"{step}.yaml").read_text("utf-8")) for step in STEPS}
     return {
@@ -79,8 +81,8 @@ def making(model: str, keys: Sequence[str], limit: int | None) -> dict[str, Any]
         "model": model,
         "keys": list(keys),
         "limit": limit,
-        "blends": list(BLENDS),
-        "rules": {name: suite.rules for name, (suite, _) in SUITES.items()},
+        "blends": [asdict(one) for one in BLENDS],
+        "suites": {name: [suite.rules, most] for name, (suite, most) in SUITES.items()},
     }
 
 

@@ -28,7 +28,7 @@ SUITES: Mapping[str, tuple[Suite, int | None]] = {
         (HELD_OUT, None),
         (instructions_suite.SUITE, None),
         (load_suite("perplexity"), 512),
-        (load_suite("bias"), 560),
+        (load_suite("bias"), None),
     )
 }
 """The suites by name, and how many items of each; None: all."""

@@ -14,6 +14,7 @@ from launch.experiments.over_seeds import (
     figure_over_seeds,
     value_of_seed,
 )
+from launch.experiments.truth.chain import STEPS, Blend
 from launch.experiments.truth.goals import ACCURACY, GOALS, HALLUCINATION, Goal
 from launch.experiments.truth.measuring import HELD_OUT, SUITES
 from trainer.evaluate.suites.suite import FigureKind, ItemRecord, SuiteContext
@@ -48,11 +49,11 @@ UNDEFINED = SeededFigure(math.nan, math.nan, math.nan, 0, 0)
 
 @dataclass(frozen=True)
 class ModelRecords:
-    """A label with the records of its models, one a seed; `share`: its place on the line."""
+    """A label with the records of its models, one a seed; `blend`: where it is no step."""
 
     label: str
     seeds: Sequence[Records]
-    share: float | None = None
+    blend: Blend | None = None
 
 
 def write_results(
@@ -180,25 +181,28 @@ def _cell_by_seed(entry: Mapping[str, Any] | None) -> str:
     """A figure of each seed, in the order of the seeds."""
     if entry is None:
         return "not measured"
-    return ", ".join(f"{value:.3f}" for value in entry["by_seed"])
+    values = entry["by_seed"]
+    return ", ".join(f"{one:.3f}" if math.isfinite(one) else "not defined" for one in values)
 
 
 def _drawn(base: ModelRecords, models: Sequence[ModelRecords], found: Mapping[str, Any]) -> str:
-    """The trade-off: the steps, and the line from the base to the cured model."""
-    on_line = [one for one in models if one.share is not None]
-    cured = [one for one in models if one.share is None][-1:]
-    points = [_point(one.label, found) for one in models if one.share is None]
-    line = [_point(one.label, found, "blends") for one in (base, *on_line, *cured)]
+    """The trade-off: the steps, and lines from the base over blends to the steps."""
+    points = [_point(one, found) for one in (base, *models) if one.blend is None]
+    for name, label in STEPS.items():
+        if on_line := [one for one in models if one.blend and one.blend.step == name]:
+            (step,) = (one for one in models if one.label == label)
+            line = f"blends of {label.removeprefix('+ ')}"
+            points += [_point(one, found, line) for one in (base, *on_line, step)]
     first = found[base.label]
     most = first[f"held-out/{HALLUCINATION.figure}"]["value"]["value"] * HALLUCINATION.at_most
     least = first[f"held-out/{ACCURACY.figure}"]["value"]["value"] + ACCURACY.at_least
-    points = [point for point in points if point.label not in {one.label for one in line}]
-    return svg_file(trade_off([*points, *line], goal=(most, max(least, 0.0))))
+    return svg_file(trade_off(points, goal=(most, max(least, 0.0))))
 
 
-def _point(label: str, found: Mapping[str, Any], line: str = "") -> TradeOffPoint:
+def _point(model: ModelRecords, found: Mapping[str, Any], line: str = "") -> TradeOffPoint:
     def interval(figure: str) -> tuple[float, float, float]:
-        value = found[label].get(f"held-out/{figure}", {}).get("value")
+        value = found[model.label].get(f"held-out/{figure}", {}).get("value")
         return (value["value"], value["low"], value["high"]) if value else (math.nan,) * 3
 
+    label = model.blend.short_label if model.blend else model.label
     return TradeOffPoint(label, interval("hallucination"), interval("accuracy"), line)

@@ -36,6 +36,7 @@ def test_committed_figures_follow_from_committed_records() -> None:
                 entry = figures[label].get(f"{goal.suite}/{goal.figure}")
                 if entry is None:
                     continue  # a blend that is drawn only
+                assert entry["value"]["items"] >= 500, (label, goal.figure)
                 kind = SUITES[goal.suite][0].figures(context)[goal.figure]
                 of_seeds = [records_of(folder / name, goal.suite) for name in names]
                 found = [value_of_seed(kind, {one["id"]: one for one in of}) for of in of_seeds]
@@ -52,9 +53,10 @@ def archive(tmp_path: Path) -> Path:
 
 
 def test_what_is_kept_is_the_same_bytes_and_comes_back(archive: Path, tmp_path: Path) -> None:
-    """Would catch a time or an owner in the archive: each run would change what is committed."""
+    """Would catch a time, an owner or old answers: each run would change what is committed."""
     before = archive.read_bytes()
     (tmp_path / "records/base/held-out.jsonl").touch()
+    (tmp_path / "records/base/held-out.jsonl.replaced").write_text('{"id": "old"}\n')
     keep(tmp_path / "records", ["base"], archive, WHOLE)
     assert archive.read_bytes() == before
     with kept_records([archive], WHOLE) as folder:
@@ -66,7 +68,7 @@ def test_what_was_made_otherwise_or_is_damaged_is_not_counted(
     archive: Path, tmp_path: Path
 ) -> None:
     """Would catch a few items counted as the whole experiment, and figures of other recipes."""
-    for name, otherwise in {"limit": 6, "keys": ["steps=2"], "recipes": {}}.items():
+    for name, otherwise in {"limit": 6, "keys": ["steps=2"], "recipes": {}, "suites": {}}.items():
         asked = {**WHOLE, name: otherwise}
         other = pytest.raises(DataError, match=f"made by other {name} than")
         with other, kept_records([archive], asked):

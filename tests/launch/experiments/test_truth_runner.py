@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
-from launch.experiments.truth.chain import BLENDS, MERGED, STEPS, blend_label
+from launch.experiments.truth.chain import BLENDS, STEPS
 from launch.experiments.truth.goals import GOALS
 from launch.experiments.truth.replay import WEIGHTS
 from launch.experiments.truth.results import BESIDE
@@ -76,7 +76,7 @@ class Command:
 
 def labels() -> list[str]:
     """The models of a seed, in the order of the table."""
-    return ["base", *STEPS.values(), *map(blend_label, BLENDS)]
+    return ["base", *STEPS.values(), *(one.label for one in BLENDS)]
 
 
 def test_every_model_has_every_figure(run: "Command") -> None:
@@ -85,8 +85,8 @@ def test_every_model_has_every_figure(run: "Command") -> None:
     assert list(found) == labels()
     goals = {f"{goal.suite}/{goal.figure}" for goal in GOALS}
     for label, figures in found.items():
-        on_line = label in map(blend_label, BLENDS) and label != blend_label(MERGED)
-        expected = {name for name in goals if name.startswith("held-out/")} if on_line else goals
+        drawn_only = label in [one.label for one in BLENDS if one.drawn_only]
+        expected = {one for one in goals if one.startswith("held-out/")} if drawn_only else goals
         assert expected <= figures.keys(), label
         assert all(("verdict" in figures[name]) == (label != "base") for name in expected), label
     beside = {f"{suite}/{name}" for suite, name in BESIDE if name != "hallucination/unanswerable"}
@@ -117,9 +117,10 @@ def test_the_table_and_the_drawing_tell_of_each_model(run: "Command") -> None:
     table = (run.out / "table.md").read_text()
     drawing = ElementTree.fromstring((run.out / "trade_off.svg").read_text())
     told = " ".join(drawing.itertext())
+    drawn = {one.label: one.short_label for one in BLENDS}
     for label in labels():
         assert table.count(f"| {label} |") == 3
-        assert f"{label}: hallucination" in told
+        assert f"{drawn.get(label, label)}: hallucination" in told
     assert "--limit 6 sequence_length=160`" in table, "with all that makes the figures others"
     assert "Model: base, LoRA" in table and "SmolLM2-135M" not in table
 
@@ -139,7 +140,7 @@ def test_figures_are_counted_again_from_the_kept_records_alone(run: "Command") -
 def test_what_is_there_is_neither_trained_nor_asked_again(run: "Command") -> None:
     """Would catch an interrupted seed that begins anew, and figures that hang on the run."""
     before = {path.name: path.read_text() for path in run.out.iterdir() if path.is_file()}
-    blended = f"seed-0-blend-{BLENDS[0]:g}"
+    blended = f"seed-0-{BLENDS[0].name}"
     run.records(blended).write_text('{"held-out": "of another model"}')
     said = run.run()
     assert "step 1/" not in said
