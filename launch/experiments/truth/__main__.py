@@ -35,6 +35,8 @@ HERE = Path(__file__).parent
 BASE = "base"
 SEEDS = (0, 1, 2)
 SMOKE_STEPS = 2
+SMOKE_SAMPLES = 16
+"""Texts that a step of reinforcement samples: two groups."""
 VERSIONS = ("torch", "megatron-core", "deepspeed")
 
 
@@ -160,10 +162,12 @@ def _shortened(work: Path, limit: int, questions: Path | None) -> dict[str, list
         "reinforce": "reinforce.questions",
     }
     beside = {"reinforce": f",{verified_requests(work / 'replayed')}"}
-    return {
+    short = {
         step: [f"steps={SMOKE_STEPS}", f"{key}=[{questions}{beside.get(step, '')}]"]
         for step, key in named.items()
     }
+    short["reinforce"].append(f"batch.sequences={SMOKE_SAMPLES}")
+    return short
 
 
 def _told(given: argparse.Namespace) -> dict[str, str]:
