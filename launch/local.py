@@ -26,19 +26,36 @@ def find_recipe(name: str) -> Path:
 
 
 def train_ranks(recipe: Recipe, nproc: int | None, force: bool) -> int:
-    """Train on `nproc` local ranks (None: one), or as the rank that torchrun made of us."""
+    """Train on `nproc` local ranks (None: one), or as the rank that torchrun made of us.
 
-    def worker() -> int:
+    A single rank is a process of its own too, so that what ends it has a witness.
+    """
+
+    def worker(recipe: Recipe) -> int:
         with importing():
             from trainer.loop import train
 
         train(recipe, force=force)
         return 0
 
-    if not _is_rank():
-        known = recipe.device if recipe.device != "auto" else "cuda"
-        recipe.validate_world(nproc or 1, known)
-    return run_local(worker, nproc, recipe.device, sharded=recipe.sharding(nproc or 1) > 0)
+    if _is_rank():
+        return worker(recipe)
+    from launch.supervise import supervise
+
+    ranks = nproc or 1
+    recipe.validate_world(ranks, recipe.device if recipe.device != "auto" else "cuda")
+    device = _device(recipe.device)
+    if device == "cpu":
+        _warm(sharded=recipe.sharding(ranks) > 0)
+    return supervise(recipe, ranks, device, worker)
+
+
+def _warm(sharded: bool) -> None:
+    """Import what every rank on the CPU needs, before they are forked."""
+    from launch import warm
+
+    if sharded:
+        warm.load_deepspeed()
 
 
 def run_local(
@@ -52,10 +69,7 @@ def run_local(
         return worker()
     chosen = _device(device)
     if chosen == "cpu":
-        from launch import warm
-
-        if sharded:
-            warm.load_deepspeed()
+        _warm(sharded)
     return run_ranks(worker, nproc, chosen)
 
 

@@ -1,14 +1,12 @@
 """Standard output that nobody reads any more, or that cannot be written."""
 
 import contextlib
-import errno
 import os
 import select
 import sys
 
 from trainer.errors import RecipeError
-
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+from trainer.recovery.boundary import NO_ROOM
 
 
 def reader_has_left(error: Exception) -> bool:
@@ -31,7 +29,7 @@ def unwritable(error: BaseException) -> RecipeError | None:
     None where it is another file's: those errors name their path, or standard output takes more.
     """
     descriptor = _descriptor()
-    known = isinstance(error, OSError) and error.errno in _NO_ROOM and error.filename is None
+    known = isinstance(error, OSError) and error.errno in NO_ROOM and error.filename is None
     if descriptor is None or not known:
         return None
     try:

@@ -12,16 +12,16 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, Protocol
 
 from launch.failure import FAILURE_FILE, leave_failure, read_failure
 from launch.ports import master_port
-from trainer.errors import LyceumError, StopRequested, TrainingError, shown
+from trainer.errors import LyceumError, RankFailed, StopRequested, shown
+from trainer.recovery.signals import STOPPING, heeded
 
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""The signals that ask a run to stop."""
 _PR_SET_PDEATHSIG = 1
 INTERRUPTED = 130
 """The exit code of a rank that SIGINT ended at once."""
@@ -40,6 +40,22 @@ class Rank(Protocol):
 
     def wait(self) -> int:
         """The same, when it has ended."""
+
+
+class Overseer(Protocol):
+    """What a command that may not be lost asks of its ranks while they run."""
+
+    def environment(self, rank: int) -> dict[str, str]:
+        """Variables for a rank, before it starts."""
+
+    def look(self, running: Mapping[int, int], signals: Sequence[int]) -> None:
+        """Look at the ranks that run, by process id, and at the signals that came.
+
+        Raises the LyceumError for which all are to be ended.
+        """
+
+    def ended(self, rank: int, pid: int, exit_code: int) -> RankFailed:
+        """What to say of a rank that ended without a word of its own."""
 
 
 class ForkedRank:
@@ -93,7 +109,7 @@ def _become_rank(
     try:
         os.setpgid(0, 0)
         _die_with(parent)
-        for number in STOPPING:
+        for number in heeded():
             default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
             signal.signal(number, default)
         signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
@@ -127,9 +143,12 @@ def _die_with(parent: int) -> None:
         os._exit(1)
 
 
-GRACE_SECONDS = 15.0
-"""How long the other ranks have to end by themselves after one has failed."""
+GRACE_SECONDS = 10.0
+"""How long all ranks have to end by themselves after one has failed."""
+KILLED_GRACE_SECONDS = 3.0
+"""The same where a signal ended it."""
 _POLL_SECONDS = 0.02
+_POLLS_BETWEEN_LOOKS = 5
 
 
 def run_ranks(
@@ -138,13 +157,15 @@ def run_ranks(
     device: str,
     command: Sequence[str] | None = None,
     grace_seconds: float = GRACE_SECONDS,
+    overseer: Overseer | None = None,
 ) -> int:
     """Run `count` local ranks to their end; 0 where all ended well, else a failing rank's code.
 
     device "cpu": each rank is a fork that calls `worker`. "cuda": each is a new process that runs
     `command` (None: this command again), which finds itself a rank by its environment.
-    SIGINT, SIGTERM and SIGUSR1 are passed on to every rank. Raises the LyceumError that a rank
-    raised, TrainingError where a signal ended one, ClusterError where the port is taken.
+    SIGINT, SIGTERM, SIGUSR1 and SIGHUP are passed on to every rank. A rank counts as failed once it
+    has left its note, whatever it still does. Raises the LyceumError that a rank raised, RankFailed
+    where a signal ended one, ClusterError where the port is taken, and what `overseer` raises.
     """
     again = command or [sys.executable, "-m", "trainer", *sys.argv[1:]]
     with master_port() as port, tempfile.TemporaryDirectory(prefix="lyceum-") as folder:
@@ -154,14 +175,16 @@ def run_ranks(
             try:
                 for rank in range(count):
                     environment = _environment(rank, count, port, notes[rank])
+                    if overseer is not None:
+                        environment |= overseer.environment(rank)
                     if device == "cpu":
                         ranks.append(ForkedRank(worker, environment))
                     else:
                         ranks.append(start_process(again, environment))
-                ended = _wait(ranks, signals, grace_seconds)
+                ended = _wait(ranks, notes, signals, grace_seconds, overseer)
             finally:
                 _end(ranks)
-        return _outcome(ended, notes, signals)
+        return _outcome(ranks, ended, notes, signals, overseer)
 
 
 def _environment(rank: int, count: int, port: int, note: Path) -> dict[str, str]:
@@ -192,7 +215,7 @@ def _collecting_signals() -> Iterator[list[int]]:
 
     before: dict[signal.Signals, Any] = {}
     try:
-        for number in STOPPING:
+        for number in heeded():
             before[number] = signal.signal(number, receive)
         yield received
     finally:
@@ -200,26 +223,49 @@ def _collecting_signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _wait(ranks: list[Rank], signals: list[int], grace_seconds: float) -> list[tuple[int, int]]:
-    """(rank, exit code) of all ranks in the order they ended; those that linger are left out.
+@dataclass(frozen=True)
+class _Ended:
+    """A rank that ended by itself: its exit code, and when that was seen."""
+
+    rank: int
+    exit_code: int
+    seconds: float
+
+
+def _wait(
+    ranks: list[Rank],
+    notes: list[Path],
+    signals: list[int],
+    grace_seconds: float,
+    overseer: Overseer | None,
+) -> list[_Ended]:
+    """All ranks in the order they ended; those that linger behind a failure are left out.
 
     Passes `signals` on as they arrive.
     """
-    ended: list[tuple[int, int]] = []
-    deadline, passed = float("inf"), 0
+    ended: list[_Ended] = []
+    deadline, passed, looks = float("inf"), 0, 0
     waiting = dict(enumerate(ranks))
-    while waiting and time.monotonic() < deadline:
+    while waiting and (now := time.monotonic()) < deadline:
         received, passed = signals[passed:], len(signals)
         for number, rank in list(waiting.items()):
             code = rank.poll()
             if code is None:
                 for each in received:
                     os.kill(rank.pid, each)
+                if deadline == float("inf") and notes[number].exists():
+                    deadline = now + grace_seconds
                 continue
             del waiting[number]
-            ended.append((number, code))
+            ended.append(_Ended(number, code, now))
             if code != 0:
-                deadline = min(deadline, time.monotonic() + grace_seconds)
+                # Behind a killed one the others have nothing to agree on, and little to say.
+                left = grace_seconds if code > 0 else min(grace_seconds, KILLED_GRACE_SECONDS)
+                deadline = min(deadline, now + left)
+        looks += 1
+        sound = waiting and deadline == float("inf")
+        if overseer is not None and sound and looks % _POLLS_BETWEEN_LOOKS == 0:
+            overseer.look({number: rank.pid for number, rank in waiting.items()}, signals)
         # A wait for any child would miss the signals to pass on, and take others' children.
         time.sleep(_POLL_SECONDS)
     return ended
@@ -234,27 +280,48 @@ def _end(ranks: list[Rank]) -> None:
         rank.wait()
 
 
-def _outcome(ended: list[tuple[int, int]], notes: list[Path], signals: list[int]) -> int:
+def _outcome(
+    ranks: list[Rank],
+    ended: list[_Ended],
+    notes: list[Path],
+    signals: list[int],
+    overseer: Overseer | None,
+) -> int:
     failures = [
-        read_failure(notes[rank], rank, code, order)
-        for order, (rank, code) in enumerate(ended)
-        if code != 0
+        read_failure(notes[end.rank], end.rank, end.exit_code, end.seconds)
+        for end in ended
+        if end.exit_code != 0
+    ]
+    # A rank that had to be ended may have said why it failed.
+    lingering = set(range(len(ranks))) - {end.rank for end in ended}
+    failures += [
+        read_failure(notes[rank], rank, 1, float("inf"))
+        for rank in lingering
+        if notes[rank].exists()
     ]
     if not failures:
         return 0
     cause = min(failures, key=lambda failure: failure.weight)
     if cause.error is not None:
         raise cause.error
+    if -cause.exit_code in signals:
+        raise _stopped(signal.Signals(-cause.exit_code))
+    if cause.exit_code == INTERRUPTED and signals.count(signal.SIGINT) == 1:
+        raise _stopped(signal.SIGINT)  # a second one was to end it at once
+    if overseer is not None and cause.exit_code != INTERRUPTED:
+        raise overseer.ended(cause.rank, ranks[cause.rank].pid, cause.exit_code)
     if cause.exit_code < 0:
         name = signal.Signals(-cause.exit_code).name
-        if -cause.exit_code in signals:
-            raise StopRequested(f"{name} {_TOO_EARLY}")
-        raise TrainingError(
+        raise RankFailed(
             f"rank {cause.rank} was ended by {name} (out of memory, or killed by someone); the "
             "same command goes on from what was saved"
         )
-    if cause.exit_code == INTERRUPTED and signals.count(signal.SIGINT) == 1:
-        raise StopRequested(f"SIGINT {_TOO_EARLY}")  # a second one was to end it at once
     if cause.trace:
         print(f"rank {cause.rank}:\n{cause.trace}", file=sys.stderr)
     return cause.exit_code
+
+
+def _stopped(number: signal.Signals) -> StopRequested:
+    error = StopRequested(f"{number.name} {_TOO_EARLY}")
+    error.signal = number.name
+    return error

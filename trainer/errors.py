@@ -1,12 +1,18 @@
 """Errors that a user can cause: each has one line (what, where, the remedy) and an exit code."""
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 
 class LyceumError(Exception):
-    """Base of every error that a user can cause; shown as one line, never as a stack trace."""
+    """Base of every error that a user can cause; shown as one line, never as a stack trace.
+
+    `rank`, `signal`: whose error it was, and which signal ended it, where the process that started
+    the ranks knows.
+    """
 
     exit_code = 1
+    rank: int | None = None
+    signal: str | None = None
 
 
 class RecipeError(LyceumError):
@@ -33,6 +39,17 @@ class TrainingError(LyceumError):
     """Training failed: non-finite steps in a row, divergence, or no room to save."""
 
     exit_code = 4
+
+
+class RankFailed(TrainingError):
+    """A rank ended by something that no recipe says: killed, frozen, out of memory, a fault.
+
+    The same command goes on from the last good checkpoint, and `recovery.restarts` does by itself.
+    """
+
+
+class ContactLost(RankFailed):
+    """A rank lost the others: what came of another rank's end, and not the cause of anything."""
 
 
 class GateError(LyceumError):
@@ -62,18 +79,25 @@ def shown(error: LyceumError) -> str:
 class ErrorNote(TypedDict):
     """An error as plain JSON, to be sent to another process.
 
-    `kinds`: names of its class and base classes, in the order of the MRO; `line`: its message.
+    `kinds`: names of its class and base classes, in the order of the MRO; `line`: its message;
+    `signal`: which ended what it tells of.
     """
 
     kinds: list[str]
     line: str
     exit_code: int
+    signal: NotRequired[str | None]
 
 
 def note_of(error: LyceumError) -> ErrorNote:
     """What another process needs to raise the same error with `error_of`."""
     kinds = [kind.__name__ for kind in type(error).__mro__ if issubclass(kind, LyceumError)]
-    return {"kinds": kinds, "line": str(error), "exit_code": error.exit_code}
+    return {
+        "kinds": kinds,
+        "line": str(error),
+        "exit_code": error.exit_code,
+        "signal": error.signal,
+    }
 
 
 def error_of(note: ErrorNote) -> LyceumError:
@@ -85,4 +109,5 @@ def error_of(note: ErrorNote) -> LyceumError:
     known = (kind for kind in named if isinstance(kind, type) and issubclass(kind, LyceumError))
     error = next(known, LyceumError)(note["line"])
     error.exit_code = note["exit_code"]
+    error.signal = note.get("signal")
     return error

@@ -4,7 +4,7 @@ from trainer.errors import StopRequested
 from trainer.events import events_of, happen
 from trainer.examiner import Examiner
 from trainer.recipe import Recipe
-from trainer.recovery import NonFiniteGuard, StopSignals
+from trainer.recovery import FaultBoundary, NonFiniteGuard, StopSignals
 from trainer.run import Run
 from trainer.start import open_run
 from trainer.watch import Watch
@@ -15,10 +15,16 @@ def train(recipe: Recipe, force: bool = False) -> None:
 
     Runs on every rank, under torchrun or alone. Resumes as the recipe's `resume` says; `force`
     allows a resume that changes what is learned. Raises StopRequested after a stop was saved,
-    GateError where the trained model fails a gate, TrainingError where training failed, and what
-    `open_run` raises.
+    GateError where the trained model fails a gate, TrainingError where training failed, RankFailed
+    (one too) where this rank did, and what `open_run` raises.
     """
-    with StopSignals() as signals, open_run(recipe, force, signals) as run, Watch(run) as watch:
+    with (
+        FaultBoundary() as faults,
+        StopSignals() as signals,
+        open_run(recipe, force, signals, faults) as run,
+        Watch(run) as watch,
+        faults,
+    ):
         guard = NonFiniteGuard(run.recipe.recovery.skipped_in_a_row)
         guard.load_state(run.counters.guard)
         examiner = Examiner(run, watch, signals)
@@ -45,6 +51,7 @@ def train(recipe: Recipe, force: bool = False) -> None:
         if examiner.stopped:
             stop(run, watch, guard, signals.requested)
         examiner.conclude()
+        run.require_folder()
 
 
 def log_finished_steps(run: Run, watch: Watch, guard: NonFiniteGuard, everything: bool) -> None:
@@ -63,7 +70,9 @@ def stop(run: Run, watch: Watch, guard: NonFiniteGuard, signal: str | None) -> N
     log_finished_steps(run, watch, guard, everything=True)
     if not run.saved:
         watch.checkpointed(*run.save())
-    raise StopRequested(
+    stopped = StopRequested(
         f"run {run.folder} stopped after step {run.step} on {signal or 'another rank'}; the same "
         "command goes on from there"
     )
+    stopped.signal = signal
+    raise stopped

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
@@ -18,15 +18,17 @@ from trainer.checkpoint.lora_base import LoraBase
 from trainer.checkpoint.state import training_pieces
 from trainer.data.batch import Batch
 from trainer.data.mixture import changes_of_shares, phases_of_recipe, realised_shares
-from trainer.errors import DataError
+from trainer.errors import DataError, TrainingError
 from trainer.evaluate.generate import Generator, Vocabulary
 from trainer.evaluate.run_suites import RunSuites
 from trainer.evaluate.sampling import Sampling
 from trainer.model.transformer import LanguageModel
+from trainer.parallel.agreement import Ranks, on_first_rank
 from trainer.parallel.layout import Layout
 from trainer.parallel.schedule import Losses, finalize_gradients
 from trainer.parallel.zero import Optimizer, StepOutcome
 from trainer.recipe import Recipe
+from trainer.recovery import Heartbeat, LockedFolder
 from trainer.sources import Sources
 from trainer.stages import StageParts, create_stage
 from trainer.stages.learning_rate import learning_rate
@@ -94,7 +96,9 @@ class Run:
     `chunks`: this rank's model chunks, one unless the pipeline is interleaved; `optimizer`: theirs;
     both already restored; `beginning`: the rest of the state to start from; `suites`: those that
     are measured while it trains; `base_weights`: a block in which the model has the weights that
-    the run started from; `frozen`: a second copy of those, where the stage compares with one.
+    the run started from; `frozen`: a second copy of those, where the stage compares with one;
+    `heartbeat`: where this rank says what it does; `place`: the locked run directory, on the rank
+    that reports. `lost` tells whether that was seen to be taken away: it is another's now.
     """
 
     def __init__(
@@ -108,7 +112,11 @@ class Run:
         suites: RunSuites | None = None,
         base_weights: Callable[[], AbstractContextManager[None]] = nullcontext,
         frozen: FrozenCopy | None = None,
+        heartbeat: Heartbeat | None = None,
+        place: LockedFolder | None = None,
     ) -> None:
+        self._heartbeat, self._place = heartbeat or Heartbeat(), place
+        self.lost = False
         self.recipe = recipe
         self.layout = layout
         self.tokenizer = sources.tokenizer
@@ -141,20 +149,34 @@ class Run:
 
     def next_batch(self) -> Batch:
         """This rank's rows of the next global batch, int64 [rows, sequence] on the host."""
+        self._says("data")
         return next(self._stream)
+
+    def _says(self, phase: str) -> None:
+        """Say that a phase of the next step begins."""
+        self._heartbeat.beat(phase, self.step + 1)
+
+    def _says_behind(self, phase: str) -> None:
+        """Say that something behind the last step begins."""
+        self._heartbeat.beat(phase, self.step)
 
     def count(self, batch: Batch, stop: bool) -> StepCounts:
         """Sum the batch's counts and stop requests over all ranks, in one all-reduce on the hosts.
 
-        Raises DataError where the global batch has nothing to learn from.
+        Raises DataError where the global batch has nothing to learn from, TrainingError where the
+        run directory is no longer the run's.
         """
+        self._says("counting")
         tokens = batch.tokens.numel() - batch.padding
-        own = [tokens, batch.supervised, self.stage.weight_of(batch), int(stop)]
+        fault = self._place.fault() if self._place else None
+        own = [tokens, batch.supervised, self.stage.weight_of(batch), int(stop), int(bool(fault))]
         sums = torch.tensor(own, dtype=torch.float64)
         dist.all_reduce(sums, group=self.layout.hosts)
+        if sums[-1]:
+            self._refuse_folder(fault)
         # Every rank of a replica read the same rows.
         copies = self.layout.world_size // self.layout.data.size
-        tokens, supervised, weight, stops = (int(total) for total in sums.tolist())
+        tokens, supervised, weight, stops, _ = (int(total) for total in sums.tolist())
         if not weight:
             self._refuse(batch)
         return StepCounts(tokens // copies, supervised // copies, weight // copies, stops > 0)
@@ -174,8 +196,25 @@ class Run:
             f" {', '.join(names[:3])}{more}: see conversations.template and too_long"
         )
 
+    def require_folder(self) -> None:
+        """Raise TrainingError where the run directory is no longer the run's; collective."""
+
+        def look() -> None:
+            if self._place and (fault := self._place.fault()):
+                self._refuse_folder(fault)
+
+        on_first_rank(Ranks(self.layout.hosts), look)
+
+    def _refuse_folder(self, fault: str | None) -> NoReturn:
+        self.lost = True
+        raise TrainingError(
+            f"run {self.folder} {fault or 'is not its own any more'}; nothing more is written "
+            f"after step {self.step}: put it back, and the same command goes on"
+        )
+
     def forward_backward(self, batch: Batch, counts: StepCounts) -> Losses:
         """Run all micro-batches forward and backward; gradients end up averaged over replicas."""
+        self._says("forward and backward")
         with self.optimizer.accumulate():
             # A fill, since copying one number from the host would synchronise.
             weight = torch.full((), float(counts.weight), device=self.layout.device)
@@ -185,6 +224,7 @@ class Run:
 
     def update(self) -> tuple[StepOutcome, float]:
         """Apply the gradients at this step's learning rate, which is returned too."""
+        self._says("update")
         rate = learning_rate(self.recipe, self.step + 1)
         outcome = self.optimizer.step(rate)
         average = self.recipe.checkpoint.average
@@ -209,10 +249,12 @@ class Run:
 
     def validate(self) -> dict[str, float]:
         """Figures over the recipe's validation sequences, the same at every layout."""
+        self._says_behind("evaluation")
         return self.stage.validate()
 
     def sample(self) -> list[tuple[str, str]]:
         """(prompt, generated continuation) of the recipe's prompts, sampled by (seed, step)."""
+        self._says_behind("generation")
         section, tokenizer = self.recipe.evaluate, self.tokenizer
         sampling = Sampling(
             section.sample_tokens,
@@ -232,9 +274,12 @@ class Run:
         """Write a checkpoint and delete old ones; returns its folder and the seconds it took.
 
         The average of the weights comes first: a run that is killed between the two does not go on
-        from a checkpoint whose average is missing. Collective.
+        from a checkpoint whose average is missing. Collective. Raises TrainingError where the run
+        directory is no longer the run's.
         """
         started = time.perf_counter()
+        self._says_behind("save")
+        self.require_folder()
         self.counters.updates = self.optimizer.updates
         self.counters.averaged = self.optimizer.weight_average.entered
         if self.counters.averaged:
@@ -260,11 +305,17 @@ class Run:
         return save_checkpoint(
             folder,
             self.step,
-            pieces,
+            self._heard(pieces),
             model=self.recipe.model.model_dump(mode="json"),
             counters=asdict(self.counters),
             attachments=attachments,
         )
+
+    def _heard(self, pieces: Iterator[Piece]) -> Iterator[Piece]:
+        """The pieces, and a sign of life with each."""
+        for piece in pieces:
+            self._heartbeat.again()
+            yield piece
 
     def close(self) -> None:
         """Stop the data workers."""

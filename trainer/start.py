@@ -18,29 +18,35 @@ from trainer.parallel.agreement import Ranks, on_first_rank
 from trainer.parallel.join import create_layout, leave
 from trainer.parallel.zero import create_optimizer
 from trainer.recipe import Recipe
-from trainer.recovery import RunLock, StopSignals
+from trainer.recovery import FaultBoundary, LockedFolder, RunLock, StopSignals, run_lock
+from trainer.recovery.status_file import left_without_a_word
 from trainer.resolve import resolve
 from trainer.restore import base_weights, restore
 from trainer.resume import find_resume_point
 from trainer.run import Run
 
+_log = logging.getLogger(__name__)
+
 
 @contextmanager
-def open_run(recipe: Recipe, force: bool, signals: StopSignals) -> Iterator[Run]:
+def open_run(
+    recipe: Recipe, force: bool, signals: StopSignals, faults: FaultBoundary
+) -> Iterator[Run]:
     """Everything that the loop needs, at the step where the run left off; one writer a directory.
 
     Raises RecipeError (the recipe, the layout, a directory in use, a resume that would change what
     is learned without `force`, a suite that cannot be measured), DataError, CheckpointError,
     ClusterError: on all ranks alike; StopRequested where `signals` came while its model was asked.
+    `faults` notes what fails here.
     """
     layout = create_layout(recipe)
     # Every rank writes its own log file; only rank 0 logs to the screen.
     logging.getLogger("trainer").propagate = layout.reports
     ranks = Ranks()
     try:
-        with ExitStack() as held:
-            lock = RunLock(Path(recipe.run))
-            on_first_rank(ranks, lambda: held.enter_context(lock) and None)
+        with ExitStack() as held, faults:
+            on_first_rank(ranks, partial(_lock, Path(recipe.run), held))
+            place = LockedFolder(Path(recipe.run)) if layout.reports else None
             on_first_rank(ranks, lambda: require_suites(recipe))
             recipe, sources = resolve(recipe, layout, ranks)
             assert recipe.model.vocab is not None, "a resolved recipe has it"
@@ -57,7 +63,11 @@ def open_run(recipe: Recipe, force: bool, signals: StopSignals) -> Iterator[Run]
             longest = max(beginning.counters.longest_sequence, recipe.sequence_length)
             suites = open_suites(recipe, layout, sources, chunks, longest)
             frozen = frozen_copy(recipe, layout)
-            run = Run(recipe, layout, sources, chunks, optimizer, beginning, suites, base, frozen)
+            run = Run(
+                *(recipe, layout, sources, chunks, optimizer, beginning, suites, base, frozen),
+                heartbeat=faults.heartbeat,
+                place=place,
+            )
             if layout.reports:
                 write_whole(run.folder / "recipe.yaml", recipe.to_yaml())
                 write_whole(run.folder / "sources.json", sources.record(recipe))
@@ -65,3 +75,13 @@ def open_run(recipe: Recipe, force: bool, signals: StopSignals) -> Iterator[Run]
             yield run
     finally:
         leave()
+
+
+def _lock(run: Path, held: ExitStack) -> None:
+    """Hold the run's lock, unless the process that started this rank does, and say what was left
+    by one that could not.
+    """
+    lock = run_lock(run)
+    held.enter_context(lock)
+    if isinstance(lock, RunLock) and (left := left_without_a_word(run)):
+        _log.warning("%s; it goes on", left)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from trainer.checkpoint import latest_checkpoint
 from trainer.errors import LyceumError, StopRequested
 from trainer.observe import (
     Callback,
@@ -85,6 +86,7 @@ class Watch:
             run.layout.rank,
             run.layout.world_size,
             run.layout.device,
+            newest.name if (newest := latest_checkpoint(run.folder)) else None,
         )
         barrier(run.layout.device)
         for callback in self._callbacks:
@@ -105,7 +107,8 @@ class Watch:
         elif error is not None:
             state, reason, code = "failed", f"{type(error).__name__}: {error}", 1
         for callback in self._callbacks:
-            callback.on_stop(state, reason, code)
+            if not (self._run.lost and isinstance(callback, StatusWriter)):
+                callback.on_stop(state, reason, code)
 
     def begin_step(self) -> None:
         """Start the step's clock; to be called before its data is requested."""

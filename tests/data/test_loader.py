@@ -17,7 +17,7 @@ from trainer.data.batch import IGNORE, Batch
 from trainer.data.loader import Loader, validation_batches
 from trainer.data.order import shard_order
 from trainer.data.stream import Stream
-from trainer.errors import DataError, TrainingError
+from trainer.errors import DataError, RankFailed
 
 
 @pytest.fixture
@@ -132,10 +132,24 @@ def test_a_worker_that_is_killed_is_one_line(arguments) -> None:
     next(loader)
     (worker,) = multiprocessing.active_children()
     os.kill(worker.pid, signal.SIGKILL)
-    with pytest.raises(TrainingError, match="a data worker died") as caught:
+    line = rf"data worker, process {worker.pid}, is killed by signal: Killed.*lower data.workers"
+    with pytest.raises(RankFailed, match=line) as caught:
         for _ in range(5):
             next(loader)
     assert "\n" not in str(caught.value)
+    loader.close()
+
+
+def test_a_dead_worker_is_told_where_its_batch_is_wanted(arguments) -> None:
+    """Catches torch's exception in whatever this process does at the moment, such as a save."""
+    loader = Loader(arguments, 2, [0], workers=1, prefetch=1)
+    next(loader)
+    (worker,) = multiprocessing.active_children()
+    os.kill(worker.pid, signal.SIGKILL)
+    # Until it is a zombie: its SIGCHLD has come, and nobody has counted it.
+    os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)
+    with pytest.raises(RankFailed, match=f"process {worker.pid}"):
+        next(loader)
     loader.close()
 
 

@@ -16,7 +16,8 @@ import pytest
 from launch.local import result_on_ranks, run_local
 from launch.ports import own_port
 from launch.ranks import run_ranks
-from trainer.errors import ClusterError, DataError, StopRequested, TrainingError
+from trainer.errors import ClusterError, ContactLost, DataError, RankFailed, StopRequested
+from trainer.recovery.note import write_note
 
 HANGS = 600
 """Seconds after which a process that should have ended hangs, on the busiest machine too."""
@@ -221,8 +222,42 @@ def test_rank_killed_is_named(tmp_path: Path) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return waiting()
 
-    with pytest.raises(TrainingError, match=r"rank 1 was ended by SIGKILL.* goes on from what was"):
+    with pytest.raises(RankFailed, match=r"rank 1 was ended by SIGKILL.* goes on from what was"):
         run_ranks(worker, 2, "cpu", grace_seconds=0.2)
+
+
+def test_a_rank_that_says_why_and_hangs_is_the_cause(tmp_path: Path) -> None:
+    """Catches a failing rank that unwinds into a collective, and the run that waits for it."""
+    waiting = endless(tmp_path)
+
+    def worker() -> int:
+        if os.environ["RANK"] == "1":
+            write_note(ValueError(), RankFailed("rank 1 failed in a backward pass"))
+        return waiting()
+
+    with pytest.raises(RankFailed, match="rank 1 failed in a backward pass") as failed:
+        run_ranks(worker, 3, "cpu", grace_seconds=0.2)
+    assert failed.value.rank == 1
+
+
+def test_the_first_to_fail_is_the_cause_and_lost_contact_never_is(tmp_path: Path) -> None:
+    """Catches a healthy rank blamed, as its connections were closed."""
+    (tmp_path / "first").touch()
+
+    def worker() -> int:
+        number = int(os.environ["RANK"])
+        if number == 0:
+            raise ContactLost("rank 0 lost the others")
+        if number == 2:  # later than rank 1
+            wait_for(lambda: not (tmp_path / "first").exists())
+            raise RankFailed("rank 2 failed")
+        error = RankFailed("rank 1 failed")
+        write_note(error)
+        (tmp_path / "first").unlink()
+        raise error
+
+    with pytest.raises(RankFailed, match="rank 1 failed"):
+        run_ranks(worker, 3, "cpu")
 
 
 def test_stop_of_all_ranks_is_a_stop_and_a_failure_beside_it_a_failure() -> None:
@@ -305,7 +340,7 @@ def worker():
     def stop(number, frame):
         note.with_suffix(".signal").write_text(signal.Signals(number).name)
         raise StopRequested("stopped")
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
         signal.signal(number, stop)
     note.with_suffix(".partial").write_text(str(os.getpid()))
     note.with_suffix(".partial").rename(note)
@@ -327,7 +362,7 @@ def started(folder: Path, program: str = STARTER) -> tuple[subprocess.Popen[byte
     return starter, [int(path.read_text()) for path in folder.glob("*.json")]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
 def test_signal_reaches_every_rank_once(tmp_path: Path, number: signal.Signals) -> None:
     """Catches a Ctrl-C that ends the starter and leaves ranks behind, or that arrives twice."""
     starter, ranks = started(tmp_path)

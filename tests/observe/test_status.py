@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -54,9 +55,31 @@ def test_a_status_that_cannot_be_written_hides_no_other_failure(tmp_path: Path) 
     """Would catch "status.json cannot be written" reported in the place of the full disk."""
     status = StatusWriter()
     status.on_start(start(tmp_path))
+    shutil.rmtree(tmp_path)
+    status.on_stop("failed", "disk full")
+    assert read_status(tmp_path) is None
+
+
+def test_a_full_disk_has_room_for_the_last_word(tmp_path: Path) -> None:
+    """Would catch a run that ended on a full disk and stays "running": nobody would look at it."""
+    status = StatusWriter()
+    status.on_start(start(tmp_path))
     (tmp_path / f"status.json.{os.getpid()}.tmp").symlink_to("/dev/full")
     status.on_stop("failed", "disk full")
-    assert (read_status(tmp_path) or {})["state"] == "running"
+    ended = read_status(tmp_path) or {}
+    assert (ended["state"], ended["reason"]) == ("failed", "disk full")
+
+
+def test_where_a_launcher_waits_for_all_ranks_its_word_is_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would catch a rank's own story of its end over that of the process that saw all of them."""
+    monkeypatch.setenv("LYCEUM_LAUNCHER", "4242")
+    status = StatusWriter()
+    status.on_start(start(tmp_path))
+    status.on_stop("failed", "connection reset by peer")
+    running = read_status(tmp_path) or {}
+    assert (running["state"], running["pid"]) == ("running", 4242)
 
 
 def test_a_run_that_never_started_has_no_status(tmp_path: Path) -> None:

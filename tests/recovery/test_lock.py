@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from trainer.errors import RecipeError
-from trainer.recovery import RunLock
+from trainer.recovery import LockedFolder, RunLock, run_lock
+from trainer.recovery.lock import LAUNCHER
 
 
 def hold(run: Path, report: int) -> None:
@@ -65,3 +66,34 @@ def test_a_run_that_cannot_be_a_directory_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("")
     with pytest.raises(RecipeError, match="cannot be written"):
         RunLock(tmp_path / "run").__enter__()
+
+
+def test_a_folder_that_is_taken_away_is_seen(tmp_path: Path) -> None:
+    """Catches a run that goes on writing where another now is, or where nothing is any more."""
+    run = tmp_path / "run"
+    with RunLock(run):
+        place = LockedFolder(run)
+        assert place.fault() is None and place.of_nobody_else()
+        run.rename(tmp_path / "moved")
+        assert place.fault() == "was removed or renamed"
+        run.mkdir()
+        assert "another folder" in str(place.fault()) and not place.of_nobody_else()
+        run.rmdir()
+        (tmp_path / "moved").rename(run)
+        assert place.fault() is None
+        (run / ".lock").unlink()
+        assert "lost its lock file" in str(place.fault()) and place.of_nobody_else()
+        (run / ".lock").write_text("")
+        assert "another process writes there" in str(place.fault()) and not place.of_nobody_else()
+
+
+def test_a_rank_leaves_the_lock_to_the_process_that_started_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a rank refused by the lock of its own launcher."""
+    with held(tmp_path / "run") as holder:
+        monkeypatch.setenv(LAUNCHER, str(holder))
+        with run_lock(tmp_path / "run"):
+            assert str(holder) in (tmp_path / "run" / ".lock").read_text()
+        os.kill(holder, signal.SIGKILL)
+        os.waitpid(holder, 0)

@@ -4,9 +4,10 @@ import signal
 import pytest
 
 from trainer.recovery import StopSignals
+from trainer.recovery.signals import STOPPING
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", STOPPING)
 def test_a_signal_asks_for_a_stop_and_kills_nothing(number: signal.Signals) -> None:
     """Would catch a run that dies on a cluster's warning instead of saving."""
     with StopSignals() as signals:
@@ -41,3 +42,15 @@ def test_the_handlers_before_come_back() -> None:
         assert signal.getsignal(signal.SIGINT) != before
         raise ZeroDivisionError
     assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_under_nohup_a_hang_up_is_no_request() -> None:
+    """Would catch a run that stops when its terminal closes, though nohup was to keep it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopSignals() as signals:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert signals.requested is None
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)

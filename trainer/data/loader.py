@@ -1,16 +1,22 @@
 """Batches for the training loop, prefetched by workers; their order does not depend on how many."""
 
 import atexit
+import re
 import signal
+import threading
 import weakref
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
+from torch._C import _error_if_any_worker_fails
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from trainer.data.batch import Batch, PackedRows
 from trainer.data.stream import Stream
-from trainer.errors import DataError, LyceumError, TrainingError
+from trainer.errors import DataError, LyceumError, RankFailed
+
+_DEAD_WORKER = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (.*)")
 
 _open: "weakref.WeakSet[Loader]" = weakref.WeakSet()
 
@@ -63,6 +69,7 @@ class Loader:
         if workers == 0:
             self._batches = iter(batches)
         else:
+            before = signal.getsignal(signal.SIGCHLD)
             self._batches = iter(
                 DataLoader(
                     batches,
@@ -72,6 +79,10 @@ class Loader:
                     worker_init_fn=_ignore_signals,
                 )
             )
+            if _in_main_thread():
+                # torch's would raise a dead worker's error wherever this process is just then.
+                signal.signal(signal.SIGCHLD, before)
+        self._has_workers = workers > 0
         self._pinned = pinned
         _open.add(self)
 
@@ -81,14 +92,11 @@ class Loader:
     def __next__(self) -> Batch:
         packed: PackedRows | LyceumError
         try:
-            packed = next(self._batches)
+            with _heeding_dead_workers() if self._has_workers else nullcontext():
+                packed = next(self._batches)
         except RuntimeError as error:
-            reason = str(error).splitlines()[0]
             # Not raised here: its traceback would keep a reference to the other workers.
-            packed = TrainingError(
-                f"a data worker died ({reason}): look for the out-of-memory killer in the system"
-                " log, and lower data.workers or data.prefetch"
-            )
+            packed = _worker_death(error)
         if isinstance(packed, LyceumError):
             self.close()
             raise packed
@@ -98,6 +106,37 @@ class Loader:
         """Stop the workers."""
         self._batches = iter(())
         _open.discard(self)
+
+
+@contextmanager
+def _heeding_dead_workers() -> Iterator[None]:
+    """Raise RuntimeError at once, and in this block alone, where a worker of a loader has died."""
+    if not _in_main_thread():
+        yield  # torch looks at its workers every five seconds, and no signal reaches a thread
+        return
+    before = signal.signal(signal.SIGCHLD, lambda *_: _error_if_any_worker_fails())
+    try:
+        _error_if_any_worker_fails()
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+def _worker_death(error: RuntimeError) -> RankFailed:
+    """What torch's loader says of a dead worker, as this rank's failure."""
+    # Where it was waiting, torch knows how the worker ended, and raises that it did.
+    known = error.__cause__ if isinstance(error.__cause__, RuntimeError) else error
+    said = " ".join(str(known).splitlines()[0].split()).partition(". ")[0].rstrip(".")
+    found = _DEAD_WORKER.search(said)
+    what = said if found is None else f"process {found[1]}, {found[2]}"
+    return RankFailed(
+        f"its data worker, {what}: look for the out-of-memory killer in the system log, and lower"
+        " data.workers or data.prefetch"
+    )
 
 
 class _PackedBatches(IterableDataset):
@@ -125,7 +164,7 @@ def _ignore_signals(worker: int) -> None:
     They reach the whole process group; a worker that obeyed would take the run down unsaved. It
     ends when the loader is closed, or by itself when its parent is gone.
     """
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 
 

@@ -15,7 +15,8 @@ class RunStart:
     """The run as it starts.
 
     `folder`: the run directory; `first_step`: the next step, from 1 (on resume, the one after the
-    checkpoint); `rank`, `world_size`: of this process among all ranks.
+    checkpoint); `rank`, `world_size`: of this process among all ranks; `checkpoint`: the name of
+    the last good one.
     """
 
     folder: Path
@@ -24,6 +25,7 @@ class RunStart:
     rank: int
     world_size: int
     device: torch.device
+    checkpoint: str | None = None
 
 
 class Callback:
@@ -52,6 +54,9 @@ class Callback:
 
     def on_checkpoint(self, step: int, path: Path, seconds: float) -> None:
         """Called after a checkpoint is complete; `seconds`: the time that saving took."""
+
+    def on_good(self, path: Path) -> None:
+        """Called when a checkpoint counts as good: a resume would go on from it."""
 
     def on_stop(self, state: str, reason: str, exit_code: int | None = None) -> None:
         """Called at the end. `state`: done, stopped or failed; `exit_code` None: the state's."""

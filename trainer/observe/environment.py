@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from trainer.observe.status import write_json
+from trainer.recovery.status_file import write_json
 
 ENVIRONMENT = "environment.json"
 

@@ -32,9 +32,13 @@ class RankLog(Callback):
         logger.addHandler(self._handler)
         if logger.getEffectiveLevel() > logging.INFO:
             logger.setLevel(logging.INFO)
-        # Into the file alone: a terminal shows the steps themselves.
         ranks = f"{run.world_size} rank{'s' if run.world_size > 1 else ''}"
-        text = f"begins at step {run.first_step} of {run.recipe.steps}, on {ranks}"
+        # Not to the screen: a terminal shows the steps themselves.
+        self._note(f"begins at step {run.first_step} of {run.recipe.steps}, on {ranks}")
+
+    def _note(self, text: str) -> None:
+        """Write a line into the file alone."""
+        assert self._handler is not None, "on_start comes first"
         self._handler.handle(
             logging.LogRecord("trainer", logging.INFO, __file__, 0, text, None, None)
         )
@@ -44,7 +48,10 @@ class RankLog(Callback):
         if self._handler is None:
             return
         logger = logging.getLogger("trainer")
-        logger.info("%s: %s", state, reason)
+        if state == "done":
+            logger.info("%s: %s", state, reason)
+        else:
+            self._note(f"{state}: {reason}")  # the command prints why, once for all ranks
         logger.removeHandler(self._handler)
         logger.setLevel(self._level)
         self._handler.close()

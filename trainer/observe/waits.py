@@ -21,8 +21,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from trainer.observe.callback import Callback, RunStart
-from trainer.observe.status import write_json
 from trainer.parallel.device import runs_ahead
+from trainer.recovery.status_file import write_json
 
 WAITS = "waits.json"
 WARM_UP_STEPS = 3

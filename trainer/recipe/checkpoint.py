@@ -111,7 +111,22 @@ class CheckpointSection(Section):
 
 
 class RecoverySection(Section):
-    """What happens when a loss or a gradient is not finite."""
+    """What happens when something goes wrong: who is given up, when, and what is begun again."""
 
     skipped_in_a_row: Positive = 5
-    """Steps skipped one after another that end the run with exit code 4."""
+    """Steps skipped one after another, as their loss or gradient is not finite, that end the run
+    with exit code 4."""
+    restarts: Count = 0
+    """How often at most `lyceum train` starts its ranks again from the last good checkpoint, where
+    one was killed, froze, ran out of memory or failed by a fault. 0: it ends with exit code 4."""
+    patience: Annotated[float, Field(ge=1.0)] = 20.0
+    """A rank is frozen when no rank has made progress for so many median steps, and for
+    `patience_seconds`; it is named with its stack, and the run ends (or restarts)."""
+    patience_seconds: Annotated[float, Field(gt=0.0)] = 60.0
+    """The least time before a rank is frozen; five times as much in a first step, in waiting for
+    data, in evaluation and saving, where it must also use no CPU time. Before the first step only
+    a stopped process is frozen."""
+    settle: Count = 1
+    """Steps behind a checkpoint that must have been applied before it counts as good, which a
+    resume looks for: 0: at once. The last one of a run or of a stop is good at once, where its own
+    step was applied."""

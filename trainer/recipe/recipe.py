@@ -107,7 +107,7 @@ class Recipe(Section):
     observe: ObserveSection = ObserveSection()
     """Where a run's numbers go."""
     recovery: RecoverySection = RecoverySection()
-    """When a run gives up."""
+    """What happens when something goes wrong."""
 
     @model_validator(mode="before")
     @classmethod

@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import socket
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from trainer.errors import RecipeError
@@ -57,11 +58,58 @@ class FolderLock:
             self._descriptor = None
 
 
+LAUNCHER = "LYCEUM_LAUNCHER"
+"""Environment variable: the id of the process that started this rank and holds the run's lock."""
+
+
 class RunLock(FolderLock):
     """The lock of a run's directory."""
 
     def __init__(self, run_dir: Path) -> None:
         super().__init__(run_dir, "run", "choose another run")
+
+
+def run_lock(run_dir: Path) -> AbstractContextManager[object]:
+    """The run's lock for the rank that reports, unless the process that started it holds it."""
+    return nullcontext() if LAUNCHER in os.environ else RunLock(run_dir)
+
+
+class LockedFolder:
+    """A folder that was locked when this was made, to be looked at again."""
+
+    def __init__(self, folder: Path, name: str = ".lock") -> None:
+        self._folder, self._name = Path(folder), name
+        self._known = self._look()
+
+    def _look(self) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
+        return _identity(self._folder), _identity(self._folder / self._name)
+
+    def of_nobody_else(self) -> bool:
+        """Whether something may still be written there: no other process is seen to have it."""
+        folder, lock = self._look()
+        return folder == self._known[0] and lock in (self._known[1], None)
+
+    def fault(self) -> str | None:
+        """Why the folder is no longer the locked one, None where it is: two looks at the disk."""
+        folder, lock = self._look()
+        if (folder, lock) == self._known:
+            return None
+        if folder is None:
+            return "was removed or renamed"
+        if folder != self._known[0]:
+            return "is another folder than at the start"
+        if lock is None:
+            return f"lost its lock file, {self._name}: another process may write there"
+        return f"has another lock file, {self._name}: another process writes there"
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Device and inode; None where the path leads nowhere."""
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _holder(descriptor: int) -> str:

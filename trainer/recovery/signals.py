@@ -4,11 +4,18 @@ import signal
 from types import FrameType
 from typing import Any
 
-_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+"""The signals that ask a run to stop: CTRL-C, a scheduler's two, and a terminal that is gone."""
+
+
+def heeded() -> tuple[signal.Signals, ...]:
+    """Those of STOPPING that this process listens to: under nohup a hang-up is ignored."""
+    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return tuple(number for number in STOPPING if not (ignored and number == signal.SIGHUP))
 
 
 class StopSignals:
-    """A context in which SIGINT, SIGTERM and SIGUSR1 ask for a stop instead of killing.
+    """A context in which SIGINT, SIGTERM, SIGUSR1 and SIGHUP ask for a stop instead of killing.
 
     The second SIGINT raises KeyboardInterrupt at once, for a person who won't wait for the save.
     The handlers before it come back at the end. Main thread only (a rule of Python's signals).
@@ -25,7 +32,7 @@ class StopSignals:
         return self._requested.name if self._requested else None
 
     def __enter__(self) -> "StopSignals":
-        self._before = {number: signal.signal(number, self._handle) for number in _STOPPING}
+        self._before = {number: signal.signal(number, self._handle) for number in heeded()}
         return self
 
     def __exit__(self, *_: object) -> None:

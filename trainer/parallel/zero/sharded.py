@@ -106,10 +106,21 @@ class ShardedAdamW:
     def accumulate(self) -> Iterator[None]:
         """Keep every micro-batch's gradients local, then reduce them once on leaving."""
         with self._engine.coalesce_grad_reduction():
-            yield
+            try:
+                yield
+            except BaseException:
+                self._reduce_nothing()
+                raise
             kept = {p.grad.dtype for p in self._parameters if p.grad is not None}
         reduced = {gradient.dtype for group in self._averaged() for gradient in group}
         assert kept | reduced == {torch.float32}, "gradients in less than fp32 (D10)"
+
+    def _reduce_nothing(self) -> None:
+        """Let this rank fail by itself: DeepSpeed reduces also while an exception leaves its block,
+        and would meet the other ranks in another collective than theirs.
+        """
+        self._engine._flush_coalesced_reduction_zero12 = lambda _optimizer: None
+        self._engine._flush_coalesced_reduction_zero3 = lambda _optimizer: None
 
     def _averaged(self) -> list[list[Tensor]]:
         """This rank's parts of the averaged gradients, a parameter group (stage 3: sub-group)."""

@@ -1,0 +1,77 @@
+"""What a rank is doing, where the process that started it can see it at any time.
+
+A rank writes its phase and step into a small file that is mapped into memory: no system call, and
+what was written stays when the rank is killed.
+"""
+
+import mmap
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+HEARTBEAT_FILE = "LYCEUM_HEARTBEAT_FILE"
+"""Environment variable: the file that the starting process made for this rank's heartbeat."""
+
+_FORM = struct.Struct("<QQ32s")
+STARTING = "start"
+"""The phase of a rank before its first step."""
+
+
+@dataclass(frozen=True)
+class Beat:
+    """A rank's last sign: `count` grows with each; `step`: the one it works at, or has done."""
+
+    count: int
+    step: int
+    phase: str
+
+    @property
+    def where(self) -> str:
+        """For a sentence: "in its start", "in forward_backward of step 7"."""
+        if self.phase == STARTING:
+            return "in its start"
+        return f"in {self.phase} of step {self.step}"
+
+
+class Heartbeat:
+    """This rank's phase and step; seen by the process that started it, where one looks.
+
+    `phase` and `step` are those of the last `beat`.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._count = 0
+        self.step, self.phase = 0, STARTING
+        self._map: mmap.mmap | None = None
+        if path is not None:
+            with path.open("r+b") as file:
+                self._map = mmap.mmap(file.fileno(), _FORM.size)
+
+    @classmethod
+    def of_environment(cls) -> "Heartbeat":
+        """That of a rank started by `launch`; one that nobody sees in any other process."""
+        path = os.environ.get(HEARTBEAT_FILE)
+        return cls(Path(path) if path and Path(path).is_file() else None)
+
+    def beat(self, phase: str, step: int) -> None:
+        """Say what comes now: a phase of step `step`, from 1."""
+        self._count += 1
+        self.phase, self.step = phase, step
+        if self._map is not None:
+            _FORM.pack_into(self._map, 0, self._count, step, phase.encode()[:32])
+
+    def again(self) -> None:
+        """Say that the same phase goes on."""
+        self.beat(self.phase, self.step)
+
+
+def make_heartbeat_file(path: Path) -> None:
+    """Make the file for a rank's heartbeat; raises OSError (disk full)."""
+    path.write_bytes(_FORM.pack(0, 0, STARTING.encode()))
+
+
+def read_heartbeat(path: Path) -> Beat:
+    """A rank's last beat."""
+    count, step, phase = _FORM.unpack(path.read_bytes()[: _FORM.size])
+    return Beat(count, step, phase.rstrip(b"\0").decode(errors="replace"))

@@ -1,0 +1,134 @@
+"""RUN/status.json as a file: read, written whole, and the last word of a run's end."""
+
+import errno
+import json
+import os
+import socket
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from trainer.errors import TrainingError
+from trainer.files import write_whole
+from trainer.recovery.lock import LAUNCHER
+
+STATUS = "status.json"
+RESTARTS = "LYCEUM_RESTARTS"
+"""Environment variable: how often the launcher has started the ranks again."""
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_TAIL_BYTES = 1 << 16
+
+
+def status_of(
+    state: str,
+    step: int,
+    *,
+    measuring: str | None = None,
+    exit_code: int | None = None,
+    reason: str | None = None,
+    error: str | None = None,
+    rank: int | None = None,
+    signal: str | None = None,
+    checkpoint: str | None = None,
+    restarts: int | None = None,
+) -> dict[str, Any]:
+    """The content of status.json; who writes it and when is added.
+
+    state: running, done, stopped or failed; step: the last that is recorded; measuring: what is
+    measured after it; exit_code, reason, error (its class), rank and signal: of the end, null while
+    running; checkpoint: the name of the last good one; restarts: how often the launcher has started
+    the ranks again; pid, host: of the launcher, or of the rank that nobody of ours started;
+    updated: UTC.
+    """
+    return {
+        "state": state,
+        "step": step,
+        "measuring": measuring,
+        "exit_code": exit_code,
+        "reason": reason,
+        "error": error,
+        "rank": rank,
+        "signal": signal,
+        "checkpoint": checkpoint,
+        "restarts": int(os.environ.get(RESTARTS, "0")) if restarts is None else restarts,
+        "pid": int(os.environ.get(LAUNCHER, os.getpid())),
+        "host": socket.gethostname(),
+        "updated": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def write_status(run_dir: Path, status: dict[str, Any]) -> None:
+    """Write it whole; on a full disk over the old one, in the space that it has.
+
+    Raises TrainingError where it cannot be written at all.
+    """
+    write_json(Path(run_dir) / STATUS, status, over=True)
+
+
+def write_json(path: Path, content: dict[str, Any], over: bool = False) -> None:
+    """Write a JSON file atomically: a reader sees the old one or the new one.
+
+    `over`: where the disk is full, over the old one. Raises TrainingError where it cannot be
+    written.
+    """
+    text = json.dumps(content, indent=2) + "\n"
+    try:
+        try:
+            write_whole(path, text, durable=False)
+        except OSError as error:
+            if not over or error.errno not in _FULL or not path.is_file():
+                raise
+            _write_over(path, text.encode())
+    except OSError as error:
+        raise TrainingError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def _write_over(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY)
+    try:
+        # In one write, so that a reader meets half of it at worst for an instant.
+        os.pwrite(descriptor, content, 0)
+        os.ftruncate(descriptor, len(content))
+    finally:
+        os.close(descriptor)
+
+
+def read_status(run_dir: Path) -> dict[str, Any] | None:
+    """The content of status.json; None where it is missing or no JSON object."""
+    try:
+        status = json.loads((Path(run_dir) / STATUS).read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    return status if isinstance(status, dict) else None
+
+
+def recorded_step(run_dir: Path) -> int:
+    """The step of the last whole line of metrics.jsonl; 0 without one."""
+    try:
+        with (Path(run_dir) / "metrics.jsonl").open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - _TAIL_BYTES))
+            lines = file.read().splitlines(keepends=True)
+    except OSError:
+        return 0
+    for line in reversed(lines):
+        if line.endswith(b"\n"):
+            try:
+                return int(json.loads(line)["step"])
+            except (ValueError, KeyError, TypeError):
+                continue
+    return 0
+
+
+def left_without_a_word(run_dir: Path) -> str | None:
+    """A line about a run that ended without being able to say so; None where it said its end.
+
+    For who has just taken the run's lock: whoever wrote "running" is gone.
+    """
+    status = read_status(run_dir)
+    if status is None or status.get("state") != "running":
+        return None
+    return (
+        f"run {run_dir}: its launcher, process {status.get('pid')} on {status.get('host')}, was "
+        f"killed, or its machine went down, some time after step {recorded_step(run_dir)}"
+    )
