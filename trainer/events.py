@@ -1,11 +1,14 @@
 """The events after a training step (evaluate, sample, save, promote): one list, for the loop."""
 
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from trainer.examiner import Examiner
 from trainer.run import Run
 from trainer.watch import Watch
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -35,22 +38,45 @@ def events_of(run: Run, watch: Watch, examiner: Examiner) -> list[Event]:
     def sample() -> None:
         watch.sampled(run.sample())
 
+    saving = every(recipe.checkpoint.every)
+    owed = Owed()
+
     def save() -> None:
-        watch.checkpointed(*run.save())
+        last = run.step == recipe.steps
+        if owed.postpones(run.step, run.skipping and not last):
+            return
+        watch.checkpointed(*run.save(last))
 
     def save_final() -> None:
         if recipe.checkpoint.save_final and not run.saved:
-            save()
+            watch.checkpointed(*run.save(last=True))
 
     return [
         Event(every(recipe.evaluate.every), evaluate, recorded=True),
         Event(examiner.due, examiner.examine, recorded=True),
         Event(profiling_borders(recipe.profile.steps), lambda: None),
         Event(every(recipe.evaluate.sample_every), sample),
-        Event(every(recipe.checkpoint.every), save),
+        Event(lambda step: saving(step) or owed.owed, save),
         Event(lambda step: step == recipe.steps, save_final),
         Event(examiner.promotes, examiner.promote),
     ]
+
+
+class Owed:
+    """Whether a checkpoint that was due is still to be saved, as steps were being skipped.
+
+    What is saved while the loss or the gradient is not finite may be what spoilt them.
+    """
+
+    def __init__(self) -> None:
+        self.owed = False
+
+    def postpones(self, step: int, skipping: bool) -> bool:
+        """Whether the checkpoint after a step waits for one that is applied; says so once."""
+        if skipping and not self.owed:
+            _log.warning("step %d is not saved, as it was skipped: the next applied one is", step)
+        self.owed = skipping
+        return skipping
 
 
 def every(steps: int) -> Callable[[int], bool]:

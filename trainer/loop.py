@@ -62,6 +62,8 @@ def log_finished_steps(run: Run, watch: Watch, guard: NonFiniteGuard, everything
     """
     for step, finite in watch.read(everything):
         guard.observe(finite, step)
+        for path in run.settle(step, finite):
+            watch.settled(path)
     run.counters.guard = guard.state()
 
 
@@ -69,7 +71,7 @@ def stop(run: Run, watch: Watch, guard: NonFiniteGuard, signal: str | None) -> N
     """Save the state after the last complete step, and raise StopRequested (exit code 75)."""
     log_finished_steps(run, watch, guard, everything=True)
     if not run.saved:
-        watch.checkpointed(*run.save())
+        watch.checkpointed(*run.save(last=True))
     stopped = StopRequested(
         f"run {run.folder} stopped after step {run.step} on {signal or 'another rank'}; the same "
         "command goes on from there"

@@ -52,6 +52,7 @@ def restore(
     """
     if point is not None:
         reader, base = open_resumed(Path(point.checkpoint), recipe)
+        (reader.adapters if isinstance(reader, AdaptedReader) else reader).believe()
         reader.require_model(_model_keys(recipe, reader.model))
         other_rows = reader.model["vocab"] != recipe.model.vocab
         padded = FittedReader(reader, recipe.model) if other_rows else reader
@@ -63,7 +64,6 @@ def restore(
             averaged = _goes_on_averaging(recipe, reader, counters)
             restore_training(padded, chunks, optimizer, averaged)
             optimizer.weight_average.entered = counters.averaged if averaged else 0
-            _log.info("resuming from %s", reader.folder)
         else:
             # `updates` stays 0: Adam's correction of its bias counts from moments of zero.
             restore_weights(padded, chunks, optimizer)

@@ -4,17 +4,22 @@ Under `lora` a checkpoint holds adapters only, and names the base checkpoint tha
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 from trainer.checkpoint import CheckpointReader, latest_checkpoint, resolve_checkpoint
+from trainer.checkpoint.files import complete_manifest
 from trainer.checkpoint.fitted import padded_otherwise, used_rows
+from trainer.checkpoint.folders import checkpoints_to_resume, passed_over
 from trainer.checkpoint.format import BEST
+from trainer.checkpoint.marks import is_settled, mark_damaged, mark_repaired
 from trainer.data.added_tokens import grown_folder
 from trainer.data.remote.location import place
 from trainer.data.tokenizer import Tokenizer, listed_tokens, load_tokenizer
-from trainer.errors import RecipeError
+from trainer.errors import CheckpointError, RecipeError
 from trainer.hub.names import is_address
 from trainer.mixture_folders import lists_tars
 from trainer.parallel.agreement import Ranks, on_first_rank
@@ -35,10 +40,73 @@ _STREAM_KEYS = (
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """A checkpoint to resume from, and whether its position in the data stream is still valid."""
+    """A checkpoint to resume from, whose files are verified, and whether its position in the data
+    stream is still valid.
+    """
 
     checkpoint: str
     keeps_position: bool
+
+
+def with_verified_resume(recipe: Recipe, ranks: Ranks) -> Recipe:
+    """The recipe with the checkpoint that it resumes from in `resume`, every file's sha256 checked.
+
+    `auto` takes the newest good checkpoint of the run, where that is damaged the one before, and
+    says so; a run that has none begins. Nothing of a checkpoint is read before. Collective. Raises
+    CheckpointError, on all ranks alike, where the one that was asked for is damaged, or all are.
+    """
+    if recipe.resume == "never":
+        return recipe
+    if recipe.resume != "auto":
+        named = on_first_rank(ranks, lambda: str(resolve_checkpoint(Path(recipe.resume))))
+        CheckpointReader(Path(named)).verify()
+        return recipe.model_copy(update={"resume": named})
+    run = Path(recipe.run)
+    candidates = ranks.share([str(path) for path in checkpoints_to_resume(run)])
+    faults: list[str] = []
+    for candidate in map(Path, candidates):
+        try:
+            on_first_rank(ranks, partial(_require_complete, candidate))
+            CheckpointReader(candidate).verify()
+        except CheckpointError as error:
+            faults.append(str(error).partition(";")[0])
+            on_first_rank(ranks, partial(_tell_damage, candidate, faults[-1]))
+            continue
+        on_first_rank(ranks, partial(_tell_choice, run, candidate))
+        return recipe.model_copy(update={"resume": str(candidate)})
+    if not faults:
+        return recipe
+    raise CheckpointError(
+        f"run {run}: none of its {len(faults)} checkpoints can be read: {faults[0]}; put one back, "
+        "or let it begin anew with resume=never"
+    )
+
+
+def _require_complete(checkpoint: Path) -> None:
+    """Raise CheckpointError, before all ranks read, where one rank can see why they cannot."""
+    complete_manifest(checkpoint)
+
+
+def _tell_damage(checkpoint: Path, fault: str) -> None:
+    _log.warning("%s; the checkpoint before it is tried", fault)
+    _noted(lambda: mark_damaged(checkpoint, fault))
+
+
+def _tell_choice(run: Path, chosen: Path) -> None:
+    """Say which checkpoint a resume takes, and why not a newer one."""
+    _noted(lambda: mark_repaired(chosen))
+    settled = "" if is_settled(chosen) else ", though it has not settled, as none has"
+    reasons = "; ".join(passed_over(run, chosen))
+    why = f" ({reasons})" if reasons else ""
+    _log.info("resuming from %s: the newest good checkpoint%s%s", chosen, settled, why)
+
+
+def _noted(note: Callable[[], None]) -> None:
+    """Make a note that only saves work later, and may fail where nothing can be written."""
+    try:
+        note()
+    except OSError as error:
+        _log.warning("%s: %s", error.filename, error.strerror)
 
 
 def starting_keys(recipe: Recipe) -> dict[str, str]:

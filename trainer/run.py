@@ -15,6 +15,7 @@ from trainer.checkpoint import Piece, folder_name, rotate, save_checkpoint
 from trainer.checkpoint.average import average_pieces, remove_others
 from trainer.checkpoint.format import AVERAGE
 from trainer.checkpoint.lora_base import LoraBase
+from trainer.checkpoint.marks import Settling, mark_unsettled, settle
 from trainer.checkpoint.state import training_pieces
 from trainer.data.batch import Batch
 from trainer.data.mixture import changes_of_shares, phases_of_recipe, realised_shares
@@ -130,6 +131,7 @@ class Run:
         self._lora_base = beginning.lora_base
         self._imported_files = beginning.imported_files
         self._saved_step = counters.step
+        self._settling = Settling(recipe.recovery.settle)
         self.stage = create_stage(
             StageParts(recipe, layout, sources, chunks, counters.step, beginning.kept, frozen)
         )
@@ -270,16 +272,29 @@ class Run:
         texts = list(map(tokenizer.decode_behind, prompts, written))
         return list(zip(section.prompts, texts, strict=True))
 
-    def save(self) -> tuple[Path, float]:
+    @property
+    def skipping(self) -> bool:
+        """Whether the last step that was read was skipped: its loss or gradient was not finite."""
+        return self.counters.guard["in_a_row"] > 0
+
+    def save(self, last: bool = False) -> tuple[Path, float]:
         """Write a checkpoint and delete old ones; returns its folder and the seconds it took.
 
-        The average of the weights comes first: a run that is killed between the two does not go on
-        from a checkpoint whose average is missing. Collective. Raises TrainingError where the run
-        directory is no longer the run's.
+        It counts as good once `recovery.settle` steps behind it were applied; the `last` one of a
+        run or a stop at once, unless its own step was skipped. The average of the weights comes
+        first: a run that is killed between the two does not go on from a checkpoint whose average
+        is missing. Collective. Raises TrainingError where the run directory is no longer the run's,
+        and where weights or optimizer state are not finite.
         """
         started = time.perf_counter()
         self._says_behind("save")
         self.require_folder()
+        self._require_finite()
+        settles = self.recipe.recovery.settle
+        at_once = not self.skipping if last else settles == 0
+        folder = self.folder / "checkpoints"
+        if self.layout.reports and not at_once:
+            mark_unsettled(folder, self.step)
         self.counters.updates = self.optimizer.updates
         self.counters.averaged = self.optimizer.weight_average.entered
         if self.counters.averaged:
@@ -287,10 +302,36 @@ class Run:
         path = self._write(self.folder, training_pieces(self.chunks, self.optimizer))
         self._saved_step = self.step
         if self.layout.reports:
-            rotate(self.folder, self.recipe.checkpoint.keep)
-            if self.recipe.checkpoint.average is not None:
-                remove_others(self.folder, self.step)
+            if at_once:
+                settle(path)
+            else:
+                self._settling.add(path)
+            self._rotate()
         return path, time.perf_counter() - started
+
+    def _rotate(self) -> None:
+        rotate(self.folder, self.recipe.checkpoint.keep)
+        if self.recipe.checkpoint.average is not None:
+            remove_others(self.folder, self.step)
+
+    def _require_finite(self) -> None:
+        finite = torch.tensor(float(self.optimizer.finite()))
+        dist.all_reduce(finite, op=dist.ReduceOp.MIN, group=self.layout.hosts)
+        if not finite:
+            raise TrainingError(
+                f"the weights or the optimizer's state are not finite after step {self.step}, and "
+                "are not saved: lower optimizer.lr or look at the data, then resume from the last "
+                "good checkpoint"
+            )
+
+    def settle(self, step: int, applied: bool) -> list[Path]:
+        """Count a finished step for the checkpoints before it; those that are good now."""
+        settled = self._settling.observe(step, applied) if self.layout.reports else []
+        for path in settled:
+            settle(path)
+        if settled:
+            rotate(self.folder, self.recipe.checkpoint.keep)
+        return settled
 
     def _write(self, run: Path, pieces: Iterator[Piece]) -> Path:
         """Write a checkpoint of this step into a run directory."""

@@ -19,10 +19,11 @@ from trainer.parallel.join import create_layout, leave
 from trainer.parallel.zero import create_optimizer
 from trainer.recipe import Recipe
 from trainer.recovery import FaultBoundary, LockedFolder, RunLock, StopSignals, run_lock
+from trainer.recovery.early_log import kept_for_the_log
 from trainer.recovery.status_file import left_without_a_word
 from trainer.resolve import resolve
 from trainer.restore import base_weights, restore
-from trainer.resume import find_resume_point
+from trainer.resume import find_resume_point, with_verified_resume
 from trainer.run import Run
 
 _log = logging.getLogger(__name__)
@@ -44,13 +45,16 @@ def open_run(
     logging.getLogger("trainer").propagate = layout.reports
     ranks = Ranks()
     try:
-        with ExitStack() as held, faults:
+        with ExitStack() as held, kept_for_the_log(), faults:
             on_first_rank(ranks, partial(_lock, Path(recipe.run), held))
             place = LockedFolder(Path(recipe.run)) if layout.reports else None
             on_first_rank(ranks, lambda: require_suites(recipe))
+            asked = recipe.resume
+            recipe = with_verified_resume(recipe, ranks)
             recipe, sources = resolve(recipe, layout, ranks)
-            assert recipe.model.vocab is not None, "a resolved recipe has it"
             point = find_resume_point(recipe, sources.tokenizer, force, ranks)
+            recipe = recipe.model_copy(update={"resume": asked})
+            assert recipe.model.vocab is not None, "a resolved recipe has it"
             chunks = build_model(recipe, recipe.model.vocab, layout)
             optimizer = create_optimizer(chunks, recipe, layout)
             beginning = restore(recipe, point, chunks, optimizer)

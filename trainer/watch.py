@@ -230,6 +230,11 @@ class Watch:
             for callback in self._callbacks:
                 callback.on_sample(self._run.step, prompt, text)
 
+    def settled(self, path: Path) -> None:
+        """Report that a checkpoint counts as good now."""
+        for callback in self._callbacks:
+            callback.on_good(path)
+
     def checkpointed(self, path: Path, seconds: float) -> None:
         """Report a complete checkpoint: its folder, and the seconds that saving took."""
         for callback in self._callbacks:

@@ -50,13 +50,15 @@ def test_protected_checkpoints_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_damaged_ones_do_not_count_and_the_newest_good_one_stays(tmp_path: Path) -> None:
-    """Would catch a rotation that keeps a broken checkpoint and removes the last good one."""
+    """Would catch a rotation that counts a broken checkpoint and removes the last good one, or that
+    takes away the broken ones, which tell what happened.
+    """
     for step in (1, 2, 3, 4):
         save(tmp_path, step)
     damage(tmp_path / "checkpoints" / "step-00000002")
     damage(tmp_path / "checkpoints" / "step-00000004")
     rotate(tmp_path, keep=1)
-    assert steps(tmp_path) == [3, 4]
+    assert steps(tmp_path) == [2, 3, 4]
     assert latest_checkpoint(tmp_path) == tmp_path / "checkpoints" / "step-00000003"
 
 

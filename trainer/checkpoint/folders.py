@@ -11,13 +11,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer.checkpoint.files import complete_manifest
+from trainer.checkpoint.files import complete_manifest, verify_checkpoint
 from trainer.checkpoint.format import BEST, FOLDER_NAME, MANIFEST, folder_name
+from trainer.checkpoint.marks import found_damage, is_settled, mark_repaired, remove_marks
 from trainer.errors import CheckpointError
 from trainer.hub.foreign import checkpoint_of
 
 _MARK = ".partial-"
 _REMOVED = ".removed-"
+_DAMAGED = ".damaged-"
 _LOCK = "writing.lock"
 _GRACE_SECONDS = 60.0
 
@@ -109,7 +111,8 @@ class ListedCheckpoint:
     """A checkpoint of a run as listed, checked by its manifest and its files' sizes only.
 
     `bytes`: of all its files; `saved_seconds`: when it was saved, in seconds since the Unix epoch;
-    `problem`: why it can't be loaded, None where it can; `best`: whether checkpoints/best names it.
+    `problem`: why it can't be loaded, None where it can; `best`: whether checkpoints/best names it;
+    `settled`: whether it counts as good, as the steps behind it were (trainer.checkpoint.marks).
     """
 
     path: Path
@@ -118,6 +121,7 @@ class ListedCheckpoint:
     saved_seconds: float
     problem: str | None
     best: bool = False
+    settled: bool = True
 
 
 def list_checkpoints(run_dir: Path) -> list[ListedCheckpoint]:
@@ -130,10 +134,21 @@ def list_checkpoints(run_dir: Path) -> list[ListedCheckpoint]:
     return [one for one in listed if one.path.exists()]
 
 
+def checkpoints_to_resume(run_dir: Path) -> list[Path]:
+    """All checkpoints of a run, in the order in which a resume tries them: settled ones first, the
+    newest first; damaged ones are among them.
+    """
+    newest_first = [path for _, path in reversed(_by_step(run_dir))]
+    return sorted(newest_first, key=lambda path: not is_settled(path))
+
+
 def latest_checkpoint(run_dir: Path) -> Path | None:
-    """The newest good checkpoint of a run (complete, all sizes right), None without one."""
+    """The newest good checkpoint of a run: complete, all sizes right, and settled.
+
+    Where none has settled yet, the newest complete one; None without one.
+    """
     while True:
-        listed = [path for _, path in reversed(_by_step(run_dir))]
+        listed = checkpoints_to_resume(run_dir)
         for path in listed:
             if _problem(path) is None:
                 return path
@@ -185,23 +200,35 @@ def resolve_checkpoint(path: Path) -> Path:
 
 
 def say_what_is_passed_over(run: Path, chosen: Path) -> None:
-    """Warn where newer checkpoints of a run than the chosen one are damaged.
+    """Say why newer checkpoints of a run than the chosen one are not read.
 
     Training beside it may add and remove checkpoints meanwhile: one that is gone is not damaged.
     """
+    if reasons := passed_over(run, chosen):
+        _log.warning("%s: %s is read, as %s", run, chosen.name, reasons[-1])
+
+
+def passed_over(run: Path, chosen: Path) -> list[str]:
+    """Why each newer checkpoint of a run than the chosen one is not its newest good one."""
     named = FOLDER_NAME.fullmatch(chosen.name)
-    newer = [path for step, path in _by_step(run) if named and step > int(named[1])]
-    faults = [fault for path in newer if (fault := _problem(path)) and not _is_gone(path)]
-    if faults:
-        _log.warning("%s: %s is read, as %s", run, chosen.name, faults[-1].partition(";")[0])
+    reasons = []
+    for step, path in _by_step(run):
+        if not named or step <= int(named[1]):
+            continue
+        fault = _problem(path)
+        if not fault and not is_settled(path):
+            fault = f"{path.name} has not settled: the steps behind it were not seen"
+        if fault and not _is_gone(path):
+            reasons.append(fault.partition(";")[0])
+    return reasons
 
 
 def rotate(run_dir: Path, keep: int, protect: Collection[Path] = ()) -> list[Path]:
     """Remove all but the newest `keep` good checkpoints (0: keep all), the best, and `protect`.
 
-    Returns the paths removed. Damaged ones older than the newest good one are removed too, unless
-    `keep` is 0; leftovers of interrupted saves and removals always. The newest good one is never
-    removed. Call it on one rank.
+    Returns the paths removed. The newest that has settled is never removed, nor are damaged ones,
+    which tell what happened; leftovers of interrupted saves and removals always are. Call it on one
+    rank.
     """
     assert keep >= 0, "keep counts checkpoints"
     folder = Path(run_dir) / "checkpoints"
@@ -211,17 +238,30 @@ def rotate(run_dir: Path, keep: int, protect: Collection[Path] = ()) -> list[Pat
     good = [c for c in listed if c.problem is None]
     if keep == 0 or not good:
         return []
-    best = [c.path for c in listed if c.best]
-    kept = {
-        path.resolve() for path in (*(c.path for c in good[-keep:]), *best, *map(Path, protect))
-    }
-    removed = [c.path for c in listed if c.step < good[-1].step and c.path.resolve() not in kept]
+    chosen = good[-keep:] + [c for c in good if c.settled][-1:] + [c for c in listed if c.best]
+    kept = {path.resolve() for path in (*(c.path for c in chosen), *map(Path, protect))}
+    removed = [c.path for c in good if c.step < good[-1].step and c.path.resolve() not in kept]
     return [path for path in removed if _remove(path)]
+
+
+def keep_as_evidence(checkpoint: Path) -> Path | None:
+    """Rename a damaged checkpoint that another is about to replace; None where it is sound.
+
+    It keeps its step in its name, and is no checkpoint any more: step-00000100.damaged-1f3a.
+    """
+    if not checkpoint.is_dir() or not (found_damage(checkpoint) or verify_checkpoint(checkpoint)):
+        return None
+    aside = checkpoint.with_name(f"{checkpoint.name}{_DAMAGED}{uuid.uuid4().hex[:4]}")
+    os.rename(checkpoint, aside)
+    mark_repaired(checkpoint)  # the note is of what has another name now
+    _log.warning("%s is damaged, and stays as %s", checkpoint, aside.name)
+    return aside
 
 
 def _remove(path: Path) -> bool:
     try:
         remove_atomically(path)
+        remove_marks(path)
     except OSError as error:  # no reason to end a run whose checkpoints are good
         _log.warning("%s could not be removed: %s", path, error.strerror)
         return False
@@ -250,6 +290,8 @@ def _is_gone(path: Path) -> bool:
 
 
 def _problem(path: Path) -> str | None:
+    if known := found_damage(path):
+        return known
     try:
         complete_manifest(path)
     except CheckpointError as error:
@@ -261,7 +303,7 @@ def _listed(path: Path, step: int, best: bool) -> ListedCheckpoint:
     files = _stats(Path(parent, name) for parent, _, names in os.walk(path) for name in names)
     saved = max((file.st_mtime for file in files or _stats([path])), default=0.0)
     size = sum(file.st_size for file in files)
-    return ListedCheckpoint(path, step, size, saved, _problem(path), best)
+    return ListedCheckpoint(path, step, size, saved, _problem(path), best, is_settled(path))
 
 
 def _stats(paths: Iterable[Path]) -> list[os.stat_result]:

@@ -151,7 +151,8 @@ def _merged_of(folder: Path) -> str | None:
 
 
 def _state(listed: ListedCheckpoint) -> str:
-    whole = "damaged" if listed.problem else "complete"
+    whole = "complete" if listed.settled else "complete, not settled yet"
+    whole = "damaged" if listed.problem else whole
     return f"{whole}, the best" if listed.best else whole
 
 

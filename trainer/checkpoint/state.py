@@ -9,8 +9,9 @@ from torch import Tensor
 from trainer.checkpoint.adapted import Reader
 from trainer.checkpoint.fitted import FittedReader
 from trainer.checkpoint.format import AVERAGE, Piece
-from trainer.errors import CheckpointError
+from trainer.errors import CheckpointError, TrainingError
 from trainer.model.lora.targets import is_adapter
+from trainer.parallel.finite import all_finite
 from trainer.parallel.sharding import Box, ParameterSharding, sharded_parameters
 from trainer.parallel.zero import MOMENTS, Optimizer
 
@@ -52,7 +53,7 @@ def restore_training(
     """Load weights, masters and moments from a checkpoint, saved at any layout.
 
     `averaged`: the average too. Of a frozen base only the weights. Raises CheckpointError where a
-    tensor is missing or has another shape.
+    tensor is missing or has another shape, TrainingError where its values are not finite.
     """
     for parameter, sharding in sharded_parameters(chunks):
         weight = _read(reader, f"model/{sharding.name}", sharding)
@@ -109,6 +110,11 @@ def _read(reader: Reader | FittedReader, key: str, sharding: ParameterSharding) 
     whole = torch.empty(sharding.shape, dtype=reader.dtype(key))
     for box in sharding.boxes:
         box.of(whole).copy_(_read_box(reader, key, box))
+    if not all_finite([whole]):
+        raise TrainingError(
+            f"checkpoint {reader.folder}: {key} holds values that are not finite; choose an "
+            "earlier checkpoint"
+        )
     return whole
 
 

@@ -16,6 +16,7 @@ from trainer.checkpoint.files import Planned, size_fault, write_bytes, write_ten
 from trainer.checkpoint.folders import (
     being_written,
     finish,
+    keep_as_evidence,
     partial_name,
     remove_leftovers,
     set_aside,
@@ -61,10 +62,10 @@ def save_checkpoint(
     files by relative name, such as recipe.yaml) are rank 0's; the others' are ignored.
 
     The folder has a temporary name until every rank's files and the manifest are on the disk. A
-    existing checkpoint of the same step is replaced. On any rank's failure (a full
-    disk, a lost file) the temporary folder is removed, and every rank raises TrainingError naming
-    the rank and the reason; CheckpointError where the pieces don't fit together. Earlier
-    checkpoints stay as they were.
+    existing checkpoint of the same step is replaced; a damaged one is renamed. On any rank's
+    failure (a full disk, a lost file) the temporary folder is removed, and every rank raises
+    TrainingError naming the rank and the reason; CheckpointError where the pieces don't fit
+    together. Earlier checkpoints stay as they were.
     """
     final = Path(folder) / folder_name(step)
     ranks = Ranks(group)
@@ -223,6 +224,7 @@ def _publish(partial: Path, final: Path, manifest: CheckpointManifest) -> None:
     write_bytes(partial / MANIFEST, manifest_bytes(manifest))
     finish(partial)
     sync_folder(partial)
+    keep_as_evidence(final)
     replaced = set_aside(final)
     os.rename(partial, final)
     sync_folder(final.parent)

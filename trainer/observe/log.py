@@ -3,6 +3,7 @@
 import logging
 
 from trainer.observe.callback import Callback, RunStart
+from trainer.recovery.early_log import take_early_records
 
 
 class _QuietFile(logging.FileHandler):
@@ -32,6 +33,8 @@ class RankLog(Callback):
         logger.addHandler(self._handler)
         if logger.getEffectiveLevel() > logging.INFO:
             logger.setLevel(logging.INFO)
+        for record in take_early_records(logger):
+            self._handler.handle(record)
         ranks = f"{run.world_size} rank{'s' if run.world_size > 1 else ''}"
         # Not to the screen: a terminal shows the steps themselves.
         self._note(f"begins at step {run.first_step} of {run.recipe.steps}, on {ranks}")

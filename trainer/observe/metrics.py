@@ -11,6 +11,7 @@ from trainer.files import whole_file
 from trainer.observe.callback import Callback, RunStart
 
 METRICS = "metrics.jsonl"
+REPLACED = "metrics-replaced.jsonl"
 
 
 class MetricsWriter(Callback):
@@ -79,16 +80,20 @@ def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
 
 
 def truncate_metrics(run_dir: Path, step: int) -> int:
+    """Move the records after `step` and incomplete lines to metrics-replaced.jsonl; their number.
+
+    On resume, so that the next record continues the file without gap or repetition, and nothing
+    that was measured is lost.
+    """
+    return truncate_records(Path(run_dir) / METRICS, step, Path(run_dir) / REPLACED)
+
+
+def truncate_records(path: Path, step: int, moved_to: Path | None = None) -> int:
     """Remove the records after `step` and incomplete lines, atomically; returns their number.
 
-    On resume, so that the next record continues the file without gap or repetition.
+    Of any file with a JSON object a line that has its `step`. They go to the end of `moved_to`.
     """
-    return truncate_records(Path(run_dir) / METRICS, step)
-
-
-def truncate_records(path: Path, step: int) -> int:
-    """The same for any file with a JSON object a line that has its `step`."""
-    removed = 0
+    removed: list[bytes] = []
     try:
         source = path.open("rb")
     except FileNotFoundError:
@@ -99,8 +104,13 @@ def truncate_records(path: Path, step: int) -> int:
             if record is not None and record["step"] <= step:
                 remaining.write(line)
             else:
-                removed += 1
-    return removed
+                removed.append(line if line.endswith(b"\n") else line + b"\n")
+        if removed and moved_to is not None:
+            with moved_to.open("ab") as file:
+                file.writelines(removed)
+                file.flush()
+                os.fsync(file.fileno())
+    return len(removed)
 
 
 def _record(line: bytes) -> dict[str, Any] | None:

@@ -1,0 +1,101 @@
+from pathlib import Path
+
+import torch
+
+from tests.checkpoint.saving import save
+from trainer.checkpoint import latest_checkpoint, list_checkpoints, rotate
+from trainer.checkpoint.folders import checkpoints_to_resume, passed_over
+from trainer.checkpoint.marks import Settling, mark_damaged, mark_repaired, mark_unsettled, settle
+
+
+def saved(run: Path, *steps: int, unsettled: tuple[int, ...] = ()) -> list[Path]:
+    """Checkpoints of a run after these steps, some of which have not settled."""
+    paths = []
+    for step in steps:
+        if step in unsettled:
+            mark_unsettled(run / "checkpoints", step)
+        paths.append(save(run, step))
+    return paths
+
+
+def test_the_newest_good_checkpoint_is_one_that_has_settled(tmp_path: Path) -> None:
+    """Catches a resume from weights that the very next step would have shown to be spoilt."""
+    second, fourth, sixth = saved(tmp_path, 2, 4, 6, unsettled=(6,))
+    assert latest_checkpoint(tmp_path) == fourth
+    assert checkpoints_to_resume(tmp_path) == [fourth, second, sixth]
+    (why,) = passed_over(tmp_path, fourth)
+    assert "step-00000006 has not settled" in why
+    assert [one.settled for one in list_checkpoints(tmp_path)] == [True, True, False]
+    settle(sixth)
+    assert latest_checkpoint(tmp_path) == sixth and passed_over(tmp_path, sixth) == []
+
+
+def test_where_none_has_settled_the_newest_is_better_than_step_one(tmp_path: Path) -> None:
+    """Catches a run that was killed early and begins anew, though its first checkpoint is whole."""
+    (first,) = saved(tmp_path, 2, unsettled=(2,))
+    assert latest_checkpoint(tmp_path) == first
+
+
+def test_rotation_keeps_the_last_that_has_settled(tmp_path: Path) -> None:
+    """Catches the only good checkpoint removed for newer ones that turn out to be spoilt."""
+    _, fourth, _, eighth = saved(tmp_path, 2, 4, 6, 8, unsettled=(6, 8))
+    rotate(tmp_path, keep=1)
+    assert [one.path for one in list_checkpoints(tmp_path)] == [fourth, eighth]
+    assert not list((tmp_path / "checkpoints").glob("step-00000006*"))
+
+
+def test_a_damaged_checkpoint_stays_and_keeps_its_contents_when_its_step_comes_again(
+    tmp_path: Path,
+) -> None:
+    """Catches evidence of a bad disk removed by rotation, or overwritten by the resumed run."""
+    second, fourth = saved(tmp_path, 2, 4)
+    weights = second / "rank-00000.safetensors"
+    damaged = weights.read_bytes()[:-1] + b"?"
+    weights.write_bytes(damaged)
+    mark_damaged(second, "it was altered")
+    rotate(tmp_path, keep=1)
+    assert [(one.path, one.problem) for one in list_checkpoints(tmp_path)] == [
+        (second, "it was altered"),
+        (fourth, None),
+    ]
+    again = save(tmp_path, 2)
+    (aside,) = (tmp_path / "checkpoints").glob("step-00000002.damaged-*")
+    assert (aside / weights.name).read_bytes() == damaged
+    assert (again / weights.name).read_bytes() != damaged
+    assert list_checkpoints(tmp_path)[0].problem is None
+
+
+def test_a_checkpoint_that_was_put_right_counts_again(tmp_path: Path) -> None:
+    """Catches a note of damage that outlives the damage."""
+    (second,) = saved(tmp_path, 2)
+    mark_damaged(second, "it was altered")
+    assert latest_checkpoint(tmp_path) is None
+    mark_repaired(second)
+    assert latest_checkpoint(tmp_path) == second
+
+
+def test_a_checkpoint_settles_after_applied_steps_in_a_row() -> None:
+    """Catches a checkpoint that counts as good though every step behind it was skipped."""
+    path = Path("checkpoints/step-00000004")
+    settling = Settling(2)
+    settling.add(path)
+    assert settling.observe(4, True) == [], "its own step is no step behind it"
+    assert settling.observe(5, True) == []
+    assert settling.observe(6, False) == []
+    assert settling.observe(7, True) == []
+    assert settling.observe(8, True) == [path]
+    assert settling.observe(9, True) == []
+
+
+def test_all_finite_sees_one_value_among_many() -> None:
+    """Catches a check that opposite infinities cancel out in, or that large values fool."""
+    from trainer.parallel.finite import all_finite
+
+    large = torch.full((1000,), 3e38)
+    assert all_finite([large, -large]) and all_finite([])
+    for value in (float("nan"), float("inf"), float("-inf")):
+        spoilt = large.clone()
+        spoilt[500] = value
+        assert not all_finite([large, spoilt])
+    both = torch.tensor([float("inf"), float("-inf")])
+    assert not all_finite([both])

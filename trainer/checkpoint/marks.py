@@ -1,0 +1,95 @@
+"""What is known of a checkpoint beyond its own files: not settled yet, or found damaged.
+
+A checkpoint is whole the moment that it has its name, and still it may hold weights that the next
+step shows to be spoilt. Until then a mark stands beside it, `step-00000100.unsettled`, made before
+it gets its name and removed when it has settled. One that a resume found damaged gets
+`step-00000100.damaged`, with the reason in it, and stays where it is. Who finds no mark, as beside
+one that was copied or imported, finds a good one.
+"""
+
+import contextlib
+from pathlib import Path
+
+from trainer.checkpoint.format import folder_name
+from trainer.files import sync_folder, write_whole
+
+_UNSETTLED = ".unsettled"
+_DAMAGED = ".damaged"
+
+
+def _mark(checkpoint: Path, suffix: str) -> Path:
+    return checkpoint.with_name(checkpoint.name + suffix)
+
+
+def is_settled(checkpoint: Path) -> bool:
+    """Whether nothing says that a checkpoint still has to show itself good."""
+    return not _mark(checkpoint, _UNSETTLED).exists()
+
+
+def mark_unsettled(folder: Path, step: int) -> None:
+    """Mark the checkpoint of a step that is about to be saved in FOLDER; raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(_mark(folder / folder_name(step), _UNSETTLED), "")
+
+
+def settle(checkpoint: Path) -> None:
+    """Let a checkpoint count as good; raises OSError."""
+    _remove(checkpoint, _UNSETTLED)
+
+
+def found_damage(checkpoint: Path) -> str | None:
+    """Why a resume did not go on from a checkpoint; None where none had a reason."""
+    with contextlib.suppress(FileNotFoundError):
+        return _mark(checkpoint, _DAMAGED).read_text(encoding="utf-8")
+    return None
+
+
+def mark_damaged(checkpoint: Path, reason: str) -> None:
+    """Note the damage that was found in a checkpoint; raises OSError."""
+    write_whole(_mark(checkpoint, _DAMAGED), reason)
+
+
+def mark_repaired(checkpoint: Path) -> None:
+    """Take such a note back: all of it was read and is as it was saved; raises OSError."""
+    _remove(checkpoint, _DAMAGED)
+
+
+def remove_marks(checkpoint: Path) -> None:
+    """Remove all marks of a checkpoint that is gone; raises OSError."""
+    for suffix in (_UNSETTLED, _DAMAGED):
+        _mark(checkpoint, suffix).unlink(missing_ok=True)
+
+
+def _remove(checkpoint: Path, suffix: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        _mark(checkpoint, suffix).unlink()
+        sync_folder(checkpoint.parent)
+
+
+class Settling:
+    """The checkpoints of a run that wait for the steps behind them; on the rank that reports.
+
+    `steps`: how many must be applied, one after another, before a checkpoint counts as good.
+    """
+
+    def __init__(self, steps: int) -> None:
+        self._steps = steps
+        self._seen: dict[Path, int] = {}
+
+    def add(self, checkpoint: Path) -> None:
+        """Wait for a checkpoint that was saved just now."""
+        self._seen[checkpoint] = 0
+
+    def observe(self, step: int, applied: bool) -> list[Path]:
+        """Take a step that the device has finished; the checkpoints that it settles, oldest first.
+
+        A step that was skipped lets the count begin anew.
+        """
+        ready = []
+        for checkpoint in list(self._seen):
+            if step > int(checkpoint.name.removeprefix("step-")):
+                self._seen[checkpoint] = self._seen[checkpoint] + 1 if applied else 0
+            if self._seen[checkpoint] >= self._steps:
+                del self._seen[checkpoint]
+                ready.append(checkpoint)
+        return ready
