@@ -10,13 +10,19 @@ BIN := .venv/bin
 READY := .venv/ready-$(TORCH)
 TORCH_VERSION := $(shell sed -n 's/^torch==//p' launch/constraints.txt)
 
-.PHONY: demo test check setup smollm2
+# How long `make faults` breaks runs, at least twenty of them.
+MINUTES ?= 8
+
+.PHONY: demo test check faults setup smollm2
 
 demo: $(READY)
 	$(BIN)/lyceum demo
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+faults: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m launch.faults --rounds 20 --minutes $(MINUTES)
 
 check: $(READY)
 	$(BIN)/ruff check .
