@@ -20,6 +20,7 @@ from typing import Any, NoReturn, Protocol
 from launch.failure import FAILURE_FILE, leave_failure, read_failure
 from launch.ports import master_port
 from trainer.errors import LyceumError, RankFailed, StopRequested, shown
+from trainer.recovery.note import failed_alone, read_note
 from trainer.recovery.signals import STOPPING, heeded
 
 _PR_SET_PDEATHSIG = 1
@@ -145,8 +146,9 @@ def _die_with(parent: int) -> None:
 
 GRACE_SECONDS = 10.0
 """How long all ranks have to end by themselves after one has failed."""
-KILLED_GRACE_SECONDS = 3.0
-"""The same where a signal ended it."""
+ALONE_GRACE_SECONDS = 0.1
+"""The same where it failed alone, as by a signal: the others have nothing to agree on, and may wait
+in a collective that does not see that one is gone."""
 _POLL_SECONDS = 0.02
 _POLLS_BETWEEN_LOOKS = 5
 
@@ -253,15 +255,14 @@ def _wait(
             if code is None:
                 for each in received:
                     os.kill(rank.pid, each)
-                if deadline == float("inf") and notes[number].exists():
-                    deadline = now + grace_seconds
+                if deadline == float("inf") and (note := read_note(notes[number])):
+                    deadline = now + _grace(failed_alone(note), grace_seconds)
                 continue
             del waiting[number]
             ended.append(_Ended(number, code, now))
             if code != 0:
-                # Behind a killed one the others have nothing to agree on, and little to say.
-                left = grace_seconds if code > 0 else min(grace_seconds, KILLED_GRACE_SECONDS)
-                deadline = min(deadline, now + left)
+                alone = code < 0 and -code not in signals
+                deadline = min(deadline, now + _grace(alone, grace_seconds))
         looks += 1
         sound = waiting and deadline == float("inf")
         if overseer is not None and sound and looks % _POLLS_BETWEEN_LOOKS == 0:
@@ -269,6 +270,10 @@ def _wait(
         # A wait for any child would miss the signals to pass on, and take others' children.
         time.sleep(_POLL_SECONDS)
     return ended
+
+
+def _grace(alone: bool, seconds: float) -> float:
+    return min(seconds, ALONE_GRACE_SECONDS) if alone else seconds
 
 
 def _end(ranks: list[Rank]) -> None:

@@ -1,11 +1,13 @@
-"""megatron-core, imported without TorchDynamo and Inductor.
+"""megatron-core and DeepSpeed, imported without TorchDynamo and Inductor.
 
-It decorates some forty functions with torch.compile as it is imported, none of which a run of ours
-calls, and the decorator alone imports both. After this module each is compiled at its first call.
+megatron-core decorates some forty functions with torch.compile as it is imported, DeepSpeed's Muon
+three, none of which a run of ours calls, and the decorator alone imports both: 1 s. After this
+module, and inside `compiling_later`, each is compiled at its first call.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -33,12 +35,15 @@ def compile_at_first_call(
     return call
 
 
-def _import_megatron() -> None:
+@contextmanager
+def compiling_later() -> Iterator[None]:
+    """A block in which torch.compile, as a decorator, waits for the first call."""
     torch.compile = compile_at_first_call  # type: ignore[assignment]
     try:
-        import megatron.core.jit  # noqa: F401  (it and its users hold on to what they found here)
+        yield
     finally:
         torch.compile = _compile
 
 
-_import_megatron()
+with compiling_later():
+    import megatron.core.jit  # noqa: F401  (it and its users hold on to what they found here)

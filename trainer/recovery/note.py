@@ -7,7 +7,7 @@ import traceback
 from pathlib import Path
 from typing import Any, TypedDict
 
-from trainer.errors import ErrorNote, LyceumError, note_of
+from trainer.errors import ContactLost, ErrorNote, LyceumError, RankFailed, note_of
 
 FAILURE_FILE = "LYCEUM_FAILURE_FILE"
 """Environment variable: where this rank leaves its error instead of printing it."""
@@ -58,3 +58,9 @@ def read_note(path: Path) -> FailureNote | None:
         return None
     found: FailureNote = note
     return found
+
+
+def failed_alone(note: FailureNote) -> bool:
+    """Whether what a rank noted is its own failure, which the others do not share or see."""
+    kinds = note["error"]["kinds"] if note["error"] else []
+    return RankFailed.__name__ in kinds and ContactLost.__name__ not in kinds

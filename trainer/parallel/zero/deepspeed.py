@@ -109,9 +109,12 @@ def prepare_deepspeed() -> None:
 
 
 def load_whole() -> None:
-    """Import also what DeepSpeed leaves until it is given an optimizer.
-
-    That is its Muon, which is decorated with torch.compile: TorchDynamo and Inductor, 2 s.
-    """
+    """Import also what is left until there is an optimizer: DeepSpeed's Muon, and TorchDynamo."""
     prepare_deepspeed()
-    import deepspeed.runtime.zero.muon.muon_optimizer  # noqa: F401
+
+    import torch._dynamo  # noqa: F401  (its first call would import it)
+
+    from trainer.parallel.lazy_compile import compiling_later
+
+    with compiling_later():
+        import deepspeed.runtime.zero.muon.muon_optimizer  # noqa: F401
