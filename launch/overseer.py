@@ -4,9 +4,7 @@ import logging
 import os
 import signal
 import socket
-import statistics
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,12 +13,12 @@ from trainer.errors import RankFailed, StopRequested
 from trainer.recipe.checkpoint import RecoverySection
 from trainer.recovery.heartbeat import (
     HEARTBEAT_FILE,
-    STARTING,
     Beat,
     make_heartbeat_file,
     read_heartbeat,
 )
 from trainer.recovery.lock import LAUNCHER
+from trainer.recovery.patience import Patience
 from trainer.recovery.stacks import STACK_FILE
 from trainer.recovery.status_file import RESTARTS
 
@@ -32,12 +30,6 @@ HASTE_SECONDS = 3.0
 """How long they may take after a second CTRL-C."""
 SAVE_SECONDS = 60.0
 """How long a rank that is asked to stop may wait for the disk under a save."""
-SLOWER = 5
-"""By how much longer than in a measured step a rank may show no progress elsewhere: in its first
-step, which may compile, while it waits for data, which may come from afar, and behind a step."""
-_MEASURED = ("counting", "forward and backward", "update")
-_WINDOW = 64
-_IDLE_SHARE = 0.02
 _GOES_ON = "the same command goes on from what was saved"
 
 
@@ -48,12 +40,9 @@ class RunOverseer:
     """
 
     def __init__(self, recovery: RecoverySection, folder: Path, logs: Path, restarts: int) -> None:
-        self._recovery, self._folder, self._logs, self._restarts = recovery, folder, logs, restarts
+        self._folder, self._logs, self._restarts = folder, logs, restarts
+        self._patience = Patience(recovery, time.monotonic())
         self._beats: dict[int, Beat] = {}
-        self._progress = time.monotonic()
-        self._cpu = 0.0
-        self._stepped: tuple[int, float] | None = None
-        self._steps: deque[float] = deque(maxlen=_WINDOW)
         self._asked: float | None = None
         self._hasty: float | None = None
         self._out_of_memory = _killed_for_memory()
@@ -77,42 +66,15 @@ class RunOverseer:
         KeyboardInterrupt where they do not after a second CTRL-C.
         """
         now = time.monotonic()
-        self._read(running, now)
+        paths = {rank: self._folder / f"heartbeat-{rank}" for rank in running}
+        self._beats = {rank: read_heartbeat(path) for rank, path in paths.items()}
+        used = sum(map(cpu_seconds, running.values()))
+        self._patience.observe(self._beats, used, now)
         self._check_stop(running, signals, now)
-        waited = now - self._progress
-        if waited > self._patience(running):
+        waited = now - self._patience.last_progress
+        stopped = any(process_state(pid) == "T" for pid in running.values())
+        if waited > self._patience.allowed(used, now, stopped):
             self._name_frozen(running, waited)
-
-    def _read(self, running: Mapping[int, int], now: float) -> None:
-        """Take the ranks' beats: whether one has moved, and how long steps take."""
-        beats = {rank: read_heartbeat(self._folder / f"heartbeat-{rank}") for rank in running}
-        if beats != self._beats:
-            self._progress, self._cpu = now, _cpu_of(running)
-        self._beats = beats
-        step = min(beat.step for beat in beats.values())
-        if self._stepped is None or step > self._stepped[0]:
-            if self._stepped is not None and self._stepped[0] > 0:
-                self._steps.append((now - self._stepped[1]) / (step - self._stepped[0]))
-            self._stepped = step, now
-
-    def _patience(self, running: Mapping[int, int]) -> float:
-        """How long the ranks may show no progress just now, in seconds."""
-        least = self._recovery.patience_seconds
-        if any(process_state(pid) == "T" for pid in running.values()):
-            return max(least, self._recovery.patience * self._median())
-        phases = {beat.phase for beat in self._beats.values()}
-        if STARTING in phases:
-            return float("inf")  # a corpus may be built: hours
-        most = max(least, self._recovery.patience * self._median())
-        if self._steps and phases <= set(_MEASURED):
-            return most
-        computing = _cpu_of(running) - self._cpu
-        if computing > _IDLE_SHARE * (time.monotonic() - self._progress) * len(running):
-            return float("inf")
-        return SLOWER * most
-
-    def _median(self) -> float:
-        return statistics.median(self._steps) if self._steps else 0.0
 
     def _name_frozen(self, running: Mapping[int, int], waited: float) -> None:
         standings = stand(running, self._beats, {rank: self._stack(rank) for rank in running})
@@ -155,10 +117,10 @@ class RunOverseer:
             self._hasty = self._hasty or now
             if now - self._hasty > HASTE_SECONDS:
                 raise KeyboardInterrupt
-        allowed = max(STOP_SECONDS, 3 * self._median())
+        allowed = max(STOP_SECONDS, 3 * self._patience.median)
         if any(self._waits_for_disk(rank, pid) for rank, pid in running.items()):
             allowed = max(allowed, SAVE_SECONDS)
-        if now - max(self._asked, self._progress) > allowed:
+        if now - max(self._asked, self._patience.last_progress) > allowed:
             name = signal.Signals(signals[0]).name
             guilty = culprit(
                 stand(running, self._beats, {rank: self._stack(rank) for rank in running})
@@ -195,10 +157,6 @@ class RunOverseer:
             error.signal = name
         error.rank = rank
         return error
-
-
-def _cpu_of(running: Mapping[int, int]) -> float:
-    return sum(cpu_seconds(pid) for pid in running.values())
 
 
 def _killed_for_memory() -> int:

@@ -10,12 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainer.recovery.heartbeat import Beat
-from trainer.recovery.stacks import STACK_SIGNAL
+from trainer.recovery.stacks import STACK_SIGNAL, Frame, collective_of, line_of
 
-_ROOT = Path(__file__).parents[1]
 _FRAME = re.compile(r'^  File "(.*)", line (\d+) in (.*)$')
-_COLLECTIVES = ("torch/distributed/distributed_c10d.py", "deepspeed/comm/torch.py")
-_EXCHANGE = "megatron/core/pipeline_parallel/p2p_communication.py"
 _ANSWER_SECONDS = 2.0
 _STATES = {
     "T": "stopped by a signal",
@@ -98,35 +95,19 @@ def stand(
 def _standing(rank: int, pid: int, beat: Beat, state: str, stack: str) -> Standing:
     frames = _main_frames(stack)
     # A stopped one may have gone on for an instant, into the collective of the others.
-    collective = None if state == "T" else _collective(frames)
-    return Standing(rank, pid, beat, _STATES.get(state), collective, _own_line(frames), stack)
+    collective = None if state == "T" else collective_of(frames)
+    return Standing(rank, pid, beat, _STATES.get(state), collective, line_of(frames), stack)
 
 
-def _main_frames(stack: str) -> list[tuple[str, int, str]]:
+def _main_frames(stack: str) -> list[Frame]:
     """(file, line, function) of the main thread, innermost first: the thread last in the dump."""
-    threads: list[list[tuple[str, int, str]]] = [[]]
+    threads: list[list[Frame]] = [[]]
     for line in stack.splitlines():
         if found := _FRAME.match(line):
             threads[-1].append((found[1], int(found[2]), found[3]))
         elif "most recent call first" in line:
             threads.append([])
     return threads[-1]
-
-
-def _collective(frames: list[tuple[str, int, str]]) -> str | None:
-    for path, _, function in frames:
-        if path.endswith(_COLLECTIVES) and function != "wrapper":
-            return function
-        if path.endswith(_EXCHANGE):
-            return f"a pipeline exchange ({function})"
-    return None
-
-
-def _own_line(frames: list[tuple[str, int, str]]) -> str:
-    for path, line, function in frames:
-        if Path(path).is_relative_to(_ROOT):
-            return f"{Path(path).relative_to(_ROOT)}:{line} ({function})"
-    return f"{frames[0][0]}:{frames[0][1]} ({frames[0][2]})" if frames else "an unknown line"
 
 
 def culprit(standings: list[Standing]) -> Standing:

@@ -15,12 +15,13 @@ from trainer.frozen import frozen_copy
 from trainer.model.transformer import build_model
 from trainer.own_sets import ensure_own_sets
 from trainer.parallel.agreement import Ranks, on_first_rank
-from trainer.parallel.join import create_layout, leave
+from trainer.parallel.join import create_layout, job_store, leave
 from trainer.parallel.zero import create_optimizer
 from trainer.recipe import Recipe
 from trainer.recovery import FaultBoundary, LockedFolder, RunLock, StopSignals, run_lock
 from trainer.recovery.early_log import kept_for_the_log
 from trainer.recovery.status_file import left_without_a_word
+from trainer.recovery.watchdog import Watchdog
 from trainer.resolve import resolve
 from trainer.restore import base_weights, restore
 from trainer.resume import find_resume_point, with_verified_resume
@@ -47,6 +48,9 @@ def open_run(
     try:
         with ExitStack() as held, kept_for_the_log(), faults:
             on_first_rank(ranks, partial(_lock, Path(recipe.run), held))
+            held.enter_context(
+                Watchdog(job_store(), faults.heartbeat, recipe.recovery, Path(recipe.run))
+            )
             place = LockedFolder(Path(recipe.run)) if layout.reports else None
             on_first_rank(ranks, lambda: require_suites(recipe))
             asked = recipe.resume

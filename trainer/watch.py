@@ -1,5 +1,7 @@
 """A run's observability: each step's record, and the callbacks that receive it."""
 
+import logging
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,7 +14,7 @@ import torch
 import torch.distributed as dist
 
 from trainer.checkpoint import latest_checkpoint
-from trainer.errors import LyceumError, StopRequested
+from trainer.errors import ContactLost, LyceumError, RankFailed, StopRequested, TrainingError
 from trainer.observe import (
     Callback,
     MetricsWriter,
@@ -37,7 +39,11 @@ from trainer.parallel.join import barrier
 from trainer.parallel.schedule import Losses
 from trainer.parallel.zero import StepOutcome
 from trainer.plan.estimate import disk_warning, estimate
+from trainer.recovery.lock import LAUNCHER
+from trainer.recovery.status_file import read_status, recorded_step, status_of, write_status
 from trainer.run import Run, StepCounts
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -107,8 +113,34 @@ class Watch:
         elif error is not None:
             state, reason, code = "failed", f"{type(error).__name__}: {error}", 1
         for callback in self._callbacks:
-            if not (self._run.lost and isinstance(callback, StatusWriter)):
+            if not (isinstance(callback, StatusWriter) and self._told_otherwise(error)):
                 callback.on_stop(state, reason, code)
+        self._tell_own_failure(error)
+
+    def _told_otherwise(self, error: BaseException | None) -> bool:
+        """Whether the status is another's to write: the run directory is, or who failed said so."""
+        if isinstance(error, ContactLost):
+            status = read_status(self._run.folder) or {}
+            return status.get("state") == "failed"
+        return self._run.lost
+
+    def _tell_own_failure(self, error: BaseException | None) -> None:
+        """Write that this rank failed where neither a launcher nor the first rank can know it."""
+        cause = isinstance(error, RankFailed) and not isinstance(error, ContactLost)
+        if not cause or LAUNCHER in os.environ:
+            return
+        status = status_of(
+            "failed",
+            recorded_step(self._run.folder),
+            exit_code=RankFailed.exit_code,
+            reason=str(error),
+            error=type(error).__name__,
+            rank=self._run.layout.rank,
+        )
+        try:
+            write_status(self._run.folder, status)
+        except TrainingError as fault:
+            _log.warning("%s", fault)
 
     def begin_step(self) -> None:
         """Start the step's clock; to be called before its data is requested."""

@@ -15,6 +15,7 @@ from launch.standing import Standing, culprit, told
 from trainer.errors import RankFailed, StopRequested
 from trainer.recipe.checkpoint import RecoverySection
 from trainer.recovery import Heartbeat
+from trainer.recovery import patience as patience_module
 from trainer.recovery.heartbeat import Beat
 from trainer.recovery.stacks import write_stack_when_asked
 
@@ -90,7 +91,7 @@ def test_a_rank_that_takes_its_time_at_work_is_not_frozen(
             sum(range(1_000_000))
         return 0
 
-    monkeypatch.setattr(overseer_module, "SLOWER", 1.5)
+    monkeypatch.setattr(patience_module, "SLOWER", 1.5)
     assert watched(tmp_path, worker, ranks=1, patience_seconds=1.0) == 0
 
 

@@ -75,6 +75,12 @@ def _join(device: torch.device) -> None:
         ) from error
 
 
+def job_store() -> dist.Store:
+    """The store that all ranks of the job share, after `create_layout`."""
+    store: dist.Store = dist.distributed_c10d._get_default_store()
+    return store
+
+
 @contextmanager
 def as_one_process() -> Iterator[None]:
     """Inside the block this process forms layouts alone, whatever job it was started in."""

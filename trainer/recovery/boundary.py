@@ -102,8 +102,8 @@ def name_failure(error: Exception, heartbeat: Heartbeat) -> LyceumError:
         )
     if _lost_contact(error):
         return ContactLost(
-            f"{who} lost the other ranks {where}: {_first_line(text)}; look at their logs; "
-            f"{_GOES_ON}"
+            f"{who} lost the other ranks {where}: {_first_line(text).partition('. ')[0]}; look at "
+            f"their logs; {_GOES_ON}"
         )
     if isinstance(error, OSError) and error.errno in NO_ROOM:
         return RankFailed(

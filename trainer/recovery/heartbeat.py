@@ -61,6 +61,10 @@ class Heartbeat:
         if self._map is not None:
             _FORM.pack_into(self._map, 0, self._count, step, phase.encode()[:32])
 
+    def now(self) -> Beat:
+        """The last beat."""
+        return Beat(self._count, self.step, self.phase)
+
     def again(self) -> None:
         """Say that the same phase goes on."""
         self.beat(self.phase, self.step)

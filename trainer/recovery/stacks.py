@@ -3,12 +3,19 @@
 import faulthandler
 import os
 import signal
+import sys
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 STACK_FILE = "LYCEUM_STACK_FILE"
 """Environment variable: where this rank writes its stack when it is asked to."""
 STACK_SIGNAL = signal.SIGRTMIN + 6
 """Asks for it: a real-time signal, as SIGUSR1 asks for a stop and SIGUSR2 is the user's."""
+
+_ROOT = Path(__file__).parents[2]
+_COLLECTIVES = ("torch/distributed/distributed_c10d.py", "deepspeed/comm/torch.py")
+_EXCHANGE = "megatron/core/pipeline_parallel/p2p_communication.py"
 
 
 def write_stack_when_asked() -> None:
@@ -17,3 +24,35 @@ def write_stack_when_asked() -> None:
     if path and Path(path).parent.is_dir():
         file = Path(path).open("ab", buffering=0)  # noqa: SIM115 (it stays open with the process)
         faulthandler.register(STACK_SIGNAL, file=file, all_threads=True)
+
+
+Frame = tuple[str, int, str]
+"""A line of a stack: file, line, function."""
+
+
+def collective_of(frames: Sequence[Frame]) -> str | None:
+    """The collective that a stack waits in, innermost frame first; None where it waits in none."""
+    for path, _, function in frames:
+        if path.endswith(_COLLECTIVES) and function != "wrapper":
+            return function
+        if path.endswith(_EXCHANGE):
+            return f"a pipeline exchange ({function})"
+    return None
+
+
+def line_of(frames: Sequence[Frame]) -> str:
+    """The innermost line of our own code in a stack, or else of anybody's."""
+    for path, line, function in frames:
+        if Path(path).is_relative_to(_ROOT) and "site-packages" not in path:
+            return f"{Path(path).relative_to(_ROOT)}:{line} ({function})"
+    return f"{frames[0][0]}:{frames[0][1]} ({frames[0][2]})" if frames else "an unknown line"
+
+
+def frames_of_main_thread() -> list[Frame]:
+    """Where this process's main thread stands, innermost frame first."""
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)
+    found = []
+    while frame is not None:
+        found.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
+        frame = frame.f_back
+    return found
