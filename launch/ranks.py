@@ -20,6 +20,7 @@ from typing import Any, NoReturn, Protocol
 from launch.failure import FAILURE_FILE, leave_failure, read_failure
 from launch.ports import master_port
 from trainer.errors import LyceumError, RankFailed, StopRequested, shown
+from trainer.parallel.loopback import loopback_environment
 from trainer.recovery.note import failed_alone, read_note
 from trainer.recovery.signals import STOPPING, heeded
 
@@ -200,6 +201,7 @@ def _environment(rank: int, count: int, port: int, note: Path) -> dict[str, str]
         "MASTER_PORT": str(port),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),
         FAILURE_FILE: str(note),
+        **loopback_environment(),
     }
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainer.recovery.heartbeat import Beat
-from trainer.recovery.stacks import STACK_SIGNAL, Frame, collective_of, line_of
+from trainer.recovery.stacks import STACK_SIGNAL, StackFrame, collective_of, line_of
 
 _FRAME = re.compile(r'^  File "(.*)", line (\d+) in (.*)$')
 _ANSWER_SECONDS = 2.0
@@ -99,9 +99,9 @@ def _standing(rank: int, pid: int, beat: Beat, state: str, stack: str) -> Standi
     return Standing(rank, pid, beat, _STATES.get(state), collective, line_of(frames), stack)
 
 
-def _main_frames(stack: str) -> list[Frame]:
+def _main_frames(stack: str) -> list[StackFrame]:
     """(file, line, function) of the main thread, innermost first: the thread last in the dump."""
-    threads: list[list[Frame]] = [[]]
+    threads: list[list[StackFrame]] = [[]]
     for line in stack.splitlines():
         if found := _FRAME.match(line):
             threads[-1].append((found[1], int(found[2]), found[3]))

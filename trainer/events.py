@@ -42,14 +42,13 @@ def events_of(run: Run, watch: Watch, examiner: Examiner) -> list[Event]:
     owed = Owed()
 
     def save() -> None:
-        last = run.step == recipe.steps
-        if owed.postpones(run.step, run.skipping and not last):
+        if owed.postpones(run.step, run.skipping and run.step < recipe.steps):
             return
-        watch.checkpointed(*run.save(last))
+        watch.checkpointed(*run.save())
 
     def save_final() -> None:
         if recipe.checkpoint.save_final and not run.saved:
-            watch.checkpointed(*run.save(last=True))
+            watch.checkpointed(*run.save())
 
     return [
         Event(every(recipe.evaluate.every), evaluate, recorded=True),

@@ -72,6 +72,8 @@ def stop(run: Run, watch: Watch, guard: NonFiniteGuard, signal: str | None) -> N
     log_finished_steps(run, watch, guard, everything=True)
     if not run.saved:
         watch.checkpointed(*run.save(last=True))
+    for path in run.settle_last():
+        watch.settled(path)
     stopped = StopRequested(
         f"run {run.folder} stopped after step {run.step} on {signal or 'another rank'}; the same "
         "command goes on from there"

@@ -291,6 +291,7 @@ class Run:
         self.require_folder()
         self._require_finite()
         settles = self.recipe.recovery.settle
+        last = last or self.step >= self.recipe.steps
         at_once = not self.skipping if last else settles == 0
         folder = self.folder / "checkpoints"
         if self.layout.reports and not at_once:
@@ -323,6 +324,16 @@ class Run:
                 "are not saved: lower optimizer.lr or look at the data, then resume from the last "
                 "good checkpoint"
             )
+
+    def settle_last(self) -> list[Path]:
+        """Let the checkpoint of this step, which is the last before a stop, count as good at once,
+        unless its own step was skipped.
+        """
+        path = self.folder / "checkpoints" / folder_name(self.step)
+        if not self.layout.reports or self.skipping or not path.is_dir():
+            return []
+        settle(path)
+        return [path]
 
     def settle(self, step: int, applied: bool) -> list[Path]:
         """Count a finished step for the checkpoints before it; those that are good now."""

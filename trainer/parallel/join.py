@@ -10,7 +10,10 @@ import torch.distributed as dist
 
 from trainer.errors import ClusterError, RecipeError
 from trainer.parallel.layout import Layout
+from trainer.parallel.loopback import ON_LOOPBACK, loopback_store
 from trainer.recipe import Recipe
+
+_PATIENCE = timedelta(minutes=30)
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -49,23 +52,30 @@ def create_layout(recipe: Recipe) -> Layout:
             os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")
         torch.cuda.set_device(device)
     recipe.validate_world(int(os.environ.get("WORLD_SIZE", "1")), device.type)
-    _join(device)
+    join_ranks(device.type)
     # Not before: megatron-core is imported here at the earliest.
     from trainer.parallel.megatron import form_groups
 
     return form_groups(recipe, device)
 
 
-def _join(device: torch.device) -> None:
+def join_ranks(device_type: str) -> None:
+    """Meet the other ranks, over gloo on a "cpu" and NCCL on "cuda"; once a process."""
     if dist.is_initialized():
         return
     alone = "RANK" not in os.environ
-    backend = "gloo" if device.type == "cpu" else "nccl"
+    backend = "gloo" if device_type == "cpu" else "nccl"
     try:
         if alone:
             dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+        elif ON_LOOPBACK in os.environ:
+            rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+            store = loopback_store(rank, world, _PATIENCE)
+            dist.init_process_group(
+                backend, store=store, rank=rank, world_size=world, timeout=_PATIENCE
+            )
         else:
-            dist.init_process_group(backend, timeout=timedelta(minutes=30))
+            dist.init_process_group(backend, timeout=_PATIENCE)
     except (dist.DistNetworkError, dist.DistStoreError, RuntimeError) as error:
         address = f"{os.environ.get('MASTER_ADDR', '')}:{os.environ.get('MASTER_PORT', '')}"
         reason = str(error).splitlines()[0]

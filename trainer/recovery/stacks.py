@@ -26,11 +26,11 @@ def write_stack_when_asked() -> None:
         faulthandler.register(STACK_SIGNAL, file=file, all_threads=True)
 
 
-Frame = tuple[str, int, str]
+StackFrame = tuple[str, int, str]
 """A line of a stack: file, line, function."""
 
 
-def collective_of(frames: Sequence[Frame]) -> str | None:
+def collective_of(frames: Sequence[StackFrame]) -> str | None:
     """The collective that a stack waits in, innermost frame first; None where it waits in none."""
     for path, _, function in frames:
         if path.endswith(_COLLECTIVES) and function != "wrapper":
@@ -40,7 +40,7 @@ def collective_of(frames: Sequence[Frame]) -> str | None:
     return None
 
 
-def line_of(frames: Sequence[Frame]) -> str:
+def line_of(frames: Sequence[StackFrame]) -> str:
     """The innermost line of our own code in a stack, or else of anybody's."""
     for path, line, function in frames:
         if Path(path).is_relative_to(_ROOT) and "site-packages" not in path:
@@ -48,7 +48,7 @@ def line_of(frames: Sequence[Frame]) -> str:
     return f"{frames[0][0]}:{frames[0][1]} ({frames[0][2]})" if frames else "an unknown line"
 
 
-def frames_of_main_thread() -> list[Frame]:
+def frames_of_main_thread() -> list[StackFrame]:
     """Where this process's main thread stands, innermost frame first."""
     frame = sys._current_frames().get(threading.main_thread().ident or 0)
     found = []
