@@ -48,6 +48,8 @@ from trainer.plan.size import parameter_count
             ["schedule.decay", "20 steps"],
         ),
         (["profile.steps=[5,3]"], ["profile.steps"]),
+        (["recovery.patience=0.5"], ["recovery.patience", "greater than or equal to 1"]),
+        (["checkpoint.every=5", "recovery.settle=20"], ["recovery.settle", "the run's 20"]),
         (["corpus.source=text"], ["corpus.files"]),
         (["corpus.files=[a.txt]"], ["corpus.files", "corpus.source=text"]),
         (["corpus.packages=[]"], ["corpus.packages"]),

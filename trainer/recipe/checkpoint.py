@@ -130,3 +130,13 @@ class RecoverySection(Section):
     """Steps behind a checkpoint that must have been applied before it counts as good, which a
     resume looks for: 0: at once. The last one of a run or of a stop is good at once, where its own
     step was applied."""
+
+
+def check_recovery(recipe: "Recipe") -> None:
+    """Raise RecipeError where no checkpoint before the last could ever count as good."""
+    settle, every = recipe.recovery.settle, recipe.checkpoint.every
+    if 0 < every < recipe.steps <= settle:
+        raise RecipeError(
+            f"recovery.settle: {settle} steps behind a checkpoint are more than the run's "
+            f"{recipe.steps}, and none would count as good before the last; lower it"
+        )
