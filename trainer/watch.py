@@ -1,6 +1,7 @@
 """A run's observability: each step's record, and the callbacks that receive it."""
 
 import logging
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ from trainer.parallel.schedule import Losses
 from trainer.parallel.zero import StepOutcome
 from trainer.plan.estimate import disk_warning, estimate
 from trainer.recovery.lock import LAUNCHER
+from trainer.recovery.slow import BusyShare, slowest
 from trainer.recovery.status_file import read_status, recorded_step, status_of, write_status
 from trainer.run import Run, StepCounts
 
@@ -77,6 +79,9 @@ class Watch:
             run.recipe.lora,
         )
         self._callbacks = _callbacks(run)
+        watched = run.layout.world_size > 1 and device.type == "cpu"
+        self._busy = BusyShare() if watched else None
+        self._slow: int | None = None
 
     def __enter__(self) -> "Watch":
         run = self._run
@@ -97,6 +102,8 @@ class Watch:
         barrier(run.layout.device)
         for callback in self._callbacks:
             callback.on_start(start)
+        if self._busy is not None:
+            self._busy.__enter__()
         return self
 
     def __exit__(
@@ -105,6 +112,8 @@ class Watch:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self._busy is not None:
+            self._busy.__exit__()
         state, reason, code = "done", f"step {self._run.step} of {self._run.recipe.steps}", 0
         if isinstance(error, StopRequested):
             state, reason, code = "stopped", str(error), error.exit_code
@@ -154,19 +163,35 @@ class Watch:
         `losses` and `outcome`: device tensors, fp32 []; `rate`: the learning rate. Collective.
         """
         run = self._run
-        memory = torch.tensor(memory_gib(run.layout.device))
-        dist.all_reduce(memory, op=dist.ReduceOp.MAX, group=run.layout.hosts)
+        own = [memory_gib(run.layout.device), self._busy.share() if self._busy else math.nan]
+        ranks = torch.empty(run.layout.world_size, len(own), dtype=torch.float64)
+        mine = torch.tensor(own, dtype=torch.float64)
+        dist.all_gather(list(ranks.unbind()), mine, group=run.layout.hosts)
         known = {
             "step": run.step,
             "lr": rate,
             "tokens": run.counters.tokens,
             "supervised_tokens": run.counters.supervised_tokens,
-            "memory_gib": memory.item(),
+            "memory_gib": ranks[:, 0].max().item(),
             **run.mixture_shares(),
+            **self._slow_rank(ranks[:, 1].tolist()),
         }
         figures = {f"{run.recipe.stage}/{name}": n for name, n in losses.figures.items()}
         numbers = {"loss": losses.mean, "grad_norm": outcome.grad_norm, **figures}
         self._readback.push(_Pending(self._began, counts, known), numbers)
+
+    def _slow_rank(self, shares: list[float]) -> dict[str, Any]:
+        """`slow_rank` and `slow_factor`, where the others wait for one; says when it begins."""
+        found = slowest(shares, self._run.recipe.recovery.slow_factor)
+        rank = None if found is None else found[0]
+        if found is not None and rank != self._slow:
+            _log.warning(
+                "step %d: the other ranks wait for rank %d, which works %.1f times as much of its "
+                "time as they do",
+                *(self._run.step, *found),
+            )
+        self._slow = rank
+        return {} if found is None else {"slow_rank": found[0], "slow_factor": found[1]}
 
     def evaluated(self, values: dict[str, float]) -> None:
         """Record an evaluation after this step: values by name, without the `eval/` prefix.

@@ -126,6 +126,9 @@ class RecoverySection(Section):
     """The least time before a rank is frozen; five times as much in a first step, in waiting for
     data, in evaluation and saving, where it must also use no CPU time. Before the first step only
     a stopped process is frozen."""
+    slow_factor: Annotated[float, Field(gt=1.0)] = 2.0
+    """A rank that works so many times as much of its time as the median of the others, while they
+    wait for it, is named in metrics.jsonl (`slow_rank`, `slow_factor`) and in the log; on CPUs."""
     settle: Count = 1
     """Steps behind a checkpoint that must have been applied before it counts as good, which a
     resume looks for: 0: at once. The last one of a run or of a stop is good at once, where its own

@@ -15,6 +15,7 @@ STACK_SIGNAL = signal.SIGRTMIN + 6
 
 _ROOT = Path(__file__).parents[2]
 _COLLECTIVES = ("torch/distributed/distributed_c10d.py", "deepspeed/comm/torch.py")
+_WEIGHTS = "deepspeed/runtime/zero/partition_parameters.py"
 _EXCHANGE = "megatron/core/pipeline_parallel/p2p_communication.py"
 
 
@@ -35,6 +36,8 @@ def collective_of(frames: Sequence[StackFrame]) -> str | None:
     for path, _, function in frames:
         if path.endswith(_COLLECTIVES) and function != "wrapper":
             return function
+        if path.endswith(_WEIGHTS) and function == "wait":
+            return "an all-gather of weights"
         if path.endswith(_EXCHANGE):
             return f"a pipeline exchange ({function})"
     return None
