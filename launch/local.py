@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from launch.ranks import run_ranks
+from launch.ranks import collecting_signals, run_ranks, stopped_early
 from trainer.collector import importing
 from trainer.recipe import Recipe
 
@@ -44,10 +44,13 @@ def train_ranks(recipe: Recipe, nproc: int | None, force: bool) -> int:
 
     ranks = nproc or 1
     recipe.validate_world(ranks, recipe.device if recipe.device != "auto" else "cuda")
-    device = _device(recipe.device)
-    if device == "cpu":
-        _warm(sharded=recipe.sharding(ranks) > 0)
-    return supervise(recipe, ranks, device, worker)
+    with collecting_signals() as signals:
+        device = _device(recipe.device)
+        if device == "cpu":
+            _warm(sharded=recipe.sharding(ranks) > 0)
+        if signals:
+            raise stopped_early(signals[0])
+        return supervise(recipe, ranks, device, worker, signals)
 
 
 def _warm(sharded: bool) -> None:

@@ -102,7 +102,6 @@ class RunOverseer:
             for one in standings
         ]
         try:
-            self._logs.mkdir(parents=True, exist_ok=True)
             path.write_text("\n".join(parts), encoding="utf-8")
         except OSError as error:
             _log.warning("%s cannot be written: %s", path, error.strerror)

@@ -11,7 +11,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -161,6 +161,7 @@ def run_ranks(
     command: Sequence[str] | None = None,
     grace_seconds: float = GRACE_SECONDS,
     overseer: Overseer | None = None,
+    signals: list[int] | None = None,
 ) -> int:
     """Run `count` local ranks to their end; 0 where all ended well, else a failing rank's code.
 
@@ -174,7 +175,7 @@ def run_ranks(
     with master_port() as port, tempfile.TemporaryDirectory(prefix="lyceum-") as folder:
         notes = [Path(folder) / f"rank-{rank}.json" for rank in range(count)]
         ranks: list[Rank] = []
-        with _collecting_signals() as signals:
+        with nullcontext(signals) if signals is not None else collecting_signals() as signals:
             try:
                 for rank in range(count):
                     environment = _environment(rank, count, port, notes[rank])
@@ -184,6 +185,7 @@ def run_ranks(
                         ranks.append(ForkedRank(worker, environment))
                     else:
                         ranks.append(start_process(again, environment))
+                assert signals is not None
                 ended = _wait(ranks, notes, signals, grace_seconds, overseer)
             finally:
                 _end(ranks)
@@ -206,11 +208,12 @@ def _environment(rank: int, count: int, port: int, note: Path) -> dict[str, str]
 
 
 @contextmanager
-def _collecting_signals() -> Iterator[list[int]]:
+def collecting_signals() -> Iterator[list[int]]:
     """A list that grows by each signal that asks for a stop.
 
     The ranks are in groups of their own, so a terminal's Ctrl-C reaches them only as it is passed
-    on. That is left to `_wait`: a handler may interrupt the start of a rank, or a look at it.
+    on. Who gives the list to `run_ranks` keeps it over several starts. That is left to `_wait`: a
+    handler may interrupt the start of a rank, or a look at it.
     """
     received: list[int] = []
 
@@ -263,6 +266,7 @@ def _wait(
             del waiting[number]
             ended.append(_Ended(number, code, now))
             if code != 0:
+                _end_group(rank)
                 alone = code < 0 and -code not in signals
                 deadline = min(deadline, now + _grace(alone, grace_seconds))
         looks += 1
@@ -276,6 +280,12 @@ def _wait(
 
 def _grace(alone: bool, seconds: float) -> float:
     return min(seconds, ALONE_GRACE_SECONDS) if alone else seconds
+
+
+def _end_group(rank: Rank) -> None:
+    """End what a rank that failed has started and left behind, such as its data workers."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(rank.pid, signal.SIGKILL)
 
 
 def _end(ranks: list[Rank]) -> None:
@@ -312,9 +322,9 @@ def _outcome(
     if cause.error is not None:
         raise cause.error
     if -cause.exit_code in signals:
-        raise _stopped(signal.Signals(-cause.exit_code))
+        raise stopped_early(-cause.exit_code)
     if cause.exit_code == INTERRUPTED and signals.count(signal.SIGINT) == 1:
-        raise _stopped(signal.SIGINT)  # a second one was to end it at once
+        raise stopped_early(signal.SIGINT)  # a second one was to end it at once
     if overseer is not None and cause.exit_code != INTERRUPTED:
         raise overseer.ended(cause.rank, ranks[cause.rank].pid, cause.exit_code)
     if cause.exit_code < 0:
@@ -328,7 +338,9 @@ def _outcome(
     return cause.exit_code
 
 
-def _stopped(number: signal.Signals) -> StopRequested:
-    error = StopRequested(f"{number.name} {_TOO_EARLY}")
-    error.signal = number.name
+def stopped_early(number: int) -> StopRequested:
+    """What to raise for a signal that came before there was anything new to save."""
+    name = signal.Signals(number).name
+    error = StopRequested(f"{name} {_TOO_EARLY}")
+    error.signal = name
     return error

@@ -1,19 +1,21 @@
 """A run from its start to its last word: its ranks, watched, and begun again where that may be."""
 
 import logging
+import signal
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 
 from launch.overseer import RunOverseer
-from launch.ranks import INTERRUPTED, run_ranks
-from trainer.checkpoint import latest_checkpoint
+from launch.ranks import INTERRUPTED, collecting_signals, run_ranks
+from trainer.checkpoint import latest_checkpoint, list_checkpoints
 from trainer.errors import LyceumError, RankFailed, RecipeError, StopRequested, TrainingError, shown
 from trainer.recipe import Recipe
 from trainer.recovery.lock import LockedFolder, RunLock
+from trainer.recovery.logs import QuietFile
 from trainer.recovery.status_file import (
     left_without_a_word,
     read_status,
@@ -28,39 +30,50 @@ LOG = "launcher.log"
 """In RUN/logs: what the launcher said of its ranks."""
 
 
-def supervise(recipe: Recipe, ranks: int, device: str, worker: Callable[[Recipe], int]) -> int:
+def supervise(
+    recipe: Recipe,
+    ranks: int,
+    device: str,
+    worker: Callable[[Recipe], int],
+    signals: list[int] | None = None,
+) -> int:
     """Train on local ranks to the run's end; returns 0, or the exit code of an end without a line.
 
-    `worker`: what a forked rank does. This process holds the run's lock, starts ranks again as
+    `worker`: what a forked rank does; `signals`: those that ask for a stop, as they come
+    (`collecting_signals`). This process holds the run's lock, starts ranks again as
     `recovery.restarts` allows, and writes the last status.json. Raises what ended the run.
     """
     run = Path(recipe.run)
-    with RunLock(run), _logged(run):
-        place = LockedFolder(run)
+    with (
+        nullcontext(signals) if signals is not None else collecting_signals() as signals,
+        RunLock(run),
+        _logged(run),
+        tempfile.TemporaryDirectory(prefix="lyceum-run-") as shared,
+    ):
+        assert signals is not None
+        place, before, restarts = LockedFolder(run), _saved(run), 0
         if left := left_without_a_word(run):
             _log.warning("%s; it goes on", left)
-        began, restarts = time.time(), 0
-        with tempfile.TemporaryDirectory(prefix="lyceum-run-") as shared:
-            while True:
-                overseer = RunOverseer(recipe.recovery, Path(shared), run / "logs", restarts)
-                try:
-                    code = _run(recipe, ranks, device, worker, overseer, place)
-                except RankFailed as error:
-                    _append_trace(run, error)
-                    if restarts >= recipe.recovery.restarts or place.fault():
-                        _last_word(recipe, place, restarts, error)
-                        raise
-                    restarts += 1
-                    _log.warning(
-                        "%s: restart %d of %d", shown(error), restarts, recipe.recovery.restarts
-                    )
-                    recipe = _going_on(recipe, began)
-                except BaseException as error:
-                    _last_word(recipe, place, restarts, error)
-                    raise
-                else:
-                    _last_word(recipe, place, restarts, code)
-                    return code
+        while True:
+            overseer = RunOverseer(recipe.recovery, Path(shared), run / "logs", restarts)
+            try:
+                code = _run(recipe, ranks, device, worker, overseer, place, signals)
+            except RankFailed as error:
+                _append_trace(run, error)
+                if end := _ends_by(error, recipe, place, restarts, signals):
+                    _last_word(recipe, place, restarts, end)
+                    raise end from error
+                restarts += 1
+                _log.warning(
+                    "%s: restart %d of %d", shown(error), restarts, recipe.recovery.restarts
+                )
+                recipe = _going_on(recipe, before)
+            except BaseException as error:
+                _last_word(recipe, place, restarts, error)
+                raise
+            else:
+                _last_word(recipe, place, restarts, code)
+                return code
 
 
 def _run(
@@ -70,23 +83,48 @@ def _run(
     worker: Callable[[Recipe], int],
     overseer: RunOverseer,
     place: LockedFolder,
+    signals: list[int],
 ) -> int:
     """One start of the ranks; raises TrainingError where its folder was gone at the end."""
     command = [sys.executable, "-m", "trainer", *sys.argv[1:], f"resume={recipe.resume}"]
-    code = run_ranks(lambda: worker(recipe), ranks, device, command, overseer=overseer)
+    rank = partial(worker, recipe)
+    code = run_ranks(rank, ranks, device, command, overseer=overseer, signals=signals)
     if code == 0 and (fault := place.fault()):
         raise TrainingError(f"run {recipe.run} {fault}; what it saved last is not there")
     return code
 
 
-def _going_on(recipe: Recipe, began: float) -> Recipe:
-    """The recipe of a start behind the first: from what this run saved since it `began`.
+def _ends_by(
+    error: RankFailed, recipe: Recipe, place: LockedFolder, restarts: int, signals: list[int]
+) -> LyceumError | None:
+    """What the run ends by, where it is not begun again behind a rank's failure."""
+    if fault := place.fault():
+        return TrainingError(f"run {recipe.run} {fault}; and {error}")
+    if restarts >= recipe.recovery.restarts:
+        return error
+    if not signals:
+        return None
+    name = signal.Signals(signals[0]).name
+    stopped = StopRequested(f"{name} came, and the run is not begun again behind this: {error}")
+    stopped.signal, stopped.rank = name, error.rank
+    return stopped
+
+
+def _saved(run: Path) -> set[tuple[str, int]]:
+    """The checkpoints of a run, and which of their names."""
+    return {(one.path.name, one.path.stat().st_ino) for one in list_checkpoints(run)}
+
+
+def _going_on(recipe: Recipe, before: set[tuple[str, int]]) -> Recipe:
+    """The recipe of a start behind the first: from what this run has saved since, not `before`.
 
     Where it has saved nothing yet, from where it was to begin: a checkpoint that `resume` names may
     have newer ones beside it, of a course that was given up.
     """
     newest = latest_checkpoint(Path(recipe.run))
-    if newest is None or recipe.resume == "auto" or newest.stat().st_mtime < began:
+    if newest is None or recipe.resume == "auto":
+        return recipe
+    if (newest.name, newest.stat().st_ino) in before:
         return recipe
     return recipe.model_copy(update={"resume": str(newest)})
 
@@ -113,7 +151,7 @@ def _last_word(
         state, code, reason = "stopped", INTERRUPTED, "CTRL-C twice: ended at once"
     else:
         state, code, reason, error = "failed", 1, f"{type(end).__name__}: {end}", type(end).__name__
-    signal = end.signal if isinstance(end, LyceumError) else None
+    ended_by = end.signal if isinstance(end, LyceumError) else None
     rank = end.rank if isinstance(end, LyceumError) and state == "failed" else None
     newest = latest_checkpoint(run)
     status = status_of(
@@ -123,7 +161,7 @@ def _last_word(
         reason=reason,
         error=error,
         rank=rank,
-        signal="SIGINT" if code == INTERRUPTED else signal,
+        signal="SIGINT" if code == INTERRUPTED else ended_by,
         checkpoint=newest.name if newest else None,
         restarts=restarts,
     )
@@ -155,9 +193,8 @@ def _append_trace(run: Path, error: LyceumError) -> None:
 @contextmanager
 def _logged(run: Path) -> Iterator[None]:
     """What the launcher says in this block stands in RUN/logs/launcher.log too."""
-    folder = run / "logs"
-    folder.mkdir(exist_ok=True)
-    handler = logging.FileHandler(folder / LOG, encoding="utf-8", delay=True)
+    (run / "logs").mkdir(exist_ok=True)
+    handler = QuietFile(run / "logs" / LOG)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s: %(message)s"))
     logger = logging.getLogger("launch")
     logger.addHandler(handler)

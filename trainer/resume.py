@@ -13,9 +13,9 @@ from typing import Any, cast
 from trainer.checkpoint import CheckpointReader, latest_checkpoint, resolve_checkpoint
 from trainer.checkpoint.files import complete_manifest
 from trainer.checkpoint.fitted import padded_otherwise, used_rows
-from trainer.checkpoint.folders import checkpoints_to_resume, passed_over
+from trainer.checkpoint.folders import checkpoints_to_resume, give_up_behind, passed_over
 from trainer.checkpoint.format import BEST
-from trainer.checkpoint.marks import is_settled, mark_damaged, mark_repaired
+from trainer.checkpoint.marks import is_settled, mark_chosen, mark_damaged
 from trainer.data.added_tokens import grown_folder
 from trainer.data.remote.location import place
 from trainer.data.tokenizer import Tokenizer, listed_tokens, load_tokenizer
@@ -60,6 +60,7 @@ def with_verified_resume(recipe: Recipe, ranks: Ranks) -> Recipe:
     if recipe.resume != "auto":
         named = on_first_rank(ranks, lambda: str(resolve_checkpoint(Path(recipe.resume))))
         CheckpointReader(Path(named)).verify()
+        on_first_rank(ranks, partial(_tell_way_back, Path(recipe.run), Path(named)))
         return recipe.model_copy(update={"resume": named})
     run = Path(recipe.run)
     candidates = ranks.share([str(path) for path in checkpoints_to_resume(run)])
@@ -87,6 +88,21 @@ def _require_complete(checkpoint: Path) -> None:
     complete_manifest(checkpoint)
 
 
+def _tell_way_back(run: Path, chosen: Path) -> None:
+    """Note which of the run's own checkpoints a resume from an earlier one gives up, and say so."""
+    inside = chosen.resolve().parent == (run / "checkpoints").resolve()
+    if inside:
+        _noted(lambda: mark_chosen(chosen))
+    step = CheckpointReader(chosen).step
+
+    def give_up() -> None:
+        if given_up := give_up_behind(run, step):
+            names = ", ".join(path.name for path in given_up)
+            _log.warning("going on from step %d gives up %s: they stay, marked so", step, names)
+
+    _noted(give_up)
+
+
 def _tell_damage(checkpoint: Path, fault: str) -> None:
     _log.warning("%s; the checkpoint before it is tried", fault)
     _noted(lambda: mark_damaged(checkpoint, fault))
@@ -94,7 +110,7 @@ def _tell_damage(checkpoint: Path, fault: str) -> None:
 
 def _tell_choice(run: Path, chosen: Path) -> None:
     """Say which checkpoint a resume takes, and why not a newer one."""
-    _noted(lambda: mark_repaired(chosen))
+    _noted(lambda: mark_chosen(chosen))
     settled = "" if is_settled(chosen) else ", though it has not settled, as none has"
     reasons = "; ".join(passed_over(run, chosen))
     why = f" ({reasons})" if reasons else ""

@@ -15,7 +15,7 @@ from trainer.checkpoint import Piece, folder_name, rotate, save_checkpoint
 from trainer.checkpoint.average import average_pieces, remove_others
 from trainer.checkpoint.format import AVERAGE
 from trainer.checkpoint.lora_base import LoraBase
-from trainer.checkpoint.marks import Settling, mark_unsettled, settle
+from trainer.checkpoint.marks import Settling, mark_unsettled, remove_marks, settle
 from trainer.checkpoint.state import training_pieces
 from trainer.data.batch import Batch
 from trainer.data.mixture import changes_of_shares, phases_of_recipe, realised_shares
@@ -300,7 +300,12 @@ class Run:
         self.counters.averaged = self.optimizer.weight_average.entered
         if self.counters.averaged:
             self._write(self.folder / AVERAGE, average_pieces(self.chunks, self.optimizer))
-        path = self._write(self.folder, training_pieces(self.chunks, self.optimizer))
+        try:
+            path = self._write(self.folder, training_pieces(self.chunks, self.optimizer))
+        except TrainingError:
+            if self.layout.reports and not (folder / folder_name(self.step)).exists():
+                remove_marks(folder / folder_name(self.step))
+            raise
         self._saved_step = self.step
         if self.layout.reports:
             if at_once:

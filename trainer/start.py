@@ -19,7 +19,7 @@ from trainer.parallel.join import create_layout, job_store, leave
 from trainer.parallel.zero import create_optimizer
 from trainer.recipe import Recipe
 from trainer.recovery import FaultBoundary, LockedFolder, RunLock, StopSignals, run_lock
-from trainer.recovery.early_log import kept_for_the_log
+from trainer.recovery.logs import kept_for_the_log
 from trainer.recovery.status_file import left_without_a_word
 from trainer.recovery.watchdog import Watchdog
 from trainer.resolve import resolve

@@ -4,8 +4,8 @@ import torch
 
 from tests.checkpoint.saving import save
 from trainer.checkpoint import latest_checkpoint, list_checkpoints, rotate
-from trainer.checkpoint.folders import checkpoints_to_resume, passed_over
-from trainer.checkpoint.marks import Settling, mark_damaged, mark_repaired, mark_unsettled, settle
+from trainer.checkpoint.folders import checkpoints_to_resume, give_up_behind, passed_over
+from trainer.checkpoint.marks import Settling, mark_chosen, mark_damaged, mark_unsettled, settle
 
 
 def saved(run: Path, *steps: int, unsettled: tuple[int, ...] = ()) -> list[Path]:
@@ -70,8 +70,25 @@ def test_a_checkpoint_that_was_put_right_counts_again(tmp_path: Path) -> None:
     (second,) = saved(tmp_path, 2)
     mark_damaged(second, "it was altered")
     assert latest_checkpoint(tmp_path) is None
-    mark_repaired(second)
+    mark_chosen(second)
     assert latest_checkpoint(tmp_path) == second
+
+
+def test_a_course_that_was_given_up_is_not_gone_on_with(tmp_path: Path) -> None:
+    """Catches a run that went back to step 2 and goes on from step 6 of the course before, and
+    rotation that removes the new course's checkpoints for the old one's higher steps.
+    """
+    second, fourth, sixth = saved(tmp_path, 2, 4, 6)
+    assert give_up_behind(tmp_path, 2) == [fourth, sixth]
+    assert latest_checkpoint(tmp_path) == second
+    assert checkpoints_to_resume(tmp_path) == [second]
+    save(tmp_path, 3)
+    rotate(tmp_path, keep=1)
+    listed = {one.step: one.problem for one in list_checkpoints(tmp_path)}
+    assert listed.keys() == {3, 4, 6} and listed[3] is None
+    assert "given up after step 2" in str(listed[4])
+    save(tmp_path, 4)  # the new course comes there too
+    assert latest_checkpoint(tmp_path) == fourth
 
 
 def test_a_checkpoint_settles_after_applied_steps_in_a_row() -> None:

@@ -7,7 +7,7 @@ import torch
 from rich.console import Console
 
 from tests.checkpoint.saving import WEIGHT, save, whole
-from trainer.checkpoint import Piece, diff_checkpoints
+from trainer.checkpoint import Piece, diff_checkpoints, list_checkpoints
 from trainer.checkpoint.report import diff_command, list_command, prune_command, verify_command
 from trainer.errors import CheckpointError, RecipeError
 
@@ -117,3 +117,23 @@ def test_prune_keeps_what_is_asked(tmp_path: Path, console: Console) -> None:
         prune_command(tmp_path, 0, console)
     prune_command(tmp_path, 2, console)
     assert "1 removed, 2 left" in printed(console)
+
+
+def test_prune_never_removes_the_last_sound_one(tmp_path: Path) -> None:
+    """Would catch sound checkpoints removed for a newer one that only looks whole."""
+    paths = [save(tmp_path, step) for step in (2, 4, 6)]
+    weights = paths[2] / "rank-00000.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    prune_command(tmp_path, 1, Console(file=io.StringIO()))
+    assert [(one.step, one.problem is None) for one in list_checkpoints(tmp_path)] == [
+        (4, True),
+        (6, False),
+    ]
+
+
+def test_verifying_a_run_tells_of_newer_ones_that_are_damaged(tmp_path: Path) -> None:
+    """Would catch a check that passes, as it looks past what it was to find."""
+    paths = [save(tmp_path, step) for step in (2, 4)]
+    (paths[1] / "rank-00000.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"step-00000004.*go on from step-00000002"):
+        verify_command(tmp_path, Console(file=io.StringIO()))

@@ -59,6 +59,7 @@ def test_a_frozen_rank_is_named_with_its_step_state_and_stack(tmp_path: Path) ->
             os.kill(os.getpid(), signal.SIGSTOP)
         return waits_for_the_others()
 
+    (tmp_path / "logs").mkdir()
     with pytest.raises(RankFailed) as failed:
         watched(tmp_path, worker, patience_seconds=2.0)
     line = str(failed.value)

@@ -112,6 +112,50 @@ def test_ranks_are_started_again_as_often_as_allowed(tmp_path: Path) -> None:
     assert "restart 1 of 5" in log and "restart 2 of 5" in log and "SIGKILL" in log
 
 
+def test_a_stop_is_not_forgotten_where_a_rank_fails_too(tmp_path: Path) -> None:
+    """Catches a run that a scheduler wants gone, and that is begun again as one rank was killed."""
+
+    def asks_and_dies(number: int) -> int:
+        if number == 1:
+            os.kill(os.getppid(), signal.SIGUSR1)
+            os.kill(os.getpid(), signal.SIGKILL)
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        return signal.pause() or 0
+
+    ended, status = launched(tmp_path / "run", asks_and_dies, restarts=3)
+    assert isinstance(ended, StopRequested)
+    told = {"state": "stopped", "exit_code": 75, "signal": "SIGUSR1", "restarts": 0}
+    assert status.items() >= told.items()
+    assert "SIGKILL" in str(status["reason"])
+
+
+def test_a_launcher_without_its_log_says_its_last_word(tmp_path: Path) -> None:
+    """Catches the stack trace of a log file in the place of the line that matters."""
+    run = tmp_path / "run"
+
+    def dies(number: int) -> int:
+        shutil.rmtree(run / "logs", ignore_errors=True)
+        return killed(number)
+
+    ended, status = launched(run, dies, restarts=1)
+    assert isinstance(ended, RankFailed) and status["exit_code"] == 4 and status["restarts"] == 1
+
+
+def test_a_failure_in_a_folder_that_was_taken_away_is_told_so(tmp_path: Path) -> None:
+    """Catches a run that is begun again where nothing is left of it."""
+    run = tmp_path / "run"
+
+    def removes(number: int) -> int:
+        if number == 0:
+            shutil.rmtree(run)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return signal.pause() or 0
+
+    ended, status = launched(run, removes, restarts=3)
+    assert type(ended) is TrainingError and "was removed or renamed" in str(ended)
+    assert "SIGKILL" in str(ended) and not run.exists() and status == {}
+
+
 @pytest.mark.parametrize("error", [DataError("bad"), TrainingError("not finite")], ids=str)
 def test_what_would_fail_again_is_not_begun_again(tmp_path: Path, error: LyceumError) -> None:
     """Catches a bad shard that is read until the restarts are used up."""

@@ -50,6 +50,10 @@ from trainer.plan.size import parameter_count
         (["profile.steps=[5,3]"], ["profile.steps"]),
         (["recovery.patience=0.5"], ["recovery.patience", "greater than or equal to 1"]),
         (["checkpoint.every=5", "recovery.settle=20"], ["recovery.settle", "the run's 20"]),
+        (
+            ["checkpoint.every=2", "checkpoint.keep=1", "recovery.settle=3"],
+            ["recovery.settle", "the 2 after which it is removed"],
+        ),
         (["corpus.source=text"], ["corpus.files"]),
         (["corpus.files=[a.txt]"], ["corpus.files", "corpus.source=text"]),
         (["corpus.packages=[]"], ["corpus.packages"]),

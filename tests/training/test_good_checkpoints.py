@@ -170,3 +170,18 @@ def test_weights_that_are_not_finite_are_seen_on_load(
     assert kind == "TrainingError" and "not finite" in line and "model/" in line
     assert main(["evaluate", str(spoilt), "--suite", "perplexity"]) == 4
     assert "not finite" in capsys.readouterr().err
+
+
+def test_a_run_that_went_back_goes_on_with_its_new_course(tmp_path: Path, corpus: Path) -> None:
+    """Catches a curve of two halves: the new course's steps, then the old one's weights."""
+    recipe = recipe_of(tmp_path / "run", corpus, **KEYS, schedule__length=6)
+    train(recipe)
+    back = str(tmp_path / "run" / "checkpoints" / "step-00000002")
+    keys = KEYS | {"steps": 3, "schedule__length": 6}
+    assert train(recipe_of(tmp_path / "run", corpus, **keys, resume=back)) == [None]
+    assert "gives up step-00000004, step-00000006" in log_of(tmp_path / "run")
+    assert (latest_checkpoint(tmp_path / "run") or Path()).name == "step-00000003"
+    assert train(recipe) == [None]
+    assert len(losses(recipe)) == 6
+    listed = list_checkpoints(tmp_path / "run")
+    assert [one.problem for one in listed if one.step > 3] == [None, None], "the new course's own"

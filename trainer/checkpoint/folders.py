@@ -13,7 +13,14 @@ from pathlib import Path
 
 from trainer.checkpoint.files import complete_manifest, verify_checkpoint
 from trainer.checkpoint.format import BEST, FOLDER_NAME, MANIFEST, folder_name
-from trainer.checkpoint.marks import found_damage, is_settled, mark_repaired, remove_marks
+from trainer.checkpoint.marks import (
+    course_given_up,
+    found_damage,
+    is_settled,
+    mark_chosen,
+    mark_given_up,
+    remove_marks,
+)
 from trainer.errors import CheckpointError
 from trainer.hub.foreign import checkpoint_of
 
@@ -135,10 +142,10 @@ def list_checkpoints(run_dir: Path) -> list[ListedCheckpoint]:
 
 
 def checkpoints_to_resume(run_dir: Path) -> list[Path]:
-    """All checkpoints of a run, in the order in which a resume tries them: settled ones first, the
-    newest first; damaged ones are among them.
+    """A run's checkpoints in the order in which a resume tries them: settled ones first, the newest
+    first; damaged ones are among them, those of a course that was given up are not.
     """
-    newest_first = [path for _, path in reversed(_by_step(run_dir))]
+    newest_first = [path for _, path in reversed(_by_step(run_dir)) if not course_given_up(path)]
     return sorted(newest_first, key=lambda path: not is_settled(path))
 
 
@@ -223,6 +230,14 @@ def passed_over(run: Path, chosen: Path) -> list[str]:
     return reasons
 
 
+def damaged_behind(run: Path, chosen: Path) -> list[str]:
+    """Why each newer checkpoint of a run than the chosen one that is damaged is so."""
+    named = FOLDER_NAME.fullmatch(chosen.name)
+    newer = [path for step, path in _by_step(run) if named and step > int(named[1])]
+    faults = [_problem(path) for path in newer if not course_given_up(path)]
+    return [fault.partition(";")[0] for fault in faults if fault]
+
+
 def rotate(run_dir: Path, keep: int, protect: Collection[Path] = ()) -> list[Path]:
     """Remove all but the newest `keep` good checkpoints (0: keep all), the best, and `protect`.
 
@@ -244,6 +259,18 @@ def rotate(run_dir: Path, keep: int, protect: Collection[Path] = ()) -> list[Pat
     return [path for path in removed if _remove(path)]
 
 
+def give_up_behind(run_dir: Path, step: int) -> list[Path]:
+    """Mark the checkpoints behind a step from which a run goes on again: another course begins.
+
+    Returns those that would have been taken for the run's newest good ones; raises OSError.
+    """
+    behind = [path for number, path in _by_step(run_dir) if number > step]
+    given_up = [path for path in behind if _problem(path) is None and is_settled(path)]
+    for path in given_up:
+        mark_given_up(path, step)
+    return given_up
+
+
 def keep_as_evidence(checkpoint: Path) -> Path | None:
     """Rename a damaged checkpoint that another is about to replace; None where it is sound.
 
@@ -253,7 +280,7 @@ def keep_as_evidence(checkpoint: Path) -> Path | None:
         return None
     aside = checkpoint.with_name(f"{checkpoint.name}{_DAMAGED}{uuid.uuid4().hex[:4]}")
     os.rename(checkpoint, aside)
-    mark_repaired(checkpoint)  # the note is of what has another name now
+    mark_chosen(checkpoint)  # the note is of what has another name now
     _log.warning("%s is damaged, and stays as %s", checkpoint, aside.name)
     return aside
 
@@ -290,7 +317,7 @@ def _is_gone(path: Path) -> bool:
 
 
 def _problem(path: Path) -> str | None:
-    if known := found_damage(path):
+    if known := found_damage(path) or course_given_up(path):
         return known
     try:
         complete_manifest(path)

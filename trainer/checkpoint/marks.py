@@ -3,8 +3,9 @@
 A checkpoint is whole the moment that it has its name, and still it may hold weights that the next
 step shows to be spoilt. Until then a mark stands beside it, `step-00000100.unsettled`, made before
 it gets its name and removed when it has settled. One that a resume found damaged gets
-`step-00000100.damaged`, with the reason in it, and stays where it is. Who finds no mark, as beside
-one that was copied or imported, finds a good one.
+`step-00000100.damaged`, with the reason in it, and one of a course that was given up, as a resume
+went back behind it, `step-00000100.given-up`; both stay where they are. Who finds no mark, as
+beside one that was copied or imported, finds a good one.
 """
 
 import contextlib
@@ -15,6 +16,7 @@ from trainer.files import sync_folder, write_whole
 
 _UNSETTLED = ".unsettled"
 _DAMAGED = ".damaged"
+_GIVEN_UP = ".given-up"
 
 
 def _mark(checkpoint: Path, suffix: str) -> Path:
@@ -40,8 +42,29 @@ def settle(checkpoint: Path) -> None:
 def found_damage(checkpoint: Path) -> str | None:
     """Why a resume did not go on from a checkpoint; None where none had a reason."""
     with contextlib.suppress(FileNotFoundError):
-        return _mark(checkpoint, _DAMAGED).read_text(encoding="utf-8")
+        return _mark(checkpoint, _DAMAGED).read_text(encoding="utf-8", errors="replace")
     return None
+
+
+def course_given_up(checkpoint: Path) -> str | None:
+    """Why a checkpoint is of a course that was given up; None where it is not."""
+    with contextlib.suppress(FileNotFoundError):
+        return _mark(checkpoint, _GIVEN_UP).read_text(encoding="utf-8", errors="replace")
+    return None
+
+
+def mark_given_up(checkpoint: Path, step: int) -> None:
+    """Note that the run goes on from step `step`, which lies before it; raises OSError."""
+    reason = f"{checkpoint.name} is of a course that was given up after step {step}"
+    write_whole(_mark(checkpoint, _GIVEN_UP), reason)
+
+
+def mark_chosen(checkpoint: Path) -> None:
+    """Take back what was noted against a checkpoint: all of it is as it was saved, and a run goes
+    on from it; raises OSError.
+    """
+    for suffix in (_DAMAGED, _GIVEN_UP):
+        _remove(checkpoint, suffix)
 
 
 def mark_damaged(checkpoint: Path, reason: str) -> None:
@@ -49,14 +72,9 @@ def mark_damaged(checkpoint: Path, reason: str) -> None:
     write_whole(_mark(checkpoint, _DAMAGED), reason)
 
 
-def mark_repaired(checkpoint: Path) -> None:
-    """Take such a note back: all of it was read and is as it was saved; raises OSError."""
-    _remove(checkpoint, _DAMAGED)
-
-
 def remove_marks(checkpoint: Path) -> None:
     """Remove all marks of a checkpoint that is gone; raises OSError."""
-    for suffix in (_UNSETTLED, _DAMAGED):
+    for suffix in (_UNSETTLED, _DAMAGED, _GIVEN_UP):
         _mark(checkpoint, suffix).unlink(missing_ok=True)
 
 

@@ -13,10 +13,13 @@ from rich.text import Text
 from trainer.checkpoint.files import verify_checkpoint
 from trainer.checkpoint.folders import (
     ListedCheckpoint,
+    damaged_behind,
+    latest_checkpoint,
     list_checkpoints,
     resolve_checkpoint,
     rotate,
 )
+from trainer.checkpoint.marks import course_given_up, mark_damaged
 from trainer.checkpoint.merge_record import read_merge
 from trainer.errors import CheckpointError, RecipeError
 from trainer.hub.foreign import checkpoint_of
@@ -152,7 +155,8 @@ def _merged_of(folder: Path) -> str | None:
 
 def _state(listed: ListedCheckpoint) -> str:
     whole = "complete" if listed.settled else "complete, not settled yet"
-    whole = "damaged" if listed.problem else whole
+    if listed.problem:
+        whole = "given up" if course_given_up(listed.path) else "damaged"
     return f"{whole}, the best" if listed.best else whole
 
 
@@ -160,17 +164,21 @@ def verify_command(path: Path, console: Console | None = None) -> None:
     """Read all of a checkpoint (or of a run's newest good one) and print whether it is intact.
 
     Of a merged one also what it is made of, and whether that is still there. Raises CheckpointError
-    naming the first fault, after printing all of several.
+    naming the first fault, after printing all of several, and where a run has a newer one that is
+    damaged.
     """
     path = Path(path)
     folder = resolve_checkpoint(path) if (path / "checkpoints").is_dir() else path
     faults = verify_checkpoint(folder)
+    newer = damaged_behind(path, folder) if folder != path else []
     if not faults:
         _print(console, f"checkpoint {folder} is complete and unaltered")
         if record := read_merge(folder):
             _print(console, f"it is merged: {record.line}")
             for parent in record.parents:
                 _print(console, f"{parent.checkpoint} is {parent.found()}")
+        if newer:
+            raise CheckpointError(f"{newer[-1]}; a resume would go on from {folder.name}")
         return
     for fault in faults if len(faults) > 1 else ():
         _print(console, fault)
@@ -181,14 +189,26 @@ def verify_command(path: Path, console: Console | None = None) -> None:
 def prune_command(run: Path, keep: int, console: Console | None = None) -> None:
     """Remove all but the newest `keep` good checkpoints of a run, and print which went.
 
-    Raises RecipeError where `keep` is below 1, CheckpointError where the run does not exist.
+    The newest good one is read whole first, and where it is damaged the one before: the last sound
+    one is never removed. Raises RecipeError where `keep` is below 1, CheckpointError where the run
+    does not exist.
     """
     if keep < 1:
         raise RecipeError(f"checkpoint prune: cannot keep {keep}; keep 1 or more")
-    removed = rotate(_existing(run), keep)
+    _require_sound(_existing(run))
+    removed = rotate(run, keep)
     for path in removed:
         _print(console, f"removed {path}")
     _print(console, f"{len(removed)} removed, {len(list_checkpoints(run))} left")
+
+
+def _require_sound(run: Path) -> None:
+    """Mark damaged checkpoints, newest first, until one is sound."""
+    while (newest := latest_checkpoint(run)) is not None:
+        faults = verify_checkpoint(newest)
+        if not faults:
+            return
+        mark_damaged(newest, faults[0])
 
 
 def diff_command(a: Path, b: Path, console: Console | None = None) -> None:

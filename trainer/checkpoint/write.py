@@ -35,6 +35,7 @@ from trainer.checkpoint.format import (
     manifest_bytes,
     safe_name,
 )
+from trainer.checkpoint.marks import mark_chosen
 from trainer.errors import CheckpointError, TrainingError
 from trainer.files import sync_folder
 from trainer.parallel.agreement import Ranks
@@ -226,6 +227,7 @@ def _publish(partial: Path, final: Path, manifest: CheckpointManifest) -> None:
     sync_folder(partial)
     keep_as_evidence(final)
     replaced = set_aside(final)
+    mark_chosen(final)  # what is noted is of the one that is replaced
     os.rename(partial, final)
     sync_folder(final.parent)
     if replaced:

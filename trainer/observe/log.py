@@ -3,14 +3,7 @@
 import logging
 
 from trainer.observe.callback import Callback, RunStart
-from trainer.recovery.early_log import take_early_records
-
-
-class _QuietFile(logging.FileHandler):
-    """A log file that ignores write errors, for which logging would print a stack trace a line."""
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
-        """Drop the message."""
+from trainer.recovery.logs import QuietFile, take_early_records
 
 
 class RankLog(Callback):
@@ -24,7 +17,7 @@ class RankLog(Callback):
         """Open the file and attach it to the `trainer` logger."""
         folder = run.folder / "logs"
         folder.mkdir(exist_ok=True)
-        self._handler = _QuietFile(folder / f"rank-{run.rank}.log", encoding="utf-8")
+        self._handler = QuietFile(folder / f"rank-{run.rank}.log")
         self._handler.setLevel(logging.INFO)
         line = "%(asctime)s %(levelname)s %(name)s: %(message)s"
         self._handler.setFormatter(logging.Formatter(line))

@@ -143,3 +143,10 @@ def check_recovery(recipe: "Recipe") -> None:
             f"recovery.settle: {settle} steps behind a checkpoint are more than the run's "
             f"{recipe.steps}, and none would count as good before the last; lower it"
         )
+    keep = recipe.checkpoint.keep
+    if keep > 0 and every > 0 and keep * every < settle:
+        raise RecipeError(
+            f"recovery.settle: {settle} steps behind a checkpoint are more than the {keep * every} "
+            f"after which it is removed (checkpoint.keep {keep}, every {every}), and none would "
+            "count as good; lower it, or raise checkpoint.keep"
+        )

@@ -1,6 +1,5 @@
 """RUN/status.json as a file: read, written whole, and the last word of a run's end."""
 
-import errno
 import json
 import os
 import socket
@@ -15,7 +14,6 @@ from trainer.recovery.lock import LAUNCHER
 STATUS = "status.json"
 RESTARTS = "LYCEUM_RESTARTS"
 """Environment variable: how often the launcher has started the ranks again."""
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _TAIL_BYTES = 1 << 16
 
 
@@ -68,15 +66,16 @@ def write_status(run_dir: Path, status: dict[str, Any]) -> None:
 def write_json(path: Path, content: dict[str, Any], over: bool = False) -> None:
     """Write a JSON file atomically: a reader sees the old one or the new one.
 
-    `over`: where the disk is full, over the old one. Raises TrainingError where it cannot be
+    `over`: where there is no room for another, or nothing may be added to its folder, over the old
+    one. Raises TrainingError where it cannot be
     written.
     """
     text = json.dumps(content, indent=2) + "\n"
     try:
         try:
             write_whole(path, text, durable=False)
-        except OSError as error:
-            if not over or error.errno not in _FULL or not path.is_file():
+        except OSError:
+            if not over or not path.is_file():
                 raise
             _write_over(path, text.encode())
     except OSError as error:

@@ -1,8 +1,32 @@
-"""What a rank says before its log file is open: kept, and written there when it is."""
+"""Log files that hide no other failure, and what a rank says before its own is open."""
 
+import contextlib
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+
+class QuietFile(logging.FileHandler):
+    """A log file, opened at its first line, of which no failure hides another: a full disk, or a
+    folder that is gone, costs the line. logging would print a stack trace for each.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, encoding="utf-8", delay=True)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the record, or drop it."""
+        with contextlib.suppress(OSError):
+            super().emit(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
+        """Drop the record."""
+
+    def close(self) -> None:
+        """Close the file; what is left in its buffer may find the disk full."""
+        with contextlib.suppress(OSError):
+            super().close()
 
 
 class EarlyRecords(logging.Handler):
