@@ -19,7 +19,9 @@ INSIDE = (
     *("forward", "backward", "update", "evaluation", "save", "out of memory", "nan"),
     *("disk full in a save", "disk full outside", "clock"),
 )
-"""What `injected` can do."""
+"""What `injected` can do to one rank."""
+SKIP = "skip"
+"""What it can do to all: no gradient of the step is finite, so that every rank skips it."""
 
 
 class Injected(RuntimeError):
@@ -28,7 +30,7 @@ class Injected(RuntimeError):
 
 @dataclass(frozen=True)
 class InsideFault:
-    """A fault on one rank in one step, once: `marker` is made when it happens."""
+    """A fault on one rank in one step, once: `marker`-RANK is made when it happens."""
 
     kind: str
     rank: int
@@ -37,10 +39,12 @@ class InsideFault:
 
     def strikes(self, step: int) -> bool:
         """Whether it happens here and now; if so it is over."""
-        if int(os.environ.get("RANK", "0")) != self.rank or step < self.step:
+        rank = int(os.environ.get("RANK", "0"))
+        if (self.kind != SKIP and rank != self.rank) or step < self.step:
             return False
+        marker = self.marker.with_name(f"{self.marker.name}-{rank}")
         try:
-            os.close(os.open(self.marker, os.O_CREAT | os.O_EXCL))
+            os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
         except FileExistsError:
             return False
         return True
@@ -87,12 +91,14 @@ def _in_backward(fault: InsideFault, wrap: _Wrap, act: Callable[[Any], Any]) -> 
     def step(inner: Any, run: Run, *rest: Any) -> Any:
         if not fault.strikes(run.step + 1):
             return inner(run, *rest)
-        weight = next(p for chunk in run.chunks for p in chunk.parameters() if p.requires_grad)
-        hook = weight.register_hook(act)
+        weights = [p for chunk in run.chunks for p in chunk.parameters() if p.requires_grad]
+        hooked = weights if fault.kind == SKIP else weights[:1]
+        hooks = [weight.register_hook(act) for weight in hooked]
         try:
             return inner(run, *rest)
         finally:
-            hook.remove()
+            for hook in hooks:
+                hook.remove()
 
     wrap(Run, "forward_backward", step)
 
@@ -180,6 +186,7 @@ _FAULTS: dict[str, Callable[[InsideFault, _Wrap], None]] = {
     "save": _raising("save", lambda: Injected("in a save"), behind=True),
     "out of memory": _raising("forward_backward", _no_memory),
     "nan": _nan,
+    SKIP: _nan,
     "disk full in a save": _disk_full_in_save,
     "disk full outside": _disk_full_outside,
     "clock": _clock,

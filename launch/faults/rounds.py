@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from launch.faults.inject import INSIDE, InsideFault, injected
+from launch.faults.inject import INSIDE, SKIP, InsideFault, injected
 from launch.faults.launcher import (
     HANGS_SECONDS,
     children_of,
     fork_launcher,
     has_ended,
+    run_to_end,
     wait_for,
     wait_until_gone,
 )
@@ -207,7 +208,7 @@ class Round:
             self._blame(f"exit code {code}, and status.json says {status.get('state')}")
         if code == _FAILED and not status.get("reason"):
             self._blame("no reason")
-        struck = (self._folder / "struck").exists() or acted
+        struck = acted or any(self._folder.glob("struck-*"))
         named = self._fault in (*_NAMED, "kill a worker") and code == _FAILED and struck
         if first and named and status.get("rank") != self.result.rank:
             self._blame(f"rank {status.get('rank')} is blamed: {status.get('reason')}")
@@ -223,11 +224,19 @@ class Round:
 
     def _check_weights(self) -> None:
         """Hold the last checkpoint's files against the undisturbed run's, bit by bit."""
-        if self._fault == "nan":
-            return
-        found = hashes(self._run)
-        if found != self._undisturbed:
-            self._blame("the weights differ from the undisturbed run's")
+        wanted = self._of_told() if self._fault == "nan" else self._undisturbed
+        if hashes(self._run) != wanted:
+            what = "a run told to skip the step" if self._fault == "nan" else "the undisturbed run"
+            self._blame(f"the weights differ from those of {what}")
+
+    def _of_told(self) -> dict[str, str]:
+        """The hashes of a run all of whose ranks were told to skip the step."""
+        told = self._folder / "told"
+        skip = InsideFault(SKIP, 0, self.result.step, self._folder / "told-struck")
+        with injected(skip):
+            recipe = recipe_of(self._layout, told, self._sources)
+            run_to_end(recipe, self._layout.ranks, self._folder / "told.txt")
+        return hashes(told)
 
     def _blame(self, fault: str) -> None:
         self.result.faults.append(fault)

@@ -45,7 +45,7 @@ def test_a_round_that_goes_wrong_is_told(tmp_path: Path) -> None:
         *("--steps-of-reference", "9"),
         expected=1,
     )
-    assert rounds[0]["faults"] == ["the weights differ from the undisturbed run's"]
+    assert rounds[0]["faults"] == ["the weights differ from those of the undisturbed run"]
 
 
 def test_every_fault_and_layout_comes_before_one_comes_again() -> None:
