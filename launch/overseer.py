@@ -36,11 +36,12 @@ _GOES_ON = "the same command goes on from what was saved"
 class RunOverseer:
     """The Overseer of one start of a run's ranks.
 
-    `folder`: of the files that it shares with them; `logs`: where the stacks of a frozen run go.
+    `folder`: of the files that it shares with them; `logs`: where the stacks of a frozen run go;
+    `restarts`: how many starts came before.
     """
 
     def __init__(self, recovery: RecoverySection, folder: Path, logs: Path, restarts: int) -> None:
-        self._folder, self._logs, self._restarts = folder, logs, restarts
+        self._folder, self._logs, self.restarts = folder, logs, restarts
         self._patience = Patience(recovery, time.monotonic())
         self._beats: dict[int, Beat] = {}
         self._asked: float | None = None
@@ -55,7 +56,7 @@ class RunOverseer:
             HEARTBEAT_FILE: str(path),
             STACK_FILE: str(self._stack(rank)),
             LAUNCHER: str(os.getpid()),
-            RESTARTS: str(self._restarts),
+            RESTARTS: str(self.restarts),
         }
 
     def _stack(self, rank: int) -> Path:

@@ -86,7 +86,8 @@ def _run(
     signals: list[int],
 ) -> int:
     """One start of the ranks; raises TrainingError where its folder was gone at the end."""
-    command = [sys.executable, "-m", "trainer", *sys.argv[1:], f"resume={recipe.resume}"]
+    again = [] if overseer.restarts == 0 else [f"resume={recipe.resume}"]
+    command = [sys.executable, "-m", "trainer", *sys.argv[1:], *again]
     rank = partial(worker, recipe)
     code = run_ranks(rank, ranks, device, command, overseer=overseer, signals=signals)
     if code == 0 and (fault := place.fault()):
