@@ -3,6 +3,7 @@
 import json
 import os
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -44,13 +45,14 @@ def train_ranks(recipe: Recipe, nproc: int | None, force: bool) -> int:
 
     ranks = nproc or 1
     recipe.validate_world(ranks, recipe.device if recipe.device != "auto" else "cuda")
+    began = time.monotonic()
     with collecting_signals() as signals:
         device = _device(recipe.device)
         if device == "cpu":
             _warm(sharded=recipe.sharding(ranks) > 0)
         if signals:
             raise stopped_early(signals[0])
-        return supervise(recipe, ranks, device, worker, signals)
+        return supervise(recipe, ranks, device, worker, signals, began)
 
 
 def _warm(sharded: bool) -> None:

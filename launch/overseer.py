@@ -11,6 +11,7 @@ from pathlib import Path
 from launch.standing import Standing, cpu_seconds, culprit, process_state, stand, told
 from trainer.errors import RankFailed, StopRequested
 from trainer.recipe.checkpoint import RecoverySection
+from trainer.recovery.goodput import BEGAN
 from trainer.recovery.heartbeat import (
     HEARTBEAT_FILE,
     Beat,
@@ -37,12 +38,20 @@ class RunOverseer:
     """The Overseer of one start of a run's ranks.
 
     `folder`: of the files that it shares with them; `logs`: where the stacks of a frozen run go;
-    `restarts`: how many starts came before.
+    `restarts`: how many starts came before; `began`: when the first one did, monotonic.
     """
 
-    def __init__(self, recovery: RecoverySection, folder: Path, logs: Path, restarts: int) -> None:
+    def __init__(
+        self,
+        recovery: RecoverySection,
+        folder: Path,
+        logs: Path,
+        restarts: int,
+        began: float | None = None,
+    ) -> None:
         self._folder, self._logs, self.restarts = folder, logs, restarts
         self._patience = Patience(recovery, time.monotonic())
+        self._began = time.monotonic() if restarts or began is None else began
         self._beats: dict[int, Beat] = {}
         self._asked: float | None = None
         self._hasty: float | None = None
@@ -56,6 +65,7 @@ class RunOverseer:
             HEARTBEAT_FILE: str(path),
             STACK_FILE: str(self._stack(rank)),
             LAUNCHER: str(os.getpid()),
+            BEGAN: str(self._began),
             RESTARTS: str(self.restarts),
         }
 

@@ -36,12 +36,14 @@ def supervise(
     device: str,
     worker: Callable[[Recipe], int],
     signals: list[int] | None = None,
+    began: float | None = None,
 ) -> int:
     """Train on local ranks to the run's end; returns 0, or the exit code of an end without a line.
 
     `worker`: what a forked rank does; `signals`: those that ask for a stop, as they come
-    (`collecting_signals`). This process holds the run's lock, starts ranks again as
-    `recovery.restarts` allows, and writes the last status.json. Raises what ended the run.
+    (`collecting_signals`); `began`: when the command did, by the monotonic clock. This process
+    holds the run's lock, starts ranks again as `recovery.restarts` allows, and writes the last
+    status.json. Raises what ended the run.
     """
     run = Path(recipe.run)
     with (
@@ -55,7 +57,7 @@ def supervise(
         if left := left_without_a_word(run):
             _log.warning("%s; it goes on", left)
         while True:
-            overseer = RunOverseer(recipe.recovery, Path(shared), run / "logs", restarts)
+            overseer = RunOverseer(recipe.recovery, Path(shared), run / "logs", restarts, began)
             try:
                 code = _run(recipe, ranks, device, worker, overseer, place, signals)
             except RankFailed as error:
@@ -165,6 +167,7 @@ def _last_word(
         signal="SIGINT" if code == INTERRUPTED else ended_by,
         checkpoint=newest.name if newest else None,
         restarts=restarts,
+        goodput=(read_status(run) or {}).get("goodput"),
     )
     try:
         write_status(run, status)

@@ -86,6 +86,7 @@ class Examiner:
         """Measure all suites, and judge them; `stopped` where a stop is asked for meanwhile."""
         suites, names = self._run.suites, self._section.suites
         assert suites is not None, "suites are due"
+        self._run.heartbeat.beat("evaluation", self._run.step)
         folder, model = self._folder(folder_name(self._run.step)), self._model()
         results = suites.known(folder, names, model)
         if results is not None:

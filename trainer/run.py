@@ -154,6 +154,11 @@ class Run:
         self._says("data")
         return next(self._stream)
 
+    @property
+    def heartbeat(self) -> Heartbeat:
+        """Where this rank says what it does."""
+        return self._heartbeat
+
     def _says(self, phase: str) -> None:
         """Say that a phase of the next step begins."""
         self._heartbeat.beat(phase, self.step + 1)

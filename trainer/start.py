@@ -19,6 +19,7 @@ from trainer.parallel.join import create_layout, job_store, leave
 from trainer.parallel.zero import create_optimizer
 from trainer.recipe import Recipe
 from trainer.recovery import FaultBoundary, LockedFolder, RunLock, StopSignals, run_lock
+from trainer.recovery.heartbeat import LOADING, STARTING
 from trainer.recovery.logs import kept_for_the_log
 from trainer.recovery.status_file import left_without_a_word
 from trainer.recovery.watchdog import Watchdog
@@ -61,7 +62,9 @@ def open_run(
             assert recipe.model.vocab is not None, "a resolved recipe has it"
             chunks = build_model(recipe, recipe.model.vocab, layout)
             optimizer = create_optimizer(chunks, recipe, layout)
+            faults.heartbeat.beat(LOADING, 0)
             beginning = restore(recipe, point, chunks, optimizer)
+            faults.heartbeat.beat(STARTING, 0)
             base = partial(base_weights, recipe, point, chunks, optimizer)
             with EarlyWatch(recipe, layout, beginning.counters.step) as early:
                 stop = partial(asked_to_stop, signals, layout.hosts)

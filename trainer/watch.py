@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -40,6 +41,7 @@ from trainer.parallel.join import barrier
 from trainer.parallel.schedule import Losses
 from trainer.parallel.zero import StepOutcome
 from trainer.plan.estimate import disk_warning, estimate
+from trainer.recovery.goodput import BEGAN, Goodput, Ledger
 from trainer.recovery.lock import LAUNCHER
 from trainer.recovery.slow import BusyShare, slowest
 from trainer.recovery.status_file import read_status, recorded_step, status_of, write_status
@@ -82,11 +84,13 @@ class Watch:
         watched = run.layout.world_size > 1 and device.type == "cpu"
         self._busy = BusyShare() if watched else None
         self._slow: int | None = None
+        self._goodput: Goodput | None = None
 
     def __enter__(self) -> "Watch":
         run = self._run
         rate = _common_rate(run)
         if run.layout.reports:
+            self._goodput = _goodput_of(run, recorded_step(run.folder))
             truncate_metrics(run.folder, run.step)
             write_environment(run.folder, run.layout.world_size)
             _print_estimate(run, rate)
@@ -98,6 +102,7 @@ class Watch:
             run.layout.world_size,
             run.layout.device,
             newest.name if (newest := latest_checkpoint(run.folder)) else None,
+            self._spent if self._goodput else None,
         )
         barrier(run.layout.device)
         for callback in self._callbacks:
@@ -176,6 +181,8 @@ class Watch:
             **run.mixture_shares(),
             **self._slow_rank(ranks[:, 1].tolist()),
         }
+        if self._goodput is not None:
+            self._goodput.made(run.step, run.heartbeat.seconds())
         figures = {f"{run.recipe.stage}/{name}": n for name, n in losses.figures.items()}
         numbers = {"loss": losses.mean, "grad_norm": outcome.grad_norm, **figures}
         self._readback.push(_Pending(self._began, counts, known), numbers)
@@ -256,6 +263,7 @@ class Watch:
         """
         for pending, numbers, done in self._readback.pop(everything):
             record = self._record(pending, numbers, done.seconds_since(pending.began))
+            record |= self._useful_time(record)
             for callback in self._callbacks:
                 callback.on_step(record)
             yield record["step"], not record["skipped"]
@@ -280,6 +288,22 @@ class Watch:
             # A figure is NaN where a step had nothing to take a mean of, or was not finite itself.
             **{name: n for name, n in numbers.items() if skipped or not isnan(n)},
         }
+
+    def _useful_time(self, record: dict[str, Any]) -> dict[str, float]:
+        """`goodput` after a step, and `lost/NAME` in seconds, over all starts of the run."""
+        if self._goodput is None:
+            return {}
+        self._goodput.read(record["step"], record["skipped"])
+        ledger = self._ledger()
+        lost = {f"lost/{name}": seconds for name, seconds in ledger.lost.items() if seconds}
+        return {"goodput": ledger.fraction, **lost}
+
+    def _ledger(self) -> Ledger:
+        assert self._goodput is not None, "on the rank that reports"
+        return self._goodput.ledger(self._run.heartbeat.seconds(), time.monotonic())
+
+    def _spent(self) -> dict[str, Any]:
+        return self._ledger().as_json(time.time())
 
     def sampled(self, samples: list[tuple[str, str]]) -> None:
         """Report texts generated after this step: (prompt, continuation) pairs."""
@@ -312,6 +336,18 @@ def _callbacks(run: Run) -> list[Callback]:
         if recipe.observe.wandb is not None:
             callbacks.append(WeightsAndBiases(recipe.observe.wandb))
     return callbacks
+
+
+def _goodput_of(run: Run, recorded: int) -> Goodput:
+    """The time of this start on top of those before; `recorded`: the last step that one made."""
+    entered = run.heartbeat.entered
+    return Goodput(
+        Ledger.of_status(read_status(run.folder), time.time()),
+        began=float(os.environ.get(BEGAN, entered)),
+        entered=entered,
+        replayed=recorded,
+        compiles=run.recipe.kernels.compile != "none",
+    )
 
 
 def _common_rate(run: Run) -> float:

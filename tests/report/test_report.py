@@ -234,6 +234,19 @@ def test_what_is_minimised_stands_beside_the_loss(tmp_path: Path) -> None:
     assert "What is minimised" not in page_of(record_run(tmp_path / "plain"))
 
 
+def test_the_page_says_where_the_time_went(tmp_path: Path) -> None:
+    """Would catch a month of cluster time of which nobody sees that a third was spent waiting."""
+    run = record_run(tmp_path / "mine")
+    assert "Where the time went" not in text_of(page_of(run)), "a run of an earlier version"
+    spent = {"wall_seconds": 7200.0, "useful_seconds": 5400.0, "at": 0.0}
+    spent["lost_seconds"] = {"down": 1440.0, "save_stall": 360.0, "replay": 0.0}  # type: ignore[assignment]
+    write_json(run / "status.json", {"state": "stopped", "step": 12, "goodput": spent})
+    text = text_of(page_of(run))
+    assert "75.0% of 2 h were useful" in text
+    assert text.index("useful steps") < text.index("down, between two starts")
+    assert "saving" in text and "steps made again" not in text
+
+
 def test_layout_and_schedule_are_those_of_the_run(tmp_path: Path) -> None:
     """Would catch a layout of other ranks, or a schedule of another number of micro-batches."""
     ranks = {"ranks": 4, "ranks_a_node": 2}

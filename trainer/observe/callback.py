@@ -1,5 +1,6 @@
 """The interface of callbacks: the events of the training loop."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ class RunStart:
 
     `folder`: the run directory; `first_step`: the next step, from 1 (on resume, the one after the
     checkpoint); `rank`, `world_size`: of this process among all ranks; `checkpoint`: the name of
-    the last good one.
+    the last good one; `goodput`: what status.json has of the run's time (trainer.recovery.goodput).
     """
 
     folder: Path
@@ -26,6 +27,7 @@ class RunStart:
     world_size: int
     device: torch.device
     checkpoint: str | None = None
+    goodput: Callable[[], dict[str, Any]] | None = None
 
 
 class Callback:

@@ -3,6 +3,8 @@
 import logging
 import os
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +37,14 @@ class StatusWriter(Callback):
         self._written = 0.0
         self._measuring: str | None = None
         self._checkpoint: str | None = None
+        self._goodput: Callable[[], dict[str, Any] | None] | None = None
 
     def on_start(self, run: RunStart) -> None:
         """Write the state running."""
         self._folder, self._step = run.folder, run.first_step - 1
-        self._checkpoint = run.checkpoint
+        self._checkpoint, self._goodput = run.checkpoint, run.goodput
+        if self._goodput is None and (known := read_status(run.folder)):
+            self._goodput = partial(known.get, "goodput")  # of the starts before
         self._write("running", None, None)
 
     def on_step(self, record: dict[str, Any]) -> None:
@@ -75,6 +80,7 @@ class StatusWriter(Callback):
         """Write the final state, unless a launcher waits for all ranks' ends and writes it."""
         self._measuring = None
         if LAUNCHER in os.environ:
+            self._write("running", None, None)  # as far as it came
             return
         self._write(state, _EXIT_CODES[state] if exit_code is None else exit_code, reason)
 
@@ -86,6 +92,7 @@ class StatusWriter(Callback):
             exit_code=exit_code,
             reason=reason,
             checkpoint=self._checkpoint,
+            goodput=self._goodput() if self._goodput else None,
         )
         try:
             write_status(self._folder, status)

@@ -7,6 +7,7 @@ what was written stays when the rank is killed.
 import mmap
 import os
 import struct
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,8 @@ HEARTBEAT_FILE = "LYCEUM_HEARTBEAT_FILE"
 
 _FORM = struct.Struct("<QQ32s")
 STARTING = "start"
-"""The phase of a rank before its first step."""
+LOADING = "load"
+"""The phases of a rank before its first step: that in which it reads weights, and the rest."""
 
 
 @dataclass(frozen=True)
@@ -29,20 +31,22 @@ class Beat:
     @property
     def where(self) -> str:
         """For a sentence: "in its start", "in forward_backward of step 7"."""
-        if self.phase == STARTING:
-            return "in its start"
+        if self.phase in (STARTING, LOADING):
+            return f"in its {self.phase}"
         return f"in {self.phase} of step {self.step}"
 
 
 class Heartbeat:
     """This rank's phase and step; seen by the process that started it, where one looks.
 
-    `phase` and `step` are those of the last `beat`.
+    `phase` and `step` are those of the last `beat`; `entered`: when this was made, monotonic.
     """
 
     def __init__(self, path: Path | None = None) -> None:
         self._count = 0
         self.step, self.phase = 0, STARTING
+        self.entered = self._since = time.monotonic()
+        self._seconds: dict[str, float] = {}
         self._map: mmap.mmap | None = None
         if path is not None:
             with path.open("r+b") as file:
@@ -56,6 +60,9 @@ class Heartbeat:
 
     def beat(self, phase: str, step: int) -> None:
         """Say what comes now: a phase of step `step`, from 1."""
+        now = time.monotonic()
+        self._seconds[self.phase] = self._seconds.get(self.phase, 0.0) + now - self._since
+        self._since = now
         self._count += 1
         self.phase, self.step = phase, step
         if self._map is not None:
@@ -64,6 +71,11 @@ class Heartbeat:
     def now(self) -> Beat:
         """The last beat."""
         return Beat(self._count, self.step, self.phase)
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds in each phase since this rank began, the present one included."""
+        present = time.monotonic() - self._since
+        return self._seconds | {self.phase: self._seconds.get(self.phase, 0.0) + present}
 
     def again(self) -> None:
         """Say that the same phase goes on."""

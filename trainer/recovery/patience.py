@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 
 from trainer.recipe.checkpoint import RecoverySection
-from trainer.recovery.heartbeat import STARTING, Beat
+from trainer.recovery.heartbeat import LOADING, STARTING, Beat
 
 SLOWER = 5
 """By how much longer than in a measured step a rank may show no progress elsewhere: in its first
@@ -59,7 +59,7 @@ class Patience:
         if stopped:
             return most
         phases = _phases(self._beats.values())
-        if STARTING in phases:
+        if phases & {STARTING, LOADING}:
             return float("inf")
         if self._steps and phases <= set(_MEASURED):
             return most

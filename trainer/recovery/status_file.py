@@ -29,14 +29,16 @@ def status_of(
     signal: str | None = None,
     checkpoint: str | None = None,
     restarts: int | None = None,
+    goodput: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The content of status.json; who writes it and when is added.
 
     state: running, done, stopped or failed; step: the last that is recorded; measuring: what is
     measured after it; exit_code, reason, error (its class), rank and signal: of the end, null while
     running; checkpoint: the name of the last good one; restarts: how often the launcher has started
-    the ranks again; pid, host: of the launcher, or of the rank that nobody of ours started;
-    updated: UTC.
+    the ranks again; goodput: useful time over wall time and the losses by name, over all starts
+    (trainer.recovery.goodput); pid, host: of the launcher, or of the rank that nobody of ours
+    started; updated: UTC.
     """
     return {
         "state": state,
@@ -49,6 +51,7 @@ def status_of(
         "signal": signal,
         "checkpoint": checkpoint,
         "restarts": int(os.environ.get(RESTARTS, "0")) if restarts is None else restarts,
+        "goodput": goodput,
         "pid": int(os.environ.get(LAUNCHER, os.getpid())),
         "host": socket.gethostname(),
         "updated": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+from trainer.recovery.goodput import Ledger
 from trainer.report.page.blocks import Drawing, Folded, PageBlock, PageSection, Prose
 from trainer.report.page.table import Cell, DataTable
 from trainer.report.plots.lines import line_plot
@@ -35,6 +36,19 @@ _SPEED = (
     ("mfu", "MFU"),
     ("memory_gib", "GiB, the fullest rank"),
 )
+_SPENT = {
+    "useful": "useful steps",
+    "down": "down, between two starts",
+    "imports": "imports",
+    "start": "start, without the weights",
+    "load": "reading the weights",
+    "compile": "compiling",
+    "data_wait": "waiting for data",
+    "replay": "steps made again",
+    "skipped": "skipped steps",
+    "evaluation": "evaluation and samples",
+    "save_stall": "saving",
+}
 
 
 def training_section(record: RunRecord) -> PageSection | None:
@@ -46,6 +60,8 @@ def training_section(record: RunRecord) -> PageSection | None:
     blocks += side_by_side(curve_drawings(record, STAGE_CURVES))
     blocks += side_by_side(curve_drawings(record, _COURSE))
     blocks.append(_speed(steps))
+    if spent := _spent(record):
+        blocks.append(spent)
     if events := _events(record):
         blocks.append(events)
     return PageSection(f"Training of {record.label}", blocks, note_of(record))
@@ -159,6 +175,24 @@ def _speed(steps: RunSteps) -> DataTable:
         if series is not None and series.count and math.isfinite(series.mean):
             rows.append((label, series.mean, series.low, series.high))
     return DataTable(("figure", "mean", "least", "most"), rows, "Speed and memory over all steps")
+
+
+def _spent(record: RunRecord) -> DataTable | None:
+    """Where the run's time went over all its starts, as status.json has it; None without."""
+    ledger = Ledger.of_status({**record.status, "state": "done"}, now=0.0)
+    if ledger.wall <= 0:
+        return None
+    seconds = {"useful": ledger.useful, **ledger.lost}
+    rows: list[tuple[Cell, ...]] = [
+        (_SPENT.get(name, name), value, value / ledger.wall)
+        for name, value in sorted(seconds.items(), key=lambda one: -one[1])
+        if value > 0
+    ]
+    caption = (
+        f"Where the time went, over all starts: {ledger.fraction:.1%} of {duration(ledger.wall)} "
+        "were useful: steps that were applied, and that no earlier start had made"
+    )
+    return DataTable(("time", "seconds", "share"), rows, caption)
 
 
 def _events(record: RunRecord) -> Folded | None:
