@@ -41,7 +41,7 @@ from trainer.parallel.join import barrier
 from trainer.parallel.schedule import Losses
 from trainer.parallel.zero import StepOutcome
 from trainer.plan.estimate import disk_warning, estimate
-from trainer.recovery.goodput import BEGAN, Goodput, Ledger
+from trainer.recovery.goodput import BEGAN, LOSSES, Goodput, Ledger
 from trainer.recovery.lock import LAUNCHER
 from trainer.recovery.slow import BusyShare, slowest
 from trainer.recovery.status_file import read_status, recorded_step, status_of, write_status
@@ -295,7 +295,7 @@ class Watch:
             return {}
         self._goodput.read(record["step"], record["skipped"])
         ledger = self._ledger()
-        lost = {f"lost/{name}": seconds for name, seconds in ledger.lost.items() if seconds}
+        lost = {f"lost/{name}": ledger.lost.get(name, 0.0) for name in LOSSES}
         return {"goodput": ledger.fraction, **lost}
 
     def _ledger(self) -> Ledger:

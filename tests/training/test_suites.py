@@ -27,7 +27,10 @@ from trainer.evaluate.respondent import NOT_FINITE
 from trainer.observe import read_metrics, read_status
 
 EVENTS = "tensorboard.backend.event_processing.event_accumulator"
-NOT_LEARNED = ("eval/", "step_seconds", "tokens_per_second", "tflops", "memory_gib")
+NOT_LEARNED = (
+    *("eval/", "step_seconds", "tokens_per_second", "tflops", "memory_gib"),
+    *("goodput", "lost/"),
+)
 
 
 def learned(run: Path) -> list[dict[str, Any]]:
