@@ -292,7 +292,8 @@ def _end(ranks: list[Rank]) -> None:
     """Kill every rank that still runs, with whatever processes it started."""
     for rank in ranks:
         if rank.poll() is None:
-            os.killpg(rank.pid, signal.SIGKILL)
+            _end_group(rank)
+            os.kill(rank.pid, signal.SIGKILL)  # it may not have come to its group yet
     for rank in ranks:
         rank.wait()
 

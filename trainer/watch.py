@@ -168,24 +168,32 @@ class Watch:
         `losses` and `outcome`: device tensors, fp32 []; `rate`: the learning rate. Collective.
         """
         run = self._run
-        own = [memory_gib(run.layout.device), self._busy.share() if self._busy else math.nan]
-        ranks = torch.empty(run.layout.world_size, len(own), dtype=torch.float64)
-        mine = torch.tensor(own, dtype=torch.float64)
-        dist.all_gather(list(ranks.unbind()), mine, group=run.layout.hosts)
+        memory, shares = self._of_all_ranks()
         known = {
             "step": run.step,
             "lr": rate,
             "tokens": run.counters.tokens,
             "supervised_tokens": run.counters.supervised_tokens,
-            "memory_gib": ranks[:, 0].max().item(),
+            "memory_gib": memory,
             **run.mixture_shares(),
-            **self._slow_rank(ranks[:, 1].tolist()),
+            **self._slow_rank(shares),
         }
         if self._goodput is not None:
             self._goodput.made(run.step, run.heartbeat.seconds())
         figures = {f"{run.recipe.stage}/{name}": n for name, n in losses.figures.items()}
         numbers = {"loss": losses.mean, "grad_norm": outcome.grad_norm, **figures}
         self._readback.push(_Pending(self._began, counts, known), numbers)
+
+    def _of_all_ranks(self) -> tuple[float, list[float]]:
+        """GiB of the fullest rank, and how much of its time each rank works; collective."""
+        own = [memory_gib(self._run.layout.device), self._busy.share() if self._busy else math.nan]
+        if self._run.layout.world_size == 1:
+            return own[0], own[1:]
+        mine = torch.tensor(own, dtype=torch.float64)
+        ranks = [torch.empty_like(mine) for _ in range(self._run.layout.world_size)]
+        dist.all_gather(ranks, mine, group=self._run.layout.hosts)
+        memory, shares = zip(*(rank.tolist() for rank in ranks), strict=True)
+        return max(memory), list(shares)
 
     def _slow_rank(self, shares: list[float]) -> dict[str, Any]:
         """`slow_rank` and `slow_factor`, where the others wait for one; says when it begins."""
@@ -290,12 +298,12 @@ class Watch:
         }
 
     def _useful_time(self, record: dict[str, Any]) -> dict[str, float]:
-        """`goodput` after a step, and `lost/NAME` in seconds, over all starts of the run."""
+        """`goodput` after a step, and `lost_NAME_seconds`, over all starts of the run."""
         if self._goodput is None:
             return {}
         self._goodput.read(record["step"], record["skipped"])
         ledger = self._ledger()
-        lost = {f"lost/{name}": ledger.lost.get(name, 0.0) for name in LOSSES}
+        lost = {f"lost_{name}_seconds": ledger.lost.get(name, 0.0) for name in LOSSES}
         return {"goodput": ledger.fraction, **lost}
 
     def _ledger(self) -> Ledger:
