@@ -3,8 +3,10 @@
 from trainer.errors import StopRequested
 from trainer.events import events_of, happen
 from trainer.examiner import Examiner
+from trainer.judge import Judge
 from trainer.recipe import Recipe
-from trainer.recovery import FaultBoundary, NonFiniteGuard, StopSignals
+from trainer.recovery import FaultBoundary, StopSignals
+from trainer.recovery.spikes import RollBack, Spike
 from trainer.run import Run
 from trainer.start import open_run
 from trainer.watch import Watch
@@ -21,55 +23,61 @@ def train(recipe: Recipe, force: bool = False) -> None:
     with (
         FaultBoundary() as faults,
         StopSignals() as signals,
-        open_run(recipe, force, signals, faults) as run,
-        Watch(run) as watch,
-        faults,
+        open_run(recipe, force, signals, faults) as opened,
     ):
-        guard = NonFiniteGuard(run.recipe.recovery.skipped_in_a_row)
-        guard.load_state(run.counters.guard)
-        examiner = Examiner(run, watch, signals)
-        events = events_of(run, watch, examiner)
-        examiner.begin()
-
-        while run.step < run.recipe.steps:
-            watch.begin_step()
-            batch = run.next_batch()
-            counts = run.count(batch, stop=signals.requested is not None)
-            if counts.stop:
-                stop(run, watch, guard, signals.requested)
-
-            losses = run.forward_backward(batch, counts)
-            outcome, rate = run.update()
-            run.advance(batch, counts)
-            watch.end_step(losses, counts, outcome, rate)
-
-            due = [event for event in events if event.when(run.step)]
-            happen(due, recorded=True)
-            log_finished_steps(run, watch, guard, everything=bool(due))
-            happen(due, recorded=False)
-
-        if examiner.stopped:
-            stop(run, watch, guard, signals.requested)
-        examiner.conclude()
-        run.require_folder()
+        watch = Watch(opened.run)
+        while (spike := train_course(opened.run, watch, signals, faults)) is not None:
+            with faults:
+                opened.roll_back(spike)
+            watch = Watch(opened.run, before=watch)
 
 
-def log_finished_steps(run: Run, watch: Watch, guard: NonFiniteGuard, everything: bool) -> None:
-    """Log the steps that the device has finished, and let the guard check them.
+def train_course(
+    run: Run, watch: Watch, signals: StopSignals, faults: FaultBoundary
+) -> Spike | None:
+    """Train to the last step; the spike where one takes the run back to an earlier step."""
+    with watch, faults:
+        try:
+            train_steps(run, watch, signals)
+        except RollBack as back:
+            watch.rolled_back(back.spike)
+            return back.spike
+    return None
 
-    The newest step is left out unless `everything`: waiting for it would leave the device idle.
-    Raises TrainingError after too many non-finite steps in a row.
-    """
-    for step, finite in watch.read(everything):
-        guard.observe(finite, step)
-        for path in run.settle(step, finite):
-            watch.settled(path)
-    run.counters.guard = guard.state()
+
+def train_steps(run: Run, watch: Watch, signals: StopSignals) -> None:
+    """Train to the last step. Raises RollBack at a spike, and as `train`."""
+    judge = Judge(run, watch)
+    examiner = Examiner(run, watch, signals)
+    events = events_of(run, watch, examiner)
+    examiner.begin()
+
+    while run.step < run.recipe.steps:
+        watch.begin_step()
+        batch = run.next_batch()
+        counts = run.count(batch, stop=signals.requested is not None)
+        if counts.stop:
+            stop(run, watch, judge, signals.requested)
+
+        losses = run.forward_backward(batch, counts)
+        outcome, rate = run.update()
+        run.advance(batch, counts)
+        watch.end_step(losses, counts, outcome, rate)
+
+        due = [event for event in events if event.when(run.step)]
+        happen(due, recorded=True)
+        judge.read(everything=bool(due))
+        happen(due, recorded=False)
+
+    if examiner.stopped:
+        stop(run, watch, judge, signals.requested)
+    examiner.conclude()
+    run.require_folder()
 
 
-def stop(run: Run, watch: Watch, guard: NonFiniteGuard, signal: str | None) -> None:
+def stop(run: Run, watch: Watch, judge: Judge, signal: str | None) -> None:
     """Save the state after the last complete step, and raise StopRequested (exit code 75)."""
-    log_finished_steps(run, watch, guard, everything=True)
+    judge.read(everything=True)
     if not run.saved:
         watch.checkpointed(*run.save(last=True))
     for path in run.settle_last():

@@ -34,7 +34,7 @@ from trainer.sources import Sources
 from trainer.stages import StageParts, create_stage
 from trainer.stages.learning_rate import learning_rate
 from trainer.stages.stage import FrozenCopy
-from trainer.trace import trace
+from trainer.trace import position_behind, trace
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class Counters:
     `supervised_tokens`: cumulative over all ranks; `guard`: skipped steps; `stream`: the data
     stream's position after the last step (None: at the beginning); `longest_sequence`: the largest
     sequence length over this stage and those before it; `averaged`: how many times weights entered
-    their average.
+    their average; `spikes`: the figures of the last steps, against which a spike is held.
     """
 
     step: int = 0
@@ -58,6 +58,7 @@ class Counters:
     stream: dict[str, Any] | None = None
     longest_sequence: int = 0
     averaged: int = 0
+    spikes: dict[str, list[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,10 @@ class Run:
     are measured while it trains; `base_weights`: a block in which the model has the weights that
     the run started from; `frozen`: a second copy of those, where the stage compares with one;
     `heartbeat`: where this rank says what it does; `place`: the locked run directory, on the rank
-    that reports. `lost` tells whether that was seen to be taken away: it is another's now.
+    that reports; `left_out`: batches of the data's order that are not read before a step.
+
+    `notes`: what the next step's record has to say of what came before it. `lost` tells whether the
+    directory was seen to be taken away: it is another's now.
     """
 
     def __init__(
@@ -115,8 +119,11 @@ class Run:
         frozen: FrozenCopy | None = None,
         heartbeat: Heartbeat | None = None,
         place: LockedFolder | None = None,
+        left_out: Mapping[int, int] | None = None,
     ) -> None:
         self._heartbeat, self._place = heartbeat or Heartbeat(), place
+        self._left_out = left_out or {}
+        self.notes: dict[str, Any] = {}
         self.lost = False
         self.recipe = recipe
         self.layout = layout
@@ -135,6 +142,7 @@ class Run:
         self.stage = create_stage(
             StageParts(recipe, layout, sources, chunks, counters.step, beginning.kept, frozen)
         )
+        self._position = counters.stream
         self._stream = self.stage.open_stream(counters.stream)
         self._curriculum = phases_of_recipe(recipe)
         self._names = recipe.data.names() or ("corpus",)
@@ -152,7 +160,22 @@ class Run:
     def next_batch(self) -> Batch:
         """This rank's rows of the next global batch, int64 [rows, sequence] on the host."""
         self._says("data")
+        if batches := self._left_out.get(self.step + 1):
+            self._leave_out(batches)
         return next(self._stream)
+
+    def _leave_out(self, batches: int) -> None:
+        """Go on with the data behind so many global batches, of which nothing is read.
+
+        The counters' position stays what it is until the step is done: a run that is stopped before
+        leaves out as much when it goes on.
+        """
+        sequences = batches * self.recipe.batch.sequences
+        position = position_behind(self.stage.stream_arguments(), self.counters.stream, sequences)
+        self._stream.close()
+        self._position, self._stream = position, self.stage.open_stream(position)
+        self.notes["left_out_batches"] = batches
+        _log.warning("before step %d: %d batches of data are left out", self.step + 1, batches)
 
     @property
     def heartbeat(self) -> Heartbeat:
@@ -194,7 +217,7 @@ class Run:
             self.stage.stream_arguments(),
             self.recipe.batch.sequences,
             step=1,
-            state=self.counters.stream,
+            state=self._position,
         )
         names = list(dict.fromkeys(entry.document_id for entry in entries))
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
@@ -247,7 +270,7 @@ class Run:
         before = self.counters.stream
         for line in changes_of_shares(self._curriculum, self._names, before, batch.state):
             _log.info("after step %d: %s", self.step, line)
-        self.counters.stream = batch.state
+        self.counters.stream = self._position = batch.state
 
     def mixture_shares(self) -> dict[str, float]:
         """`mixture/NAME`: each source's fraction of all sequences so far; {} with one source."""

@@ -3,30 +3,43 @@
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from trainer.early_watch import EarlyWatch
-from trainer.evaluate.run_suites import open_suites
+from trainer.evaluate.run_suites import RunSuites, open_suites
 from trainer.evaluate.stopping import asked_to_stop
 from trainer.evaluate.suite_names import require_suites
 from trainer.files import write_whole
 from trainer.frozen import frozen_copy
-from trainer.model.transformer import build_model
+from trainer.model.transformer import LanguageModel, build_model
 from trainer.own_sets import ensure_own_sets
 from trainer.parallel.agreement import Ranks, on_first_rank
 from trainer.parallel.join import create_layout, job_store, leave
-from trainer.parallel.zero import create_optimizer
+from trainer.parallel.layout import Layout
+from trainer.parallel.zero import Optimizer, create_optimizer
 from trainer.recipe import Recipe
-from trainer.recovery import FaultBoundary, LockedFolder, RunLock, StopSignals, run_lock
+from trainer.recovery import (
+    FaultBoundary,
+    Heartbeat,
+    LockedFolder,
+    RunLock,
+    StopSignals,
+    run_lock,
+)
 from trainer.recovery.heartbeat import LOADING, STARTING
 from trainer.recovery.logs import kept_for_the_log
+from trainer.recovery.spikes import Spike
 from trainer.recovery.status_file import left_without_a_word
 from trainer.recovery.watchdog import Watchdog
 from trainer.resolve import resolve
 from trainer.restore import base_weights, restore
-from trainer.resume import find_resume_point, with_verified_resume
-from trainer.run import Run
+from trainer.resume import ResumePoint, find_resume_point, with_verified_resume
+from trainer.rollback import decide, left_out_of
+from trainer.run import Beginning, Run
+from trainer.sources import Sources
+from trainer.stages.stage import FrozenCopy
 
 _log = logging.getLogger(__name__)
 
@@ -34,7 +47,7 @@ _log = logging.getLogger(__name__)
 @contextmanager
 def open_run(
     recipe: Recipe, force: bool, signals: StopSignals, faults: FaultBoundary
-) -> Iterator[Run]:
+) -> Iterator["OpenRun"]:
     """Everything that the loop needs, at the step where the run left off; one writer a directory.
 
     Raises RecipeError (the recipe, the layout, a directory in use, a resume that would change what
@@ -74,18 +87,84 @@ def open_run(
             longest = max(beginning.counters.longest_sequence, recipe.sequence_length)
             suites = open_suites(recipe, layout, sources, chunks, longest)
             frozen = frozen_copy(recipe, layout)
-            run = Run(
-                *(recipe, layout, sources, chunks, optimizer, beginning, suites, base, frozen),
-                heartbeat=faults.heartbeat,
-                place=place,
-            )
+            parts = _Parts(recipe, layout, sources, chunks, optimizer, suites, frozen, place)
+            opened = OpenRun(parts, ranks, faults.heartbeat, point, beginning)
             if layout.reports:
-                write_whole(run.folder / "recipe.yaml", recipe.to_yaml())
-                write_whole(run.folder / "sources.json", sources.record(recipe))
-            held.callback(run.close)
-            yield run
+                write_whole(opened.run.folder / "recipe.yaml", recipe.to_yaml())
+                write_whole(opened.run.folder / "sources.json", sources.record(recipe))
+            held.callback(opened.close)
+            yield opened
     finally:
         leave()
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What stays of a run when it goes back to an earlier step."""
+
+    recipe: Recipe
+    layout: Layout
+    sources: Sources
+    chunks: list[LanguageModel]
+    optimizer: Optimizer
+    suites: RunSuites | None
+    frozen: FrozenCopy | None
+    place: LockedFolder | None
+
+
+class OpenRun:
+    """The `run` that is open, and the way back to its last good checkpoint."""
+
+    def __init__(
+        self,
+        parts: _Parts,
+        ranks: Ranks,
+        heartbeat: Heartbeat,
+        point: ResumePoint | None,
+        beginning: Beginning,
+    ) -> None:
+        self._parts, self._ranks, self._heartbeat = parts, ranks, heartbeat
+        self._point = point
+        self.run = self._begin(beginning)
+
+    def _begin(self, beginning: Beginning) -> Run:
+        parts, point = self._parts, self._point
+        new = beginning.counters.step == 0
+        told = on_first_rank(self._ranks, lambda: list(left_out_of(parts.recipe, new).items()))
+        base = partial(base_weights, parts.recipe, point, parts.chunks, parts.optimizer)
+        return Run(
+            *(parts.recipe, parts.layout, parts.sources, parts.chunks, parts.optimizer, beginning),
+            *(parts.suites, base, parts.frozen),
+            heartbeat=self._heartbeat,
+            place=parts.place,
+            left_out={step: batches for step, batches in told},
+        )
+
+    def roll_back(self, spike: Spike) -> None:
+        """Begin `run` anew at the last good checkpoint before a spike, behind the data that led to
+        it. Collective. Raises TrainingError where it has gone back as often as it may, and
+        CheckpointError where no checkpoint can be read.
+        """
+        recipe, known = self._parts.recipe, self._point
+        self._heartbeat.beat(LOADING, spike.step)
+        self.run.close()
+        auto = recipe.model_copy(update={"resume": "auto"})
+        checkpoint = with_verified_resume(auto, self._ranks).resume
+        kept = known is None or known.checkpoint != checkpoint or known.keeps_position
+        point = ResumePoint(checkpoint, keeps_position=kept)
+        arguments = self.run.stage.stream_arguments()
+        on_first_rank(
+            self._ranks,
+            lambda: decide(recipe, spike, Path(checkpoint), arguments, kept, self._heartbeat),
+        )
+        self._point = point
+        beginning = restore(recipe, point, self._parts.chunks, self._parts.optimizer)
+        self.run = self._begin(beginning)
+        self.run.notes["rolled_back_from"] = spike.step
+
+    def close(self) -> None:
+        """Stop the data workers."""
+        self.run.close()
 
 
 def _lock(run: Path, held: ExitStack) -> None:

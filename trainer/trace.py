@@ -1,7 +1,7 @@
 """Trace a batch back to the documents that it was packed from."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from trainer.errors import RecipeError
 from trainer.recipe import Recipe
 from trainer.recipe.addresses import without_signature
 from trainer.recipe.own_sets import own_set_of
+from trainer.recovery.rollbacks import batches_left_out, left_out_between, read_rollbacks
 from trainer.sources import Sources, open_sources
 from trainer.stages.traced_answers import trace_answers
 from trainer.stages.traced_samples import question_lines
@@ -57,11 +58,13 @@ def trace(
     row: int | None = None,
     state: dict[str, Any] | None = None,
     state_step: int = 0,
+    left_out: Mapping[int, int] | None = None,
 ) -> list[TraceEntry]:
     """The documents in the batch of `step` (from 1), or in one `row` (from 0) of it.
 
     `arguments`: of `Stream`; `global_batch`: sequences a step, which a skipped step consumes too;
-    `state`: the stream's state after `state_step`, to start from (None: from the beginning).
+    `state`: the stream's state after `state_step`, to start from (None: from the beginning);
+    `left_out`: batches that were not read before a step.
     """
     assert state_step < step, "a trace starts before the step that it looks at"
     stream = Stream(**arguments)
@@ -69,7 +72,8 @@ def trace(
         stream.load_state(state)
     entries: list[TraceEntry] = []
     try:
-        stream.skip((step - 1 - state_step) * global_batch)
+        passed = step - 1 - state_step + left_out_between(left_out or {}, state_step, step)
+        stream.skip(passed * global_batch)
         for number in range(global_batch):
             source, place = stream.advance()
             if row is not None and number != row:
@@ -105,6 +109,44 @@ def _row_entries(row: int, source: Source, place: int) -> Iterator[TraceEntry]:
 def _ids(tokens: np.ndarray, marked: bool) -> list[int]:
     ids: list[int] = (tokens & ID_MASK if marked else tokens).tolist()
     return ids
+
+
+def trace_steps(
+    arguments: dict[str, Any],
+    global_batch: int,
+    steps: range,
+    state: dict[str, Any] | None,
+    left_out: Mapping[int, int],
+) -> Iterator[tuple[int, TraceEntry]]:
+    """(step, piece of a document) for the batches of consecutive steps, in order.
+
+    `state`: the stream's before the first of them (None: the beginning); else as `trace`.
+    """
+    stream = Stream(**arguments)
+    try:
+        if state is not None:
+            stream.load_state(state)
+        for step in steps:
+            stream.skip(left_out.get(step, 0) * global_batch)
+            for number in range(global_batch):
+                for entry in _row_entries(number, *stream.advance()):
+                    yield step, entry
+    finally:
+        stream.close()
+
+
+def position_behind(
+    arguments: dict[str, Any], state: dict[str, Any] | None, sequences: int
+) -> dict[str, Any]:
+    """The state of a stream so many sequences behind another (None: the beginning)."""
+    stream = Stream(**arguments)
+    try:
+        if state is not None:
+            stream.load_state(state)
+        stream.skip(sequences)
+        return stream.state()
+    finally:
+        stream.close()
 
 
 def consumed_rows(
@@ -167,7 +209,9 @@ def trace_command(run_dir: Path, step: int, row: int | None = None) -> None:
     tokenizer = load_tokenizer(tokenizers[-1]) if tokenizers else None
     sources = open_sources(recipe, tokenizer=tokenizer)
     state, state_step = nearest_state(run_dir, step)
-    entries = trace(sources.stream_arguments(recipe), sequences, step, row, state, state_step)
+    left_out = batches_left_out(recipe.recovery.leave_out, read_rollbacks(run_dir))
+    arguments = sources.stream_arguments(recipe)
+    entries = trace(arguments, sequences, step, row, state, state_step, left_out)
     table = Table(title=f"{run_dir}, step {step}", title_justify="left")
     corpora = _corpora(recipe, sources)
     columns = ("row", "positions", "document", "source", "corpus", "shard", "tokens", "begins")

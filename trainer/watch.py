@@ -44,6 +44,7 @@ from trainer.plan.estimate import disk_warning, estimate
 from trainer.recovery.goodput import BEGAN, LOSSES, Goodput, Ledger
 from trainer.recovery.lock import LAUNCHER
 from trainer.recovery.slow import BusyShare, slowest
+from trainer.recovery.spikes import Spike
 from trainer.recovery.status_file import read_status, recorded_step, status_of, write_status
 from trainer.run import Run, StepCounts
 
@@ -63,9 +64,10 @@ class Watch:
     """A context around the loop that measures steps and calls the callbacks.
 
     Rank 0 writes metrics, status, progress and the like; every rank its own log and profile.
+    `before`: the watch of the course that this one takes over from, where a run went back.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, before: "Watch | None" = None) -> None:
         self._run = run
         device = run.layout.device
         self._began = DeviceTime(device)
@@ -84,16 +86,22 @@ class Watch:
         watched = run.layout.world_size > 1 and device.type == "cpu"
         self._busy = BusyShare() if watched else None
         self._slow: int | None = None
-        self._goodput: Goodput | None = None
+        self._goodput: Goodput | None = before._goodput if before else None
+        self._first_course = before is None
+        self._back: Spike | None = None
 
     def __enter__(self) -> "Watch":
         run = self._run
-        rate = _common_rate(run)
+        rate = _common_rate(run) if self._first_course else 0.0
         if run.layout.reports:
-            self._goodput = _goodput_of(run, recorded_step(run.folder))
+            if self._goodput is None:
+                self._goodput = _goodput_of(run, recorded_step(run.folder))
+            else:
+                self._goodput.rolled_back(run.step)
             truncate_metrics(run.folder, run.step)
-            write_environment(run.folder, run.layout.world_size)
-            _print_estimate(run, rate)
+            if self._first_course:
+                write_environment(run.folder, run.layout.world_size)
+                _print_estimate(run, rate)
         start = RunStart(
             run.folder,
             run.recipe,
@@ -126,6 +134,8 @@ class Watch:
             state, reason, code = "failed", str(error), error.exit_code
         elif error is not None:
             state, reason, code = "failed", f"{type(error).__name__}: {error}", 1
+        elif self._back is not None:
+            state, reason = "running", f"{self._back}; it goes back"
         for callback in self._callbacks:
             if not (isinstance(callback, StatusWriter) and self._told_otherwise(error)):
                 callback.on_stop(state, reason, code)
@@ -178,6 +188,8 @@ class Watch:
             **run.mixture_shares(),
             **self._slow_rank(shares),
         }
+        known |= run.notes
+        run.notes.clear()
         if self._goodput is not None:
             self._goodput.made(run.step, run.heartbeat.seconds())
         figures = {f"{run.recipe.stage}/{name}": n for name, n in losses.figures.items()}
@@ -264,17 +276,23 @@ class Watch:
         known = self._last_record()
         return {key: known.get(key) for key in ("loss", "grad_norm", "lr")} if known else {}
 
-    def read(self, everything: bool) -> Iterator[tuple[int, bool]]:
-        """Pass the steps that are due to the callbacks; yields (step, whether it was applied).
+    def read(self, everything: bool) -> Iterator[dict[str, Any]]:
+        """The records of the steps that are due, to be judged and passed to `record`.
 
         `everything`: also the newest step, for which the host waits.
         """
         for pending, numbers, done in self._readback.pop(everything):
             record = self._record(pending, numbers, done.seconds_since(pending.began))
-            record |= self._useful_time(record)
-            for callback in self._callbacks:
-                callback.on_step(record)
-            yield record["step"], not record["skipped"]
+            yield record | self._useful_time(record)
+
+    def record(self, record: dict[str, Any]) -> None:
+        """Pass a step's record to the callbacks."""
+        for callback in self._callbacks:
+            callback.on_step(record)
+
+    def rolled_back(self, spike: Spike) -> None:
+        """Note that this course ends here, as the run goes back from a spike."""
+        self._back = spike
 
     def _record(
         self, pending: _Pending, numbers: dict[str, float], seconds: float

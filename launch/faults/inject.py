@@ -11,13 +11,13 @@ from typing import Any
 from unittest.mock import patch
 
 import trainer.checkpoint.files
-import trainer.loop
+from trainer.judge import Judge
 from trainer.model.transformer import LanguageModel
 from trainer.run import Run
 
 INSIDE = (
     *("forward", "backward", "update", "evaluation", "save", "out of memory", "nan"),
-    *("disk full in a save", "disk full outside", "clock"),
+    *("disk full in a save", "disk full outside", "clock", "spike"),
 )
 """What `injected` can do to one rank."""
 SKIP = "skip"
@@ -114,6 +114,11 @@ def _nan(fault: InsideFault, wrap: _Wrap) -> None:
     _in_backward(fault, wrap, lambda gradient: gradient * float("nan"))
 
 
+def _spike(fault: InsideFault, wrap: _Wrap) -> None:
+    """A gradient that is finite, and out of all proportion."""
+    _in_backward(fault, wrap, lambda gradient: gradient * 1e6)
+
+
 def _raising(method: str, error: Callable[[], Exception], behind: bool = False) -> Any:
     def put_in(fault: InsideFault, wrap: _Wrap) -> None:
         def step(inner: Any, run: Run, *rest: Any, **named: Any) -> Any:
@@ -150,13 +155,13 @@ def _disk_full_in_save(fault: InsideFault, wrap: _Wrap) -> None:
 def _disk_full_outside(fault: InsideFault, wrap: _Wrap) -> None:
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def log(inner: Any, run: Run, *rest: Any, **named: Any) -> Any:
-        if fault.strikes(run.step):
+    def log(inner: Any, judge: Judge, *rest: Any, **named: Any) -> Any:
+        if fault.strikes(judge.step):
             with patch.object(os, "write", side_effect=full):
-                return inner(run, *rest, **named)
-        return inner(run, *rest, **named)
+                return inner(judge, *rest, **named)
+        return inner(judge, *rest, **named)
 
-    wrap(trainer.loop, "log_finished_steps", log)
+    wrap(Judge, "read", log)
 
 
 def _clock(fault: InsideFault, wrap: _Wrap) -> None:
@@ -187,6 +192,7 @@ _FAULTS: dict[str, Callable[[InsideFault, _Wrap], None]] = {
     "out of memory": _raising("forward_backward", _no_memory),
     "nan": _nan,
     SKIP: _nan,
+    "spike": _spike,
     "disk full in a save": _disk_full_in_save,
     "disk full outside": _disk_full_outside,
     "clock": _clock,

@@ -50,9 +50,11 @@ def base_recipe(sources: Path) -> Recipe:
     return Recipe.from_keys(_plain(sources) | {"run": str(sources / "base"), "steps": 1})
 
 
-def recipe_of(layout: RunLayout, run: Path, sources: Path, **recovery: Any) -> Recipe:
+def recipe_of(
+    layout: RunLayout, run: Path, sources: Path, recovery: dict[str, Any] | None = None
+) -> Recipe:
     """The recipe of a round; `recovery`: keys of that section."""
-    keys = _plain(sources) | {"run": str(run), "recovery": recovery}
+    keys = _plain(sources) | {"run": str(run), "recovery": recovery or {}}
     keys |= layout.keys
     if layout.tuned:
         del keys["corpus"]

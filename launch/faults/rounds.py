@@ -36,6 +36,7 @@ OUTSIDE = (
 FAULTS = (*OUTSIDE, *INSIDE)
 TAKEN_AWAY = ("remove the directory", "rename the directory", "remove the lock")
 PATIENCE_SECONDS = 4.0
+_SPIKES = {"spike": 1e4, "spike_window": 3}
 _FAILED, _STOPPED = 4, 75
 
 
@@ -82,6 +83,8 @@ class Round:
         rank, step = dice.randrange(layout.ranks), dice.randrange(EVERY + 1, STEPS - 1)
         if fault == "disk full outside":
             rank = 0  # which alone writes metrics
+        if fault == "spike":
+            step = max(step, EVERY + 2)  # behind a checkpoint that has settled
         restarts = dice.randrange(2) if fault not in (*TAKEN_AWAY, "damage") else 0
         self.result = RoundResult(number, layout.name, fault, step, rank, restarts)
 
@@ -119,11 +122,9 @@ class Round:
     def _start(self, around: Any, act: Callable[[int], None] | None) -> None:
         """Start the run in a process of its own, act on it, wait for its end, and look at that."""
         # The fault is the round's; what goes on from it must not meet a second freeze of patience.
-        recipe = recipe_of(
-            *(self._layout, self._run, self._sources),
-            restarts=self.result.restarts,
-            patience_seconds=PATIENCE_SECONDS,
-        )
+        recovery = {"restarts": self.result.restarts, "patience_seconds": PATIENCE_SECONDS}
+        recovery |= _SPIKES if self._fault == "spike" else {}
+        recipe = recipe_of(self._layout, self._run, self._sources, recovery)
         with around:
             launcher = fork_launcher(recipe, self._layout.ranks, self._folder / "screen.txt")
         ranks: list[int] = []
@@ -224,17 +225,21 @@ class Round:
 
     def _check_weights(self) -> None:
         """Hold the last checkpoint's files against the undisturbed run's, bit by bit."""
-        wanted = self._of_told() if self._fault == "nan" else self._undisturbed
+        takes_data = self._fault in ("nan", "spike")
+        wanted = self._of_told() if takes_data else self._undisturbed
         if hashes(self._run) != wanted:
-            what = "a run told to skip the step" if self._fault == "nan" else "the undisturbed run"
+            what = "a run told to skip the same" if takes_data else "the undisturbed run"
             self._blame(f"the weights differ from those of {what}")
 
     def _of_told(self) -> dict[str, str]:
-        """The hashes of a run all of whose ranks were told to skip the step."""
-        told = self._folder / "told"
-        skip = InsideFault(SKIP, 0, self.result.step, self._folder / "told-struck")
-        with injected(skip):
-            recipe = recipe_of(self._layout, told, self._sources)
+        """The hashes of a run all of whose ranks were told to skip the step, or its window."""
+        told, step = self._folder / "told", self.result.step
+        skip = InsideFault(SKIP, 0, step, self._folder / "told-struck")
+        good = (step - 2) // EVERY * EVERY  # the checkpoint that a step behind it had settled
+        spiked = self._fault == "spike"
+        leave_out = {"leave_out": [{"before": good + 1, "batches": step - good}]} if spiked else {}
+        with nullcontext() if spiked else injected(skip):
+            recipe = recipe_of(self._layout, told, self._sources, leave_out)
             run_to_end(recipe, self._layout.ranks, self._folder / "told.txt")
         return hashes(told)
 

@@ -79,7 +79,7 @@ class StatusWriter(Callback):
     def on_stop(self, state: str, reason: str, exit_code: int | None = None) -> None:
         """Write the final state, unless a launcher waits for all ranks' ends and writes it."""
         self._measuring = None
-        if LAUNCHER in os.environ:
+        if state == "running" or LAUNCHER in os.environ:
             self._write("running", None, None)  # as far as it came
             return
         self._write(state, _EXIT_CODES[state] if exit_code is None else exit_code, reason)

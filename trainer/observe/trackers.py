@@ -114,4 +114,4 @@ class WeightsAndBiases(Callback):
     def on_stop(self, state: str, reason: str, exit_code: int | None = None) -> None:
         """Finish the session, with an exit code other than 0 unless the run is done."""
         if self._session is not None:
-            self._session.finish(exit_code=0 if state == "done" else exit_code or 1)
+            self._session.finish(exit_code=0 if state in ("done", "running") else exit_code or 1)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from trainer.errors import RecipeError
-from trainer.recipe.section import Count, Positive, Section
+from trainer.recipe.section import Count, FrozenSequence, Positive, Section
 
 if TYPE_CHECKING:
     from trainer.recipe.recipe import Recipe
@@ -110,6 +110,15 @@ class CheckpointSection(Section):
     {kind: mean, last: 200}; none: none is."""
 
 
+class LeftOutSection(Section):
+    """Data that a run does not read: some global batches of its order, before one of its steps."""
+
+    before: Positive
+    """The step, from 1."""
+    batches: Positive
+    """How many."""
+
+
 class RecoverySection(Section):
     """What happens when something goes wrong: who is given up, when, and what is begun again."""
 
@@ -133,6 +142,50 @@ class RecoverySection(Section):
     """Steps behind a checkpoint that must have been applied before it counts as good, which a
     resume looks for: 0: at once. The last one of a run or of a stop is good at once, where its own
     step was applied."""
+    spike: Annotated[float, Field(gt=0.0)] | None = None
+    """A step whose loss or gradient norm lies so many standard deviations above the mean of the
+    last `spike_window` steps takes the run back to its last good checkpoint; the data from there to
+    that step is left out, and its documents are named. None: nothing is taken back."""
+    spike_window: Annotated[int, Field(ge=2)] = 100
+    """Applied steps over which mean and deviation are taken; before so many nothing is judged."""
+    rollbacks: Positive = 10
+    """How often a run goes back at most; the spike after that ends it with exit code 4."""
+    leave_out: Annotated[tuple[LeftOutSection, ...], FrozenSequence] = ()
+    """Data that is not read, as [{before: 101, batches: 20}]: that many global batches of the data's
+    order, beside what was decided for a spike (RUN/rollbacks.json)."""
+
+
+def check_spikes(recipe: "Recipe") -> None:
+    """Raise RecipeError where a spike could never be seen, or nothing be gone back to."""
+    section = recipe.recovery
+    asks = recipe.stage_traits.asks
+    if section.leave_out and asks:
+        raise RecipeError(
+            f"recovery.leave_out: stage {recipe.stage} makes its own data; leave it out"
+        )
+    late = [one.before for one in section.leave_out if one.before > recipe.steps]
+    if late:
+        raise RecipeError(
+            f"recovery.leave_out: the run has no step {late[0]}, it ends after {recipe.steps}; "
+            "leave it out"
+        )
+    if section.spike is None:
+        return
+    if asks:
+        raise RecipeError(
+            f"recovery.spike: stage {recipe.stage} makes its own data, of which none can be left "
+            "out; leave it out"
+        )
+    if section.spike_window >= recipe.steps:
+        raise RecipeError(
+            f"recovery.spike_window: no step of {recipe.steps} has {section.spike_window} steps "
+            "before it to be held against; lower it"
+        )
+    if recipe.checkpoint.every == 0 or recipe.checkpoint.every >= recipe.steps:
+        raise RecipeError(
+            "recovery.spike: there is no checkpoint to go back to before the last step; set "
+            "checkpoint.every"
+        )
 
 
 def check_recovery(recipe: "Recipe") -> None:

@@ -4,7 +4,7 @@ import importlib.util
 from typing import TYPE_CHECKING
 
 from trainer.errors import RecipeError
-from trainer.recipe.checkpoint import check_average, check_recovery
+from trainer.recipe.checkpoint import check_average, check_recovery, check_spikes
 from trainer.recipe.corpus import SOURCE_KEYS
 from trainer.recipe.data import check_mixture
 from trainer.recipe.evaluate import check_evaluation
@@ -47,6 +47,7 @@ def check_recipe(recipe: "Recipe") -> None:
     check_evaluation(recipe)
     check_average(recipe)
     check_recovery(recipe)
+    check_spikes(recipe)
 
 
 def check_world(recipe: "Recipe", world_size: int, device: str) -> None:

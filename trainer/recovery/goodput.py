@@ -15,11 +15,12 @@ BEGAN = "LYCEUM_BEGAN"
 
 LOSSES = (
     *("down", "imports", "start", "load", "compile", "data_wait", "replay", "skipped"),
-    *("evaluation", "save_stall", "other"),
+    *("rolled_back", "evaluation", "save_stall", "other"),
 )
 """down: between two starts. start: from the ranks' beginning to their first step, without load,
 which reads weights. compile: what a first step takes more than those behind it, where the recipe
-compiles. replay: steps that an earlier start had made. other: what has no name of its own."""
+compiles. replay: steps that an earlier start had made. rolled_back: steps of this start from which
+the run went back. other: what has no name of its own."""
 
 _USEFUL = ("counting", "forward and backward", "update")
 _NAMED = {
@@ -32,6 +33,8 @@ _NAMED = {
 }
 _FIRST = 6
 """Steps after which it is known how much longer the first one took."""
+_KEPT = 50_000
+"""Steps whose seconds are remembered, for a run that goes back."""
 
 
 @dataclass
@@ -98,7 +101,8 @@ class Goodput:
         self._made = 0.0
         self._steps: dict[int, float] = {}
         self._first: list[float] = []
-        self._wasted = {"replay": 0.0, "skipped": 0.0, "compile": 0.0}
+        self._wasted = {"replay": 0.0, "skipped": 0.0, "compile": 0.0, "rolled_back": 0.0}
+        self._applied: dict[int, float] = {}
 
     def made(self, step: int, phases: Mapping[str, float]) -> None:
         """Take a step that was made; `phases`: seconds in each phase since this start."""
@@ -118,6 +122,16 @@ class Goodput:
             self._wasted["replay"] += seconds
         elif skipped:
             self._wasted["skipped"] += seconds
+        else:
+            self._applied[step] = seconds
+            if len(self._applied) > _KEPT:
+                del self._applied[next(iter(self._applied))]
+
+    def rolled_back(self, step: int) -> None:
+        """Take that the run went back to a step: what was made behind it is lost."""
+        behind = [one for one in (*self._applied, *self._steps) if one > step]
+        lost = (self._applied.pop(one, 0.0) + self._steps.pop(one, 0.0) for one in behind)
+        self._wasted["rolled_back"] += sum(lost)
 
     def ledger(self, phases: Mapping[str, float], now: float) -> Ledger:
         """The seconds so far; `now`: by the monotonic clock."""

@@ -44,8 +44,8 @@ class Patience:
             self._progress, self._cpu = now, cpu_seconds
         self._beats = dict(beats)
         step = min(beat.step for beat in beats.values())
-        if self._stepped is None or step > self._stepped[0]:
-            if self._stepped is not None and self._stepped[0] > 0:
+        if self._stepped is None or step != self._stepped[0]:
+            if self._stepped is not None and 0 < self._stepped[0] < step:
                 self._steps.append((now - self._stepped[1]) / (step - self._stepped[0]))
             self._stepped = step, now
 
