@@ -17,6 +17,9 @@ FLOORS = [
     {
         "trainer.loop",
         "trainer.events",
+        "trainer.finished_steps",
+        "trainer.rollback",
+        "trainer.saving",
         "trainer.examiner",
         "trainer.frozen",
         "trainer.watch",

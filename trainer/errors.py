@@ -41,6 +41,10 @@ class TrainingError(LyceumError):
     exit_code = 4
 
 
+class NotFiniteError(TrainingError):
+    """The weights or the optimizer's state hold values that are not finite."""
+
+
 class RankFailed(TrainingError):
     """A rank ended by something that no recipe says: killed, frozen, out of memory, a fault.
 

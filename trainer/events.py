@@ -44,11 +44,12 @@ def events_of(run: Run, watch: Watch, examiner: Examiner) -> list[Event]:
     def save() -> None:
         if owed.postpones(run.step, run.skipping and run.step < recipe.steps):
             return
-        watch.checkpointed(*run.save())
+        run.saving.save()
 
     def save_final() -> None:
-        if recipe.checkpoint.save_final and not run.saved:
-            watch.checkpointed(*run.save())
+        run.saving.finish()
+        if recipe.checkpoint.save_final and not run.saving.saved:
+            run.saving.save(last=True)
 
     return [
         Event(every(recipe.evaluate.every), evaluate, recorded=True),

@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from trainer.checkpoint import folder_name, rotate
+from trainer.checkpoint import folder_name
 from trainer.checkpoint.best import BestCheckpoint, Direction, promote, read_best, resumed_best
 from trainer.checkpoint.format import MANIFEST
-from trainer.errors import GateError, RecipeError, StopRequested
+from trainer.errors import GateError, RankFailed, RecipeError, StopRequested, TrainingError
 from trainer.evaluate.gates import GateVerdict, check_gates
 from trainer.evaluate.intervals import Figure
 from trainer.evaluate.run_suites import (
@@ -98,6 +98,13 @@ class Examiner:
             except ExaminationStopped:
                 self.stopped = True
                 return
+            except RankFailed:
+                raise
+            except TrainingError as error:  # its records cannot be written
+                if self._run.step >= self._run.recipe.steps:
+                    raise
+                _log.warning("step %d is not measured: %s", self._run.step, error)
+                return
             _log.info("suites measured in %.1f s", time.perf_counter() - started)
         # What is left of a suite where the model has diverged does not choose the best.
         sound = {name: result for name, result in results.items() if not result.diverged}
@@ -113,11 +120,15 @@ class Examiner:
         if self._gates and not self._passing():
             return
         run = self._run
-        there = run.saved and on_first_rank(self._ranks, self._saved)
+        run.saving.finish()
+        there = run.saving.saved and on_first_rank(self._ranks, self._saved)
         if not on_first_rank(self._ranks, lambda: self._beaten_by(value)):
             return
         if not there:
-            self._watch.checkpointed(*run.save())
+            run.saving.save()
+            run.saving.finish()
+            if not run.saving.saved:
+                return  # which was said
         on_first_rank(self._ranks, lambda: self._promote(value))
 
     def conclude(self) -> None:
@@ -132,7 +143,7 @@ class Examiner:
             count = len(verdicts)
             _log.info("%d of %d gates passed after step %d: %s", count, count, step, lines)
             return
-        saved = "saved" if self._run.saved else "not saved (checkpoint.save_final)"
+        saved = "saved" if self._run.saving.saved else "not saved (checkpoint.save_final)"
         raise GateError(
             f"run {self._run.folder}: {len(failed)} of {len(verdicts)} gates failed after step "
             f"{step}, which is {saved}: {'; '.join(failed)}"
@@ -263,7 +274,7 @@ class Examiner:
         assert before is not None, "on the first rank, and by a figure"
         self._best = before.promoted(run.step, value)
         promote(run.folder, self._best)
-        rotate(run.folder, run.recipe.checkpoint.keep)
+        run.saving.rotate()
         than = f", {before.best.value:.6g} after step {before.best.step}" if before.best else ""
         _log.info("step %d is the best: %s is %.6g%s", run.step, before.figure, value, than)
 

@@ -3,10 +3,10 @@
 from trainer.errors import StopRequested
 from trainer.events import events_of, happen
 from trainer.examiner import Examiner
-from trainer.judge import Judge
+from trainer.finished_steps import FinishedSteps
 from trainer.recipe import Recipe
 from trainer.recovery import FaultBoundary, StopSignals
-from trainer.recovery.spikes import RollBack, Spike
+from trainer.recovery.spikes import Spike, SpikeSeen
 from trainer.run import Run
 from trainer.start import open_run
 from trainer.watch import Watch
@@ -39,15 +39,15 @@ def train_course(
     with watch, faults:
         try:
             train_steps(run, watch, signals)
-        except RollBack as back:
+        except SpikeSeen as back:
             watch.rolled_back(back.spike)
             return back.spike
     return None
 
 
 def train_steps(run: Run, watch: Watch, signals: StopSignals) -> None:
-    """Train to the last step. Raises RollBack at a spike, and as `train`."""
-    judge = Judge(run, watch)
+    """Train to the last step. Raises SpikeSeen at a spike, and as `train`."""
+    finished = FinishedSteps(run, watch)
     examiner = Examiner(run, watch, signals)
     events = events_of(run, watch, examiner)
     examiner.begin()
@@ -57,7 +57,7 @@ def train_steps(run: Run, watch: Watch, signals: StopSignals) -> None:
         batch = run.next_batch()
         counts = run.count(batch, stop=signals.requested is not None)
         if counts.stop:
-            stop(run, watch, judge, signals.requested)
+            stop(run, watch, finished, signals.requested)
 
         losses = run.forward_backward(batch, counts)
         outcome, rate = run.update()
@@ -66,22 +66,27 @@ def train_steps(run: Run, watch: Watch, signals: StopSignals) -> None:
 
         due = [event for event in events if event.when(run.step)]
         happen(due, recorded=True)
-        judge.read(everything=bool(due))
+        finished.read(everything=bool(due))
         happen(due, recorded=False)
 
     if examiner.stopped:
-        stop(run, watch, judge, signals.requested)
+        stop(run, watch, finished, signals.requested)
+    run.saving.finish()
+    finished.tell_saves()
+    watch.conclude()
     examiner.conclude()
     run.require_folder()
 
 
-def stop(run: Run, watch: Watch, judge: Judge, signal: str | None) -> None:
+def stop(run: Run, watch: Watch, finished: FinishedSteps, signal: str | None) -> None:
     """Save the state after the last complete step, and raise StopRequested (exit code 75)."""
-    judge.read(everything=True)
-    if not run.saved:
-        watch.checkpointed(*run.save(last=True))
-    for path in run.settle_last():
-        watch.settled(path)
+    finished.read(everything=True)
+    run.saving.finish()
+    if not run.saving.saved:
+        run.saving.save(last=True)
+    run.saving.settle_last()
+    finished.tell_saves()
+    watch.conclude()
     stopped = StopRequested(
         f"run {run.folder} stopped after step {run.step} on {signal or 'another rank'}; the same "
         "command goes on from there"

@@ -1,22 +1,17 @@
 """A run in progress: the state that the loop carries from step to step, and its operations."""
 
 import logging
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
 
-from trainer.checkpoint import Piece, folder_name, rotate, save_checkpoint
-from trainer.checkpoint.average import average_pieces, remove_others
-from trainer.checkpoint.format import AVERAGE
+from trainer.checkpoint.background import BackgroundSaver
 from trainer.checkpoint.lora_base import LoraBase
-from trainer.checkpoint.marks import Settling, mark_unsettled, remove_marks, settle
-from trainer.checkpoint.state import training_pieces
 from trainer.data.batch import Batch
 from trainer.data.mixture import changes_of_shares, phases_of_recipe, realised_shares
 from trainer.errors import DataError, TrainingError
@@ -30,6 +25,7 @@ from trainer.parallel.schedule import Losses, finalize_gradients
 from trainer.parallel.zero import Optimizer, StepOutcome
 from trainer.recipe import Recipe
 from trainer.recovery import Heartbeat, LockedFolder
+from trainer.saving import Saving
 from trainer.sources import Sources
 from trainer.stages import StageParts, create_stage
 from trainer.stages.learning_rate import learning_rate
@@ -100,10 +96,11 @@ class Run:
     are measured while it trains; `base_weights`: a block in which the model has the weights that
     the run started from; `frozen`: a second copy of those, where the stage compares with one;
     `heartbeat`: where this rank says what it does; `place`: the locked run directory, on the rank
-    that reports; `left_out`: batches of the data's order that are not read before a step.
+    that reports; `left_out`: batches of the data's order that are not read before a step; `saver`:
+    writes checkpoints in the background.
 
-    `notes`: what the next step's record has to say of what came before it. `lost` tells whether the
-    directory was seen to be taken away: it is another's now.
+    `saving`: the run's checkpoints; `notes`: what the next step's record has to say of what came
+    before it. `lost` tells whether the directory was seen to be taken away: it is another's now.
     """
 
     def __init__(
@@ -120,6 +117,7 @@ class Run:
         heartbeat: Heartbeat | None = None,
         place: LockedFolder | None = None,
         left_out: Mapping[int, int] | None = None,
+        saver: BackgroundSaver | None = None,
     ) -> None:
         self._heartbeat, self._place = heartbeat or Heartbeat(), place
         self._left_out = left_out or {}
@@ -135,10 +133,6 @@ class Run:
         self.counters = counters = beginning.counters
         counters.longest_sequence = max(counters.longest_sequence, recipe.sequence_length)
         self.folder = Path(recipe.run)
-        self._lora_base = beginning.lora_base
-        self._imported_files = beginning.imported_files
-        self._saved_step = counters.step
-        self._settling = Settling(recipe.recovery.settle)
         self.stage = create_stage(
             StageParts(recipe, layout, sources, chunks, counters.step, beginning.kept, frozen)
         )
@@ -146,16 +140,13 @@ class Run:
         self._stream = self.stage.open_stream(counters.stream)
         self._curriculum = phases_of_recipe(recipe)
         self._names = recipe.data.names() or ("corpus",)
+        saver = saver or BackgroundSaver(layout.device, self._heartbeat.again)
+        self.saving = Saving(self, saver, beginning.lora_base, beginning.imported_files)
 
     @property
     def step(self) -> int:
         """Optimizer steps attempted so far."""
         return self.counters.step
-
-    @property
-    def saved(self) -> bool:
-        """Whether a checkpoint (or the beginning) holds exactly this state."""
-        return self._saved_step == self.step
 
     def next_batch(self) -> Batch:
         """This rank's rows of the next global batch, int64 [rows, sequence] on the host."""
@@ -199,14 +190,17 @@ class Run:
         self._says("counting")
         tokens = batch.tokens.numel() - batch.padding
         fault = self._place.fault() if self._place else None
-        own = [tokens, batch.supervised, self.stage.weight_of(batch), int(stop), int(bool(fault))]
+        own = [tokens, batch.supervised, self.stage.weight_of(batch), int(stop)]
+        own += [int(bool(fault)), int(self.saving.spoilt)]
         sums = torch.tensor(own, dtype=torch.float64)
         dist.all_reduce(sums, group=self.layout.hosts)
-        if sums[-1]:
+        if sums[-2]:
             self._refuse_folder(fault)
+        if sums[-1]:
+            self.saving.finish()  # which raises
         # Every rank of a replica read the same rows.
         copies = self.layout.world_size // self.layout.data.size
-        tokens, supervised, weight, stops, _ = (int(total) for total in sums.tolist())
+        tokens, supervised, weight, stops, *_ = (int(total) for total in sums.tolist())
         if not weight:
             self._refuse(batch)
         return StepCounts(tokens // copies, supervised // copies, weight // copies, stops > 0)
@@ -304,103 +298,6 @@ class Run:
     def skipping(self) -> bool:
         """Whether the last step that was read was skipped: its loss or gradient was not finite."""
         return self.counters.guard["in_a_row"] > 0
-
-    def save(self, last: bool = False) -> tuple[Path, float]:
-        """Write a checkpoint and delete old ones; returns its folder and the seconds it took.
-
-        It counts as good once `recovery.settle` steps behind it were applied; the `last` one of a
-        run or a stop at once, unless its own step was skipped. The average of the weights comes
-        first: a run that is killed between the two does not go on from a checkpoint whose average
-        is missing. Collective. Raises TrainingError where the run directory is no longer the run's,
-        and where weights or optimizer state are not finite.
-        """
-        started = time.perf_counter()
-        self._says_behind("save")
-        self.require_folder()
-        self._require_finite()
-        settles = self.recipe.recovery.settle
-        last = last or self.step >= self.recipe.steps
-        at_once = not self.skipping if last else settles == 0
-        folder = self.folder / "checkpoints"
-        if self.layout.reports and not at_once:
-            mark_unsettled(folder, self.step)
-        self.counters.updates = self.optimizer.updates
-        self.counters.averaged = self.optimizer.weight_average.entered
-        if self.counters.averaged:
-            self._write(self.folder / AVERAGE, average_pieces(self.chunks, self.optimizer))
-        try:
-            path = self._write(self.folder, training_pieces(self.chunks, self.optimizer))
-        except TrainingError:
-            if self.layout.reports and not (folder / folder_name(self.step)).exists():
-                remove_marks(folder / folder_name(self.step))
-            raise
-        self._saved_step = self.step
-        if self.layout.reports:
-            if at_once:
-                settle(path)
-            else:
-                self._settling.add(path)
-            self._rotate()
-        return path, time.perf_counter() - started
-
-    def _rotate(self) -> None:
-        rotate(self.folder, self.recipe.checkpoint.keep)
-        if self.recipe.checkpoint.average is not None:
-            remove_others(self.folder, self.step)
-
-    def _require_finite(self) -> None:
-        finite = torch.tensor(float(self.optimizer.finite()))
-        dist.all_reduce(finite, op=dist.ReduceOp.MIN, group=self.layout.hosts)
-        if not finite:
-            raise TrainingError(
-                f"the weights or the optimizer's state are not finite after step {self.step}, and "
-                "are not saved: lower optimizer.lr or look at the data, then resume from the last "
-                "good checkpoint"
-            )
-
-    def settle_last(self) -> list[Path]:
-        """Let the checkpoint of this step, which is the last before a stop, count as good at once,
-        unless its own step was skipped.
-        """
-        path = self.folder / "checkpoints" / folder_name(self.step)
-        if not self.layout.reports or self.skipping or not path.is_dir():
-            return []
-        settle(path)
-        return [path]
-
-    def settle(self, step: int, applied: bool) -> list[Path]:
-        """Count a finished step for the checkpoints before it; those that are good now."""
-        settled = self._settling.observe(step, applied) if self.layout.reports else []
-        for path in settled:
-            settle(path)
-        if settled:
-            rotate(self.folder, self.recipe.checkpoint.keep)
-        return settled
-
-    def _write(self, run: Path, pieces: Iterator[Piece]) -> Path:
-        """Write a checkpoint of this step into a run directory."""
-        recipe = self.recipe.model_copy(update={"run": str(run)})
-        attachments = {**self._imported_files} | {"recipe.yaml": recipe.to_yaml().encode()}
-        attachments |= self.stage.kept(self.counters.stream)
-        for name, content in self.tokenizer.files.items():
-            attachments[f"tokenizer/{name}"] = content
-        folder = run / "checkpoints"
-        if self._lora_base is not None:
-            attachments |= self._lora_base.attachment(folder / folder_name(self.step))
-        return save_checkpoint(
-            folder,
-            self.step,
-            self._heard(pieces),
-            model=self.recipe.model.model_dump(mode="json"),
-            counters=asdict(self.counters),
-            attachments=attachments,
-        )
-
-    def _heard(self, pieces: Iterator[Piece]) -> Iterator[Piece]:
-        """The pieces, and a sign of life with each."""
-        for piece in pieces:
-            self._heartbeat.again()
-            yield piece
 
     def close(self) -> None:
         """Stop the data workers."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from trainer.checkpoint.background import BackgroundSaver
 from trainer.early_watch import EarlyWatch
 from trainer.evaluate.run_suites import RunSuites, open_suites
 from trainer.evaluate.stopping import asked_to_stop
@@ -87,7 +88,9 @@ def open_run(
             longest = max(beginning.counters.longest_sequence, recipe.sequence_length)
             suites = open_suites(recipe, layout, sources, chunks, longest)
             frozen = frozen_copy(recipe, layout)
-            parts = _Parts(recipe, layout, sources, chunks, optimizer, suites, frozen, place)
+            saver = BackgroundSaver(layout.device, faults.heartbeat.again)
+            held.callback(saver.abandon)
+            parts = _Parts(recipe, layout, sources, chunks, optimizer, suites, frozen, place, saver)
             opened = OpenRun(parts, ranks, faults.heartbeat, point, beginning)
             if layout.reports:
                 write_whole(opened.run.folder / "recipe.yaml", recipe.to_yaml())
@@ -110,6 +113,7 @@ class _Parts:
     suites: RunSuites | None
     frozen: FrozenCopy | None
     place: LockedFolder | None
+    saver: BackgroundSaver
 
 
 class OpenRun:
@@ -137,6 +141,7 @@ class OpenRun:
             *(parts.suites, base, parts.frozen),
             heartbeat=self._heartbeat,
             place=parts.place,
+            saver=parts.saver,
             left_out={step: batches for step, batches in told},
         )
 
@@ -146,6 +151,7 @@ class OpenRun:
         CheckpointError where no checkpoint can be read.
         """
         recipe, known = self._parts.recipe, self._point
+        self.run.saving.finish()
         self._heartbeat.beat(LOADING, spike.step)
         self.run.close()
         auto = recipe.model_copy(update={"resume": "auto"})

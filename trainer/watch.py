@@ -342,10 +342,21 @@ class Watch:
         for callback in self._callbacks:
             callback.on_good(path)
 
-    def checkpointed(self, path: Path, seconds: float) -> None:
-        """Report a complete checkpoint: its folder, and the seconds that saving took."""
+    def checkpointed(self, step: int, path: Path, seconds: float) -> None:
+        """Report a complete checkpoint: its step and folder, and the seconds that saving took."""
         for callback in self._callbacks:
-            callback.on_checkpoint(self._run.step, path, seconds)
+            callback.on_checkpoint(step, path, seconds)
+
+    def conclude(self) -> None:
+        """Add to the last step's record what no later one will say, how its save went, and let all
+        that waited for room be written. Raises TrainingError where there still is none.
+        """
+        notes, self._run.notes = self._run.notes, {}
+        amended = notes if self._last_record() else {}
+        for callback in self._callbacks:
+            if amended:
+                callback.on_amend(self._run.step, amended)
+            callback.on_conclude()
 
 
 def _callbacks(run: Run) -> list[Callback]:

@@ -11,9 +11,10 @@ from typing import Any
 from unittest.mock import patch
 
 import trainer.checkpoint.files
-from trainer.judge import Judge
+from trainer.finished_steps import FinishedSteps
 from trainer.model.transformer import LanguageModel
 from trainer.run import Run
+from trainer.saving import Saving
 
 INSIDE = (
     *("forward", "backward", "update", "evaluation", "save", "out of memory", "nan"),
@@ -119,14 +120,16 @@ def _spike(fault: InsideFault, wrap: _Wrap) -> None:
     _in_backward(fault, wrap, lambda gradient: gradient * 1e6)
 
 
-def _raising(method: str, error: Callable[[], Exception], behind: bool = False) -> Any:
+def _raising(
+    method: str, error: Callable[[], Exception], behind: bool = False, owner: Any = Run
+) -> Any:
     def put_in(fault: InsideFault, wrap: _Wrap) -> None:
-        def step(inner: Any, run: Run, *rest: Any, **named: Any) -> Any:
+        def step(inner: Any, run: Any, *rest: Any, **named: Any) -> Any:
             if fault.strikes(run.step + (0 if behind else 1)):
                 raise error()
             return inner(run, *rest, **named)
 
-        wrap(Run, method, step)
+        wrap(owner, method, step)
 
     return put_in
 
@@ -135,16 +138,16 @@ def _full(fault: InsideFault, wrap: _Wrap, owner: Any, method: str) -> None:
     """Every write of a kind finds the disk full from the fault's step to its end, once."""
     began: list[bool] = []
 
-    def save(inner: Any, run: Run, *rest: Any, **named: Any) -> Any:
-        began[:] = [True] if fault.strikes(run.step) else []
-        return inner(run, *rest, **named)
+    def save(inner: Any, saving: Saving, *rest: Any, **named: Any) -> Any:
+        began[:] = [True] if fault.strikes(saving.step) else []
+        return inner(saving, *rest, **named)
 
     def write(inner: Any, *rest: Any) -> Any:
         if began:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return inner(*rest)
 
-    wrap(Run, "save", save)
+    wrap(Saving, "save", save)
     wrap(owner, method, write)
 
 
@@ -155,13 +158,13 @@ def _disk_full_in_save(fault: InsideFault, wrap: _Wrap) -> None:
 def _disk_full_outside(fault: InsideFault, wrap: _Wrap) -> None:
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def log(inner: Any, judge: Judge, *rest: Any, **named: Any) -> Any:
-        if fault.strikes(judge.step):
+    def log(inner: Any, finished: FinishedSteps, *rest: Any, **named: Any) -> Any:
+        if fault.strikes(finished.step):
             with patch.object(os, "write", side_effect=full):
-                return inner(judge, *rest, **named)
-        return inner(judge, *rest, **named)
+                return inner(finished, *rest, **named)
+        return inner(finished, *rest, **named)
 
-    wrap(Judge, "read", log)
+    wrap(FinishedSteps, "read", log)
 
 
 def _clock(fault: InsideFault, wrap: _Wrap) -> None:
@@ -188,7 +191,7 @@ _FAULTS: dict[str, Callable[[InsideFault, _Wrap], None]] = {
     "backward": _backward,
     "update": _raising("update", lambda: Injected("in the optimizer's step")),
     "evaluation": _raising("validate", lambda: Injected("in an evaluation"), behind=True),
-    "save": _raising("save", lambda: Injected("in a save"), behind=True),
+    "save": _raising("save", lambda: Injected("in a save"), behind=True, owner=Saving),
     "out of memory": _raising("forward_backward", _no_memory),
     "nan": _nan,
     SKIP: _nan,

@@ -94,14 +94,28 @@ def test_a_course_that_was_given_up_is_not_gone_on_with(tmp_path: Path) -> None:
 def test_a_checkpoint_settles_after_applied_steps_in_a_row() -> None:
     """Catches a checkpoint that counts as good though every step behind it was skipped."""
     path = Path("checkpoints/step-00000004")
-    settling = Settling(2)
-    settling.add(path)
+    settling = Settling()
+    settling.add(path, steps=2)
+    assert settling.complete(path) == []
     assert settling.observe(4, True) == [], "its own step is no step behind it"
     assert settling.observe(5, True) == []
     assert settling.observe(6, False) == []
     assert settling.observe(7, True) == []
     assert settling.observe(8, True) == [path]
     assert settling.observe(9, True) == []
+
+
+def test_a_checkpoint_that_becomes_whole_late_has_its_steps_counted() -> None:
+    """Catches one that was written beside training, and waits for steps that have been."""
+    path, lost = Path("checkpoints/step-00000004"), Path("checkpoints/step-00000006")
+    settling = Settling()
+    settling.add(path, steps=1)
+    assert settling.observe(5, True) == []
+    assert settling.observe(6, False) == [], "one step behind it was applied, which is enough"
+    settling.add(lost, steps=0)
+    settling.drop(lost)
+    assert settling.complete(path) == [path]
+    assert settling.complete(path) == []
 
 
 def test_all_finite_sees_one_value_among_many() -> None:

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 from pathlib import Path
@@ -98,13 +99,30 @@ def test_a_new_run_has_nothing_to_truncate(tmp_path: Path) -> None:
     assert read_metrics(tmp_path) == []
 
 
-def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
-    """Would catch a stack trace, or a run whose curve ends without a word."""
-    metrics = MetricsWriter()
-    (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
-    metrics.on_start(start(tmp_path))
-    with pytest.raises(TrainingError, match="No space left on device"):
-        metrics.on_step({"step": 1})
+def test_on_a_full_disk_lines_wait_and_none_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Catches a run that a full disk ends, a line that is lost or twice, and one that is cut."""
+    writer, write, room = MetricsWriter(), os.write, [True]
+
+    def limited(descriptor: int, content: bytes) -> int:
+        if not room[0]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(descriptor, content[:7])
+
+    monkeypatch.setattr(os, "write", limited)
+    writer.on_start(start(tmp_path))
+    for step in range(1, 6):
+        room[0] = step in (1, 5)
+        writer.on_step({"step": step, "loss": 1.0 / step})
+    assert [record["step"] for record in read_metrics(tmp_path)] == [1, 2, 3, 4, 5]
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    writer.on_conclude()
+    room[0] = False
+    writer.on_step({"step": 6, "loss": 0.1})
+    with pytest.raises(TrainingError, match="No space left on device; its last 1 lines are lost"):
+        writer.on_conclude()
+    writer.on_stop("failed", "no room")
 
 
 def test_a_record_is_amended_and_the_next_one_follows_it(tmp_path: Path) -> None:

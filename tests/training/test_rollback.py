@@ -147,7 +147,7 @@ def test_without_a_good_checkpoint_it_goes_on_and_says_so(tmp_path: Path, corpus
         ({"recovery__rollbacks": 0}, "recovery.rollbacks"),
         (
             {"recovery__leave_out": [{"before": 10, "batches": 1}]},
-            "recovery.leave_out: the run has no step 10",
+            "the run has no step 10",
         ),
         ({"recovery__leave_out": [{"before": 3}]}, "recovery.leave_out"),
         ({"recovery__leave_out": [{"before": 3, "batches": 0}]}, "recovery.leave_out"),

@@ -26,7 +26,7 @@ def average_pieces(chunks: list["LanguageModel"], optimizer: Optimizer) -> Itera
             continue
         average = optimizer.state(parameter)[AVERAGE]
         for box in sharding.boxes if sharding.writes else ():
-            data = box.of(average).detach().to("cpu").contiguous()
+            data = box.of(average).detach()
             yield Piece(f"model/{sharding.name}", box.global_shape, box.offset, data)
 
 

@@ -238,12 +238,14 @@ def damaged_behind(run: Path, chosen: Path) -> list[str]:
     return [fault.partition(";")[0] for fault in faults if fault]
 
 
-def rotate(run_dir: Path, keep: int, protect: Collection[Path] = ()) -> list[Path]:
+def rotate(
+    run_dir: Path, keep: int, protect: Collection[Path] = (), keep_every: int = 0
+) -> list[Path]:
     """Remove all but the newest `keep` good checkpoints (0: keep all), the best, and `protect`.
 
-    Returns the paths removed. The newest that has settled is never removed, nor are damaged ones,
-    which tell what happened; leftovers of interrupted saves and removals always are. Call it on one
-    rank.
+    Milestones stay too: those of every `keep_every`th step (0: there are none). So do the newest
+    that has settled, and damaged ones, which tell what happened; leftovers of interrupted saves and
+    removals always go. Returns the paths removed. Call it on one rank.
     """
     assert keep >= 0, "keep counts checkpoints"
     folder = Path(run_dir) / "checkpoints"
@@ -254,6 +256,7 @@ def rotate(run_dir: Path, keep: int, protect: Collection[Path] = ()) -> list[Pat
     if keep == 0 or not good:
         return []
     chosen = good[-keep:] + [c for c in good if c.settled][-1:] + [c for c in listed if c.best]
+    chosen += [c for c in good if keep_every and c.step % keep_every == 0]
     kept = {path.resolve() for path in (*(c.path for c in chosen), *map(Path, protect))}
     removed = [c.path for c in good if c.step < good[-1].step and c.path.resolve() not in kept]
     return [path for path in removed if _remove(path)]

@@ -87,27 +87,44 @@ def _remove(checkpoint: Path, suffix: str) -> None:
 class Settling:
     """The checkpoints of a run that wait for the steps behind them; on the rank that reports.
 
-    `steps`: how many must be applied, one after another, before a checkpoint counts as good.
+    One counts as good when so many steps, one after another, were applied behind it, and when it
+    is whole, which it may become later than that.
     """
 
-    def __init__(self, steps: int) -> None:
-        self._steps = steps
-        self._seen: dict[Path, int] = {}
+    def __init__(self) -> None:
+        self._missing: dict[Path, int] = {}
+        self._wanted: dict[Path, int] = {}
+        self._whole: set[Path] = set()
 
-    def add(self, checkpoint: Path) -> None:
-        """Wait for a checkpoint that was saved just now."""
-        self._seen[checkpoint] = 0
+    def add(self, checkpoint: Path, steps: int) -> None:
+        """Count `steps` behind a checkpoint of the state as it is now."""
+        self._missing[checkpoint] = self._wanted[checkpoint] = steps
+        self._whole.discard(checkpoint)
+
+    def complete(self, checkpoint: Path) -> list[Path]:
+        """Take that a checkpoint is whole; those that are good now, oldest first."""
+        self._whole.add(checkpoint)
+        return self._ready()
+
+    def drop(self, checkpoint: Path) -> None:
+        """Forget a checkpoint that could not be written."""
+        self._missing.pop(checkpoint, None)
+        self._whole.discard(checkpoint)
 
     def observe(self, step: int, applied: bool) -> list[Path]:
-        """Take a step that the device has finished; the checkpoints that it settles, oldest first.
+        """Take a step that the device has finished; the checkpoints that are good now.
 
-        A step that was skipped lets the count begin anew.
+        A step that was skipped lets the count begin anew, unless it had been reached.
         """
-        ready = []
-        for checkpoint in list(self._seen):
-            if step > int(checkpoint.name.removeprefix("step-")):
-                self._seen[checkpoint] = self._seen[checkpoint] + 1 if applied else 0
-            if self._seen[checkpoint] >= self._steps:
-                del self._seen[checkpoint]
-                ready.append(checkpoint)
+        for checkpoint, missing in self._missing.items():
+            if missing and step > int(checkpoint.name.removeprefix("step-")):
+                self._missing[checkpoint] = missing - 1 if applied else self._wanted[checkpoint]
+        return self._ready()
+
+    def _ready(self) -> list[Path]:
+        ready = [
+            one for one, missing in self._missing.items() if one in self._whole and not missing
+        ]
+        for checkpoint in ready:
+            self.drop(checkpoint)
         return ready

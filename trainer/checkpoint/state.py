@@ -9,7 +9,7 @@ from torch import Tensor
 from trainer.checkpoint.adapted import Reader
 from trainer.checkpoint.fitted import FittedReader
 from trainer.checkpoint.format import AVERAGE, Piece
-from trainer.errors import CheckpointError, TrainingError
+from trainer.errors import CheckpointError, NotFiniteError
 from trainer.model.lora.targets import is_adapter
 from trainer.parallel.finite import all_finite
 from trainer.parallel.sharding import Box, ParameterSharding, sharded_parameters
@@ -23,7 +23,7 @@ def training_pieces(chunks: list["LanguageModel"], optimizer: Optimizer) -> Iter
     """The pieces that this rank writes: weights, fp32 masters (of bf16 weights), Adam's moments and
     the weights' average, where the run keeps one.
 
-    The values are contiguous and on the CPU; all but the weights are fp32. Only trained parameters
+    The values are views of the live tensors; all but the weights are fp32. Only trained parameters
     are included: a frozen base has its own checkpoint (trainer.checkpoint.lora_base). Collective
     over replicas: every rank must consume the whole iterator.
     """
@@ -40,7 +40,7 @@ def training_pieces(chunks: list["LanguageModel"], optimizer: Optimizer) -> Iter
         tensors |= {f"optimizer/{key}/{sharding.name}": state[key] for key in kept}
         for key, tensor in tensors.items():
             for box in sharding.boxes:
-                data = box.of(tensor).detach().to("cpu").contiguous()
+                data = box.of(tensor).detach()
                 yield Piece(key, box.global_shape, box.offset, data)
 
 
@@ -53,7 +53,7 @@ def restore_training(
     """Load weights, masters and moments from a checkpoint, saved at any layout.
 
     `averaged`: the average too. Of a frozen base only the weights. Raises CheckpointError where a
-    tensor is missing or has another shape, TrainingError where its values are not finite.
+    tensor is missing or has another shape, NotFiniteError where its values are not finite.
     """
     for parameter, sharding in sharded_parameters(chunks):
         weight = _read(reader, f"model/{sharding.name}", sharding)
@@ -111,7 +111,7 @@ def _read(reader: Reader | FittedReader, key: str, sharding: ParameterSharding) 
     for box in sharding.boxes:
         box.of(whole).copy_(_read_box(reader, key, box))
     if not all_finite([whole]):
-        raise TrainingError(
+        raise NotFiniteError(
             f"checkpoint {reader.folder}: {key} holds values that are not finite; choose an "
             "earlier checkpoint"
         )

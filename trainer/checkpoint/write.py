@@ -41,8 +41,8 @@ from trainer.files import sync_folder
 from trainer.parallel.agreement import Ranks
 
 FILE_BYTES = 1 << 30
-"""A rank writes a file once its pieces reach this size: the most that a save holds in memory beyond
-the live tensors (or one piece, where a single one is larger)."""
+"""A rank writes a file once its pieces reach this size, or one piece where a single one is larger:
+of pieces that are made as they are taken, the most that a save holds in memory."""
 
 
 def save_checkpoint(

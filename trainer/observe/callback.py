@@ -60,5 +60,8 @@ class Callback:
     def on_good(self, path: Path) -> None:
         """Called when a checkpoint counts as good: a resume would go on from it."""
 
+    def on_conclude(self) -> None:
+        """Called behind the last step: what still cannot be written is an error now."""
+
     def on_stop(self, state: str, reason: str, exit_code: int | None = None) -> None:
         """Called at the end. `state`: done, stopped or failed; `exit_code` None: the state's."""

@@ -1,11 +1,15 @@
 """RUN/samples.jsonl: the texts that a run wrote while it trained, a JSON object each."""
 
 import json
+import logging
 from pathlib import Path
 
 from trainer.errors import TrainingError
 from trainer.observe.callback import Callback, RunStart
 from trainer.observe.metrics import truncate_records
+from trainer.recovery.boundary import NO_ROOM
+
+_log = logging.getLogger(__name__)
 
 SAMPLES = "samples.jsonl"
 
@@ -29,10 +33,12 @@ class SampleWriter(Callback):
             raise TrainingError(f"{self._path} cannot be written: {error.strerror}") from None
 
     def on_sample(self, step: int, prompt: str, text: str) -> None:
-        """Append the sample. Raises TrainingError where it cannot be written (disk full)."""
+        """Append the sample; where there is no room it is left out, which is said."""
         line = json.dumps({"step": step, "prompt": prompt, "text": text}, ensure_ascii=False)
         try:
             with self._path.open("a", encoding="utf-8", errors="replace") as file:
                 file.write(line + "\n")
         except OSError as error:
-            raise TrainingError(f"{self._path} cannot be written: {error.strerror}") from None
+            if error.errno not in NO_ROOM:
+                raise TrainingError(f"{self._path} cannot be written: {error.strerror}") from None
+            _log.warning("%s: %s: a sample of step %d is lost", self._path, error.strerror, step)

@@ -1,11 +1,14 @@
 """Experiment trackers: TensorBoard (RUN/tensorboard) and Weights & Biases."""
 
+import logging
 import math
 from contextlib import suppress
 from typing import Any
 
-from trainer.errors import RecipeError, TrainingError
+from trainer.errors import RecipeError
 from trainer.observe.callback import Callback, RunStart
+
+_log = logging.getLogger(__name__)
 
 EVALUATED_STEP = "evaluated_step"
 """The axis of `eval/` figures in Weights & Biases: they may be sent after the steps that follow."""
@@ -31,15 +34,21 @@ class TensorBoard(Callback):
         self._writer = SummaryWriter(str(run.folder / "tensorboard"), purge_step=run.first_step)
 
     def on_step(self, record: dict[str, Any]) -> None:
-        """Add a point for every number of the record. Raises TrainingError for a full disk."""
+        """Add a point for every number of the record; on a full disk the curves end."""
+        if self._writer is None:
+            return
         try:
             for name, value in numbers(record).items():
                 named = name if "/" in name else f"train/{name}"
                 self._writer.add_scalar(named, value, record["step"])
             if _evaluated(record):  # rare and dear: not left to the two minutes of the writer
                 self._writer.flush()
-        except OSError as error:  # raised here by the writer's thread
-            raise TrainingError(f"tensorboard/ cannot be written: {error.strerror}") from None
+        except OSError as error:  # raised here by the writer's thread, which has ended with it
+            _log.warning(
+                "tensorboard/ cannot be written: %s; its curves end at step %d, training goes on",
+                *(error.strerror, record["step"]),
+            )
+            self._close()
 
     def on_amend(self, step: int, values: dict[str, float]) -> None:
         """Add a point for each value."""
@@ -47,14 +56,20 @@ class TensorBoard(Callback):
 
     def on_sample(self, step: int, prompt: str, text: str) -> None:
         """Add the sample as text, a Markdown code block."""
+        if self._writer is None:
+            return
         indented = "\n".join(f"    {line}" for line in (prompt + text).splitlines())
         self._writer.add_text(f"sample/{prompt[:40]}", indented, step)
 
     def on_stop(self, state: str, reason: str, exit_code: int | None = None) -> None:
         """Close the event file."""
+        self._close()
+
+    def _close(self) -> None:
         if self._writer is not None:
             with suppress(OSError):  # a full disk has been reported already
                 self._writer.close()
+            self._writer = None
 
 
 def _evaluated(record: dict[str, Any]) -> bool:

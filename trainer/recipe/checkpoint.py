@@ -97,6 +97,12 @@ class CheckpointSection(Section):
     """Steps between checkpoints; 0: only at the end and on a stop."""
     keep: Count = 3
     """The newest that stay; 0: all."""
+    keep_every: Count = 0
+    """Milestones, which stay whatever `keep` says: those after each such number of steps; 0: none.
+    A multiple of `every`."""
+    background: bool = True
+    """Whether training goes on while a checkpoint is written: its values are copied to host memory
+    first, which takes as much of it as the checkpoint has bytes. The last one is waited for."""
     save_final: bool = True
     """Whether the last step is saved."""
     best: str | None = None
@@ -151,8 +157,8 @@ class RecoverySection(Section):
     rollbacks: Positive = 10
     """How often a run goes back at most; the spike after that ends it with exit code 4."""
     leave_out: Annotated[tuple[LeftOutSection, ...], FrozenSequence] = ()
-    """Data that is not read, as [{before: 101, batches: 20}]: that many global batches of the data's
-    order, beside what was decided for a spike (RUN/rollbacks.json)."""
+    """Data that is not read, as [{before: 101, batches: 20}]: that many global batches of the
+    data's order, beside what was decided for a spike (RUN/rollbacks.json)."""
 
 
 def check_spikes(recipe: "Recipe") -> None:
@@ -191,6 +197,12 @@ def check_spikes(recipe: "Recipe") -> None:
 def check_recovery(recipe: "Recipe") -> None:
     """Raise RecipeError where no checkpoint before the last could ever count as good."""
     settle, every = recipe.recovery.settle, recipe.checkpoint.every
+    milestones = recipe.checkpoint.keep_every
+    if milestones and (every == 0 or milestones % every):
+        raise RecipeError(
+            f"checkpoint.keep_every: {milestones} is no multiple of checkpoint.every {every}, and "
+            "keeps nothing that is saved; give a multiple"
+        )
     if 0 < every < recipe.steps <= settle:
         raise RecipeError(
             f"recovery.settle: {settle} steps behind a checkpoint are more than the run's "

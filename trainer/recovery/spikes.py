@@ -35,7 +35,7 @@ class Spike:
         )
 
 
-class RollBack(Exception):
+class SpikeSeen(Exception):
     """Leaves the steps of a course that spiked: the run goes on from a checkpoint before."""
 
     def __init__(self, spike: Spike) -> None:

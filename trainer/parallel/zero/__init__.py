@@ -51,9 +51,6 @@ class Optimizer(Protocol):
         `state` is None for frozen parameters; it may lack `average`, which then stays as it is.
         """
 
-    def finite(self) -> bool:
-        """Whether this rank's masters and moments are finite; waits for the device."""
-
     def average(self, outcome: StepOutcome) -> None:
         """Let the weights after a step enter their average, where the step was applied."""
 

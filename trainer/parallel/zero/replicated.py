@@ -13,7 +13,6 @@ from torch.nn import Parameter
 from kernels.adamw import adamw_step
 from kernels.grad_norm import clip_coefficient, grad_square_sum
 from kernels.tensor_list import TensorPlans
-from trainer.parallel.finite import all_finite
 from trainer.parallel.layout import Layout
 from trainer.parallel.sharding import sharding_of
 from trainer.parallel.zero.adamw import StepOutcome, adamw_options, parameter_groups
@@ -157,11 +156,6 @@ class ReplicatedAdamW:
             own.exp_avg_sq.copy_(state["exp_avg_sq"])
             if "average" in state:
                 self._averages[parameter].copy_(state["average"])
-
-    def finite(self) -> bool:
-        """Whether masters and moments are finite; waits for the device."""
-        states = self._states.values()
-        return all_finite(t for s in states for t in (s.master, s.exp_avg, s.exp_avg_sq))
 
     def average(self, outcome: StepOutcome) -> None:
         """Let the masters enter; a skipped step is known on the device, for which nobody waits."""

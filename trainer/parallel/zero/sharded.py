@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.nn import Module, ModuleList, Parameter
 
 from trainer.errors import RecipeError
-from trainer.parallel.finite import all_finite
 from trainer.parallel.layout import Layout
 from trainer.parallel.zero.adamw import (
     MOMENTS,
@@ -190,12 +189,6 @@ class ShardedAdamW:
             return
         with deepspeed.zero.GatheredParameters([parameter], modifier_rank=0):
             parameter.copy_(weight)
-
-    def finite(self) -> bool:
-        """Whether this rank's parts of masters and moments are finite; waits for the device."""
-        masters = self._partitions()
-        states = [self._zero.optimizer.state[master] for master in masters]
-        return all_finite([*masters, *(state[key] for state in states for key in MOMENTS)])
 
     def average(self, outcome: StepOutcome) -> None:
         """Let this rank's part of the masters enter its part of the average."""
