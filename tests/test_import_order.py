@@ -20,6 +20,7 @@ FLOORS = [
         "trainer.finished_steps",
         "trainer.rollback",
         "trainer.saving",
+        "trainer.shared_folder",
         "trainer.examiner",
         "trainer.frozen",
         "trainer.watch",

@@ -72,6 +72,7 @@ def train_steps(run: Run, watch: Watch, signals: StopSignals) -> None:
     if examiner.stopped:
         stop(run, watch, finished, signals.requested)
     run.saving.finish()
+    run.saving.finish_copies()
     finished.tell_saves()
     watch.conclude()
     examiner.conclude()

@@ -300,5 +300,6 @@ class Run:
         return self.counters.guard["in_a_row"] > 0
 
     def close(self) -> None:
-        """Stop the data workers."""
+        """Stop the data workers, and copying."""
         self._stream.close()
+        self.saving.close()

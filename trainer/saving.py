@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from trainer.checkpoint import Piece, folder_name, rotate
 from trainer.checkpoint.average import average_pieces, remove_others
 from trainer.checkpoint.background import BackgroundSaver, FinishedSave, Snapshot
+from trainer.checkpoint.copies import CheckpointCopier
 from trainer.checkpoint.format import AVERAGE
 from trainer.checkpoint.lora_base import LoraBase
 from trainer.checkpoint.marks import Settling, mark_unsettled, remove_marks, settle
@@ -43,6 +44,10 @@ class Saving:
         self._settling = Settling()
         self._ended: list[FinishedSave] = []
         self._good: list[Path] = []
+        self._copier: CheckpointCopier | None = None
+        copy_to = run.recipe.checkpoint.copy_to
+        if copy_to is not None and run.layout.reports:
+            self._copier = CheckpointCopier(copy_to, run.folder)
 
     @property
     def step(self) -> int:
@@ -120,9 +125,28 @@ class Saving:
             raise finished.error
         return finished
 
+    def finish_copies(self) -> None:
+        """Wait until what is whole is copied too; on the rank that reports."""
+        if self._copier is not None:
+            self._copier.wait(self._run.heartbeat.again)
+            self._look_at_copies()
+
+    def close(self) -> None:
+        """End the copies' thread."""
+        if self._copier is not None:
+            self._copier.close()
+
+    def _look_at_copies(self) -> None:
+        for copy in self._copier.ended() if self._copier else ():
+            if copy.error is not None:
+                _log.warning("%s; it is in the run directory, and training goes on", copy.error)
+                continue
+            self._run.notes |= {"copied_step": copy.step, "copy_seconds": copy.seconds}
+
     def ended(self) -> list[FinishedSave]:
         """The saves that have ended since this was asked last, on the rank that reports."""
         self._look()
+        self._look_at_copies()
         ended, self._ended = self._ended, []
         return ended
 
@@ -184,6 +208,8 @@ class Saving:
         }
         self._became_good(self._settling.complete(path))
         self.rotate()
+        if self._copier is not None:
+            self._copier.offer(path)
         if self._run.recipe.checkpoint.average is not None:
             remove_others(self._run.folder, finished.step)
 

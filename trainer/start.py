@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from trainer.checkpoint.background import BackgroundSaver
+from trainer.checkpoint.copies import require_target
 from trainer.early_watch import EarlyWatch
 from trainer.evaluate.run_suites import RunSuites, open_suites
 from trainer.evaluate.stopping import asked_to_stop
@@ -39,6 +40,7 @@ from trainer.restore import base_weights, restore
 from trainer.resume import ResumePoint, find_resume_point, with_verified_resume
 from trainer.rollback import decide, left_out_of
 from trainer.run import Beginning, Run
+from trainer.shared_folder import require_shared
 from trainer.sources import Sources
 from trainer.stages.stage import FrozenCopy
 
@@ -68,6 +70,8 @@ def open_run(
             )
             place = LockedFolder(Path(recipe.run)) if layout.reports else None
             on_first_rank(ranks, lambda: require_suites(recipe))
+            require_shared(Path(recipe.run), ranks)
+            on_first_rank(ranks, partial(_require_copies, recipe))
             asked = recipe.resume
             recipe = with_verified_resume(recipe, ranks)
             recipe, sources = resolve(recipe, layout, ranks)
@@ -171,6 +175,11 @@ class OpenRun:
     def close(self) -> None:
         """Stop the data workers."""
         self.run.close()
+
+
+def _require_copies(recipe: Recipe) -> None:
+    if recipe.checkpoint.copy_to is not None:
+        require_target(recipe.checkpoint.copy_to, Path(recipe.run))
 
 
 def _lock(run: Path, held: ExitStack) -> None:

@@ -105,6 +105,10 @@ class CheckpointSection(Section):
     first, which takes as much of it as the checkpoint has bytes. The last one is waited for."""
     save_final: bool = True
     """Whether the last step is saved."""
+    copy_to: str | None = None
+    """A folder, or s3://BUCKET/PREFIX, to which each whole checkpoint is copied, as
+    COPY_TO/NAME-OF-RUN/checkpoints/step-N, and verified; a copy that fails ends no run. Copies are
+    not rotated away. None: there are none."""
     best: str | None = None
     """The figure by which RUN/checkpoints/best is chosen: eval/loss (of evaluate.every) or
     eval/SUITE/FIGURE (of evaluate.suites). It is a link to the checkpoint of the best evaluation so

@@ -91,6 +91,12 @@ def _check_run(recipe: "Recipe") -> None:
         raise RecipeError(
             "run: is empty, which would be the working directory; name a run directory, as runs/a"
         )
+    scheme, separator, _ = recipe.run.partition("://")
+    if separator:
+        raise RecipeError(
+            f"run: {scheme}:// is no folder, which a run directory is; name one that all ranks "
+            "share, and checkpoint.copy_to for copies behind s3://"
+        )
 
 
 def _check_added_tokens(recipe: "Recipe") -> None:
