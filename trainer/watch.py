@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 
 from trainer.checkpoint import latest_checkpoint
-from trainer.errors import ContactLost, LyceumError, RankFailed, StopRequested, TrainingError
+from trainer.errors import LyceumError, StopRequested
 from trainer.observe import (
     Callback,
     MetricsWriter,
@@ -42,10 +42,10 @@ from trainer.parallel.schedule import Losses
 from trainer.parallel.zero import StepOutcome
 from trainer.plan.estimate import disk_warning, estimate
 from trainer.recovery.goodput import BEGAN, LOSSES, Goodput, Ledger
-from trainer.recovery.lock import LAUNCHER
+from trainer.recovery.last_word import tell_own_failure, told_by_another
 from trainer.recovery.slow import BusyShare, slowest
 from trainer.recovery.spikes import Spike
-from trainer.recovery.status_file import read_status, recorded_step, status_of, write_status
+from trainer.recovery.status_file import read_status, recorded_step
 from trainer.run import Run, StepCounts
 
 _log = logging.getLogger(__name__)
@@ -136,35 +136,11 @@ class Watch:
             state, reason, code = "failed", f"{type(error).__name__}: {error}", 1
         elif self._back is not None:
             state, reason = "running", f"{self._back}; it goes back"
+        anothers = self._run.lost or told_by_another(self._run.folder, error)
         for callback in self._callbacks:
-            if not (isinstance(callback, StatusWriter) and self._told_otherwise(error)):
+            if not (isinstance(callback, StatusWriter) and anothers):
                 callback.on_stop(state, reason, code)
-        self._tell_own_failure(error)
-
-    def _told_otherwise(self, error: BaseException | None) -> bool:
-        """Whether the status is another's to write: the run directory is, or who failed said so."""
-        if isinstance(error, ContactLost):
-            status = read_status(self._run.folder) or {}
-            return status.get("state") == "failed"
-        return self._run.lost
-
-    def _tell_own_failure(self, error: BaseException | None) -> None:
-        """Write that this rank failed where neither a launcher nor the first rank can know it."""
-        cause = isinstance(error, RankFailed) and not isinstance(error, ContactLost)
-        if not cause or LAUNCHER in os.environ:
-            return
-        status = status_of(
-            "failed",
-            recorded_step(self._run.folder),
-            exit_code=RankFailed.exit_code,
-            reason=str(error),
-            error=type(error).__name__,
-            rank=self._run.layout.rank,
-        )
-        try:
-            write_status(self._run.folder, status)
-        except TrainingError as fault:
-            _log.warning("%s", fault)
+        tell_own_failure(self._run.folder, self._run.layout.rank, error)
 
     def begin_step(self) -> None:
         """Start the step's clock; to be called before its data is requested."""
