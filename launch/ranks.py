@@ -19,6 +19,7 @@ from typing import Any, NoReturn, Protocol
 
 from launch.failure import FAILURE_FILE, leave_failure, read_failure
 from launch.ports import master_port
+from trainer.addresses import redacted
 from trainer.errors import LyceumError, RankFailed, StopRequested, shown
 from trainer.parallel.loopback import loopback_environment
 from trainer.recovery.note import failed_alone, read_note
@@ -129,7 +130,7 @@ def _become_rank(
         code = request.code if isinstance(request.code, int) else 1
     except BaseException as error:
         if not leave_failure(error):
-            traceback.print_exc()
+            print(redacted(traceback.format_exc()), end="", file=sys.stderr)
     finally:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError):  # a full disk must not keep this process from ending

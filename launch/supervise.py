@@ -11,6 +11,7 @@ from pathlib import Path
 
 from launch.overseer import RunOverseer
 from launch.ranks import INTERRUPTED, collecting_signals, run_ranks
+from trainer.addresses import PlainFormatter
 from trainer.checkpoint import latest_checkpoint, list_checkpoints
 from trainer.errors import LyceumError, RankFailed, RecipeError, StopRequested, TrainingError, shown
 from trainer.recipe import Recipe
@@ -199,7 +200,7 @@ def _logged(run: Path) -> Iterator[None]:
     """What the launcher says in this block stands in RUN/logs/launcher.log too."""
     (run / "logs").mkdir(exist_ok=True)
     handler = QuietFile(run / "logs" / LOG)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s: %(message)s"))
+    handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)s: %(message)s"))
     logger = logging.getLogger("launch")
     logger.addHandler(handler)
     try:

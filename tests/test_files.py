@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from trainer.corpus.build.plan import write_tasks
 from trainer.files import (
     TEMPORARY_SUFFIX,
     WholeFile,
@@ -120,3 +121,16 @@ def test_what_is_built_is_used_where_no_lock_can_be_written(tmp_path: Path, monk
     monkeypatch.setattr(os, "open", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
     with pytest.raises(OSError, match="full"), build_lock(tmp_path / "out"):
         pass
+
+
+def test_a_private_file_is_for_its_owner_whatever_the_umask(tmp_path: Path) -> None:
+    """Catches addresses with their passwords that others of the machine may read."""
+    before = os.umask(0)
+    try:
+        write_whole(tmp_path / "open", "")
+        (tmp_path / f"tasks.json.{os.getpid()}{TEMPORARY_SUFFIX}").touch()  # left by one that died
+        write_tasks(tmp_path, [[]])
+    finally:
+        os.umask(before)
+    modes = [(tmp_path / name).stat().st_mode & 0o777 for name in ("open", "tasks.json")]
+    assert modes == [0o666, 0o600]

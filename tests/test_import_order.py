@@ -52,6 +52,7 @@ FLOORS = [
         "trainer.hub",
         "trainer.report.plots",
         "trainer.report.page",
+        "trainer.addresses",
         "trainer.errors",
         "trainer.files",
         "trainer.collector",

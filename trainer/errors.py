@@ -2,6 +2,8 @@
 
 from typing import NotRequired, TypedDict
 
+from trainer.addresses import redacted
+
 
 class LyceumError(Exception):
     """Base of every error that a user can cause; shown as one line, never as a stack trace.
@@ -13,6 +15,10 @@ class LyceumError(Exception):
     exit_code = 1
     rank: int | None = None
     signal: str | None = None
+
+    def __str__(self) -> str:
+        """The line, its addresses without their secrets."""
+        return redacted(super().__str__())
 
 
 class RecipeError(LyceumError):

@@ -27,13 +27,16 @@ class WholeFile:
     """A file being written: `file` takes the bytes, and `commit` gives it its name at `path`.
 
     `durable=False` skips both fsyncs, for files that are rewritten within seconds or can be rebuilt
-    from durable ones: after a power cut the old file may be there, or an empty one.
+    from durable ones: after a power cut the old file may be there, or an empty one. `private`: for
+    this user alone, whatever the umask.
     """
 
-    def __init__(self, path: Path, durable: bool = True) -> None:
+    def __init__(self, path: Path, durable: bool = True, private: bool = False) -> None:
         self.path, self._durable = path, durable
         self._temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
-        self.file: BinaryIO = self._temporary.open("wb")
+        if private:  # what a killed process left under this name keeps the mode that it has
+            self._temporary.unlink(missing_ok=True)
+        self.file: BinaryIO = open(self._temporary, "wb", opener=_for_me if private else None)  # noqa: SIM115
 
     def commit(self) -> None:
         """Flush the file and rename it to `path`; on an OSError the previous file remains."""
@@ -58,9 +61,9 @@ class WholeFile:
 
 
 @contextmanager
-def whole_file(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
+def whole_file(path: Path, durable: bool = True, private: bool = False) -> Iterator[BinaryIO]:
     """A file to write in this block; it appears at `path` when the block ends without an error."""
-    whole = WholeFile(path, durable)
+    whole = WholeFile(path, durable, private)
     try:
         yield whole.file
     except BaseException:
@@ -69,10 +72,16 @@ def whole_file(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
     whole.commit()
 
 
-def write_whole(path: Path, content: bytes | str, durable: bool = True) -> None:
+def write_whole(
+    path: Path, content: bytes | str, durable: bool = True, private: bool = False
+) -> None:
     """Write a small file, text as UTF-8, whole or not at all; raises OSError (disk full)."""
-    with whole_file(path, durable) as file:
+    with whole_file(path, durable, private) as file:
         file.write(content.encode() if isinstance(content, str) else content)
+
+
+def _for_me(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def is_stdout(path: Path | None) -> bool:

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from trainer.addresses import TAR
 from trainer.data.manifest import MANIFEST_NAME, Manifest, load_manifest
 from trainer.data.remote.location import Place, place
 from trainer.data.remote.storage import Absent
 from trainer.errors import DataError, RecipeError
 from trainer.recipe import Recipe
-from trainer.recipe.addresses import TAR
 from trainer.recipe.data import MixtureSource, RemoteSection
 
 

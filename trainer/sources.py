@@ -1,25 +1,30 @@
 """What a run reads, opened once: its corpora, their manifests, and its tokenizer."""
 
 import json
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from trainer.addresses import without_secrets
 from trainer.data.added_tokens import grown_folder
-from trainer.data.manifest import Manifest, check_tokenizer, load_manifest
+from trainer.data.manifest import MANIFEST_NAME, Manifest, check_tokenizer, load_manifest
 from trainer.data.remote.location import Place, place
 from trainer.data.tokenizer import Tokenizer, load_tokenizer
 from trainer.errors import DataError, RecipeError
 from trainer.mixture_folders import check_kind, lists_tars, mixture_folders
 from trainer.recipe import CorpusSection, Recipe
-from trainer.recipe.addresses import without_signature
 from trainer.recipe.own_sets import without_own_entries
 
 if TYPE_CHECKING:
     from trainer.corpus.build.provenance import Input
 
 Where = Literal["local", "slurm"]
+RECORD = "sources.json"
+"""In a run: where each of its corpora lies."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class Sources:
         described = [
             {
                 "name": name,
-                "corpus": None if entry is None else without_signature(entry.corpus),
+                "corpus": None if entry is None else without_secrets(entry.corpus),
                 "folder": str(folder.resolve()) if isinstance(folder, Path) else folder.shown,
                 "kind": manifest.kind,
                 "splits": {
@@ -69,15 +74,28 @@ def open_sources(
     recipe: Recipe,
     find: Finder = lambda action: action(),
     tokenizer: Tokenizer | None = None,
+    run: Path | None = None,
 ) -> Sources:
     """Open the recipe's corpora, building those that are absent and can be built.
 
-    `find` lets one rank build for all; `tokenizer`: the model's, where there is one already. Raises
+    `find` lets one rank build for all; `tokenizer`: the model's, where there is one already; `run`:
+    the run that has read them, whose recipe does not hold the secrets of its addresses: where they
+    cannot be asked, what it made of them is opened. Raises
     DataError naming the mixture entry whose corpus is missing, does not fit the recipe's stage, or
     was built with another tokenizer; RecipeError as `ensure_set` does.
     """
     parsed: dict[Place, Manifest] = {}
-    found = find(lambda: [str(folder) for folder in corpus_folders(recipe, parsed)])
+
+    def folders_of() -> list[str]:
+        try:
+            return [str(folder) for folder in corpus_folders(recipe, parsed)]
+        except DataError as error:
+            if run is None or not (made := _recorded(run)):
+                raise
+            log.warning("%s; going on with what %s has read, in %s", error, run, ", ".join(made))
+            return made
+
+    found = find(folders_of)
     folders = [place(folder) for folder in found]
     manifests = [parsed.get(folder) or _manifest(folder, recipe) for folder in folders]
     check_kinds(recipe, manifests)
@@ -85,6 +103,16 @@ def open_sources(
     for folder, manifest in zip(folders, manifests, strict=True):
         check_tokenizer(manifest, tokenizer.fingerprint, folder)
     return Sources(tuple(folders), tuple(manifests), tokenizer)
+
+
+def _recorded(run: Path) -> list[str]:
+    """The local folders that RUN/sources.json names, where all are there; else none."""
+    try:
+        sources = json.loads((run / RECORD).read_bytes())["sources"]
+        folders = [str(source["folder"]) for source in sources]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return folders if all((Path(one) / MANIFEST_NAME).is_file() for one in folders) else []
 
 
 def _manifest(folder: Place, recipe: Recipe) -> Manifest:

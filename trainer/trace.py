@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from trainer.addresses import without_secrets
 from trainer.data.remote.location import Url
 from trainer.data.source import Source
 from trainer.data.stream import Stream
@@ -19,7 +20,6 @@ from trainer.data.token_flags import ID_MASK
 from trainer.data.tokenizer import load_tokenizer
 from trainer.errors import RecipeError
 from trainer.recipe import Recipe
-from trainer.recipe.addresses import without_signature
 from trainer.recipe.own_sets import own_set_of
 from trainer.recovery.rollbacks import batches_left_out, left_out_between, read_rollbacks
 from trainer.sources import Sources, open_sources
@@ -207,7 +207,7 @@ def trace_command(run_dir: Path, step: int, row: int | None = None) -> None:
         # The named one may be gone; the run's own copy rendered its sets and tokenised its tars.
         recipe = recipe.model_copy(update={"tokenizer": str(tokenizers[-1])})
     tokenizer = load_tokenizer(tokenizers[-1]) if tokenizers else None
-    sources = open_sources(recipe, tokenizer=tokenizer)
+    sources = open_sources(recipe, tokenizer=tokenizer, run=run_dir)
     state, state_step = nearest_state(run_dir, step)
     left_out = batches_left_out(recipe.recovery.leave_out, read_rollbacks(run_dir))
     arguments = sources.stream_arguments(recipe)
@@ -252,7 +252,7 @@ def _corpora(recipe: Recipe, sources: Sources) -> list[tuple[str, str]]:
     ]
     if not recipe.data.mixture:
         return [(Path(folder).name, folder) for folder in folders]
-    given = [without_signature(part.corpus) for part in recipe.data.mixture]
+    given = [without_secrets(part.corpus) for part in recipe.data.mixture]
     return [
         (name, folder if Path(made_of) == Path(folder) else f"{made_of}, in {folder}")
         for name, folder, made_of in zip(recipe.data.names(), folders, given, strict=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from trainer.addresses import redacted_values
 from trainer.bench.clock import TIMED_STEPS, WARMUP_STEPS
 from trainer.bench.comparison import BARE, LoopComparison, compare
 from trainer.bench.peers import MODULES
@@ -116,7 +117,7 @@ def _figures(recipe: Recipe, comparison: LoopComparison, made: bool, steps: int)
         ),
         "tokens_a_step": recipe.batch.sequences * recipe.sequence_length,
         "made_tokens": made,
-        "recipe": recipe.model_dump(mode="json"),
+        "recipe": redacted_values(recipe.model_dump(mode="json")),
         "steps_warmed_up": WARMUP_STEPS,
         "steps_timed": steps,
         "threads": torch.get_num_threads(),

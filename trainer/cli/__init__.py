@@ -5,11 +5,12 @@ import os
 import sys
 import traceback
 import warnings
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from trainer import __version__
+from trainer.addresses import PlainFormatter, redacted
 from trainer.cli import bench, corpus, evaluation, models, training
 from trainer.cli.grammar import Verbs
 from trainer.errors import LyceumError, StopRequested, shown
@@ -18,7 +19,8 @@ from trainer.errors import LyceumError, StopRequested, shown
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code; what a user caused is shown as one line."""
     words = sys.argv[1:] if arguments is None else arguments
-    logging.basicConfig(format="%(message)s")
+    logging.basicConfig(handlers=[_screen()])
+    sys.excepthook = _show_fault
     logging.getLogger("trainer").setLevel(logging.INFO)
     # OpenMP threads that spin while they wait slow a busy machine down tenfold; read on import.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -41,6 +43,18 @@ def main(arguments: list[str] | None = None) -> int:
         if not (reader_has_left(error) or leave_failure(error)):
             raise
         return 1
+
+
+def _screen() -> logging.Handler:
+    handler = logging.StreamHandler()
+    handler.setFormatter(PlainFormatter("%(message)s"))
+    return handler
+
+
+def _show_fault(kind: type[BaseException], fault: BaseException, trace: Any) -> None:
+    """Print the stack trace of a fault of our own, its addresses without their secrets."""
+    lines = traceback.format_exception(kind, fault, trace)
+    print(redacted("".join(lines)), end="", file=sys.stderr)
 
 
 def _run(words: list[str]) -> int:
@@ -108,7 +122,7 @@ def _silence_dependencies() -> None:
 def _failed(error: LyceumError, words: list[str]) -> int:
     """Show the error and return its exit code."""
     if "--debug" in words:
-        traceback.print_exc()
+        print(redacted(traceback.format_exc()), end="", file=sys.stderr)
     _report(error)
     try:
         print(end="", flush=True)

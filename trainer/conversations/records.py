@@ -111,13 +111,13 @@ def _rows(
     if file.bytes == 0:
         return
     with open_stored(file, options.anonymous) as stored:
-        number = unpacked = 0
+        number, unpacked, shown = 0, 0, file.shown
         for batch in row_batches(open_table(stored), stored):
             unpacked += batch.nbytes
             check_expansion(file, file.bytes, unpacked, options.limits)
             for record in batch_rows(batch):
                 number += 1
-                place = RecordLocation(file.path, "row", number)
+                place = RecordLocation(shown, "row", number)
                 if record is None:
                     refuse(DataError(f"{place}: holds a string that is not UTF-8: convert it"))
                 else:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import orjson
 
 import trainer
+from trainer.addresses import without_secrets
 from trainer.conversations.columns import SetNames, set_names
 from trainer.conversations.examples import marked_examples, usable_by
 from trainer.conversations.forms import NAMES
@@ -114,7 +115,7 @@ def ensure_set(recipe: "Recipe", source: str) -> Path:
     files = list_files([source if own is None else str(own)])
     settings = {
         "kind": kind,
-        "source": source.partition("?key=")[0] if own else source,
+        "source": source.partition("?key=")[0] if own else without_secrets(source),
         "template": template.text,
         "sequence_length": recipe.sequence_length,
         "tokenizer": template.tokenizer.fingerprint,
@@ -213,7 +214,7 @@ def _older(
 
 
 def _key(settings: dict[str, Any], files: list[InputFile]) -> str:
-    parts = [settings, [[file.path, file.bytes, file.version] for file in files]]
+    parts = [settings, [file.identity for file in files]]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
 
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from trainer.addresses import without_secrets
 from trainer.corpus.build.canaries import Canary
 from trainer.corpus.inspect.passage_index import PairIndex, PassageIndex
 from trainer.corpus.reading.files import InputFile, list_files
@@ -40,7 +41,8 @@ class GivenText(CachedSearches):
 
         Raises DataError, beginning with --text, for one that names no file or is of no format.
         """
-        names = [pattern.partition("?")[0].rstrip("/").rpartition("/")[2] for pattern in patterns]
+        given = [without_secrets(pattern).partition("?")[0] for pattern in patterns]
+        names = [pattern.rstrip("/").rpartition("/")[2] for pattern in given]
         self._sources: dict[str, tuple[list[InputFile], ReadOptions]] = {}
         taken: set[str] = set()
         for pattern, name in zip(patterns, names, strict=True):
@@ -48,7 +50,8 @@ class GivenText(CachedSearches):
             fresh = [file for file in files if file.path not in taken]
             taken |= {file.path for file in fresh}
             if fresh:
-                self._sources[pattern if names.count(name) > 1 else name] = fresh, options
+                shown = without_secrets(pattern)
+                self._sources[shown if names.count(name) > 1 else name] = fresh, options
         self._said = False
 
     @property

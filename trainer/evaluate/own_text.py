@@ -86,10 +86,15 @@ def text_of(model: OpenedModel, corpora: Sequence[str], texts: Sequence[str]) ->
     if recipe.corpus is None and not recipe.data.mixture:
         return EvaluationText()  # an import: each suite says what it needs
     try:
-        sources = open_sources(recipe, tokenizer=model.tokenizer)
+        sources = open_sources(recipe, tokenizer=model.tokenizer, run=_run_of(model.folder))
     except LyceumError as error:
         return EvaluationText(error=type(error)(f"{error}; or name text by --corpus or --text"))
     return text_of_run(recipe, sources)
+
+
+def _run_of(folder: Path) -> Path | None:
+    """The run of a checkpoint; None of one that lies elsewhere."""
+    return folder.parents[1] if folder.parent.name == "checkpoints" else None
 
 
 def _joined(parts: Sequence[SearchableText]) -> SearchableText:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from trainer.addresses import redacted_values
 from trainer.recovery.status_file import write_json
 
 ENVIRONMENT = "environment.json"
@@ -38,7 +39,7 @@ def environment() -> dict[str, Any]:
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "host": socket.gethostname(),
-        "command": sys.argv,
+        "command": redacted_values(sys.argv),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in _PACKAGES},

@@ -2,6 +2,7 @@
 
 import logging
 
+from trainer.addresses import PlainFormatter
 from trainer.observe.callback import Callback, RunStart
 from trainer.recovery.logs import QuietFile, take_early_records
 
@@ -20,7 +21,7 @@ class RankLog(Callback):
         self._handler = QuietFile(folder / f"rank-{run.rank}.log")
         self._handler.setLevel(logging.INFO)
         line = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-        self._handler.setFormatter(logging.Formatter(line))
+        self._handler.setFormatter(PlainFormatter(line))
         logger = logging.getLogger("trainer")
         self._level = logger.level
         logger.addHandler(self._handler)

@@ -5,6 +5,7 @@ import math
 from contextlib import suppress
 from typing import Any
 
+from trainer.addresses import redacted_values
 from trainer.errors import RecipeError
 from trainer.observe.callback import Callback, RunStart
 
@@ -112,7 +113,7 @@ class WeightsAndBiases(Callback):
             id=name,
             resume="allow",
             dir=str(run.folder),
-            config=run.recipe.model_dump(mode="json"),
+            config=redacted_values(run.recipe.model_dump(mode="json")),
         )
         self._session.define_metric("eval/*", step_metric=EVALUATED_STEP)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from trainer.addresses import without_secrets
 from trainer.conversations.sets import is_set
 from trainer.corpus.build.tars import tars_folder
 from trainer.corpus.reading.webdataset import is_webdataset
@@ -119,9 +120,10 @@ def _sizes(recipe: Recipe) -> tuple[list[int | None], list[str]]:
             sizes.append(None)
             lines.append(f"{name}: its examples are made before the first step, of what is asked")
             continue
+        shown = without_secrets(source.corpus)
         if recipe.stage_traits.reads_sets and is_set(source.corpus):
             sizes.append(None)
-            lines.append(f"{source.corpus}: its examples are counted when the run renders them")
+            lines.append(f"{shown}: its examples are counted when the run renders them")
             continue
         key = f"data.mixture.{number}.corpus"
         try:
@@ -129,7 +131,7 @@ def _sizes(recipe: Recipe) -> tuple[list[int | None], list[str]]:
             folder = _tokenised(recipe, key, source) if tars else source.corpus
             if folder is None:
                 sizes.append(None)
-                lines.append(f"{source.corpus}: its texts are counted when a run tokenises them")
+                lines.append(f"{shown}: its texts are counted when a run tokenises them")
                 continue
             split = load_manifest(folder).splits.get("train", Split(0, 0, ()))
         except DataError as error:

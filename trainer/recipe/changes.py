@@ -4,7 +4,7 @@ import hashlib
 import json
 from typing import Any
 
-from trainer.recipe.addresses import without_signature
+from trainer.addresses import without_secrets
 from trainer.recipe.own_samples import OWN_SETS
 from trainer.recipe.own_sets import OWN, own_key_of, own_sections, own_set_of
 from trainer.recipe.recipe import Recipe
@@ -52,7 +52,7 @@ def _learning_keys(recipe: Recipe) -> dict[str, object]:
     for name in own_sections(recipe):
         keys[f"conversations.{name}.questions' content"] = own_key_of(recipe, name)
     if recipe.corpus is not None:
-        keys["corpus.files"] = [without_signature(file) for file in recipe.corpus.files]
+        keys["corpus.files"] = [without_secrets(file) for file in recipe.corpus.files]
     return {
         name: value
         for name, value in keys.items()
@@ -63,7 +63,7 @@ def _learning_keys(recipe: Recipe) -> dict[str, object]:
 def _bare(corpus: str) -> str:
     """An entry's corpus, of the run's own sets without what follows from what they ask."""
     name = own_set_of(corpus)
-    return without_signature(corpus) if name is None else f"{OWN}{name}"
+    return without_secrets(corpus) if name is None else f"{OWN}{name}"
 
 
 def _flat(keys: dict[str, Any], prefix: str = "") -> dict[str, object]:

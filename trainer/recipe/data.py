@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from trainer.addresses import without_secrets
 from trainer.errors import RecipeError
 from trainer.recipe.section import Count, FrozenSequence, Positive, Section
 from trainer.recipe.text_member import USUAL, text_members
@@ -140,10 +141,10 @@ class DataSection(Section):
 
 def _plain_name(corpus: str) -> str:
     """The folder's own name; of a list of tars, that of the folder they lie in."""
-    path = PurePosixPath(corpus.partition("?")[0])
+    path = PurePosixPath(without_secrets(corpus).partition("?")[0])
     if ".tar" in path.name and set(path.name) & set("{*["):
         path = path.parent
-    return path.name or corpus
+    return path.name or without_secrets(corpus)
 
 
 ROUNDING = 1e-3

@@ -4,6 +4,7 @@ from typing import Any, Literal, Self, get_args
 
 from pydantic import model_validator
 
+from trainer.addresses import redacted_values
 from trainer.recipe import reading, rules
 from trainer.recipe.checkpoint import CheckpointSection, RecoverySection
 from trainer.recipe.corpus import CorpusSection
@@ -152,8 +153,10 @@ class Recipe(Section):
         return self.batch.sequences // (self.data_parallel(world_size) * self.batch.micro)
 
     def to_yaml(self) -> str:
-        """The resolved recipe, every key written out."""
-        return reading.written(self.model_dump(mode="json"))
+        """The resolved recipe, every key written out; its addresses without their secrets, which
+        whoever runs it again has in a recipe of their own.
+        """
+        return reading.written(redacted_values(self.model_dump(mode="json")))
 
     @classmethod
     def from_yaml(cls, text: str, source: str = "recipe") -> "Recipe":

@@ -7,6 +7,7 @@ import traceback
 from pathlib import Path
 from typing import Any, TypedDict
 
+from trainer.addresses import redacted
 from trainer.errors import ContactLost, ErrorNote, LyceumError, RankFailed, note_of
 
 FAILURE_FILE = "LYCEUM_FAILURE_FILE"
@@ -38,7 +39,7 @@ def write_note(error: BaseException, shown: LyceumError | None = None) -> bool:
     named = shown or (error if isinstance(error, LyceumError) else None)
     note: FailureNote = {
         "error": None if named is None else note_of(named),
-        "trace": "".join(traceback.format_exception(error)),
+        "trace": redacted("".join(traceback.format_exception(error))),
         "seconds": time.monotonic(),
     }
     half = Path(f"{path}.half")

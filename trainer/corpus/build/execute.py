@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ import multiprocess
 from datatrove.executor import LocalPipelineExecutor, SlurmPipelineExecutor
 from loguru import logger
 
+from trainer.addresses import redacted
 from trainer.corpus.build.chain import BuildStage, stages
 from trainer.corpus.build.losses import LossWatch
 from trainer.corpus.build.plan import FAILED, BuildPlan
@@ -113,6 +115,7 @@ def _quietly() -> Iterator[None]:
     """
     before = sys.stderr
     logger.remove()
+    logger.configure(patcher=_without_secrets)
     handlers = list(logging.root.handlers)
     with (
         open(os.devnull, "w", encoding="utf-8") as nowhere,
@@ -128,6 +131,17 @@ def _quietly() -> Iterator[None]:
             logger.remove()
             for handler in handlers:
                 handler.removeFilter(_is_ours)
+
+
+def _without_secrets(record: Any) -> None:
+    """Have loguru write messages and stack traces without the secrets of addresses, and without the
+    values of variables.
+    """
+    said = [record["message"]]
+    if record["exception"] is not None:
+        said += ["\n", *traceback.format_exception(record["exception"].value)]
+    record["exception"] = None
+    record["message"] = redacted("".join(said))
 
 
 def _is_ours(record: logging.LogRecord) -> bool:

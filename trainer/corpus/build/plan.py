@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from trainer.addresses import without_secrets
 from trainer.corpus.build.provenance import Input
 from trainer.corpus.build.record import TaskRecord
 from trainer.corpus.build.staged import Staged
@@ -92,7 +93,7 @@ class BuildPlan:
         self, file: InputFile, quarantine: Quarantine, record: TaskRecord
     ) -> Iterator[Staged]:
         named = self.options.source_key is not None
-        entry = file.pattern or "text"
+        entry = without_secrets(file.pattern) or "text"
         groups = set() if named else {entry}
         for raw in read_file(file, self.options, quarantine):
             group = raw.source if named else entry
@@ -123,7 +124,7 @@ def make_plan(
     return BuildPlan(
         folder=str(folder),
         out=str(out),
-        section=section,
+        section=section.model_copy(update={"files": tuple(map(without_secrets, section.files))}),
         tokenizer=str(tokenizer_folder(tokenizer).absolute()) if tokenizer else None,
         tasks=len(tasks),
         buckets=min(-(-amount // size), MOST_TASKS) or 1,
@@ -176,9 +177,11 @@ def cut(files: list[Any], task_bytes: int) -> list[list[Any]]:
 
 
 def write_tasks(folder: Path, tasks: list[list[Any]]) -> None:
-    """Write the files of each task to tasks.json."""
+    """Write the files of each task to tasks.json, for this user alone while the build lasts: the
+    tasks need addresses with their secrets.
+    """
     content = [[asdict(file) for file in files] for files in tasks]
-    write_whole(folder / TASKS, json.dumps(content).encode())
+    write_whole(folder / TASKS, json.dumps(content).encode(), private=True)
 
 
 def text_bytes(files: list[Any]) -> int:

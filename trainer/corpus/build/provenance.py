@@ -10,13 +10,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from trainer.addresses import without_secrets
 from trainer.corpus.reading.files import InputFile, list_files
 from trainer.corpus.reading.record import ReadOptions
 from trainer.corpus.reading.webdataset import tar_input
 from trainer.corpus.rules import rule_descriptions
 from trainer.errors import RecipeError
 from trainer.recipe import CorpusSection
-from trainer.recipe.addresses import without_signature
 from trainer.recipe.data import RemoteSection
 
 RULES = 23
@@ -67,7 +67,7 @@ def text_input(section: CorpusSection) -> Input:
         files = list_files(section.files, anonymous=section.anonymous)
         identity = list[Any]()
     identity += [file.identity for file in files]
-    named = [without_signature(name) for name in section.files]
+    named = [without_secrets(name) for name in section.files]
     return Input(
         settings={"files": named, "packages": []},
         versions={"files": len(files), "bytes": sum(file.bytes for file in files)},

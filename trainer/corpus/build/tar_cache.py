@@ -6,10 +6,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from trainer.addresses import without_secrets
 from trainer.corpus.reading.remote import scheme_of
 from trainer.data.manifest import MANIFEST_NAME
 from trainer.files import cache_folder, write_whole
-from trainer.recipe.addresses import without_signature
 from trainer.recipe.data import MixtureSource
 
 
@@ -38,7 +38,7 @@ def remembered(part: MixtureSource, made_with: list[Any]) -> Path | None:
 
 
 def _note(part: MixtureSource, made_with: list[Any]) -> Path:
-    named = [without_signature(part.corpus), part.text, part.validation]
+    named = [without_secrets(part.corpus), part.text, part.validation]
     return folder_of([named, made_with], ".json")
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import trainer
+from trainer.addresses import without_secrets
 from trainer.corpus.build.plan import cut
 from trainer.corpus.build.tar_cache import folder_of, remember, remembered
 from trainer.corpus.build.tar_tasks import SPLITS, TarTask, TarWork, account_of, ended_task
@@ -36,7 +37,6 @@ from trainer.data.manifest import (
 from trainer.data.tokenizer import Tokenizer, load_tokenizer
 from trainer.errors import DataError
 from trainer.files import build_lock
-from trainer.recipe.addresses import without_signature
 from trainer.recipe.data import MixtureSource, RemoteSection
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ def ensure_tars(
                 log.info("%s", said)
     except OSError as error:
         raise DataError(
-            f"{key}: cannot tokenise {without_signature(part.corpus)} into {out}:"
+            f"{key}: cannot tokenise {without_secrets(part.corpus)} into {out}:"
             f" {error.strerror or error}; free space there, or point LYCEUM_CACHE elsewhere; what"
             " is done is kept"
         ) from error
@@ -124,7 +124,7 @@ def _folder(part: MixtureSource, given: TarInput, tokenizer: Tokenizer) -> Path:
 
 def _settings(part: MixtureSource, given: TarInput, tokenizer: Tokenizer) -> dict[str, Any]:
     return {
-        "source": without_signature(part.corpus),
+        "source": without_secrets(part.corpus),
         "text": ", ".join(map(str, given.members)),
         "validation": part.validation,
         "tokenizer": tokenizer.fingerprint,
@@ -151,7 +151,7 @@ def _build(
         held_out=0.0 if "validation" in given.files else part.validation,
     )
     tasks = list(_tasks(given))
-    source = without_signature(part.corpus)
+    source = without_secrets(part.corpus)
     if "validation" in given.files and part.validation != MixtureSource(corpus="").validation:
         log.warning("%s: its part val is held out, and not validation=%g", source, part.validation)
     log.info("tokenising %s, %.1f MiB in %s", *(source, total / 2**20, _tars(tasks)))

@@ -39,12 +39,13 @@ def raw_elements(
 
     Raises DataError as `read_array` does.
     """
+    shown = file.shown
     with open_plain(file, options.limits, options.anonymous) as stream:
         refuse_wide_unicode(file.path, stream.peek(MIB))
         mark = len(stream.read(3)) if stream.peek(3).startswith(BYTE_ORDER_MARK) else 0
         elements = _Elements(file.path, stream, mark, options.record_bytes)
         for number, (raw, offset) in enumerate(elements.read(), start=1):
-            yield raw, RecordLocation(file.path, "record", number), offset
+            yield raw, RecordLocation(shown, "record", number), offset
 
 
 class _Element:

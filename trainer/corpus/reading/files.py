@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from trainer.addresses import without_named_secrets, without_secrets
 from trainer.corpus.reading.remote import filesystem, named_errors, scheme_of
 from trainer.corpus.reading.unicode import unicode_fault
 from trainer.errors import DataError
 from trainer.hub.names import is_address, page_of, set_meant, set_name
 from trainer.hub.snapshots import fetch
 from trainer.hub.splits import files_of
-from trainer.recipe.addresses import without_signature
 
 COMPRESSIONS = (".gz", ".zst")
 KINDS = {
@@ -54,12 +54,13 @@ class InputFile:
         """The path for messages and shards: without a URL's query, which may hold a signature; of a
         copy from the hub, its address there.
         """
-        return self.copy_of or without_signature(self.path)
+        return self.copy_of or without_secrets(self.path)
 
     @property
     def identity(self) -> list[Any]:
         """JSON values that change with the file's content, and not with a signature."""
-        return [self.shown if self.version else self.path, self.bytes, self.version]
+        path = self.shown if self.version else without_named_secrets(self.path)
+        return [path, self.bytes, self.version]
 
 
 def kind_of(path: str, key: str = FILES_KEY) -> tuple[str, str]:

@@ -41,7 +41,7 @@ def read_html(
 
     Raises DataError as `open_plain` does.
     """
-    location = RecordLocation(file.path, "file", 1)
+    location = RecordLocation(file.shown, "file", 1)
     with open_plain(file, options.limits, options.anonymous) as stream:
         raw = read_whole(stream, options.record_bytes)
     if isinstance(raw, Oversize):
@@ -49,7 +49,7 @@ def read_html(
     elif raw:
         with PageReader(quarantine) as pages:
             if text := pages.read(raw, None, location):
-                yield RawDocument(file.path, file.path, text)
+                yield RawDocument(file.shown, file.shown, text)
 
 
 class PageReader:

@@ -33,14 +33,14 @@ def raw_lines(
 
     Raises DataError for UTF-16 and as `open_plain` does.
     """
-    limit = options.record_bytes
+    limit, shown = options.record_bytes, file.shown
     with open_plain(file, options.limits, options.anonymous) as stream:
         refuse_wide_unicode(file.path, stream.peek(MIB))
         offset = len(stream.read(3)) if stream.peek(3).startswith(BYTE_ORDER_MARK) else 0
         number = 0
         while line := stream.readline(limit + 1):
             number += 1
-            location = RecordLocation(file.path, "line", number)
+            location = RecordLocation(shown, "line", number)
             if len(line) > limit and line[-1:] != b"\n":
                 oversize = skip_line(line, stream)
                 yield oversize, location, offset

@@ -89,14 +89,14 @@ def _rows(
     columns = [options.text_key]
     if options.id_key in table.schema_arrow.names and options.id_key != options.text_key:
         columns.append(options.id_key)
-    number = unpacked = 0
+    number, unpacked, shown = 0, 0, file.shown
     for batch in row_batches(table, stored, columns):
         # By name: a.b is also pyarrow's name of the part b of a column a, which then comes first.
         ids = batch.column(options.id_key).to_pylist() if len(columns) > 1 else None
         texts = batch.column(options.text_key)
         for row, (text, raw) in enumerate(_texts(texts, options.record_bytes)):
             number += 1
-            location = RecordLocation(file.path, "row", number)
+            location = RecordLocation(shown, "row", number)
             quarantine.tally.records += 1
             if text is None:
                 _set_aside(raw, location, options, quarantine)
@@ -104,7 +104,7 @@ def _rows(
             # Characters, not bytes: to detect a bomb, a factor below four is no matter.
             unpacked += len(text)
             check_expansion(file, file.bytes, unpacked, options.limits)
-            yield RawDocument(document_id(ids[row] if ids else None, location), file.path, text)
+            yield RawDocument(document_id(ids[row] if ids else None, location), shown, text)
 
 
 def _check_columns(path: str, table: "ParquetFile", options: ReadOptions) -> None:

@@ -40,4 +40,4 @@ def read_file(
     yield from reader(file, options, quarantine)
     tally.files += 1
     if (tally.records, tally.passed_over.total()) == before:
-        quarantine.empty_file(file.path)
+        quarantine.empty_file(file.shown)

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from braceexpand import braceexpand
 
+from trainer.addresses import TAR, without_secrets
 from trainer.corpus.reading.files import InputFile, find_files
 from trainer.corpus.reading.hub_tars import hub_tars
 from trainer.corpus.reading.remote import SCHEMES, Transient, Unreachable, scheme_of
@@ -17,7 +18,6 @@ from trainer.data.remote.location import place
 from trainer.data.remote.transfer import Attempts
 from trainer.errors import DataError
 from trainer.hub.names import is_address
-from trainer.recipe.addresses import TAR, without_signature
 from trainer.recipe.data import RemoteSection
 
 log = logging.getLogger(__name__)
@@ -71,17 +71,17 @@ def list_tars(
     for name, source in names:
         files = asked[name] if name in asked else _found(name, remote, key)
         if isinstance(files, DataError):
-            said = str(files).removeprefix(f"{key}: ").replace(name, without_signature(name))
+            said = str(files).removeprefix(f"{key}: ").replace(name, without_secrets(name))
             raise type(files)(f"{key}: {said}") from None
         if not files:
-            missing.append(without_signature(name))
+            missing.append(without_secrets(name))
         for file in files:
             if unicode_fault(file.path):
                 raise DataError(f"{key}: {file.path!r}: its name is not Unicode: rename it")
             local = file.path if scheme_of(file.path) else os.path.realpath(file.path)
             identity = file.copy_of or local
             twice += identity in found
-            found.setdefault(identity, replace(file, pattern=without_signature(source)))
+            found.setdefault(identity, replace(file, pattern=without_secrets(source)))
     if twice:
         log.warning(
             "%s: %s tars are listed twice, and read once: give `weight` for more", key, twice
@@ -132,7 +132,7 @@ def _found(name: str, remote: RemoteSection, key: str) -> list[InputFile] | Data
             failures += 1
             if failures >= remote.attempts:
                 return error
-            log.info("%s; trying again", str(error).replace(name, without_signature(name)))
+            log.info("%s; trying again", str(error).replace(name, without_secrets(name)))
             Attempts(remote).pause(failures, 0.0)
         except DataError as error:
             return error

@@ -19,7 +19,7 @@ def read_text(
 
     A text that is not UTF-8, or too large, is quarantined. Raises DataError as `open_plain` does.
     """
-    location = RecordLocation(file.path, "file", 1)
+    location = RecordLocation(file.shown, "file", 1)
     with open_plain(file, options.limits, options.anonymous) as stream:
         raw = read_whole(stream, options.record_bytes)
     if isinstance(raw, Oversize):
@@ -39,7 +39,7 @@ def read_text(
         detail = f"byte 0x{raw[at]:02x} at offset {at} is not UTF-8"
         quarantine.set_aside(location, "not UTF-8", raw, detail)
         return
-    yield RawDocument(file.path, file.path, text)
+    yield RawDocument(file.shown, file.shown, text)
 
 
 def read_whole(stream: PlainStream, limit: int) -> bytes | Oversize:

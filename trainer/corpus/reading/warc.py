@@ -56,7 +56,7 @@ def read_warc(
         number = 0
         while (headers := _next_record(file.path, number + 1, stream)) is not None:
             number += 1
-            location = RecordLocation(file.path, "record", number)
+            location = RecordLocation(file.shown, "record", number)
             length = _length(headers, location)
             kind = headers.fields.get("warc-type", "").lower()
             if kind not in ("response", "conversion"):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from trainer.addresses import without_secrets
 from trainer.corpus.reading.energon import META, EnergonFolder, is_energon, read_energon
 from trainer.corpus.reading.files import InputFile
 from trainer.corpus.reading.remote import scheme_of
@@ -13,7 +14,6 @@ from trainer.corpus.reading.tar_list import list_tars, names_tars
 from trainer.data.remote.location import place
 from trainer.errors import DataError
 from trainer.hub.names import is_address
-from trainer.recipe.addresses import without_signature
 from trainer.recipe.data import RemoteSection
 from trainer.recipe.text_member import USUAL, TextMember, text_members
 
@@ -116,4 +116,4 @@ def _say_what_is_left(source: str, folder: EnergonFolder, train_only: bool) -> N
         left["val"] = len(folder.tars["validation"])
     if left:
         listed = ", ".join(f"{name} ({count:,} tars)" for name, count in left.items())
-        log.warning("%s: its parts %s are not read", without_signature(source), listed)
+        log.warning("%s: its parts %s are not read", without_secrets(source), listed)

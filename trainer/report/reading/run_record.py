@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from trainer.addresses import redacted_values
 from trainer.checkpoint.best import BestCheckpoint, read_best
 from trainer.checkpoint.folders import latest_checkpoint
 from trainer.checkpoint.format import MANIFEST
@@ -194,9 +195,10 @@ def _recipe(path: Path) -> tuple[Mapping[str, Any], Recipe | None]:
     if not isinstance(keys, dict):
         raise DataError(f"{path}: is no recipe; put the run's own back")
     try:
-        return keys, Recipe.from_yaml(text, str(path))
+        recipe = Recipe.from_yaml(text, str(path))
     except RecipeError:  # of an older or newer version: its keys are shown all the same
-        return keys, None
+        recipe = None
+    return redacted_values(keys), recipe
 
 
 def json_object(path: Path) -> dict[str, Any]:
