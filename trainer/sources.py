@@ -15,6 +15,7 @@ from trainer.data.tokenizer import Tokenizer, load_tokenizer
 from trainer.errors import DataError, RecipeError
 from trainer.mixture_folders import check_kind, lists_tars, mixture_folders
 from trainer.recipe import CorpusSection, Recipe
+from trainer.recipe.data import RemoteSection
 from trainer.recipe.own_sets import without_own_entries
 
 if TYPE_CHECKING:
@@ -190,7 +191,7 @@ def ensure_corpus(
     section = recipe.corpus
     if section is None:
         raise RecipeError("the recipe has no corpus section: add `corpus:` to say what to build")
-    given, tokenizer = _input(section), _tokenizer_to_build_with(recipe)
+    given, tokenizer = _input(section, recipe.data.remote), _tokenizer_to_build_with(recipe)
     folder = corpus_folder(section, tokenizer, given)
     return folder, build_corpus(section, tokenizer, folder, progress, on, given)
 
@@ -209,7 +210,7 @@ def _tokenizer_to_build_with(recipe: Recipe) -> str | None:
     return grown_folder(folder, *names, recipe.data.remote)
 
 
-def _input(section: CorpusSection) -> "Input":
+def _input(section: CorpusSection, remote: RemoteSection) -> "Input":
     """The documents of each source; the documentation of this machine's packages is the demo's."""
     if section.source == "embedded":
         from trainer.demo.documentation import documentation
@@ -217,7 +218,7 @@ def _input(section: CorpusSection) -> "Input":
         return documentation(section)
     from trainer.corpus.build.provenance import text_input
 
-    return text_input(section)
+    return text_input(section, remote)
 
 
 def check_kinds(recipe: Recipe, manifests: Sequence[Manifest]) -> None:

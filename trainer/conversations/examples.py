@@ -26,9 +26,11 @@ from trainer.conversations.records import Example, ExampleFilter, read_examples
 from trainer.conversations.spans import Written
 from trainer.conversations.template import ChatTemplate
 from trainer.conversations.turns import Conversation, Message
+from trainer.corpus.reading.files import PLAINLY
 from trainer.corpus.reading.quarantine import RecordLocation
 from trainer.data.token_flags import ID_MASK
 from trainer.errors import DataError
+from trainer.recipe.data import Access
 from trainer.recipe.fine_tuning import ConversationsSection
 
 Arguments = ParamSpec("Arguments")
@@ -44,7 +46,7 @@ def marked_examples(
     section: ConversationsSection,
     sequence_length: int,
     counts: ExampleCounts,
-    anonymous: bool = False,
+    access: Access = PLAINLY,
     names: SetNames = NAMES,
     rows: int | None = None,
 ) -> Iterator[Marked]:
@@ -61,7 +63,7 @@ def marked_examples(
     none is left; and for files that cannot be read.
     """
     reading = _Reading(template, section, sequence_length, counts, names, rows)
-    examples = reading.examples(patterns, anonymous)
+    examples = reading.examples(patterns, access)
     readers: dict[str, Callable[[Iterable[Example]], Iterator[Marked]]] = {
         "conversations": reading.conversations,
         "pairs": reading.pairs,
@@ -148,7 +150,7 @@ class _Reading:
         """Marks the set's conversations."""
         return Marker(self.template, self.section)
 
-    def examples(self, patterns: Sequence[str], anonymous: bool) -> Iterator[Example]:
+    def examples(self, patterns: Sequence[str], access: Access) -> Iterator[Example]:
         """The objects of the files, counted."""
 
         def refuse(fault: DataError) -> None:
@@ -157,7 +159,7 @@ class _Reading:
 
         columns = self.names.columns
         lacking = {theirs for ours, theirs in columns.items() if ours not in ("role", "content")}
-        for example in read_examples(patterns, refuse, anonymous):
+        for example in read_examples(patterns, refuse, access):
             self.counts.read += 1
             lacking -= example.record.keys()
             yield example

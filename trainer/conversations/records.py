@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainer.corpus.reading.array import raw_elements
-from trainer.corpus.reading.files import InputFile, kind_of, list_files
+from trainer.corpus.reading.files import PLAINLY, InputFile, kind_of, list_files
 from trainer.corpus.reading.jsonl import raw_lines
 from trainer.corpus.reading.opening import check_expansion
 from trainer.corpus.reading.parquet import open_stored
@@ -15,6 +15,7 @@ from trainer.corpus.reading.quarantine import Oversize, RecordLocation
 from trainer.corpus.reading.record import ReadOptions, quick_loads
 from trainer.corpus.reading.unicode import unicode_fault
 from trainer.errors import DataError
+from trainer.recipe.data import Access, RemoteSection
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ def raise_fault(fault: DataError) -> None:
 def read_examples(
     patterns: Sequence[str],
     refuse: Callable[[DataError], None] = raise_fault,
-    anonymous: bool = False,
+    access: Access = PLAINLY,
     key: str = "data.mixture",
 ) -> Iterator[Example]:
     """The objects of the files (paths, globs, s3:// or https:// URLs), in the order of their names.
@@ -48,8 +49,10 @@ def read_examples(
     are missing or of another kind, which begins with `key`, the recipe's that holds the patterns,
     and for those that are damaged or cut short.
     """
-    options = ReadOptions(anonymous=anonymous)
-    for file in _files(patterns, anonymous, key):
+    options = ReadOptions(
+        anonymous=access.anonymous, remote=RemoteSection(private_redirects=access.private_redirects)
+    )
+    for file in _files(patterns, access, key):
         if kind_of(file.path)[0] == "parquet":
             yield from _rows(file, options, refuse)
             continue
@@ -62,8 +65,8 @@ def read_examples(
                 yield Example(found, place)
 
 
-def _files(patterns: Sequence[str], anonymous: bool, key: str) -> list[InputFile]:
-    files = list_files(patterns, anonymous, key)
+def _files(patterns: Sequence[str], access: Access, key: str) -> list[InputFile]:
+    files = list_files(patterns, access, key)
     for file in files:
         if kind_of(file.path)[0] not in ("jsonl", "json", "parquet"):
             raise DataError(f"{key}: {file.path} holds no examples: give .jsonl, .json or .parquet")
@@ -110,7 +113,7 @@ def _rows(
     """The rows of a .parquet file; memory: as `row_batches` says."""
     if file.bytes == 0:
         return
-    with open_stored(file, options.anonymous) as stored:
+    with open_stored(file, options.access) as stored:
         number, unpacked, shown = 0, 0, file.shown
         for batch in row_batches(open_table(stored), stored):
             unpacked += batch.nbytes

@@ -112,7 +112,7 @@ def ensure_set(recipe: "Recipe", source: str) -> Path:
     entries = [entry for entry in recipe.data.mixture if entry.corpus == source]
     names = set_names(entries[0], section, FIELDS) if entries else NAMES
     own = _own_examples(recipe, source)
-    files = list_files([source if own is None else str(own)])
+    files = list_files([source if own is None else str(own)], recipe.data.remote.access)
     settings = {
         "kind": kind,
         "source": source.partition("?key=")[0] if own else without_secrets(source),
@@ -253,6 +253,7 @@ def _build(
         counts,
         names=names,
         rows=rows,
+        access=recipe.data.remote.access,
     )
     last = b""
     questions = [] if own is None else _questions_of(own)

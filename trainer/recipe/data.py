@@ -5,7 +5,7 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field
 
@@ -93,6 +93,22 @@ class RemoteSection(Section):
     """How long a server may be silent, or slower than 1 KiB a second."""
     anonymous: bool = False
     """Ask S3 without credentials: for public buckets."""
+    private_redirects: bool = False
+    """Follow a web server's redirects to other hosts of a private network too, as a store inside of
+    one may need; without, only to the host that was asked and to public ones. Never from https to
+    http."""
+
+    @property
+    def access(self) -> "Access":
+        """How files are asked for that are read as streams."""
+        return Access(self.anonymous, self.private_redirects)
+
+
+class Access(NamedTuple):
+    """How remote files are asked for: the keys of the same names of `data.remote`."""
+
+    anonymous: bool = False
+    private_redirects: bool = False
 
 
 class DataSection(Section):

@@ -23,6 +23,7 @@ from trainer.corpus.reading.quarantine import Quarantine
 from trainer.corpus.reading.read import read_file
 from trainer.corpus.reading.record import ReadOptions
 from trainer.errors import DataError
+from trainer.recipe.data import Access
 
 CONTENT = lines(*({"id": f"d{number}", "text": f"text {number} " * 20} for number in range(2000)))
 IDS = [f"d{number}" for number in range(2000)]
@@ -136,7 +137,7 @@ def test_a_public_bucket_is_read_without_credentials(
     """Would catch `anonymous` forgotten in listing or in reading."""
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    (file,) = list_files(["s3://birds/b/y.txt"], anonymous=True)
+    (file,) = list_files(["s3://birds/b/y.txt"], Access(anonymous=True))
     (document,) = read_file(file, ReadOptions(anonymous=True), Quarantine())
     assert document.text == "heron"
     with pytest.raises(DataError, match="no S3 credentials found"):
@@ -146,7 +147,7 @@ def test_a_public_bucket_is_read_without_credentials(
 def test_refused_access_says_so(s3: str) -> None:
     """Would catch a bucket that is not public reported as a missing file."""
     with pytest.raises(DataError, match=r"x\.jsonl: access refused \(.*\): set AWS_ACCESS_KEY_ID"):
-        list_files(["s3://birds/a/x.jsonl"], anonymous=True)
+        list_files(["s3://birds/a/x.jsonl"], Access(anonymous=True))
 
 
 def closed_port() -> int:

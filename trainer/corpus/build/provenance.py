@@ -51,20 +51,23 @@ class Input:
     task_bytes: int | None = None
 
 
-def text_input(section: CorpusSection) -> Input:
-    """The files that the section names, in order; RecipeError or DataError where one is absent."""
+def text_input(section: CorpusSection, remote: RemoteSection | None = None) -> Input:
+    """The files that the section names, in order; RecipeError or DataError where one is absent.
+
+    `remote`: the recipe's `data.remote`, but that the section says whether S3 knows us.
+    """
+    remote = (remote or RemoteSection()).model_copy(update={"anonymous": section.anonymous})
     options = ReadOptions(
-        section.text_key, section.id_key, section.limits, anonymous=section.anonymous
+        section.text_key, section.id_key, section.limits, anonymous=section.anonymous, remote=remote
     )
     if section.source == "webdataset":
         text = section.text_key if section.text_key != DEFAULT_TEXT_KEY else None
-        remote = RemoteSection(anonymous=section.anonymous)
         tars = tar_input(section.files, text, "corpus.files", remote, train_only=True)
         files = tars.files["train"]
-        options = replace(options, text_members=tars.members, excluded=tars.excluded, remote=remote)
+        options = replace(options, text_members=tars.members, excluded=tars.excluded)
         identity = [[TAR_RULES, list(map(str, tars.members)), sorted(tars.excluded)]]
     else:
-        files = list_files(section.files, anonymous=section.anonymous)
+        files = list_files(section.files, remote.access)
         identity = list[Any]()
     identity += [file.identity for file in files]
     named = [without_secrets(name) for name in section.files]

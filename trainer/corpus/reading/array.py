@@ -40,7 +40,7 @@ def raw_elements(
     Raises DataError as `read_array` does.
     """
     shown = file.shown
-    with open_plain(file, options.limits, options.anonymous) as stream:
+    with open_plain(file, options.limits, options.access) as stream:
         refuse_wide_unicode(file.path, stream.peek(MIB))
         mark = len(stream.read(3)) if stream.peek(3).startswith(BYTE_ORDER_MARK) else 0
         elements = _Elements(file.path, stream, mark, options.record_bytes)

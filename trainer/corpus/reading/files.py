@@ -14,7 +14,10 @@ from trainer.errors import DataError
 from trainer.hub.names import is_address, page_of, set_meant, set_name
 from trainer.hub.snapshots import fetch
 from trainer.hub.splits import files_of
+from trainer.recipe.data import Access
 
+PLAINLY = Access()
+"""With credentials, and redirects to public hosts alone."""
 COMPRESSIONS = (".gz", ".zst")
 KINDS = {
     ".jsonl": "jsonl",
@@ -87,19 +90,19 @@ def kind_of(path: str, key: str = FILES_KEY) -> tuple[str, str]:
 
 
 def list_files(
-    patterns: Sequence[str], anonymous: bool = False, key: str = FILES_KEY
+    patterns: Sequence[str], access: Access = PLAINLY, key: str = FILES_KEY
 ) -> list[InputFile]:
     """The files that paths and globs name (local, s3://, https://, http://), sorted, each once.
 
     hf://org/set names the files of a set's training split: `trainer.hub.names.set_name`.
 
-    `anonymous` reads S3 without credentials; `key`: the recipe's key that holds the patterns, with
+    `access`: how remote files are asked for; `key`: the recipe's key that holds the patterns, with
     which errors begin. Raises DataError for a pattern that matches nothing, a
     folder, an unknown format, and for a server that cannot be reached or refuses access.
     """
     found: dict[str, InputFile] = {}
     for pattern in patterns:
-        matches = find_files(pattern, anonymous, key)
+        matches = find_files(pattern, access, key)
         if not matches:
             raise DataError(
                 f"{key}: {pattern} names no file: mend the path or the glob{set_meant(pattern)}"
@@ -117,7 +120,7 @@ def list_files(
     return sorted(found.values())
 
 
-def find_files(pattern: str, anonymous: bool = False, key: str = FILES_KEY) -> list[InputFile]:
+def find_files(pattern: str, access: Access = PLAINLY, key: str = FILES_KEY) -> list[InputFile]:
     """The files of one path or glob, of any format; raises DataError, beginning with `key`, for a
     folder, and as a server does.
     """
@@ -125,7 +128,7 @@ def find_files(pattern: str, anonymous: bool = False, key: str = FILES_KEY) -> l
         return list(_fetched(pattern))
     if (page := page_of(pattern)) is not None:
         raise DataError(f"{key}: {pattern} is a page of the hub; write {page}")
-    return list(_remote(pattern, anonymous, key) if scheme_of(pattern) else _local(pattern, key))
+    return list(_remote(pattern, access, key) if scheme_of(pattern) else _local(pattern, key))
 
 
 def _nearest(file: InputFile) -> tuple[int, str, int, str]:
@@ -165,8 +168,8 @@ def _fetched(address: str) -> Iterator[InputFile]:
         yield InputFile(path, status.st_size, local_version(status))
 
 
-def _remote(pattern: str, anonymous: bool, key: str) -> Iterator[InputFile]:
-    files = filesystem(pattern, anonymous)
+def _remote(pattern: str, access: Access, key: str) -> Iterator[InputFile]:
+    files = filesystem(pattern, access)
     s3 = scheme_of(pattern) == "s3"
     # In a web address, a question mark begins the query.
     is_glob = any(sign in pattern for sign in ("*?[" if s3 else "*"))

@@ -34,7 +34,7 @@ def raw_lines(
     Raises DataError for UTF-16 and as `open_plain` does.
     """
     limit, shown = options.record_bytes, file.shown
-    with open_plain(file, options.limits, options.anonymous) as stream:
+    with open_plain(file, options.limits, options.access) as stream:
         refuse_wide_unicode(file.path, stream.peek(MIB))
         offset = len(stream.read(3)) if stream.peek(3).startswith(BYTE_ORDER_MARK) else 0
         number = 0

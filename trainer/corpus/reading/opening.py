@@ -17,6 +17,7 @@ from trainer.corpus.reading.remote import named_errors, open_remote, scheme_of
 from trainer.corpus.reading.zstd_dictionary import DICTIONARY_FRAME, DictionaryStream
 from trainer.errors import DataError
 from trainer.recipe.curation import Limits
+from trainer.recipe.data import Access
 
 MIB = 2**20
 CHUNK = MIB // 4
@@ -37,7 +38,7 @@ EXPECTED = {".gz": "gzip", ".zst": "zstd", "": None}
 
 
 @contextmanager
-def open_plain(file: InputFile, limits: Limits, anonymous: bool) -> Iterator[PlainStream]:
+def open_plain(file: InputFile, limits: Limits, access: Access) -> Iterator[PlainStream]:
     """The file's bytes, decompressed, as a buffered stream; memory: a few chunks of 256 KiB.
 
     Raises DataError, on opening or while reading, for a file that is missing, changed since it was
@@ -45,7 +46,7 @@ def open_plain(file: InputFile, limits: Limits, anonymous: bool) -> Iterator[Pla
     more than `limits.expansion` allows. A truncated file never passes for a whole one.
     """
     compression = kind_of(file.path)[1]
-    with open_raw(file, anonymous) as stored:
+    with open_raw(file, access) as stored:
         counted = Counted(file, stored)
         packed = io.BufferedReader(counted, CHUNK)
         refuse_pointer(file.path, packed.peek(POINTER_BYTES))
@@ -59,10 +60,10 @@ def open_plain(file: InputFile, limits: Limits, anonymous: bool) -> Iterator[Pla
 
 
 @contextmanager
-def open_raw(file: InputFile, anonymous: bool, seekable: bool = False) -> Iterator[BinaryIO]:
+def open_raw(file: InputFile, access: Access, seekable: bool = False) -> Iterator[BinaryIO]:
     """The file's bytes as stored. Raises DataError where it is missing, changed or refused."""
     if scheme_of(file.path):
-        with open_remote(file.path, anonymous, seekable) as remote:
+        with open_remote(file.path, access, seekable) as remote:
             yield remote
         return
     try:

@@ -18,6 +18,7 @@ from trainer.corpus.reading.quarantine import Quarantine, RecordLocation
 from trainer.corpus.reading.record import RawDocument, ReadOptions, document_id
 from trainer.corpus.reading.remote import scheme_of
 from trainer.errors import DataError
+from trainer.recipe.data import Access
 
 if TYPE_CHECKING:
     import pyarrow
@@ -39,12 +40,12 @@ def read_parquet(
     """
     if file.bytes == 0:
         return
-    with open_stored(file, options.anonymous) as stored:
+    with open_stored(file, options.access) as stored:
         yield from _rows(file, stored, options, quarantine)
 
 
 @contextmanager
-def open_stored(file: InputFile, anonymous: bool) -> Iterator[Any]:
+def open_stored(file: InputFile, access: Access) -> Iterator[Any]:
     """The file, seekable, for pyarrow.
 
     Raises DataError without pyarrow, as `open_raw` does, and for any error of pyarrow's inside the
@@ -55,7 +56,7 @@ def open_stored(file: InputFile, anonymous: bool) -> Iterator[Any]:
     except ImportError:
         raise DataError(f"{file.path}: needs pyarrow: install the extra lyceum[data]") from None
     with ExitStack() as opened:
-        stored: Any = opened.enter_context(open_raw(file, anonymous, seekable=True))
+        stored: Any = opened.enter_context(open_raw(file, access, seekable=True))
         if scheme_of(file.path) is None:
             # Of a file of Python's, pyarrow holds each page as bytes of Python's too.
             stored = opened.enter_context(pyarrow.OSFile(file.path))

@@ -8,7 +8,7 @@ from typing import Any
 from trainer.corpus.reading.quarantine import Oversize, Quarantine, RecordLocation
 from trainer.corpus.reading.unicode import BYTE_ORDER_MARK, unicode_fault
 from trainer.recipe.curation import Limits
-from trainer.recipe.data import RemoteSection
+from trainer.recipe.data import Access, RemoteSection
 from trainer.recipe.text_member import TextMember
 
 MIB = 2**20
@@ -56,6 +56,11 @@ class ReadOptions:
     text_members: tuple[TextMember, ...] = ()
     excluded: frozenset[str] = frozenset()
     remote: RemoteSection = field(default_factory=RemoteSection)
+
+    @property
+    def access(self) -> Access:
+        """How remote files are asked for."""
+        return Access(self.anonymous, self.remote.private_redirects)
 
     @property
     def record_bytes(self) -> int:

@@ -1,11 +1,15 @@
 """Remote files through fsspec: s3://, https:// and http://."""
 
+import asyncio
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, BinaryIO, cast
 
+from trainer.data.remote.redirects import MOST, redirected
 from trainer.errors import DataError
+from trainer.recipe.data import Access
 
 SCHEMES = ("s3", "https", "http")
 CONNECT_SECONDS = 10
@@ -29,7 +33,7 @@ def scheme_of(path: str) -> str | None:
     return scheme.lower() if separator else None
 
 
-def filesystem(path: str, anonymous: bool) -> Any:
+def filesystem(path: str, access: Access) -> Any:
     """The fsspec file system of a remote path.
 
     For S3, botocore finds credentials and AWS_ENDPOINT_URL as every AWS tool does. Raises
@@ -45,14 +49,18 @@ def filesystem(path: str, anonymous: bool) -> Any:
         if scheme == "s3":
             config = {"connect_timeout": CONNECT_SECONDS, "retries": {"max_attempts": 2}}
             return fsspec.filesystem(
-                "s3", anon=anonymous, config_kwargs=config, use_listings_cache=False
+                "s3", anon=access.anonymous, config_kwargs=config, use_listings_cache=False
             )
         import aiohttp
 
         # No deadline for a whole file, but for a connection and a silent server. What a server
         # declares as its own encoding stays as it is: .gz is unpacked here, within the limits.
         timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS, sock_read=60)
-        client = {"timeout": timeout, "auto_decompress": False}
+        client = {
+            "timeout": timeout,
+            "auto_decompress": False,
+            "trace_configs": [_checked_redirects(access.private_redirects)],
+        }
         headers = {"Accept-Encoding": "identity"}
         return fsspec.filesystem("http", client_kwargs=client, headers=headers)
     except ImportError as error:
@@ -61,13 +69,33 @@ def filesystem(path: str, anonymous: bool) -> Any:
         ) from None
 
 
-def open_remote(path: str, anonymous: bool, seekable: bool) -> BinaryIO:
+@cache  # fsspec knows its clients by what they are made with
+def _checked_redirects(private: bool) -> Any:
+    """Has aiohttp ask of every redirect whether it is followed."""
+    import aiohttp
+
+    async def begin(_session: Any, context: Any, request: Any) -> None:
+        context.asked = str(request.url)
+
+    async def check(_session: Any, context: Any, hop: Any) -> None:
+        location = hop.response.headers.get("Location") or hop.response.headers.get("URI")
+        if location is not None:
+            present = str(hop.response.url)
+            await asyncio.to_thread(redirected, context.asked, present, location, private)
+
+    config = aiohttp.TraceConfig()
+    config.on_request_start.append(begin)
+    config.on_request_redirect.append(check)
+    return config
+
+
+def open_remote(path: str, access: Access, seekable: bool) -> BinaryIO:
     """Open a remote file as one stream, or with `seekable` for ranged reads.
 
     Raises DataError as `named_errors` does.
     """
     with named_errors(path):
-        files = filesystem(path, anonymous)
+        files = filesystem(path, access)
         if seekable or scheme_of(path) == "s3":
             return cast(BinaryIO, files.open(path, "rb"))
         # Block size 0 is fsspec's word for one request, read as it comes.
@@ -99,6 +127,8 @@ def _named(path: str, error: Exception) -> DataError:
         # fsspec calls whatever happens over http a missing file.
         while isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception):
             error = error.__cause__
+    if isinstance(error, DataError):
+        return error
     kind, message = type(error).__name__, " ".join(str(error).split()) or type(error).__name__
     status = getattr(error, "status", None)
     s3 = scheme_of(path) == "s3"
@@ -110,6 +140,8 @@ def _named(path: str, error: Exception) -> DataError:
     if isinstance(error, FileNotFoundError) or status == 404:
         missing = "no such bucket or file" if s3 else "no such file"
         return DataError(f"{path}: {missing}: mend the path")
+    if kind == "TooManyRedirects":
+        return DataError(f"{path}: redirects more than {MOST} times: name the file's own address")
     unreachable = (
         *("ConnectorError", "DNSError", "EndpointConnectionError"),
         *("ConnectTimeoutError", "ConnectionTimeoutError"),

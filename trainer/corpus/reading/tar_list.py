@@ -127,7 +127,7 @@ def _found(name: str, remote: RemoteSection, key: str) -> list[InputFile] | Data
     failures = 0
     while True:
         try:
-            return sorted(find_files(name, remote.anonymous, key))
+            return sorted(find_files(name, remote.access, key))
         except Transient as error:
             failures += 1
             if failures >= remote.attempts:

@@ -102,7 +102,7 @@ def open_tar(file: InputFile, options: ReadOptions) -> Iterator[tarfile.TarFile]
 @contextmanager
 def _stored(file: InputFile, options: ReadOptions) -> Iterator[BinaryIO]:
     if not scheme_of(file.path):
-        with open_raw(file, options.anonymous) as local:
+        with open_raw(file, options.access) as local:
             yield local
         return
     url = place(file.path)

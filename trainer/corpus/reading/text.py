@@ -20,7 +20,7 @@ def read_text(
     A text that is not UTF-8, or too large, is quarantined. Raises DataError as `open_plain` does.
     """
     location = RecordLocation(file.shown, "file", 1)
-    with open_plain(file, options.limits, options.anonymous) as stream:
+    with open_plain(file, options.limits, options.access) as stream:
         raw = read_whole(stream, options.record_bytes)
     if isinstance(raw, Oversize):
         set_aside_oversize(raw, location, options, quarantine)

@@ -50,7 +50,7 @@ def read_warc(
     structure is damaged or truncated (later records cannot be found), and as `open_plain` does.
     """
     with (
-        open_plain(file, options.limits, options.anonymous) as stream,
+        open_plain(file, options.limits, options.access) as stream,
         PageReader(quarantine) as pages,
     ):
         number = 0

@@ -10,6 +10,7 @@ from trainer.corpus.reading.parquet import open_stored
 from trainer.corpus.reading.parquet_batches import batch_rows, open_table, row_batches
 from trainer.errors import DataError, RecipeError
 from trainer.recipe.curation import EvaluationSet
+from trainer.recipe.data import Access
 
 SUFFIXES = (".jsonl", ".json", ".parquet", ".txt")
 
@@ -115,7 +116,7 @@ def _json(path: Path) -> Iterator[Any]:
 def _parquet(path: Path) -> Iterator[Any]:
     # An absent file is the recipe's mistake, said as those of other formats.
     size = path.stat().st_size
-    with open_stored(InputFile(str(path), size, ""), anonymous=False) as stored:
+    with open_stored(InputFile(str(path), size, ""), Access()) as stored:
         number = 0
         for batch in row_batches(open_table(stored), stored):
             for record in batch_rows(batch):

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any, NoReturn
 
 from trainer.data.remote.location import Url
+from trainer.data.remote.redirects import FOLLOWED, hops, redirected
 from trainer.errors import DataError
 from trainer.recipe.data import RemoteSection
 
@@ -69,7 +70,21 @@ def _read_http(url: Url, start: int, remote: RemoteSection) -> Answer:
     # Compressed on the way, byte n would not be byte n of the file.
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
     try:
-        response = requests.get(url, headers=headers, stream=True, timeout=remote.timeout_seconds)
+        address = str(url)
+        for _ in hops(address):
+            # Each with the login that ~/.netrc has for its own host, none with another host's.
+            response = requests.get(
+                address,
+                headers=headers,
+                stream=True,
+                timeout=remote.timeout_seconds,
+                allow_redirects=False,
+            )
+            location = response.headers.get("Location")
+            if response.status_code not in FOLLOWED or location is None:
+                break
+            response.close()
+            address = redirected(str(url), address, location, remote.private_redirects)
     except (requests.ConnectionError, requests.Timeout) as error:
         raise Interrupted(_innermost(error)) from None
     except (OSError, ValueError) as error:
