@@ -1,6 +1,5 @@
 """The chat template: how a conversation is written as one text."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -10,10 +9,12 @@ from typing import Any
 from trainer.conversations.abilities import REASONING_LEFT, Abilities
 from trainer.conversations.exchange import Contradiction, Exchange, answer_behind
 from trainer.conversations.given import Given, ReadTurn, Turn
+from trainer.conversations.growth import TemplateBound
+from trainer.conversations.named_tokens import named_tokens
 from trainer.conversations.one_pass import OnePass, Passed
 from trainer.conversations.turn_ends import PROBE, QUESTION, TurnEnds
 from trainer.conversations.turns import Conversation, Message
-from trainer.data.tokenizer import CONFIG_FILE, TURN_END, TURN_START, Tokenizer
+from trainer.data.tokenizer import TURN_END, TURN_START, Tokenizer
 from trainer.errors import DataError, LyceumError, RecipeError
 
 CHATML = """\
@@ -46,10 +47,11 @@ _TOOL = {
         "parameters": {"type": "object", "properties": {}, "required": []},
     },
 }
-NAMED_TOKENS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 RESERVED = {"messages", "tools", "documents", "add_generation_prompt", "chat_template"}
 """Names that a template gets of a conversation, which no variable may take."""
 TOOL_USE = "tool_use"
+REASON = 500
+"""Characters of what a template says of its failure that are shown."""
 MARKUP = ("<think>", "</think>", "[THINK]", "[/THINK]")
 """Tokens, special in some tokenizers, that an answer's own text has around its reasoning."""
 
@@ -80,7 +82,7 @@ class ChatTemplate:
                 " conversation itself gives; leave it out"
             )
         self.system = system if system and system.strip() else None
-        self._variables = {**_variables(tokenizer), **variables}
+        self._variables = {**named_tokens(tokenizer), **variables}
         self._recipe_variables = tuple(variables)
         self.raw_tokenizer = tokenizer
         ends = {tokenizer.decode([number]): number for number in tokenizer.ends}
@@ -162,7 +164,7 @@ class ChatTemplate:
             for turn in (*given.turns, *given.learnt.values()):
                 turn.setdefault("content", "")
             return self.written(given, length, add_generation_prompt)
-        reason = " ".join(str(failed).split()) or type(failed).__name__
+        reason = " ".join(str(failed)[:REASON].split()) or type(failed).__name__
         line = f", line {failed.lineno}" if hasattr(failed, "lineno") else ""
         if given.place is None:
             raise RecipeError(
@@ -199,11 +201,9 @@ class ChatTemplate:
 
     @cached_property
     def _compiled(self) -> Any:
-        # The environment, its sandbox and its filters are transformers' own, so that what a server
-        # renders is what is trained; its public function copies each turn at each call.
-        from transformers.utils.chat_template_utils import _compile_jinja_template
+        from trainer.conversations.bounded import bounded_template
 
-        return _compile_jinja_template(self.text)
+        return bounded_template(self.text)
 
     def _turn(self, message: Message, flattened: list[str], learnt: bool = False) -> Turn:
         """The message as the template reads it; what it is flattened to is added to the list."""
@@ -219,8 +219,16 @@ class ChatTemplate:
             return self._rendered(
                 Given([], **{**self._needs, **beside}), turns, add_generation_prompt
             )
+        except TemplateBound as error:
+            raise self._endless(error) from None
         except Exception:  # somebody else's program: that it fails is what was to be found out
             return ""
+
+    def _endless(self, error: TemplateBound) -> RecipeError:
+        """A template that a question alone is too much for."""
+        return RecipeError(
+            f"conversations.template: {self.name} is refused: {error}; mend it, or name another"
+        )
 
     @cached_property
     def _needs(self) -> dict[str, Any]:
@@ -232,6 +240,8 @@ class ChatTemplate:
         for needs in ({}, tools, documents, {**tools, **documents}):
             try:
                 self._rendered(Given([], **needs), [{"role": "user", "content": QUESTION}], True)
+            except TemplateBound as error:
+                raise self._endless(error) from None
             # Somebody else's program can raise anything; `written` says of a set what failed.
             except Exception:
                 continue
@@ -296,7 +306,7 @@ class ChatTemplate:
 
     @property
     def environment(self) -> Any:
-        """The Jinja environment that the template is compiled in, which is transformers' own."""
+        """The Jinja environment that the template is compiled in: transformers' own, bounded."""
         return self._compiled.environment
 
     @cached_property
@@ -381,19 +391,3 @@ def _resolve(tokenizer: Tokenizer, template: str | None) -> tuple[str, str]:
             " special tokens; name a template file that does without"
         )
     return CHATML, "chatml"
-
-
-def _variables(tokenizer: Tokenizer) -> dict[str, Any]:
-    """The special tokens that a template knows by name: bos_token and the others."""
-    config: dict[str, Any] = {}
-    for name in ("special_tokens_map.json", CONFIG_FILE):
-        if name in tokenizer.files:
-            config |= json.loads(tokenizer.files[name])
-    extra = config.get("extra_special_tokens")
-    named = {f"{kind}_token": config.get(f"{kind}_token") for kind in NAMED_TOKENS}
-    named |= extra if isinstance(extra, dict) else {}
-    texts = {
-        key: held.get("content") if isinstance(held, dict) else held for key, held in named.items()
-    }
-    found = {key: text for key, text in texts.items() if isinstance(text, str)}
-    return {"eos_token": tokenizer.decode([tokenizer.end_of_text]), **found}

@@ -13,6 +13,7 @@ from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import has_bos_prefix, postprocess_generated_text
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
+from trainer.conversations.growth import TemplateBound
 from trainer.errors import DataError, RecipeError
 from trainer.evaluate.answering import ModelRespondent
 from trainer.evaluate.harness.asking import (
@@ -214,6 +215,7 @@ class HarnessModel(TemplateLM):
             return text
 
     def _rendered(self, messages: list[dict[str, str]], prompts: bool) -> str:
+        self._refuse_endless(messages, prompts)
         text = self.tokenizer.apply_chat_template(
             messages,
             tokenize=False,
@@ -221,6 +223,23 @@ class HarnessModel(TemplateLM):
             continue_final_message=not prompts,
         )
         return str(text)
+
+    def _refuse_endless(self, messages: list[dict[str, str]], prompts: bool) -> None:
+        """Raise RecipeError for a template that has no end; transformers knows no bounds."""
+        from trainer.conversations.bounded import bounded_template
+
+        template = self.tokenizer.chat_template
+        beside = {"tools": None, "documents": None, **self.tokenizer.special_tokens_map}
+        try:
+            bounded_template(template).render(
+                messages=messages, add_generation_prompt=prompts, **beside
+            )
+        except TemplateBound as error:
+            raise RecipeError(
+                f"the model's chat template is refused: {error}; leave --chat out"
+            ) from None
+        except Exception:  # what else fails, transformers' own rendering says below
+            return
 
     @property
     def _end(self) -> str:
