@@ -55,6 +55,7 @@ FLOORS = [
         "trainer.addresses",
         "trainer.errors",
         "trainer.files",
+        "trainer.parsing",
         "trainer.collector",
         "trainer",
     },

@@ -1,6 +1,5 @@
 """`lyceum compare`: the losses of two runs side by side, step by step."""
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from trainer.errors import DataError, GateError
+from trainer.parsing import read_json
 
 TOLERANCE = 1e-5
 """Nats: what a right layout keeps over the first steps from a common state (the parity tests)."""
@@ -207,7 +207,7 @@ def read_steps(run: Path) -> Steps:
 
 
 def _record(line: bytes) -> tuple[int, dict[str, float | None]]:
-    record = json.loads(line)
+    record = read_json(line)
     step = record["step"]
     if type(step) is not int or step < 1:
         raise ValueError(f"step {step!r}")

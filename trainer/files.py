@@ -84,6 +84,21 @@ def _for_me(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
+_OF_A_PATH = {
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENOENT),
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+}
+
+
+def path_fault(error: BaseException) -> RecipeError | None:
+    """What to show where `error` is that a file by its name cannot be used; None for any other."""
+    if not isinstance(error, OSError) or error.errno not in _OF_A_PATH or error.filename is None:
+        return None
+    name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "a file"
+    shown = name if len(name) <= 100 else f"{name[:60]}...{name[-20:]}"
+    return RecipeError(f"{shown}: {error.strerror}; give another path")
+
+
 def is_stdout(path: Path | None) -> bool:
     """Whether a file that a user names means standard output."""
     return str(path) == "-"

@@ -14,6 +14,7 @@ from trainer.data.remote.location import Place, place
 from trainer.data.tokenizer import Tokenizer, load_tokenizer
 from trainer.errors import DataError, RecipeError
 from trainer.mixture_folders import check_kind, lists_tars, mixture_folders
+from trainer.parsing import read_json
 from trainer.recipe import CorpusSection, Recipe
 from trainer.recipe.data import RemoteSection
 from trainer.recipe.own_sets import without_own_entries
@@ -109,7 +110,7 @@ def open_sources(
 def _recorded(run: Path) -> list[str]:
     """The local folders that RUN/sources.json names, where all are there; else none."""
     try:
-        sources = json.loads((run / RECORD).read_bytes())["sources"]
+        sources = read_json((run / RECORD).read_bytes())["sources"]
         folders = [str(source["folder"]) for source in sources]
     except (OSError, ValueError, KeyError, TypeError):
         return []

@@ -1,6 +1,5 @@
 """Trace a batch back to the documents that it was packed from."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from trainer.data.stream import Stream
 from trainer.data.token_flags import ID_MASK
 from trainer.data.tokenizer import load_tokenizer
 from trainer.errors import RecipeError
+from trainer.parsing import read_json
 from trainer.recipe import Recipe
 from trainer.recipe.own_sets import own_set_of
 from trainer.recovery.rollbacks import batches_left_out, left_out_between, read_rollbacks
@@ -170,7 +170,7 @@ def nearest_state(run_dir: Path, step: int) -> tuple[dict[str, Any] | None, int]
     best: tuple[dict[str, Any] | None, int] = (None, 0)
     for path in (run_dir / "checkpoints").glob("step-*/checkpoint.json"):
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path.read_text(encoding="utf-8"))
             saved_step, state = int(content["step"]), content["counters"]["stream"]
         except (OSError, ValueError, KeyError, TypeError):
             continue

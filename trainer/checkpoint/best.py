@@ -19,6 +19,7 @@ from trainer.checkpoint.folders import best_checkpoint
 from trainer.checkpoint.format import BEST, folder_name
 from trainer.errors import CheckpointError, TrainingError
 from trainer.files import TEMPORARY_SUFFIX, sync_folder, whole_file
+from trainer.parsing import read_json
 
 _log = logging.getLogger(__name__)
 
@@ -113,7 +114,7 @@ def _link(link: Path, best: BestCheckpoint) -> None:
 def read_best(run_dir: Path) -> BestCheckpoint | None:
     """What `promote` recorded last; None where it recorded nothing that can be read."""
     try:
-        content: dict[str, Any] = json.loads((Path(run_dir) / f"{BEST}.json").read_bytes())
+        content: dict[str, Any] = read_json((Path(run_dir) / f"{BEST}.json").read_bytes())
         promotions = tuple(Promotion(int(p["step"]), p["value"]) for p in content["promotions"])
         return BestCheckpoint(content["figure"], content["better"], promotions)
     except (OSError, ValueError, KeyError, TypeError):

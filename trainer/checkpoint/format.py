@@ -28,6 +28,7 @@ import numpy as np
 
 from trainer.errors import CheckpointError
 from trainer.hub.foreign import checkpoint_of
+from trainer.parsing import read_json
 from trainer.recipe.checkpoint import AVERAGE as AVERAGE
 
 if TYPE_CHECKING:
@@ -231,7 +232,7 @@ def read_manifest(folder: Path) -> CheckpointManifest:
     """
     path = folder / MANIFEST
     try:
-        body = json.loads(path.read_bytes())
+        body = read_json(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         if other := checkpoint_of(folder):
             raise CheckpointError(f"{folder} {other}") from None

@@ -10,6 +10,7 @@ from trainer.checkpoint.files import complete_manifest
 from trainer.checkpoint.format import MANIFEST
 from trainer.checkpoint.read import CheckpointReader
 from trainer.errors import CheckpointError
+from trainer.parsing import read_json
 
 ATTACHMENT = "base.json"
 """The attachment in which a checkpoint of adapters records its base."""
@@ -29,7 +30,7 @@ class LoraBase:
     def of(cls, folder: Path) -> "LoraBase":
         """The base in a checkpoint folder; raises CheckpointError where that is not complete."""
         complete_manifest(folder)
-        return cls(Path(folder), str(json.loads((folder / MANIFEST).read_bytes())["sha256"]))
+        return cls(Path(folder), str(read_json((folder / MANIFEST).read_bytes())["sha256"]))
 
     def attachment(self, folder: Path) -> dict[str, bytes]:
         """The attachment, by file name, of a checkpoint that will be saved as `folder`.
@@ -90,7 +91,7 @@ def find_base(reader: CheckpointReader, also: Path | None = None) -> LoraBase:
 def _recorded(reader: CheckpointReader) -> tuple[list[Path], str]:
     content = reader.attachment(ATTACHMENT)
     try:
-        recorded = json.loads(content)
+        recorded = read_json(content)
         paths = [Path(recorded["checkpoint"]), reader.folder / recorded["relative"]]
         return list(_distinct(paths)), str(recorded["seal"])
     except (ValueError, KeyError, TypeError) as error:

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from trainer.errors import CheckpointError
+from trainer.parsing import read_json
 
 MERGE_FILE = "merge.json"
 
@@ -63,7 +64,7 @@ def read_merge(folder: Path) -> MergeRecord | None:
     """
     path = Path(folder) / MERGE_FILE
     try:
-        body = json.loads(path.read_bytes())
+        body = read_json(path.read_bytes())
         parents = tuple(MergedParent(**parent) for parent in body["parents"])
         return MergeRecord(str(body["command"]), parents)
     except FileNotFoundError:

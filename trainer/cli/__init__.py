@@ -37,8 +37,9 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         from launch.failure import leave_failure
         from launch.output import reader_has_left, unwritable
+        from trainer.files import path_fault
 
-        if fault := unwritable(error):
+        if fault := unwritable(error) or path_fault(error):
             return _failed(fault, words)
         if not (reader_has_left(error) or leave_failure(error)):
             raise

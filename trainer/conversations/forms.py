@@ -23,7 +23,6 @@ argument of that name; its end is not learnt. A field that is null is absent. Wh
 counted, and said once a set; but for an object `about`, which says where an example is from.
 """  # noqa: E501 (a table's row is one line)
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -42,6 +41,7 @@ from trainer.conversations.template import RESERVED
 from trainer.conversations.turns import UNANSWERED, Conversation, Message, ordered
 from trainer.corpus.reading.quarantine import RecordLocation
 from trainer.errors import DataError
+from trainer.parsing import read_json
 
 NAMES = SetNames()
 _BESIDE_TURNS = frozenset((*TEMPLATE_FIELDS, "functions"))
@@ -153,7 +153,7 @@ def _objects(fields: Fields, field: str, what: str) -> tuple[Mapping[str, Any], 
         found = f"[{', '.join(found)}]"
     if isinstance(found, str):
         try:
-            found = json.loads(found) if found.strip() else []
+            found = read_json(found) if found.strip() else []
         except ValueError as error:
             raise DataError(f'{fields.place}: "{field}" is not JSON ({error})') from None
     if not isinstance(found, list) or not all(isinstance(held, dict) for held in found):
@@ -167,7 +167,7 @@ def _variables(fields: Fields) -> Mapping[str, Any]:
     found = fields.get(field) or {}
     if isinstance(found, str):
         try:
-            found = json.loads(found)
+            found = read_json(found)
         except ValueError as error:
             raise DataError(f'{fields.place}: "{field}" is not JSON ({error})') from None
     if not isinstance(found, dict):
@@ -246,7 +246,7 @@ def _called(fields: Fields) -> Conversation:
     calls = fields["answers"]
     if isinstance(calls, str):
         try:
-            calls = json.loads(calls)
+            calls = read_json(calls)
         except ValueError as error:
             raise DataError(f'{fields.place}: "answers" is not JSON ({error})') from None
     if not isinstance(calls, list) or not calls:

@@ -15,6 +15,7 @@ from trainer.conversations.columns import Fields, SetNames, fields_of
 from trainer.conversations.turns import NO_SYSTEM, REASONING, THINKING, Message
 from trainer.corpus.reading.quarantine import RecordLocation
 from trainer.errors import DataError
+from trainer.parsing import read_json
 
 WEIGHTS = ("weight", "train", "training", "trainable", "loss_mask")
 _KNOWN = {"role", "content", "from", "value", "name", "tool_calls", "function_call", *WEIGHTS}
@@ -143,7 +144,7 @@ def call_of(call: Any, where: str) -> dict[str, Any]:
         arguments = {}  # OpenAI's models write nothing where a tool is called without any.
     if isinstance(arguments, str):
         try:
-            read = json.loads(arguments)
+            read = read_json(arguments)
         except ValueError:
             read = None
         arguments = ReadArguments(read, arguments) if isinstance(read, dict) else arguments
@@ -188,7 +189,7 @@ def _calls(turn: Mapping[str, Any], number: int, place: RecordLocation) -> Itera
     calls = turn.get("tool_calls") or turn.get("function_call") or []
     if isinstance(calls, str):
         try:
-            calls = json.loads(calls)
+            calls = read_json(calls)
         except ValueError as error:
             raise DataError(f"{place}: turn {number}: its calls are not JSON ({error})") from None
     for call in calls if isinstance(calls, list) else [calls]:
@@ -200,7 +201,7 @@ def _written_calls(
 ) -> tuple[tuple[dict[str, Any], ...], dict[str, Any]]:
     """The calls that ShareGPT's function_call writes as JSON; its text stays one if it is none."""
     try:
-        read = json.loads(turn.get(value, ""))
+        read = read_json(turn.get(value, ""))
         calls = tuple(call_of(call, "") for call in (read if isinstance(read, list) else [read]))
     except (ValueError, TypeError, DataError):
         return (), turn

@@ -1,9 +1,9 @@
 """The special tokens that a chat template knows by name."""
 
-import json
 from typing import Any
 
 from trainer.data.tokenizer import CONFIG_FILE, Tokenizer
+from trainer.parsing import read_json
 
 NAMED_TOKENS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
@@ -13,7 +13,7 @@ def named_tokens(tokenizer: Tokenizer) -> dict[str, Any]:
     config: dict[str, Any] = {}
     for name in ("special_tokens_map.json", CONFIG_FILE):
         if name in tokenizer.files:
-            config |= json.loads(tokenizer.files[name])
+            config |= read_json(tokenizer.files[name])
     extra = config.get("extra_special_tokens")
     named = {f"{kind}_token": config.get(f"{kind}_token") for kind in NAMED_TOKENS}
     named |= extra if isinstance(extra, dict) else {}

@@ -15,6 +15,7 @@ from trainer.corpus.reading.quarantine import Oversize, RecordLocation
 from trainer.corpus.reading.record import ReadOptions, quick_loads
 from trainer.corpus.reading.unicode import unicode_fault
 from trainer.errors import DataError
+from trainer.parsing import read_json
 from trainer.recipe.data import Access, RemoteSection
 
 
@@ -87,7 +88,7 @@ def _parse(
     except ValueError:
         # orjson refuses NaN and lone surrogates, and says less of what is wrong.
         try:
-            record = json.loads(raw.decode("utf-8"))
+            record = read_json(raw.decode("utf-8"))
         except UnicodeDecodeError as error:
             at = offset + error.start
             return DataError(

@@ -13,6 +13,7 @@ from trainer.data.remote.location import Place, Url, place
 from trainer.errors import DataError
 from trainer.files import write_whole
 from trainer.hub.names import set_meant
+from trainer.parsing import read_json
 from trainer.recipe.data import RemoteSection
 
 FORMAT = "lyceum-corpus/1"
@@ -133,10 +134,10 @@ def _load(folder: Place, remote: RemoteSection) -> Manifest:
     path: Place | str = folder / MANIFEST_NAME
     try:
         if isinstance(path, Url):
-            content = json.loads(_fetched(path, remote))
+            content = read_json(_fetched(path, remote))
             path = path.shown
         else:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            content = read_json(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(_why_missing(Path(folder))) from None
     except OSError as error:

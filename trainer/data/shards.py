@@ -9,12 +9,12 @@ Nobody needs us to read a corpus. A plain reader has its documents one after the
     import webdataset
 
     folder = Path("corpora/web")
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    manifest = read_json((folder / "manifest.json").read_text(encoding="utf-8"))
     token_type = np.dtype(manifest["token_dtype"]).newbyteorder("<")
     shards = [str(folder / shard["name"]) for shard in manifest["splits"]["train"]["shards"]]
     for sample in webdataset.WebDataset(shards, shardshuffle=False):
         tokens = np.frombuffer(sample["tokens"], token_type)
-        about = json.loads(sample["json"])
+        about = read_json(sample["json"])
 
 `tokens` begin and end with the end of text, `manifest["tokenizer"]["end_of_text"]`; `tokenizer/`
 in the folder is a Hugging Face tokenizer that decodes them; `about` has the document's `id` and
@@ -23,7 +23,6 @@ bits, `tokens & 0x1fffffff`, and the upper ones say what is learned: see trainer
 """
 
 import hashlib
-import json
 import os
 import tarfile
 from collections.abc import Iterator
@@ -38,6 +37,7 @@ from trainer.data.remote.location import place
 from trainer.data.tar import plain_members
 from trainer.errors import DataError
 from trainer.files import whole_file
+from trainer.parsing import read_json
 
 MEND = "copy it again from its source, or build the corpus again"
 READ_CHUNK_BYTES = 1 << 17
@@ -109,7 +109,7 @@ class ShardReader:
             self._verify()
         offset, size = (int(value) for value in self._index[index, 2:])
         try:
-            content = json.loads(self._read(size, offset))
+            content = read_json(self._read(size, offset))
         except ValueError as error:
             raise self._bad(
                 f"and its index disagree: document {index} is not JSON ({error})"

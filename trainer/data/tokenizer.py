@@ -19,6 +19,7 @@ from trainer.errors import DataError, RecipeError
 from trainer.files import write_whole
 from trainer.hub.models import tokenizer_folder
 from trainer.hub.names import model_name
+from trainer.parsing import read_json
 from trainer.recipe.data import RemoteSection
 
 END_OF_TEXT = "<|endoftext|>"
@@ -321,7 +322,7 @@ def _json(files: dict[str, bytes], name: str, where: str) -> dict[str, Any] | No
     if name not in files:
         return None
     try:
-        content = json.loads(files[name])
+        content = read_json(files[name])
     except ValueError as error:
         raise DataError(f"{where}/{name} is damaged: {error}") from None
     if not isinstance(content, dict):

@@ -23,6 +23,7 @@ from trainer.conversations.turns import Conversation, Message
 from trainer.corpus.reading.quarantine import RecordLocation
 from trainer.corpus.reading.unicode import BYTE_ORDER_MARK, unicode_fault, wide_unicode
 from trainer.errors import DataError, RecipeError
+from trainer.parsing import read_json
 
 GENERATED, REASON = "generated", "finish_reason"
 """The fields that an answered record has beside its own."""
@@ -96,7 +97,7 @@ def _lines(raw: bytes, file: Path) -> list[tuple[RecordLocation, str]]:
 
 def _object(line: str, place: RecordLocation) -> dict[str, Any]:
     try:
-        record = json.loads(line)
+        record = read_json(line)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{place}: not JSON ({error}): mend the line, or leave it out") from None
     if not isinstance(record, dict):

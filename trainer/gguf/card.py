@@ -3,6 +3,7 @@
 import yaml
 
 from trainer.gguf.metadata import Metadata
+from trainer.parsing import read_yaml
 
 CARD = "README.md"
 """The file of a model card, as Hugging Face folders have it."""
@@ -32,5 +33,5 @@ def card_keys(card: bytes, trained: bool) -> dict[str, str]:
     """
     # What a value holds is indented there, if it begins a line.
     head = card.decode().removeprefix("---\n").partition("\n---\n")[0]
-    said = yaml.safe_load(head)
+    said = read_yaml(head)
     return {_KEYS[ours]: value for ours, value in said.items() if not (trained and ours == _NAME)}

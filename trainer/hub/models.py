@@ -1,6 +1,5 @@
 """A model's or a tokenizer's folder, fetched from the hub where there is none of that name here."""
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -8,6 +7,7 @@ from trainer.errors import DataError
 from trainer.hub.foreign import names_gguf
 from trainer.hub.names import HubName, model_name
 from trainer.hub.snapshots import fetch
+from trainer.parsing import read_json
 
 ONE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 TOKENIZER = "tokenizer.json"
@@ -49,7 +49,7 @@ def _model_files(name: HubName) -> Callable[[Sequence[str], Callable[[str], byte
             return [*small, ONE_FILE]
         if INDEX in names:
             try:
-                listed = set(json.loads(read(INDEX))["weight_map"].values())
+                listed = set(read_json(read(INDEX))["weight_map"].values())
             except (ValueError, KeyError, AttributeError, TypeError):
                 raise DataError(f"{name.text}: {INDEX} is damaged there; name another") from None
             return [*small, *(file for file in names if file in listed)]

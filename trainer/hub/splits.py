@@ -10,10 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-import yaml
-
 from trainer.errors import DataError
 from trainer.hub.names import HubName
+from trainer.parsing import read_yaml
 
 CARD = "README.md"
 READ = ("parquet", "jsonl", "ndjson", "json")
@@ -98,10 +97,9 @@ def _card(name: HubName, raw: bytes) -> Mapping[str, Any]:
     if not found:
         return {}
     try:
-        card = yaml.safe_load(found[1])
-    except yaml.YAMLError as error:
-        first = str(error).splitlines()[0]
-        raise DataError(f"{name.text}: the YAML of its {CARD} is damaged ({first})") from None
+        card = read_yaml(found[1])
+    except ValueError as error:
+        raise DataError(f"{name.text}: the YAML of its {CARD} is damaged ({error})") from None
     return card if isinstance(card, Mapping) else {}
 
 

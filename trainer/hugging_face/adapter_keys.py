@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.errors import CheckpointError
+from trainer.parsing import read_json
 
 CONFIG = "adapter_config.json"
 BASE_FOLDER = "base"
@@ -80,7 +81,7 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
     """
     path = folder / CONFIG
     try:
-        keys = json.loads(path.read_bytes())
+        keys = read_json(path.read_bytes())
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
     except ValueError as error:

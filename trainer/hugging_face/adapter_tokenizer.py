@@ -1,6 +1,5 @@
 """The tokenizer and chat template of an adapter's folder, beside those of its base."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from trainer.data.tokenizer import (
     load_tokenizer,
 )
 from trainer.errors import CheckpointError
+from trainer.parsing import read_json
 from trainer.recipe.model import ModelSection
 
 _ADDED_FILE = "added_tokens.json"
@@ -90,7 +90,7 @@ def _object(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        found = json.loads(path.read_bytes())
+        found = read_json(path.read_bytes())
     except ValueError as error:
         raise CheckpointError(f"{path} is damaged: {error}; fetch it again") from None
     return found if isinstance(found, dict) else {}

@@ -1,6 +1,5 @@
 """A Hugging Face config.json as the recipe's model section."""
 
-import json
 import math
 from copy import deepcopy
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from trainer.errors import CheckpointError
 from trainer.hub.foreign import is_ours
 from trainer.hugging_face import rope, windows
 from trainer.hugging_face.quiet import quiet_transformers
+from trainer.parsing import read_json
 from trainer.recipe import Recipe
 from trainer.recipe.model import ModelSection
 from trainer.recipe.rope import readable_length
@@ -87,7 +87,7 @@ def describe(content: bytes, where: str) -> ModelDescription:
     Raises CheckpointError for any key that our model cannot reproduce exactly.
     """
     try:
-        keys = json.loads(content)
+        keys = read_json(content)
     except ValueError as error:
         raise CheckpointError(f"{where} is damaged: {error}; fetch it again") from None
     if not isinstance(keys, dict):

@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+from trainer.parsing import read_json
+
 _OFF: dict[str, Any] = {
     **{"repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "min_p": 0.0, "typical_p": 1.0},
     **{"num_beams": 1, "penalty_alpha": 0.0, "min_length": 0, "min_new_tokens": 0},
@@ -44,7 +46,7 @@ def unread_settings(content: bytes) -> str:
 
 def _config(content: bytes) -> dict[str, Any]:
     try:
-        config = json.loads(content)
+        config = read_json(content)
     except ValueError:
         return {}
     return config if isinstance(config, dict) else {}

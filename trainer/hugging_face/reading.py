@@ -1,6 +1,5 @@
 """Reading the weights of a Hugging Face model folder from safetensors, a tensor at a time."""
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from trainer.errors import CheckpointError
+from trainer.parsing import read_json
 
 ONE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -167,7 +167,7 @@ def _files(folder: Path) -> dict[str, str]:
 def _indexed(folder: Path) -> dict[str, str]:
     path = folder / INDEX
     try:
-        files: dict[str, str] = dict(json.loads(path.read_bytes())["weight_map"])
+        files: dict[str, str] = dict(read_json(path.read_bytes())["weight_map"])
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} is damaged ({type(error).__name__}); fetch it") from None
     for file in sorted(set(files.values())):

@@ -12,6 +12,7 @@ from trainer.data.tokenizer import GENERATION_FILE, Tokenizer
 from trainer.hugging_face.config import FILE, ModelDescription, describe
 from trainer.hugging_face.config_writing import config_of, revised_config
 from trainer.hugging_face.importing import FROM_IMPORT
+from trainer.parsing import read_json
 from trainer.recipe import Recipe
 from trainer.recipe.rope import readable_length
 
@@ -48,7 +49,7 @@ def _longer_texts(
     """
     changed = {}
     for name, key in ((TOKENIZER_FILE, "model_max_length"), (GENERATION_FILE, "max_length")):
-        keys = json.loads(files.get(name, b"{}"))
+        keys = read_json(files.get(name, b"{}"))
         cut = keys.get(key)
         # A shorter one is its owner's choice, which has nothing to do with the model.
         if (
@@ -65,7 +66,7 @@ def _generation(tokenizer: Tokenizer, rows: int) -> bytes:
 
     `rows`: of the embedding; values in the tokenizer's own file take precedence.
     """
-    given = json.loads(tokenizer.files.get(GENERATION_FILE, b"{}"))
+    given = read_json(tokenizer.files.get(GENERATION_FILE, b"{}"))
     keys: dict[str, Any] = {
         "bos_token_id": tokenizer.start[0] if tokenizer.start else None,
         "eos_token_id": sorted(tokenizer.ends),

@@ -11,6 +11,7 @@ from typing import Any
 from trainer.errors import TrainingError
 from trainer.files import whole_file
 from trainer.observe.callback import Callback, RunStart
+from trainer.parsing import read_json
 from trainer.recovery.boundary import NO_ROOM
 
 _log = logging.getLogger(__name__)
@@ -167,7 +168,7 @@ def _record(line: bytes) -> dict[str, Any] | None:
     if not line.endswith(b"\n"):
         return None
     try:
-        record = json.loads(line)
+        record = read_json(line)
     except ValueError:
         return None
     return record if isinstance(record, dict) and isinstance(record.get("step"), int) else None

@@ -1,13 +1,13 @@
 """Reading a recipe from its file."""
 
 import copy
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from trainer.errors import RecipeError
 from trainer.hub.foreign import checkpoint_of
+from trainer.parsing import read_json
 from trainer.recipe import reading
 from trainer.recipe.recipe import Recipe
 from trainer.recipe.rope import RopeScaling, reads_original_context
@@ -60,7 +60,7 @@ def _saved_model(base: Path) -> tuple[dict[str, Any], int | None] | None:
     folders = [base, *sorted(base.glob("checkpoints/step-*"), reverse=True)]
     for folder in folders:
         try:
-            saved = json.loads((folder / "checkpoint.json").read_bytes())
+            saved = read_json((folder / "checkpoint.json").read_bytes())
             model, trained = saved["model"], saved.get("counters", {}).get("longest_sequence")
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue

@@ -9,42 +9,15 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from trainer.errors import RecipeError
+from trainer.parsing import YamlDumper, YamlFault, read_yaml
 
 if TYPE_CHECKING:
     from trainer.recipe.recipe import Recipe
 
 
-class _Loader(yaml.SafeLoader):
-    """Plain YAML, except that 1e-3 is a number (as in YAML 1.2) and a key given twice an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """The mapping of `node`; raises a YAML error where a key stands twice."""
-        seen: set[str] = set()
-        for key_node, _ in node.value:
-            key = str(key_node.value)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} stands twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep=deep)
-
-
-class _Dumper(yaml.SafeDumper):
-    """Plain YAML that quotes the text "1e-3", which `_Loader` would read as a number."""
-
-
-for _kind_of_yaml in (_Loader, _Dumper):
-    _kind_of_yaml.add_implicit_resolver(
-        "tag:yaml.org,2002:float",
-        re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
-        list("-+.0123456789"),
-    )
-
-
 def written(keys: dict[str, Any]) -> str:
     """YAML that `parse` reads back as the same keys, in their order."""
-    text: str = yaml.dump(keys, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    text: str = yaml.dump(keys, Dumper=YamlDumper, sort_keys=False, allow_unicode=True)
     return text
 
 
@@ -52,8 +25,8 @@ def parse(text: str, source: str) -> dict[str, Any]:
     """The nested keys of a recipe's YAML; raises RecipeError naming `source`."""
     try:
         keys = _loaded(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise RecipeError(f"{source}: not YAML: {_yaml_problem(error)}") from error
+    except YamlFault as error:
+        raise RecipeError(f"{source}: not YAML: {error}") from error
     if not isinstance(keys, dict):
         raise RecipeError(f"{source}: a recipe is a mapping of keys, not {_kind(keys)}")
     return keys
@@ -69,8 +42,8 @@ def override(keys: dict[str, Any], text: str) -> tuple[str, ...]:
         raise RecipeError(f"{text!r}: an override is KEY=VALUE, for example model.layers=8")
     try:
         parsed = _loaded(value)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise RecipeError(f"{text!r}: the value is not YAML: {_yaml_problem(error)}") from error
+    except YamlFault as error:
+        raise RecipeError(f"{_shown(text)}: the value is not YAML: {error}") from error
     place: Any = keys
     for depth, part in enumerate(parts):
         above = ".".join(parts[:depth])
@@ -98,20 +71,22 @@ _UNQUOTED = re.compile(
     re.VERBOSE,
 )
 """Words whose signs YAML takes for its own inside of brackets and braces."""
+MOST_QUOTED = 200
+"""Of such words; each is found by reading the text anew."""
 
 
 def _loaded(text: str) -> Any:
     """What the YAML says, where a word of `_UNQUOTED` may stand inside of brackets without quotes:
     it is quoted where YAML stumbles over it, and nowhere else.
     """
-    while True:
+    for left in reversed(range(MOST_QUOTED)):
         try:
-            return yaml.load(text, Loader=_Loader)
-        except yaml.MarkedYAMLError as error:
-            at = error.problem_mark.index if error.problem_mark is not None else -1
+            return read_yaml(text)
+        except YamlFault as error:
+            at = error.index
             words = _UNQUOTED.finditer(text)
             word = next((word for word in words if word.start() < at < word.end()), None)
-            if word is None:
+            if word is None or not left:
                 raise
             text = f'{text[: word.start()]}"{word[0]}"{text[word.end() :]}'
 
@@ -138,6 +113,7 @@ def validated(
     `overridden` is what is wrong, or where the keys `before` the overrides break no such rule.
     """
     try:
+        _refuse_zero_bytes(keys)
         return kind.model_validate(keys)
     except ValidationError as error:
         # Unknown keys first: a misspelt key is also a missing one, and the spelling is the cause.
@@ -155,6 +131,18 @@ def validated(
     except RecipeError as error:
         given = bool(overridden) and _broken_rule(kind, before) != str(error)
         raise RecipeError(f"{_COMMAND_LINE if given else source}: {error}") from error
+
+
+def _refuse_zero_bytes(value: Any, name: str = "") -> None:
+    """Raise RecipeError where a text holds a zero byte, which no path and no tokenizer takes."""
+    if isinstance(value, str) and "\0" in value:
+        raise RecipeError(f"{name}: {_shown(value)} holds a zero byte; leave it out")
+    if isinstance(value, dict):
+        for key, held in value.items():
+            _refuse_zero_bytes(held, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list | tuple):
+        for number, held in enumerate(value):
+            _refuse_zero_bytes(held, f"{name}.{number}")
 
 
 _COMMAND_LINE = "command line"
@@ -235,12 +223,6 @@ def _dotted(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:
         for section in (field.annotation, *get_args(field.annotation)):
             if isinstance(section, type) and issubclass(section, BaseModel):
                 yield from _dotted(section, f"{prefix}{name}.")
-
-
-def _yaml_problem(error: Exception) -> str:
-    mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-    return f"line {mark.line + 1}, {problem}" if mark else str(problem)
 
 
 def _kind(value: object) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from trainer.errors import TrainingError
 from trainer.files import write_whole
+from trainer.parsing import read_json
 from trainer.recipe.checkpoint import LeftOutSection
 
 ROLLBACKS = "rollbacks.json"
@@ -44,7 +45,7 @@ def read_rollbacks(run: Path) -> list[Rollback]:
     """A run's decisions, oldest first; [] without. Raises TrainingError for a damaged file."""
     path = Path(run) / ROLLBACKS
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path.read_bytes())
         return [Rollback(**{**one, "batches": int(one["batches"])}) for one in content]
     except FileNotFoundError:
         return []

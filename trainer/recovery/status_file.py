@@ -9,6 +9,7 @@ from typing import Any
 
 from trainer.errors import TrainingError
 from trainer.files import write_whole
+from trainer.parsing import read_json
 from trainer.recovery.lock import LAUNCHER
 
 STATUS = "status.json"
@@ -98,7 +99,7 @@ def _write_over(path: Path, content: bytes) -> None:
 def read_status(run_dir: Path) -> dict[str, Any] | None:
     """The content of status.json; None where it is missing or no JSON object."""
     try:
-        status = json.loads((Path(run_dir) / STATUS).read_bytes())
+        status = read_json((Path(run_dir) / STATUS).read_bytes())
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
     return status if isinstance(status, dict) else None
@@ -116,7 +117,7 @@ def recorded_step(run_dir: Path) -> int:
     for line in reversed(lines):
         if line.endswith(b"\n"):
             try:
-                return int(json.loads(line)["step"])
+                return int(read_json(line)["step"])
             except (ValueError, KeyError, TypeError):
                 continue
     return 0

@@ -19,6 +19,7 @@ from trainer.corpus.build.shuffle import KEYS, write_sorted
 from trainer.corpus.build.staged import LineWriter, Staged
 from trainer.errors import DataError
 from trainer.files import write_whole
+from trainer.parsing import read_json
 from trainer.recipe.canaries import CANARY_SOURCE, CanariesSection
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def read_canaries(folder: Path) -> list[Canary]:
 def parse_canaries(content: bytes, path: Path | str) -> list[Canary]:
     """The canaries in the bytes of canaries.json; raises DataError, naming `path`, for others."""
     try:
-        return [Canary(**entry) for entry in json.loads(content)["canaries"]]
+        return [Canary(**entry) for entry in read_json(content)["canaries"]]
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: cannot be read ({error}): build the corpus again") from None
 

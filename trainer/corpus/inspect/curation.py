@@ -1,6 +1,5 @@
 """The curation record of a build, read from curation.json, timings.json and audit/."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -9,6 +8,7 @@ from typing import Any
 
 from trainer.corpus.build.losses import SourceLoss
 from trainer.errors import DataError, RecipeError
+from trainer.parsing import read_json
 
 CURATION_NAME = "curation.json"
 TIMINGS_NAME = "timings.json"
@@ -187,7 +187,7 @@ def audit_size(folder: str | Path) -> tuple[int, int]:
 
 def _read(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -5,16 +5,15 @@ with `.info.yaml`. Nothing of a `.nv-meta` is run: where a sample loader in Pyth
 the recipe has to name it.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
 from braceexpand import braceexpand
 
 from trainer.data.remote.location import Place, Url
 from trainer.errors import DataError
+from trainer.parsing import read_json, read_yaml
 from trainer.recipe.data import RemoteSection
 
 META = ".nv-meta"
@@ -117,6 +116,10 @@ def _shown(folder: Place) -> str:
     return folder.shown if isinstance(folder, Url) else str(folder)
 
 
+def _yaml(content: bytes) -> Any:
+    return read_yaml(content.decode("utf-8"))
+
+
 class _Files:
     def __init__(self, folder: Place, key: str, remote: RemoteSection) -> None:
         self._folder, self._key, self._remote = folder / META, key, remote
@@ -127,10 +130,10 @@ class _Files:
             content = self._read(name)
             if content is None:
                 continue
-            load: Callable[[bytes], Any] = json.loads if name.endswith(".json") else yaml.safe_load
+            load: Callable[[bytes], Any] = read_json if name.endswith(".json") else _yaml
             try:
                 found = load(content)
-            except (ValueError, yaml.YAMLError) as error:
+            except ValueError as error:
                 reason = " ".join(str(error).split())
                 raise DataError(
                     f"{self._key}: {_shown(self._folder)}/{name} is damaged ({reason}): mend it"

@@ -1,6 +1,5 @@
 """The texts of a WebDataset tar: of each sample a member, or the field of one, as recipes say."""
 
-import json
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from trainer.corpus.reading.quarantine import Oversize, Quarantine, RecordLocati
 from trainer.corpus.reading.record import RawDocument, ReadOptions, quick_loads, set_aside_oversize
 from trainer.corpus.reading.tar_samples import TarSample, read_samples
 from trainer.corpus.reading.unicode import BYTE_ORDER_MARK, unicode_fault
+from trainer.parsing import read_json
 from trainer.recipe.text_member import GZIP, TextMember
 
 LISTED = 6
@@ -129,7 +129,7 @@ def _value(content: bytes, member: TextMember, limit: int) -> Any:
         if isinstance(text, _Fault):
             return text
         try:
-            return json.loads(text)
+            return read_json(text)
         except (ValueError, RecursionError) as error:
             return _Fault("not JSON", f"{member.extension} is not JSON: {error}")
 

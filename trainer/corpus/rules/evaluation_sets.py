@@ -1,6 +1,5 @@
 """Reading the texts of evaluation sets from JSONL, JSON, Parquet or plain text."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from trainer.corpus.reading.files import InputFile
 from trainer.corpus.reading.parquet import open_stored
 from trainer.corpus.reading.parquet_batches import batch_rows, open_table, row_batches
 from trainer.errors import DataError, RecipeError
+from trainer.parsing import read_json
 from trainer.recipe.curation import EvaluationSet
 from trainer.recipe.data import Access
 
@@ -95,7 +95,7 @@ def _text(path: Path) -> Iterator[Any]:
 def _jsonl(path: Path) -> Iterator[Any]:
     for number, line in _lines(path):
         try:
-            record = json.loads(line)
+            record = read_json(line)
         except (ValueError, RecursionError) as error:
             raise DataError(f"{path} line {number} is not JSON: {error}; mend it") from None
         yield record
@@ -103,7 +103,7 @@ def _jsonl(path: Path) -> Iterator[Any]:
 
 def _json(path: Path) -> Iterator[Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = read_json(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not JSON: {error}; mend it") from None
     if isinstance(content, dict):

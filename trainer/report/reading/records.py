@@ -1,10 +1,11 @@
 """The records of a suite's items as a report reads them: verdicts, confidences, answers."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from trainer.parsing import read_json
 
 MOST_RECORDS = 20_000
 """Records of a suite that are read; further ones are left out."""
@@ -51,7 +52,7 @@ def records_in(path: Path) -> Iterator[dict[str, Any]]:
                 if not line:
                     return
                 try:
-                    record = json.loads(line)
+                    record = read_json(line)
                 except (ValueError, RecursionError):
                     continue
                 if isinstance(record, dict):

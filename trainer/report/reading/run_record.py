@@ -1,6 +1,5 @@
 """What a run's directory holds, read once for a report; nothing here is judged or drawn."""
 
-import json
 import os
 import socket
 from collections.abc import Mapping
@@ -9,14 +8,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from trainer.addresses import redacted_values
 from trainer.checkpoint.best import BestCheckpoint, read_best
 from trainer.checkpoint.folders import latest_checkpoint
 from trainer.checkpoint.format import MANIFEST
 from trainer.checkpoint.merge_record import MERGE_FILE, MergeRecord, read_merge
 from trainer.errors import DataError, LyceumError, RecipeError
+from trainer.parsing import read_json, read_yaml
 from trainer.plan.size import parameter_count
 from trainer.recipe import Recipe
 from trainer.recipe.stages import StageTraits
@@ -189,8 +187,8 @@ def _merged(folder: Path) -> tuple[Path, MergeRecord] | None:
 def _recipe(path: Path) -> tuple[Mapping[str, Any], Recipe | None]:
     try:
         text = path.read_text(encoding="utf-8")
-        keys = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError):
+        keys = read_yaml(text)
+    except (OSError, ValueError):
         raise DataError(f"{path}: cannot be read as YAML; put the run's recipe back") from None
     if not isinstance(keys, dict):
         raise DataError(f"{path}: is no recipe; put the run's own back")
@@ -204,7 +202,7 @@ def _recipe(path: Path) -> tuple[Mapping[str, Any], Recipe | None]:
 def json_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file; {} where there is none that can be read."""
     try:
-        content = json.loads(path.read_bytes())
+        content = read_json(path.read_bytes())
     except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

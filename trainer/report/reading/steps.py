@@ -1,6 +1,5 @@
 """metrics.jsonl as a report reads it: a line at a time, what is drawn in bounded memory."""
 
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from trainer.errors import DataError
+from trainer.parsing import read_json
 from trainer.report.reading.thinning import ThinnedSeries
 
 METRICS = "metrics.jsonl"
@@ -125,7 +125,7 @@ def _damaged(steps: RunSteps, number: int) -> None:
 
 def _record(line: bytes) -> dict[str, Any] | None:
     try:
-        record = json.loads(line)
+        record = read_json(line)
     except (ValueError, RecursionError):
         return None
     step = record.get("step") if isinstance(record, dict) else None
