@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from trainer.addresses import redacted_values
 from trainer.checkpoint import CheckpointReader, list_checkpoints
 from trainer.checkpoint.marks import mark_given_up
 from trainer.errors import TrainingError
@@ -89,7 +90,7 @@ def decide(
     )
     try:
         (run / DOCUMENTS).mkdir(exist_ok=True)
-        content = vars(decision) | {"documents": documents}
+        content = redacted_values(vars(decision) | {"documents": documents})
         write_whole(run / named, json.dumps(content, indent=1) + "\n")
         add_rollback(run, decision)
         for listed in list_checkpoints(run):
