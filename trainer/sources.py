@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from trainer.addresses import without_secrets
 from trainer.data.added_tokens import grown_folder
-from trainer.data.manifest import MANIFEST_NAME, Manifest, check_tokenizer, load_manifest
+from trainer.data.manifest import (
+    MANIFEST_NAME,
+    Manifest,
+    check_tokenizer,
+    check_tokenizer_files,
+    load_manifest,
+)
 from trainer.data.remote.location import Place, place
 from trainer.data.tokenizer import Tokenizer, load_tokenizer
 from trainer.errors import DataError, RecipeError
@@ -232,9 +238,13 @@ def _tokenizer(recipe: Recipe, folders: list[Place], manifests: list[Manifest]) 
     """That of a set, which has the chat template of its conversations; or the recipe's; or that
     of the corpus.
     """
-    sets = [folder for folder, made in zip(folders, manifests, strict=True) if made.marked]
-    chosen = sets[0] / "tokenizer" if sets else recipe.tokenizer or folders[0] / "tokenizer"
-    return load_tokenizer(chosen, recipe.data.remote)
+    sets = [number for number, manifest in enumerate(manifests) if manifest.marked]
+    if recipe.tokenizer is not None and not sets:
+        return load_tokenizer(recipe.tokenizer, recipe.data.remote)
+    own = sets[0] if sets else 0
+    tokenizer = load_tokenizer(folders[own] / "tokenizer", recipe.data.remote)
+    check_tokenizer_files(manifests[own], tokenizer.hashes, folders[own])
+    return tokenizer
 
 
 def stream_arguments(recipe: Recipe, folders: Sequence[str | Path]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import torch
 
 import trainer.checkpoint.background
 from tests.parity.ranks import on_ranks
-from tests.training.runs import losses, recipe_of, train_here
+from tests.training.runs import losses, recipe_of, train_here, write_text
 from trainer.checkpoint import latest_checkpoint, list_checkpoints
 from trainer.checkpoint.marks import mark_unsettled
 from trainer.cli import main
@@ -55,6 +55,28 @@ def test_damage_is_told_and_the_one_before_is_taken(tmp_path: Path, corpus: Path
     assert (aside / "tokenizer" / "tokenizer.json").read_bytes() == damaged
     replaced = (tmp_path / "run" / "metrics-replaced.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in replaced] == [5, 6]
+
+
+def test_a_tokenizer_that_was_altered_beside_its_corpus_is_named(tmp_path: Path) -> None:
+    """Catches a resume that reads another template, or end of a text, than it began with."""
+    write_text(tmp_path)
+    recipe = recipe_of(tmp_path / "run", tmp_path, steps=1)
+    assert train(recipe) == [None]
+    tokenizer = tmp_path / "shards" / "tokenizer"
+    config = tokenizer / "tokenizer_config.json"
+    whole = config.read_bytes()
+    config.write_bytes(whole + b"\n")
+    ((kind, line),) = filter(None, train(recipe))
+    assert kind == "DataError" and "tokenizer_config.json was altered" in line
+    config.unlink()
+    ((kind, line),) = filter(None, train(recipe))
+    assert kind == "DataError" and "tokenizer_config.json is missing" in line
+    config.write_bytes(whole)
+    (tokenizer / "chat_template.jinja").write_text("{{ messages }}")
+    ((kind, line),) = filter(None, train(recipe))
+    assert kind == "DataError" and "chat_template.jinja was not there" in line
+    (tokenizer / "chat_template.jinja").unlink()
+    assert train(recipe) == [None]
 
 
 def test_where_all_are_damaged_the_run_does_not_begin_anew_unasked(

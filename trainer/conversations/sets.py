@@ -286,6 +286,7 @@ def _build(
         partial,
         Manifest(
             tokenizer_fingerprint=template.tokenizer.fingerprint,
+            tokenizer_files=template.tokenizer.hashes,
             tokenizer_size=template.tokenizer.size,
             end_of_text=template.tokenizer.end_of_text,
             token_dtype="uint32",

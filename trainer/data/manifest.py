@@ -1,7 +1,7 @@
 """The manifest of a corpus folder: its shards, their checksums and counts, and its tokenizer."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from operator import itemgetter
@@ -70,7 +70,8 @@ class Manifest:
     `tokenizer_fingerprint`: the sha256 of its tokenizer.json, in hex; `tokenizer_size`: the largest
     id + 1; `end_of_text`: the id that ends a document; `token_dtype`: a key of TOKEN_DTYPES;
     `splits`: by name, `train` and `validation`; `provenance`: the settings and the versions of the
-    sources that it was built from; `kind`: a key of KINDS.
+    sources that it was built from; `kind`: a key of KINDS; `tokenizer_files`: the sha256 of each
+    file of the tokenizer's folder, its templates too, by name (empty for an older corpus).
     """
 
     tokenizer_fingerprint: str
@@ -80,6 +81,7 @@ class Manifest:
     splits: dict[str, Split]
     provenance: dict[str, Any] = field(default_factory=dict)
     kind: str = "documents"
+    tokenizer_files: dict[str, str] = field(default_factory=dict)
 
     @property
     def marked(self) -> bool:
@@ -169,6 +171,7 @@ def write_manifest(folder: str | Path, manifest: Manifest) -> None:
             "fingerprint": manifest.tokenizer_fingerprint,
             "size": manifest.tokenizer_size,
             "end_of_text": manifest.end_of_text,
+            "files": manifest.tokenizer_files,
         },
         "token_dtype": manifest.token_dtype,
         "kind": manifest.kind,
@@ -192,6 +195,25 @@ def check_tokenizer(
         raise DataError(
             f"{corpus} was tokenized with tokenizer {manifest.tokenizer_fingerprint[:12]}, not with"
             f" {fingerprint[:12]}: use the corpus's own tokenizer/ folder or build the corpus again"
+        )
+
+
+def check_tokenizer_files(manifest: Manifest, found: Mapping[str, str], corpus: Place) -> None:
+    """Raise DataError where a file of a corpus's own tokenizer is not what was built with it.
+
+    `found`: the sha256 of each file that was read, by name; behind an address not all are asked
+    for.
+    """
+    for name, sha256 in manifest.tokenizer_files.items():
+        if found.get(name) != sha256 and not (isinstance(corpus, Url) and name not in found):
+            fault = "was altered (its sha256 differs)" if name in found else "is missing"
+            raise DataError(
+                f"{corpus}/tokenizer/{name} {fault}: put it back, or build the corpus again"
+            )
+    if manifest.tokenizer_files and (more := sorted(set(found) - set(manifest.tokenizer_files))):
+        raise DataError(
+            f"{corpus}/tokenizer/{more[0]} was not there when the corpus was built: remove it, or"
+            " build the corpus again"
         )
 
 
@@ -227,6 +249,7 @@ def _parse(content: dict[str, Any]) -> Manifest:
         token_dtype=content["token_dtype"],
         splits={name: _parse_split(name, split) for name, split in content["splits"].items()},
         provenance=content.get("provenance", {}),
+        tokenizer_files={str(name): str(sha) for name, sha in tokenizer.get("files", {}).items()},
     )
 
 

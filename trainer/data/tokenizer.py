@@ -164,6 +164,11 @@ class Tokenizer:
         before, whole = self.decode(left), self.decode([*left, *ids])
         return whole[len(before) :] if whole.startswith(before) else self.decode(ids)
 
+    @property
+    def hashes(self) -> dict[str, str]:
+        """The sha256 of each of its files, in hex, by name."""
+        return {name: hashlib.sha256(file).hexdigest() for name, file in self._files.items()}
+
     def save(self, folder: str | Path) -> None:
         """Write the Hugging Face files into `folder`, tokenizer.json last and each one whole or
         not at all.

@@ -155,6 +155,7 @@ def finish(plan: BuildPlan, rank: int) -> None:
         tokenizer = _tokenizer(folder)
         manifest = Manifest(
             tokenizer_fingerprint=tokenizer.fingerprint,
+            tokenizer_files=tokenizer.hashes,
             tokenizer_size=tokenizer.size,
             end_of_text=tokenizer.end_of_text,
             token_dtype=token_dtype_for(tokenizer.size),

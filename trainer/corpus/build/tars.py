@@ -181,6 +181,7 @@ def _build(
         partial,
         Manifest(
             tokenizer_fingerprint=tokenizer.fingerprint,
+            tokenizer_files=tokenizer.hashes,
             tokenizer_size=tokenizer.size,
             end_of_text=tokenizer.end_of_text,
             token_dtype=token_dtype_for(tokenizer.size),
