@@ -40,7 +40,9 @@ def train_ranks(recipe: Recipe, nproc: int | None, force: bool) -> int:
         return 0
 
     if _is_rank():
-        return worker(recipe)
+        from launch.torchrun import train_as_rank
+
+        return train_as_rank(recipe, worker)
     from launch.supervise import supervise
 
     ranks = nproc or 1

@@ -98,7 +98,7 @@ def start_process(command: Sequence[str], environment: Mapping[str, str]) -> Ran
         list(command),
         env={**os.environ, **environment},
         process_group=0,
-        preexec_fn=lambda: _die_with(parent),
+        preexec_fn=lambda: die_with(parent),
     )
 
 
@@ -111,7 +111,7 @@ def _become_rank(
     gc.freeze()
     try:
         os.setpgid(0, 0)
-        _die_with(parent)
+        die_with(parent)
         for number in heeded():
             default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
             signal.signal(number, default)
@@ -138,7 +138,7 @@ def _become_rank(
         os._exit(code)
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
     """Ask Linux to end this process when `parent` ends, however that happens."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -18,6 +18,7 @@ from trainer.recipe import Recipe
 from trainer.recovery.lock import LockedFolder, RunLock
 from trainer.recovery.logs import QuietFile
 from trainer.recovery.status_file import (
+    carried_on,
     left_without_a_word,
     read_status,
     recorded_step,
@@ -168,7 +169,7 @@ def _last_word(
         signal="SIGINT" if code == INTERRUPTED else ended_by,
         checkpoint=newest.name if newest else None,
         restarts=restarts,
-        goodput=(read_status(run) or {}).get("goodput"),
+        **carried_on(run),
     )
     try:
         write_status(run, status)

@@ -18,7 +18,7 @@ from trainer.frozen import frozen_copy
 from trainer.model.transformer import LanguageModel, build_model
 from trainer.own_sets import ensure_own_sets
 from trainer.parallel.agreement import Ranks, on_first_rank
-from trainer.parallel.join import create_layout, job_store, leave
+from trainer.parallel.join import create_layout, job_store, leave, meeting_store
 from trainer.parallel.layout import Layout
 from trainer.parallel.zero import Optimizer, create_optimizer
 from trainer.recipe import Recipe
@@ -33,6 +33,7 @@ from trainer.recovery import (
 from trainer.recovery.heartbeat import LOADING, STARTING
 from trainer.recovery.logs import kept_for_the_log
 from trainer.recovery.spikes import Spike
+from trainer.recovery.standby import tell_replicas, telling_spares
 from trainer.recovery.status_file import left_without_a_word
 from trainer.recovery.watchdog import Watchdog
 from trainer.resolve import resolve
@@ -64,7 +65,10 @@ def open_run(
     ranks = Ranks()
     try:
         with ExitStack() as held, kept_for_the_log(), faults:
+            if layout.reports:
+                held.enter_context(telling_spares(meeting_store))
             on_first_rank(ranks, partial(_lock, Path(recipe.run), held))
+            on_first_rank(ranks, partial(tell_replicas, recipe, layout.world_size))
             held.enter_context(
                 Watchdog(job_store(), faults.heartbeat, recipe.recovery, Path(recipe.run))
             )

@@ -163,6 +163,7 @@ class Watch:
             "memory_gib": memory,
             **run.mixture_shares(),
             **self._slow_rank(shares),
+            **self._replicas(),
         }
         known |= run.notes
         run.notes.clear()
@@ -195,6 +196,11 @@ class Watch:
             )
         self._slow = rank
         return {} if found is None else {"slow_rank": found[0], "slow_factor": found[1]}
+
+    def _replicas(self) -> dict[str, int]:
+        """`replicas`, where their number may change."""
+        elastic = self._run.recipe.recovery.minimum_replicas is not None
+        return {"replicas": self._run.layout.data.size} if elastic else {}
 
     def evaluated(self, values: dict[str, float]) -> None:
         """Record an evaluation after this step: values by name, without the `eval/` prefix.

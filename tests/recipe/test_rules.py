@@ -49,6 +49,8 @@ from trainer.plan.size import parameter_count
         ),
         (["profile.steps=[5,3]"], ["profile.steps"]),
         (["recovery.patience=0.5"], ["recovery.patience", "greater than or equal to 1"]),
+        (["recovery.minimum_replicas=0"], ["recovery.minimum_replicas", "greater than 0"]),
+        (["recovery.minimum_replicas=9"], ["recovery.minimum_replicas", "take 8 at most"]),
         (["checkpoint.every=5", "recovery.settle=20"], ["recovery.settle", "the run's 20"]),
         (
             ["checkpoint.every=2", "checkpoint.keep=1", "recovery.settle=3"],

@@ -10,8 +10,10 @@ from typing import Any
 
 from trainer.errors import StopRequested, TrainingError
 from trainer.observe.callback import Callback, RunStart
+from trainer.recovery.afterword import leave_afterword
 from trainer.recovery.lock import LAUNCHER
 from trainer.recovery.status_file import read_status, status_of, write_status
+from trainer.recovery.torchrun import under_torchrun
 
 _log = logging.getLogger(__name__)
 
@@ -38,11 +40,16 @@ class StatusWriter(Callback):
         self._measuring: str | None = None
         self._checkpoint: str | None = None
         self._goodput: Callable[[], dict[str, Any] | None] | None = None
+        self._replicas: int | None = None
+        self._nodes_change = False
 
     def on_start(self, run: RunStart) -> None:
         """Write the state running."""
         self._folder, self._step = run.folder, run.first_step - 1
         self._checkpoint, self._goodput = run.checkpoint, run.goodput
+        self._replicas = run.recipe.data_parallel(run.world_size)
+        elastic = run.recipe.recovery.minimum_replicas is not None
+        self._nodes_change = elastic and under_torchrun()
         if self._goodput is None and (known := read_status(run.folder)):
             self._goodput = partial(known.get, "goodput")  # of the starts before
         self._write("running", None, None)
@@ -77,10 +84,16 @@ class StatusWriter(Callback):
         self._write("running", None, None)
 
     def on_stop(self, state: str, reason: str, exit_code: int | None = None) -> None:
-        """Write the final state, unless a launcher waits for all ranks' ends and writes it."""
+        """Write the final state, unless a launcher waits for all ranks' ends and writes it, or
+        torchrun, which may have stopped the run as its nodes change, may begin it again.
+        """
         self._measuring = None
         if state == "running" or LAUNCHER in os.environ:
             self._write("running", None, None)  # as far as it came
+            return
+        if state == "stopped" and self._nodes_change:
+            self._write("running", None, reason)
+            leave_afterword(self._folder)
             return
         self._write(state, _EXIT_CODES[state] if exit_code is None else exit_code, reason)
 
@@ -92,6 +105,7 @@ class StatusWriter(Callback):
             exit_code=exit_code,
             reason=reason,
             checkpoint=self._checkpoint,
+            replicas=self._replicas,
             goodput=self._goodput() if self._goodput else None,
         )
         try:

@@ -91,6 +91,20 @@ def job_store() -> dist.Store:
     return store
 
 
+def meeting_store() -> dist.Store:
+    """The store at which the ranks meet, which the first one holds, for whoever is no rank of it.
+
+    Raises RuntimeError where it is not there in time.
+    """
+    return dist.TCPStore(
+        os.environ["MASTER_ADDR"],
+        int(os.environ["MASTER_PORT"]),
+        is_master=False,
+        timeout=_PATIENCE,
+        wait_for_workers=False,
+    )
+
+
 @contextmanager
 def as_one_process() -> Iterator[None]:
     """Inside the block this process forms layouts alone, whatever job it was started in."""

@@ -138,6 +138,10 @@ class RecoverySection(Section):
     restarts: Count = 0
     """How often at most `lyceum train` starts its ranks again from the last good checkpoint, where
     one was killed, froze, ran out of memory or failed by a fault. 0: it ends with exit code 4."""
+    minimum_replicas: Positive | None = None
+    """How few replicas of the model the run may go on with where a node or a device is lost: as
+    many train as there is room for and batch.sequences can be shared by, each with more
+    micro-batches, and the rest stand by. None: the ranks that there are, or none."""
     patience: Annotated[float, Field(ge=1.0)] = 20.0
     """A rank is frozen when no rank has made progress for so many median steps, and for
     `patience_seconds`; it is named with its stack, and the run ends (or restarts)."""
@@ -199,7 +203,16 @@ def check_spikes(recipe: "Recipe") -> None:
 
 
 def check_recovery(recipe: "Recipe") -> None:
-    """Raise RecipeError where no checkpoint before the last could ever count as good."""
+    """Raise RecipeError where no checkpoint before the last could ever count as good, and where the
+    batch cannot be shared by as many replicas as there are to be.
+    """
+    least, batch = recipe.recovery.minimum_replicas, recipe.batch
+    if least is not None and least > (most := batch.sequences // batch.micro):
+        raise RecipeError(
+            f"recovery.minimum_replicas: {least} replicas are more than batch.sequences "
+            f"{batch.sequences} with batch.micro {batch.micro} can be shared by; take {most} at "
+            "most"
+        )
     settle, every = recipe.recovery.settle, recipe.checkpoint.every
     milestones = recipe.checkpoint.keep_every
     if milestones and (every == 0 or milestones % every):

@@ -124,6 +124,13 @@ class Recipe(Section):
         """Raise RecipeError unless the recipe can run on `world_size` ranks of "cpu" or "cuda"."""
         rules.check_world(self, world_size, device)
 
+    def fitting_world(self, available: int, device: str) -> int:
+        """How many of `available` ranks train, with `recovery.minimum_replicas` maybe not all.
+
+        Raises RecipeError where none may.
+        """
+        return rules.fitting_world(self, available, device)
+
     @property
     def stage_traits(self) -> StageTraits:
         """What is to know of the recipe's stage."""

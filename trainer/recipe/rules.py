@@ -86,6 +86,32 @@ def check_world(recipe: "Recipe", world_size: int, device: str) -> None:
         )
 
 
+def fitting_world(recipe: "Recipe", available: int, device: str) -> int:
+    """How many of `available` ranks of `device` train: all, or with `recovery.minimum_replicas` the
+    most that fit the recipe.
+
+    Raises RecipeError where no allowed number fits.
+    """
+    least, ranks = recipe.recovery.minimum_replicas, recipe.parallel.model_ranks
+    if least is None:
+        check_world(recipe, available, device)
+        return available
+    if available < least * ranks:
+        raise RecipeError(
+            f"recovery.minimum_replicas: {least} of {ranks} ranks each need {least * ranks} ranks, "
+            f"and there are {available}; start more, or lower it"
+        )
+    faults: list[RecipeError] = []
+    for replicas in range(available // ranks, least - 1, -1):
+        try:
+            check_world(recipe, replicas * ranks, device)
+        except RecipeError as fault:
+            faults.append(fault)
+        else:
+            return replicas * ranks
+    raise faults[0]
+
+
 def _check_run(recipe: "Recipe") -> None:
     if not recipe.run.strip():
         raise RecipeError(

@@ -6,7 +6,13 @@ from pathlib import Path
 
 from trainer.errors import ContactLost, RankFailed, TrainingError
 from trainer.recovery.lock import LAUNCHER
-from trainer.recovery.status_file import read_status, recorded_step, status_of, write_status
+from trainer.recovery.status_file import (
+    carried_on,
+    read_status,
+    recorded_step,
+    status_of,
+    write_status,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -30,6 +36,7 @@ def tell_own_failure(run: Path, rank: int, error: BaseException | None) -> None:
         reason=str(error),
         error=type(error).__name__,
         rank=rank,
+        **carried_on(run),
     )
     try:
         write_status(run, status)

@@ -5,10 +5,18 @@ import fcntl
 import json
 import os
 import socket
+import time
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from trainer.errors import RecipeError
+from trainer.recovery.torchrun import under_torchrun
+
+_HELD = (errno.EACCES, errno.EAGAIN)
+_POLL_SECONDS = 0.1
+_AGAIN_SECONDS = 20.0
+"""How long a rank that torchrun starts waits for the run's lock, which a rank of the start before,
+on a node that torchrun has given up, may still hold."""
 
 
 class FolderLock:
@@ -18,10 +26,14 @@ class FolderLock:
     `name`: the file's, another one for each part of the folder that has a writer of its own.
     A POSIX record lock: it belongs to the process alone, so that it dies with it even where forked
     data workers live on for a moment (flock would be theirs too), and it works over NFS. Take it
-    on one rank. A second process gets a RecipeError that names the holder.
+    on one rank. A second process gets a RecipeError that names the holder, after `patience` seconds
+    in which that might have ended.
     """
 
-    def __init__(self, folder: Path, kind: str, other: str, name: str = ".lock") -> None:
+    def __init__(
+        self, folder: Path, kind: str, other: str, name: str = ".lock", patience: float = 0.0
+    ) -> None:
+        self._patience = patience
         self._path = Path(folder) / name
         self._folder, self._named, self._other = Path(folder), f"{kind} {folder}", other
         self._descriptor: int | None = None
@@ -35,11 +47,11 @@ class FolderLock:
                 f"{self._named} cannot be written: {error.strerror}; {self._other}"
             ) from None
         try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._take(descriptor)
         except OSError as error:
             holder = _holder(descriptor)
             os.close(descriptor)
-            if error.errno in (errno.EACCES, errno.EAGAIN):
+            if error.errno in _HELD:
                 line = f"{self._named} is being written by {holder}; stop it, or {self._other}"
             else:
                 line = f"{self._named} cannot be locked: {error.strerror}; {self._other}"
@@ -50,6 +62,18 @@ class FolderLock:
         )
         self._descriptor = descriptor
         return self
+
+    def _take(self, descriptor: int) -> None:
+        deadline = time.monotonic() + self._patience
+        while True:
+            try:
+                fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno not in _HELD or time.monotonic() >= deadline:
+                    raise
+                time.sleep(_POLL_SECONDS)
+            else:
+                return
 
     def __exit__(self, *_: object) -> None:
         if self._descriptor is not None:
@@ -66,7 +90,8 @@ class RunLock(FolderLock):
     """The lock of a run's directory."""
 
     def __init__(self, run_dir: Path) -> None:
-        super().__init__(run_dir, "run", "choose another run")
+        patience = _AGAIN_SECONDS if under_torchrun() else 0.0
+        super().__init__(run_dir, "run", "choose another run", patience=patience)
 
 
 def run_lock(run_dir: Path) -> AbstractContextManager[object]:

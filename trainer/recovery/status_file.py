@@ -11,6 +11,7 @@ from trainer.errors import TrainingError
 from trainer.files import write_whole
 from trainer.parsing import read_json
 from trainer.recovery.lock import LAUNCHER
+from trainer.recovery.torchrun import torchrun_restarts
 
 STATUS = "status.json"
 RESTARTS = "LYCEUM_RESTARTS"
@@ -30,16 +31,17 @@ def status_of(
     signal: str | None = None,
     checkpoint: str | None = None,
     restarts: int | None = None,
+    replicas: int | None = None,
     goodput: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The content of status.json; who writes it and when is added.
 
     state: running, done, stopped or failed; step: the last that is recorded; measuring: what is
     measured after it; exit_code, reason, error (its class), rank and signal: of the end, null while
-    running; checkpoint: the name of the last good one; restarts: how often the launcher has started
-    the ranks again; goodput: useful time over wall time and the losses by name, over all starts
-    (trainer.recovery.goodput); pid, host: of the launcher, or of the rank that nobody of ours
-    started; updated: UTC.
+    running; checkpoint: the name of the last good one; restarts: how often the launcher, or
+    torchrun, has started the ranks again; replicas: of the model, that train; goodput: useful time
+    over wall time and the losses by name, over all starts (trainer.recovery.goodput); pid, host: of
+    the launcher, or of the rank that nobody of ours started; updated: UTC.
     """
     return {
         "state": state,
@@ -51,12 +53,17 @@ def status_of(
         "rank": rank,
         "signal": signal,
         "checkpoint": checkpoint,
-        "restarts": int(os.environ.get(RESTARTS, "0")) if restarts is None else restarts,
+        "restarts": _restarts() if restarts is None else restarts,
+        "replicas": replicas,
         "goodput": goodput,
         "pid": int(os.environ.get(LAUNCHER, os.getpid())),
         "host": socket.gethostname(),
         "updated": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _restarts() -> int:
+    return int(os.environ.get(RESTARTS, torchrun_restarts()))
 
 
 def write_status(run_dir: Path, status: dict[str, Any]) -> None:
@@ -105,6 +112,12 @@ def read_status(run_dir: Path) -> dict[str, Any] | None:
     return status if isinstance(status, dict) else None
 
 
+def carried_on(run_dir: Path) -> dict[str, Any]:
+    """What a status that is no rank's of its own takes from the one before: `status_of`'s keys."""
+    known = read_status(run_dir) or {}
+    return {key: known.get(key) for key in ("replicas", "goodput")}
+
+
 def recorded_step(run_dir: Path) -> int:
     """The step of the last whole line of metrics.jsonl; 0 without one."""
     try:
@@ -126,10 +139,11 @@ def recorded_step(run_dir: Path) -> int:
 def left_without_a_word(run_dir: Path) -> str | None:
     """A line about a run that ended without being able to say so; None where it said its end.
 
-    For who has just taken the run's lock: whoever wrote "running" is gone.
+    For who has just taken the run's lock: whoever wrote "running" is gone. With a reason beside it
+    it is the end of a start behind which torchrun begins another.
     """
     status = read_status(run_dir)
-    if status is None or status.get("state") != "running":
+    if status is None or status.get("state") != "running" or status.get("reason"):
         return None
     return (
         f"run {run_dir}: its launcher, process {status.get('pid')} on {status.get('host')}, was "

@@ -25,7 +25,7 @@ from trainer.recovery.heartbeat import Beat, Heartbeat
 from trainer.recovery.lock import LAUNCHER
 from trainer.recovery.patience import Patience
 from trainer.recovery.stacks import collective_of, frames_of_main_thread, line_of
-from trainer.recovery.status_file import recorded_step, status_of, write_status
+from trainer.recovery.status_file import carried_on, recorded_step, status_of, write_status
 
 _log = logging.getLogger(__name__)
 
@@ -192,6 +192,7 @@ class Watchdog:
             reason=line,
             error=RankFailed.__name__,
             rank=guilty.rank,
+            **carried_on(self._folder),
         )
         write_status(self._folder, status)
 
