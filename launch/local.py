@@ -46,12 +46,12 @@ def train_ranks(recipe: Recipe, nproc: int | None, force: bool) -> int:
     from launch.supervise import supervise
 
     ranks = nproc or 1
-    recipe.validate_world(ranks, recipe.device if recipe.device != "auto" else "cuda")
+    training = recipe.fitting_world(ranks, recipe.device if recipe.device != "auto" else "cuda")
     began = time.monotonic()
     with collecting_signals() as signals:
         device = _device(recipe.device)
         if device == "cpu":
-            _warm(sharded=recipe.sharding(ranks) > 0)
+            _warm(sharded=recipe.sharding(training) > 0)
         if signals:
             raise stopped_early(signals[0])
         return supervise(recipe, ranks, device, worker, signals, began)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from launch.places import RankPlaces
 from launch.standing import Standing, cpu_seconds, culprit, process_state, stand, told
 from trainer.errors import RankFailed, StopRequested
 from trainer.recipe.checkpoint import RecoverySection
@@ -38,7 +39,8 @@ class RunOverseer:
     """The Overseer of one start of a run's ranks.
 
     `folder`: of the files that it shares with them; `logs`: where the stacks of a frozen run go;
-    `restarts`: how many starts came before; `began`: when the first one did, monotonic.
+    `restarts`: how many starts came before; `began`: when the first one did, monotonic; `places`:
+    which place each rank has.
     """
 
     def __init__(
@@ -48,7 +50,10 @@ class RunOverseer:
         logs: Path,
         restarts: int,
         began: float | None = None,
+        places: RankPlaces | None = None,
     ) -> None:
+        self._places = places
+        self._first: dict[int, int] = {}
         self._folder, self._logs, self.restarts = folder, logs, restarts
         self._patience = Patience(recovery, time.monotonic())
         self._began = time.monotonic() if restarts or began is None else began
@@ -67,6 +72,7 @@ class RunOverseer:
             LAUNCHER: str(os.getpid()),
             BEGAN: str(self._began),
             RESTARTS: str(self.restarts),
+            **(self._places.environment(rank) if self._places else {}),
         }
 
     def _stack(self, rank: int) -> Path:
@@ -79,6 +85,9 @@ class RunOverseer:
         now = time.monotonic()
         paths = {rank: self._folder / f"heartbeat-{rank}" for rank in running}
         self._beats = {rank: read_heartbeat(path) for rank, path in paths.items()}
+        for rank, beat in self._beats.items():
+            if beat.step > 0:
+                self._first.setdefault(rank, beat.step)
         used = sum(map(cpu_seconds, running.values()))
         self._patience.observe(self._beats, used, now)
         self._check_stop(running, signals, now)
@@ -142,6 +151,14 @@ class RunOverseer:
             )
             error.signal, error.rank = name, guilty.rank
             raise error
+
+    def stepped(self, rank: int | None) -> bool:
+        """Whether a rank was seen to make a step in this start; True of no rank."""
+        if rank is None:
+            return True
+        step = read_heartbeat(self._folder / f"heartbeat-{rank}").step
+        # It may have been seen first behind the step that it went on from.
+        return rank in self._first and step > self._first[rank] + 1
 
     def _waits_for_disk(self, rank: int, pid: int) -> bool:
         return self._beats[rank].phase == "save" and process_state(pid) == "D"

@@ -10,10 +10,19 @@ from functools import partial
 from pathlib import Path
 
 from launch.overseer import RunOverseer
+from launch.places import RankPlaces
 from launch.ranks import INTERRUPTED, collecting_signals, run_ranks
 from trainer.addresses import PlainFormatter
 from trainer.checkpoint import latest_checkpoint, list_checkpoints
-from trainer.errors import LyceumError, RankFailed, RecipeError, StopRequested, TrainingError, shown
+from trainer.errors import (
+    DeviceMissing,
+    LyceumError,
+    RankFailed,
+    RecipeError,
+    StopRequested,
+    TrainingError,
+    shown,
+)
 from trainer.recipe import Recipe
 from trainer.recovery.lock import LockedFolder, RunLock
 from trainer.recovery.logs import QuietFile
@@ -56,21 +65,28 @@ def supervise(
     ):
         assert signals is not None
         place, before, restarts = LockedFolder(run), _saved(run), 0
+        places = RankPlaces(recipe, ranks, device)
         if left := left_without_a_word(run):
             _log.warning("%s; it goes on", left)
         while True:
-            overseer = RunOverseer(recipe.recovery, Path(shared), run / "logs", restarts, began)
+            overseer = RunOverseer(
+                recipe.recovery, Path(shared), run / "logs", restarts, began, places
+            )
             try:
-                code = _run(recipe, ranks, device, worker, overseer, place, signals)
-            except RankFailed as error:
+                code = _run(recipe, len(places.used), device, worker, overseer, place, signals)
+            except (RankFailed, DeviceMissing) as error:
                 _append_trace(run, error)
-                if end := _ends_by(error, recipe, place, restarts, signals):
+                end = _ends_by(error, recipe, place, restarts, signals) or places.too_few(
+                    error, overseer.stepped(error.rank), recipe.recovery.restarts - restarts - 1
+                )
+                if end is not None:
                     _last_word(recipe, place, restarts, end)
                     raise end from error
                 restarts += 1
                 _log.warning(
                     "%s: restart %d of %d", shown(error), restarts, recipe.recovery.restarts
                 )
+                places.tell()
                 recipe = _going_on(recipe, before)
             except BaseException as error:
                 _last_word(recipe, place, restarts, error)
@@ -100,12 +116,18 @@ def _run(
 
 
 def _ends_by(
-    error: RankFailed, recipe: Recipe, place: LockedFolder, restarts: int, signals: list[int]
+    error: RankFailed | DeviceMissing,
+    recipe: Recipe,
+    place: LockedFolder,
+    restarts: int,
+    signals: list[int],
 ) -> LyceumError | None:
     """What the run ends by, where it is not begun again behind a rank's failure."""
     if fault := place.fault():
         return TrainingError(f"run {recipe.run} {fault}; and {error}")
-    if restarts >= recipe.recovery.restarts:
+    elastic = recipe.recovery.minimum_replicas is not None
+    missing = isinstance(error, DeviceMissing) and (restarts == 0 or not elastic)
+    if missing or restarts >= recipe.recovery.restarts:
         return error
     if not signals:
         return None

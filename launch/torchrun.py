@@ -8,7 +8,7 @@ from launch.ranks import die_with
 from trainer.errors import StopRequested
 from trainer.recipe import Recipe
 from trainer.recovery.standby import SPARES, stand_by
-from trainer.recovery.torchrun import require_own_store, under_torchrun
+from trainer.recovery.torchrun import check_store, under_torchrun
 
 _SIGNAL_SECONDS = 5.0
 """How long a rank that stopped because another was asked to waits to be asked too: torchrun's
@@ -24,8 +24,9 @@ def train_as_rank(recipe: Recipe, worker: Callable[[Recipe], int]) -> int:
     """
     if under_torchrun():
         die_with(os.getppid())  # torchrun gives each rank a session of its own
-    if recipe.recovery.minimum_replicas is not None:
-        require_own_store()
+    elastic = recipe.recovery.minimum_replicas is not None
+    check_store(nodes_change=elastic)
+    if elastic:
         world = int(os.environ["WORLD_SIZE"])
         training = recipe.fitting_world(world, "cuda" if recipe.device == "auto" else recipe.device)
         os.environ |= {"WORLD_SIZE": str(training), SPARES: str(world - training)}

@@ -27,6 +27,7 @@ LONGEST = (
     "training/test_fine_tuning.py",
     "model/test_compiled.py",
     "training/test_resume.py",
+    "training/test_lost_nodes.py",
     "demo/test_demo.py",
     "training/test_lora_run.py",
     "training/test_lora_end_to_end.py",

@@ -74,6 +74,10 @@ class ClusterError(LyceumError):
     exit_code = 6
 
 
+class DeviceMissing(ClusterError):
+    """A rank has no device on its machine: too many were started, or one is gone."""
+
+
 class StopRequested(LyceumError):
     """The run was asked to stop, has saved, and can be resumed."""
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from trainer.checkpoint import latest_checkpoint
 from trainer.checkpoint.background import BackgroundSaver
 from trainer.checkpoint.copies import require_target
 from trainer.early_watch import EarlyWatch
@@ -34,7 +35,7 @@ from trainer.recovery.heartbeat import LOADING, STARTING
 from trainer.recovery.logs import kept_for_the_log
 from trainer.recovery.spikes import Spike
 from trainer.recovery.standby import tell_replicas, telling_spares
-from trainer.recovery.status_file import left_without_a_word
+from trainer.recovery.status_file import begun_by_this_job, left_without_a_word
 from trainer.recovery.watchdog import Watchdog
 from trainer.resolve import resolve
 from trainer.restore import base_weights, restore
@@ -77,6 +78,8 @@ def open_run(
             require_shared(Path(recipe.run), ranks)
             on_first_rank(ranks, partial(_require_copies, recipe))
             asked = recipe.resume
+            resume = on_first_rank(ranks, partial(_resume_of_start, recipe))
+            recipe = recipe.model_copy(update={"resume": resume})
             recipe = with_verified_resume(recipe, ranks)
             recipe, sources = resolve(recipe, layout, ranks)
             point = find_resume_point(recipe, sources.tokenizer, force, ranks)
@@ -194,3 +197,16 @@ def _lock(run: Path, held: ExitStack) -> None:
     held.enter_context(lock)
     if isinstance(lock, RunLock) and (left := left_without_a_word(run)):
         _log.warning("%s; it goes on", left)
+
+
+def _resume_of_start(recipe: Recipe) -> str:
+    """Where the run goes on: what `resume` says was done where torchrun has begun it before."""
+    run = Path(recipe.run)
+    if recipe.resume == "auto" or not begun_by_this_job(run) or latest_checkpoint(run) is None:
+        return recipe.resume
+    _log.warning(
+        "resume=%s: torchrun's job of this name has begun the run so, and goes on from the newest "
+        "good checkpoint; to begin it so once more, give torchrun another --rdzv-id",
+        recipe.resume,
+    )
+    return "auto"

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from launch.places import PLACE
 from launch.supervise import supervise
 from tests.checkpoint.saving import save
 from tests.training.runs import recipe_of
 from trainer.errors import (
     DataError,
+    DeviceMissing,
     LyceumError,
     RankFailed,
     RecipeError,
@@ -231,3 +233,51 @@ def test_the_trace_of_a_fault_is_kept_in_its_ranks_log(tmp_path: Path) -> None:
     assert isinstance(ended, RankFailed)
     assert "RankFailed: a fault" in (run / "logs" / "rank-0.log").read_text()
     assert json.loads((run / "status.json").read_text())["rank"] == 0
+
+
+def test_a_place_where_no_rank_starts_is_left_out(tmp_path: Path) -> None:
+    """Catches a run on four devices that ends as one of them is dead."""
+
+    def fails_at_place_1(_number: int) -> int:
+        with (tmp_path / f"start-{os.environ[RESTARTS]}").open("a") as file:
+            file.write(os.environ[PLACE])
+        if os.environ[PLACE] == "1":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return 0
+
+    def starts() -> list[str]:
+        return ["".join(sorted(path.read_text())) for path in sorted(tmp_path.glob("start-*"))]
+
+    ended, status = launched(tmp_path / "run", fails_at_place_1, 4, restarts=5, minimum_replicas=2)
+    assert ended == 0 and status["restarts"] == 2
+    assert starts()[2] == "02", "four micro-batches are not shared by three"
+    log = (tmp_path / "run" / "logs" / "launcher.log").read_text()
+    assert "replicas that train: 2, on 2 of 4 places; left out: place 1" in log
+
+    ended, status = launched(tmp_path / "few", fails_at_place_1, 4, restarts=5, minimum_replicas=4)
+    assert isinstance(ended, RankFailed) and ended.rank == 1 and status["restarts"] == 1
+    assert "SIGKILL" in str(ended) and "4 replicas x 1 ranks are 4, and there are 3" in str(ended)
+    ended, status = launched(tmp_path / "off", fails_at_place_1, 4, restarts=2)
+    assert (
+        isinstance(ended, RankFailed) and status["restarts"] == 2 and "there are" not in str(ended)
+    )
+
+
+def test_a_device_that_is_gone_at_a_restart_ends_no_run_that_may_shrink(tmp_path: Path) -> None:
+    """Catches a GPU that fell off its bus told as too many ranks, or left out where a person began
+    too many.
+    """
+
+    def has_none(number: int) -> int:
+        if os.environ[PLACE] != "3" or os.environ[RESTARTS] == "0":
+            return killed(number) if os.environ[RESTARTS] == "0" else 0
+        raise DeviceMissing("local rank 3 has no GPU")
+
+    ended, status = launched(tmp_path / "run", has_none, 4, restarts=5, minimum_replicas=1)
+    assert ended == 0 and status["restarts"] == 2
+
+    def never(_number: int) -> int:
+        raise DeviceMissing("local rank 3 has no GPU")
+
+    ended, status = launched(tmp_path / "many", never, 4, restarts=5, minimum_replicas=1)
+    assert isinstance(ended, DeviceMissing) and status["restarts"] == 0 and status["exit_code"] == 6

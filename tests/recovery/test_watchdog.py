@@ -107,3 +107,31 @@ def test_where_a_launcher_watches_there_is_no_thread(
     monkeypatch.setenv("WORLD_SIZE", "1")
     with Watchdog(store, Heartbeat(), PATIENCE, tmp_path) as watchdog:
         assert watchdog._thread is None
+
+
+class LostStore(DictStore):
+    """A store whose node is gone."""
+
+    def set(self, key: str, value: str) -> None:
+        """Fail as torch's does."""
+        raise RuntimeError("Broken pipe")
+
+
+def test_ranks_whose_store_is_gone_do_not_wait_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a node that lost its power: no connection is closed, and the others wait for it."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.delenv(LAUNCHER, raising=False)
+    ended, codes = threading.Event(), []
+
+    def end(code: int) -> None:
+        codes.append(code)
+        ended.set()
+
+    heartbeat = Heartbeat()
+    heartbeat.beat("counting", 3)
+    with Watchdog(LostStore(), heartbeat, PATIENCE, tmp_path, end):
+        ended.wait()
+    assert set(codes) == {4}

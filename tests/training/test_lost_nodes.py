@@ -1,6 +1,7 @@
 """A run goes on with fewer replicas where a node is lost, and the batch stays as it is."""
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from trainer.errors import ClusterError, LyceumError, RecipeError
 from trainer.loop import train
 from trainer.observe import read_metrics, read_status
 from trainer.recipe import Recipe
+from trainer.recovery.status_file import write_status
 
 KEYS: dict[str, Any] = {
     "steps": 12,
@@ -163,10 +165,40 @@ def test_a_rank_that_stands_by_ends_as_the_others_do(tmp_path: Path, corpus: Pat
     assert on_ranks(3, train_rank, recipe) == [4, 4, 4]
 
 
+def train_in_job(recipe: Recipe, job_name: str) -> tuple[str, str] | None:
+    """Train as a rank of torchrun's job of this name."""
+    os.environ["TORCHELASTIC_RUN_ID"] = job_name
+    return train_here(recipe)
+
+
+def test_a_job_that_begins_a_run_again_does_not_go_back(tmp_path: Path, corpus: Path) -> None:
+    """Catches a run that each lost node throws back to the checkpoint that its recipe names."""
+    run = tmp_path / "run"
+    keys = KEYS | {"recovery__minimum_replicas": None, "schedule__length": 12}
+    first = recipe_of(run, corpus, **keys | {"steps": 4, "resume": "never"})
+    assert on_ranks(1, train_in_job, first, "one") == [None]
+    back = {"resume": str(run / "checkpoints" / "step-00000002")}
+    assert on_ranks(
+        1, train_in_job, recipe_of(run, corpus, **keys | back | {"steps": 6}), "two"
+    ) == [None]
+    assert "gives up step-00000004" in (run / "logs" / "rank-0.log").read_text()
+    status = read_status(run) or {}
+    write_status(run, status | {"state": "failed"})  # as a node was lost
+    again = recipe_of(run, corpus, **keys | back | {"steps": 8})
+    assert on_ranks(1, train_in_job, again, "two") == [None]
+    log = (run / "logs" / "rank-0.log").read_text()
+    assert "has begun the run so" in log and "step-00000006: the newest good" in log
+    never = recipe_of(run, corpus, **keys | {"steps": 10, "resume": "never"})
+    write_status(run, (read_status(run) or {}) | {"state": "failed"})
+    assert on_ranks(1, train_in_job, never, "two") == [None]
+    assert on_ranks(1, train_in_job, never, "three")[0][0] == "RecipeError"
+    assert len(read_metrics(run)) == 10
+
+
 def test_too_few_ranks_are_one_line(tmp_path: Path, corpus: Path) -> None:
     """Catches a run that goes on with fewer replicas than its owner allows."""
     recipe = recipe_of(tmp_path / "run", corpus, **KEYS | {"recovery__minimum_replicas": 3})
-    with pytest.raises(RecipeError, match="3 of 1 ranks each need 3 ranks, and there are 2"):
+    with pytest.raises(RecipeError, match="3 replicas x 1 ranks are 3, and there are 2"):
         recipe.fitting_world(2, "cpu")
 
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from trainer.errors import ClusterError, RecipeError
+from trainer.errors import ClusterError, DeviceMissing, RecipeError
 from trainer.parallel.layout import Layout
 from trainer.parallel.loopback import ON_LOOPBACK, loopback_store
 from trainer.recipe import Recipe
@@ -19,7 +19,7 @@ _PATIENCE = timedelta(minutes=30)
 def choose_device(wanted: str) -> torch.device:
     """The device of this rank: `wanted` is "cpu", "cuda" or "auto" (CUDA where there is one).
 
-    Raises RecipeError where CUDA is wanted and absent, ClusterError with more ranks than GPUs.
+    Raises RecipeError where CUDA is wanted and absent, DeviceMissing with more ranks than GPUs.
     """
     if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
@@ -27,7 +27,7 @@ def choose_device(wanted: str) -> torch.device:
         raise RecipeError("device: cuda asked for, but no CUDA device is visible; use device=cpu")
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     if local_rank >= torch.cuda.device_count():
-        raise ClusterError(
+        raise DeviceMissing(
             f"local rank {local_rank} has no GPU: this machine shows {torch.cuda.device_count()}; "
             "start fewer ranks a machine"
         )

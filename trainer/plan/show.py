@@ -18,11 +18,15 @@ def show(recipe: Recipe, world_size: int | None = None) -> None:
     """Print the resolved recipe, the layout, the sizes, what a run needs, and what the mixture will
     give.
 
-    `world_size` None: the smallest world that fits. Raises RecipeError where the recipe does
-    not fit the world size.
+    `world_size` None: the smallest world that fits; of more ranks than may train, those that do are
+    shown. Raises RecipeError where the recipe does not fit the world size.
     """
-    world = world_size or recipe.parallel.model_ranks
-    recipe.validate_world(world, "cuda" if recipe.device == "auto" else recipe.device)
+    world, device = recipe.parallel.model_ranks, recipe.device
+    device = "cuda" if device == "auto" else device
+    if world_size is None:
+        recipe.validate_world(world, device)
+    else:
+        world = recipe.fitting_world(world_size, device)
     console = Console(highlight=False, markup=False)
     console.print(recipe.to_yaml(), soft_wrap=True)
     if recipe.lora is not None:

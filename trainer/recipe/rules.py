@@ -98,8 +98,8 @@ def fitting_world(recipe: "Recipe", available: int, device: str) -> int:
         return available
     if available < least * ranks:
         raise RecipeError(
-            f"recovery.minimum_replicas: {least} of {ranks} ranks each need {least * ranks} ranks, "
-            f"and there are {available}; start more, or lower it"
+            f"recovery.minimum_replicas: {least} replicas x {ranks} ranks are {least * ranks}, and "
+            f"there are {available}; start more, or lower it"
         )
     faults: list[RecipeError] = []
     for replicas in range(available // ranks, least - 1, -1):

@@ -11,7 +11,7 @@ from trainer.errors import TrainingError
 from trainer.files import write_whole
 from trainer.parsing import read_json
 from trainer.recovery.lock import LAUNCHER
-from trainer.recovery.torchrun import torchrun_restarts
+from trainer.recovery.torchrun import torchrun_job, torchrun_restarts
 
 STATUS = "status.json"
 RESTARTS = "LYCEUM_RESTARTS"
@@ -40,8 +40,9 @@ def status_of(
     measured after it; exit_code, reason, error (its class), rank and signal: of the end, null while
     running; checkpoint: the name of the last good one; restarts: how often the launcher, or
     torchrun, has started the ranks again; replicas: of the model, that train; goodput: useful time
-    over wall time and the losses by name, over all starts (trainer.recovery.goodput); pid, host: of
-    the launcher, or of the rank that nobody of ours started; updated: UTC.
+    over wall time and the losses by name, over all starts (trainer.recovery.goodput); job: the name
+    of torchrun's; pid, host: of the launcher, or of the rank that nobody of ours started; updated:
+    UTC.
     """
     return {
         "state": state,
@@ -56,6 +57,7 @@ def status_of(
         "restarts": _restarts() if restarts is None else restarts,
         "replicas": replicas,
         "goodput": goodput,
+        "job": torchrun_job(),
         "pid": int(os.environ.get(LAUNCHER, os.getpid())),
         "host": socket.gethostname(),
         "updated": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -134,6 +136,12 @@ def recorded_step(run_dir: Path) -> int:
             except (ValueError, KeyError, TypeError):
                 continue
     return 0
+
+
+def begun_by_this_job(run_dir: Path) -> bool:
+    """Whether torchrun begins a run again that the same job of its has begun, and not finished."""
+    job, status = torchrun_job(), read_status(run_dir) or {}
+    return job is not None and status.get("job") == job and status.get("state") != "done"
 
 
 def left_without_a_word(run_dir: Path) -> str | None:

@@ -108,7 +108,20 @@ class Watchdog:
                 self._look(now)
         except RuntimeError as error:  # the store went with the rank that held it
             if not self._over.is_set():
-                _log.warning("the watchdog ends: %s", str(error).splitlines()[0])
+                _log.warning("the job's store is gone: %s", str(error).splitlines()[0])
+                self._watch_alone()
+
+    def _watch_alone(self) -> None:
+        """End this process where the rank that held the store is gone and no collective says so, as
+        where its node lost its power.
+        """
+        while not self._over.wait(self._every):
+            now = time.monotonic()
+            self._patience.observe({self._rank: self._heartbeat.now()}, time.process_time(), now)
+            waited = now - self._patience.last_progress
+            if waited > self._patience.allowed(time.process_time(), now, stopped=True):
+                _log.error("no progress for %.0f s behind the loss of the job's store", waited)
+                self._end(RankFailed.exit_code)
 
     def _publish(self) -> None:
         self._ticks += 1
