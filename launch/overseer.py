@@ -53,7 +53,6 @@ class RunOverseer:
         places: RankPlaces | None = None,
     ) -> None:
         self._places = places
-        self._first: dict[int, int] = {}
         self._folder, self._logs, self.restarts = folder, logs, restarts
         self._patience = Patience(recovery, time.monotonic())
         self._began = time.monotonic() if restarts or began is None else began
@@ -85,9 +84,6 @@ class RunOverseer:
         now = time.monotonic()
         paths = {rank: self._folder / f"heartbeat-{rank}" for rank in running}
         self._beats = {rank: read_heartbeat(path) for rank, path in paths.items()}
-        for rank, beat in self._beats.items():
-            if beat.step > 0:
-                self._first.setdefault(rank, beat.step)
         used = sum(map(cpu_seconds, running.values()))
         self._patience.observe(self._beats, used, now)
         self._check_stop(running, signals, now)
@@ -153,12 +149,8 @@ class RunOverseer:
             raise error
 
     def stepped(self, rank: int | None) -> bool:
-        """Whether a rank was seen to make a step in this start; True of no rank."""
-        if rank is None:
-            return True
-        step = read_heartbeat(self._folder / f"heartbeat-{rank}").step
-        # It may have been seen first behind the step that it went on from.
-        return rank in self._first and step > self._first[rank] + 1
+        """Whether a rank has made a step in this start; True of no rank."""
+        return rank is None or read_heartbeat(self._folder / f"heartbeat-{rank}").stepped
 
     def _waits_for_disk(self, rank: int, pid: int) -> bool:
         return self._beats[rank].phase == "save" and process_state(pid) == "D"

@@ -97,3 +97,20 @@ def test_a_rank_leaves_the_lock_to_the_process_that_started_it(
             assert str(holder) in (tmp_path / "run" / ".lock").read_text()
         os.kill(holder, signal.SIGKILL)
         os.waitpid(holder, 0)
+
+
+def test_a_lock_that_is_let_go_in_time_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a restart under torchrun refused, as a rank of the start before has not ended yet."""
+    run = tmp_path / "run"
+    with held(run) as holder:
+
+        def end_holder(_seconds: float) -> None:
+            os.kill(holder, signal.SIGKILL)
+            os.waitpid(holder, 0)
+
+        monkeypatch.setattr("trainer.recovery.lock.time.sleep", end_holder)
+        monkeypatch.setenv("TORCHELASTIC_RUN_ID", "one")
+        with RunLock(run):
+            assert str(os.getpid()) in (run / ".lock").read_text()

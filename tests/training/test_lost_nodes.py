@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +15,7 @@ import pytest
 from launch.ports import own_port
 from launch.torchrun import train_as_rank
 from tests.parity.ranks import on_ranks
-from tests.training.nodes import Node
+from tests.training.nodes import ROOT, Node
 from tests.training.runs import losses, recipe_of, train_here
 from trainer.checkpoint import latest_checkpoint
 from trainer.errors import ClusterError, LyceumError, RecipeError
@@ -129,6 +131,32 @@ def test_a_run_goes_on_without_a_lost_node_and_grows_back(tmp_path: Path, corpus
     log = (nodes.run / "logs" / "rank-0.log").read_text()
     assert "replicas that train: 2, 3 before; micro-batches of each a step: 3" in log
     assert "replicas that train: 3, 2 before; micro-batches of each a step: 2" in log
+
+
+def test_a_run_goes_on_without_a_dead_place_and_takes_it_back(tmp_path: Path, corpus: Path) -> None:
+    """Catches a machine of two devices that stands still as one of them is dead."""
+    keys = KEYS | {"batch__sequences": 8, "recovery__minimum_replicas": None}
+    whole = recipe_of(tmp_path / "whole", corpus, **keys)
+    assert on_ranks(1, train_here, whole) == [None]
+    allowed = {"recovery__minimum_replicas": 1, "recovery__restarts": 5}
+    recipe = recipe_of(tmp_path / "run", corpus, **keys | allowed)
+    (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
+    words = [str(tmp_path / "dead"), "train", str(tmp_path / "recipe.yaml"), "--nproc", "2"]
+    answer = subprocess.run(
+        [sys.executable, "-m", "tests.training.dead_place", *words],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        text=True,
+    )
+    assert answer.returncode == 0, answer.stdout
+    made = [record["replicas"] for record in read_metrics(tmp_path / "run")]
+    # The last good checkpoint is that of step 2, and then that of step 6.
+    assert made == [2, 2, *[1] * 4, *[2] * 6], answer.stdout
+    same_course(recipe, whole)
+    status = read_status(tmp_path / "run") or {}
+    assert (status["state"], status["restarts"], status["replicas"]) == ("done", 4, 2)
 
 
 def train_rank(recipe: Recipe) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 HEARTBEAT_FILE = "LYCEUM_HEARTBEAT_FILE"
 """Environment variable: the file that the starting process made for this rank's heartbeat."""
 
-_FORM = struct.Struct("<QQ32s")
+_FORM = struct.Struct("<QQ32sQ")
 STARTING = "start"
 LOADING = "load"
 """The phases of a rank before its first step: that in which it reads weights, and the rest."""
@@ -22,11 +22,19 @@ LOADING = "load"
 
 @dataclass(frozen=True)
 class Beat:
-    """A rank's last sign: `count` grows with each; `step`: the one it works at, or has done."""
+    """A rank's last sign: `count` grows with each; `step`: the one it works at, or has done;
+    `first`: the first of them since it began, 0 before.
+    """
 
     count: int
     step: int
     phase: str
+    first: int = 0
+
+    @property
+    def stepped(self) -> bool:
+        """Whether it has made a step for sure; its first sign may be of the step before those."""
+        return self.first > 0 and self.step > self.first + 1
 
     @property
     def where(self) -> str:
@@ -43,7 +51,7 @@ class Heartbeat:
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        self._count = 0
+        self._count = self._first = 0
         self.step, self.phase = 0, STARTING
         self.entered = self._since = time.monotonic()
         self._seconds: dict[str, float] = {}
@@ -64,13 +72,14 @@ class Heartbeat:
         self._seconds[self.phase] = self._seconds.get(self.phase, 0.0) + now - self._since
         self._since = now
         self._count += 1
+        self._first = self._first or step
         self.phase, self.step = phase, step
         if self._map is not None:
-            _FORM.pack_into(self._map, 0, self._count, step, phase.encode()[:32])
+            _FORM.pack_into(self._map, 0, self._count, step, phase.encode()[:32], self._first)
 
     def now(self) -> Beat:
         """The last beat."""
-        return Beat(self._count, self.step, self.phase)
+        return Beat(self._count, self.step, self.phase, self._first)
 
     def seconds(self) -> dict[str, float]:
         """Seconds in each phase since this rank began, the present one included."""
@@ -84,10 +93,10 @@ class Heartbeat:
 
 def make_heartbeat_file(path: Path) -> None:
     """Make the file for a rank's heartbeat; raises OSError (disk full)."""
-    path.write_bytes(_FORM.pack(0, 0, STARTING.encode()))
+    path.write_bytes(_FORM.pack(0, 0, STARTING.encode(), 0))
 
 
 def read_heartbeat(path: Path) -> Beat:
     """A rank's last beat."""
-    count, step, phase = _FORM.unpack(path.read_bytes()[: _FORM.size])
-    return Beat(count, step, phase.rstrip(b"\0").decode(errors="replace"))
+    count, step, phase, first = _FORM.unpack(path.read_bytes()[: _FORM.size])
+    return Beat(count, step, phase.rstrip(b"\0").decode(errors="replace"), first)
