@@ -1,6 +1,7 @@
 """A command on this machine: in this process, or as several local ranks."""
 
 import json
+import logging
 import os
 import tempfile
 import time
@@ -11,6 +12,8 @@ from typing import TypeVar
 from launch.ranks import collecting_signals, run_ranks, stopped_early
 from trainer.collector import importing
 from trainer.recipe import Recipe
+
+_log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 RECIPES = Path(__file__).parent / "recipes"
@@ -52,9 +55,21 @@ def train_ranks(recipe: Recipe, nproc: int | None, force: bool) -> int:
         device = _device(recipe.device)
         if device == "cpu":
             _warm(sharded=recipe.sharding(training) > 0)
+        elif recipe.recovery.minimum_replicas is not None:
+            ranks = _with_device(ranks)
         if signals:
             raise stopped_early(signals[0])
         return supervise(recipe, ranks, device, worker, signals, began)
+
+
+def _with_device(ranks: int) -> int:
+    """How many of so many ranks have a GPU here: one may be gone since the command was written."""
+    from trainer.parallel.join import visible_devices
+
+    visible = visible_devices()
+    if visible < ranks:
+        _log.warning("of %d ranks %d have a GPU on this machine", ranks, visible)
+    return min(ranks, visible)
 
 
 def _warm(sharded: bool) -> None:

@@ -141,6 +141,10 @@ def test_verbs_not_built_yet_are_not_offered(verb: str, capsys: pytest.CaptureFi
         ["train", "no-such-recipe.yaml"],
         ["train", "tiny", "model.layer=3"],
         ["train", "tiny", "--nproc", "3"],
+        ["train", "tiny", "--nproc", "3", "recovery.minimum_replicas=0"],
+        ["train", "tiny", "--nproc", "3", "recovery.minimum_replicas=1000"],
+        ["train", "tiny", "--nproc", "3", "recovery.minimum_replicas=4"],
+        ["train", "tiny", "--nproc", "3", "recovery.minimum_replicas=3"],
         ["train", "tiny", "--nproc", "2", "parallel.tensor=4", "--show"],
     ],
     ids=" ".join,
@@ -344,6 +348,17 @@ def test_overrides_may_stand_before_and_behind_options(
     shown = capsys.readouterr().out
     assert "steps: 7\n" in shown
     assert "tensor: 2\n" in shown
+
+
+def test_show_leaves_out_the_ranks_that_the_batch_leaves_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches a layout of three replicas for a batch that two of them share."""
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(RECIPE)
+    words = ["batch.sequences=4", "batch.micro=1", "recovery.minimum_replicas=2"]
+    assert main(["train", str(recipe), *words, "--nproc", "3", "--show"]) == 0
+    assert "each of 2 replicas takes 2 micro-batches of 1" in capsys.readouterr().out
 
 
 def test_show_tells_each_rank_its_coordinate_and_writes_nothing(

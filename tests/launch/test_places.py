@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from launch.local import _with_device
 from launch.places import PLACE, RankPlaces
 from tests.training.runs import recipe_of
 from trainer.errors import RankFailed
@@ -67,3 +68,12 @@ def test_ranks_see_the_devices_of_their_places(
     assert found.environment(1) == {PLACE: "2", "CUDA_VISIBLE_DEVICES": "1,2"}
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b,GPU-c,GPU-d")
     assert found.environment(0) == {PLACE: "1", "CUDA_VISIBLE_DEVICES": "GPU-b,GPU-c"}
+
+
+def test_a_command_for_eight_gpus_goes_on_with_those_that_are_seen(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Catches a job that a scheduler begins again on a machine with a dead GPU, and that ends."""
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 7)
+    assert _with_device(8) == 7 and _with_device(4) == 4
+    assert caplog.messages == ["of 8 ranks 7 have a GPU on this machine"]

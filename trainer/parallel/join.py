@@ -34,6 +34,11 @@ def choose_device(wanted: str) -> torch.device:
     return torch.device("cuda", local_rank)
 
 
+def visible_devices() -> int:
+    """How many GPUs this process can see."""
+    return torch.cuda.device_count()
+
+
 def create_layout(recipe: Recipe) -> Layout:
     """Join the other ranks (torchrun's environment variables, or alone) and form every group.
 

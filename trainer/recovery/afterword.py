@@ -37,7 +37,12 @@ def leave_afterword(run_dir: Path) -> None:
 
 
 def write_afterword(run_dir: Path, parent: int, left: dict[str, Any] | None) -> bool:
-    """Wait for the end of process `parent`; whether the status was still `left` and is amended."""
+    """Wait for the end of process `parent`; whether the status was still `left` and is amended.
+
+    `left` tells why the run was stopped: without a reason it is of a later start.
+    """
+    if left is None or not left.get("reason"):
+        return False
     try:
         descriptor = os.pidfd_open(parent)
     except OSError:
@@ -47,7 +52,7 @@ def write_afterword(run_dir: Path, parent: int, left: dict[str, Any] | None) -> 
             while not select.select([file], [], [], _LOOK_SECONDS)[0]:
                 if read_status(run_dir) != left:
                     return False
-    if left is None or read_status(run_dir) != left:
+    if read_status(run_dir) != left:
         return False
     with suppress(TrainingError):
         write_status(run_dir, left | {"state": "stopped", "exit_code": StopRequested.exit_code})
