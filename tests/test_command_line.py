@@ -55,6 +55,7 @@ def test_help_loads_the_command_line_alone(words: list[str]) -> None:
     ours = {name for name in modules if name.split(".")[0] in {"trainer", "kernels", "launch"}}
     assert {name for name in ours if not name.startswith("trainer.cli")} == {
         "trainer",
+        "trainer.addresses",
         "trainer.collector",
         "trainer.errors",
     }

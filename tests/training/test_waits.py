@@ -130,7 +130,9 @@ def test_reading_late_tells_the_same(tmp_path: Path, corpus: Path, every: int) -
     on_ranks(1, train_here, recipe_of(tmp_path / "run", corpus, **keys))
     pairs = zip(read_metrics(tmp_path / "late"), read_metrics(tmp_path / "run"), strict=True)
     for told, right in pairs:
-        assert list(told) == list(right)
+        # When a save in the background ends, no step tells.
+        names = [[key for key in one if not key.startswith("save")] for one in (told, right)]
+        assert names[0] == names[1]
         same = {"step", "loss", "grad_norm", "tokens", "lr", "eval/loss"} & set(right)
         assert {key: told[key] for key in same} == {key: right[key] for key in same}
 
