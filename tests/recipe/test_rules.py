@@ -263,3 +263,38 @@ def test_a_single_replica_shares_nothing(tmp_path: Path) -> None:
     assert changed(tmp_path, "zero.stage=1", "zero.offload=optimizer").sharding(1) == 1
     assert changed(tmp_path, "zero.stage=1", "parallel.context=2").sharding(2) == 1
     assert changed(tmp_path, "zero.stage=1", "parallel.tensor=2").sharding(2) == 0
+
+
+@pytest.mark.parametrize(
+    ("overrides", "available", "training"),
+    [
+        ([], 8, 8),
+        ([], 7, 4),
+        (["batch.sequences=6"], 7, 6),
+        (["batch.sequences=6"], 5, 3),
+        (["batch.micro=2"], 8, 4),
+        (["parallel.tensor=2"], 7, 4),
+        (["parallel.tensor=2", "parallel.pipeline=2"], 31, 16),
+        (["parallel.pipeline=2", "parallel.virtual=2"], 16, 8),
+    ],
+    ids=str,
+)
+def test_the_most_ranks_that_share_the_batch_train(
+    tmp_path: Path, overrides: list[str], available: int, training: int
+) -> None:
+    """Catches a replica without its tensor ranks, and ranks that stand by though they could train.
+
+    The batch has eight sequences; virtual stages need micro-batches in multiples of two.
+    """
+    recipe = changed(tmp_path, *overrides, "recovery.minimum_replicas=2")
+    assert recipe.fitting_world(available, "cpu") == training
+    recipe.validate_world(training, "cpu")
+
+
+def test_without_a_minimum_all_ranks_train_or_none(tmp_path: Path) -> None:
+    """Catches a mistyped number of ranks that trains on fewer, unasked."""
+    assert changed(tmp_path).fitting_world(4, "cpu") == 4
+    with pytest.raises(RecipeError, match=r"try batch\.sequences=14"):
+        changed(tmp_path).fitting_world(7, "cpu")
+    with pytest.raises(RecipeError, match="not a multiple of 3 data-parallel"):
+        changed(tmp_path, "recovery.minimum_replicas=3").fitting_world(3, "cpu")
