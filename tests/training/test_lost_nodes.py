@@ -117,7 +117,7 @@ def test_a_run_goes_on_without_a_lost_node_and_grows_back(tmp_path: Path, corpus
         nodes.reach(lambda: len(nodes.replicas()) == 8)
         assert (read_status(nodes.run) or {})["replicas"] == 2
         nodes.begin_again(2)
-        nodes.reach(lambda: (read_status(nodes.run) or {})["replicas"] == 3)
+        nodes.reach(lambda: (read_status(nodes.run) or {}).get("replicas") == 3)
         nodes.allow(12)
         codes = [node.wait() for node in nodes.nodes]
         told = nodes.told()
