@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = [
     {"trainer.cli", "trainer.__main__"},
     {"trainer.demo"},
-    {"trainer.bench", "trainer.doctor", "trainer.compare", "trainer.report"},
+    {"trainer.bench", "trainer.doctor", "trainer.compare", "trainer.report", "launch.fuzz"},
     {"launch"},
     {
         "trainer.loop",

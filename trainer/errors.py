@@ -4,6 +4,9 @@ from typing import NotRequired, TypedDict
 
 from trainer.addresses import redacted
 
+LONGEST_LINE = 2000
+"""Characters of an error that are shown."""
+
 
 class LyceumError(Exception):
     """Base of every error that a user can cause; shown as one line, never as a stack trace.
@@ -85,8 +88,13 @@ class StopRequested(LyceumError):
 
 
 def shown(error: LyceumError) -> str:
-    """An error as its one line; what a terminal would obey or hide is escaped, as repr does."""
+    """An error as its one line; what a terminal would obey or hide is escaped, as repr does, and
+    from the middle of a very long one something is left out.
+    """
     words = " ".join(str(error).split())
+    if len(words) > LONGEST_LINE:
+        half = LONGEST_LINE // 2
+        words = f"{words[:half]} ... {words[-half:]}"
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in words)
 
 

@@ -172,7 +172,7 @@ def nearest_state(run_dir: Path, step: int) -> tuple[dict[str, Any] | None, int]
         try:
             content = read_json(path.read_text(encoding="utf-8"))
             saved_step, state = int(content["step"]), content["counters"]["stream"]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, ArithmeticError):
             continue
         if isinstance(state, dict) and best[1] < saved_step < step:
             best = (state, saved_step)

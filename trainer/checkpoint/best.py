@@ -117,7 +117,7 @@ def read_best(run_dir: Path) -> BestCheckpoint | None:
         content: dict[str, Any] = read_json((Path(run_dir) / f"{BEST}.json").read_bytes())
         promotions = tuple(Promotion(int(p["step"]), p["value"]) for p in content["promotions"])
         return BestCheckpoint(content["figure"], content["better"], promotions)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, ArithmeticError):
         return None
 
 

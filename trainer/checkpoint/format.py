@@ -251,7 +251,7 @@ def read_manifest(folder: Path) -> CheckpointManifest:
         check_tensors(manifest.tensors)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         fault = f"{type(error).__name__}: {error}"
         raise CheckpointError(f"{path} is damaged ({fault}); choose another one") from None
     return manifest

@@ -94,7 +94,7 @@ def _recorded(reader: CheckpointReader) -> tuple[list[Path], str]:
         recorded = read_json(content)
         paths = [Path(recorded["checkpoint"]), reader.folder / recorded["relative"]]
         return list(_distinct(paths)), str(recorded["seal"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, ArithmeticError) as error:
         raise CheckpointError(
             f"{reader.folder / ATTACHMENT} is not what was written ({error}); choose another "
             "checkpoint"

@@ -151,7 +151,7 @@ def _load(folder: Place, remote: RemoteSection) -> Manifest:
         raise DataError(f"{path} has format {found!r}, this version reads {FORMAT!r}")
     try:
         manifest = _parse(content)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
         detail = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise DataError(f"{path} is damaged ({detail}): build the corpus again") from None
     return manifest
@@ -241,6 +241,9 @@ def _parse(content: dict[str, Any]) -> Manifest:
     kind = content.get("kind", "documents")
     if kind not in KINDS:
         raise ValueError(f"kind {kind!r} is not one of {list(KINDS)}")
+    provenance = content.get("provenance", {})
+    if not isinstance(provenance, dict) or not isinstance(provenance.get("settings", {}), dict):
+        raise ValueError("its provenance is no object")
     return Manifest(
         kind=kind,
         tokenizer_fingerprint=str(tokenizer["fingerprint"]),
@@ -248,7 +251,7 @@ def _parse(content: dict[str, Any]) -> Manifest:
         end_of_text=int(tokenizer["end_of_text"]),
         token_dtype=content["token_dtype"],
         splits={name: _parse_split(name, split) for name, split in content["splits"].items()},
-        provenance=content.get("provenance", {}),
+        provenance=provenance,
         tokenizer_files={str(name): str(sha) for name, sha in tokenizer.get("files", {}).items()},
     )
 

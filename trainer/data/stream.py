@@ -146,7 +146,7 @@ class Stream:
                 for saved in state["sources"]
             ]
             sequences, counts = int(state["sequences"]), MixtureState.of_state(state)
-        except (AttributeError, KeyError, TypeError, ValueError):
+        except (AttributeError, KeyError, TypeError, ValueError, ArithmeticError):
             raise DataError("the saved position in the data is damaged") from None
         if corpora != self._corpora:
             pairs = zip_longest(self._named, self._corpora, corpora)

@@ -64,9 +64,9 @@ class Tokenizer:
         config = _json(files, CONFIG_FILE, where)
         self.end_of_text: int = _end_of_text(backend, config, where)
         self.ends: frozenset[int] = _ends(_json(files, GENERATION_FILE, where)) | {self.end_of_text}
-        self.named_templates: dict[str, str] = _named_templates(files, config)
-        self.chat_template: str | None = _chat_template(files, config)
-        self.start: tuple[int, ...] = _start(backend)
+        self.named_templates: dict[str, str] = _named_templates(files, config, where)
+        self.chat_template: str | None = _chat_template(files, config, where)
+        self.start: tuple[int, ...] = _start(backend, where)
         self.fingerprint: str = hashlib.sha256(files[MAIN_FILE]).hexdigest()
 
     @cached_property
@@ -335,10 +335,18 @@ def _json(files: dict[str, bytes], name: str, where: str) -> dict[str, Any] | No
     return content
 
 
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
 def _end_of_text(backend: tokenizers.Tokenizer, config: dict[str, Any] | None, where: str) -> int:
     named = (config or {}).get("eos_token")
     if isinstance(named, dict):
         named = named.get("content")
+    if named and (not isinstance(named, str) or not _is_unicode(named)):
+        raise DataError(
+            f"{where}/{CONFIG_FILE} is damaged: its eos_token is {named!r}, and no text"
+        )
     for token in [named] if named else [END_OF_TEXT, "</s>"]:
         found = backend.token_to_id(token)
         if found is not None:
@@ -353,28 +361,42 @@ def _ends(generation: dict[str, Any] | None) -> frozenset[int]:
     """The ids at which a generation config stops generating."""
     named = (generation or {}).get("eos_token_id")
     numbers = named if isinstance(named, list) else [named]
-    return frozenset(number for number in numbers if isinstance(number, int))
+    return frozenset(one for one in numbers if isinstance(one, int) and 0 <= one < 2**32)
 
 
-def _chat_template(files: dict[str, bytes], config: dict[str, Any] | None) -> str | None:
+def _chat_template(
+    files: dict[str, bytes], config: dict[str, Any] | None, where: str
+) -> str | None:
     """The chat template, from its own file or the config; of several the default one."""
     if TEMPLATE_FILE in files:
-        return files[TEMPLATE_FILE].decode("utf-8")
+        return _text(files, TEMPLATE_FILE, where)
     found = (config or {}).get("chat_template")
     if isinstance(found, list):
         found = _named(found).get("default")
     return found if isinstance(found, str) else None
 
 
-def _named_templates(files: dict[str, bytes], config: dict[str, Any] | None) -> dict[str, str]:
+def _named_templates(
+    files: dict[str, bytes], config: dict[str, Any] | None, where: str
+) -> dict[str, str]:
     """The chat templates beside the default one by name, from their files or the config."""
     found = (config or {}).get("chat_template")
     named = _named(found) if isinstance(found, list) else {}
     folder = f"{NAMED_TEMPLATES_FOLDER}/"
-    for name, content in files.items():
+    for name in files:
         if name.startswith(folder):
-            named[name.removeprefix(folder).removesuffix(".jinja")] = content.decode("utf-8")
+            own = name.removeprefix(folder).removesuffix(".jinja")
+            named[own] = _text(files, name, where)
     return {name: text for name, text in named.items() if name != "default"}
+
+
+def _text(files: dict[str, bytes], name: str, where: str) -> str:
+    try:
+        return files[name].decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{where}/{name} is damaged: byte {error.start} is not UTF-8; fetch it again"
+        ) from None
 
 
 def _named(templates: list[Any]) -> dict[str, str]:
@@ -383,10 +405,16 @@ def _named(templates: list[Any]) -> dict[str, str]:
     return {name: text for name, text in pairs if isinstance(name, str) and isinstance(text, str)}
 
 
-def _start(backend: tokenizers.Tokenizer) -> tuple[int, ...]:
+def _start(backend: tokenizers.Tokenizer, where: str) -> tuple[int, ...]:
     """The ids that the tokenizer prepends to a text, such as a begin of text."""
-    plain = backend.encode("a", add_special_tokens=False).ids
-    whole = backend.encode("a", add_special_tokens=True).ids
+    try:
+        plain = backend.encode("a", add_special_tokens=False).ids
+        whole = backend.encode("a", add_special_tokens=True).ids
+    except BaseException as error:
+        if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+            reason = " ".join(str(error).split())
+            raise DataError(f"{where}/{MAIN_FILE} cannot encode a text: {reason}") from None
+        raise
     if not plain or plain[0] not in whole:
         return ()
     return tuple(whole[: whole.index(plain[0])])

@@ -164,7 +164,7 @@ def figures_in(file: Path, settings: Mapping[str, Any]) -> dict[str, Figure]:
         written = content["settings"]
     except OSError as error:
         raise RecipeError(f"--base {file}: cannot be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError):
         raise RecipeError(f"--base {file}: is not what lyceum evaluate --json writes") from None
     if differing := [key for key, value in settings.items() if written.get(key) != value]:
         raise RecipeError(

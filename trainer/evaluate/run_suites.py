@@ -279,5 +279,5 @@ def _is_a_suites(stored: Any) -> bool:
     try:
         SuiteResult.of_json(stored["result"])
         return isinstance(stored["settings"], dict)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError):
         return False

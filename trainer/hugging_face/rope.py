@@ -51,7 +51,7 @@ def read_rope(config: Any, where: str) -> tuple[float, RopeScaling | None]:
         scaling = _scaling(rope, config.max_position_embeddings)
         check_rope_scaling(scaling, getattr(config, "head_dim", None) or usual)
         return theta, scaling
-    except (KeyError, TypeError, ValueError, RecipeError) as error:
+    except (KeyError, TypeError, ValueError, RecipeError, ArithmeticError) as error:
         reason = " ".join(str(error).split())
         if isinstance(error, ValidationError):
             first = error.errors(include_url=False)[0]

@@ -62,7 +62,7 @@ def _saved_model(base: Path) -> tuple[dict[str, Any], int | None] | None:
         try:
             saved = read_json((folder / "checkpoint.json").read_bytes())
             model, trained = saved["model"], saved.get("counters", {}).get("longest_sequence")
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError):
             continue
         if isinstance(model, dict):
             return model, trained

@@ -73,7 +73,7 @@ def answers_of(lines: bytes, source: str) -> list[SampledAnswer]:
             for name in ("prompt", "tokens", "nats"):
                 fields[name] = tuple(fields[name])
             found.append(SampledAnswer(**fields))
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError):
             raise DataError(
                 f"{source} line {number}: holds no sampled answer; restore it, or resume from an"
                 " earlier checkpoint"

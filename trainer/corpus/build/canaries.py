@@ -130,7 +130,7 @@ def parse_canaries(content: bytes, path: Path | str) -> list[Canary]:
     """The canaries in the bytes of canaries.json; raises DataError, naming `path`, for others."""
     try:
         return [Canary(**entry) for entry in read_json(content)["canaries"]]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, ArithmeticError) as error:
         raise DataError(f"{path}: cannot be read ({error}): build the corpus again") from None
 
 

@@ -143,7 +143,7 @@ def load_curation(folder: str | Path) -> Curation | None:
     timings = _read(Path(folder) / TIMINGS_NAME) or {}
     try:
         return _parse(content, timings)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         detail = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise DataError(f"{path} is damaged ({detail}): build the corpus again") from None
 

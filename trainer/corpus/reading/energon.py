@@ -75,7 +75,7 @@ def read_energon(folder: Place, key: str, remote: RemoteSection | None = None) -
         excluded = set(_names(split.get("exclude") or []))
         info = files.mapping(".info.json", ".info.yaml") or {}
         counts = {str(tar): int(count) for tar, count in info.get("shard_counts", {}).items()}
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise DataError(
             f"{key}: {_shown(folder)}/{META} is damaged ({type(error).__name__}: {error}): run"
             " `energon prepare` again, or name its tars"

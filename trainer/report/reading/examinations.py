@@ -107,7 +107,7 @@ def _of_folder(folder: Path) -> Iterator[StoredExamination]:
         try:
             results[str(name)] = SuiteResult.of_json(stored["result"])
             asked[str(name)] = str(stored["settings"].get("asked"))
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError):
             continue
     if results:
         step = None if match is None else int(match[1])
@@ -136,7 +136,7 @@ def _of_report(path: Path, run: Path) -> Iterator[StoredExamination]:
             for one in content.get("gates", ())
         )
         settings = dict(content["settings"])
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError):
         return
     if results:
         beside = path.with_name(f"{path.stem}.records")

@@ -136,7 +136,8 @@ def environment_table(records: Sequence[RunRecord]) -> DataTable:
 def _environment(record: RunRecord) -> dict[str, str]:
     environment = record.environment
     cpu, git = environment.get("cpu") or {}, environment.get("git") or {}
-    gpus = environment.get("gpus") or []
+    found_gpus = environment.get("gpus")
+    gpus = [str(one) for one in found_gpus] if isinstance(found_gpus, list) else []
     packages = environment.get("packages") or {}
     found = {
         "last started": environment.get("time"),
