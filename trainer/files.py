@@ -84,6 +84,23 @@ def _for_me(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
+def umask() -> int:
+    """This process's umask, which can only be read by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+@contextmanager
+def for_me_alone() -> Iterator[None]:
+    """What this process, and what it starts, creates in this block, only this user may read."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
 _OF_A_PATH = {
     *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENOENT),
     *(errno.EACCES, errno.EPERM, errno.EROFS),
@@ -156,7 +173,7 @@ def _open_lock(path: Path) -> int | None:
     """A descriptor of the lock file; None where it is absent and cannot be made."""
     flags = os.O_CLOEXEC
     try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | flags, 0o644)
+        return os.open(path, os.O_RDWR | os.O_CREAT | flags, 0o666)
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise

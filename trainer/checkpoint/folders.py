@@ -44,7 +44,7 @@ def being_written(partial: Path) -> Iterator[None]:
     system has no locks the folder is judged by its age alone.
     """
     partial.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(partial / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = os.open(partial / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         _try_lock(descriptor)
         yield

@@ -30,8 +30,14 @@ def build(
         Literal["local", "slurm"],
         typer.Option(help="Where its tasks run; slurm needs the recipe's corpus.slurm."),
     ] = "local",
+    private: Annotated[
+        bool, typer.Option("--private", help="Files that only you may read (mode 0600).")
+    ] = False,
 ) -> None:
     """Make the shards of the recipe's corpus section."""
+    from contextlib import nullcontext
+
+    from trainer.files import for_me_alone
     from trainer.sources import build_from_recipe
 
     chosen = recipe_of(recipe, overrides)
@@ -40,7 +46,8 @@ def build(
         from trainer.resume import starting_keys
 
         chosen = chosen.model_copy(update=starting_keys(chosen))
-    build_from_recipe(chosen, on=on)
+    with for_me_alone() if private else nullcontext():
+        build_from_recipe(chosen, on=on)
 
 
 @verbs.command(cls=Verb)

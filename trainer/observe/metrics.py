@@ -43,7 +43,7 @@ class MetricsWriter(Callback):
             raise TrainingError(f"{self._path} cannot be written: {error.strerror}") from None
 
     def _open(self) -> None:
-        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
 
     def on_step(self, record: dict[str, Any]) -> None:
         """Write the record, and those that wait; where there is no room it waits too."""

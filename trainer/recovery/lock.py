@@ -41,7 +41,7 @@ class FolderLock:
     def __enter__(self) -> "FolderLock":
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
             raise RecipeError(
                 f"{self._named} cannot be written: {error.strerror}; {self._other}"

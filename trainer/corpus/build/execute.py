@@ -26,7 +26,7 @@ from trainer.corpus.build.chain import BuildStage, stages
 from trainer.corpus.build.losses import LossWatch
 from trainer.corpus.build.plan import FAILED, BuildPlan
 from trainer.errors import ClusterError, LyceumError, TrainingError, error_of
-from trainer.files import write_whole
+from trainer.files import umask, write_whole
 
 
 class LocalExecutor(LocalPipelineExecutor):
@@ -48,7 +48,10 @@ class LocalExecutor(LocalPipelineExecutor):
         others = set(multiprocess.active_children())
         with (
             _without_script(),
-            multiprocess.get_context(self.start_method).Pool(self.workers) as pool,
+            # A server forks them, which has the umask of when it was started.
+            multiprocess.get_context(self.start_method).Pool(
+                self.workers, os.umask, (umask(),)
+            ) as pool,
         ):
             workers = set(multiprocess.active_children()) - others
             results = pool.imap_unordered(self.run_task, ranks)
