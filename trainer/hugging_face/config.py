@@ -143,13 +143,13 @@ def conversion_recipe(
 
 def _family(keys: dict[str, Any], where: str) -> str:
     family = keys.get("model_type")
-    if family not in FAMILIES:
+    if not isinstance(family, str) or family not in FAMILIES:
         raise CheckpointError(
             f"{where}: model_type is {family!r}; of those that are known "
             f"({', '.join(FAMILIES)}) choose a model"
         )
     architectures = keys.get("architectures") or [FAMILIES[family]]
-    if FAMILIES[family] not in architectures:
+    if not isinstance(architectures, list) or FAMILIES[family] not in architectures:
         raise CheckpointError(
             f"{where}: architectures is {architectures}, not {FAMILIES[family]}: it has another"
             " head; choose a language model"
