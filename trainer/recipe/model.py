@@ -11,7 +11,7 @@ from trainer.recipe.section import Count, FrozenSequence, Positive, Section
 class ModelSection(Section):
     """A Llama-family decoder: pre-norm, rotary positions, grouped-query attention, gated MLP."""
 
-    layers: Positive
+    layers: Annotated[int, Field(gt=0, le=10_000)]
     """Transformer blocks."""
     hidden: Positive
     """Width of the residual stream."""

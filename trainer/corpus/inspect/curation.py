@@ -235,7 +235,7 @@ def _parse(content: dict[str, Any], timings: dict[str, Any]) -> Curation:
             *(tuple(int(n) for n in lengths.get(part) or ()) for part in ("edges", "read", "kept"))
         ),
         balance=tuple(dict(row) for row in content.get("balance") or ()),
-        malformed=dict(content.get("malformed") or {}),
+        malformed=_tally(content.get("malformed") or {}),
         timings={
             str(step): StepCost(float(row["seconds"]), int(row["documents"]), int(row["bytes"]))
             for step, row in timings.items()
@@ -244,6 +244,19 @@ def _parse(content: dict[str, Any], timings: dict[str, Any]) -> Curation:
         losses=tuple(SourceLoss(**row) for row in content.get("losses") or ()),
         rules=content.get("rules"),
     )
+
+
+def _tally(read: dict[str, Any]) -> dict[str, Any]:
+    """The counts of records read, some by kind, and the `first` malformed ones."""
+    counts = {str(name): held for name, held in read.items() if name != "first"}
+    return {
+        **{k: _counts_of(v) if isinstance(v, dict) else int(v) for k, v in counts.items()},
+        "first": list(read.get("first") or ()),
+    }
+
+
+def _counts_of(row: dict[str, Any]) -> dict[str, int]:
+    return {str(name): int(count) for name, count in row.items()}
 
 
 def _numbered(rows: Sequence[UnjudgedReasons], most: int | None) -> str:
