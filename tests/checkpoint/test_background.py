@@ -125,8 +125,8 @@ def test_what_is_not_finite_on_one_rank_is_saved_by_none(tmp_path: Path) -> None
     assert list_checkpoints(tmp_path) == []
 
 
-def test_a_large_file_is_hashed_as_it_is_written(tmp_path: Path) -> None:
-    """Catches a hash that lags behind the file, or takes its blocks in another order."""
+def test_a_file_of_many_blocks_is_hashed_as_it_is_written(tmp_path: Path) -> None:
+    """Catches a block that is hashed and not written, or written twice."""
     import hashlib
 
     content = os.urandom(9 << 20) + b"end"

@@ -9,8 +9,6 @@ over the file for the hash.
 import hashlib
 import json
 import os
-import queue
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -30,8 +28,8 @@ from trainer.errors import CheckpointError
 if TYPE_CHECKING:
     import torch
 
-_BLOCK_BYTES = 4 << 20
-_BLOCKS_BEHIND = 4
+_BLOCK_BYTES = 1 << 18
+_FLUSH_BYTES = 8 << 20
 
 
 @dataclass(frozen=True)
@@ -94,45 +92,38 @@ def write_bytes(path: Path, content: bytes) -> StoredFile:
 
 
 class FileWriter:
-    """A new file, hashed while it is written, and fsynced when the context exits without an error.
+    """A new file, hashed as it is written, and fsynced when the context exits without an error.
 
-    The hash is taken by a thread, at most a few blocks behind, so that a disk and a processor work
-    at the same time: what is passed to `write` must stay as it is until the context exits.
+    A block is hashed and written while the processor's cache holds it, and the disk is set to work
+    every few of them: what waits for the end is the last of them alone, and the page cache does not
+    fill with what nobody reads.
     """
 
     def __init__(self, path: Path) -> None:
         self._file = open(path, "xb", buffering=0)  # noqa: SIM115 (closed in __exit__)
         self._hash = hashlib.sha256()
-        self._bytes = 0
-        self._behind: queue.Queue[bytes | memoryview | None] = queue.Queue(_BLOCKS_BEHIND)
-        self._hasher: threading.Thread | None = None
+        self._bytes = self._flushed = 0
 
     def write(self, content: bytes | memoryview) -> None:
         """Append all of the content."""
         view = memoryview(content)
-        self._bytes += len(view)
         while view:
             block, view = view[:_BLOCK_BYTES], view[_BLOCK_BYTES:]
-            self._take(block)
+            self._hash.update(block)
+            self._bytes += len(block)
             while block:  # an unbuffered write may take only a part
                 block = block[self._file.write(block) :]
+            self._flush()
 
-    def _take(self, block: memoryview) -> None:
-        """Hash a block: small ones here, where no thread would be worth its start."""
-        if self._hasher is None:
-            if len(block) < _BLOCK_BYTES:
-                self._hash.update(block)
-                return
-            self._hasher = threading.Thread(target=self._hash_all, daemon=True, name="hasher")
-            self._hasher.start()
-        self._behind.put(block)
-
-    def _hash_all(self) -> None:
-        while (block := self._behind.get()) is not None:
-            self._hash.update(block)
+    def _flush(self) -> None:
+        """Let the disk begin with what has been written, without waiting for it."""
+        if (waiting := self._bytes - self._flushed) >= _FLUSH_BYTES:
+            number = self._file.fileno()
+            os.posix_fadvise(number, self._flushed, waiting, os.POSIX_FADV_DONTNEED)
+            self._flushed = self._bytes
 
     def stored(self) -> StoredFile:
-        """The size and sha256 of what was written, once the context has exited."""
+        """The size and sha256 of what was written."""
         return StoredFile(self._bytes, self._hash.hexdigest())
 
     def __enter__(self) -> "FileWriter":
@@ -144,9 +135,6 @@ class FileWriter:
                 os.fsync(self._file.fileno())
         finally:
             self._file.close()
-            if self._hasher is not None:
-                self._behind.put(None)
-                self._hasher.join()
 
 
 def size_fault(folder: Path, name: str, stored: StoredFile) -> str | None:
