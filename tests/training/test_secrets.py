@@ -119,3 +119,31 @@ def test_tars_behind_a_signature_are_known_without_it(
             corpus_folders(third)
     assert holding(tmp_path / "run") == [] == holding(cache)
     assert SECRET.decode() not in f"{caught.value}{caplog.text}"
+
+
+def test_a_set_behind_a_signature_is_made_once_for_all_signatures(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Would catch a signature in the shards of a set, or one that a set is known by."""
+    served = tmp_path / "served"
+    served.mkdir()
+    train_tokenizer(["user assistant system One? Yes 1."] * 20, 300).save(served / "tokenizer")
+    lines = [f'{{"prompt": "One {n}?", "completion": "Yes {n}."}}' for n in range(20)]
+    (served / "set.jsonl").write_text("\n".join(lines) + "\n")
+    keys = {"corpus": None, "stage": "sft", "tokenizer": str(served / "tokenizer")}
+    plain = recipe_of(tmp_path / "run", served, model__vocab=None)
+
+    def given(address: str) -> Recipe:
+        return plain.replaced({**keys, "data.mixture": [{"corpus": address}]})
+
+    with web_server(served) as server:
+        url, folders = f"{server.url}/set.jsonl", []
+        for number in (1, 2):
+            # This server reports no version: what else stands in the query would tell files apart.
+            folders += corpus_folders(given(signed(url, number).partition("&")[0]))
+        (served / "set.jsonl").write_text('{"prompt": "One?"}\n')
+        with pytest.raises(DataError, match=r"http://127\.0\.0\.1:\d+/set\.jsonl line 1") as caught:
+            corpus_folders(given(signed(url, 3)))
+    assert holding(tmp_path / "cache") == []
+    assert SECRET.decode() not in f"{caught.value}{caplog.text}"
+    assert len(folders) == 2 and len(set(folders)) == 1
