@@ -15,6 +15,12 @@ import tokenizers
 
 from trainer.data.pre_tokens import PreTokenEncoder
 from trainer.data.remote.location import Url, place
+from trainer.data.stored_templates import (
+    NAMED_TEMPLATES_FOLDER,
+    TEMPLATE_FILE,
+    stored_named_templates,
+    stored_template,
+)
 from trainer.errors import DataError, RecipeError
 from trainer.files import write_whole
 from trainer.hub.models import tokenizer_folder
@@ -30,8 +36,6 @@ SMALLEST_VOCABULARY = 256 + len(SPECIAL_TOKENS)
 MAIN_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
 GENERATION_FILE = "generation_config.json"
-TEMPLATE_FILE = "chat_template.jinja"
-NAMED_TEMPLATES_FOLDER = "additional_chat_templates"
 OTHER_FILES = (
     *("special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt"),
     *("tokenizer.model", TEMPLATE_FILE, GENERATION_FILE),
@@ -64,8 +68,8 @@ class Tokenizer:
         config = _json(files, CONFIG_FILE, where)
         self.end_of_text: int = _end_of_text(backend, config, where)
         self.ends: frozenset[int] = _ends(_json(files, GENERATION_FILE, where)) | {self.end_of_text}
-        self.named_templates: dict[str, str] = _named_templates(files, config, where)
-        self.chat_template: str | None = _chat_template(files, config, where)
+        self.named_templates: dict[str, str] = stored_named_templates(files, config, where)
+        self.chat_template: str | None = stored_template(files, config, where)
         self.start: tuple[int, ...] = _start(backend, where)
         self.fingerprint: str = hashlib.sha256(files[MAIN_FILE]).hexdigest()
 
@@ -335,20 +339,16 @@ def _json(files: dict[str, bytes], name: str, where: str) -> dict[str, Any] | No
     return content
 
 
-def _is_unicode(text: str) -> bool:
-    return not any("\ud800" <= letter <= "\udfff" for letter in text)
-
-
 def _end_of_text(backend: tokenizers.Tokenizer, config: dict[str, Any] | None, where: str) -> int:
     named = (config or {}).get("eos_token")
     if isinstance(named, dict):
         named = named.get("content")
-    if named and (not isinstance(named, str) or not _is_unicode(named)):
-        raise DataError(
-            f"{where}/{CONFIG_FILE} is damaged: its eos_token is {named!r}, and no text"
-        )
     for token in [named] if named else [END_OF_TEXT, "</s>"]:
-        found = backend.token_to_id(token)
+        try:
+            found = backend.token_to_id(token)
+        except (TypeError, UnicodeError):
+            said = f"its eos_token is {named!r}, and no text"
+            raise DataError(f"{where}/{CONFIG_FILE} is damaged: {said}") from None
         if found is not None:
             return int(found)
     raise DataError(
@@ -362,47 +362,6 @@ def _ends(generation: dict[str, Any] | None) -> frozenset[int]:
     named = (generation or {}).get("eos_token_id")
     numbers = named if isinstance(named, list) else [named]
     return frozenset(one for one in numbers if isinstance(one, int) and 0 <= one < 2**32)
-
-
-def _chat_template(
-    files: dict[str, bytes], config: dict[str, Any] | None, where: str
-) -> str | None:
-    """The chat template, from its own file or the config; of several the default one."""
-    if TEMPLATE_FILE in files:
-        return _text(files, TEMPLATE_FILE, where)
-    found = (config or {}).get("chat_template")
-    if isinstance(found, list):
-        found = _named(found).get("default")
-    return found if isinstance(found, str) else None
-
-
-def _named_templates(
-    files: dict[str, bytes], config: dict[str, Any] | None, where: str
-) -> dict[str, str]:
-    """The chat templates beside the default one by name, from their files or the config."""
-    found = (config or {}).get("chat_template")
-    named = _named(found) if isinstance(found, list) else {}
-    folder = f"{NAMED_TEMPLATES_FOLDER}/"
-    for name in files:
-        if name.startswith(folder):
-            own = name.removeprefix(folder).removesuffix(".jinja")
-            named[own] = _text(files, name, where)
-    return {name: text for name, text in named.items() if name != "default"}
-
-
-def _text(files: dict[str, bytes], name: str, where: str) -> str:
-    try:
-        return files[name].decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{where}/{name} is damaged: byte {error.start} is not UTF-8; fetch it again"
-        ) from None
-
-
-def _named(templates: list[Any]) -> dict[str, str]:
-    """Those of a config's list, each with its name."""
-    pairs = [(one.get("name"), one.get("template")) for one in templates if isinstance(one, dict)]
-    return {name: text for name, text in pairs if isinstance(name, str) and isinstance(text, str)}
 
 
 def _start(backend: tokenizers.Tokenizer, where: str) -> tuple[int, ...]:
