@@ -17,7 +17,7 @@ from trainer.run import Run
 from trainer.saving import Saving
 
 INSIDE = (
-    *("forward", "backward", "update", "evaluation", "save", "out of memory", "nan"),
+    *("forward", "backward", "update", "evaluation", "generation", "save", "out of memory", "nan"),
     *("disk full in a save", "disk full outside", "clock", "spike"),
 )
 """What `injected` can do to one rank."""
@@ -191,6 +191,7 @@ _FAULTS: dict[str, Callable[[InsideFault, _Wrap], None]] = {
     "backward": _backward,
     "update": _raising("update", lambda: Injected("in the optimizer's step")),
     "evaluation": _raising("validate", lambda: Injected("in an evaluation"), behind=True),
+    "generation": _raising("sample", lambda: Injected("in a generation"), behind=True),
     "save": _raising("save", lambda: Injected("in a save"), behind=True, owner=Saving),
     "out of memory": _raising("forward_backward", _no_memory),
     "nan": _nan,

@@ -78,7 +78,13 @@ def _plain(sources: Path) -> dict[str, Any]:
         "schedule": {"warmup": 2},
         "data": {"workers": 1},
         "checkpoint": {"every": EVERY},
-        "evaluate": {"every": 4, "sequences": 8},
+        "evaluate": {
+            "every": 4,
+            "sequences": 8,
+            "sample_every": 4,
+            "prompts": ["the model"],
+            "sample_tokens": 4,
+        },
         "observe": {"tensorboard": False},
         "corpus": {
             "source": "text",

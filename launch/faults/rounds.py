@@ -247,7 +247,10 @@ class Round:
         self.result.faults.append(fault)
 
 
-_NAMED = ("kill a rank", "freeze a rank", "forward", "backward", "update", "out of memory")
+_NAMED = (
+    *("kill a rank", "freeze a rank", "forward", "backward", "update", "generation"),
+    "out of memory",
+)
 """Faults of one rank that its run's end must name."""
 
 
