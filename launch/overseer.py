@@ -8,10 +8,12 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from launch.flight import make_pipe, write_flight_records
 from launch.places import RankPlaces
 from launch.standing import Standing, cpu_seconds, culprit, process_state, stand, told
 from trainer.errors import RankFailed, StopRequested
 from trainer.recipe.checkpoint import RecoverySection
+from trainer.recovery.flight import PIPE
 from trainer.recovery.goodput import BEGAN
 from trainer.recovery.heartbeat import (
     HEARTBEAT_FILE,
@@ -65,7 +67,9 @@ class RunOverseer:
         """Where a rank's heartbeat and stack go, and who holds the run's lock."""
         path = self._folder / f"heartbeat-{rank}"
         make_heartbeat_file(path)
+        make_pipe(self._pipe(rank))
         return {
+            PIPE: str(self._pipe(rank)),
             HEARTBEAT_FILE: str(path),
             STACK_FILE: str(self._stack(rank)),
             LAUNCHER: str(os.getpid()),
@@ -76,6 +80,9 @@ class RunOverseer:
 
     def _stack(self, rank: int) -> Path:
         return self._folder / f"stack-{rank}"
+
+    def _pipe(self, rank: int) -> Path:
+        return self._folder / f"flight-{rank}"
 
     def look(self, running: Mapping[int, int], signals: Sequence[int]) -> None:
         """Raise RankFailed where a rank is frozen, StopRequested where ranks do not stop in time,
@@ -96,6 +103,8 @@ class RunOverseer:
         standings = stand(running, self._beats, {rank: self._stack(rank) for rank in running})
         guilty = culprit(standings)
         written = self._write_stacks(standings, guilty)
+        records = self._logs / f"frozen-step-{guilty.beat.step:08d}-collectives.json"
+        written += write_flight_records({rank: self._pipe(rank) for rank in running}, records)
         for one in standings:
             doing = f"in {one.collective}, " if one.collective else ""
             state = f" ({one.state})" if one.state else ""

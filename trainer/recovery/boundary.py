@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 from trainer.errors import ContactLost, GateError, LyceumError, RankFailed, StopRequested
+from trainer.recovery.flight import answer_when_asked
 from trainer.recovery.heartbeat import Heartbeat
 from trainer.recovery.note import write_note
 from trainer.recovery.stacks import write_stack_when_asked
@@ -38,6 +39,7 @@ class FaultBoundary:
     def __init__(self) -> None:
         self.heartbeat = Heartbeat.of_environment()
         write_stack_when_asked()
+        answer_when_asked()
         self._depth = 0
         self._named: LyceumError | None = None
         self._timer: threading.Timer | None = None

@@ -1,0 +1,65 @@
+"""Which rank has entered fewer collectives than the others, by PyTorch's own record."""
+
+import json
+import os
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from launch.flight import make_pipe, write_flight_records
+from tests.checkpoint.ranks import run_ranks
+from trainer.recovery.flight import PIPE, answer_when_asked, missing
+
+
+def test_a_rank_that_hangs_in_a_collective_answers(tmp_path: Path) -> None:
+    """Catches a recorder that only a rank which is well can be asked for."""
+    pipes = {rank: tmp_path / f"flight-{rank}" for rank in (0, 1)}
+    for pipe in pipes.values():
+        make_pipe(pipe)
+
+    def rank(number: int) -> str:
+        os.environ[PIPE] = str(pipes[number])
+        answer_when_asked()
+        ones = torch.ones(3)
+        dist.all_reduce(ones)
+        if number == 0:
+            dist.all_reduce(ones)  # in which it waits for the other
+            return ""
+        said = ""
+        while "collectives of group 0" not in said:
+            written = write_flight_records(pipes, tmp_path / "collectives.json")
+            records = {int(key): own for key, own in json.loads(read(tmp_path)).items()}
+            said = missing(records)
+        dist.all_reduce(ones)
+        assert written == f", the last collectives in {tmp_path / 'collectives.json'}"
+        return said
+
+    assert run_ranks(2, rank, tmp_path)[1] == "of the 2 collectives of group 0 entered: rank 1 1"
+    last = json.loads(read(tmp_path))["0"][0]["last"][-1]
+    assert last["profiling_name"] == "gloo:all_reduce" and last["collective_seq_id"] == 2
+
+
+def read(folder: Path) -> str:
+    path = folder / "collectives.json"
+    return path.read_text() if path.exists() else "{}"
+
+
+def test_nobody_is_asked_who_is_not_there(tmp_path: Path) -> None:
+    """Catches a launcher that waits at the pipe of a rank which has ended."""
+    make_pipe(tmp_path / "flight-0")
+    assert write_flight_records({0: tmp_path / "flight-0"}, tmp_path / "records.json") == ""
+    assert not (tmp_path / "records.json").exists()
+
+
+def test_ranks_that_have_entered_alike_are_not_named() -> None:
+    """Catches a rank that is blamed for a group which it is not in."""
+
+    def record(**groups: int) -> list[dict[str, object]]:
+        counts = {name: {"last_enqueued_collective": str(n)} for name, n in groups.items()}
+        return [{"groups": counts, "last": []}]
+
+    assert missing({0: record(a=3, b=1), 1: record(a=3), 2: []}) == ""
+    assert missing({0: record(a=3, b=9), 1: record(a=2, b=9)}) == (
+        "of the 3 collectives of group a entered: rank 1 2"
+    )
