@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from launch.overseer import RunOverseer
 from launch.places import RankPlaces
@@ -64,77 +65,145 @@ def supervise(
         tempfile.TemporaryDirectory(prefix="lyceum-run-") as shared,
     ):
         assert signals is not None
-        place, before, restarts = LockedFolder(run), _saved(run), 0
-        places = RankPlaces(recipe, ranks, device)
         if left := left_without_a_word(run):
             _log.warning("%s; it goes on", left)
+        places = RankPlaces(recipe, ranks, device)
+        return _Supervisor(recipe, device, worker, signals, places, Path(shared), began).run()
+
+
+class _Supervisor:
+    """One command's starts of a run: its ranks, what it does behind a failure, its last word.
+
+    `places`: of the ranks; `shared`: the folder of the files that it shares with them; the others
+    as of `supervise`.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        device: str,
+        worker: Callable[[Recipe], int],
+        signals: list[int],
+        places: RankPlaces,
+        shared: Path,
+        began: float | None,
+    ) -> None:
+        self._recipe, self._device, self._worker, self._signals = recipe, device, worker, signals
+        self._places, self._shared, self._began = places, shared, began
+        self._folder = Path(recipe.run)
+        self._place, self._before = LockedFolder(self._folder), _saved(self._folder)
+        self._restarts = 0
+
+    def run(self) -> int:
+        """Start the ranks until the run ends: the exit code. Raises what ended it."""
         while True:
             overseer = RunOverseer(
-                recipe.recovery, Path(shared), run / "logs", restarts, began, places
+                self._recipe.recovery,
+                self._shared,
+                self._folder / "logs",
+                self._restarts,
+                self._began,
+                self._places,
             )
             try:
-                code = _run(recipe, len(places.used), device, worker, overseer, place, signals)
+                code = self._start(overseer)
             except (RankFailed, DeviceMissing) as error:
-                _append_trace(run, error)
-                end = _ends_by(error, recipe, place, restarts, signals) or places.too_few(
-                    error, overseer.stepped(error.rank), recipe.recovery.restarts - restarts - 1
-                )
-                if end is not None:
-                    _last_word(recipe, place, restarts, end)
-                    raise end from error
-                restarts += 1
-                _log.warning(
-                    "%s: restart %d of %d", shown(error), restarts, recipe.recovery.restarts
-                )
-                places.tell()
-                recipe = _going_on(recipe, before)
+                self._begin_again(error, overseer)
             except BaseException as error:
-                _last_word(recipe, place, restarts, error)
+                self._last_word(error)
                 raise
             else:
-                _last_word(recipe, place, restarts, code)
+                self._last_word(code)
                 return code
 
+    def _start(self, overseer: RunOverseer) -> int:
+        """One start of the ranks; raises TrainingError where its folder was gone at the end."""
+        again = [f"resume={self._recipe.resume}"] if self._restarts else []
+        command = [sys.executable, "-m", "trainer", *sys.argv[1:], *again]
+        code = run_ranks(
+            partial(self._worker, self._recipe),
+            len(self._places.used),
+            self._device,
+            command,
+            overseer=overseer,
+            signals=self._signals,
+        )
+        if code == 0 and (fault := self._place.fault()):
+            raise TrainingError(f"run {self._folder} {fault}; what it saved last is not there")
+        return code
 
-def _run(
-    recipe: Recipe,
-    ranks: int,
-    device: str,
-    worker: Callable[[Recipe], int],
-    overseer: RunOverseer,
-    place: LockedFolder,
-    signals: list[int],
-) -> int:
-    """One start of the ranks; raises TrainingError where its folder was gone at the end."""
-    again = [] if overseer.restarts == 0 else [f"resume={recipe.resume}"]
-    command = [sys.executable, "-m", "trainer", *sys.argv[1:], *again]
-    rank = partial(worker, recipe)
-    code = run_ranks(rank, ranks, device, command, overseer=overseer, signals=signals)
-    if code == 0 and (fault := place.fault()):
-        raise TrainingError(f"run {recipe.run} {fault}; what it saved last is not there")
-    return code
+    def _begin_again(self, error: RankFailed | DeviceMissing, overseer: RunOverseer) -> None:
+        """Make ready for another start behind a rank's failure; raises what the run ends by."""
+        most = self._recipe.recovery.restarts
+        _append_trace(self._folder, error)
+        end = self._ends_by(error) or self._places.too_few(
+            error, overseer.stepped(error.rank), most - self._restarts - 1
+        )
+        if end is not None:
+            self._last_word(end)
+            raise end from error
+        self._restarts += 1
+        _log.warning("%s: restart %d of %d", shown(error), self._restarts, most)
+        self._places.tell()
+        self._recipe = _going_on(self._recipe, self._before)
+
+    def _ends_by(self, error: RankFailed | DeviceMissing) -> LyceumError | None:
+        """What the run ends by, where it is not begun again behind a rank's failure."""
+        if fault := self._place.fault():
+            return TrainingError(f"run {self._folder} {fault}; and {error}")
+        elastic = self._recipe.recovery.minimum_replicas is not None
+        missing = isinstance(error, DeviceMissing) and (self._restarts == 0 or not elastic)
+        if missing or self._restarts >= self._recipe.recovery.restarts:
+            return error
+        if not self._signals:
+            return None
+        name = signal.Signals(self._signals[0]).name
+        stopped = StopRequested(f"{name} came, and the run is not begun again behind this: {error}")
+        stopped.signal, stopped.rank = name, error.rank
+        return stopped
+
+    def _last_word(self, end: BaseException | int) -> None:
+        """Write how the run ended, unless that is only that it was not to begin."""
+        run = self._folder
+        if not self._place.of_nobody_else() or (
+            isinstance(end, RecipeError) and not _has_begun(run)
+        ):
+            return
+        step, newest = recorded_step(run), latest_checkpoint(run)
+        status = status_of(
+            step=step,
+            checkpoint=newest.name if newest else None,
+            restarts=self._restarts,
+            **_told(end, f"step {step} of {self._recipe.steps}"),
+            **carried_on(run),
+        )
+        try:
+            write_status(run, status)
+        except TrainingError as fault:
+            _log.warning("%s", fault)
 
 
-def _ends_by(
-    error: RankFailed | DeviceMissing,
-    recipe: Recipe,
-    place: LockedFolder,
-    restarts: int,
-    signals: list[int],
-) -> LyceumError | None:
-    """What the run ends by, where it is not begun again behind a rank's failure."""
-    if fault := place.fault():
-        return TrainingError(f"run {recipe.run} {fault}; and {error}")
-    elastic = recipe.recovery.minimum_replicas is not None
-    missing = isinstance(error, DeviceMissing) and (restarts == 0 or not elastic)
-    if missing or restarts >= recipe.recovery.restarts:
-        return error
-    if not signals:
-        return None
-    name = signal.Signals(signals[0]).name
-    stopped = StopRequested(f"{name} came, and the run is not begun again behind this: {error}")
-    stopped.signal, stopped.rank = name, error.rank
-    return stopped
+def _told(end: BaseException | int, whole: str) -> dict[str, Any]:
+    """An end as `status_of` takes it; `whole`: the reason of a run that is done."""
+    hasty = "CTRL-C twice: ended at once"
+    if isinstance(end, KeyboardInterrupt) or end == INTERRUPTED:
+        told = {"state": "stopped", "exit_code": INTERRUPTED, "reason": hasty, "signal": "SIGINT"}
+    elif isinstance(end, int):
+        ended = f"a rank ended with exit code {end}"
+        told = {"state": "failed", "exit_code": end, "reason": ended}
+        if end == 0:
+            told |= {"state": "done", "reason": whole}
+    elif isinstance(end, StopRequested):
+        told = {"state": "stopped", "reason": shown(end)}
+    elif isinstance(end, LyceumError):
+        told = {"state": "failed", "reason": shown(end), "rank": end.rank}
+    else:
+        told = {"state": "failed", "exit_code": 1, "reason": f"{type(end).__name__}: {end}"}
+    if isinstance(end, LyceumError):
+        told |= {"exit_code": end.exit_code, "signal": end.signal}
+    if told["state"] == "failed" and not isinstance(end, int):
+        told["error"] = type(end).__name__
+    return told
 
 
 def _saved(run: Path) -> set[tuple[str, int]]:
@@ -154,49 +223,6 @@ def _going_on(recipe: Recipe, before: set[tuple[str, int]]) -> Recipe:
     if (newest.name, newest.stat().st_ino) in before:
         return recipe
     return recipe.model_copy(update={"resume": str(newest)})
-
-
-def _last_word(
-    recipe: Recipe, place: LockedFolder, restarts: int, end: BaseException | int
-) -> None:
-    """Write how the run ended, unless that is only that it was not to begin."""
-    run, error = Path(recipe.run), None
-    if not place.of_nobody_else() or (isinstance(end, RecipeError) and not _has_begun(run)):
-        return
-    step = recorded_step(run)
-    if isinstance(end, int):
-        state, code = ("done", 0) if end == 0 else ("failed", end)
-        ended = f"a rank ended with exit code {end}"
-        reason = f"step {step} of {recipe.steps}" if end == 0 else ended
-        if end == INTERRUPTED:
-            state, reason = "stopped", "CTRL-C twice: ended at once"
-    elif isinstance(end, LyceumError):
-        stopped = isinstance(end, StopRequested)
-        state, code = "stopped" if stopped else "failed", end.exit_code
-        reason, error = shown(end), None if stopped else type(end).__name__
-    elif isinstance(end, KeyboardInterrupt):
-        state, code, reason = "stopped", INTERRUPTED, "CTRL-C twice: ended at once"
-    else:
-        state, code, reason, error = "failed", 1, f"{type(end).__name__}: {end}", type(end).__name__
-    ended_by = end.signal if isinstance(end, LyceumError) else None
-    rank = end.rank if isinstance(end, LyceumError) and state == "failed" else None
-    newest = latest_checkpoint(run)
-    status = status_of(
-        state,
-        step,
-        exit_code=code,
-        reason=reason,
-        error=error,
-        rank=rank,
-        signal="SIGINT" if code == INTERRUPTED else ended_by,
-        checkpoint=newest.name if newest else None,
-        restarts=restarts,
-        **carried_on(run),
-    )
-    try:
-        write_status(run, status)
-    except TrainingError as fault:
-        _log.warning("%s", fault)
 
 
 def _has_begun(run: Path) -> bool:
