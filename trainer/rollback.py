@@ -10,7 +10,7 @@ from trainer.addresses import redacted_values
 from trainer.checkpoint import CheckpointReader, list_checkpoints
 from trainer.checkpoint.marks import mark_given_up
 from trainer.errors import TrainingError
-from trainer.files import write_whole
+from trainer.files import whole_file
 from trainer.recipe import Recipe
 from trainer.recovery import Heartbeat
 from trainer.recovery.rollbacks import (
@@ -74,7 +74,6 @@ def decide(
     entries = trace_steps(
         dict(arguments), recipe.batch.sequences, range(first, spike.step + 1), state, left_out
     )
-    documents = _documents(entries, heartbeat)
     named = Path(DOCUMENTS) / f"step-{spike.step:08d}.json"
     batches = spike.step - reader.step + left_out_between(left_out, first, spike.step)
     decision = Rollback(
@@ -90,8 +89,7 @@ def decide(
     )
     try:
         (run / DOCUMENTS).mkdir(exist_ok=True)
-        content = redacted_values(vars(decision) | {"documents": documents})
-        write_whole(run / named, json.dumps(content, indent=1) + "\n")
+        count, own = _name_documents(run / named, decision, entries, heartbeat)
         add_rollback(run, decision)
         for listed in list_checkpoints(run):
             if listed.step > reader.step:
@@ -101,28 +99,48 @@ def decide(
             f"{error.filename or run}: cannot be written: {error.strerror}; make room, and the "
             "same command goes on"
         ) from None
-    own = [document["id"] for document in documents if spike.step in document["steps"]]
     more = f" and {len(own) - 5} more" if len(own) > 5 else ""
     _log.warning(
         "%s; going back to %s and leaving out the %d batches behind it, of %d documents: %s has "
         "them; step %d was of %s%s",
-        *(spike, checkpoint.name, batches, len(documents), run / named, spike.step),
+        *(spike, checkpoint.name, batches, count, run / named, spike.step),
         *(", ".join(own[:5]), more),
     )
 
 
-def _documents(
-    entries: Iterable[tuple[int, TraceEntry]], heartbeat: Heartbeat
-) -> list[dict[str, Any]]:
-    """The documents of some steps, as JSON values, in the order in which they were read."""
-    found: dict[tuple[str, int], dict[str, Any]] = {}
-    for step, entry in entries:
-        heartbeat.again()
-        place = (entry.shard, entry.index)
-        known = found.setdefault(place, _described(entry))
-        if step not in known["steps"]:
-            known["steps"].append(step)
-    return list(found.values())
+def _name_documents(
+    path: Path,
+    decision: Rollback,
+    entries: Iterable[tuple[int, TraceEntry]],
+    heartbeat: Heartbeat,
+) -> tuple[int, list[str]]:
+    """Write a decision and the documents of its steps, each once a step, in the order in which they
+    were read: how many there are, and the ids of those of the last step.
+
+    One by one, as a window may have millions. Raises OSError.
+    """
+    count, own = 0, []
+    seen: set[tuple[str, int]] = set()
+    latest = 0
+    with whole_file(path) as file:
+        told = json.dumps(redacted_values(vars(decision)), indent=1)
+        file.write(told.removesuffix("\n}").encode() + b',\n "documents": [')
+        for step, entry in entries:
+            if step != latest:
+                latest = step
+                seen.clear()
+                heartbeat.again()
+            place = (entry.shard, entry.index)
+            if place in seen:
+                continue
+            seen.add(place)
+            described = redacted_values({"step": step, **_described(entry)})
+            file.write((b",\n  " if count else b"\n  ") + json.dumps(described).encode())
+            count += 1
+            if step == decision.step:
+                own.append(entry.document_id)
+        file.write(b"\n ]\n}\n")
+    return count, own
 
 
 def _described(entry: TraceEntry) -> dict[str, Any]:
@@ -132,5 +150,4 @@ def _described(entry: TraceEntry) -> dict[str, Any]:
         "corpus": entry.corpus,
         "shard": entry.shard,
         "index": entry.index,
-        "steps": [],
     }

@@ -83,7 +83,7 @@ def test_a_run_that_spiked_is_the_run_that_was_told(
     assert on_ranks(1, train_here, plain) == [None]
     assert losses(plain)[:4] == losses(recipe)[:4]
     for step in (5, 6, 7):
-        here = {one["id"] for one in named["documents"] if step in one["steps"]}
+        here = {one["id"] for one in named["documents"] if one["step"] == step}
         assert here == traced(tmp_path / "plain", step, capsys)
     # And a trace of the run knows what it left out.
     assert traced(tmp_path / "run", 5, capsys) == traced(tmp_path / "plain", 8, capsys)
