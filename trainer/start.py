@@ -10,6 +10,7 @@ from pathlib import Path
 from trainer.checkpoint import latest_checkpoint
 from trainer.checkpoint.background import BackgroundSaver
 from trainer.checkpoint.copies import require_target
+from trainer.checkpoint.state import training_bytes
 from trainer.early_watch import EarlyWatch
 from trainer.evaluate.run_suites import RunSuites, open_suites
 from trainer.evaluate.stopping import asked_to_stop
@@ -101,6 +102,8 @@ def open_run(
             frozen = frozen_copy(recipe, layout)
             saver = BackgroundSaver(layout.device, faults.heartbeat.again)
             held.callback(saver.abandon)
+            if recipe.checkpoint.every:
+                saver.prepare(training_bytes(chunks, recipe.checkpoint.average is not None))
             parts = _Parts(recipe, layout, sources, chunks, optimizer, suites, frozen, place, saver)
             opened = OpenRun(parts, ranks, faults.heartbeat, point, beginning)
             if layout.reports:

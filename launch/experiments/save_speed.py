@@ -25,7 +25,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 TENSOR_MIB = 16
 SAVES = 3
-"""Saves, and readings, of a rank; the first is not counted: in it memory is made for the others."""
+"""Saves, and readings, of a rank; the first is not counted: the page cache may be new to it."""
 
 
 def main() -> None:
@@ -120,6 +120,8 @@ def _here(folder: Path, tensors: list[Any], rank: int) -> dict[str, float]:
     from trainer.checkpoint.background import BackgroundSaver, Snapshot
 
     saver = BackgroundSaver(torch.device("cpu"), lambda: None)
+    saver.prepare(sum(tensor.nbytes for tensor in tensors))  # as a run does before its first step
+    saver.snapshot(1, [])
     stalls, seconds, cpu = [], [], []
     path = folder
     for step in range(1, SAVES + 1):

@@ -12,10 +12,15 @@ import torch
 import trainer.checkpoint.background
 from tests.checkpoint.ranks import run_ranks
 from tests.checkpoint.saving import whole
+from tests.parity.ranks import on_ranks
+from tests.training.runs import recipe_of, train_here, write_text
 from trainer.checkpoint import Piece, list_checkpoints, open_checkpoint
 from trainer.checkpoint.background import BackgroundSaver, FinishedSave, Snapshot
 from trainer.checkpoint.files import FileWriter
 from trainer.checkpoint.host_copy import HostCopy
+from trainer.checkpoint.state import training_bytes, training_pieces
+from trainer.recipe import Recipe
+from trainer.saving import Saving
 
 CPU = torch.device("cpu")
 
@@ -41,6 +46,37 @@ def test_a_copy_holds_what_was_and_its_memory_is_used_again() -> None:
     again = copies.take(iter(live))
     assert copies.nbytes == held
     assert all(bool((piece.tensor == 7.0).all()) for piece in again)
+
+
+def test_memory_that_was_prepared_is_enough(tmp_path: Path) -> None:
+    """Catches an estimate below what is saved: the first save would make memory all the same."""
+    write_text(tmp_path)
+    for keys in ({}, {"precision": "bf16", "checkpoint__average": {"kind": "ema"}}):
+        recipe = recipe_of(tmp_path / f"run-{len(keys)}", tmp_path, steps=1, **keys)
+        wanted, prepared = on_ranks(1, bytes_of_state, recipe)[0]
+        assert wanted <= prepared <= 1.1 * wanted
+
+
+def bytes_of_state(recipe: Recipe) -> tuple[int, int]:
+    """Bytes of host memory that a rank's pieces take, and the estimate."""
+    found: list[tuple[int, int]] = []
+    save = Saving.save
+
+    def saving(saver: Saving, last: bool = False) -> None:
+        run = saver._run
+        pieces = list(training_pieces(run.chunks, run.optimizer))
+        taken = HostCopy(CPU)
+        estimate = training_bytes(run.chunks, run.recipe.checkpoint.average is not None)
+        taken.prepare(estimate)
+        taken.take(pieces)
+        assert taken.nbytes == estimate
+        found.append((sum(piece.tensor.nbytes for piece in pieces), estimate))
+        save(saver, last)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Saving, "save", saving)
+        assert train_here(recipe) is None
+    return found[0]
 
 
 def begin(saver: BackgroundSaver, run: Path, step: int, rank: int, value: torch.Tensor) -> None:

@@ -84,6 +84,15 @@ class BackgroundSaver:
         self._written = 0
         self._abandoned = threading.Event()
         self._told = True
+        self._preparing: threading.Thread | None = None
+
+    def prepare(self, nbytes: int) -> None:
+        """Make the host memory of the training state, in a thread: the first save does not wait
+        for it then.
+        """
+        target = self._copies[1].prepare
+        self._preparing = threading.Thread(target=target, args=(nbytes,), daemon=True)
+        self._preparing.start()
 
     def snapshot(self, part: int, pieces: Iterable[Piece]) -> list[Piece]:
         """The values of the pieces as they are now, in host memory; collective where those are.
@@ -91,6 +100,9 @@ class BackgroundSaver:
         `part`: 0 or 1, which of the two memories.
         """
         assert self._thread is None, "the memory is being read"
+        if self._preparing is not None:
+            self._preparing.join()
+            self._preparing = None
         return self._copies[part].take(pieces)
 
     @property

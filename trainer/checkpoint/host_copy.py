@@ -9,7 +9,9 @@ from torch import Tensor
 from trainer.checkpoint.format import Piece
 
 _CHUNK_BYTES = 64 << 20
-_ALIGNED_BYTES = 64
+ALIGNED_BYTES = 64
+"""Every piece begins at a multiple."""
+_PAGE_BYTES = 4096
 
 
 class HostCopy:
@@ -25,6 +27,13 @@ class HostCopy:
         self._pinned = device.type == "cuda"
         self._chunks: list[Tensor] = []
         self._chunk, self._used = 0, 0
+
+    def prepare(self, nbytes: int) -> None:
+        """Make memory for so many bytes ahead of the first `take`, in one piece."""
+        memory = self._memory(max(nbytes, 1))
+        if not self._pinned:
+            memory.numpy()[::_PAGE_BYTES] = 0  # a page comes into being when it is written to
+        self._chunks.insert(0, memory)
 
     def take(self, pieces: Iterable[Piece]) -> list[Piece]:
         """The pieces with their values in this memory, which holds until the next call.
@@ -51,7 +60,7 @@ class HostCopy:
             chunk = self._chunks[self._chunk]
             if self._used + nbytes <= len(chunk):
                 room = chunk[self._used : self._used + nbytes]
-                self._used += nbytes + -nbytes % _ALIGNED_BYTES
+                self._used += nbytes + -nbytes % ALIGNED_BYTES
                 return room
             self._chunk, self._used = self._chunk + 1, 0
 

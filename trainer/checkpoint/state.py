@@ -1,6 +1,7 @@
 """A training run's state as pieces of global tensors, and its restoration from them."""
 
 from collections.abc import Iterator
+from math import prod
 from typing import TYPE_CHECKING
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from trainer.checkpoint.adapted import Reader
 from trainer.checkpoint.fitted import FittedReader
 from trainer.checkpoint.format import AVERAGE, Piece
+from trainer.checkpoint.host_copy import ALIGNED_BYTES
 from trainer.errors import CheckpointError, NotFiniteError
 from trainer.model.lora.targets import is_adapter
 from trainer.parallel.finite import all_finite
@@ -42,6 +44,19 @@ def training_pieces(chunks: list["LanguageModel"], optimizer: Optimizer) -> Iter
             for box in sharding.boxes:
                 data = box.of(tensor).detach()
                 yield Piece(key, box.global_shape, box.offset, data)
+
+
+def training_bytes(chunks: list["LanguageModel"], averaged: bool) -> int:
+    """At most the bytes of this rank's `training_pieces`; `averaged`: with the weights' average."""
+    total = 0
+    for parameter, sharding in sharded_parameters(chunks):
+        if not (parameter.requires_grad and sharding.writes):
+            continue
+        fp32 = len(MOMENTS) + (parameter.dtype != torch.float32) + averaged
+        numbers = sum(prod(box.shape) for box in sharding.boxes)
+        total += numbers * (parameter.dtype.itemsize + 4 * fp32)
+        total += ALIGNED_BYTES * (fp32 + 1) * len(sharding.boxes)
+    return total
 
 
 def restore_training(
