@@ -240,6 +240,7 @@ def _resume_point(recipe: Recipe, tokenizer: Tokenizer, force: bool) -> ResumePo
         if _same_tokenizer(checkpoint, tokenizer):
             # Only its path has changed.
             changes = [change for change in changes if change[0] != "tokenizer"]
+        changes += _left_out_otherwise(old, recipe, CheckpointReader(checkpoint).step)
         _check_changes(changes, folder, force)
         _tell_jump(old, recipe, CheckpointReader(checkpoint).step)
     moved = any(
@@ -247,6 +248,15 @@ def _resume_point(recipe: Recipe, tokenizer: Tokenizer, force: bool) -> ResumePo
         for key, before, after in changes
     )
     return ResumePoint(str(checkpoint), keeps_position=not moved)
+
+
+def _left_out_otherwise(old: Recipe, new: Recipe, step: int) -> list[tuple[str, object, object]]:
+    """The change of what is left out before steps that are made: nothing can follow from it."""
+    before, after = (
+        [one.model_dump() for one in recipe.recovery.leave_out if one.before <= step]
+        for recipe in (old, new)
+    )
+    return [] if before == after else [("recovery.leave_out", before, after)]
 
 
 def _same_tokenizer(checkpoint: Path, tokenizer: Tokenizer) -> bool:

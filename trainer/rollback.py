@@ -2,6 +2,7 @@
 
 import json
 import logging
+import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ def left_out_of(recipe: Recipe, new: bool) -> dict[int, int]:
     """
     run = Path(recipe.run)
     if new and (run / ROLLBACKS).exists():
-        aside = run / f"{ROLLBACKS}.before"
+        aside = run / f"{ROLLBACKS}.before-{uuid.uuid4().hex[:4]}"
         (run / ROLLBACKS).replace(aside)
         _log.warning("%s: what an earlier training left out is in %s now", run, aside.name)
     return dict(batches_left_out(recipe.recovery.leave_out, read_rollbacks(run)))
@@ -66,7 +67,8 @@ def decide(
     if len(decided) >= recipe.recovery.rollbacks:
         raise TrainingError(
             f"{spike}: the run has gone back {len(decided)} times before (recovery.rollbacks), as "
-            f"{run / ROLLBACKS} says; lower optimizer.lr or look at the data, then resume"
+            f"{run / ROLLBACKS} says; look at the data, or lower optimizer.lr (--force), and "
+            "resume with a higher recovery.rollbacks, or with recovery.spike=null"
         )
     left_out = batches_left_out(recipe.recovery.leave_out, decided)
     first = reader.step + 1
@@ -74,7 +76,9 @@ def decide(
     entries = trace_steps(
         dict(arguments), recipe.batch.sequences, range(first, spike.step + 1), state, left_out
     )
-    named = Path(DOCUMENTS) / f"step-{spike.step:08d}.json"
+    again = sum(one.step == spike.step for one in decided)
+    suffix = f"-{again + 1}" if again else ""
+    named = Path(DOCUMENTS) / f"step-{spike.step:08d}{suffix}.json"
     batches = spike.step - reader.step + left_out_between(left_out, first, spike.step)
     decision = Rollback(
         step=spike.step,

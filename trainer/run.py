@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 
 from trainer.checkpoint.background import BackgroundSaver
+from trainer.checkpoint.copies import CheckpointCopier
 from trainer.checkpoint.lora_base import LoraBase
 from trainer.data.batch import Batch
 from trainer.data.mixture import changes_of_shares, phases_of_recipe, realised_shares
@@ -97,7 +98,7 @@ class Run:
     the run started from; `frozen`: a second copy of those, where the stage compares with one;
     `heartbeat`: where this rank says what it does; `place`: the locked run directory, on the rank
     that reports; `left_out`: batches of the data's order that are not read before a step; `saver`:
-    writes checkpoints in the background.
+    writes checkpoints in the background; `copier`: copies them elsewhere, on the first rank.
 
     `saving`: the run's checkpoints; `notes`: what the next step's record has to say of what came
     before it. `lost` tells whether the directory was seen to be taken away: it is another's now.
@@ -118,6 +119,7 @@ class Run:
         place: LockedFolder | None = None,
         left_out: Mapping[int, int] | None = None,
         saver: BackgroundSaver | None = None,
+        copier: CheckpointCopier | None = None,
     ) -> None:
         self._heartbeat, self._place = heartbeat or Heartbeat(), place
         self._left_out = left_out or {}
@@ -141,7 +143,7 @@ class Run:
         self._curriculum = phases_of_recipe(recipe)
         self._names = recipe.data.names() or ("corpus",)
         saver = saver or BackgroundSaver(layout.device, self._heartbeat.again)
-        self.saving = Saving(self, saver, beginning.lora_base, beginning.imported_files)
+        self.saving = Saving(self, saver, beginning.lora_base, beginning.imported_files, copier)
 
     @property
     def step(self) -> int:
@@ -300,6 +302,5 @@ class Run:
         return self.counters.guard["in_a_row"] > 0
 
     def close(self) -> None:
-        """Stop the data workers, and copying."""
+        """Stop the data workers."""
         self._stream.close()
-        self.saving.close()

@@ -28,7 +28,8 @@ _log = logging.getLogger(__name__)
 class Saving:
     """Saves a run's state, one checkpoint at a time; collective where it says so.
 
-    `saver`: writes in the background; `lora_base` and `imported_files`: as `trainer.run.Beginning`.
+    `saver`: writes in the background; `lora_base` and `imported_files`: as `trainer.run.Beginning`;
+    `copier`: copies what is good elsewhere, on the rank that reports.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Saving:
         saver: BackgroundSaver,
         lora_base: LoraBase | None,
         imported_files: Mapping[str, bytes],
+        copier: CheckpointCopier | None = None,
     ) -> None:
         self._run, self._saver = run, saver
         self._lora_base, self._imported_files = lora_base, imported_files
@@ -44,10 +46,7 @@ class Saving:
         self._settling = Settling()
         self._ended: list[FinishedSave] = []
         self._good: list[Path] = []
-        self._copier: CheckpointCopier | None = None
-        copy_to = run.recipe.checkpoint.copy_to
-        if copy_to is not None and run.layout.reports:
-            self._copier = CheckpointCopier(copy_to, run.folder)
+        self._copier = copier
 
     @property
     def step(self) -> int:
@@ -131,17 +130,13 @@ class Saving:
             self._copier.wait(self._run.heartbeat.again)
             self._look_at_copies()
 
-    def close(self) -> None:
-        """End the copies' thread."""
-        if self._copier is not None:
-            self._copier.close()
-
     def _look_at_copies(self) -> None:
         for copy in self._copier.ended() if self._copier else ():
             if copy.error is not None:
                 _log.warning("%s; it is in the run directory, and training goes on", copy.error)
                 continue
-            self._run.notes |= {"copied_step": copy.step, "copy_seconds": copy.seconds}
+            if copy.nbytes:
+                self._run.notes |= {"copied_step": copy.step, "copy_seconds": copy.seconds}
 
     def ended(self) -> list[FinishedSave]:
         """The saves that have ended since this was asked last, on the rank that reports."""
@@ -208,14 +203,14 @@ class Saving:
         }
         self._became_good(self._settling.complete(path))
         self.rotate()
-        if self._copier is not None:
-            self._copier.offer(path)
         if self._run.recipe.checkpoint.average is not None:
             remove_others(self._run.folder, finished.step)
 
     def _became_good(self, settled: list[Path]) -> None:
         for path in settled:
             settle(path)
+            if self._copier is not None:
+                self._copier.offer(path)
         if settled:
             self.rotate()
         self._good += settled

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from trainer.checkpoint import latest_checkpoint
 from trainer.checkpoint.background import BackgroundSaver
-from trainer.checkpoint.copies import require_target
+from trainer.checkpoint.copies import CheckpointCopier, require_target
+from trainer.checkpoint.marks import is_settled
 from trainer.checkpoint.state import training_bytes
 from trainer.early_watch import EarlyWatch
 from trainer.evaluate.run_suites import RunSuites, open_suites
@@ -104,7 +105,16 @@ def open_run(
             held.callback(saver.abandon)
             if recipe.checkpoint.every:
                 saver.prepare(training_bytes(chunks, recipe.checkpoint.average is not None))
-            parts = _Parts(recipe, layout, sources, chunks, optimizer, suites, frozen, place, saver)
+            copier = None
+            if layout.reports and recipe.checkpoint.copy_to is not None:
+                copier = CheckpointCopier(recipe.checkpoint.copy_to, Path(recipe.run))
+                held.callback(copier.close)
+                newest = latest_checkpoint(Path(recipe.run))
+                if newest is not None and is_settled(newest):
+                    copier.offer(newest)  # which an earlier start may have left uncopied
+            parts = _Parts(
+                *(recipe, layout, sources, chunks, optimizer, suites, frozen, place, saver, copier)
+            )
             opened = OpenRun(parts, ranks, faults.heartbeat, point, beginning)
             if layout.reports:
                 write_whole(opened.run.folder / "recipe.yaml", recipe.to_yaml())
@@ -128,6 +138,7 @@ class _Parts:
     frozen: FrozenCopy | None
     place: LockedFolder | None
     saver: BackgroundSaver
+    copier: CheckpointCopier | None
 
 
 class OpenRun:
@@ -156,6 +167,7 @@ class OpenRun:
             heartbeat=self._heartbeat,
             place=parts.place,
             saver=parts.saver,
+            copier=parts.copier,
             left_out={step: batches for step, batches in told},
         )
 
@@ -177,6 +189,8 @@ class OpenRun:
             self._ranks,
             lambda: decide(recipe, spike, Path(checkpoint), arguments, kept, self._heartbeat),
         )
+        if self._parts.copier is not None:
+            self._parts.copier.offer(Path(checkpoint))  # the decision goes with it
         self._point = point
         beginning = restore(recipe, point, self._parts.chunks, self._parts.optimizer)
         self.run = self._begin(beginning)

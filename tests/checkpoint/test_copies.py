@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 import trainer.checkpoint.copies
-from tests.checkpoint.saving import save
+from tests.checkpoint.saving import save, whole
 from tests.data.remote.servers import s3_server
 from trainer.checkpoint import list_checkpoints, verify_checkpoint
 from trainer.checkpoint.copies import (
@@ -48,7 +49,9 @@ def test_a_copy_in_a_folder_is_a_checkpoint(tmp_path: Path) -> None:
     three = save(run, 3)
     ended = copied(str(tmp_path / "far"), run, three, three, save(run, 4))
     assert [(one.step, one.error) for one in ended] == [(3, None), (3, None), (4, None)]
-    assert ended[0].nbytes > 96
+    assert ended[0].nbytes > 96 and ended[1].nbytes == 0, "it is there already"
+    again = save(run, 4, [whole("model/weight", torch.zeros(2, 3))])
+    assert copied(str(tmp_path / "far"), run, again)[0].nbytes > 0, "another course came there"
     there = list_checkpoints(tmp_path / "far" / "run")
     assert [one.step for one in there] == [3, 4]
     assert all(verify_checkpoint(one.path) == [] for one in there)
@@ -88,7 +91,6 @@ def test_what_is_not_there_as_it_was_written_is_tried_again_and_said(
     assert f"{name} is not what was written (its sha256 differs)" in str(ended.error)
     assert caplog.text.count("it is tried again in 0 s") == 2
     assert list_checkpoints(tmp_path / "far" / "run") == []
-    FolderTarget(tmp_path / "far" / "run" / "checkpoints").try_out()
     assert list((tmp_path / "far" / "run" / "checkpoints").iterdir()) == []
 
 
@@ -122,10 +124,14 @@ def test_where_it_is_behind_the_newest_is_copied(
 def test_a_target_that_cannot_be_written_is_one_line(tmp_path: Path, bucket: str) -> None:
     """Catches a bucket without permission, found after the first checkpoint."""
     (tmp_path / "file").write_text("")
+    (tmp_path / "run").mkdir()
     for copy_to, said in (
         (str(tmp_path / "file"), "make it writable"),
         ("gs://bucket/a", "gs:// cannot be written"),
         ("s3://nobody/a", "look at bucket, credentials"),
+        ("s3:///a", "names no bucket"),
+        (str(tmp_path), "lies in the run itself"),
+        (str(tmp_path / "run" / "copies"), "lies in the run itself"),
     ):
         with pytest.raises(RecipeError, match=r"checkpoint\.copy_to") as failure:
             require_target(copy_to, tmp_path / "run")
@@ -133,3 +139,15 @@ def test_a_target_that_cannot_be_written_is_one_line(tmp_path: Path, bucket: str
     require_target(f"s3://{bucket}", tmp_path / "run")
     require_target(str(tmp_path / "far"), tmp_path / "run")
     assert target_of(f"s3://{bucket}", tmp_path / "run")._prefix == "run/checkpoints"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("where", ["far", "s3"])
+def test_another_run_of_the_same_name_is_refused(tmp_path: Path, bucket: str, where: str) -> None:
+    """Catches two runs whose copies replace each other's."""
+    copy_to = f"s3://{bucket}/a" if where == "s3" else str(tmp_path / "far")
+    for folder in ("one", "two"):
+        (tmp_path / folder / "run").mkdir(parents=True)
+    require_target(copy_to, tmp_path / "one" / "run")
+    require_target(copy_to, tmp_path / "one" / "run")
+    with pytest.raises(RecipeError, match="holds the copies of another run named run"):
+        require_target(copy_to, tmp_path / "two" / "run")

@@ -102,7 +102,7 @@ def test_what_is_left_out_adds_up(tmp_path: Path) -> None:
     assert left_out_between(left_out, 4, 9) == 10
 
 
-@pytest.mark.parametrize("content", ["{", "[3]", '[{"step": 1}]', '{"a": 1}', "[null]"])
+@pytest.mark.parametrize("content", ["{", "{}", "[3]", '[{"step": 1}]', '{"a": 1}', "[null]"])
 def test_a_damaged_record_is_one_line(tmp_path: Path, content: str) -> None:
     """Catches data that comes back in silence because a file could not be read."""
     (tmp_path / ROLLBACKS).write_text(content)

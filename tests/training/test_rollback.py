@@ -1,6 +1,7 @@
 """A spike takes a run back: its data is left out and named, and the curve is a told run's."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from trainer.run import Run
 
 SPIKES = {"recovery__spike": 1e4, "recovery__spike_window": 3}
 KEYS = {"checkpoint__every": 2, "steps": 9}
+LEFT_OUT = [{"before": 5, "batches": 3}]
 FACTOR = 1e6
 
 
@@ -125,7 +127,23 @@ def test_a_run_that_spikes_without_end_ends(tmp_path: Path, corpus: Path) -> Non
     ((kind, line),) = filter(None, on_ranks(1, train_spiked, recipe, ["after", 5]))
     assert kind == "TrainingError"
     assert line.startswith("step 6: grad_norm") and "gone back 2 times" in line
-    assert len(json.loads((tmp_path / "run" / "rollbacks.json").read_text())) == 2
+    decided = json.loads((tmp_path / "run" / "rollbacks.json").read_text())
+    files = [tmp_path / "run" / one["documents"] for one in decided]
+    assert len(files) == 2 and files[0] != files[1], "each window has its own"
+    ids = [{one["id"] for one in json.loads(path.read_text())["documents"]} for path in files]
+    assert ids[0] != ids[1]
+
+
+def test_what_was_left_out_before_steps_that_are_made_stays(tmp_path: Path, corpus: Path) -> None:
+    """Catches a change that nothing follows from, and a trace that follows it all the same."""
+    recipe = recipe_of(tmp_path / "run", corpus, steps=4)
+    assert on_ranks(1, train_here, recipe) == [None]
+    longer = {"steps": 6, "recovery__leave_out": [{"before": 3, "batches": 1}]}
+    ((kind, line),) = on_ranks(1, train_here, recipe_of(tmp_path / "run", corpus, **longer))
+    assert kind == "RecipeError" and "recovery.leave_out" in line
+    longer["recovery__leave_out"] = [{"before": 5, "batches": 1}]
+    assert on_ranks(1, train_here, recipe_of(tmp_path / "run", corpus, **longer)) == [None]
+    assert read_metrics(tmp_path / "run")[4]["left_out_batches"] == 1
 
 
 def test_without_a_good_checkpoint_it_goes_on_and_says_so(tmp_path: Path, corpus: Path) -> None:
@@ -149,6 +167,7 @@ def test_without_a_good_checkpoint_it_goes_on_and_says_so(tmp_path: Path, corpus
             {"recovery__leave_out": [{"before": 10, "batches": 1}]},
             "the run has no step 10",
         ),
+        ({"recovery__leave_out": [{"before": 3, "batches": 901}]}, "more than 100 times"),
         ({"recovery__leave_out": [{"before": 3}]}, "recovery.leave_out"),
         ({"recovery__leave_out": [{"before": 3, "batches": 0}]}, "recovery.leave_out"),
     ],
@@ -157,3 +176,25 @@ def test_impossible_policies_are_refused(tmp_path: Path, keys: dict[str, Any], s
     """Catches a policy that could never act, found after a month."""
     with pytest.raises(RecipeError, match=said.replace(".", r"\.")):
         recipe_of(tmp_path / "run", tmp_path, **{**KEYS, **SPIKES, **keys})
+
+
+def test_a_copy_has_only_what_is_good_and_the_decisions(tmp_path: Path, corpus: Path) -> None:
+    """Catches copies of the course that was given up, and one that reads the spike's data again."""
+    recipe = recipe_of(
+        tmp_path / "run", corpus, **KEYS, **SPIKES, checkpoint__copy_to=str(tmp_path / "far")
+    )
+    assert on_ranks(1, train_spiked, recipe, [7]) == [None]
+    copies = tmp_path / "far" / "run"
+    assert (copies / "rollbacks.json").read_bytes() == (
+        tmp_path / "run" / "rollbacks.json"
+    ).read_bytes()
+    shutil.rmtree(tmp_path / "run")
+    for listed in list_checkpoints(copies):
+        if listed.step > 4:
+            shutil.rmtree(listed.path)
+    assert [one.step for one in list_checkpoints(copies)] == [2, 4]
+    restored = recipe_of(copies, corpus, **KEYS)
+    assert on_ranks(1, train_here, restored) == [None]
+    told = recipe_of(tmp_path / "told", corpus, **KEYS, recovery__leave_out=LEFT_OUT)
+    assert on_ranks(1, train_here, told) == [None]
+    assert [one["loss"] for one in read_metrics(copies)] == losses(told)[4:]

@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,11 +22,14 @@ from typing import Any, Protocol
 
 from trainer.checkpoint.format import MANIFEST, read_manifest
 from trainer.errors import RecipeError
-from trainer.files import sync_folder
+from trainer.files import sync_folder, write_whole
+from trainer.recovery.rollbacks import ROLLBACKS
 
 _log = logging.getLogger(__name__)
 
 S3 = "s3://"
+OWNER = "copies.id"
+"""In a run directory and beside its copies: that they are of each other."""
 RETRIES_SECONDS = (1.0, 10.0)
 """How long a copy that failed waits before it is tried again."""
 _PARTIAL = ".partial-"
@@ -48,6 +52,15 @@ class CopyTarget(Protocol):
 
     def finish(self, checkpoint: str) -> None:
         """Let a checkpoint whose files are all there have its name."""
+
+    def give_up(self, checkpoint: str) -> None:
+        """Remove what was copied of a checkpoint that did not become whole."""
+
+    def write_beside(self, name: str, content: bytes) -> None:
+        """Write a small file of the run's, beside its checkpoints."""
+
+    def read_beside(self, name: str) -> bytes | None:
+        """Read one; None where there is none."""
 
     def try_out(self) -> None:
         """Write and remove a small file; raises what `put` does."""
@@ -86,6 +99,19 @@ class FolderTarget:
         partial.rename(final)
         sync_folder(self._root)
 
+    def give_up(self, checkpoint: str) -> None:
+        """Remove the temporary folder: the next copy needs its room."""
+        shutil.rmtree(self._root / f"{checkpoint}{self._partial}", ignore_errors=True)
+
+    def write_beside(self, name: str, content: bytes) -> None:
+        """Write RUN/name of the copy."""
+        write_whole(self._root.parent / name, content)
+
+    def read_beside(self, name: str) -> bytes | None:
+        """Read it."""
+        path = self._root.parent / name
+        return path.read_bytes() if path.exists() else None
+
     def try_out(self) -> None:
         """Write and remove a small file, and what an earlier process left half copied."""
         self._root.mkdir(parents=True, exist_ok=True)
@@ -118,6 +144,29 @@ class BucketTarget:
 
     def finish(self, checkpoint: str) -> None:
         """Nothing: the manifest was put last."""
+
+    def give_up(self, checkpoint: str) -> None:
+        """Nothing: without a manifest it is none, and another try takes the same names."""
+
+    def write_beside(self, name: str, content: bytes) -> None:
+        """Put an object beside the checkpoints."""
+        self._client.put_object(Bucket=self._bucket, Key=self._beside(name), Body=content)
+
+    def read_beside(self, name: str) -> bytes | None:
+        """Get it."""
+        from botocore.exceptions import ClientError
+
+        try:
+            found = self._client.get_object(Bucket=self._bucket, Key=self._beside(name))
+        except ClientError as error:
+            if error.response["Error"]["Code"] in ("NoSuchKey", "404"):
+                return None
+            raise
+        content: bytes = found["Body"].read()
+        return content
+
+    def _beside(self, name: str) -> str:
+        return f"{self._prefix.removesuffix('checkpoints')}{name}"
 
     def try_out(self) -> None:
         """Put and delete a small object."""
@@ -161,14 +210,42 @@ def require_target(copy_to: str, run: Path) -> None:
             f"checkpoint.copy_to: {copy_to.partition('://')[0]}:// cannot be written; give a "
             "folder, or s3://BUCKET/PREFIX"
         )
+    if copy_to.startswith(S3) and not copy_to.removeprefix(S3).partition("/")[0]:
+        raise RecipeError(f"checkpoint.copy_to: {copy_to} names no bucket; give s3://BUCKET/PREFIX")
+    if not copy_to.startswith(S3):
+        copies = (Path(copy_to) / run.resolve().name).resolve()
+        if copies.is_relative_to(run.resolve()):
+            raise RecipeError(
+                f"checkpoint.copy_to: {copies} lies in the run itself, which a copy is to outlive; "
+                "name another folder"
+            )
     try:
-        target_of(copy_to, run).try_out()
+        target = target_of(copy_to, run)
+        target.try_out()
+        _claim(target, copy_to, run)
+    except RecipeError:
+        raise
     except Exception as error:
         mend = "make it writable, or name another"
         if copy_to.startswith(S3):
             mend = "look at bucket, credentials (AWS_PROFILE, AWS_ACCESS_KEY_ID) and endpoint"
         reason = " ".join(str(error).split()) or type(error).__name__
         raise RecipeError(f"checkpoint.copy_to: {copy_to}: {reason}; {mend}") from None
+
+
+def _claim(target: CopyTarget, copy_to: str, run: Path) -> None:
+    """Let copies be this run's; raises RecipeError where they are another's of the same name."""
+    known = run / OWNER
+    if not known.exists():
+        write_whole(known, uuid.uuid4().hex + "\n")
+    ours, theirs = known.read_bytes(), target.read_beside(OWNER)
+    if theirs is None:
+        target.write_beside(OWNER, ours)
+    elif theirs != ours:
+        raise RecipeError(
+            f"checkpoint.copy_to: {copy_to} holds the copies of another run named "
+            f"{run.resolve().name}; name another, or move them away"
+        )
 
 
 @dataclass(frozen=True)
@@ -185,7 +262,7 @@ class CheckpointCopier:
     """Copies the checkpoints that it is offered, on one rank; `close` ends its thread."""
 
     def __init__(self, copy_to: str, run: Path) -> None:
-        self._shown, self._target = copy_to, target_of(copy_to, run)
+        self._shown, self._target, self._run_folder = copy_to, target_of(copy_to, run), run
         self._changed = threading.Condition()
         self._next: Path | None = None
         self._working, self._closed = False, False
@@ -250,6 +327,7 @@ class CheckpointCopier:
                 nbytes = self._copy(checkpoint)
                 return FinishedCopy(step, time.perf_counter() - began, nbytes)
             except Exception as error:  # of a storage, which has errors of its own
+                self._target.give_up(checkpoint.name)
                 reason = " ".join(str(error).split()) or type(error).__name__
                 line = f"{checkpoint.name} could not be copied to {self._shown}: {reason}"
             if seconds is None or self._closed:
@@ -260,8 +338,16 @@ class CheckpointCopier:
         return FinishedCopy(step, time.perf_counter() - began, 0, line)
 
     def _copy(self, checkpoint: Path) -> int:
-        """Copy the files, a few at once, and the manifest behind them; their bytes."""
+        """Copy the files, a few at once, and the manifest behind them; their bytes, 0 where they
+        are there.
+        """
+        # What the run leaves out behind it, should this copy be gone on with.
+        with suppress(FileNotFoundError):
+            self._target.write_beside(ROLLBACKS, (self._run_folder / ROLLBACKS).read_bytes())
         files = read_manifest(checkpoint).files
+        there = self._target.read_beside(f"checkpoints/{checkpoint.name}/{MANIFEST}")
+        if there == (checkpoint / MANIFEST).read_bytes():
+            return 0  # of an earlier start, or it was good twice
 
         def put(name: str) -> None:
             stored = files[name]

@@ -105,8 +105,8 @@ class CheckpointSection(Section):
     first, which takes as much of it as the checkpoint has bytes. The last one is waited for."""
     save_final: bool = True
     """Whether the last step is saved."""
-    copy_to: str | None = None
-    """A folder, or s3://BUCKET/PREFIX, to which each whole checkpoint is copied, as
+    copy_to: Annotated[str, Field(min_length=1)] | None = None
+    """A folder, or s3://BUCKET/PREFIX, to which each good checkpoint is copied, as
     COPY_TO/NAME-OF-RUN/checkpoints/step-N, and verified; a copy that fails ends no run. Copies are
     not rotated away. None: there are none."""
     best: str | None = None
@@ -118,6 +118,10 @@ class CheckpointSection(Section):
     average: AverageSection | None = None
     """An average of the weights that is kept beside them, as {kind: ema, decay: 0.999}, or
     {kind: mean, last: 200}; none: none is."""
+
+
+_MOST_LEFT_OUT = 100
+"""Times its own steps that a run may leave out at once: all of it is passed over one by one."""
 
 
 class LeftOutSection(Section):
@@ -182,6 +186,12 @@ def check_spikes(recipe: "Recipe") -> None:
         raise RecipeError(
             f"recovery.leave_out: the run has no step {late[0]}, it ends after {recipe.steps}; "
             "leave it out"
+        )
+    many = [one.batches for one in section.leave_out if one.batches > _MOST_LEFT_OUT * recipe.steps]
+    if many:
+        raise RecipeError(
+            f"recovery.leave_out: {many[0]} batches are more than {_MOST_LEFT_OUT} times what the "
+            f"run's {recipe.steps} steps read; lower it"
         )
     if section.spike is None:
         return

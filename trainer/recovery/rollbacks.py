@@ -46,7 +46,13 @@ def read_rollbacks(run: Path) -> list[Rollback]:
     path = Path(run) / ROLLBACKS
     try:
         content = read_json(path.read_bytes())
-        return [Rollback(**{**one, "batches": int(one["batches"])}) for one in content]
+        if not isinstance(content, list):
+            raise ValueError("it is no list")
+        decided = [Rollback(**one) for one in content]
+        for one in decided:
+            if not (type(one.batches) is type(one.before_step) is int and one.batches > 0):
+                raise ValueError("batches and before_step are counts")
+        return decided
     except FileNotFoundError:
         return []
     except (OSError, ValueError, TypeError, KeyError) as error:
