@@ -43,7 +43,7 @@ def side_by_side(folder: Path) -> list[Path]:
 
 def hostile(folder: Path) -> list[Path]:
     """A run of whose texts each tries to run in the page."""
-    run = record_run(folder / "<svg onload=window.taken=1>", tokenizer=ATTACK)
+    run = record_run(folder / "<svg onload=window.taken=1>", tokenizer=ATTACK.replace("\x00", ""))
     write_json(run / "environment.json", {"command": ["lyceum", "train", ATTACK], "git": ATTACK})
     sample = {"step": 4, "prompt": ATTACK, "text": f"{ATTACK} half \ud83d"}
     (run / "samples.jsonl").write_text(json.dumps(sample) + "\n")
