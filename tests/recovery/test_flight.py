@@ -1,15 +1,14 @@
 """Which rank has entered fewer collectives than the others, by PyTorch's own record."""
 
 import json
-import os
+import subprocess
+import sys
 from pathlib import Path
 
-import torch
-import torch.distributed as dist
-
 from launch.flight import make_pipe, write_flight_records
-from tests.checkpoint.ranks import run_ranks
-from trainer.recovery.flight import PIPE, answer_when_asked, missing
+from trainer.recovery.flight import missing
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_rank_that_hangs_in_a_collective_answers(tmp_path: Path) -> None:
@@ -18,31 +17,22 @@ def test_a_rank_that_hangs_in_a_collective_answers(tmp_path: Path) -> None:
     for pipe in pipes.values():
         make_pipe(pipe)
 
-    def rank(number: int) -> str:
-        os.environ[PIPE] = str(pipes[number])
-        answer_when_asked()
-        ones = torch.ones(3)
-        dist.all_reduce(ones)
-        if number == 0:
-            dist.all_reduce(ones)  # in which it waits for the other
-            return ""
-        said = ""
-        while "collectives of group 0" not in said:
-            written = write_flight_records(pipes, tmp_path / "collectives.json")
-            records = {int(key): own for key, own in json.loads(read(tmp_path)).items()}
-            said = missing(records)
-        dist.all_reduce(ones)
-        assert written == f", the last collectives in {tmp_path / 'collectives.json'}"
-        return said
-
-    assert run_ranks(2, rank, tmp_path)[1] == "of the 2 collectives of group 0 entered: rank 1 1"
-    last = json.loads(read(tmp_path))["0"][0]["last"][-1]
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.recovery.flight_rank", str(rank), str(tmp_path)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in pipes
+    ]
+    said = [rank.communicate()[0] for rank in ranks]
+    path = tmp_path / "collectives.json"
+    assert said[1] == (
+        f"of the 2 collectives of group 0 entered: rank 1 1, the last collectives in {path}\n"
+    )
+    last = json.loads(path.read_text())["0"][0]["last"][-1]
     assert last["profiling_name"] == "gloo:all_reduce" and last["collective_seq_id"] == 2
-
-
-def read(folder: Path) -> str:
-    path = folder / "collectives.json"
-    return path.read_text() if path.exists() else "{}"
 
 
 def test_nobody_is_asked_who_is_not_there(tmp_path: Path) -> None:

@@ -9,12 +9,12 @@ Nobody needs us to read a corpus. A plain reader has its documents one after the
     import webdataset
 
     folder = Path("corpora/web")
-    manifest = read_json((folder / "manifest.json").read_text(encoding="utf-8"))
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     token_type = np.dtype(manifest["token_dtype"]).newbyteorder("<")
     shards = [str(folder / shard["name"]) for shard in manifest["splits"]["train"]["shards"]]
     for sample in webdataset.WebDataset(shards, shardshuffle=False):
         tokens = np.frombuffer(sample["tokens"], token_type)
-        about = read_json(sample["json"])
+        about = json.loads(sample["json"])
 
 `tokens` begin and end with the end of text, `manifest["tokenizer"]["end_of_text"]`; `tokenizer/`
 in the folder is a Hugging Face tokenizer that decodes them; `about` has the document's `id` and

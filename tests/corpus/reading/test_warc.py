@@ -292,7 +292,8 @@ def test_a_giant_member_is_skipped_in_little_memory(tmp_path: Path) -> None:
     assert told == "0 1"
     # A MiB at a time, and slack.
     assert peak - base < 16
-    assert peak_mib(path, "record_mib=64")[0] - base > 60, "a member that is held is seen"
+    held = peak_mib(path, "record_mib=64")[0] - base
+    assert held > 48, "a member that is held is seen: 60 MiB, less what the first one left free"
 
 
 WHOLE = archive(RESPONSE, RESPONSE)
