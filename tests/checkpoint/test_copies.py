@@ -17,6 +17,7 @@ from trainer.checkpoint.copies import (
     require_target,
     target_of,
 )
+from trainer.data.remote.storage import s3_client
 from trainer.errors import RecipeError
 
 
@@ -26,10 +27,10 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     import boto3
 
     with s3_server(monkeypatch):
-        trainer.checkpoint.copies._s3_client.cache_clear()
+        s3_client.cache_clear()
         boto3.client("s3").create_bucket(Bucket="keep")
         yield "keep"
-    trainer.checkpoint.copies._s3_client.cache_clear()
+    s3_client.cache_clear()
 
 
 def copied(copy_to: str, run: Path, *checkpoints: Path) -> list[FinishedCopy]:

@@ -16,11 +16,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
 from trainer.checkpoint.format import MANIFEST, read_manifest
+from trainer.data.remote.storage import s3_client
 from trainer.errors import RecipeError
 from trainer.files import sync_folder, write_whole
 from trainer.recovery.rollbacks import ROLLBACKS
@@ -38,6 +38,7 @@ _BLOCK_BYTES = 1 << 22
 _PART_BYTES = 5 << 30
 """The largest object that one request may put."""
 _LOOK_SECONDS = 1.0
+_TIMEOUT_SECONDS = 60.0
 
 
 class CopyFailed(Exception):
@@ -176,22 +177,7 @@ class BucketTarget:
 
     @property
     def _client(self) -> Any:
-        return _s3_client(os.getpid())
-
-
-@lru_cache(maxsize=1)
-def _s3_client(_process: int) -> Any:
-    """A client, which threads share and processes do not."""
-    import botocore.session
-    from botocore.config import Config
-
-    config = Config(
-        connect_timeout=10,
-        read_timeout=60,
-        retries={"total_max_attempts": 3, "mode": "standard"},
-        max_pool_connections=2 * _FILES_AT_ONCE,
-    )
-    return botocore.session.Session().create_client("s3", config=config)
+        return s3_client(os.getpid(), _TIMEOUT_SECONDS, anonymous=False)
 
 
 def target_of(copy_to: str, run: Path) -> CopyTarget:

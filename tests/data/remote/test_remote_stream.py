@@ -23,7 +23,7 @@ from trainer.data.remote import cache as cache_module
 from trainer.data.remote import transfer
 from trainer.data.remote.cache import GIB
 from trainer.data.remote.location import place
-from trainer.data.remote.storage import _s3_client
+from trainer.data.remote.storage import s3_client
 from trainer.data.stream import Stream
 from trainer.data.tokenizer import load_tokenizer, train_tokenizer
 from trainer.errors import DataError
@@ -64,11 +64,11 @@ def url(request, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]
         with web_server(folder.parent) as made:
             yield f"{made.url}/corpus"
         return
-    _s3_client.cache_clear()
+    s3_client.cache_clear()
     with s3_server(monkeypatch):
         upload(folder, "bucket", "corpus/")
         yield "s3://bucket/corpus"
-    _s3_client.cache_clear()
+    s3_client.cache_clear()
 
 
 def room_for(blocks: float, folder: Path) -> float:

@@ -13,7 +13,7 @@ import pytest
 from tests.data.remote.servers import Fault, s3_server, upload, web_server
 from trainer.data.remote import storage
 from trainer.data.remote.location import Url
-from trainer.data.remote.storage import Absent, _s3_client, read_range
+from trainer.data.remote.storage import Absent, read_range, s3_client
 from trainer.data.remote.streamed import StreamedFile
 from trainer.data.remote.transfer import Attempts, Wanted, download
 from trainer.errors import DataError
@@ -27,9 +27,9 @@ FILE = Wanted(Url("s3://bucket/a/shard.tar"), hashlib.sha256(CONTENT).hexdigest(
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """A client made for one server or set of credentials is not used for the next."""
-    _s3_client.cache_clear()
+    s3_client.cache_clear()
     yield monkeypatch
-    _s3_client.cache_clear()
+    s3_client.cache_clear()
 
 
 @pytest.fixture
@@ -64,9 +64,9 @@ def test_a_forked_worker_has_its_own_client(bucket: str, environment) -> None:
 
     def noted(process: int, *rest: object) -> object:
         asked.put((process, os.getpid()))
-        return _s3_client(process, *rest)
+        return s3_client(process, *rest)
 
-    environment.setattr(storage, "_s3_client", noted)
+    environment.setattr(storage, "s3_client", noted)
     answer = read_range(FILE.url, 0, ONCE)
     worker = fork.Process(target=read_range, args=(FILE.url, 0, ONCE))
     worker.start()
@@ -131,7 +131,7 @@ def test_a_busy_or_dead_s3_is_left_after_our_attempts(bucket: str, environment, 
         with pytest.raises(DataError, match=r"may not be read .403.*AWS_ACCESS_KEY_ID"):
             download(FILE, io.BytesIO(), attempts)
         assert len(server.requests) == 4
-    _s3_client.cache_clear()
+    s3_client.cache_clear()
     with pytest.raises(DataError, match="in 3 attempts: Could not connect"):
         download(FILE, io.BytesIO(), attempts)
 

@@ -103,7 +103,7 @@ def _read_s3(url: Url, start: int, remote: RemoteSection) -> Answer:
     bucket, _, key = url.removeprefix("s3://").partition("/")
     wanted = {"Bucket": bucket, "Key": key} | ({"Range": f"bytes={start}-"} if start else {})
     try:
-        client = _s3_client(os.getpid(), remote.timeout_seconds, remote.anonymous)
+        client = s3_client(os.getpid(), remote.timeout_seconds, remote.anonymous)
         found = client.get_object(**wanted)
     except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError):
         raise DataError(f"no credentials for {url}: {S3_CREDENTIALS}") from None
@@ -124,7 +124,7 @@ def _read_s3(url: Url, start: int, remote: RemoteSection) -> Answer:
 
 
 @lru_cache(maxsize=4)
-def _s3_client(process: int, timeout_seconds: float, anonymous: bool) -> Any:
+def s3_client(process: int, timeout_seconds: float, anonymous: bool) -> Any:
     """A client of this process: a forked one must not use the connections of its parent.
 
     s3fs is not used because its event loop runs in a thread, and a fork has no such thread.
