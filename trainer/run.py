@@ -115,14 +115,15 @@ class Run:
         suites: RunSuites | None = None,
         base_weights: Callable[[], AbstractContextManager[None]] = nullcontext,
         frozen: FrozenCopy | None = None,
-        heartbeat: Heartbeat | None = None,
-        place: LockedFolder | None = None,
-        left_out: Mapping[int, int] | None = None,
-        saver: BackgroundSaver | None = None,
-        copier: CheckpointCopier | None = None,
+        *,
+        heartbeat: Heartbeat,
+        place: LockedFolder | None,
+        left_out: Mapping[int, int],
+        saver: BackgroundSaver,
+        copier: CheckpointCopier | None,
     ) -> None:
-        self._heartbeat, self._place = heartbeat or Heartbeat(), place
-        self._left_out = left_out or {}
+        self._heartbeat, self._place = heartbeat, place
+        self._left_out = left_out
         self.notes: dict[str, Any] = {}
         self.lost = False
         self.recipe = recipe
@@ -142,7 +143,6 @@ class Run:
         self._stream = self.stage.open_stream(counters.stream)
         self._curriculum = phases_of_recipe(recipe)
         self._names = recipe.data.names() or ("corpus",)
-        saver = saver or BackgroundSaver(layout.device, self._heartbeat.again)
         self.saving = Saving(self, saver, beginning.lora_base, beginning.imported_files, copier)
 
     @property

@@ -105,13 +105,7 @@ def open_run(
             held.callback(saver.abandon)
             if recipe.checkpoint.every:
                 saver.prepare(training_bytes(chunks, recipe.checkpoint.average is not None))
-            copier = None
-            if layout.reports and recipe.checkpoint.copy_to is not None:
-                copier = CheckpointCopier(recipe.checkpoint.copy_to, Path(recipe.run))
-                held.callback(copier.close)
-                newest = latest_checkpoint(Path(recipe.run))
-                if newest is not None and is_settled(newest):
-                    copier.offer(newest)  # which an earlier start may have left uncopied
+            copier = _copier(recipe, held) if layout.reports else None
             parts = _Parts(
                 *(recipe, layout, sources, chunks, optimizer, suites, frozen, place, saver, copier)
             )
@@ -204,6 +198,19 @@ class OpenRun:
 def _require_copies(recipe: Recipe) -> None:
     if recipe.checkpoint.copy_to is not None:
         require_target(recipe.checkpoint.copy_to, Path(recipe.run))
+
+
+def _copier(recipe: Recipe, held: ExitStack) -> CheckpointCopier | None:
+    """What copies the run's checkpoints elsewhere, where the recipe names a place."""
+    if recipe.checkpoint.copy_to is None:
+        return None
+    run = Path(recipe.run)
+    copier = CheckpointCopier(recipe.checkpoint.copy_to, run)
+    held.callback(copier.close)
+    newest = latest_checkpoint(run)
+    if newest is not None and is_settled(newest):
+        copier.offer(newest)  # which an earlier start may have left uncopied
+    return copier
 
 
 def _lock(run: Path, held: ExitStack) -> None:

@@ -252,7 +252,7 @@ class CheckpointCopier:
         self._changed = threading.Condition()
         self._next: Path | None = None
         self._working, self._closed = False, False
-        self._blocks = 0
+        self._files_done = 0
         self._finished: list[FinishedCopy] = []
         self._thread = threading.Thread(target=self._run, daemon=True, name="copier")
         self._thread.start()
@@ -279,8 +279,8 @@ class CheckpointCopier:
         seen = -1
         with self._changed:
             while self._next is not None or self._working:
-                if seen != self._blocks:
-                    seen = self._blocks
+                if seen != self._files_done:
+                    seen = self._files_done
                     alive()
                 self._changed.wait(_LOOK_SECONDS)
 
@@ -338,7 +338,7 @@ class CheckpointCopier:
         def put(name: str) -> None:
             stored = files[name]
             self._target.put(f"{checkpoint.name}/{name}", checkpoint / name, stored.sha256)
-            self._blocks += 1
+            self._files_done += 1
 
         with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
             for _ in pool.map(put, files):
