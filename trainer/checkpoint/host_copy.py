@@ -68,8 +68,10 @@ class HostCopy:
         if self._pinned:
             return torch.empty(nbytes, dtype=torch.uint8, pin_memory=True)
         memory = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        if hasattr(mmap, "MADV_HUGEPAGE"):
-            memory.madvise(mmap.MADV_HUGEPAGE)
+        # A forked data worker would share its pages, and each first write to one copy it again.
+        for advice in ("MADV_DONTFORK", "MADV_HUGEPAGE"):
+            if hasattr(mmap, advice):
+                memory.madvise(getattr(mmap, advice))
         return torch.frombuffer(memory, dtype=torch.uint8)
 
     @property
