@@ -116,8 +116,10 @@ def _nan(fault: InsideFault, wrap: _Wrap) -> None:
 
 
 def _spike(fault: InsideFault, wrap: _Wrap) -> None:
-    """A gradient that is finite, and out of all proportion."""
-    _in_backward(fault, wrap, lambda gradient: gradient * 1e6)
+    """A gradient that is finite, and out of all proportion: also where it is one small weight's, as
+    of a norm in the last stage.
+    """
+    _in_backward(fault, wrap, lambda gradient: gradient * 1e12)
 
 
 def _raising(
