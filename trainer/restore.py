@@ -42,17 +42,21 @@ _SHORT = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
 
 def restore(
-    recipe: Recipe, point: ResumePoint | None, chunks: list[LanguageModel], optimizer: Optimizer
+    recipe: Recipe,
+    point: ResumePoint | None,
+    chunks: list[LanguageModel],
+    optimizer: Optimizer,
+    verified: bool,
 ) -> Beginning:
     """Load the weights, and for a resumed run the optimizer state; returns the other state.
 
-    Overwrites the parameters of `chunks` and, with a `point`, `optimizer` in place. Collective.
+    `verified`: all ranks together have hashed the point's checkpoint a moment ago. Overwrites the
+    parameters of `chunks` and, with a `point`, `optimizer` in place. Collective.
     Raises CheckpointError for a damaged checkpoint, RecipeError for one of another model or of
     other adapters.
     """
     if point is not None:
-        reader, base = open_resumed(Path(point.checkpoint), recipe)
-        (reader.adapters if isinstance(reader, AdaptedReader) else reader).believe()
+        reader, base = open_resumed(Path(point.checkpoint), recipe, verified)
         reader.require_model(_model_keys(recipe, reader.model))
         other_rows = reader.model["vocab"] != recipe.model.vocab
         padded = FittedReader(reader, recipe.model) if other_rows else reader
@@ -116,7 +120,7 @@ def base_weights(
         with without:
             yield
     finally:
-        restore(recipe, point, chunks, optimizer)
+        restore(recipe, point, chunks, optimizer, verified=False)
 
 
 def _told_precision(recipe: Recipe, reader: Reader) -> str:
@@ -182,17 +186,19 @@ def fitted(reader: Reader, recipe: Recipe) -> Reader | FittedReader:
     return FittedReader(reader, recipe.model, known.size, new_rows(known, grown, model))
 
 
-def open_resumed(checkpoint: Path, recipe: Recipe) -> tuple[Reader, LoraBase | None]:
+def open_resumed(
+    checkpoint: Path, recipe: Recipe, verified: bool = False
+) -> tuple[Reader, LoraBase | None]:
     """The checkpoint to resume from and, under `lora`, its base; collective.
 
-    The base is looked for at `init_from` too. Raises RecipeError where the checkpoint's adapters
-    differ from the recipe's, where only one of the two has adapters, or where `init_from` is
-    another base.
+    `verified`: as for `restore`. The base is looked for at `init_from` too. Raises RecipeError
+    where the checkpoint's adapters differ from the recipe's, where only one of the two has
+    adapters, or where `init_from` is another base.
     """
     named = None
     if recipe.lora is not None and recipe.init_from is not None:
         named = Path(recipe.init_from)
-    reader = open_trained(checkpoint, base_at=named)
+    reader = open_trained(checkpoint, base_at=named, verified=verified)
     adapters = isinstance(reader, AdaptedReader)
     if adapters != (recipe.lora is not None):
         held, mend = ("adapters", "set lora") if adapters else ("all weights", "leave lora out")

@@ -90,7 +90,7 @@ def open_run(
             chunks = build_model(recipe, recipe.model.vocab, layout)
             optimizer = create_optimizer(chunks, recipe, layout)
             faults.heartbeat.beat(LOADING, 0)
-            beginning = restore(recipe, point, chunks, optimizer)
+            beginning = restore(recipe, point, chunks, optimizer, verified=True)
             faults.heartbeat.beat(STARTING, 0)
             base = partial(base_weights, recipe, point, chunks, optimizer)
             with EarlyWatch(recipe, layout, beginning.counters.step) as early:
@@ -186,7 +186,8 @@ class OpenRun:
         if self._parts.copier is not None:
             self._parts.copier.offer(Path(checkpoint))  # the decision goes with it
         self._point = point
-        beginning = restore(recipe, point, self._parts.chunks, self._parts.optimizer)
+        parts = self._parts
+        beginning = restore(recipe, point, parts.chunks, parts.optimizer, verified=True)
         self.run = self._begin(beginning)
         self.run.notes["rolled_back_from"] = spike.step
 

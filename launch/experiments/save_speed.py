@@ -140,7 +140,7 @@ def _here(folder: Path, tensors: list[Any], rank: int) -> dict[str, float]:
     def load() -> None:
         reader = open_checkpoint(path)  # whose files are hashed, shared out over the ranks
         for piece in _pieces(tensors, rank):
-            reader.read(piece.key)
+            reader.read(piece.key, own=False)  # as `restore` does: the file's own pages
 
     return {
         "first_stall_seconds": stalls[0],

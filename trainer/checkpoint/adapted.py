@@ -62,9 +62,10 @@ class AdaptedReader:
         offset: Sequence[int] | None = None,
         shape: Sequence[int] | None = None,
         dtype: torch.dtype | None = None,
+        own: bool = True,
     ) -> Tensor:
         """A box of a global tensor, as CheckpointReader reads it."""
-        return self._holder(key).read(key, offset, shape, dtype)
+        return self._holder(key).read(key, offset, shape, dtype, own)
 
     def attachments(self) -> list[str]:
         """The names of the small files saved with the adapters."""
@@ -132,6 +133,7 @@ class MergedReader(AdaptedReader):
         offset: Sequence[int] | None = None,
         shape: Sequence[int] | None = None,
         dtype: torch.dtype | None = None,
+        own: bool = True,
     ) -> Tensor:
         """A box of W + scale * B A, computed in fp32 and cast to W's stored dtype (or `dtype`).
 
@@ -139,7 +141,7 @@ class MergedReader(AdaptedReader):
         """
         holder, parts = self._holder(key), self._merges.get(_name(key))
         if parts is None:
-            return holder.read(key, offset, shape, dtype)
+            return holder.read(key, offset, shape, dtype, own)
         whole = holder.shape(key)
         start = tuple(offset) if offset is not None else (0, 0)
         size = tuple(shape) if shape is not None else whole
@@ -173,13 +175,17 @@ Reader = CheckpointReader | AdaptedReader
 
 
 def open_trained(
-    folder: Path, group: dist.ProcessGroup | None = None, base_at: Path | None = None
+    folder: Path,
+    group: dist.ProcessGroup | None = None,
+    base_at: Path | None = None,
+    verified: bool = False,
 ) -> Reader:
     """Open and verify a checkpoint, with its base where it holds adapters; collective.
 
-    `base_at`: one more folder to look for the base in. Raises CheckpointError on all ranks alike.
+    `base_at`: one more folder to look for the base in. `verified`: all ranks together have hashed
+    the checkpoint itself a moment ago. Raises CheckpointError on all ranks alike.
     """
-    adapters = open_checkpoint(folder, group)
+    adapters = open_checkpoint(folder, group, verified)
     if not holds_adapters(adapters):
         return adapters
     named, base = _open_base(adapters, group, base_at)

@@ -70,13 +70,14 @@ class FittedReader:
         offset: Sequence[int] | None = None,
         shape: Sequence[int] | None = None,
         dtype: torch.dtype | None = None,
+        own: bool = True,
     ) -> Tensor:
         """A box of a global tensor, as CheckpointReader reads it."""
         source = self._source(key)
         held = self.base.shape(source)
         as_it_is = self._rows(key, held[0]) == held[0] and not self._new
         if as_it_is or not _is_table(key):
-            return self.base.read(source, offset, shape, dtype)
+            return self.base.read(source, offset, shape, dtype, own)
         start = tuple(offset) if offset is not None else (0, 0)
         size = tuple(shape) if shape is not None else self.shape(key)
         values = torch.empty(size, dtype=dtype or self.dtype(key))

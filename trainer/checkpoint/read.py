@@ -2,7 +2,6 @@
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -119,11 +118,13 @@ class CheckpointReader:
         offset: Sequence[int] | None = None,
         shape: Sequence[int] | None = None,
         dtype: torch.dtype | None = None,
+        own: bool = True,
     ) -> torch.Tensor:
         """A box of a global tensor, on the CPU, assembled from the saved pieces that it meets.
 
         `offset` and `shape` are in elements of the global tensor (None: all of it); the values are
-        cast to `dtype` (None: as saved). Only the overlapping parts are read. Raises
+        cast to `dtype` (None: as saved). Only the overlapping parts are read. `own`: without it the
+        tensor may be the file's own pages, to be copied from soon and not to be written to. Raises
         CheckpointError: no such tensor, a box that is not inside it, a damaged file.
         """
         stored = self._tensor(key)
@@ -134,12 +135,17 @@ class CheckpointReader:
                 f"checkpoint {self.folder}: {key} has shape {list(stored.shape)}, which does not "
                 f"cover {list(size)} at {list(start)}; is this a checkpoint of another model?"
             )
-        wanted = torch.empty(size, dtype=dtype or _DTYPES[stored.dtype])
-        for piece in stored.pieces:
-            part = intersect((start, size), (piece.offset, piece.shape))
-            if part:
-                wanted[slices(part, start)].copy_(self._read_part(piece, part, stored.dtype))
-                self._count(piece.file, prod(part[1]) * _DTYPES[stored.dtype].itemsize)
+        kind = dtype or _DTYPES[stored.dtype]
+        met = [
+            (piece, intersect((start, size), (piece.offset, piece.shape)))
+            for piece in stored.pieces
+        ]
+        parts = [(piece, part) for piece, part in met if part is not None]
+        if not own and [part for _, part in parts] == [(start, size)] and kind == self.dtype(key):
+            return self._read_part(*parts[0], stored.dtype)
+        wanted = torch.empty(size, dtype=kind)
+        for piece, part in parts:
+            wanted[slices(part, start)].copy_(self._read_part(piece, part, stored.dtype))
         return wanted
 
     def close(self) -> None:
@@ -171,6 +177,7 @@ class CheckpointReader:
             raise CheckpointError(
                 f"{self.folder / piece.file}: {piece.name} is not what the manifest says"
             )
+        self._count(piece.file, values.nbytes)
         return values
 
     def _opened(self, name: str) -> Any:
@@ -198,10 +205,13 @@ class CheckpointReader:
             self._verified.add(name)
 
 
-def open_checkpoint(folder: Path, group: dist.ProcessGroup | None = None) -> CheckpointReader:
+def open_checkpoint(
+    folder: Path, group: dist.ProcessGroup | None = None, verified: bool = False
+) -> CheckpointReader:
     """Open a checkpoint and verify all of it; collective, with one outcome on all ranks.
 
-    Raises CheckpointError on every rank where any rank can't open it or finds a bad file.
+    `verified`: all ranks together have, a moment ago. Raises CheckpointError on every rank where
+    any rank can't open it or finds a bad file.
     """
     reader, reason = None, None
     try:
@@ -212,7 +222,10 @@ def open_checkpoint(folder: Path, group: dist.ProcessGroup | None = None) -> Che
     if failure:
         raise CheckpointError(failure[1])
     assert reader is not None
-    reader.verify(group)
+    if verified:
+        reader.believe()
+    else:
+        reader.verify(group)
     return reader
 
 

@@ -121,10 +121,16 @@ def _best_weight(reader: Reader | FittedReader, sharding: ParameterSharding) -> 
 
 
 def _read(reader: Reader | FittedReader, key: str, sharding: ParameterSharding) -> Tensor:
-    """This rank's shard of a global tensor, in the parameter's local shape, on the CPU."""
-    whole = torch.empty(sharding.shape, dtype=reader.dtype(key))
-    for box in sharding.boxes:
-        box.of(whole).copy_(_read_box(reader, key, box))
+    """This rank's shard of a global tensor, in the parameter's local shape, on the CPU.
+
+    To be copied from at once: it may be the file's own pages.
+    """
+    if len(sharding.boxes) == 1 and sharding.boxes[0].shape == sharding.shape:
+        whole = _read_box(reader, key, sharding.boxes[0])
+    else:
+        whole = torch.empty(sharding.shape, dtype=reader.dtype(key))
+        for box in sharding.boxes:
+            box.of(whole).copy_(_read_box(reader, key, box))
     if not all_finite([whole]):
         raise NotFiniteError(
             f"checkpoint {reader.folder}: {key} holds values that are not finite; choose an "
@@ -140,4 +146,4 @@ def _read_box(reader: Reader | FittedReader, key: str, box: Box) -> Tensor:
             f"{list(reader.shape(key))} there and {list(box.global_shape)} here; change the "
             "recipe's model section or choose another checkpoint"
         )
-    return reader.read(key, box.offset, box.shape)
+    return reader.read(key, box.offset, box.shape, own=False)
