@@ -3,6 +3,7 @@
 import mmap
 from collections.abc import Iterable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -48,8 +49,13 @@ class HostCopy:
 
     def _copy(self, piece: Piece) -> Piece:
         values = piece.values().detach()
-        own = self._room(values.nbytes).view(values.dtype).view(values.shape)
-        own.copy_(values, non_blocking=self._pinned)
+        room = self._room(values.nbytes)
+        own = room.view(values.dtype).view(values.shape)
+        if not self._pinned and values.is_contiguous():
+            # The C library's copy goes past the caches where a piece is larger than they are.
+            np.copyto(room.numpy(), values.reshape(-1).view(torch.uint8).numpy())
+        else:
+            own.copy_(values, non_blocking=self._pinned)
         return Piece(piece.key, piece.global_shape, piece.offset, own)
 
     def _room(self, nbytes: int) -> Tensor:
