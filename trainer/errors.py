@@ -54,6 +54,10 @@ class NotFiniteError(TrainingError):
     """The weights or the optimizer's state hold values that are not finite."""
 
 
+class LocalDiskError(TrainingError):
+    """A checkpoint could not be written to a machine's own disk."""
+
+
 class RankFailed(TrainingError):
     """A rank ended by something that no recipe says: killed, frozen, out of memory, a fault.
 

@@ -85,7 +85,7 @@ class Saving:
         last = last or run.step >= run.recipe.steps
         at_once = not run.skipping if last else run.recipe.recovery.settle == 0
         fault = on_first_rank(Ranks(run.layout.hosts), partial(self._announce, at_once))
-        if fault is not None:
+        if fault is not None and not (at_once and self._saver.local is not None):
             if last:
                 raise TrainingError(fault)
             if run.layout.reports:
@@ -100,6 +100,7 @@ class Saving:
         pieces = training_pieces(run.chunks, run.optimizer)
         snapshots.append(self._snapshot(run.folder, 1, pieces))
         run.notes["save_stall_seconds"] = self._saver.start(snapshots, began)
+        self._settle_early()
         self._saved_step = run.step
         if last or not run.recipe.checkpoint.background:
             finished = self.finish()
@@ -154,6 +155,7 @@ class Saving:
         """Count a finished step for the checkpoints before it."""
         if self._run.layout.reports:
             self._became_good(self._settling.observe(step, applied))
+            self._settle_early()
 
     def settle_last(self) -> None:
         """Let the checkpoint of this step, which is the last before a stop, count as good at once,
@@ -206,6 +208,12 @@ class Saving:
         if self._run.recipe.checkpoint.average is not None:
             remove_others(self._run.folder, finished.step)
 
+    def _settle_early(self) -> None:
+        """Let what is good, and lies on the machines' own disks yet, be so when it comes home."""
+        if self._saver.local is not None and self._run.layout.reports:
+            for path in self._settling.settled_before_whole():
+                settle(path)
+
     def _became_good(self, settled: list[Path]) -> None:
         for path in settled:
             settle(path)
@@ -226,6 +234,9 @@ class Saving:
         if self._lora_base is not None:
             checkpoint = folder / "checkpoints" / folder_name(run.step)
             attachments |= self._lora_base.attachment(checkpoint)
+        local = self._saver.local
+        if local is not None:
+            local = local / folder.relative_to(run.folder) / "checkpoints"
         return Snapshot(
             folder / "checkpoints",
             run.step,
@@ -233,6 +244,7 @@ class Saving:
             model=run.recipe.model.model_dump(mode="json"),
             counters=asdict(run.counters),
             attachments=attachments,
+            local=local,
         )
 
     def _heard(self, pieces: Iterator[Piece]) -> Iterator[Piece]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from trainer.checkpoint import latest_checkpoint
 from trainer.checkpoint.background import BackgroundSaver
 from trainer.checkpoint.copies import CheckpointCopier, require_target
+from trainer.checkpoint.local import bring_home, forget, local_folder
 from trainer.checkpoint.marks import is_settled
 from trainer.checkpoint.state import training_bytes
 from trainer.early_watch import EarlyWatch
@@ -82,6 +83,10 @@ def open_run(
             asked = recipe.resume
             resume = on_first_rank(ranks, partial(_resume_of_start, recipe))
             recipe = recipe.model_copy(update={"resume": resume})
+            local = local_folder(recipe, ranks)
+            if local is not None:
+                resumes = resume == "auto"
+                bring_home(local, Path(recipe.run), ranks, resumes, faults.heartbeat.again)
             recipe = with_verified_resume(recipe, ranks)
             recipe, sources = resolve(recipe, layout, ranks)
             point = find_resume_point(recipe, sources.tokenizer, force, ranks)
@@ -101,7 +106,7 @@ def open_run(
             longest = max(beginning.counters.longest_sequence, recipe.sequence_length)
             suites = open_suites(recipe, layout, sources, chunks, longest)
             frozen = frozen_copy(recipe, layout)
-            saver = BackgroundSaver(layout.device, faults.heartbeat.again)
+            saver = BackgroundSaver(layout.device, faults.heartbeat.again, local)
             held.callback(saver.abandon)
             if recipe.checkpoint.every:
                 saver.prepare(training_bytes(chunks, recipe.checkpoint.average is not None))
@@ -172,6 +177,8 @@ class OpenRun:
         """
         recipe, known = self._parts.recipe, self._point
         self.run.saving.finish()
+        if self._parts.saver.local is not None:
+            forget(self._parts.saver.local)  # of the course that is given up
         self._heartbeat.beat(LOADING, spike.step)
         self.run.close()
         auto = recipe.model_copy(update={"resume": "auto"})

@@ -14,17 +14,21 @@ _WORDS = ("the", "model", "reads", "a", "text", "and", "learns", "which", "word"
 
 @dataclass(frozen=True)
 class RunLayout:
-    """A kind of run: how many ranks, and the keys that differ from the plain tiny one."""
+    """A kind of run: how many ranks, and the keys that differ from the plain tiny one.
+
+    `local`: whether its checkpoints go by way of the machine's own disk.
+    """
 
     name: str
     ranks: int
     keys: dict[str, Any]
     tuned: bool = False
+    local: bool = False
 
 
 LAYOUTS = (
     RunLayout("PP2xDP2", 4, {"parallel": {"pipeline": 2}, "zero": {"stage": 1}}),
-    RunLayout("ZeRO-3", 2, {"zero": {"stage": 3}}),
+    RunLayout("ZeRO-3", 2, {"zero": {"stage": 3}}, local=True),
     RunLayout("TP2", 2, {"parallel": {"tensor": 2}, "zero": {"stage": 0}}),
     RunLayout("SFT", 2, {"zero": {"stage": 2}}, tuned=True),
 )
@@ -56,6 +60,8 @@ def recipe_of(
     """The recipe of a round; `recovery`: keys of that section."""
     keys = _plain(sources) | {"run": str(run), "recovery": recovery or {}}
     keys |= layout.keys
+    if layout.local:
+        keys["checkpoint"] = keys["checkpoint"] | {"local": str(run.with_name("disk"))}
     if layout.tuned:
         del keys["corpus"]
         keys |= {

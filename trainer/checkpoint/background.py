@@ -8,8 +8,9 @@ tried again, and then given up with a word: training goes on without it.
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,13 @@ import torch.distributed as dist
 from trainer.checkpoint.format import Piece
 from trainer.checkpoint.host_copy import HostCopy
 from trainer.checkpoint.write import save_checkpoint
-from trainer.errors import CheckpointError, LyceumError, NotFiniteError, TrainingError
+from trainer.errors import (
+    CheckpointError,
+    LocalDiskError,
+    LyceumError,
+    NotFiniteError,
+    TrainingError,
+)
 from trainer.parallel.agreement import Ranks
 from trainer.parallel.finite import all_finite
 
@@ -33,7 +40,10 @@ _ABANDON_SECONDS = 8.0
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a save writes: the state after a step, in host memory, as `save_checkpoint` takes it."""
+    """What a save writes: the state after a step, in host memory, as `save_checkpoint` takes it.
+
+    `local`: where on this machine's own disk it is written first, None: nowhere.
+    """
 
     folder: Path
     step: int
@@ -41,6 +51,7 @@ class Snapshot:
     model: Mapping[str, Any]
     counters: Mapping[str, Any]
     attachments: Mapping[str, bytes]
+    local: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -70,10 +81,14 @@ class BackgroundSaver:
     """Writes one save at a time; `alive` is called now and then while somebody waits for it.
 
     To be made on all ranks together. Every rank learns the same end of a save, but not at the same
-    moment: `poll` is for what concerns this rank alone, `wait` for what all do alike.
+    moment: `poll` is for what concerns this rank alone, `wait` for what all do alike. `local`: the
+    run's folder on this machine's own disk, None: it has none.
     """
 
-    def __init__(self, device: torch.device, alive: Callable[[], None]) -> None:
+    def __init__(
+        self, device: torch.device, alive: Callable[[], None], local: Path | None = None
+    ) -> None:
+        self.local = local
         together = dist.is_initialized() and dist.get_world_size() > 1
         self._group = dist.new_group(backend="gloo") if together else None
         self._ranks = Ranks(self._group)
@@ -189,7 +204,13 @@ class BackgroundSaver:
     def _with_retries(self, snapshot: Snapshot) -> Path:
         for seconds in (*RETRIES_SECONDS, None):
             try:
-                return self._write(snapshot)
+                try:
+                    return self._write(snapshot)
+                except LocalDiskError as error:
+                    if self._ranks.rank == 0:
+                        _log.warning("%s; it goes to the run directory at once", error)
+                    snapshot = replace(snapshot, local=None)
+                    return self._write(snapshot)
             except CheckpointError:  # the pieces do not fit together: nor will they later
                 raise
             except TrainingError as error:
@@ -204,16 +225,18 @@ class BackgroundSaver:
         return save_checkpoint(
             snapshot.folder,
             snapshot.step,
-            self._counted(snapshot.pieces),
+            [replace(one, produce=partial(self._value, one.tensor)) for one in snapshot.pieces],
             model=snapshot.model,
             counters=snapshot.counters,
             attachments=snapshot.attachments,
             group=self._group,
+            local=snapshot.local,
+            read_back=True,
         )
 
-    def _counted(self, pieces: list[Piece]) -> Iterator[Piece]:
-        for piece in pieces:
-            if self._abandoned.is_set():
-                raise Abandoned("the run ends")
-            self._written += 1
-            yield piece
+    def _value(self, tensor: torch.Tensor) -> torch.Tensor:
+        """What is about to be written, or compared; counted, for who waits."""
+        if self._abandoned.is_set():
+            raise Abandoned("the run ends")
+        self._written += 1
+        return tensor

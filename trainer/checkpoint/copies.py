@@ -219,12 +219,19 @@ def require_target(copy_to: str, run: Path) -> None:
         raise RecipeError(f"checkpoint.copy_to: {copy_to}: {reason}; {mend}") from None
 
 
-def _claim(target: CopyTarget, copy_to: str, run: Path) -> None:
-    """Let copies be this run's; raises RecipeError where they are another's of the same name."""
+def run_id(run: Path) -> str:
+    """What tells a run from all others, wherever its directory is moved: 32 hexadecimal digits that
+    are written to it when this is first asked. On one rank.
+    """
     known = run / OWNER
     if not known.exists():
         write_whole(known, uuid.uuid4().hex + "\n")
-    ours, theirs = known.read_bytes(), target.read_beside(OWNER)
+    return known.read_text(encoding="utf-8").strip()
+
+
+def _claim(target: CopyTarget, copy_to: str, run: Path) -> None:
+    """Let copies be this run's; raises RecipeError where they are another's of the same name."""
+    ours, theirs = f"{run_id(run)}\n".encode(), target.read_beside(OWNER)
     if theirs is None:
         target.write_beside(OWNER, ours)
     elif theirs != ours:

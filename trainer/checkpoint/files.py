@@ -6,14 +6,18 @@ gaps. safetensors' own `save_file` would need every tensor on the CPU at once, a
 over the file for the hash.
 """
 
+import errno
 import hashlib
 import json
+import mmap
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from trainer.checkpoint.format import (
     DTYPES,
@@ -30,6 +34,8 @@ if TYPE_CHECKING:
 
 _BLOCK_BYTES = 1 << 18
 _FLUSH_BYTES = 8 << 20
+_COPY_BYTES = 4 << 20
+_WINDOW_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,32 @@ def write_tensors(
     They are produced one at a time, so the largest bounds the memory. `metadata`: the header's
     `__metadata__`. Raises OSError (disk full, or the file exists).
     """
+    with FileWriter(path) as out:
+        for content in _content(tensors, metadata):
+            out.write(content)
+    return out.stored()
+
+
+def write_again(path: Path, tensors: Sequence[Planned]) -> None:
+    """As `write_tensors`, of what it has hashed elsewhere."""
+    with FileWriter(path, hashed=False) as out:
+        for content in _content(tensors):
+            out.write(content)
+
+
+def compare_tensors(path: Path, tensors: Sequence[Planned]) -> None:
+    """Read back from the disk what `write_tensors` wrote; raises OSError where it is not that."""
+    with FileComparer(path) as written:
+        for content in _content(tensors):
+            written.expect(content)
+
+
+def _content(
+    tensors: Sequence[Planned], metadata: Mapping[str, str] | None = None
+) -> Iterator[bytes | memoryview]:
+    """The bytes of a file of these tensors, one behind another."""
+    import torch
+
     header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
     end = 0
     for tensor in tensors:
@@ -66,22 +98,14 @@ def write_tensors(
         header[tensor.name] = {**entry, "data_offsets": [start, end]}
     encoded = json.dumps(header).encode()
     encoded += b" " * (-len(encoded) % 8)  # the format aligns the data to 8 bytes
-    with FileWriter(path) as out:
-        out.write(len(encoded).to_bytes(8, "little"))
-        out.write(encoded)
-        for tensor in tensors:
-            _write_values(out, tensor)
-    return out.stored()
-
-
-def _write_values(out: "FileWriter", planned: Planned) -> None:
-    import torch
-
-    values = planned.produce()
-    assert values.dtype == planned.dtype and tuple(values.shape) == planned.shape, planned.name
-    if values.numel():
-        flat = values.detach().cpu().contiguous().reshape(-1)
-        out.write(flat.view(torch.uint8).numpy().data)
+    yield len(encoded).to_bytes(8, "little")
+    yield encoded
+    for planned in tensors:
+        values = planned.produce()
+        assert values.dtype == planned.dtype and tuple(values.shape) == planned.shape, planned.name
+        if values.numel():
+            flat = values.detach().cpu().contiguous().reshape(-1)
+            yield flat.view(torch.uint8).numpy().data
 
 
 def write_bytes(path: Path, content: bytes) -> StoredFile:
@@ -94,14 +118,16 @@ def write_bytes(path: Path, content: bytes) -> StoredFile:
 class FileWriter:
     """A new file, hashed as it is written, and fsynced when the context exits without an error.
 
+    `hashed`: without it `stored` does not know.
+
     A block is hashed and written while the processor's cache holds it, and the disk is set to work
     every few of them: what waits for the end is the last of them alone, and the page cache does not
     fill with what nobody reads.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, hashed: bool = True) -> None:
         self._file = open(path, "xb", buffering=0)  # noqa: SIM115 (closed in __exit__)
-        self._hash = hashlib.sha256()
+        self._hash = hashlib.sha256() if hashed else None
         self._bytes = self._flushed = 0
 
     def write(self, content: bytes | memoryview) -> None:
@@ -109,7 +135,8 @@ class FileWriter:
         view = memoryview(content)
         while view:
             block, view = view[:_BLOCK_BYTES], view[_BLOCK_BYTES:]
-            self._hash.update(block)
+            if self._hash is not None:
+                self._hash.update(block)
             self._bytes += len(block)
             while block:  # an unbuffered write may take only a part
                 block = block[self._file.write(block) :]
@@ -124,6 +151,7 @@ class FileWriter:
 
     def stored(self) -> StoredFile:
         """The size and sha256 of what was written."""
+        assert self._hash is not None, "it was hashed"
         return StoredFile(self._bytes, self._hash.hexdigest())
 
     def __enter__(self) -> "FileWriter":
@@ -135,6 +163,78 @@ class FileWriter:
                 os.fsync(self._file.fileno())
         finally:
             self._file.close()
+
+
+class FileComparer:
+    """A file that was written and fsynced, read back from the disk and compared with its content.
+
+    It is read past the page cache (O_DIRECT), so that it is the disk's and not this machine's
+    memory of it; where the file system has no such reading, what it remembers is dropped first.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._file = os.open(path, os.O_RDONLY | os.O_DIRECT)
+        except OSError:
+            self._file = os.open(path, os.O_RDONLY)
+            os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_DONTNEED)
+        self._memory = mmap.mmap(-1, _WINDOW_BYTES)  # its pages are aligned, as O_DIRECT wants
+        self._block = np.frombuffer(self._memory, dtype=np.uint8)
+        self._offset = self._at = self._end = 0
+
+    def expect(self, content: bytes | memoryview) -> None:
+        """Compare what follows; raises OSError where it is something else."""
+        wanted = np.frombuffer(content, dtype=np.uint8)
+        while len(wanted):
+            if self._at == self._end and not self._read():
+                raise self._fault()
+            size = min(len(wanted), self._end - self._at, _BLOCK_BYTES)
+            if not np.array_equal(self._block[self._at : self._at + size], wanted[:size]):
+                raise self._fault()
+            self._at += size
+            wanted = wanted[size:]
+
+    def _read(self) -> int:
+        """Read what follows into the block; how many bytes, 0 at the end of the file."""
+        self._at = self._end = 0
+        if self._offset < os.fstat(self._file).st_size:  # its end may lie where O_DIRECT can't read
+            self._end = os.preadv(self._file, [self._memory], self._offset)
+        self._offset += self._end
+        return self._end
+
+    def _fault(self) -> OSError:
+        return OSError(errno.EIO, f"{self._path.name} is not what was written to it")
+
+    def __enter__(self) -> "FileComparer":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None and (self._at < self._end or self._read()):
+                raise self._fault()
+        finally:
+            os.close(self._file)
+
+
+def copy_verified(
+    source: Path, target: Path, stored: StoredFile, beat: Callable[[], None] = lambda: None
+) -> None:
+    """Copy a file of a checkpoint to a new one, hashed on the way, and compare the copy with it.
+
+    `beat` is called with each part. Raises CheckpointError where the source is not what was saved,
+    OSError where it cannot be copied, or the copy is not what was written.
+    """
+    with open(source, "rb") as read, FileWriter(target) as out:
+        while block := read.read(_COPY_BYTES):
+            out.write(block)
+            beat()
+    if out.stored() != stored:
+        raise CheckpointError(f"{source} was altered (its sha256 differs)")
+    with open(source, "rb") as read, FileComparer(target) as written:
+        while block := read.read(_COPY_BYTES):
+            written.expect(block)
+            beat()
 
 
 def size_fault(folder: Path, name: str, stored: StoredFile) -> str | None:

@@ -88,6 +88,19 @@ def remove_leftovers(folder: Path) -> list[str]:
     return [path.name for path in leftovers]
 
 
+def remove_all_but(partial: Path) -> None:
+    """Remove the temporary folders beside one that holds what they were to hold."""
+    for other in partial.parent.glob(f"*{_MARK}*"):
+        if other != partial:
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def step_of_partial(name: str) -> int | None:
+    """The step of a temporary folder, by its name; None where it is none."""
+    named = FOLDER_NAME.fullmatch(name.partition(_MARK)[0])
+    return int(named[1]) if named and _MARK in name else None
+
+
 def _abandoned(partial: Path) -> bool:
     try:
         descriptor = os.open(partial / _LOCK, os.O_RDWR)

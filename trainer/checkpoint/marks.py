@@ -121,6 +121,12 @@ class Settling:
                 self._missing[checkpoint] = missing - 1 if applied else self._wanted[checkpoint]
         return self._ready()
 
+    def settled_before_whole(self) -> list[Path]:
+        """Those that only have to become whole: what finishes them later may take them for good."""
+        return [
+            one for one, missing in self._missing.items() if not missing and one not in self._whole
+        ]
+
     def _ready(self) -> list[Path]:
         ready = [
             one for one, missing in self._missing.items() if one in self._whole and not missing

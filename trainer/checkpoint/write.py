@@ -3,21 +3,30 @@
 import errno
 import os
 import shutil
+import socket
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch.distributed as dist
 
-from trainer.checkpoint.files import Planned, size_fault, write_bytes, write_tensors
+from trainer.checkpoint.files import (
+    Planned,
+    compare_tensors,
+    size_fault,
+    write_again,
+    write_bytes,
+    write_tensors,
+)
 from trainer.checkpoint.folders import (
     being_written,
     finish,
     keep_as_evidence,
     partial_name,
+    remove_all_but,
     remove_leftovers,
     set_aside,
 )
@@ -36,9 +45,11 @@ from trainer.checkpoint.format import (
     safe_name,
 )
 from trainer.checkpoint.marks import mark_chosen
-from trainer.errors import CheckpointError, TrainingError
+from trainer.errors import CheckpointError, LocalDiskError, TrainingError
 from trainer.files import sync_folder
 from trainer.parallel.agreement import Ranks
+
+_T = TypeVar("_T")
 
 FILE_BYTES = 1 << 30
 """A rank writes a file once its pieces reach this size, or one piece where a single one is larger:
@@ -54,6 +65,8 @@ def save_checkpoint(
     counters: Mapping[str, Any],
     attachments: Mapping[str, bytes],
     group: dist.ProcessGroup | None = None,
+    local: Path | None = None,
+    read_back: bool = False,
 ) -> Path:
     """Save a checkpoint as FOLDER/step-NNNNNNNN, all or nothing; collective over `group`.
 
@@ -61,100 +74,173 @@ def save_checkpoint(
     rank alone writes, consumed one at a time (a generator may gather or copy lazily); over all
     ranks they cover each tensor exactly once. `model`, `counters` (JSON) and `attachments` (small
     files by relative name, such as recipe.yaml) are rank 0's; the others' are ignored.
+    `read_back`: what was written is read from the disk again and compared, each piece's values
+    being taken once more. `local`: a folder on this machine's own disk where all of it is written
+    first (trainer.checkpoint.local); the pieces are consumed twice then.
 
     The folder has a temporary name until every rank's files and the manifest are on the disk. A
     existing checkpoint of the same step is replaced; a damaged one is renamed. On any rank's
     failure (a full disk, a lost file) the temporary folder is removed, and every rank raises
     TrainingError naming the rank and the reason; CheckpointError where the pieces don't fit
-    together. Earlier checkpoints stay as they were.
+    together, LocalDiskError where one could not write to `local`. Earlier checkpoints stay as they
+    were.
     """
     final = Path(folder) / folder_name(step)
     ranks = Ranks(group)
     partial = final.with_name(ranks.share(partial_name(step)))
-    first = ranks.rank == 0
+    first, attempt = ranks.rank == 0, SaveTogether(ranks, partial, final)
 
-    def attempt(action: Callable[[], Any]) -> Any:
-        return _together(ranks, action, partial, final)
-
-    def complete(parts: list[Any]) -> None:
+    def write_beside(there: Path, parts: list[Any]) -> CheckpointManifest:
         files, tensors = _merge(parts)
-        files |= _write_attachments(partial, attachments)
+        files |= _write_attachments(there, attachments)
         recipe = "recipe.yaml" if "recipe.yaml" in attachments else None
         manifest = CheckpointManifest(step, tensors, files, dict(model), dict(counters), recipe)
-        _publish(partial, final, manifest)
+        write_bytes(there / MANIFEST, manifest_bytes(manifest))
+        sync_folder(there)
+        return manifest
 
+    parts: list[Any] = []
+    if local is not None:
+        staged = local / partial.name
+        own = attempt.stage(staged, lambda: _write_own(staged, ranks.rank, pieces, False, True))
+        parts = ranks.gather(own)
+        attempt.stage(staged, lambda: write_beside(staged, parts) if first else None)
+        attempt.staged_whole()
     with ExitStack() as held:
-        attempt(lambda: _begin(partial, held) if first else None)
-        parts = ranks.gather(attempt(lambda: _write_own(partial, ranks.rank, pieces)))
-        attempt(lambda: complete(parts) if first else None)
+        attempt(lambda: begin(partial, held) if first else None)
+        hashed = local is None
+        own = attempt(lambda: _write_own(partial, ranks.rank, pieces, read_back, hashed))
+        parts = ranks.gather(own) if hashed else parts
+        attempt(lambda: publish(partial, final, write_beside(partial, parts)) if first else None)
+        attempt.done()
     return final
 
 
-def _begin(partial: Path, held: ExitStack) -> None:
+def begin(partial: Path, held: ExitStack) -> None:
+    """Make the temporary folder of a checkpoint, which is one's own as long as `held` is."""
     remove_leftovers(partial.parent)  # this save may need an interrupted one's disk space
     held.enter_context(being_written(partial))
 
 
-def _together(ranks: Ranks, action: Callable[[], Any], partial: Path, final: Path) -> Any:
-    """The action's result, if it succeeded on every rank; otherwise every rank raises.
+class SaveTogether:
+    """What the ranks do of a save, each part together: where it fails on one, all of them raise.
 
-    The partial folder is removed first.
+    The temporary folders are removed first; what lies whole on the machines' own disks, as
+    `staged` does from the beginning, stays.
     """
-    result, mine = None, None
-    try:
-        result = action()
-    except Exception as error:  # any failure must reach the other ranks, or they would hang
-        mine = error
-    failure = ranks.first_failure(None if mine is None else _describe(mine))
-    if failure is None:
-        return result
-    if ranks.rank == 0:
-        shutil.rmtree(partial, ignore_errors=True)
-    ranks.share(None)  # a barrier: no rank continues before the partial folder is gone
-    rank, (kind, reason) = failure
-    line = f"rank {rank} could not save {final}: {reason}; earlier checkpoints are intact"
-    raise (CheckpointError if kind == "CheckpointError" else TrainingError)(line) from mine
+
+    def __init__(
+        self, ranks: Ranks, partial: Path, final: Path, staged: Path | None = None
+    ) -> None:
+        self._ranks, self._partial, self._final = ranks, partial, final
+        self._staged, self._whole = staged, staged is not None
+
+    def __call__(self, action: Callable[[], _T]) -> _T:
+        """The action's result; raises TrainingError or CheckpointError."""
+        return self._together(action, self._failed)
+
+    def stage(self, staged: Path, action: Callable[[], _T]) -> _T:
+        """As a call, of what is written to `staged`, on a machine's own disk; raises LocalDiskError
+        or CheckpointError.
+        """
+        self._staged = staged
+        return self._together(action, self._failed_to_stage, f" ({socket.gethostname()})")
+
+    def staged_whole(self) -> None:
+        """Take that all lies on the machines' own disks, in the place of what lay there before."""
+        assert self._staged is not None, "it was written"
+        self._whole = True
+        remove_all_but(self._staged)
+
+    def done(self) -> None:
+        """Remove what lies on this machine's own disk: all of it is in the run directory."""
+        if self._staged is not None:
+            shutil.rmtree(self._staged, ignore_errors=True)
+
+    def _together(
+        self, action: Callable[[], _T], raised: Callable[[int, str], TrainingError], where: str = ""
+    ) -> _T:
+        mine = None
+        try:
+            result = action()
+        except Exception as error:  # any failure must reach the other ranks, or they would hang
+            mine = error
+        failure = self._ranks.first_failure(None if mine is None else _describe(mine, where))
+        if failure is None:
+            return result
+        if self._ranks.rank == 0:
+            shutil.rmtree(self._partial, ignore_errors=True)
+        if self._staged is not None and not self._whole:
+            shutil.rmtree(self._staged, ignore_errors=True)
+        self._ranks.share(None)  # a barrier: no rank continues before the folders are gone
+        rank, (kind, reason) = failure
+        if kind == "CheckpointError":
+            raise CheckpointError(str(self._failed(rank, reason))) from mine
+        raise raised(rank, reason) from mine
+
+    def _failed(self, rank: int, reason: str) -> TrainingError:
+        line = f"rank {rank} could not save {self._final}: {reason}; earlier checkpoints are intact"
+        if self._whole:
+            line += (
+                "; this one lies on the machines' own disks, and the next start takes it from there"
+            )
+        return TrainingError(line)
+
+    def _failed_to_stage(self, rank: int, reason: str) -> TrainingError:
+        return LocalDiskError(f"rank {rank} could not write to its machine's own disk: {reason}")
 
 
-def _describe(error: Exception) -> tuple[str, str]:
+def _describe(error: Exception, where: str) -> tuple[str, str]:
     """The error's type name and a one-line reason, with a remedy where the disk is full."""
     kind = type(error).__name__
     if isinstance(error, OSError) and error.strerror:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         mend = " (free some space, or lower checkpoint.keep)" if full else ""
-        return kind, f"{error.strerror}{mend}"
+        return kind, f"{error.strerror}{where}{mend}"
     text = " ".join(str(error).split())
-    return kind, text if isinstance(error, CheckpointError) else f"{kind}: {text}"
+    return kind, text if isinstance(error, CheckpointError) else f"{kind}: {text}{where}"
 
 
-def _write_own(partial: Path, rank: int, pieces: Iterable[Piece]) -> dict[str, Any]:
-    """Write this rank's pieces; returns their files and boxes as JSON values, for the manifest."""
+def _write_own(
+    folder: Path, rank: int, pieces: Iterable[Piece], read_back: bool, hashed: bool
+) -> dict[str, Any]:
+    """Write this rank's pieces; returns their files and boxes as JSON values, for the manifest.
+
+    `hashed`: without it, the files are those that an earlier call has described.
+    """
     written: dict[str, Any] = {"files": {}, "pieces": []}
     remaining = iter(pieces)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         for number, batch in enumerate(_batches(remaining)):
             file = f"rank-{rank:05d}" + (f"-{number:05d}" if number else "") + ".safetensors"
-            written["files"][file] = vars(_write_batch(partial / file, batch))
+            planned = _planned(batch)
+            if hashed:
+                written["files"][file] = vars(write_tensors(folder / file, planned))
+            else:
+                write_again(folder / file, planned)
+            if read_back:
+                compare_tensors(folder / file, planned)
             written["pieces"] += [_box(file, piece) for piece in batch]
             batch.clear()  # frees its memory before the next batch fills
+            planned.clear()
     except Exception:
         with suppress(Exception):  # producing a piece may be collective, and other ranks wait in it
             for _ in remaining:
                 pass
         raise
-    sync_folder(partial)
+    sync_folder(folder)
     return written
 
 
-def _write_batch(path: Path, batch: list[Piece]) -> StoredFile:
+def _planned(batch: list[Piece]) -> list[Planned]:
     name, times = Counter(map(_name, batch)).most_common(1)[0]
     if times > 1:
         raise CheckpointError(f"tensor {name}: its pieces overlap")
-    planned = [
+    return [
         Planned(_name(piece), piece.tensor.dtype, tuple(piece.tensor.shape), piece.values)
         for piece in batch
     ]
-    return write_tensors(path, planned)
 
 
 def _box(file: str, piece: Piece) -> list[Any]:
@@ -216,13 +302,12 @@ def _write_attachments(partial: Path, attachments: Mapping[str, bytes]) -> dict[
     return files
 
 
-def _publish(partial: Path, final: Path, manifest: CheckpointManifest) -> None:
-    """Check that every file has its size, write the manifest, and rename the folder."""
+def publish(partial: Path, final: Path, manifest: CheckpointManifest) -> None:
+    """Check that every file has its size, and give the temporary folder its name; on one rank."""
     for name, stored in manifest.files.items():
         fault = size_fault(partial, name, stored)
         if fault:
             raise OSError(errno.EIO, f"{fault}; do all ranks share this file system?")
-    write_bytes(partial / MANIFEST, manifest_bytes(manifest))
     finish(partial)
     sync_folder(partial)
     keep_as_evidence(final)

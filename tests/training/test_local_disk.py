@@ -1,0 +1,55 @@
+"""A run whose machines' own disks hold what its run directory has no room for."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+import trainer.checkpoint.background
+from tests.parity.ranks import on_ranks
+from tests.training.runs import losses, recipe_of, train_here
+from trainer.checkpoint import list_checkpoints, open_checkpoint
+from trainer.checkpoint.files import FileWriter
+from trainer.observe import read_metrics
+from trainer.recipe import Recipe
+
+
+def train_without_room(recipe: Recipe, folder: str) -> object:
+    """Train where the tensor files of a step find no room in the run directory."""
+    write = FileWriter.write
+
+    def full(writer: FileWriter, content: bytes | memoryview) -> None:
+        if folder in str(writer._file.name) and str(writer._file.name).startswith(recipe.run):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(writer, content)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer.checkpoint.background, "RETRIES_SECONDS", (0.0, 0.0))
+        patch.setattr(FileWriter, "write", full)
+        return train_here(recipe)
+
+
+def test_a_run_loses_nothing_to_a_full_run_directory(tmp_path: Path, corpus: Path) -> None:
+    """Catches steps that are made twice, though their state lay safe, and a lost average."""
+    average = {"kind": "ema", "decay": 0.5}
+    keys = {"checkpoint__average": average, "steps": 6, "zero__stage": 1}
+    plain = recipe_of(tmp_path / "plain", corpus, **keys)
+    assert on_ranks(2, train_here, plain) == [None, None]
+    recipe = recipe_of(
+        *(tmp_path / "run", corpus), **keys, checkpoint__local=str(tmp_path / "disk")
+    )
+    errors = on_ranks(2, train_without_room, recipe, "step-00000006")
+    assert all("the next start takes it from there" in str(error) for error in errors)
+    assert list_checkpoints(tmp_path / "run") == []
+    assert on_ranks(2, train_here, recipe) == [None, None]
+    for folder in ("checkpoints", "average/checkpoints"):
+        name = f"{folder}/step-00000006"
+        ours, theirs = (open_checkpoint(tmp_path / run / name) for run in ("run", "plain"))
+        assert ours.keys() == theirs.keys()
+        for key in ours.keys():  # noqa: SIM118
+            assert torch.equal(ours.read(key), theirs.read(key))
+    assert losses(recipe) == losses(plain)
+    assert len(read_metrics(tmp_path / "run")) == 6
+    assert [path for path in (tmp_path / "disk").rglob("*") if path.is_file()] == []
