@@ -1,7 +1,9 @@
-"""The umask decides who may read what is written; --private leaves a corpus to its user."""
+"""The umask decides who may read what is written; --private leaves it to its user."""
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -69,3 +71,31 @@ def test_a_private_corpus_is_its_users(tmp_path: Path) -> None:
         assert modes(tmp_path / "open") == {"files": {"644"}, "folders": {"755"}}
     finally:
         os.umask(before)
+
+
+def test_what_a_private_run_makes_is_its_users(tmp_path: Path) -> None:
+    """Would catch a set, a log or a checkpoint of private questions that others may read."""
+    write_text(tmp_path)
+    asked = [{"prompt": f"Which is number {n}?", "completion": f"It is {n}."} for n in range(40)]
+    (tmp_path / "asked.jsonl").write_text("\n".join(map(json.dumps, asked)))
+    base = recipe_of(tmp_path / "base", tmp_path, steps=1, model__layers=1)
+    assert on_ranks(1, train_here, base) == [None]
+    tuned = {
+        "stage": "sft",
+        "device": "cpu",
+        "run": str(tmp_path / "private/run"),
+        "init_from": str(tmp_path / "base"),
+        "steps": 2,
+        "sequence_length": 32,
+        "batch": {"sequences": 4, "micro": 2},
+        "optimizer": {"lr": 1e-3},
+        "data": {"mixture": [{"corpus": str(tmp_path / "asked.jsonl")}], "workers": 0},
+        "conversations": {"validation": 0.1},
+    }
+    (tmp_path / "recipe.yaml").write_text(json.dumps(tuned))
+    command = [sys.executable, "-m", "trainer", "train", str(tmp_path / "recipe.yaml"), "--private"]
+    environment = {**os.environ, "LYCEUM_CACHE": str(tmp_path / "private/cache")}
+    ended = subprocess.run(command, env=environment, umask=0o022, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert modes(tmp_path / "private") == {"files": {"600"}, "folders": {"700"}}
+    assert list((tmp_path / "private").rglob("manifest.json")), "the set is there"

@@ -3,6 +3,7 @@ doctor.
 """
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,6 +21,7 @@ from trainer.cli.arguments import (
     tolerance,
 )
 from trainer.cli.grammar import Verb, Verbs
+from trainer.files import for_me_alone
 
 verbs = typer.Typer(cls=Verbs)
 
@@ -47,6 +49,9 @@ def train(
     force: Annotated[
         bool, typer.Option("--force", help="Resume although what is learned has changed.")
     ] = False,
+    private: Annotated[
+        bool, typer.Option("--private", help="Files that only you may read (mode 0600).")
+    ] = False,
 ) -> int:
     """One stage of training. Under torchrun it is a rank; alone it starts them."""
     resolved = recipe_of(recipe, overrides)
@@ -61,7 +66,8 @@ def train(
         return 0
     from launch.local import train_ranks
 
-    return train_ranks(resolved, nproc, force=force)
+    with for_me_alone() if private else nullcontext():
+        return train_ranks(resolved, nproc, force=force)
 
 
 @verbs.command(cls=Verb)
