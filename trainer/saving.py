@@ -193,11 +193,12 @@ class Saving:
         self._ended.append(finished)
         path = self._folder / folder_name(finished.step)
         if finished.error is not None:
-            self._settling.drop(path)
-            if not path.exists():
-                remove_marks(path)
+            if self._saver.local is None:  # else it may come home, and settles until then
+                self._forget(path)
             _log.warning("%s; training goes on", finished.error)
             return
+        for lost in self._settling.drop_before(path):
+            self._forget(lost)
         self._run.notes |= {
             "saved_step": finished.step,
             "save_seconds": finished.seconds,
@@ -207,6 +208,12 @@ class Saving:
         self.rotate()
         if self._run.recipe.checkpoint.average is not None:
             remove_others(self._run.folder, finished.step)
+
+    def _forget(self, path: Path) -> None:
+        """Forget a checkpoint that was announced and never came to be."""
+        self._settling.drop(path)
+        if not path.exists():
+            remove_marks(path)
 
     def _settle_early(self) -> None:
         """Let what is good, and lies on the machines' own disks yet, be so when it comes home."""

@@ -53,3 +53,30 @@ def test_a_run_loses_nothing_to_a_full_run_directory(tmp_path: Path, corpus: Pat
     assert losses(recipe) == losses(plain)
     assert len(read_metrics(tmp_path / "run")) == 6
     assert [path for path in (tmp_path / "disk").rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize(("settle", "settled"), [(1, True), (2, False)])
+def test_what_comes_home_has_settled_where_its_steps_were_applied(
+    tmp_path: Path, corpus: Path, settle: int, settled: bool
+) -> None:
+    """Catches a checkpoint that counts as good as its own save failed."""
+    keys = {"checkpoint__every": 2, "checkpoint__save_final": False, "recovery__settle": settle}
+    local = {"checkpoint__local": str(tmp_path / "disk")}
+    recipe = recipe_of(tmp_path / "run", corpus, **keys, **local, steps=3)
+    assert on_ranks(1, train_without_room, recipe, "step-00000002") == [None]
+    assert list_checkpoints(tmp_path / "run") == []
+    longer = recipe_of(tmp_path / "run", corpus, **keys, **local, steps=5, schedule__length=3)
+    assert on_ranks(1, train_without_room, longer, "step-00000004") == [None]
+    (home,) = list_checkpoints(tmp_path / "run")
+    assert (home.step, home.settled) == (2, settled)
+
+
+def test_a_save_that_never_came_home_leaves_no_mark(tmp_path: Path, corpus: Path) -> None:
+    """Catches marks of checkpoints that are nowhere, which pile up in a month."""
+    local = {"checkpoint__local": str(tmp_path / "disk")}
+    recipe = recipe_of(tmp_path / "run", corpus, **local, checkpoint__every=2, steps=6)
+    assert on_ranks(2, train_without_room, recipe, "step-00000002") == [None, None]
+    assert [one.step for one in list_checkpoints(tmp_path / "run")] == [4, 6]
+    names = {path.name for path in (tmp_path / "run/checkpoints").iterdir()}
+    assert names == {"step-00000004", "step-00000006"}
+    assert [path for path in (tmp_path / "disk").rglob("*") if path.is_file()] == []

@@ -148,10 +148,12 @@ def resumed_best(
         fresh = BestCheckpoint(figure, better, standing)
     if known is not None and known.best not in (None, fresh.best):
         now = "none" if fresh.best is None else f"that of step {fresh.best.step}"
+        last = known.promotions[-1].step
+        why = ", as the run went back behind it" if last > step else " under this recipe"
         _log.warning(
-            "the best checkpoint, step %d by %s, does not count from step %d on under this recipe:"
-            " the best is %s now",
-            *(known.promotions[-1].step, known.figure, step, now),
+            "the best checkpoint, step %d by %s, does not count from step %d on%s: the best is %s "
+            "now",
+            *(last, known.figure, step, why, now),
         )
     linked = best_checkpoint(run_dir)
     wanted = fresh.best and folder_name(fresh.best.step)

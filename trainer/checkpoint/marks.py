@@ -111,6 +111,18 @@ class Settling:
         self._missing.pop(checkpoint, None)
         self._whole.discard(checkpoint)
 
+    def drop_before(self, checkpoint: Path) -> list[Path]:
+        """Forget those before a checkpoint that is whole which have not become so; which they are.
+
+        What lay of them on the machines' own disks went as this one came there.
+        """
+        lost = [
+            one for one in self._missing if one.name < checkpoint.name and one not in self._whole
+        ]
+        for one in lost:
+            self.drop(one)
+        return lost
+
     def observe(self, step: int, applied: bool) -> list[Path]:
         """Take a step that the device has finished; the checkpoints that are good now.
 
