@@ -89,7 +89,7 @@ def test_what_is_not_there_as_it_was_written_is_tried_again_and_said(
     content[-1] ^= 1
     (three / name).write_bytes(content)  # as a disk does that answers with something else
     (ended,) = copied(str(tmp_path / "far"), run, three)
-    assert f"{name} is not what was written (its sha256 differs)" in str(ended.error)
+    assert f"{name} was altered (its sha256 differs)" in str(ended.error)
     assert caplog.text.count("it is tried again in 0 s") == 2
     assert list_checkpoints(tmp_path / "far" / "run") == []
     assert list((tmp_path / "far" / "run" / "checkpoints").iterdir()) == []

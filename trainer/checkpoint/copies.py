@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from trainer.checkpoint.format import MANIFEST, read_manifest
+from trainer.checkpoint.files import copy_verified
+from trainer.checkpoint.format import MANIFEST, StoredFile, read_manifest
 from trainer.data.remote.storage import s3_client
 from trainer.errors import RecipeError
 from trainer.files import sync_folder, write_whole
@@ -49,7 +50,7 @@ class CopyTarget(Protocol):
     """Where copies go; a checkpoint is made of files under its `name`."""
 
     def put(self, name: str, source: Path, sha256: str) -> None:
-        """Copy a file, and read it back; raises CopyFailed, or what its storage raises."""
+        """Copy a file, and read it back; raises what says so where it is not there as it was."""
 
     def finish(self, checkpoint: str) -> None:
         """Let a checkpoint whose files are all there have its name."""
@@ -79,16 +80,7 @@ class FolderTarget:
         checkpoint, _, file = name.partition("/")
         path = self._root / f"{checkpoint}{self._partial}" / file
         path.parent.mkdir(parents=True, exist_ok=True)
-        with source.open("rb") as read, path.open("wb") as write:
-            shutil.copyfileobj(read, write, _BLOCK_BYTES)
-            write.flush()
-            os.fsync(write.fileno())
-            # What is read back is the disk's, not this machine's memory of it.
-            os.posix_fadvise(write.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        with path.open("rb") as copied:
-            found = hashlib.file_digest(copied, "sha256").hexdigest()
-        if found != sha256:
-            raise CopyFailed(f"{path} is not what was written (its sha256 differs)")
+        copy_verified(source, path, StoredFile(source.stat().st_size, sha256))
 
     def finish(self, checkpoint: str) -> None:
         """Rename the temporary folder, in the place of an older copy of that step."""
