@@ -85,7 +85,9 @@ class Saving:
         last = last or run.step >= run.recipe.steps
         at_once = not run.skipping if last else run.recipe.recovery.settle == 0
         fault = on_first_rank(Ranks(run.layout.hosts), partial(self._announce, at_once))
-        if fault is not None and not (at_once and self._saver.local is not None):
+        if fault is not None and at_once and self._saver.local is not None:
+            self._settling.add(self._folder / folder_name(run.step), steps=0)
+        elif fault is not None:
             if last:
                 raise TrainingError(fault)
             if run.layout.reports:

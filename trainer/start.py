@@ -10,7 +10,7 @@ from pathlib import Path
 from trainer.checkpoint import latest_checkpoint
 from trainer.checkpoint.background import BackgroundSaver
 from trainer.checkpoint.copies import CheckpointCopier, require_target
-from trainer.checkpoint.local import bring_home, forget, local_folder
+from trainer.checkpoint.local import bring_home, forget, local_folder, tidy
 from trainer.checkpoint.marks import is_settled
 from trainer.checkpoint.state import training_bytes
 from trainer.early_watch import EarlyWatch
@@ -38,7 +38,11 @@ from trainer.recovery.heartbeat import LOADING, STARTING
 from trainer.recovery.logs import kept_for_the_log
 from trainer.recovery.spikes import Spike
 from trainer.recovery.standby import tell_replicas, telling_spares
-from trainer.recovery.status_file import begun_by_this_job, left_without_a_word
+from trainer.recovery.status_file import (
+    begun_by_this_job,
+    left_without_a_word,
+    restarts_before,
+)
 from trainer.recovery.watchdog import Watchdog
 from trainer.resolve import resolve
 from trainer.restore import base_weights, restore
@@ -83,10 +87,7 @@ def open_run(
             asked = recipe.resume
             resume = on_first_rank(ranks, partial(_resume_of_start, recipe))
             recipe = recipe.model_copy(update={"resume": resume})
-            local = local_folder(recipe, ranks)
-            if local is not None:
-                resumes = resume == "auto"
-                bring_home(local, Path(recipe.run), ranks, resumes, faults.heartbeat.again)
+            recipe, local = _with_what_came_home(recipe, ranks, faults.heartbeat)
             recipe = with_verified_resume(recipe, ranks)
             recipe, sources = resolve(recipe, layout, ranks)
             point = find_resume_point(recipe, sources.tokenizer, force, ranks)
@@ -96,6 +97,9 @@ def open_run(
             optimizer = create_optimizer(chunks, recipe, layout)
             faults.heartbeat.beat(LOADING, 0)
             beginning = restore(recipe, point, chunks, optimizer, verified=True)
+            if local is not None:
+                forget(local)
+                held.callback(tidy, local)
             faults.heartbeat.beat(STARTING, 0)
             base = partial(base_weights, recipe, point, chunks, optimizer)
             with EarlyWatch(recipe, layout, beginning.counters.step) as early:
@@ -177,8 +181,6 @@ class OpenRun:
         """
         recipe, known = self._parts.recipe, self._point
         self.run.saving.finish()
-        if self._parts.saver.local is not None:
-            forget(self._parts.saver.local)  # of the course that is given up
         self._heartbeat.beat(LOADING, spike.step)
         self.run.close()
         auto = recipe.model_copy(update={"resume": "auto"})
@@ -190,6 +192,8 @@ class OpenRun:
             self._ranks,
             lambda: decide(recipe, spike, Path(checkpoint), arguments, kept, self._heartbeat),
         )
+        if self._parts.saver.local is not None:
+            forget(self._parts.saver.local)  # of the course that is given up
         if self._parts.copier is not None:
             self._parts.copier.offer(Path(checkpoint))  # the decision goes with it
         self._point = point
@@ -201,6 +205,21 @@ class OpenRun:
     def close(self) -> None:
         """Stop the data workers."""
         self.run.close()
+
+
+def _with_what_came_home(
+    recipe: Recipe, ranks: Ranks, heartbeat: Heartbeat
+) -> tuple[Recipe, Path | None]:
+    """The recipe, which goes on from what the machines' own disks held of this run, if they did;
+    and where this machine's lies, None without one.
+    """
+    local, run = local_folder(recipe, ranks), Path(recipe.run)
+    if local is None:
+        return recipe, None
+    again = on_first_rank(ranks, lambda: restarts_before() > 0 or begun_by_this_job(run))
+    if bring_home(local, run, ranks, again or recipe.resume == "auto", heartbeat.again):
+        recipe = recipe.model_copy(update={"resume": "auto"})
+    return recipe, local
 
 
 def _require_copies(recipe: Recipe) -> None:

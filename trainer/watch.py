@@ -45,7 +45,7 @@ from trainer.recovery.goodput import BEGAN, LOSSES, Goodput, Ledger
 from trainer.recovery.last_word import tell_own_failure, told_by_another
 from trainer.recovery.slow import BusyShare, slowest
 from trainer.recovery.spikes import Spike
-from trainer.recovery.status_file import read_status, recorded_step
+from trainer.recovery.status_file import read_status, recorded_step, tell_missing_records
 from trainer.run import Run, StepCounts
 
 _log = logging.getLogger(__name__)
@@ -99,6 +99,7 @@ class Watch:
             else:
                 self._goodput.rolled_back(run.step)
             truncate_metrics(run.folder, run.step)
+            tell_missing_records(run.folder, run.step)
             if self._first_course:
                 write_environment(run.folder, run.layout.world_size)
                 _print_estimate(run, rate)

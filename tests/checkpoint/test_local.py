@@ -17,7 +17,7 @@ from tests.training.runs import recipe_of
 from trainer.checkpoint import Piece, list_checkpoints, open_checkpoint
 from trainer.checkpoint.background import BackgroundSaver, Snapshot
 from trainer.checkpoint.files import FileWriter
-from trainer.checkpoint.local import bring_home, forget, local_folder
+from trainer.checkpoint.local import bring_home, forget, local_folder, tidy
 from trainer.checkpoint.marks import is_settled, mark_unsettled
 from trainer.errors import RecipeError, TrainingError
 from trainer.parallel.agreement import Ranks
@@ -137,7 +137,7 @@ def left_on_the_disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         failing(patch, "/run/")
         said = run_ranks(2, lambda rank: save_by_way_of(tmp_path, rank), tmp_path)
     assert said[0] == said[1] and "No space left" in said[0]
-    assert "the next start takes it from there" in said[0]
+    assert "the next start with resume=auto takes it" in said[0]
     assert list_checkpoints(tmp_path / "run") == []
 
 
@@ -153,6 +153,8 @@ def brought_home(tmp_path: Path, machines: list[int], resumes: bool = True) -> s
         root = machine(tmp_path, machines[rank])
         try:
             bring_home(root, tmp_path / "run", Ranks(), resumes, lambda: None)
+            forget(root)
+            tidy(root)
         except TrainingError as error:
             said.append(f"error: {error}")
         log.removeHandler(handler)
@@ -184,7 +186,7 @@ def test_what_cannot_be_whole_is_left_out(tmp_path: Path, monkeypatch: pytest.Mo
 
     def left_again() -> Path:
         for rank in (0, 1):
-            shutil.rmtree(machine(tmp_path, rank))
+            shutil.rmtree(machine(tmp_path, rank), ignore_errors=True)
             shutil.copytree(kept / f"machine-{rank}", machine(tmp_path, rank))
         return next(machine(tmp_path, 1).rglob("rank-00001.safetensors"))
 
@@ -205,6 +207,34 @@ def test_what_cannot_be_whole_is_left_out(tmp_path: Path, monkeypatch: pytest.Mo
     assert brought_home(tmp_path, [0, 1]) == ""
     assert [one.step for one in list_checkpoints(tmp_path / "run")] == [4]
     assert on_the_disks(tmp_path) == []
+
+
+def test_an_older_one_is_taken_where_the_newest_is_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a whole checkpoint that is removed for a later one that is none."""
+    left_on_the_disks(tmp_path, monkeypatch)
+    cut = machine(tmp_path, 0) / "checkpoints/step-00000009.partial-0123456789ab"
+    cut.mkdir()
+    (cut / "checkpoint.json").write_text("")
+    said = brought_home(tmp_path, [0, 1])
+    assert "step-00000009 lay on the machines' own disks alone, and is left out" in said
+    assert "step-00000003 lay on the machines' own disks alone, and is in" in said
+    assert values(tmp_path) == [[1.0] * 4, [2.0] * 4]
+
+
+@pytest.mark.parametrize("name", ["rank-00001.safetensors", "checkpoint.json"])
+def test_what_cannot_be_read_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Catches a broken disk that lets no start be made any more."""
+    left_on_the_disks(tmp_path, monkeypatch)
+    (path,) = (p for rank in (0, 1) for p in machine(tmp_path, rank).rglob(name))
+    path.unlink()
+    path.symlink_to("/proc/self/mem")  # whose first bytes cannot be read
+    said = brought_home(tmp_path, [0, 1])
+    assert "is left out: " in said and f"{path} cannot be read" in said
+    assert list_checkpoints(tmp_path / "run") == []
 
 
 def test_what_finds_no_room_again_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,7 +267,7 @@ def test_a_run_directory_that_is_away_keeps_nothing_from_the_disks(
     monkeypatch.setattr(trainer.checkpoint.background, "RETRIES_SECONDS", (0.0, 0.0))
     (tmp_path / "run").write_text("no folder")
     said = run_ranks(2, lambda rank: save_by_way_of(tmp_path, rank), tmp_path)
-    assert "the next start takes it from there" in said[0]
+    assert "the next start with resume=auto takes it" in said[0]
     (tmp_path / "run").unlink()
     assert "is in" in brought_home(tmp_path, [0, 1])
     assert values(tmp_path) == [[1.0] * 4, [2.0] * 4]
@@ -279,3 +309,6 @@ def test_two_runs_of_one_name_have_folders_of_their_own(tmp_path: Path) -> None:
         assert folder == local_folder(recipe, Ranks())
         found.add(folder)
     assert len(found) == 2
+    (tmp_path / "a/run").rename(tmp_path / "a/renamed")
+    recipe = recipe_of(tmp_path / "a/renamed", tmp_path, checkpoint__local=str(tmp_path / "disk"))
+    assert local_folder(recipe, Ranks()) in found

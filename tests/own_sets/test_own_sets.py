@@ -233,6 +233,7 @@ def test_a_resumed_run_learns_from_the_set_that_it_has(alone, base, tmp_path) ->
     questions = tmp_path / "questions.jsonl"
     shutil.copy(base.parent / "questions.jsonl", questions)
     keys = {"conversations__refusals__questions": [str(questions)], "checkpoint__every": 2}
+    keys |= {"checkpoint__background": False}  # or the kill could come before it is whole
     recipe = refusing_recipe(tmp_path / "run", base, **keys)
     run = Path(recipe.run)
     with pytest.raises(Died):

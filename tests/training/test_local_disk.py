@@ -41,9 +41,16 @@ def test_a_run_loses_nothing_to_a_full_run_directory(tmp_path: Path, corpus: Pat
         *(tmp_path / "run", corpus), **keys, checkpoint__local=str(tmp_path / "disk")
     )
     errors = on_ranks(2, train_without_room, recipe, "step-00000006")
-    assert all("the next start takes it from there" in str(error) for error in errors)
+    assert all("the next start with resume=auto takes it" in str(error) for error in errors)
     assert list_checkpoints(tmp_path / "run") == []
+    whole = {path.parents[1] for path in (tmp_path / "disk").rglob("checkpoint.json")}
+    assert {path.parent.name == "average" for path in whole} == {True, False}
+    refused = recipe.model_copy(update={"resume": str(tmp_path / "run/checkpoints/step-00000004")})
+    kinds = {error[0] for error in on_ranks(2, train_here, refused)}
+    assert kinds == {"CheckpointError"} and all(path.is_dir() for path in whole)
+    made = (tmp_path / "run/metrics.jsonl").read_bytes()
     assert on_ranks(2, train_here, recipe) == [None, None]
+    assert (tmp_path / "run/metrics.jsonl").read_bytes() == made, "no step is made twice"
     for folder in ("checkpoints", "average/checkpoints"):
         name = f"{folder}/step-00000006"
         ours, theirs = (open_checkpoint(tmp_path / run / name) for run in ("run", "plain"))

@@ -95,7 +95,9 @@ def test_every_layout_learns_what_one_process_learns(alone, base, tmp_path, layo
     found, expected = (read_metrics(run) for run in (Path(recipe.run), alone[kind]))
     assert len(found) == len(expected) == recipe.steps
     for mine, theirs in zip(found, expected, strict=True):
-        assert mine.keys() == theirs.keys()
+        # Which rank is slow is the machine's word, not the layout's.
+        keys = [{key for key in one if not key.startswith("slow_")} for one in (mine, theirs)]
+        assert keys[0] == keys[1]
         for name, value in theirs.items():
             if name == "loss" or (name.startswith("reinforce/") and "seconds" not in name):
                 assert mine[name] == pytest.approx(value, abs=TOLERANCE, rel=1e-6), name
@@ -139,7 +141,9 @@ def test_a_run_killed_between_a_sampling_and_its_last_step_goes_on_bitwise(
     """Catches answers written anew by weights that have moved, draws that follow a history, and a
     frozen copy of the weights that the run resumed with.
     """
-    recipe = made(tmp_path / "run", base, kind, checkpoint__every=2)
+    # In the background, the kill could come before the checkpoint is whole.
+    saves = {"checkpoint__every": 2, "checkpoint__background": False}
+    recipe = made(tmp_path / "run", base, kind, **saves)
     with pytest.raises(Died):
         on_ranks(1, train_until, recipe, 3, signal.SIGKILL)
     saved = tmp_path / "run/checkpoints"

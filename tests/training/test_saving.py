@@ -133,3 +133,15 @@ def test_milestones_that_are_never_saved_are_refused(
             checkpoint__every=every,
             checkpoint__keep_every=milestones,
         )
+
+
+def test_steps_that_the_metrics_lack_are_told(tmp_path: Path, corpus: Path) -> None:
+    """Catches a hole in the curve that nobody hears of: its lines died with a process."""
+    recipe = recipe_of(tmp_path / "run", corpus, steps=4)
+    assert on_ranks(1, train_here, recipe) == [None]
+    path = tmp_path / "run/metrics.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:2]))
+    longer = recipe_of(tmp_path / "run", corpus, steps=5, schedule__length=4)
+    assert on_ranks(1, train_here, longer) == [None]
+    logs = "".join(one.read_text() for one in (tmp_path / "run/logs").glob("*.log"))
+    assert "metrics.jsonl has nothing of steps 3 to 4" in logs

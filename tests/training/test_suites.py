@@ -29,7 +29,7 @@ from trainer.observe import read_metrics, read_status
 EVENTS = "tensorboard.backend.event_processing.event_accumulator"
 NOT_LEARNED = (
     *("eval/", "step_seconds", "tokens_per_second", "tflops", "memory_gib"),
-    *("goodput", "lost_", "save"),
+    *("goodput", "lost_", "save", "slow_"),
 )
 
 

@@ -19,7 +19,7 @@ import torch.distributed as dist
 
 from trainer.checkpoint.format import Piece
 from trainer.checkpoint.host_copy import HostCopy
-from trainer.checkpoint.write import save_checkpoint
+from trainer.checkpoint.write import StagedCheckpoint, save_checkpoint, stage_checkpoint
 from trainer.errors import (
     CheckpointError,
     LocalDiskError,
@@ -183,8 +183,8 @@ class BackgroundSaver:
         path = snapshots[-1].folder
         try:
             self._require_finite(snapshots)
-            for snapshot in snapshots:
-                path = self._with_retries(snapshot)
+            for snapshot, staged in zip(snapshots, self._staged(snapshots), strict=True):
+                path = self._with_retries(snapshot, staged)
         except Exception as fault:  # told by `poll` and `wait`, on the thread that trains
             error = fault
         nbytes = sum(piece.tensor.nbytes for one in snapshots for piece in one.pieces)
@@ -201,16 +201,34 @@ class BackgroundSaver:
                 "then resume from the last good checkpoint"
             )
 
-    def _with_retries(self, snapshot: Snapshot) -> Path:
+    def _staged(self, snapshots: list[Snapshot]) -> list[StagedCheckpoint | None]:
+        """All of them on the machines' own disks, before one goes to the run directory; None each
+        where there are none, or no room.
+        """
+        staged: list[StagedCheckpoint | None] = []
+        for one in snapshots:
+            if one.local is None:
+                return [None] * len(snapshots)
+            try:
+                staged.append(stage_checkpoint(one.local, one.step, **self._content_of(one)))
+            except LocalDiskError as error:
+                for whole in filter(None, staged):
+                    whole.remove()
+                if self._ranks.rank == 0 and not self._abandoned.is_set():
+                    _log.warning("%s; it goes to the run directory at once", error)
+                return [None] * len(snapshots)
+        return staged
+
+    def _with_retries(self, snapshot: Snapshot, staged: StagedCheckpoint | None) -> Path:
         for seconds in (*RETRIES_SECONDS, None):
             try:
-                try:
-                    return self._write(snapshot)
-                except LocalDiskError as error:
-                    if self._ranks.rank == 0:
-                        _log.warning("%s; it goes to the run directory at once", error)
-                    snapshot = replace(snapshot, local=None)
-                    return self._write(snapshot)
+                path = save_checkpoint(
+                    snapshot.folder,
+                    snapshot.step,
+                    **self._content_of(snapshot),
+                    read_back=True,
+                    staged=staged,
+                )
             except CheckpointError:  # the pieces do not fit together: nor will they later
                 raise
             except TrainingError as error:
@@ -219,20 +237,23 @@ class BackgroundSaver:
                 if self._ranks.rank == 0:
                     _log.warning("%s; it is tried again in %.0f s", error, seconds)
                 self._abandoned.wait(seconds)
+            else:
+                if staged is not None:
+                    staged.remove()
+                return path
         raise AssertionError("unreachable")
 
-    def _write(self, snapshot: Snapshot) -> Path:
-        return save_checkpoint(
-            snapshot.folder,
-            snapshot.step,
-            [replace(one, produce=partial(self._value, one.tensor)) for one in snapshot.pieces],
-            model=snapshot.model,
-            counters=snapshot.counters,
-            attachments=snapshot.attachments,
-            group=self._group,
-            local=snapshot.local,
-            read_back=True,
-        )
+    def _content_of(self, snapshot: Snapshot) -> dict[str, Any]:
+        """What is written of a snapshot, as `save_checkpoint` and `stage_checkpoint` take it."""
+        return {
+            "pieces": [
+                replace(one, produce=partial(self._value, one.tensor)) for one in snapshot.pieces
+            ],
+            "model": snapshot.model,
+            "counters": snapshot.counters,
+            "attachments": snapshot.attachments,
+            "group": self._group,
+        }
 
     def _value(self, tensor: torch.Tensor) -> torch.Tensor:
         """What is about to be written, or compared; counted, for who waits."""

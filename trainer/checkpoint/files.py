@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
@@ -201,7 +201,15 @@ class FileComparer:
         """Read what follows into the block; how many bytes, 0 at the end of the file."""
         self._at = self._end = 0
         if self._offset < os.fstat(self._file).st_size:  # its end may lie where O_DIRECT can't read
-            self._end = os.preadv(self._file, [self._memory], self._offset)
+            try:
+                self._end = os.preadv(self._file, [self._memory], self._offset)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                # It can be opened so, and not read so.
+                os.close(self._file)
+                self._file = os.open(self._path, os.O_RDONLY)
+                self._end = os.preadv(self._file, [self._memory], self._offset)
         self._offset += self._end
         return self._end
 
@@ -224,17 +232,31 @@ def copy_verified(
 ) -> None:
     """Copy a file of a checkpoint to a new one, and read that back; both are hashed.
 
-    `beat` is called with each part. Raises CheckpointError where the source is not what was saved,
-    OSError where it cannot be copied, or the copy is not what was written.
+    `beat` is called with each part. Raises CheckpointError where the source is not what was saved
+    or cannot be read, OSError where it cannot be copied, or the copy is not what was written.
     """
-    with open(source, "rb") as read, FileWriter(target) as out:
-        while block := read.read(_COPY_BYTES):
+    with _opened(source) as read, FileWriter(target) as out:
+        while block := _block(read, source):
             out.write(block)
             beat()
     if out.stored() != stored:
         raise CheckpointError(f"{source} was altered (its sha256 differs)")
     if fault := hash_fault(target.parent, target.name, stored):
         raise OSError(errno.EIO, fault)
+
+
+def _opened(source: Path) -> BinaryIO:
+    try:
+        return open(source, "rb")
+    except OSError as error:
+        raise CheckpointError(f"{source} cannot be read: {error.strerror}") from None
+
+
+def _block(file: BinaryIO, source: Path) -> bytes:
+    try:
+        return file.read(_COPY_BYTES)
+    except OSError as error:
+        raise CheckpointError(f"{source} cannot be read: {error.strerror}") from None
 
 
 def size_fault(folder: Path, name: str, stored: StoredFile) -> str | None:

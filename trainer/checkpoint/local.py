@@ -11,14 +11,14 @@ import logging
 import shutil
 import socket
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
 from trainer.checkpoint.copies import run_id
 from trainer.checkpoint.files import copy_verified, write_bytes
 from trainer.checkpoint.folders import latest_checkpoint, partial_name, step_of_partial
-from trainer.checkpoint.format import AVERAGE, MANIFEST, folder_name, read_manifest
+from trainer.checkpoint.format import AVERAGE, MANIFEST, folder_name, manifest_bytes, read_manifest
 from trainer.checkpoint.write import SaveTogether, begin, publish
 from trainer.errors import CheckpointError, RecipeError
 from trainer.files import sync_folder
@@ -36,8 +36,8 @@ def local_folder(recipe: Recipe, ranks: Ranks) -> Path | None:
     local, run = recipe.checkpoint.local, Path(recipe.run)
     if local is None:
         return None
-    name = on_first_rank(ranks, lambda: f"{run.resolve().name}-{run_id(run)[:12]}")
-    root = Path(local) / name
+    name, known = on_first_rank(ranks, lambda: [run.resolve().name, _known(run)])
+    root = next(iter(Path(local).glob(f"*-{known}")), Path(local) / f"{name}-{known}")
     failure = ranks.first_failure(_fault(root, run))
     if failure is not None:
         raise RecipeError(f"checkpoint.local: {failure[1]}")
@@ -48,6 +48,16 @@ def local_folder(recipe: Recipe, ranks: Ranks) -> Path | None:
             local,
         )
     return root
+
+
+def _known(run: Path) -> str:
+    """By what a run's folder is found again, also where the run was renamed."""
+    try:
+        return run_id(run)[:12]
+    except OSError as error:
+        raise RecipeError(
+            f"run {run}: cannot be written: {error.strerror}; free some space, or make it writable"
+        ) from None
 
 
 def _fault(root: Path, run: Path) -> str | None:
@@ -67,29 +77,41 @@ def _fault(root: Path, run: Path) -> str | None:
 
 def bring_home(
     root: Path, run: Path, ranks: Ranks, resumes: bool, alive: Callable[[], None]
-) -> None:
-    """Finish the checkpoint that the machines' own disks hold and the run directory does not.
+) -> bool:
+    """Finish the newest checkpoint that the machines' own disks hold and the run directory does
+    not; whether there was one.
 
     `root`: this machine's, of `local_folder`; `resumes`: whether the run goes on from its newest
     checkpoint: else, and where parts are missing or damaged, it is left out, and that is said.
-    Nothing stays on the disks. `alive` is called now and then. Collective. Raises TrainingError
-    where it cannot be written, and all stays.
+    `alive` is called now and then. All stays on the disks until `forget`. Collective. Raises
+    TrainingError where it cannot be written.
     """
+    brought = False
     for inside in (AVERAGE, "."):  # the average first, as in a save
         here, there = root / inside / "checkpoints", run / inside / "checkpoints"
-        found = _LeftOnDisks(ranks, here)
-        step, newest = found.step, on_first_rank(ranks, partial(_newest_step, run / inside))
-        if resumes and step is not None and step > newest:
-            found.bring_to(there, alive)
-        elif step is not None and step > newest:
-            found.leave_out("the run does not go on from it")
-    forget(root)
+        newest = on_first_rank(ranks, partial(_newest_step, run / inside))
+        for found in left_on_disks(ranks, here):
+            if found.step <= newest:
+                break
+            if not resumes:
+                found.leave_out("the run does not go on from it")
+            elif found.bring_to(there, alive):
+                brought = inside == "."
+                break
+    return brought
 
 
 def forget(root: Path) -> None:
-    """Remove what lies on this machine's own disk: the run goes on from an earlier step."""
+    """Remove what lies on this machine's own disk: the run goes on from what is at home."""
     for inside in (AVERAGE, "."):
         shutil.rmtree(root / inside / "checkpoints", ignore_errors=True)
+
+
+def tidy(root: Path) -> None:
+    """Remove a run's folders on this machine's own disk that hold nothing."""
+    for folder in (root / AVERAGE / "checkpoints", root / AVERAGE, root / "checkpoints", root):
+        with suppress(OSError):  # it is not there, or holds what is to come home
+            folder.rmdir()
 
 
 def _newest_step(run: Path) -> int:
@@ -97,44 +119,47 @@ def _newest_step(run: Path) -> int:
     return -1 if newest is None else int(newest.name.removeprefix("step-"))
 
 
-class _LeftOnDisks:
-    """The newest checkpoint on the machines' own disks, in parts; collective throughout.
+def left_on_disks(ranks: Ranks, here: Path) -> "list[_LeftOnDisks]":
+    """The checkpoints that the machines' own disks hold, in parts, the newest first; collective."""
+    listed = ranks.all_gather(_files_by_folder(here))
+    described = {name for folders in listed for name, files in folders.items() if MANIFEST in files}
+    steps = sorted(((step_of_partial(name) or 0, name) for name in described), reverse=True)
+    return [
+        _LeftOnDisks(ranks, here / name, step, [set(one.get(name, ())) for one in listed])
+        for step, name in steps
+    ]
 
-    `step`: its step, None where there is none.
+
+class _LeftOnDisks:
+    """A checkpoint on the machines' own disks, in the folder `staged` on each; collective.
+
+    `step`: its step; `held`: which of its files each rank's machine has.
     """
 
-    def __init__(self, ranks: Ranks, here: Path) -> None:
-        self._ranks, self._here = ranks, here
-        listed = ranks.all_gather(_files_by_folder(here))
-        described = [
-            (step_of_partial(name), name)
-            for folders in listed
-            for name, files in folders.items()
-            if MANIFEST in files
-        ]
-        newest = max(described, default=(None, ""))
-        self.step: int | None = newest[0]
-        self._name: str = newest[1]
-        self._held = [set(folders.get(self._name, ())) for folders in listed]
+    def __init__(self, ranks: Ranks, staged: Path, step: int, held: list[set[str]]) -> None:
+        self._ranks, self._staged, self.step, self._held = ranks, staged, step, held
 
     def leave_out(self, reason: str) -> None:
         """Say that it is not taken."""
         if self._ranks.rank == 0:
             _log.warning(
                 "%s lay on the machines' own disks alone, and is left out: %s",
-                *(folder_name(self.step or 0), reason),
+                *(folder_name(self.step), reason),
             )
 
-    def bring_to(self, there: Path, alive: Callable[[], None]) -> None:
-        """Make it a checkpoint of the run; each file is copied by a rank whose machine has it."""
-        ranks, staged = self._ranks, self._here / self._name
-        final = there / folder_name(self.step or 0)
-        copied = final.with_name(ranks.share(partial_name(self.step or 0)))
-        first, attempt = ranks.rank == 0, SaveTogether(ranks, copied, final, staged)
+    def bring_to(self, there: Path, alive: Callable[[], None]) -> bool:
+        """Make it a checkpoint of the run; each file is copied by a rank whose machine has it.
+
+        Returns whether it could be: parts that are missing or damaged are said.
+        """
+        ranks, staged = self._ranks, self._staged
+        final = there / folder_name(self.step)
+        copied = final.with_name(ranks.share(partial_name(self.step)))
+        first, attempt = ranks.rank == 0, SaveTogether(ranks, copied, final, staged=True)
 
         def describe() -> None:
             if self._copies(MANIFEST):
-                write_bytes(copied / MANIFEST, (staged / MANIFEST).read_bytes())
+                write_bytes(copied / MANIFEST, manifest_bytes(read_manifest(staged)))
 
         def copy() -> None:
             for number, (name, stored) in enumerate(read_manifest(copied).files.items()):
@@ -151,11 +176,12 @@ class _LeftOnDisks:
                 attempt(lambda: publish(copied, final, read_manifest(copied)) if first else None)
         except CheckpointError as error:
             self.leave_out(str(error).partition(";")[0])
-            return
+            return False
         if first:
             _log.warning(
                 "%s lay on the machines' own disks alone, and is in %s now", final.name, there
             )
+        return True
 
     def _copies(self, name: str, number: int = 0) -> bool:
         """Whether this rank is the one to copy a file: they take turns, of those that have it.

@@ -7,6 +7,7 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any, TypeVar
@@ -65,8 +66,8 @@ def save_checkpoint(
     counters: Mapping[str, Any],
     attachments: Mapping[str, bytes],
     group: dist.ProcessGroup | None = None,
-    local: Path | None = None,
     read_back: bool = False,
+    staged: "StagedCheckpoint | None" = None,
 ) -> Path:
     """Save a checkpoint as FOLDER/step-NNNNNNNN, all or nothing; collective over `group`.
 
@@ -75,45 +76,89 @@ def save_checkpoint(
     ranks they cover each tensor exactly once. `model`, `counters` (JSON) and `attachments` (small
     files by relative name, such as recipe.yaml) are rank 0's; the others' are ignored.
     `read_back`: what was written is read from the disk again and compared, each piece's values
-    being taken once more. `local`: a folder on this machine's own disk where all of it is written
-    first (trainer.checkpoint.local); the pieces are consumed twice then.
+    being taken once more. `staged`: the same, of `stage_checkpoint`; nothing is hashed again.
 
     The folder has a temporary name until every rank's files and the manifest are on the disk. A
     existing checkpoint of the same step is replaced; a damaged one is renamed. On any rank's
     failure (a full disk, a lost file) the temporary folder is removed, and every rank raises
     TrainingError naming the rank and the reason; CheckpointError where the pieces don't fit
-    together, LocalDiskError where one could not write to `local`. Earlier checkpoints stay as they
-    were.
+    together. Earlier checkpoints stay as they were.
     """
     final = Path(folder) / folder_name(step)
     ranks = Ranks(group)
     partial = final.with_name(ranks.share(partial_name(step)))
-    first, attempt = ranks.rank == 0, SaveTogether(ranks, partial, final)
-
-    def write_beside(there: Path, parts: list[Any]) -> CheckpointManifest:
-        files, tensors = _merge(parts)
-        files |= _write_attachments(there, attachments)
-        recipe = "recipe.yaml" if "recipe.yaml" in attachments else None
-        manifest = CheckpointManifest(step, tensors, files, dict(model), dict(counters), recipe)
-        write_bytes(there / MANIFEST, manifest_bytes(manifest))
-        sync_folder(there)
-        return manifest
-
-    parts: list[Any] = []
-    if local is not None:
-        staged = local / partial.name
-        own = attempt.stage(staged, lambda: _write_own(staged, ranks.rank, pieces, False, True))
-        parts = ranks.gather(own)
-        attempt.stage(staged, lambda: write_beside(staged, parts) if first else None)
-        attempt.staged_whole()
+    first, attempt = ranks.rank == 0, SaveTogether(ranks, partial, final, staged is not None)
+    beside = (step, model, counters, attachments)
     with ExitStack() as held:
         attempt(lambda: begin(partial, held) if first else None)
-        hashed = local is None
+        hashed = staged is None
         own = attempt(lambda: _write_own(partial, ranks.rank, pieces, read_back, hashed))
-        parts = ranks.gather(own) if hashed else parts
-        attempt(lambda: publish(partial, final, write_beside(partial, parts)) if first else None)
-        attempt.done()
+        parts = ranks.gather(own) if staged is None else staged.parts
+        attempt(
+            lambda: (
+                publish(partial, final, _describe_all(partial, parts, *beside)) if first else None
+            )
+        )
     return final
+
+
+@dataclass(frozen=True)
+class StagedCheckpoint:
+    """A checkpoint that lies whole on the machines' own disks, in `folder` on each; `parts`: what
+    the ranks wrote, on rank 0.
+    """
+
+    folder: Path
+    parts: list[Any]
+
+    def remove(self) -> None:
+        """Remove what lies on this machine's."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def stage_checkpoint(
+    local: Path,
+    step: int,
+    pieces: Iterable[Piece],
+    *,
+    model: Mapping[str, Any],
+    counters: Mapping[str, Any],
+    attachments: Mapping[str, bytes],
+    group: dist.ProcessGroup | None = None,
+) -> StagedCheckpoint:
+    """Write a checkpoint to the machines' own disks (trainer.checkpoint.local); collective.
+
+    `local`: this machine's folder, where it takes the place of what lay there before; the rest as
+    for `save_checkpoint`. Raises LocalDiskError where a rank could not write, CheckpointError where
+    the pieces don't fit together.
+    """
+    ranks = Ranks(group)
+    folder = local / ranks.share(partial_name(step))
+    attempt = SaveTogether(ranks, folder, local / folder_name(step), on_own_disk=True)
+    own = attempt(lambda: _write_own(folder, ranks.rank, pieces, read_back=False, hashed=True))
+    parts, beside = ranks.gather(own), (step, model, counters, attachments)
+    attempt(lambda: _describe_all(folder, parts, *beside) if ranks.rank == 0 else None)
+    remove_all_but(folder)
+    return StagedCheckpoint(folder, parts)
+
+
+def _describe_all(
+    folder: Path,
+    parts: list[Any],
+    step: int,
+    model: Mapping[str, Any],
+    counters: Mapping[str, Any],
+    attachments: Mapping[str, bytes],
+) -> CheckpointManifest:
+    """Write the attachments and, at once under its name, the manifest of what the ranks wrote."""
+    files, tensors = _merge(parts)
+    files |= _write_attachments(folder, attachments)
+    recipe = "recipe.yaml" if "recipe.yaml" in attachments else None
+    manifest = CheckpointManifest(step, tensors, files, dict(model), dict(counters), recipe)
+    write_bytes(folder / f".{MANIFEST}", manifest_bytes(manifest))
+    os.rename(folder / f".{MANIFEST}", folder / MANIFEST)
+    sync_folder(folder)
+    return manifest
 
 
 def begin(partial: Path, held: ExitStack) -> None:
@@ -125,69 +170,46 @@ def begin(partial: Path, held: ExitStack) -> None:
 class SaveTogether:
     """What the ranks do of a save, each part together: where it fails on one, all of them raise.
 
-    The temporary folders are removed first; what lies whole on the machines' own disks, as
-    `staged` does from the beginning, stays.
+    The temporary folder `partial` is removed first. `staged`: whether the checkpoint lies on the
+    machines' own disks, where it stays; `on_own_disk`: whether `partial` is each machine's own.
     """
 
     def __init__(
-        self, ranks: Ranks, partial: Path, final: Path, staged: Path | None = None
+        self,
+        ranks: Ranks,
+        partial: Path,
+        final: Path,
+        staged: bool = False,
+        on_own_disk: bool = False,
     ) -> None:
         self._ranks, self._partial, self._final = ranks, partial, final
-        self._staged, self._whole = staged, staged is not None
+        self._staged, self._on_own_disk = staged, on_own_disk
 
     def __call__(self, action: Callable[[], _T]) -> _T:
-        """The action's result; raises TrainingError or CheckpointError."""
-        return self._together(action, self._failed)
-
-    def stage(self, staged: Path, action: Callable[[], _T]) -> _T:
-        """As a call, of what is written to `staged`, on a machine's own disk; raises LocalDiskError
-        or CheckpointError.
-        """
-        self._staged = staged
-        return self._together(action, self._failed_to_stage, f" ({socket.gethostname()})")
-
-    def staged_whole(self) -> None:
-        """Take that all lies on the machines' own disks, in the place of what lay there before."""
-        assert self._staged is not None, "it was written"
-        self._whole = True
-        remove_all_but(self._staged)
-
-    def done(self) -> None:
-        """Remove what lies on this machine's own disk: all of it is in the run directory."""
-        if self._staged is not None:
-            shutil.rmtree(self._staged, ignore_errors=True)
-
-    def _together(
-        self, action: Callable[[], _T], raised: Callable[[int, str], TrainingError], where: str = ""
-    ) -> _T:
+        """The action's result; raises TrainingError (LocalDiskError) or CheckpointError."""
         mine = None
         try:
             result = action()
         except Exception as error:  # any failure must reach the other ranks, or they would hang
             mine = error
+        where = f" ({self._partial.parent} on {socket.gethostname()})" if self._on_own_disk else ""
         failure = self._ranks.first_failure(None if mine is None else _describe(mine, where))
         if failure is None:
             return result
-        if self._ranks.rank == 0:
+        if self._ranks.rank == 0 or self._on_own_disk:
             shutil.rmtree(self._partial, ignore_errors=True)
-        if self._staged is not None and not self._whole:
-            shutil.rmtree(self._staged, ignore_errors=True)
-        self._ranks.share(None)  # a barrier: no rank continues before the folders are gone
+        self._ranks.share(None)  # a barrier: no rank continues before the folder is gone
         rank, (kind, reason) = failure
-        if kind == "CheckpointError":
-            raise CheckpointError(str(self._failed(rank, reason))) from mine
-        raise raised(rank, reason) from mine
-
-    def _failed(self, rank: int, reason: str) -> TrainingError:
+        if self._on_own_disk and kind != "CheckpointError":
+            line = f"rank {rank} could not write to its machine's own disk: {reason}"
+            raise LocalDiskError(line) from mine
         line = f"rank {rank} could not save {self._final}: {reason}; earlier checkpoints are intact"
-        if self._whole:
+        if self._staged:
             line += (
-                "; this one lies on the machines' own disks, and the next start takes it from there"
+                "; this one lies on the machines' own disks, from where the next start with "
+                "resume=auto takes it"
             )
-        return TrainingError(line)
-
-    def _failed_to_stage(self, rank: int, reason: str) -> TrainingError:
-        return LocalDiskError(f"rank {rank} could not write to its machine's own disk: {reason}")
+        raise (CheckpointError if kind == "CheckpointError" else TrainingError)(line) from mine
 
 
 def _describe(error: Exception, where: str) -> tuple[str, str]:
@@ -195,7 +217,7 @@ def _describe(error: Exception, where: str) -> tuple[str, str]:
     kind = type(error).__name__
     if isinstance(error, OSError) and error.strerror:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        mend = " (free some space, or lower checkpoint.keep)" if full else ""
+        mend = " (free some space, or lower checkpoint.keep)" if full and not where else ""
         return kind, f"{error.strerror}{where}{mend}"
     text = " ".join(str(error).split())
     return kind, text if isinstance(error, CheckpointError) else f"{kind}: {text}{where}"

@@ -107,8 +107,8 @@ class CheckpointSection(Section):
     """Whether the last step is saved."""
     local: Annotated[str, Field(min_length=1)] | None = None
     """A folder on each machine's own disk, to which a checkpoint is written before it is to the run
-    directory: what a slow, full or lost one does not get, the next start brings there. It takes up
-    to twice what a machine's ranks save. None: host memory is all that lies between."""
+    directory: what a slow or full one does not get, the next start brings there. It takes up to
+    twice what a machine's ranks save. None: host memory is all that lies between."""
     copy_to: Annotated[str, Field(min_length=1)] | None = None
     """A folder, or s3://BUCKET/PREFIX, to which each good checkpoint is copied, as
     COPY_TO/NAME-OF-RUN/checkpoints/step-N, and verified; a copy that fails ends no run. Copies are

@@ -56,10 +56,16 @@ class FolderLock:
             else:
                 line = f"{self._named} cannot be locked: {error.strerror}; {self._other}"
             raise RecipeError(line) from None
-        os.ftruncate(descriptor, 0)
-        os.write(
-            descriptor, json.dumps({"host": socket.gethostname(), "pid": os.getpid()}).encode()
-        )
+        holder = json.dumps({"host": socket.gethostname(), "pid": os.getpid()})
+        try:
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, holder.encode())
+        except OSError as error:
+            os.close(descriptor)
+            raise RecipeError(
+                f"{self._named} cannot be written: {error.strerror}; free some space, or "
+                f"{self._other}"
+            ) from None
         self._descriptor = descriptor
         return self
 

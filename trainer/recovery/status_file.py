@@ -1,6 +1,7 @@
 """RUN/status.json as a file: read, written whole, and the last word of a run's end."""
 
 import json
+import logging
 import os
 import socket
 from datetime import UTC, datetime
@@ -12,6 +13,8 @@ from trainer.files import write_whole
 from trainer.parsing import read_json
 from trainer.recovery.lock import LAUNCHER
 from trainer.recovery.torchrun import torchrun_job, torchrun_restarts
+
+_log = logging.getLogger(__name__)
 
 STATUS = "status.json"
 RESTARTS = "LYCEUM_RESTARTS"
@@ -54,7 +57,7 @@ def status_of(
         "rank": rank,
         "signal": signal,
         "checkpoint": checkpoint,
-        "restarts": _restarts() if restarts is None else restarts,
+        "restarts": restarts_before() if restarts is None else restarts,
         "replicas": replicas,
         "goodput": goodput,
         "job": torchrun_job(),
@@ -64,7 +67,8 @@ def status_of(
     }
 
 
-def _restarts() -> int:
+def restarts_before() -> int:
+    """How often this job's ranks have been started again."""
     return int(os.environ.get(RESTARTS, torchrun_restarts()))
 
 
@@ -136,6 +140,16 @@ def recorded_step(run_dir: Path) -> int:
             except (ValueError, KeyError, TypeError):
                 continue
     return 0
+
+
+def tell_missing_records(run_dir: Path, step: int) -> None:
+    """Say which steps behind a run's metrics its checkpoint has, and they do not."""
+    if 0 < (recorded := recorded_step(run_dir)) < step:
+        _log.warning(
+            "metrics.jsonl has nothing of steps %d to %d, which are made: their lines waited for "
+            "room on the disk when the run ended",
+            *(recorded + 1, step),
+        )
 
 
 def begun_by_this_job(run_dir: Path) -> bool:
