@@ -18,6 +18,7 @@ from tests.parity.ranks import on_ranks
 from tests.training.nodes import ROOT, Node
 from tests.training.runs import losses, recipe_of, train_here
 from trainer.checkpoint import latest_checkpoint
+from trainer.checkpoint.marks import is_settled
 from trainer.errors import ClusterError, LyceumError, RecipeError
 from trainer.loop import train
 from trainer.observe import read_metrics, read_status
@@ -95,6 +96,11 @@ def stream_of(run: Path) -> object:
     return json.loads((newest / "checkpoint.json").read_text())["counters"]["stream"]
 
 
+def is_good(checkpoint: Path) -> bool:
+    """Whether a checkpoint, which is written beside the steps, is there and has settled."""
+    return checkpoint.is_dir() and is_settled(checkpoint)
+
+
 def same_course(run: Recipe, whole: Recipe) -> None:
     """Hold a run against the undisturbed one: losses, and exactly the same data."""
     # As for a run that resumes on another layout: the order in which gradients are added up.
@@ -112,6 +118,7 @@ def test_a_run_goes_on_without_a_lost_node_and_grows_back(tmp_path: Path, corpus
     with job(recipe, tmp_path) as nodes:
         nodes.allow(4)
         nodes.reach(lambda: len(nodes.replicas()) == 4)
+        nodes.reach(lambda: is_good(nodes.run / "checkpoints/step-00000002"))
         nodes.nodes[2].vanish()
         nodes.allow(8)
         nodes.reach(lambda: len(nodes.replicas()) == 8)

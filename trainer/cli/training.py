@@ -3,7 +3,6 @@ doctor.
 """
 
 import json
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -21,7 +20,6 @@ from trainer.cli.arguments import (
     tolerance,
 )
 from trainer.cli.grammar import Verb, Verbs
-from trainer.files import for_me_alone
 
 verbs = typer.Typer(cls=Verbs)
 
@@ -64,7 +62,10 @@ def train(
 
         show_recipe(resolved, nproc)
         return 0
+    from contextlib import nullcontext
+
     from launch.local import train_ranks
+    from trainer.files import for_me_alone
 
     with for_me_alone() if private else nullcontext():
         return train_ranks(resolved, nproc, force=force)
