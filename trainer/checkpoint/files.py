@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -235,8 +235,8 @@ def copy_verified(
     `beat` is called with each part. Raises CheckpointError where the source is not what was saved
     or cannot be read, OSError where it cannot be copied, or the copy is not what was written.
     """
-    with _opened(source) as read, FileWriter(target) as out:
-        while block := _block(read, source):
+    with FileWriter(target) as out:
+        for block in _blocks_of(source):
             out.write(block)
             beat()
     if out.stored() != stored:
@@ -245,16 +245,11 @@ def copy_verified(
         raise OSError(errno.EIO, fault)
 
 
-def _opened(source: Path) -> BinaryIO:
+def _blocks_of(source: Path) -> Iterator[bytes]:
     try:
-        return open(source, "rb")
-    except OSError as error:
-        raise CheckpointError(f"{source} cannot be read: {error.strerror}") from None
-
-
-def _block(file: BinaryIO, source: Path) -> bytes:
-    try:
-        return file.read(_COPY_BYTES)
+        with open(source, "rb") as file:
+            while block := file.read(_COPY_BYTES):
+                yield block
     except OSError as error:
         raise CheckpointError(f"{source} cannot be read: {error.strerror}") from None
 

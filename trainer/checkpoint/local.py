@@ -2,8 +2,8 @@
 
 All ranks write their parts there first, under LOCAL/NAME-OF-RUN-ID/checkpoints, with the manifest
 beside those of rank 0. From then on the state is safe from the processes' end: what they do not
-bring to the run directory, as it is slow, full or away, the next start brings there, if it meets
-the same machines. Nothing is read from there otherwise, and of each run one checkpoint lies there
+bring to the run directory, as it is slow or full, the next start brings there, if it meets the same
+machines. Nothing is read from there otherwise, and of each run one checkpoint lies there
 at most, two while the second is written.
 """
 
@@ -90,7 +90,7 @@ def bring_home(
     for inside in (AVERAGE, "."):  # the average first, as in a save
         here, there = root / inside / "checkpoints", run / inside / "checkpoints"
         newest = on_first_rank(ranks, partial(_newest_step, run / inside))
-        for found in left_on_disks(ranks, here):
+        for found in _left_on_disks(ranks, here):
             if found.step <= newest:
                 break
             if not resumes:
@@ -119,7 +119,7 @@ def _newest_step(run: Path) -> int:
     return -1 if newest is None else int(newest.name.removeprefix("step-"))
 
 
-def left_on_disks(ranks: Ranks, here: Path) -> "list[_LeftOnDisks]":
+def _left_on_disks(ranks: Ranks, here: Path) -> "list[_LeftOnDisks]":
     """The checkpoints that the machines' own disks hold, in parts, the newest first; collective."""
     listed = ranks.all_gather(_files_by_folder(here))
     described = {name for folders in listed for name, files in folders.items() if MANIFEST in files}
